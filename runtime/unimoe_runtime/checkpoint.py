@@ -1,0 +1,155 @@
+"""Reading a checkpoint folder without torch: ours, or the published UniMoE-Audio one.
+
+Ours:
+    config.json         {"format": "unimoe-checkpoint", "format_version": 1, "model", "sampling", "provenance"}
+    model.safetensors   float32, bfloat16 or float16, under the names of `tensor_shapes`
+    codec/              config.json, model.safetensors (optional)
+    frontend/           what turns text into token ids (optional)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import public_format
+from .config import ModelConfig, SamplingConfig
+from .errors import CheckpointError
+from .tensorfile import TensorFile
+
+FORMAT = "unimoe-checkpoint"
+FORMAT_VERSION = 1
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a model, weights as [out, in]."""
+    hidden = config.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {"text_embedding.weight": (config.text_vocab_size, hidden)}
+    for codebook in range(config.num_codebooks):
+        shapes[f"codec_embedding.{codebook}.weight"] = (config.codec_vocab_size, hidden)
+    heads = {"q": config.num_heads, "k": config.num_kv_heads, "v": config.num_kv_heads}
+    for layer in range(config.num_layers):
+        prefix = f"layers.{layer}."
+        shapes[prefix + "attention_norm.weight"] = (hidden,)
+        for name, count in heads.items():
+            shapes[prefix + f"attention.{name}_proj.weight"] = (count * config.head_dim, hidden)
+            if config.qkv_bias:
+                shapes[prefix + f"attention.{name}_proj.bias"] = (count * config.head_dim,)
+        shapes[prefix + "attention.o_proj.weight"] = (hidden, config.num_heads * config.head_dim)
+        shapes[prefix + "moe_norm.weight"] = (hidden,)
+        if config.num_router_rows:
+            shapes[prefix + "moe.router.weight"] = (config.num_router_rows, hidden)
+        for kind, count, width in (
+            ("experts", config.num_routed_experts, config.routed_intermediate_size),
+            ("shared", config.num_shared_experts, config.shared_intermediate_size),
+        ):
+            for index in range(count):
+                shapes[prefix + f"moe.{kind}.{index}.gate_proj.weight"] = (width, hidden)
+                shapes[prefix + f"moe.{kind}.{index}.up_proj.weight"] = (width, hidden)
+                shapes[prefix + f"moe.{kind}.{index}.down_proj.weight"] = (hidden, width)
+    shapes["final_norm.weight"] = (hidden,)
+    shapes["codec_head.weight"] = (config.num_codebooks * config.codec_vocab_size, hidden)
+    return shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An opened checkpoint folder. Tensors are read when asked for, from a memory map."""
+
+    path: Path
+    model: ModelConfig
+    sampling: Mapping[str, SamplingConfig] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    codec_dir: Path | None = None
+    frontend_dir: Path | None = None
+    locations: Mapping[str, tuple[TensorFile, str]] = field(repr=False)
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """One tensor as float32, under our name. Raises CheckpointError where there is none."""
+        if name not in self.locations:
+            raise CheckpointError(f"{self.path}: there is no tensor {name!r}")
+        file, stored_name = self.locations[name]
+        return file.float32(stored_name)
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """Open a checkpoint folder and check every tensor's presence and shape.
+
+    Raises CheckpointError with one line: what is missing, extra or misshapen, by name.
+    """
+    path = Path(path)
+    config = read_json(path / "config.json", CheckpointError)
+    public = public_format.is_public_config(config)
+    if public:
+        model = public_format.model_config(config)
+    elif config.get("format") == FORMAT:
+        if config.get("format_version") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}/config.json: format version {config.get('format_version')!r}; this release reads {FORMAT_VERSION}"
+            )
+        model = ModelConfig.from_dict(config["model"])
+    else:
+        raise CheckpointError(f"{path}/config.json: neither a {FORMAT} nor a published UniMoE-Audio configuration")
+    locations = _locate(path, public)
+    _check_shapes(path, tensor_shapes(model), locations)
+    return Checkpoint(
+        path=path,
+        model=model,
+        sampling={task: SamplingConfig.from_dict(values) for task, values in config.get("sampling", {}).items()},
+        provenance=config.get("provenance", {}),
+        codec_dir=path / "codec" if (path / "codec" / "config.json").exists() else None,
+        frontend_dir=path / "frontend" if (path / "frontend" / "frontend.json").exists() else None,
+        locations=locations,
+    )
+
+
+def read_json(path: Path, error: type[Exception]) -> dict[str, Any]:
+    """A JSON object from a file; `error` with one line where it is missing or is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from None
+    except ValueError as problem:
+        raise error(f"{path}: not valid JSON ({problem})") from None
+    if not isinstance(data, dict):
+        raise error(f"{path}: must hold a JSON object")
+    return data
+
+
+def _locate(path: Path, public: bool) -> dict[str, tuple[TensorFile, str]]:
+    index = path / "model.safetensors.index.json"
+    if index.exists():
+        weight_map = read_json(index, CheckpointError).get("weight_map", {})
+        shards = sorted(set(weight_map.values()))
+        if any(Path(shard).name != shard for shard in shards):
+            raise CheckpointError(f"{index}: a shard lies outside of the folder")
+    else:
+        shards = ["model.safetensors"]
+    locations: dict[str, tuple[TensorFile, str]] = {}
+    for shard in shards:
+        file = TensorFile(path / shard, CheckpointError)
+        for stored_name in file.entries:
+            name = public_format.canonical_name(stored_name) if public else stored_name
+            if name is not None:
+                locations[name] = (file, stored_name)
+    return locations
+
+
+def _check_shapes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], locations: Mapping[str, tuple[TensorFile, str]]
+) -> None:
+    problems = [f"missing {name}" for name in shapes if name not in locations]
+    problems += [f"extra {name}" for name in locations if name not in shapes]
+    for name, (file, stored_name) in locations.items():
+        found = file.entries[stored_name].shape
+        if name in shapes and found != shapes[name]:
+            problems.append(f"{name} is {list(found)}, must be {list(shapes[name])}")
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"{path}: tensors do not fit the configuration: {'; '.join(problems[:5])}{more}")

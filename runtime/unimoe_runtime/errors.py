@@ -1,0 +1,52 @@
+"""The one exception tree of the project.
+
+    UnimoeError                 anything a user can cause or mend; the CLI prints it as one line and exits with 1
+    ├── ConfigError             a configuration that does not hold together
+    ├── CheckpointError         a checkpoint folder that cannot be read as one
+    ├── BundleError             a bundle that is missing something, damaged, or of another version
+    ├── BackendError            a backend or provider that is not installed or cannot run this bundle
+    ├── AudioError              an audio file that cannot be read or written
+    ├── PromptError             text, voice or music description that the bundle cannot speak or play
+    ├── GraphError              a graph whose result differs from the oracle's
+    └── OutputError             a result that cannot be written
+
+A message says what is wrong, where, and what to do about it, on one line.
+"""
+
+from __future__ import annotations
+
+
+class UnimoeError(Exception):
+    """Base of everything that bad input, a bad file or a missing part can cause."""
+
+
+class ConfigError(UnimoeError, ValueError):
+    """A configuration field has a value outside its range, or two fields contradict each other."""
+
+
+class CheckpointError(UnimoeError):
+    """A checkpoint folder is missing something or has a tensor of the wrong shape."""
+
+
+class BundleError(UnimoeError):
+    """A bundle is missing a file, damaged, or written in another version."""
+
+
+class BackendError(UnimoeError):
+    """A backend is not installed, or cannot run this bundle on this machine."""
+
+
+class AudioError(UnimoeError):
+    """An audio file cannot be read or written."""
+
+
+class PromptError(UnimoeError):
+    """A prompt is empty, too long, or asks for something that the bundle does not have."""
+
+
+class GraphError(UnimoeError):
+    """A graph's result differs from the oracle's by more than its tolerance."""
+
+
+class OutputError(UnimoeError):
+    """A result cannot be written where it was asked for."""

@@ -1,0 +1,97 @@
+"""The published UniMoE-Audio checkpoint's format: its config.json and tensor names, mapped to ours.
+
+Names and constants are the format and taken exactly; nothing here knows how they are used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .config import ModelConfig
+from .errors import CheckpointError
+
+_LAYER = r"language_model\.layers\.(\d+)\."
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"language_model\.embed_tokens\.weight", "text_embedding.weight"),
+        (r"codec_embed_tokens\.(\d+)\.weight", r"codec_embedding.\1.weight"),
+        (_LAYER + r"input_layernorm\.weight", r"layers.\1.attention_norm.weight"),
+        (_LAYER + r"self_attn\.(q_proj|k_proj|v_proj|o_proj)\.(weight|bias)", r"layers.\1.attention.\2.\3"),
+        (_LAYER + r"post_attention_layernorm\.weight", r"layers.\1.moe_norm.weight"),
+        (_LAYER + r"mlp\.gate\.weight", r"layers.\1.moe.router.weight"),
+        (
+            _LAYER + r"mlp\.dynamic_real_moe\.deepspeed_moe\.experts\.deepspeed_experts\.(\d+)\."
+            r"(gate_proj|up_proj|down_proj)\.weight",
+            r"layers.\1.moe.experts.\2.\3.weight",
+        ),
+        (
+            _LAYER + r"mlp\.fixed_real_moe\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight",
+            r"layers.\1.moe.shared.\2.\3.weight",
+        ),
+        (r"language_model\.norm\.weight", "final_norm.weight"),
+        (r"codec_head\.weight", "codec_head.weight"),
+    )
+)
+# The text head is never used for audio; the vision tower is read on its own.
+_IGNORED = re.compile(r"lm_head\.weight|visual\..*")
+
+
+def is_public_config(config: Mapping[str, Any]) -> bool:
+    """True for the config.json of a published UniMoE-Audio folder."""
+    return "text_config" in config and "codec_channels" in config
+
+
+def model_config(config: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration of a published config.json. Raises CheckpointError naming a missing field."""
+    try:
+        text = config["text_config"]
+        num_heads = int(text["num_attention_heads"])
+        return ModelConfig(
+            text_vocab_size=text["vocab_size"],
+            hidden_size=text["hidden_size"],
+            num_layers=text["num_hidden_layers"],
+            num_heads=num_heads,
+            num_kv_heads=text["num_key_value_heads"],
+            head_dim=text.get("head_dim") or text["hidden_size"] // num_heads,
+            num_routed_experts=text["mlp_dynamic_expert_num"],
+            num_null_experts=text["mlp_dynamic_null_expert_num"],
+            num_shared_experts=text["mlp_fixed_expert_num"],
+            routed_intermediate_size=text["dynamic_intermediate_size"],
+            shared_intermediate_size=text["shared_intermediate_size"],
+            num_codebooks=config["codec_channels"],
+            codebook_size=config["codec_eos_value"],
+            delay_pattern=tuple(config["codec_delay_pattern"]),
+            # A top-p of 0 means the fixed top-k in the published code.
+            selection="top_p" if text["mlp_dynamic_top_p"] else "top_k",
+            top_p=text["mlp_dynamic_top_p"] or 1.0,
+            top_k=int(text["mlp_dynamic_top_k"]) or 1,
+            weighting="sparsemixer",
+            router_jitter_noise=text["router_jitter_noise"],
+            input_jitter_noise=text["input_jitter_noise"],
+            rope_theta=text["rope_theta"],
+            mrope_sections=tuple(text["rope_scaling"]["mrope_section"]),
+            rms_norm_eps=text["rms_norm_eps"],
+            qkv_bias=True,
+            max_positions=text["max_position_embeddings"],
+            aux_loss_weight=text["l_aux_weight"],
+            min_aux_loss_weight=text["min_l_aux_weight"],
+            aux_loss_decay_steps=text["l_aux_weight_decay_steps"],
+        )
+    except KeyError as error:
+        raise CheckpointError(f"config.json is not a UniMoE-Audio configuration: it has no field {error}") from None
+
+
+def canonical_name(public_name: str) -> str | None:
+    """Our name of a published tensor; None for one that audio generation does not use.
+
+    Raises CheckpointError for a name that the format does not have.
+    """
+    for pattern, name in _RULES:
+        if pattern.fullmatch(public_name):
+            return pattern.sub(name, public_name)
+    if _IGNORED.fullmatch(public_name):
+        return None
+    raise CheckpointError(f"tensor {public_name!r} is not part of the published UniMoE-Audio format")

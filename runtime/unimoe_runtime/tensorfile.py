@@ -1,0 +1,106 @@
+"""Reading safetensors files through a memory map: headers, offsets, and tensors as float32 or integers.
+
+The `safetensors` package reads bfloat16 only with a framework beside numpy, and hides the offsets that an ONNX
+graph needs to refer to a tensor as external data. The format is small: 8 bytes of header length, a JSON header,
+then the tensors (https://github.com/huggingface/safetensors#format).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UnimoeError
+
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
+}  # fmt: skip
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorEntry:
+    """Where one tensor lies in its file. `offset` counts from the start of the file, in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    num_bytes: int
+
+
+class TensorFile:
+    """One safetensors file, opened without reading any tensor.
+
+    Raises `error` (a kind of UnimoeError) where the file is missing, is no safetensors file, or is shorter
+    than its header says.
+    """
+
+    def __init__(self, path: Path, error: type[UnimoeError] = UnimoeError) -> None:
+        self.path = path
+        self._error = error
+        self.entries = _read_header(path, error)
+        self._map: np.memmap[Any, np.dtype[np.uint8]] | None = None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def raw(self, name: str) -> NDArray[Any]:
+        """The tensor as it is stored, a view of the map; bfloat16 comes as its uint16 bits."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise self._error(f"{self.path}: there is no tensor {name!r}")
+        if self._map is None:
+            self._map = np.memmap(self.path, dtype=np.uint8, mode="r")
+        flat = self._map[entry.offset : entry.offset + entry.num_bytes]
+        return flat.view(_DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """The tensor as float32; a view of the map where it is stored so, else a converted copy."""
+        bits = self.raw(name)
+        return widen(bits) if self.entries[name].dtype == "BF16" else np.asarray(bits, dtype=np.float32)
+
+
+def widen(bits: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 of bfloat16 bits held as uint16: the upper half of the word."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+            if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+                raise error(f"{path}: not a safetensors file, or cut off inside its header")
+            header = json.loads(file.read(length))
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from None
+    except ValueError:
+        raise error(f"{path}: not a safetensors file, its header is no JSON") from None
+    header.pop("__metadata__", None)
+    entries: dict[str, TensorEntry] = {}
+    for name, field in header.items():
+        try:
+            begin, end = field["data_offsets"]
+            dtype, shape = field["dtype"], tuple(field["shape"])
+            expected = int(np.prod(shape, dtype=np.int64)) * _DTYPES[dtype].itemsize
+        except (KeyError, TypeError, ValueError):
+            raise error(f"{path}: tensor {name!r} has a damaged header entry or an unknown type") from None
+        if begin < 0 or end - begin != expected:
+            raise error(
+                f"{path}: tensor {name!r} has {end - begin} bytes where its shape {list(shape)} needs {expected}"
+            )
+        if 8 + length + end > size:
+            raise error(f"{path}: cut off: tensor {name!r} ends at byte {8 + length + end}, the file has {size}")
+        entries[name] = TensorEntry(dtype=dtype, shape=shape, offset=8 + length + begin, num_bytes=end - begin)
+    return entries
