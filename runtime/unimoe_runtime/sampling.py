@@ -1,0 +1,82 @@
+"""From logits to the next codes: guidance, masks, EOS rules, temperature, top-k, top-p, draw.
+
+Shape suffixes: B model rows, U utterances, K codebooks, V ids of one codebook, N = U·K, C candidates kept.
+
+The order is the public model's: guidance, special ids, EOS factor, temperature, EOS unless it is the largest,
+top-k, top-p, draw. Only the kept candidates are sorted, so that a step costs tens of microseconds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import ModelConfig, SamplingConfig
+
+_MINUS_INFINITY = np.float32(-np.inf)
+
+
+def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfig) -> NDArray[np.float32]:
+    """Classifier-free guidance: cond + scale · (cond - uncond) of each pair, as a new array [U, K, V]."""
+    if not paired:
+        return logits_BKV.copy()
+    uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
+    if not sampling.guidance_scale:
+        return cond_UKV.copy()
+    return cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
+
+
+def mask_special_ids(
+    logits_UKV: NDArray[np.float32], config: ModelConfig, sampling: SamplingConfig, *, allow_eos: bool
+) -> None:
+    """Rule out PAD and BOS, and EOS but on codebook 0 once it is allowed; scale the EOS logit. In place."""
+    logits_UKV[:, 0, config.eos_id + 1 :] = _MINUS_INFINITY
+    logits_UKV[:, 1:, config.eos_id :] = _MINUS_INFINITY
+    if not allow_eos:
+        logits_UKV[:, 0, config.eos_id] = _MINUS_INFINITY
+    elif sampling.eos_factor != 1.0:
+        logits_UKV[:, 0, config.eos_id] *= np.float32(sampling.eos_factor)
+
+
+def sample(
+    logits_UKV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """One id [U, K] for every codebook: the largest logit at temperature 0, else a draw."""
+    if not sampling.temperature:
+        return logits_UKV.argmax(axis=-1)
+    shape = logits_UKV.shape[:2]
+    ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, logits_UKV.shape[2]), sampling, eos_id)
+    cumulative_NC = np.cumsum(probs_NC, axis=1, dtype=np.float64)
+    threshold_N1 = rng.random((len(ids_NC), 1)) * cumulative_NC[:, -1:]
+    pick_N = (cumulative_NC <= threshold_N1).sum(axis=1)
+    codes: NDArray[np.int64] = ids_NC[np.arange(len(ids_NC)), pick_N].reshape(shape)
+    return codes
+
+
+def candidates(
+    logits_NV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids [N, C] that a draw chooses from, most likely first, and their probabilities; 0 where ruled out."""
+    logits_NV = logits_NV / np.float32(sampling.temperature)
+    logits_NV[logits_NV.argmax(axis=1) != eos_id, eos_id] = _MINUS_INFINITY
+    num_ids = logits_NV.shape[1]
+    if sampling.top_k is not None and sampling.top_k < num_ids:
+        ids_NC = np.argpartition(logits_NV, num_ids - sampling.top_k, axis=1)[:, num_ids - sampling.top_k :]
+        ids_NC.sort(axis=1)
+        logits_NC = np.take_along_axis(logits_NV, ids_NC, axis=1)
+    else:
+        ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
+        logits_NC = logits_NV
+    order_NC = np.argsort(-logits_NC, axis=1, kind="stable")
+    ids_NC = np.take_along_axis(ids_NC, order_NC, axis=1)
+    logits_NC = np.take_along_axis(logits_NC, order_NC, axis=1)
+    probs_NC = np.exp(logits_NC - logits_NC[:, :1])
+    probs_NC /= probs_NC.sum(axis=1, keepdims=True)
+    if sampling.top_p < 1.0:
+        # An id stays as long as the mass before it does not exceed top_p: the first always does.
+        before_NC = np.cumsum(probs_NC, axis=1) - probs_NC
+        keep_NC = before_NC <= np.float32(sampling.top_p)
+        keep_NC[:, 0] = True
+        probs_NC = np.where(keep_NC, probs_NC, np.float32(0.0))
+        probs_NC /= probs_NC.sum(axis=1, keepdims=True)
+    return ids_NC, probs_NC
