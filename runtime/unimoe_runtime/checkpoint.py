@@ -91,7 +91,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     elif config.get("format") == FORMAT:
         if config.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}/config.json: format version {config.get('format_version')!r}; this release reads {FORMAT_VERSION}"
+                f"{path}/config.json: format version {config.get('format_version')!r}, this release reads "
+                f"{FORMAT_VERSION}; convert it with the release that wrote it"
             )
         model = ModelConfig.from_dict(config["model"])
     else:

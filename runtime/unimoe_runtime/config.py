@@ -118,8 +118,8 @@ class ModelConfig(_Record):
             "'probability' or 'sparsemixer'",
         )
         _require(
-            not self.mrope_sections or sum(self.mrope_sections) == self.head_dim // 2,
-            "mrope_sections", self.mrope_sections, f"empty or three counts that add up to head_dim / 2 = {self.head_dim // 2}",
+            not self.mrope_sections or (len(self.mrope_sections), sum(self.mrope_sections)) == (3, self.head_dim // 2),
+            "mrope_sections", self.mrope_sections, f"empty or three counts adding up to {self.head_dim // 2}",
         )  # fmt: skip
         _require(
             len(self.delay_pattern) == self.num_codebooks and min(self.delay_pattern) >= 0,

@@ -1,0 +1,99 @@
+"""Backends: what runs a bundle's graphs. One Protocol, one factory; an engine is imported only inside its branch.
+
+B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import BackendError
+
+Array = NDArray[Any]
+BACKENDS = ("onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepInputs:
+    """What the host gives to one pass over all layers, prefill or decode step.
+
+    `mask_B1TS` is True where a position may attend to a cache slot. `write_index` is the cache slot that the
+    first of the T positions is written to, the same for all rows (prompts are padded at the left).
+    """
+
+    hidden_BTC: NDArray[np.float32]
+    cos_BTD: NDArray[np.float32]
+    sin_BTD: NDArray[np.float32]
+    mask_B1TS: NDArray[np.bool_]
+    write_index: int
+
+
+class Forward(Protocol):
+    """One utterance's passes over the layers: its hidden state and its cache, wherever the backend keeps them.
+
+    The host sees the routing weights alone; it calls `begin`, then per layer `trunk` and `expert` for each pick,
+    then `head`.
+    """
+
+    def begin(self, inputs: StepInputs) -> None:
+        """Take the inputs of a pass. The cache grows to the mask's S when it is smaller."""
+
+    def trunk(self, layer: int) -> NDArray[np.float32]:
+        """Run a trunk on the hidden state. Returns weights_NE on the host: routed experts, then null."""
+
+    def router_logits(self) -> NDArray[np.float32]:
+        """router_logits_NR of the trunk that ran last."""
+
+    def expert(self, layer: int, expert: int, weight_N1: NDArray[np.float32]) -> None:
+        """Add an expert's weighted output to the accumulator; rows of weight 0 stay as they are."""
+
+    def hidden(self) -> NDArray[np.float32]:
+        """hidden_NC: the accumulator after the layers run so far, copied to the host."""
+
+    def head(self, tokens_M: NDArray[np.int64]) -> NDArray[np.float32]:
+        """logits_MKV of the chosen tokens (indices into N)."""
+
+
+class Backend(Protocol):
+    """Runs the graphs of one bundle."""
+
+    name: str
+    bundle: Bundle
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run any graph by name on host arrays; outputs by name. For codecs and for verification."""
+
+    def start(self, num_rows: int) -> Forward:
+        """A fresh utterance of `num_rows` rows."""
+
+    def load(self) -> None:
+        """Load every graph of the language model now instead of at its first use."""
+
+    def close(self) -> None:
+        """Free sessions and memory."""
+
+
+def open_backend(
+    name: str, bundle: Bundle, *, threads: int | None = None, providers: Sequence[str] | None = None
+) -> Backend:
+    """The backend of that name over a bundle.
+
+    `threads` and `providers` are for onnxruntime; None means all cores and the CPU provider.
+    Raises BackendError for an unknown name or an engine that is not installed.
+    """
+    match name:
+        case "numpy":
+            from .numpy import NumpyBackend
+
+            return NumpyBackend(bundle)
+        case "onnxruntime":
+            from .onnxruntime import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(bundle, threads=threads, providers=providers)
+    raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")

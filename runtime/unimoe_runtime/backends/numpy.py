@@ -1,0 +1,199 @@
+"""The oracle: a bundle's language model computed in numpy from its floating-point weights.
+
+It follows the definitions, not the graphs, and is slow on purpose. It has no codec.
+
+B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
+R router rows · E dynamic experts · K codebooks · V codec vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle, expert_name, trunk_name
+from ..config import ModelConfig
+from ..errors import BackendError
+from ..routing import route
+from . import Array, StepInputs
+
+Floats = NDArray[np.float32]
+Weights = Mapping[str, Floats]
+
+
+def rms_norm(x: Floats, weight_C: Floats, epsilon: float) -> Floats:
+    """x / rms(x) * weight over the last axis (ONNX RMSNormalization)."""
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon)) * weight_C)
+
+
+def swiglu(gate_up: Floats) -> Floats:
+    """silu(gate) * up, the two halves of the last axis."""
+    gate, up = np.split(gate_up, 2, axis=-1)
+    with np.errstate(over="ignore"):  # exp of a large -gate is inf, and gate / inf is the right 0
+        return np.asarray(gate / (1 + np.exp(-gate)) * up)
+
+
+def rotate(x_BHTD: Floats, cos_BTD: Floats, sin_BTD: Floats) -> Floats:
+    first, second = np.split(x_BHTD, 2, axis=-1)
+    turned = np.concatenate([-second, first], axis=-1)
+    return np.asarray(x_BHTD * cos_BTD[:, None] + turned * sin_BTD[:, None])
+
+
+def attention(q_BHTD: Floats, k_BHSD: Floats, v_BHSD: Floats, mask_B1TS: NDArray[np.bool_]) -> Floats:
+    """Scaled dot-product attention; query heads share key heads in order (grouped queries)."""
+    groups = q_BHTD.shape[1] // k_BHSD.shape[1]
+    k, v = np.repeat(k_BHSD, groups, axis=1), np.repeat(v_BHSD, groups, axis=1)
+    scores = q_BHTD @ np.swapaxes(k, -1, -2) / np.float32(np.sqrt(q_BHTD.shape[-1]))
+    scores = np.where(mask_B1TS, scores, np.float32(-np.inf))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ v)
+
+
+def trunk(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The trunk graph's outputs for its inputs, both by the graph's names."""
+    hidden_BTC, cos_BTD, sin_BTD = inputs["hidden_BTC"], inputs["cos_BTD"], inputs["sin_BTD"]
+    rows, length, channels = hidden_BTC.shape
+    head_dim, heads, kv_heads = config.head_dim, config.num_heads, config.num_kv_heads
+    qkv = rms_norm(hidden_BTC, weights["attention_norm.weight"], config.rms_norm_eps) @ weights["qkv.weight"]
+    if config.qkv_bias:
+        qkv = qkv + weights["qkv.bias"]
+    qkv_BHTD = np.swapaxes(qkv.reshape(rows, length, -1, head_dim), 1, 2)
+    q, k, v = np.split(qkv_BHTD, [heads, heads + kv_heads], axis=1)
+    key_cache, value_cache = inputs["key_cache_BHSD"].copy(), inputs["value_cache_BHSD"].copy()
+    for row, begin in enumerate(inputs["write_index_B"]):
+        key_cache[row, :, begin : begin + length] = rotate(k, cos_BTD, sin_BTD)[row]
+        value_cache[row, :, begin : begin + length] = v[row]
+    attended = attention(rotate(q, cos_BTD, sin_BTD), key_cache, value_cache, inputs["mask_B1TS"])
+    attended_NC = np.swapaxes(attended, 1, 2).reshape(rows * length, heads * head_dim)
+    residual_NC = hidden_BTC.reshape(-1, channels) + attended_NC @ weights["o.weight"]
+    expert_input_NC = rms_norm(residual_NC, weights["moe_norm.weight"], config.rms_norm_eps)
+    if config.num_router_rows:
+        router_logits_NR = expert_input_NC @ weights["router.weight"]
+    else:
+        router_logits_NR = expert_input_NC[:, :0]
+    weights_NE, shared_NS = route(router_logits_NR, config)
+    accumulator_NC = residual_NC
+    if config.num_shared_experts:
+        inner = swiglu(expert_input_NC @ weights["shared.gate_up.weight"])
+        inner = inner.reshape(len(inner), config.num_shared_experts, -1) * shared_NS[:, :, None]
+        accumulator_NC = residual_NC + inner.reshape(len(inner), -1) @ weights["shared.down.weight"]
+    return {
+        "accumulator_NC": accumulator_NC,
+        "expert_input_NC": expert_input_NC,
+        "weights_NE": weights_NE,
+        "router_logits_NR": router_logits_NR,
+        "new_key_cache_BHSD": key_cache,
+        "new_value_cache_BHSD": value_cache,
+    }
+
+
+def expert(weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The expert graph's output: accumulator + weight * expert(x) where the weight is above 0."""
+    weight_N1, x_NC = inputs["weight_N1"], inputs["expert_input_NC"]
+    output_NC = swiglu(x_NC @ weights["gate_up.weight"]) @ weights["down.weight"]
+    added_NC = np.where(weight_N1 > 0, weight_N1 * output_NC, 0)
+    return {"new_accumulator_NC": inputs["accumulator_NC"] + added_NC}
+
+
+def head(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Final norm and the logits of all codebooks."""
+    normed_NC = rms_norm(inputs["hidden_NC"], weights["norm.weight"], config.rms_norm_eps)
+    logits = normed_NC @ weights["head.weight"]
+    return {"logits_NKV": logits.reshape(-1, config.num_codebooks, config.codec_vocab_size)}
+
+
+class NumpyBackend:
+    """Backend over a floating-point bundle's weights; the other backends are compared with it."""
+
+    name = "numpy"
+
+    def __init__(self, bundle: Bundle) -> None:
+        quantized = sorted({graph.precision for graph in bundle.graphs.values()} - {"float32", "float16", "bfloat16"})
+        if quantized:
+            raise BackendError(
+                f"the numpy backend computes floating-point bundles only, {bundle.path} is {quantized[0]}"
+            )
+        self.bundle = bundle
+        self._weights: dict[str, dict[str, Floats]] = {}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        match graph.split("."):
+            case ["layers", _, "trunk"]:
+                return trunk(self.bundle.model, self._load(graph), inputs)
+            case ["layers", _, "expert", _]:
+                return expert(self._load(graph), inputs)
+            case ["head"]:
+                return head(self.bundle.model, self._load(graph), inputs)
+        raise BackendError(f"the numpy backend has no {graph}; run codecs with --backend onnxruntime")
+
+    def start(self, num_rows: int) -> HostForward:
+        return HostForward(self, num_rows)
+
+    def load(self) -> None:
+        for graph in self.bundle.graphs:
+            if not graph.startswith("codec"):
+                self._load(graph)
+
+    def close(self) -> None:
+        self._weights.clear()
+
+    def _load(self, graph: str) -> dict[str, Floats]:
+        if graph not in self._weights:
+            self.bundle.graph(graph)
+            tensors = self.bundle.weights(graph)
+            self._weights[graph] = {name: tensors.float32(name) for name in tensors.entries}
+        return self._weights[graph]
+
+
+class HostForward:
+    """Forward over any backend's `run`, with every array on the host."""
+
+    def __init__(self, backend: NumpyBackend, num_rows: int) -> None:
+        self._backend = backend
+        config = backend.bundle.model
+        empty = np.zeros((num_rows, config.num_kv_heads, 0, config.head_dim), dtype=np.float32)
+        self._caches = [(empty, empty)] * config.num_layers
+        self._shared: dict[str, Any] = {}
+        self._hidden_BTC = np.zeros((num_rows, 0, config.hidden_size), dtype=np.float32)
+        self._last: dict[str, Array] = {}
+
+    def begin(self, inputs: StepInputs) -> None:
+        rows, capacity = inputs.mask_B1TS.shape[0], inputs.mask_B1TS.shape[-1]
+        room = ((0, 0), (0, 0), (0, max(0, capacity - self._caches[0][0].shape[2])), (0, 0))
+        self._caches = [(np.pad(key, room), np.pad(value, room)) for key, value in self._caches]
+        self._hidden_BTC = inputs.hidden_BTC
+        self._shared = {
+            "cos_BTD": inputs.cos_BTD,
+            "sin_BTD": inputs.sin_BTD,
+            "mask_B1TS": inputs.mask_B1TS,
+            "write_index_B": np.full(rows, inputs.write_index, dtype=np.int64),
+        }
+
+    def trunk(self, layer: int) -> Floats:
+        key, value = self._caches[layer]
+        inputs = {"hidden_BTC": self._hidden_BTC, **self._shared, "key_cache_BHSD": key, "value_cache_BHSD": value}
+        self._last = self._backend.run(trunk_name(layer), inputs)
+        self._caches[layer] = self._last["new_key_cache_BHSD"], self._last["new_value_cache_BHSD"]
+        self._hidden_BTC = self._last["accumulator_NC"].reshape(self._hidden_BTC.shape)
+        return self._last["weights_NE"]
+
+    def router_logits(self) -> Floats:
+        return self._last["router_logits_NR"]
+
+    def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
+        inputs = {
+            "accumulator_NC": self.hidden(),
+            "expert_input_NC": self._last["expert_input_NC"],
+            "weight_N1": weight_N1,
+        }
+        outputs = self._backend.run(expert_name(layer, expert), inputs)
+        self._hidden_BTC = outputs["new_accumulator_NC"].reshape(self._hidden_BTC.shape)
+
+    def hidden(self) -> Floats:
+        return self._hidden_BTC.reshape(-1, self._hidden_BTC.shape[-1])
+
+    def head(self, tokens_M: NDArray[np.int64]) -> Floats:
+        return self._backend.run("head", {"hidden_NC": self.hidden()[tokens_M]})["logits_NKV"]

@@ -1,0 +1,149 @@
+"""The step: embed, run each layer's trunk, read the router's decision, launch the experts it picked, take logits.
+
+B rows · T positions · N = B·T tokens · S cache capacity · E dynamic experts (routed, then null) · K codebooks
+V codec vocabulary · C hidden · L layers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Backend, Forward, StepInputs
+from .generation import Prompt
+from .rope import rotary
+
+Floats = NDArray[np.float32]
+
+# The cache grows by whole buckets: shapes, and with them bindings, stay the same for this many steps, and at most
+# this many empty slots are attended to (masked) in vain.
+CACHE_BUCKET = 128
+
+Observer = Callable[[int, Floats, Floats], None]
+"""Called after each trunk with layer, router_logits_NR and weights_NE; both are valid during the call only."""
+
+
+@dataclass
+class RoutingStatistics:
+    """Counts over decode steps (the prefill is left out)."""
+
+    steps: int = 0
+    launched: int = 0
+    routed_picks: int = 0
+    null_picks: int = 0
+
+    @property
+    def experts_per_step(self) -> float:
+        """Expert graphs launched a step, over all layers."""
+        return self.launched / self.steps if self.steps else 0.0
+
+    @property
+    def null_share(self) -> float:
+        """Share of all picks, over rows and layers, that went to a null expert and cost nothing."""
+        picks = self.routed_picks + self.null_picks
+        return self.null_picks / picks if picks else 0.0
+
+
+class BundleModel:
+    """`generation.LanguageModel` over a bundle's graphs."""
+
+    def __init__(self, backend: Backend, *, observer: Observer | None = None) -> None:
+        self._backend = backend
+        self._observer = observer
+        self._config = backend.bundle.model
+        embeddings = backend.bundle.embeddings()
+        self._text_embedding_VC = embeddings.raw("text.weight")
+        self._codec_embedding_KVC = embeddings.raw("codec.weight")
+        self._codebooks_K = np.arange(self._config.num_codebooks)
+        self.statistics = RoutingStatistics()
+        self._forward: Forward | None = None
+        self._valid_BS = np.zeros((0, 0), dtype=np.bool_)
+        self._filled = 0
+        self._weights_LNE = np.zeros((0, 0, 0), dtype=np.float32)
+
+    def prefill(self, prompt: Prompt) -> None:
+        """Read a prompt into a fresh cache."""
+        rows, length = prompt.text_ids_BT.shape
+        self.statistics = RoutingStatistics()
+        self._forward = self._backend.start(rows)
+        self._valid_BS = np.zeros((rows, 0), dtype=np.bool_)
+        self._filled = 0
+        self._reserve(length)
+        self._valid_BS[:, :length] = prompt.mask_BT
+        causal_TS = np.arange(self._valid_BS.shape[1])[None, :] <= np.arange(length)[:, None]
+        mask_BTS = causal_TS[None] & self._valid_BS[:, None, :]
+        # A padded position attends to itself: a softmax over nothing would be NaN and spread through the values.
+        mask_BTS[:, np.arange(length), np.arange(length)] = True
+        self._run(self._embed_prompt(prompt), prompt.positions, mask_BTS[:, None], prompt.mask_BT.reshape(-1))
+        self._filled = length
+
+    def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
+        """One decode step: logits_BKV after reading one codec row a model row."""
+        self._reserve(self._filled + 1)
+        self._valid_BS[:, self._filled] = True
+        positions_BT = position_B[:, None]
+        if self._config.mrope_sections:
+            positions_BT = np.broadcast_to(positions_BT, (3, *positions_BT.shape))
+        hidden_BTC = self._codec_embedding_KVC[self._codebooks_K, codes_BK].sum(axis=1, dtype=np.float32)[:, None]
+        self._run(hidden_BTC, positions_BT, self._valid_BS[:, None, None, :], None)
+        self._filled += 1
+        self._count()
+        return self.logits(np.arange(len(codes_BK)))
+
+    def logits(self, tokens_M: NDArray[np.int64]) -> Floats:
+        """logits_MKV of tokens (row · T + position) of the pass that ran last."""
+        assert self._forward is not None
+        return self._forward.head(tokens_M)
+
+    def _embed_prompt(self, prompt: Prompt) -> Floats:
+        hidden_BTC: Floats = self._text_embedding_VC[prompt.text_ids_BT].astype(np.float32)
+        if prompt.codec_ids_PK is not None:
+            rows_PKC = self._codec_embedding_KVC[self._codebooks_K, prompt.codec_ids_PK]
+            hidden_BTC[prompt.text_ids_BT == prompt.placeholder_id] = rows_PKC.sum(axis=1, dtype=np.float32)
+        return hidden_BTC
+
+    def _run(
+        self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], real_N: NDArray[np.bool_] | None
+    ) -> None:
+        """All layers. Tokens that are not `real_N` launch nothing: their weights are zeroed."""
+        forward, num_routed = self._forward, self._config.num_routed_experts
+        assert forward is not None
+        cos_BTD, sin_BTD = rotary(positions, self._config)
+        forward.begin(
+            StepInputs(
+                hidden_BTC=hidden_BTC, cos_BTD=cos_BTD, sin_BTD=sin_BTD, mask_B1TS=mask_B1TS, write_index=self._filled
+            )
+        )
+        num_tokens = hidden_BTC.shape[0] * hidden_BTC.shape[1]
+        if self._weights_LNE.shape[1] != num_tokens:
+            shape = (self._config.num_layers, num_tokens, self._config.num_dynamic_experts)
+            self._weights_LNE = np.zeros(shape, dtype=np.float32)
+        for layer in range(self._config.num_layers):
+            weights_NE = self._weights_LNE[layer]
+            np.copyto(weights_NE, forward.trunk(layer))
+            if real_N is not None:
+                weights_NE[~real_N] = 0
+            if self._observer is not None:
+                self._observer(layer, forward.router_logits(), weights_NE)
+            for expert in weights_NE[:, :num_routed].any(axis=0).nonzero()[0].tolist():
+                forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
+
+    def _reserve(self, length: int) -> None:
+        rows, capacity = self._valid_BS.shape
+        if length > capacity:
+            buckets = -(-length // CACHE_BUCKET)
+            grown_BS = np.zeros((rows, buckets * CACHE_BUCKET), dtype=np.bool_)
+            grown_BS[:, :capacity] = self._valid_BS
+            self._valid_BS = grown_BS
+
+    def _count(self) -> None:
+        num_routed = self._config.num_routed_experts
+        picked_LNE = self._weights_LNE > 0
+        self.statistics.steps += 1
+        self.statistics.launched += int(np.count_nonzero(picked_LNE[:, :, :num_routed].any(axis=1)))
+        routed = int(np.count_nonzero(picked_LNE[:, :, :num_routed]))
+        self.statistics.routed_picks += routed
+        self.statistics.null_picks += int(np.count_nonzero(picked_LNE)) - routed

@@ -1,0 +1,30 @@
+"""Rotary position embedding: the cosines and sines that every trunk takes, computed once a step.
+
+B rows · T positions · D head dimension
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import ModelConfig
+
+
+def rotary(positions: NDArray[np.floating], config: ModelConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos_BTD and sin_BTD for positions [B, T], or [3, B, T] (time, height, width) with M-RoPE.
+
+    Positions may be fractions. Both halves of D hold the same angles, for the rotate-half convention
+    x * cos + concat(-x2, x1) * sin. With `mrope_sections` (t, h, w), the first t frequencies turn by the time
+    position, the next h by height, the last w by width (Qwen2-VL, arXiv 2409.12191).
+    """
+    half = config.head_dim // 2
+    inverse_frequency = config.rope_theta ** (-np.arange(half, dtype=np.float32) / np.float32(half))
+    positions = np.asarray(positions, dtype=np.float32)
+    if positions.ndim == 2:
+        angles = positions[..., None] * inverse_frequency
+    else:
+        axis_of_frequency = np.repeat(np.arange(3), config.mrope_sections or (half, 0, 0))
+        angles = np.moveaxis(positions, 0, -1)[..., axis_of_frequency] * inverse_frequency
+    angles_BTD = np.concatenate([angles, angles], axis=-1).astype(np.float32)
+    return np.cos(angles_BTD), np.sin(angles_BTD)
