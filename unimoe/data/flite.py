@@ -1,0 +1,52 @@
+"""Speech from Debian's `flite` (BSD-style licence): a waveform, its phonemes and where each of them ends.
+
+Nothing here is called outside of corpus rendering: the finished model speaks without `flite`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from unimoe_runtime.errors import OutputError
+
+LICENCE = "flite and its voices: BSD-style (Carnegie Mellon University)"
+
+Phonemes = tuple[tuple[str, float], ...]
+"""Pairs of phoneme and the time in seconds at which it ends."""
+
+
+def require_flite() -> str:
+    """Path of the `flite` program. Raises OutputError when it is not installed."""
+    program = shutil.which("flite")
+    if program is None:
+        raise OutputError("flite is not installed: install it (Debian: apt install flite) to render speech")
+    return program
+
+
+def parse_phonemes(printed: str) -> Phonemes:
+    """Read the output of `flite -psdur`: words such as `pau:0.136 t:0.239`, times in seconds."""
+    pairs = (word.rpartition(":") for word in printed.split())
+    return tuple((phoneme, float(end)) for phoneme, _, end in pairs)
+
+
+def speak(text: str, voice: str, sample_rate_hz: int) -> tuple[np.ndarray, Phonemes]:
+    """Speak `text`. Returns float32 mono samples at `sample_rate_hz` and the phonemes with end times."""
+    with tempfile.TemporaryDirectory(prefix="unimoe-flite-") as folder:
+        wav = Path(folder) / "speech.wav"
+        command = [require_flite(), "-voice", voice, "-psdur", "-t", text, "-o", str(wav)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not wav.exists():
+            reason = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+            raise OutputError(f"flite could not speak {text!r} with voice {voice}: {reason[-1]}")
+        pcm_L, rate_hz = soundfile.read(wav, dtype="float32")
+    # Some voices drop part of the closing pause that they announce.
+    spoken_s = len(pcm_L) / rate_hz
+    phonemes = tuple((phoneme, min(end_s, spoken_s)) for phoneme, end_s in parse_phonemes(done.stdout))
+    return soxr.resample(pcm_L, rate_hz, sample_rate_hz), phonemes

@@ -1,0 +1,42 @@
+"""Common English words, most frequent first, from the unigrams of pocketsphinx's own model (BSD licence).
+
+Corpus phrases are drawn from them, and the demo's lexicon and letter-to-sound rules are learnt from them.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+from unimoe_runtime.errors import ConfigError
+
+MAX_PHRASE_WORDS = 6
+COMMA_SHARE = 0.25
+
+
+def common_words(count: int) -> list[str]:
+    """The `count` most frequent words of letters and apostrophes. Raises ConfigError without pocketsphinx."""
+    try:
+        import pocketsphinx
+    except ImportError:
+        raise ConfigError("pocketsphinx is not installed: install it with `pip install 'unimoe[eval]'`") from None
+    dictionary = Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
+    model = pocketsphinx.NGramModel(
+        pocketsphinx.Config(), pocketsphinx.LogMath(), pocketsphinx.get_model_path("en-us/en-us.lm.bin")
+    )
+    words = {line.split()[0] for line in dictionary.read_text(encoding="utf-8").splitlines()}
+    spelled = sorted(word for word in words if re.fullmatch(r"[a-z]+(?:'[a-z]+)?", word) and len(word) > 1)
+    spelled += ["a", "i"]
+    return sorted(spelled, key=lambda word: -model.prob([word]))[:count]
+
+
+def draw_phrases(count: int, words: list[str], rng: random.Random) -> list[str]:
+    """`count` different strings of 2 to 6 words drawn evenly; one in four has a comma inside."""
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        chosen = rng.choices(words, k=rng.randint(2, MAX_PHRASE_WORDS))
+        if rng.random() < COMMA_SHARE:
+            chosen[rng.randrange(len(chosen) - 1)] += ","
+        texts[" ".join(chosen)] = None
+    return list(texts)
