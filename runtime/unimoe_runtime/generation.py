@@ -61,7 +61,7 @@ class Prompt:
 
     @property
     def num_rows(self) -> int:
-        return self.text_ids_BT.shape[0]
+        return int(self.text_ids_BT.shape[0])
 
     @property
     def num_utterances(self) -> int:

@@ -1,0 +1,91 @@
+"""Grouped-query attention with rotary positions (RoPE, M-RoPE) and a key/value cache.
+
+Shape suffixes: B rows, T query positions, S key positions, C hidden, H heads, G key/value heads, D head dim,
+F = D / 2 rotation frequencies.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import ModelConfig
+
+LayerCache = tuple[Tensor, Tensor]
+
+
+def rotary(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """cos and sin [B, T, D] of positions [B, T], or [3, B, T] (time, height, width) with M-RoPE; may be fractions.
+
+    Frequencies theta^(-2i/D), halves duplicated (rotate-half convention). With M-RoPE the first `mrope_sections[0]`
+    frequencies turn with time, the next with height, the rest with width (Qwen2-VL).
+    """
+    steps_F = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=positions.device)
+    frequency_F = 1.0 / config.rope_theta ** (steps_F / config.head_dim)
+    angles = positions.float().unsqueeze(-1) * frequency_F
+    if positions.ndim == 3 and config.mrope_sections:
+        parts = angles.split(config.mrope_sections, dim=-1)
+        angles = torch.cat([part[axis] for axis, part in enumerate(parts)], dim=-1)
+    elif positions.ndim == 3:
+        angles = angles[0]
+    angles_BTD = torch.cat([angles, angles], dim=-1)
+    return angles_BTD.cos(), angles_BTD.sin()
+
+
+def rotate(x_BHTD: Tensor, cos_BTD: Tensor, sin_BTD: Tensor) -> Tensor:
+    """Turn each pair (x_i, x_{i + D/2}) by its angle."""
+    left, right = x_BHTD.chunk(2, dim=-1)
+    half_turned = torch.cat([-right, left], dim=-1)
+    return (x_BHTD * cos_BTD.unsqueeze(1) + half_turned * sin_BTD.unsqueeze(1)).to(x_BHTD.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden, bias = config.hidden_size, config.qkv_bias
+        self.q_proj = nn.Linear(hidden, config.num_heads * config.head_dim, bias=bias)
+        self.k_proj = nn.Linear(hidden, config.num_kv_heads * config.head_dim, bias=bias)
+        self.v_proj = nn.Linear(hidden, config.num_kv_heads * config.head_dim, bias=bias)
+        self.o_proj = nn.Linear(config.num_heads * config.head_dim, hidden, bias=False)
+
+    def forward(
+        self,
+        hidden_BTC: Tensor,
+        cos_BTD: Tensor,
+        sin_BTD: Tensor,
+        mask_B1TS: Tensor | None = None,
+        past: LayerCache | None = None,
+        log_mass_head: int | None = None,
+    ) -> tuple[Tensor, LayerCache, Tensor | None]:
+        """Output [B, T, C], keys and values [B, G, S, D] with the past in front, and one head's log attention.
+
+        `mask_B1TS` True where a query may attend; None is causal (no past). `log_mass_head` asks for the log
+        attention probabilities [B, T, S] of that head, for an attention guide; otherwise None comes back.
+        """
+        query_BHTD = rotate(self._heads(self.q_proj(hidden_BTC)), cos_BTD, sin_BTD)
+        key_BGSD = rotate(self._heads(self.k_proj(hidden_BTC)), cos_BTD, sin_BTD)
+        value_BGSD = self._heads(self.v_proj(hidden_BTC))
+        if past is not None:
+            key_BGSD = torch.cat([past[0], key_BGSD], dim=2)
+            value_BGSD = torch.cat([past[1], value_BGSD], dim=2)
+        out_BHTD = F.scaled_dot_product_attention(
+            query_BHTD, key_BGSD, value_BGSD, attn_mask=mask_B1TS, is_causal=mask_B1TS is None, enable_gqa=True
+        )
+        log_mass_BTS = None
+        if log_mass_head is not None:
+            log_mass_BTS = self._log_mass(query_BHTD, key_BGSD, mask_B1TS, log_mass_head)
+        return self.o_proj(out_BHTD.transpose(1, 2).flatten(2)), (key_BGSD, value_BGSD), log_mass_BTS
+
+    def _heads(self, x_BTX: Tensor) -> Tensor:
+        return x_BTX.unflatten(2, (-1, self.config.head_dim)).transpose(1, 2)
+
+    def _log_mass(self, query_BHTD: Tensor, key_BGSD: Tensor, mask_B1TS: Tensor | None, head: int) -> Tensor:
+        key_BSD = key_BGSD[:, head // (self.config.num_heads // self.config.num_kv_heads)]
+        scores_BTS = query_BHTD[:, head] @ key_BSD.transpose(1, 2) * self.config.head_dim**-0.5
+        if mask_B1TS is not None:
+            allowed = mask_B1TS[:, 0]
+        else:
+            allowed = torch.ones(scores_BTS.shape[1:], dtype=torch.bool, device=scores_BTS.device).tril()
+        return scores_BTS.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)

@@ -1,0 +1,133 @@
+"""Our checkpoint directory: saving a model, and loading ours or the published format into one.
+
+The layout is documented in `unimoe_runtime.checkpoint`. In memory experts are stacked for speed; on disk each
+expert's matrices have their own names, so that an exporter can read one expert at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
+from unimoe_runtime.errors import OutputError
+
+from .config import ModelConfig, SamplingConfig
+from .model import UniMoE
+
+
+def tensor_views(model: UniMoE) -> dict[str, Tensor]:
+    """The model's parameters under their names on disk, as views: writing to one writes to the model."""
+    config = model.config
+    views: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if ".moe.experts." not in name and ".moe.shared." not in name and name != "codec_embedding.weight":
+            views[name] = parameter.detach()
+    tables = model.codec_embedding.weight.detach().chunk(config.num_codebooks)
+    views.update({f"codec_embedding.{codebook}.weight": table for codebook, table in enumerate(tables)})
+    for index, layer in enumerate(model.layers):
+        prefix = f"layers.{index}.moe."
+        if layer.moe.experts is not None:
+            gate_up_EIC, down_ECI = layer.moe.experts.gate_up.detach(), layer.moe.experts.down.detach()
+            for expert in range(config.num_routed_experts):
+                gate, up = gate_up_EIC[expert].chunk(2)
+                _add_expert(views, f"{prefix}experts.{expert}.", gate, up, down_ECI[expert])
+        if layer.moe.shared is not None:
+            gates, ups = layer.moe.shared.gate_up.detach().chunk(2)
+            width = config.shared_intermediate_size
+            parts = zip(
+                gates.split(width), ups.split(width), layer.moe.shared.down.detach().split(width, dim=1), strict=True
+            )
+            for expert, (gate, up, down) in enumerate(parts):
+                _add_expert(views, f"{prefix}shared.{expert}.", gate, up, down)
+    return views
+
+
+def _add_expert(views: dict[str, Tensor], prefix: str, gate: Tensor, up: Tensor, down: Tensor) -> None:
+    views[prefix + "gate_proj.weight"] = gate
+    views[prefix + "up_proj.weight"] = up
+    views[prefix + "down_proj.weight"] = down
+
+
+def save_checkpoint(
+    path: Path | str,
+    model: UniMoE,
+    *,
+    sampling: Mapping[str, SamplingConfig] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    codec_dir: Path | None = None,
+    frontend_dir: Path | None = None,
+) -> None:
+    """Write a checkpoint directory, replacing one that is there; a killed save leaves the old one whole.
+
+    `dtype`: float32, bfloat16 or float16. `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/.
+    Raises OutputError where the directory cannot be written or holds something else than a checkpoint.
+    """
+    path = Path(path)
+    if path.exists() and not (path / "config.json").exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path}: exists and is no checkpoint; choose another place or remove it")
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": model.config.to_dict(),
+        "sampling": {task: values.to_dict() for task, values in (sampling or {}).items()},
+        "provenance": dict(provenance or {}),
+    }
+    views = tensor_views(model)
+    tensors = {name: views[name].to("cpu", dtype).contiguous() for name in tensor_shapes(model.config)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            staging.chmod(0o755)
+            (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            # Tensors that share storage are refused by save_file; chunks of one parameter are copied.
+            save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / "model.safetensors")
+            for name, source in (("codec", codec_dir), ("frontend", frontend_dir)):
+                if source is not None:
+                    shutil.copytree(source, staging / name)
+            _replace_directory(staging, path)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as problem:
+        raise OutputError(f"{path}: the checkpoint cannot be written ({problem.strerror})") from None
+
+
+def _replace_directory(staging: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(staging, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.rename(path, old)  # onto an empty directory: atomic
+    os.rename(staging, path)
+    shutil.rmtree(old)
+
+
+def load_model(checkpoint: Checkpoint | Path | str, *, device: str | torch.device = "cpu") -> UniMoE:
+    """The torch model of a checkpoint folder, ours or a published one, in float32 and evaluation mode.
+
+    Reads tensor by tensor. Raises CheckpointError where the folder cannot be read as a checkpoint.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = open_checkpoint(checkpoint)
+    model = empty_model(checkpoint.model, device=device)
+    for name, view in tensor_views(model).items():
+        view.copy_(torch.tensor(checkpoint.tensor(name)))
+    return model.eval()
+
+
+def empty_model(config: ModelConfig, *, device: str | torch.device = "cpu") -> UniMoE:
+    """A model with uninitialised weights, made without spending time on random ones."""
+    with torch.device("meta"):
+        model = UniMoE(config)
+    return model.to_empty(device=torch.device(device))

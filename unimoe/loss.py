@@ -1,0 +1,40 @@
+"""Training loss: cross-entropy of every codebook plus the annealed load-balancing loss.
+
+Shape suffixes: M positions (any leading shape), K codebooks, V ids of one codebook.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .config import ModelConfig
+
+IGNORED = -100
+
+
+def codec_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
+    """Mean cross-entropy [K] of each codebook over its labels that are not IGNORED (-100).
+
+    Logits and labels stand at the same position: shift before. A codebook without labels has loss 0.
+    """
+    logits_MKV, labels_MK = logits_MKV.flatten(0, -3), labels_MK.flatten(0, -2)
+    loss_MK = F.cross_entropy(logits_MKV.float().transpose(1, 2), labels_MK, ignore_index=IGNORED, reduction="none")
+    return loss_MK.sum(dim=0) / (labels_MK != IGNORED).sum(dim=0).clamp_min(1)
+
+
+def aux_loss_weight(config: ModelConfig, step: int) -> float:
+    """Weight of the auxiliary loss: falls linearly over `aux_loss_decay_steps` to its minimum."""
+    progress = min(step / config.aux_loss_decay_steps, 1.0)
+    return config.aux_loss_weight + (config.min_aux_loss_weight - config.aux_loss_weight) * progress
+
+
+def training_loss(
+    logits_MKV: Tensor, labels_MK: Tensor, aux_loss: Tensor, config: ModelConfig, step: int
+) -> tuple[Tensor, Tensor]:
+    """Loss to minimise, and each codebook's cross-entropy [K].
+
+    Sum over the codebooks plus the weighted mean auxiliary loss of the layers (public model).
+    """
+    losses_K = codec_losses(logits_MKV, labels_MK)
+    return losses_K.sum() + aux_loss_weight(config, step) * aux_loss, losses_K

@@ -1,0 +1,127 @@
+"""Dynamic-Capacity MoE block: router, routed SwiGLU experts with grouped dispatch, fused shared experts.
+
+Shape suffixes: B rows, T positions, N tokens = B·T, C hidden, I intermediate, E routed experts, S shared experts,
+A assignments (token, routed expert), sorted by expert.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import ModelConfig
+from .router import Router, Routing
+
+
+class _GroupedLinear(torch.autograd.Function):
+    """x_AC @ weight[e].T for the slice of rows that belongs to expert e.
+
+    Writes each expert's product straight into the result and its gradient, without the copies that cat and stack
+    of per-expert results would cost.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_AC: Tensor, weight_EOC: Tensor, counts: list[int]) -> Tensor:
+        ctx.save_for_backward(x_AC, weight_EOC)
+        ctx.counts = counts
+        out_AO = x_AC.new_empty(x_AC.shape[0], weight_EOC.shape[1])
+        for rows, weight_OC, out in zip(x_AC.split(counts), weight_EOC, out_AO.split(counts), strict=True):
+            torch.mm(rows, weight_OC.t(), out=out)
+        return out_AO
+
+    @staticmethod
+    def backward(ctx: Any, grad_AO: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        x_AC, weight_EOC = ctx.saved_tensors
+        grad_x_AC, grad_weight_EOC = torch.empty_like(x_AC), torch.empty_like(weight_EOC)
+        slices = zip(
+            grad_AO.split(ctx.counts), x_AC.split(ctx.counts), grad_x_AC.split(ctx.counts),
+            weight_EOC, grad_weight_EOC, strict=True,
+        )  # fmt: skip
+        for grad, rows, grad_rows, weight_OC, grad_weight_OC in slices:
+            torch.mm(grad, weight_OC, out=grad_rows)
+            torch.mm(grad.t(), rows, out=grad_weight_OC)
+        return grad_x_AC, grad_weight_EOC, None
+
+
+class RoutedExperts(nn.Module):
+    """SwiGLU experts with stacked weights; only picked (token, expert) pairs are computed."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        num_experts, width, hidden = config.num_routed_experts, config.routed_intermediate_size, config.hidden_size
+        self.gate_up = nn.Parameter(torch.empty(num_experts, 2 * width, hidden))
+        self.down = nn.Parameter(torch.empty(num_experts, hidden, width))
+
+    def forward(self, accumulator_NC: Tensor, hidden_NC: Tensor, weights_NE: Tensor, picked_NE: Tensor) -> Tensor:
+        """Add each picked expert's weighted output to the accumulator."""
+        # Row-major order of the transposed mask is order by expert: one pass gives the sorted assignments.
+        expert_A, token_A = picked_NE.t().nonzero(as_tuple=True)
+        counts = picked_NE.sum(dim=0).tolist()
+        gate_up_AI = _GroupedLinear.apply(hidden_NC[token_A], self.gate_up, counts)
+        gate_AI, up_AI = gate_up_AI.chunk(2, dim=1)
+        # Weighing the smaller inner activation instead of the output is the same product.
+        inner_AI = F.silu(gate_AI) * up_AI * weights_NE[token_A, expert_A].unsqueeze(1)
+        out_AC = _GroupedLinear.apply(inner_AI.to(hidden_NC.dtype), self.down, counts)
+        return accumulator_NC.index_add(0, token_A, out_AC)
+
+
+class SharedExperts(nn.Module):
+    """SwiGLU experts that every token uses, as one wide matrix product."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_experts = config.num_shared_experts
+        width = config.num_shared_experts * config.shared_intermediate_size
+        self.gate_up = nn.Parameter(torch.empty(2 * width, config.hidden_size))
+        self.down = nn.Parameter(torch.empty(config.hidden_size, width))
+
+    def forward(self, hidden_NC: Tensor, weights_NS: Tensor | None) -> Tensor:
+        gate_NI, up_NI = F.linear(hidden_NC, self.gate_up).chunk(2, dim=1)
+        inner_NI = F.silu(gate_NI) * up_NI
+        if weights_NS is not None:
+            inner_NSI = inner_NI.unflatten(1, (self.num_experts, -1)) * weights_NS.unsqueeze(2)
+            inner_NI = inner_NSI.flatten(1).to(hidden_NC.dtype)
+        return F.linear(inner_NI, self.down)
+
+
+class MoE(nn.Module):
+    """The feed-forward layer. With no dynamic expert and probability weighting it is a plain dense SwiGLU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.router = Router(config) if config.num_router_rows else None
+        self.experts = RoutedExperts(config) if config.num_routed_experts else None
+        self.shared = SharedExperts(config) if config.num_shared_experts else None
+
+    def forward(
+        self, hidden_BTC: Tensor, routable_BT: Tensor | None = None, aux_weight_BT: Tensor | None = None
+    ) -> tuple[Tensor, Routing | None]:
+        """Output [B, T, C] (without the residual) and the routing, None for a dense layer.
+
+        Where `routable_BT` is False no dynamic expert runs. `aux_weight_BT` weighs tokens in the auxiliary loss.
+        """
+        hidden_NC = hidden_BTC.flatten(0, 1)
+        if self.training and self.config.input_jitter_noise:
+            noise = self.config.input_jitter_noise
+            hidden_NC = hidden_NC * torch.empty_like(hidden_NC).uniform_(1.0 - noise, 1.0 + noise)
+        routing = None
+        if self.router is not None:
+            routing = self.router(
+                hidden_NC,
+                None if routable_BT is None else routable_BT.flatten(),
+                None if aux_weight_BT is None else aux_weight_BT.flatten(),
+            )
+        if self.shared is not None:
+            out_NC = self.shared(hidden_NC, None if routing is None else routing.shared_weights_NS)
+        else:
+            out_NC = torch.zeros_like(hidden_NC)
+        if self.experts is not None and routing is not None:
+            num_routed = self.config.num_routed_experts
+            out_NC = self.experts(
+                out_NC, hidden_NC, routing.weights_NE[:, :num_routed], routing.picked_NE[:, :num_routed]
+            )
+        return out_NC.unflatten(0, hidden_BTC.shape[:2]), routing
