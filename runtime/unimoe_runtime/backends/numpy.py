@@ -18,7 +18,7 @@ from ..bundle import Bundle, expert_name, trunk_name
 from ..config import ModelConfig
 from ..errors import BackendError
 from ..routing import route
-from . import Array, StepInputs
+from . import Array, Backend, StepInputs
 
 Floats = NDArray[np.float32]
 Weights = Mapping[str, Floats]
@@ -151,7 +151,7 @@ class NumpyBackend:
 class HostForward:
     """Forward over any backend's `run`, with every array on the host."""
 
-    def __init__(self, backend: NumpyBackend, num_rows: int) -> None:
+    def __init__(self, backend: Backend, num_rows: int) -> None:
         self._backend = backend
         config = backend.bundle.model
         empty = np.zeros((num_rows, config.num_kv_heads, 0, config.head_dim), dtype=np.float32)

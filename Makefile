@@ -1,0 +1,39 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up what they need, in a folder of its own.
+PYTHON ?= python3
+# The demo and the tests keep separate environments: the demo's proves that nothing beyond `unimoe[cpu,export]` is used.
+DEMO := .venv/demo
+DEV  := .venv/dev
+
+.PHONY: demo test check train-demo clean
+
+$(DEMO)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[cpu,export]'
+	touch $@
+
+$(DEV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt
+	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through the bundle
+	$(DEMO)/bin/unimoe export checkpoints/demo build/demo/bundle --force
+	$(DEMO)/bin/unimoe synth build/demo/bundle --task speech --voice slt --seed 1 \
+		--text "Turn on the kitchen light, and set the volume to five." -o build/demo/speech.wav
+	$(DEMO)/bin/unimoe synth build/demo/bundle --task music --seed 1 \
+		--text "a C major scale on the piano at 120 bpm" -o build/demo/music.wav
+
+test: $(DEV)/ready check  ## lint, types and every test
+	$(DEV)/bin/python -m pytest
+
+check: $(DEV)/ready
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy runtime/unimoe_runtime
+
+train-demo: $(DEV)/ready  ## make the checkpoint in the box anew (needs flite and fluidsynth)
+	$(DEV)/bin/unimoe train demo
+
+clean:
+	rm -rf .venv build

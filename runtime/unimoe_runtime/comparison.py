@@ -1,0 +1,179 @@
+"""Comparing two ways to run one model: graph by graph, then end to end.
+
+N tokens · E dynamic experts · R routed experts · K codebooks · V codec vocabulary · B rows · T positions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Array, Backend, Forward
+from .backends.numpy import HostForward
+from .bundle import expert_name
+from .config import ModelConfig, SamplingConfig
+from .generation import LanguageModel, Prompt, generate
+from .language_model import BundleModel, Observer
+
+ModelFactory = Callable[[Observer], LanguageModel]
+"""Makes a model that reports each layer's routing to the observer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphComparison:
+    """Largest absolute error of a graph over its outputs, and the largest absolute value it was computed beside."""
+
+    graph: str
+    max_abs_error: float
+    max_abs_value: float
+
+    @property
+    def relative(self) -> float:
+        return self.max_abs_error / self.max_abs_value if self.max_abs_value else self.max_abs_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How two models agree over the same forced codes, and over greedy runs of their own.
+
+    `router_agreement` is the share of equal (token, layer, expert) decisions, `equal_sets` the share of (token,
+    layer) whose whole set of picks is equal. `first_difference` is the first step of the greedy runs at which a
+    code differs, None where all `steps` agree.
+    """
+
+    steps: int
+    max_logit_error: float
+    max_logit_value: float
+    router_agreement: float
+    equal_sets: float
+    token_agreement: float
+    first_difference: int | None
+
+
+@dataclass
+class _RoutingLog:
+    """Collects which experts were picked, in the order of the calls."""
+
+    picks: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def __call__(self, layer: int, router_logits_NR: NDArray[np.float32], weights_NE: NDArray[np.float32]) -> None:
+        self.picks.append(weights_NE > 0)
+
+
+class _Recorder:
+    """A Backend that notes the inputs of every graph's first call with the most tokens, and what it answered."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name, self.bundle = backend.name, backend.bundle
+        self._backend = backend
+        self.calls: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = self._backend.run(graph, inputs)
+        self.calls.setdefault(graph, (dict(inputs), outputs))
+        return outputs
+
+    def start(self, num_rows: int) -> Forward:
+        return HostForward(self, num_rows)
+
+    def load(self) -> None:
+        self._backend.load()
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> list[GraphComparison]:
+    """Run every language-model graph of `candidate` on the inputs that `reference` met while reading a prompt.
+
+    The whole pass is read, padded positions included. An expert that no token of the prompt was sent to runs on its
+    layer's tokens with weight 1.
+    """
+    recorder = _Recorder(reference)
+    model = BundleModel(recorder)
+    model.prefill(prompt)
+    model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1)))
+    _run_idle_experts(recorder)
+    errors = []
+    for graph, (inputs, expected) in recorder.calls.items():
+        found = candidate.run(graph, inputs)
+        differences = [np.abs(found[name] - expected[name]) for name in expected]
+        values = [np.abs(array) for array in expected.values()]
+        errors.append(
+            GraphComparison(
+                graph=graph,
+                max_abs_error=float(max(array.max(initial=0.0) for array in differences)),
+                max_abs_value=float(max(array.max(initial=0.0) for array in values)),
+            )
+        )
+    return errors
+
+
+def _run_idle_experts(recorder: _Recorder) -> None:
+    model = recorder.bundle.model
+    for layer in range(model.num_layers):
+        trunk = recorder.calls[f"layers.{layer}.trunk"][1]
+        inputs = {
+            "accumulator_NC": trunk["accumulator_NC"],
+            "expert_input_NC": trunk["expert_input_NC"],
+            "weight_N1": np.ones((len(trunk["accumulator_NC"]), 1), dtype=np.float32),
+        }
+        for expert in range(model.num_routed_experts):
+            if expert_name(layer, expert) not in recorder.calls:
+                recorder.run(expert_name(layer, expert), inputs)
+
+
+def compare_models(
+    candidate: ModelFactory,
+    reference: ModelFactory,
+    prompt: Prompt,
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    *,
+    steps: int,
+) -> Agreement:
+    """Greedy codes of the reference, forced upon both; then the candidate's own greedy run.
+
+    EOS is ruled out for `steps` decode steps, so that runs of equal length are compared.
+    """
+    room = steps + max(config.delay_pattern) + 1
+    greedy = replace(sampling, temperature=0.0, min_steps=room, max_steps=room)
+    codes_of = [
+        np.stack([step.codes_UK for step in islice(generate(make(_RoutingLog()), prompt, config, greedy), steps)])
+        for make in (reference, candidate)
+    ]
+    logits, picks = zip(*(_forced(make, prompt, codes_of[0], config) for make in (reference, candidate)), strict=True)
+    equal = [first == second for first, second in zip(*picks, strict=True)]
+    sets = np.concatenate([layer.all(axis=1) for layer in equal])
+    same_RUK = codes_of[0] == codes_of[1]
+    differing = np.flatnonzero(~same_RUK.all(axis=(1, 2)))
+    forced_same = logits[0].argmax(-1) == logits[1].argmax(-1)
+    return Agreement(
+        steps=steps,
+        max_logit_error=float(np.abs(logits[0] - logits[1]).max()),
+        max_logit_value=float(np.abs(logits[0]).max()),
+        router_agreement=float(np.concatenate([layer.ravel() for layer in equal]).mean()) if sets.size else 1.0,
+        equal_sets=float(sets.mean()) if sets.size else 1.0,
+        token_agreement=float(forced_same.mean()),
+        first_difference=int(differing[0]) if len(differing) else None,
+    )
+
+
+def _forced(
+    make: ModelFactory, prompt: Prompt, codes_RUK: NDArray[np.int64], config: ModelConfig
+) -> tuple[NDArray[np.float32], list[NDArray[np.bool_]]]:
+    """Logits [R, B, K, V] and picks of a model that reads the given rows whatever it would have chosen."""
+    log = _RoutingLog()
+    model = make(log)
+    model.prefill(prompt)
+    log.picks.clear()
+    first_UK = np.full_like(codes_RUK[0], config.bos_id)
+    logits = []
+    for index, codes_UK in enumerate([first_UK, *codes_RUK[:-1]]):
+        codes_BK = np.repeat(codes_UK, 2, axis=0) if prompt.paired else codes_UK
+        logits.append(model.step(codes_BK, prompt.first_position_B + np.float32(index)))
+    return np.stack(logits), log.picks

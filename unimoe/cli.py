@@ -1,0 +1,74 @@
+"""The `unimoe` command: a group whose commands are loaded when they are called.
+
+Each command is a string "module:attribute", so `unimoe --help` imports nothing but click, and a command that needs
+no torch runs without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "export": ("unimoe.commands.export:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
+    "synth": ("unimoe.commands.synth:synth", "Speak or play: text in, audio file out."),
+    "verify": ("unimoe.commands.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
+    "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
+    "train": ("unimoe.commands.train:train", "Train the demo model and its codec (needs torch)."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists commands by their one-line help and imports a command's module only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(_import(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+def _import(module: str) -> object:
+    """Import a command's module; a missing third-party package becomes one line that says which extra has it."""
+    extras = {"torch": "train", "onnx": "export", "onnx_ir": "export", "pocketsphinx": "eval", "scipy": "train"}
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        package = (problem.name or "").split(".")[0]
+        if package not in extras:
+            raise
+        raise click.ClickException(f"this command needs {package}; `pip install unimoe[{extras[package]}]`") from None
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unimoe", message="%(prog)s %(version)s")
+def cli() -> None:
+    """UniMoE-Audio on the edge: speech and music through one engine per expert."""
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line and exit code 1, with UNIMOE_DEBUG=1 a traceback."""
+    from unimoe_runtime.errors import UnimoeError
+
+    try:
+        cli.main(prog_name="unimoe")
+    except UnimoeError as problem:
+        if os.environ.get("UNIMOE_DEBUG"):
+            raise
+        click.echo(f"unimoe: {problem}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
