@@ -44,7 +44,7 @@ class Router(nn.Module):
     ) -> Routing:
         """Route tokens. Where `routable_N` is False (padding) no dynamic expert is picked.
 
-        `aux_weight_N` weighs tokens in the auxiliary loss; by default all routable ones count alike.
+        `aux_weight_N` weighs the routable tokens in the auxiliary loss; by default they count alike.
         """
         with torch.autocast(hidden_NC.device.type, enabled=False):
             logits_NR = hidden_NC.float() @ self.weight.float().t()
@@ -68,8 +68,9 @@ def route(
         weights_NE = picked_probs_NE
     else:
         weights_NE, shared_weights_NS = _sparsemixer_weights(logits_NR, before_NEE, picked_NE, config)
-    if aux_weight_N is None and routable_N is not None:
-        aux_weight_N = routable_N.to(logits_NR.dtype)
+    if routable_N is not None:
+        real_N = routable_N.to(logits_NR.dtype)
+        aux_weight_N = real_N if aux_weight_N is None else real_N * aux_weight_N
     return Routing(
         logits_NR=logits_NR,
         picked_NE=picked_NE,
