@@ -1,0 +1,123 @@
+"""Comparing a graph with the numpy oracle as soon as it is written.
+
+B rows · T positions · N = B·T tokens · S cache capacity · C hidden
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends import numpy as oracle
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.errors import GraphError
+from unimoe_runtime.tensorfile import TensorFile
+
+Arrays = dict[str, NDArray[Any]]
+
+# Largest deviation from the oracle, relative to an output's largest value (or 1): float32 sums of some thousand
+# terms in another order differ by about 1e-6.
+TOLERANCE = 1e-4
+_DRAWS = 3
+_ROWS, _LENGTH, _CAPACITY = 2, 3, 8
+
+
+def engine_available() -> bool:
+    """True where ONNX Runtime is installed, and graphs can be checked by running them."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile) -> float:
+    """Largest relative deviation of a language-model graph from the oracle, on seeded random inputs.
+
+    A token that lies within rounding of the Top-P threshold may rightly be routed otherwise; so a draw that fails
+    is drawn anew, and a graph that is wrong fails on all. Raises GraphError with the output that deviates.
+    """
+    session = _session(path)
+    tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
+    output, error = "", np.inf
+    for seed in range(_DRAWS):
+        inputs = random_inputs(name, config, seed)
+        found = dict(zip([item.name for item in session.get_outputs()], session.run(None, inputs), strict=True))
+        output, error = largest_deviation(found, oracle_outputs(name, config, tensors, inputs))
+        if error <= TOLERANCE:
+            return error
+    raise GraphError(
+        f"{path}: {output} differs from the oracle by {error:.1e} (allowed {TOLERANCE:.0e}); "
+        "the graph does not compute this checkpoint"
+    )
+
+
+def random_inputs(name: str, config: ModelConfig, seed: int) -> Arrays:
+    """Seeded inputs of a trunk (two rows of three positions, written behind two others), an expert or the head."""
+    random = np.random.default_rng(seed)
+    tokens, hidden = _ROWS * _LENGTH, config.hidden_size
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return random.standard_normal(shape, dtype=np.float32)
+
+    if name == "head":
+        return {"hidden_NC": normal(tokens, hidden)}
+    if "expert" in name:
+        weight_N1 = np.abs(normal(tokens, 1))
+        weight_N1[::2] = 0
+        return {
+            "accumulator_NC": normal(tokens, hidden),
+            "expert_input_NC": normal(tokens, hidden),
+            "weight_N1": weight_N1,
+        }
+    angles = random.uniform(0, 6, (_ROWS, _LENGTH, config.head_dim // 2)).astype(np.float32)
+    angles_BTD = np.concatenate([angles, angles], axis=-1)
+    cache_shape = (_ROWS, config.num_kv_heads, _CAPACITY, config.head_dim)
+    last_slot_T = 2 + np.arange(_LENGTH)
+    mask_TS = np.arange(_CAPACITY)[None, :] <= last_slot_T[:, None]
+    return {
+        "hidden_BTC": normal(_ROWS, _LENGTH, hidden),
+        "cos_BTD": np.cos(angles_BTD),
+        "sin_BTD": np.sin(angles_BTD),
+        "mask_B1TS": np.broadcast_to(mask_TS, (_ROWS, 1, *mask_TS.shape)).copy(),
+        "key_cache_BHSD": normal(*cache_shape),
+        "value_cache_BHSD": normal(*cache_shape),
+        "write_index_B": np.full(_ROWS, 2, dtype=np.int64),
+    }
+
+
+def oracle_outputs(
+    name: str, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], inputs: Arrays
+) -> Arrays:
+    """What the numpy oracle makes of the inputs."""
+    if name == "head":
+        return oracle.head(config, weights, inputs)
+    if "expert" in name:
+        return oracle.expert(weights, inputs)
+    return oracle.trunk(config, weights, inputs)
+
+
+def largest_deviation(found: Mapping[str, Any], expected: Mapping[str, Any]) -> tuple[str, float]:
+    """The output that deviates most, and by how much, relative to its largest value (or 1). NaN counts as inf."""
+    worst = "", 0.0
+    for name, right in expected.items():
+        if not right.size:
+            continue
+        scale = max(1.0, float(np.abs(right).max()))
+        error = float(np.abs(found[name] - right).max()) / scale
+        if not error <= worst[1]:
+            worst = name, error if error == error else np.inf
+    return worst
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        raise GraphError(f"{path}: ONNX Runtime refuses the graph: {str(problem).splitlines()[0]}") from None

@@ -1,0 +1,120 @@
+"""Dynamic-capacity routing as graph nodes: which experts a token uses, and with what weight.
+
+N tokens · R router rows (routed, null, then shared) · E dynamic experts (routed, null) · S shared experts
+
+Selection compares every pair of experts and needs no sort: expert j comes before i when its logit is larger, or
+equal with j < i, and Top-P picks i exactly when the probabilities before it add up to less than P. That is the
+stable sort's result; it has no operator that an engine lacks and no data-dependent shape. What the formulas mean is
+told in `unimoe_runtime.routing`, which computes the same in numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from unimoe_runtime.config import ModelConfig
+
+from .builder import GraphBuilder
+
+# Added to the sum of the multipliers before the division, in the published checkpoint's code.
+_MIXER_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """Expert i against expert j: `gap_NEE[n, i, j]` = logit i - logit j; `before_NEE`: j comes before i."""
+
+    own_NE1: ir.Value
+    other_N1E: ir.Value
+    gap_NEE: ir.Value
+    before_NEE: ir.Value
+
+
+def route(
+    builder: GraphBuilder, router_logits_NR: ir.Value, config: ModelConfig
+) -> tuple[ir.Value | None, ir.Value | None]:
+    """weights_NE, exactly 0 where not picked (None without dynamic experts), and shared_NS (None: all weigh 1)."""
+    num_dynamic, num_shared = config.num_dynamic_experts, config.num_router_rows - config.num_dynamic_experts
+    if not num_dynamic:
+        shared_NS = builder.op("Softmax", [router_logits_NR], axis=-1) if num_shared else None
+        return None, shared_NS
+    logits_NE, shared_logits_NS = router_logits_NR, None
+    if num_shared:
+        sizes = builder.constant([num_dynamic, num_shared])
+        logits_NE, shared_logits_NS = builder.ops("Split", [router_logits_NR, sizes], 2, axis=-1)
+    pairs = _compare(builder, logits_NE, num_dynamic)
+    if config.weighting == "probability":
+        probabilities_NE = builder.op("Softmax", [logits_NE], axis=-1)
+        picked_NE = _select(builder, pairs, probabilities_NE, config)
+        return _normalized(builder, picked_NE, probabilities_NE), None
+    probabilities_NE = builder.op("Softmax", [logits_NE], axis=-1) if config.selection == "top_p" else None
+    picked_NE = _select(builder, pairs, probabilities_NE, config)
+    mixed_NE = _where_picked(builder, picked_NE, _multipliers(builder, pairs, config))
+    sum_N1 = builder.op("Add", [_row_sum(builder, mixed_NE), builder.constant(_MIXER_EPSILON, "float32")])
+    if shared_logits_NS is None:
+        return builder.op("Div", [mixed_NE, sum_N1]), None
+    open_NE = builder.op("Where", [picked_NE, logits_NE, builder.constant(-np.inf, "float32")])
+    shares_NR = builder.op("Softmax", [builder.op("Concat", [open_NE, shared_logits_NS], axis=-1)], axis=-1)
+    dynamic_NE, shared_NS = builder.ops("Split", [shares_NR, sizes], 2, axis=-1)
+    scale_N1 = builder.op("Div", [_row_sum(builder, dynamic_NE), sum_N1])
+    return builder.op("Mul", [mixed_NE, scale_N1]), shared_NS
+
+
+def _compare(builder: GraphBuilder, logits_NE: ir.Value, num_experts: int) -> _Pairs:
+    own_NE1 = builder.op("Unsqueeze", [logits_NE, builder.constant([2])])
+    other_N1E = builder.op("Unsqueeze", [logits_NE, builder.constant([1])])
+    gap_NEE = builder.op("Sub", [own_NE1, other_N1E])
+    # One comparison decides larger and tied alike. With j < i a gap of 0 counts as before, so the bound is the
+    # smallest normal number there: no two logits lie closer to each other without being equal, unless both are
+    # below 1e-30. Smaller bounds are denormal, and some devices flush those to 0.
+    tie_EE = np.tril(np.ones((num_experts, num_experts), dtype=bool), -1)
+    bound_EE = np.where(tie_EE, np.finfo(np.float32).tiny, np.float32(0))
+    before_NEE = builder.op("Less", [gap_NEE, builder.constant(bound_EE, "float32")])
+    return _Pairs(own_NE1=own_NE1, other_N1E=other_N1E, gap_NEE=gap_NEE, before_NEE=before_NEE)
+
+
+def _select(builder: GraphBuilder, pairs: _Pairs, probabilities_NE: ir.Value | None, config: ModelConfig) -> ir.Value:
+    """picked_NE: Top-P, or the first `top_k`."""
+    if config.selection == "top_k":
+        counted, limit = builder.constant(1.0, "float32"), float(config.top_k)
+    else:
+        counted, limit = builder.op("Unsqueeze", [probabilities_NE, builder.constant([1])]), config.top_p
+    before_NEE = builder.op("Where", [pairs.before_NEE, counted, builder.constant(0.0, "float32")])
+    mass_before_NE = builder.op("ReduceSum", [before_NEE, builder.constant([2])], keepdims=0)
+    return builder.op("Less", [mass_before_NE, builder.constant(limit, "float32")])
+
+
+def _normalized(builder: GraphBuilder, picked_NE: ir.Value, probabilities_NE: ir.Value) -> ir.Value:
+    """The picked probabilities over their sum (arXiv 2510.13344, Eq. 3).
+
+    A softmax over logits of -inf would be a node less, but fast exponentials need not give an exact 0 for them.
+    """
+    kept_NE = _where_picked(builder, picked_NE, probabilities_NE)
+    return builder.op("Div", [kept_NE, _row_sum(builder, kept_NE)])
+
+
+def _multipliers(builder: GraphBuilder, pairs: _Pairs, config: ModelConfig) -> ir.Value:
+    """multiplier_NE: 1 / sum of exp(logit j - logit i) over the j within the gap that do not come before i.
+
+    The relative gap is (i - j) / max(|j|, i), compared without the division: two zeros are no gap.
+    """
+    infinity, zero = builder.constant(np.inf, "float32"), builder.constant(0.0, "float32")
+    gap_NEE = builder.op("Where", [pairs.before_NEE, infinity, pairs.gap_NEE])
+    magnitude_NEE = builder.op("Max", [builder.op("Abs", [pairs.other_N1E]), pairs.own_NE1])
+    width = builder.constant(2 * config.router_jitter_noise, "float32")
+    within_NEE = builder.op("LessOrEqual", [gap_NEE, builder.op("Mul", [magnitude_NEE, width])])
+    ratio_NEE = builder.op("Exp", [builder.op("Neg", [gap_NEE])])
+    rivals_NEE = builder.op("Where", [within_NEE, ratio_NEE, zero])
+    sum_NE = builder.op("ReduceSum", [rivals_NEE, builder.constant([2])], keepdims=0)
+    return builder.op("Reciprocal", [sum_NE])
+
+
+def _where_picked(builder: GraphBuilder, picked_NE: ir.Value, values_NE: ir.Value) -> ir.Value:
+    return builder.op("Where", [picked_NE, values_NE, builder.constant(0.0, "float32")])
+
+
+def _row_sum(builder: GraphBuilder, values_NE: ir.Value) -> ir.Value:
+    return builder.op("ReduceSum", [values_NE, builder.constant([1])], keepdims=1)
