@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unimoe_runtime.checkpoint import read_json
@@ -96,7 +96,7 @@ def import_encodec(weights_path: Path | str, out_dir: Path | str, num_codebooks:
     weights = fold_weight_norm(published, num_codebooks)
     ratios = _ratios(weights)
     out_dir.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out_dir / "model.safetensors")
+    (out_dir / "model.safetensors").write_bytes(save(weights))
     hop = 1
     for ratio in ratios:
         hop *= ratio
