@@ -13,7 +13,7 @@ import sys
 import click
 
 _COMMANDS: dict[str, tuple[str, str]] = {
-    "export": ("unimoe.commands.export:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
+    "export": ("unimoe_export.cli:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
     "synth": ("unimoe.commands.synth:synth", "Speak or play: text in, audio file out."),
     "verify": ("unimoe.commands.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),

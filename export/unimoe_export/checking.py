@@ -38,7 +38,9 @@ def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile)
     A token that lies within rounding of the Top-P threshold may rightly be routed otherwise; so a draw that fails
     is drawn anew, and a graph that is wrong fails on all. Raises GraphError with the output that deviates.
     """
-    session = _session(path)
+    from unimoe_runtime.backends.onnxruntime import open_session
+
+    session = open_session(path)
     tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
     output, error = "", np.inf
     for seed in range(_DRAWS):
@@ -109,15 +111,3 @@ def largest_deviation(found: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         if not error <= worst[1]:
             worst = name, error if error == error else np.inf
     return worst
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as problem:
-        raise GraphError(f"{path}: ONNX Runtime refuses the graph: {str(problem).splitlines()[0]}") from None

@@ -96,7 +96,7 @@ class Synthesizer:
         self.bundle = bundle
         self.frontend = open_frontend(bundle.frontend_dir)
         self._backend, self._codec_backend = backend, codec_backend
-        self._codec = BundleCodec(codec_backend)
+        self._codec = BundleCodec(bundle.codec, codec_backend.run)
         self._model = BundleModel(backend)
 
     @classmethod

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from unimoe_runtime.bundle import Bundle, GraphInfo, TensorInfo, open_bundle
 
@@ -28,10 +30,9 @@ def inspect(bundle: Path, check: bool, as_json: bool) -> None:
     console = Console()
     for name, value in summary.items():
         console.print(f"[bold]{name.replace('_', ' ')}[/]: {_sentence(value)}", highlight=False)
-    table = Table("graph", "precision", "bytes", "inputs", "outputs", box=None, header_style="bold")
-    for row in _grouped(_graph_rows(opened)):
-        table.add_row(row["graph"], row["precision"], f"{row['bytes']:,}", row["inputs"], row["outputs"])
-    console.print(table)
+    rows = _graph_rows(opened)
+    for kind in dict.fromkeys(_kind(row["graph"]) for row in rows):
+        console.print(_kind_table(kind, [row for row in rows if _kind(row["graph"]) == kind]))
     if check:
         console.print(f"{num_checked} files, each as the manifest says")
 
@@ -63,35 +64,35 @@ def _graph_rows(bundle: Bundle) -> list[dict[str, Any]]:
             "graph": name,
             "precision": graph.precision,
             "bytes": _bytes(bundle, graph),
-            "inputs": _signature(graph.inputs),
-            "outputs": _signature(graph.outputs),
+            "inputs": [_signature(tensor) for tensor in graph.inputs],
+            "outputs": [_signature(tensor) for tensor in graph.outputs],
         }
         for name, graph in bundle.graphs.items()
     ]
 
 
-def _grouped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table's rows: a layer's experts, all of one shape, become one row with their bytes added up."""
-    grouped: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        layer, _, expert = row["graph"].partition(".expert.")
-        name = f"{layer}.expert.*" if expert else layer
-        if name in grouped:
-            grouped[name]["count"] += 1
-            grouped[name]["bytes"] += row["bytes"]
-        else:
-            grouped[name] = {**row, "count": 1}
-    return [
-        {**row, "graph": name if row["count"] == 1 else f"{name} × {row['count']}"} for name, row in grouped.items()
-    ]
+def _kind(graph: str) -> str:
+    """Graphs of one kind have one signature: layers.3.expert.1 is a layers.*.expert.*"""
+    return ".".join("*" if part.isdigit() else part for part in graph.split("."))
+
+
+def _kind_table(kind: str, rows: list[dict[str, Any]]) -> Table:
+    sizes = sorted({row["bytes"] for row in rows})
+    spread = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    precisions = ", ".join(sorted({row["precision"] for row in rows}))
+    title = f"\n[bold]{kind}[/] × {len(rows)}: {spread} bytes each, {precisions}"
+    table = Table(title=title, title_justify="left", title_style="", box=None, show_header=False, padding=(0, 2))
+    for name, value in zip_longest(rows[0]["inputs"], rows[0]["outputs"], fillvalue=""):
+        table.add_row(Text(name), Text("→ " + value if value else ""))
+    return table
 
 
 def _bytes(bundle: Bundle, graph: GraphInfo) -> int:
     return bundle.files[graph.file].bytes + bundle.files[graph.weights].bytes
 
 
-def _signature(tensors: tuple[TensorInfo, ...]) -> str:
-    return ", ".join(f"{tensor.name}[{','.join(map(str, tensor.shape))}]" for tensor in tensors)
+def _signature(tensor: TensorInfo) -> str:
+    return f"{tensor.name} {tensor.dtype} [{', '.join(map(str, tensor.shape))}]"
 
 
 def _sentence(value: Any) -> str:

@@ -44,6 +44,19 @@ def _use_global_pool(threads: int) -> None:
         )
 
 
+def open_session(path: os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+    """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused."""
+    if _pool_threads is None:
+        _use_global_pool(len(os.sched_getaffinity(0)))
+    options = ort.SessionOptions()
+    options.use_per_session_threads = False
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(os.fspath(path), options, providers=list(providers))
+    except Exception as problem:
+        raise BackendError(f"{path}: ONNX Runtime refuses it: {str(problem).splitlines()[0]}") from None
+
+
 class OnnxRuntimeBackend:
     """Sessions over a bundle's graphs, each made at its first use.
 
@@ -68,15 +81,13 @@ class OnnxRuntimeBackend:
         session = self._sessions.get(graph)
         if session is None:
             path = self.bundle.path / self.bundle.graph(graph).file
-            options = ort.SessionOptions()
-            options.use_per_session_threads = False
-            options.log_severity_level = 3
-            try:
-                session = ort.InferenceSession(os.fspath(path), options, providers=self.providers)
-            except Exception as problem:
-                raise BackendError(f"{path}: ONNX Runtime refuses it: {str(problem).splitlines()[0]}") from None
+            session = open_session(path, self.providers)
             self._sessions[graph] = session
         return session
+
+    def loaded(self) -> list[str]:
+        """Names of the graphs that have a session by now, in the order of their first use."""
+        return list(self._sessions)
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         session = self.session(graph)

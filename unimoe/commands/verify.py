@@ -1,0 +1,153 @@
+"""`unimoe verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from unimoe_runtime.backends import BACKENDS, Backend, open_backend
+from unimoe_runtime.bundle import MANIFEST, Bundle, open_bundle
+from unimoe_runtime.comparison import Agreement, GraphComparison, compare_graphs, compare_models
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.generation import Prompt
+from unimoe_runtime.language_model import BundleModel
+
+TEXT = "one two three four"
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle]",
+)
+@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Decode steps to compare.")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1e-4,
+    show_default=True,
+    help="Largest error allowed, absolute; plus a tenth of it relative.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def verify(
+    bundle: Path,
+    against: Path | None,
+    backend: str,
+    providers: tuple[str, ...],
+    steps: int,
+    tolerance: float,
+    as_json: bool,
+) -> None:
+    """Compare a BUNDLE's graphs and decoding with a reference; exit code 1 where they disagree."""
+    opened = open_bundle(bundle)
+    candidate = open_backend(backend, opened, providers=providers or None)
+    prompt, sampling = _prompt(opened)
+    with Console(stderr=True).status("comparing graphs and decoding"):
+        graphs, agreement, reference = _compare(candidate, against, prompt, sampling, steps)
+    passed = _passes(graphs, agreement, tolerance)
+    if as_json:
+        report = {
+            "bundle": str(bundle),
+            "reference": reference,
+            "passed": passed,
+            "agreement": asdict(agreement),
+            "graphs": [asdict(graph) for graph in graphs],
+        }
+        click.echo(json.dumps(report, indent=1))
+    else:
+        _print(graphs, agreement, f"{bundle} ({backend}) against {reference}", tolerance)
+        click.echo("verified" if passed else "NOT verified: see the table")
+    sys.exit(0 if passed else 1)
+
+
+def _compare(
+    candidate: Backend, against: Path | None, prompt: Prompt, sampling: SamplingConfig, steps: int
+) -> tuple[list[GraphComparison], Agreement, str]:
+    bundle = candidate.bundle
+    if against is not None and not (against / MANIFEST).exists():
+        from unimoe_export.parity import compare_with_checkpoint
+
+        graphs, agreement = compare_with_checkpoint(candidate, against, prompt, sampling, steps=steps)
+        return graphs, agreement, f"{against} (torch)"
+    if against is None:
+        reference, name = open_backend("numpy", bundle), "the numpy oracle"
+    else:
+        reference, name = open_backend("onnxruntime", open_bundle(against)), str(against)
+    graphs = compare_graphs(candidate, reference, prompt)
+    agreement = compare_models(
+        lambda observer: BundleModel(candidate, observer=observer),
+        lambda observer: BundleModel(reference, observer=observer),
+        prompt,
+        bundle.model,
+        sampling,
+        steps=steps,
+    )
+    return graphs, agreement, name
+
+
+def _prompt(bundle: Bundle) -> tuple[Prompt, SamplingConfig]:
+    """A prompt of the bundle's own front end; for a bare language model, random ids."""
+    if bundle.frontend_dir is not None:
+        for file in bundle.files:
+            if file.startswith("frontend/"):
+                bundle.checked(file)
+        return open_frontend(bundle.frontend_dir).build_prompt("speech", TEXT, "").prompt, bundle.sampling["speech"]
+    rows = np.random.default_rng(0).integers(bundle.model.text_vocab_size, size=(2, 12))
+    return Prompt.from_rows(list(rows), paired=True), SamplingConfig()
+
+
+def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: float) -> bool:
+    return (
+        all(graph.max_abs_error <= _allowed(graph.max_abs_value, tolerance) for graph in graphs)
+        and agreement.max_logit_error <= _allowed(agreement.max_logit_value, tolerance)
+        and agreement.equal_sets == 1.0
+        and agreement.first_difference is None
+    )
+
+
+def _allowed(value: float, tolerance: float) -> float:
+    return tolerance + 0.1 * tolerance * value
+
+
+def _print(graphs: list[GraphComparison], agreement: Agreement, title: str, tolerance: float) -> None:
+    table = Table("graphs", "largest error", "allowed", "", title=title, title_justify="left", box=None)
+    groups: dict[str, list[GraphComparison]] = {}
+    for graph in graphs:
+        groups.setdefault(
+            f"{graph.graph.partition('.expert.')[0]}.expert.*" if ".expert." in graph.graph else graph.graph, []
+        ).append(graph)
+    for name, members in groups.items():
+        worst = max(members, key=lambda member: member.max_abs_error - _allowed(member.max_abs_value, tolerance))
+        allowed = _allowed(worst.max_abs_value, tolerance)
+        count = f" × {len(members)}" if len(members) > 1 else ""
+        table.add_row(
+            name + count,
+            f"{worst.max_abs_error:.1e}",
+            f"{allowed:.1e}",
+            "ok" if worst.max_abs_error <= allowed else "FAILS",
+        )
+    allowed = _allowed(agreement.max_logit_value, tolerance)
+    table.add_section()
+    table.add_row(
+        f"logits over {agreement.steps} forced steps", f"{agreement.max_logit_error:.1e}", f"{allowed:.1e}",
+        "ok" if agreement.max_logit_error <= allowed else "FAILS",
+    )  # fmt: skip
+    Console().print(table)
+    first = "none" if agreement.first_difference is None else f"step {agreement.first_difference}"
+    click.echo(
+        f"router: {100 * agreement.router_agreement:.3f} % of decisions agree, "
+        f"{100 * agreement.equal_sets:.3f} % of sets are equal\n"
+        f"tokens: {100 * agreement.token_agreement:.3f} % agree when forced; first difference of greedy runs: {first}"
+    )
