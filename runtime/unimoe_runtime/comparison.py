@@ -148,6 +148,7 @@ def compare_models(
     ]
     logits, picks = zip(*(_forced(make, prompt, codes_of[0], config) for make in (reference, candidate)), strict=True)
     equal = [first == second for first, second in zip(*picks, strict=True)]
+    decisions = np.concatenate([layer.ravel() for layer in equal])
     sets = np.concatenate([layer.all(axis=1) for layer in equal])
     same_RUK = codes_of[0] == codes_of[1]
     differing = np.flatnonzero(~same_RUK.all(axis=(1, 2)))
@@ -156,7 +157,7 @@ def compare_models(
         steps=steps,
         max_logit_error=float(np.abs(logits[0] - logits[1]).max()),
         max_logit_value=float(np.abs(logits[0]).max()),
-        router_agreement=float(np.concatenate([layer.ravel() for layer in equal]).mean()) if sets.size else 1.0,
+        router_agreement=float(decisions.mean()) if decisions.size else 1.0,
         equal_sets=float(sets.mean()) if sets.size else 1.0,
         token_agreement=float(forced_same.mean()),
         first_difference=int(differing[0]) if len(differing) else None,

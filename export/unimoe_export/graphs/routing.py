@@ -50,8 +50,8 @@ def route(
         probabilities_NE = builder.op("Softmax", [logits_NE], axis=-1)
         picked_NE = _select(builder, pairs, probabilities_NE, config)
         return _normalized(builder, picked_NE, probabilities_NE), None
-    probabilities_NE = builder.op("Softmax", [logits_NE], axis=-1) if config.selection == "top_p" else None
-    picked_NE = _select(builder, pairs, probabilities_NE, config)
+    mass_NE = builder.op("Softmax", [logits_NE], axis=-1) if config.selection == "top_p" else None
+    picked_NE = _select(builder, pairs, mass_NE, config)
     mixed_NE = _where_picked(builder, picked_NE, _multipliers(builder, pairs, config))
     sum_N1 = builder.op("Add", [_row_sum(builder, mixed_NE), builder.constant(_MIXER_EPSILON, "float32")])
     if shared_logits_NS is None:
