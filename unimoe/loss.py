@@ -18,8 +18,10 @@ def codec_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
 
     Logits and labels stand at the same position: shift before. A codebook without labels has loss 0.
     """
-    logits_MKV, labels_MK = logits_MKV.flatten(0, -3), labels_MK.flatten(0, -2)
-    loss_MK = F.cross_entropy(logits_MKV.float().transpose(1, 2), labels_MK, ignore_index=IGNORED, reduction="none")
+    labels_MK = labels_MK.flatten(0, -2)
+    loss_MK = F.cross_entropy(
+        logits_MKV.flatten(0, -2).float(), labels_MK.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(labels_MK)
     return loss_MK.sum(dim=0) / (labels_MK != IGNORED).sum(dim=0).clamp_min(1)
 
 

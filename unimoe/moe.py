@@ -60,10 +60,11 @@ class RoutedExperts(nn.Module):
         # Row-major order of the transposed mask is order by expert: one pass gives the sorted assignments.
         expert_A, token_A = picked_NE.t().nonzero(as_tuple=True)
         counts = picked_NE.sum(dim=0).tolist()
-        gate_up_AI = _GroupedLinear.apply(hidden_NC[token_A], self.gate_up, counts)
+        weights_A = weights_NE.flatten().index_select(0, token_A * weights_NE.shape[1] + expert_A)
+        gate_up_AI = _GroupedLinear.apply(hidden_NC.index_select(0, token_A), self.gate_up, counts)
         gate_AI, up_AI = gate_up_AI.chunk(2, dim=1)
-        # Weighing the smaller inner activation instead of the output is the same product.
-        inner_AI = F.silu(gate_AI) * up_AI * weights_NE[token_A, expert_A].unsqueeze(1)
+        # Weighing the inner activation instead of the output is the same product, on the narrower side.
+        inner_AI = F.silu(gate_AI) * up_AI * weights_A.unsqueeze(1)
         out_AC = _GroupedLinear.apply(inner_AI.to(hidden_NC.dtype), self.down, counts)
         return accumulator_NC.index_add(0, token_A, out_AC)
 
