@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import band_weights
 
-RESOLUTIONS = ((512, 48), (1024, 80), (2048, 120))
-"""Window in samples, number of bands."""
+RESOLUTIONS = ((512, 160, 48), (1024, 320, 80), (2048, 512, 120))
+"""Window and hop in samples, number of bands."""
 
 _FLOOR = 1e-4  # of a full-scale sine's 0.5: what is 74 dB below need not be matched
 
@@ -25,35 +25,32 @@ class SpectralDistance(nn.Module):
 
     def __init__(self, sample_rate_hz: int) -> None:
         super().__init__()
-        for window, num_bands in RESOLUTIONS:
+        for window, _, num_bands in RESOLUTIONS:
             config = ConvNeXtCodecConfig(
                 sample_rate_hz=sample_rate_hz,
                 hop_samples=window // 4,
                 window_samples=window,
                 num_bands=num_bands,
                 band_break_hz=700.0,
-                lowest_band_hz=0.0 if window < 1024 else 30.0,
+                lowest_band_hz=0.0,
             )
-            self.register_buffer(f"bands_{window}", torch.from_numpy(band_weights(config)).nan_to_num())
-            self.register_buffer(f"window_{window}", torch.hann_window(window))
+            hann = torch.hann_window(window)
+            self.register_buffer(f"bands_{window}", torch.from_numpy(band_weights(config)))
+            self.register_buffer(f"window_{window}", hann / hann.sum())
 
     def forward(self, made_BL: Tensor, real_BL: Tensor) -> Tensor:
         """Distance between what the codec made and what it was given, a scalar."""
         total = made_BL.new_zeros(())
-        for size, _ in RESOLUTIONS:
+        for size, hop, _ in RESOLUTIONS:
             window, bands = self.get_buffer(f"window_{size}"), self.get_buffer(f"bands_{size}")
-            made_BFT, real_BFT = (_magnitude(pcm_BL, window) for pcm_BL in (made_BL, real_BL))
-            total = total + 0.5 * _log_distance(made_BFT, real_BFT)
-            total = total + _log_distance(made_BFT.transpose(1, 2) @ bands, real_BFT.transpose(1, 2) @ bands)
-            total = total + torch.linalg.vector_norm(made_BFT - real_BFT) / torch.linalg.vector_norm(real_BFT)
+            # Magnitudes such that a full-scale sine gives 0.5.
+            made_BTF, real_BTF = (
+                torch.fft.rfft(pcm_BL.unfold(-1, size, hop) * window).abs() for pcm_BL in (made_BL, real_BL)
+            )
+            total = total + 0.5 * _log_distance(made_BTF, real_BTF)
+            total = total + _log_distance(made_BTF @ bands, real_BTF @ bands)
+            total = total + torch.linalg.vector_norm(made_BTF - real_BTF) / torch.linalg.vector_norm(real_BTF)
         return total / len(RESOLUTIONS)
-
-
-def _magnitude(pcm_BL: Tensor, window: Tensor) -> Tensor:
-    """Magnitudes such that a full-scale sine gives 0.5."""
-    size = len(window)
-    spectrum = torch.stft(pcm_BL, size, size // 4, window=window / window.sum(), center=False, return_complex=True)
-    return (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
 
 
 def _log_distance(made: Tensor, real: Tensor) -> Tensor:
