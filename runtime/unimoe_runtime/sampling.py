@@ -3,7 +3,8 @@
 Shape suffixes: B model rows, U utterances, K codebooks, V ids of one codebook, N = U·K, C candidates kept.
 
 The order is the public model's: guidance, special ids, EOS factor, temperature, EOS unless it is the largest,
-top-k, top-p, draw. Only the kept candidates are sorted, so that a step costs tens of microseconds.
+top-k, top-p, draw. Temperature comes after top-k here, which chooses the same ids; only what top-p needs is sorted, so
+that a step costs tens of microseconds.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ def sample(
         return logits_UKV.argmax(axis=-1)
     shape = logits_UKV.shape[:2]
     ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, logits_UKV.shape[2]), sampling, eos_id)
-    cumulative_NC = np.cumsum(probs_NC, axis=1, dtype=np.float64)
-    threshold_N1 = rng.random((len(ids_NC), 1)) * cumulative_NC[:, -1:]
-    pick_N = (cumulative_NC <= threshold_N1).sum(axis=1)
+    cumulative_NC = probs_NC.cumsum(axis=1, dtype=np.float64)
+    # Of the interval (0, total]: an id of probability 0 is never hit, the last one always reached.
+    threshold_N1 = (1.0 - rng.random((len(ids_NC), 1))) * cumulative_NC[:, -1:]
+    pick_N = (cumulative_NC < threshold_N1).sum(axis=1)
     codes: NDArray[np.int64] = ids_NC[np.arange(len(ids_NC)), pick_N].reshape(shape)
     return codes
 
@@ -56,27 +58,30 @@ def sample(
 def candidates(
     logits_NV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ids [N, C] that a draw chooses from, most likely first, and their probabilities; 0 where ruled out."""
-    logits_NV = logits_NV / np.float32(sampling.temperature)
-    logits_NV[logits_NV.argmax(axis=1) != eos_id, eos_id] = _MINUS_INFINITY
+    """The ids [N, C] that a draw chooses from and their probabilities, 0 where ruled out.
+
+    In order of id; with top-p below 1, most likely first.
+    """
+    logits_NV = logits_NV.copy()
+    eos_N = logits_NV[:, eos_id]
+    eos_N[eos_N <= logits_NV[:, :eos_id].max(axis=1)] = _MINUS_INFINITY
+    row_N1 = np.arange(len(logits_NV))[:, None]
     num_ids = logits_NV.shape[1]
     if sampling.top_k is not None and sampling.top_k < num_ids:
-        ids_NC = np.argpartition(logits_NV, num_ids - sampling.top_k, axis=1)[:, num_ids - sampling.top_k :]
+        first = num_ids - sampling.top_k
+        ids_NC = np.argpartition(logits_NV, first, axis=1)[:, first:]
         ids_NC.sort(axis=1)
-        logits_NC = np.take_along_axis(logits_NV, ids_NC, axis=1)
+        logits_NC = logits_NV[row_N1, ids_NC]
     else:
         ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
         logits_NC = logits_NV
-    order_NC = np.argsort(-logits_NC, axis=1, kind="stable")
-    ids_NC = np.take_along_axis(ids_NC, order_NC, axis=1)
-    logits_NC = np.take_along_axis(logits_NC, order_NC, axis=1)
-    probs_NC = np.exp(logits_NC - logits_NC[:, :1])
+    probs_NC = np.exp((logits_NC - logits_NC.max(axis=1, keepdims=True)) / np.float32(sampling.temperature))
     probs_NC /= probs_NC.sum(axis=1, keepdims=True)
     if sampling.top_p < 1.0:
+        order_NC = np.argsort(-probs_NC, axis=1, kind="stable")
+        ids_NC, probs_NC = ids_NC[row_N1, order_NC], probs_NC[row_N1, order_NC]
         # An id stays as long as the mass before it does not exceed top_p: the first always does.
-        before_NC = np.cumsum(probs_NC, axis=1) - probs_NC
-        keep_NC = before_NC <= np.float32(sampling.top_p)
-        keep_NC[:, 0] = True
-        probs_NC = np.where(keep_NC, probs_NC, np.float32(0.0))
+        mass_before_NC = probs_NC.cumsum(axis=1) - probs_NC
+        probs_NC *= mass_before_NC <= np.float32(sampling.top_p)
         probs_NC /= probs_NC.sum(axis=1, keepdims=True)
     return ids_NC, probs_NC
