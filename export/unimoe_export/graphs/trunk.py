@@ -1,7 +1,7 @@
 """The trunk: what a layer always runs. Attention over the cache, the router's decision, the shared experts.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
-R router rows · E dynamic experts (routed, then null) · I intermediate size
+R router rows · E dynamic experts (routed, then null)
 
 A decode step has two rows, where a node costs what its launch costs, so everything that can be one node is: q, k
 and v are one product, the shared experts are one feed-forward of their joint width.
@@ -16,7 +16,7 @@ import onnx_ir as ir
 from unimoe_runtime.config import ModelConfig
 
 from .builder import GraphBuilder
-from .feed_forward import swiglu
+from .feed_forward import shared_experts
 from .routing import route
 
 
@@ -39,7 +39,7 @@ def trunk_graph(config: ModelConfig, weights: Path) -> GraphBuilder:
     weights_NE, shared_NS = route(builder, router_logits_NR, config)
     if weights_NE is None:
         weights_NE = _no_columns(builder, expert_input_NC)
-    accumulator_NC = _shared_experts(builder, residual_NC, expert_input_NC, shared_NS, config)
+    accumulator_NC = shared_experts(builder, residual_NC, expert_input_NC, shared_NS, config)
 
     builder.output(accumulator_NC, "accumulator_NC", "float32", ("N", hidden))
     builder.output(expert_input_NC, "expert_input_NC", "float32", ("N", hidden))
@@ -94,24 +94,3 @@ def _attention(builder: GraphBuilder, hidden_BTC: ir.Value, config: ModelConfig)
     attended = builder.op("Reshape", [attended_BTHD, builder.constant([0, 0, heads * size])])
     projected_BTC = builder.op("MatMul", [attended, builder.weight("o.weight")])
     return builder.op("Add", [hidden_BTC, projected_BTC]), new_key, new_value
-
-
-def _shared_experts(
-    builder: GraphBuilder,
-    residual_NC: ir.Value,
-    expert_input_NC: ir.Value,
-    shared_NS: ir.Value | None,
-    config: ModelConfig,
-) -> ir.Value:
-    """residual + sum of the weighted shared experts, computed as one feed-forward of width S·I."""
-    num_shared, size = config.num_shared_experts, config.shared_intermediate_size
-    if not num_shared:
-        return residual_NC
-    inner = swiglu(builder, builder.op("MatMul", [expert_input_NC, builder.weight("shared.gate_up.weight")]))
-    if shared_NS is not None:
-        inner_NSI = builder.op("Reshape", [inner, builder.constant([-1, num_shared, size])])
-        weight_NS1 = builder.op("Unsqueeze", [shared_NS, builder.constant([2])])
-        weighted_NSI = builder.op("Mul", [inner_NSI, weight_NS1])
-        inner = builder.op("Reshape", [weighted_NSI, builder.constant([-1, num_shared * size])])
-    output_NC = builder.op("MatMul", [inner, builder.weight("shared.down.weight")])
-    return builder.op("Add", [residual_NC, output_NC])

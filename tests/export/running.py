@@ -1,0 +1,32 @@
+"""Running single graphs in tests: one thread, weights written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_export.tensor_writer import write_tensors
+from unimoe_runtime.backends.onnxruntime import open_session
+
+
+def save_values(path: Path, values: Mapping[str, NDArray[np.float32]]) -> Path:
+    """A safetensors file of these tensors."""
+    write_tensors(path, {name: value.shape for name, value in values.items()}, lambda name: [values[name]])
+    return path
+
+
+@lru_cache(maxsize=16)
+def session(path: Path) -> Any:
+    return open_session(path)
+
+
+def run_graph(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Outputs of a written graph, by name."""
+    opened = session(path)
+    names = [output.name for output in opened.get_outputs()]
+    return dict(zip(names, opened.run(names, dict(inputs)), strict=True))
