@@ -1,0 +1,248 @@
+"""Exporting a checkpoint: what lies in the bundle, what is refused, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe_export import exporter
+from unimoe_export.checking import check_graph
+from unimoe_export.cli import export
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.bundle import language_model_graphs, open_bundle
+from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, open_checkpoint, tensor_shapes
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import CheckpointError, GraphError, OutputError
+from unimoe_runtime.tensorfile import TensorFile
+
+ROOT = Path(__file__).parents[2]
+ENCODEC = ROOT / "tests/vectors/encodec_small/codec"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_random_checkpoint(tmp_path / "checkpoint", tiny_config())
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that knows the project's source roots."""
+    roots = os.pathsep.join(str(ROOT / root) for root in (".", "export", "runtime"))
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": roots, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_bundle_is_whole(checkpoint: Path, tmp_path: Path) -> None:
+    seen = []
+    result = export_bundle(
+        checkpoint, tmp_path / "bundle", progress=lambda index, count, name: seen.append((index, count, name))
+    )
+    bundle = open_bundle(tmp_path / "bundle")
+    source = open_checkpoint(checkpoint)
+    assert bundle.model == source.model
+    assert list(bundle.graphs) == list(language_model_graphs(source.model)) and result.num_graphs == len(bundle.graphs)
+    assert set(bundle.check_all()) == {
+        str(file.relative_to(bundle.path)) for file in bundle.path.rglob("*") if file.is_file()
+    } - {"manifest.json"}
+    assert bundle.codec is None and bundle.frontend_dir is None
+    assert bundle.manifest["provenance"]["checkpoint"] == "checkpoint"
+    assert result.num_bytes == sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
+    assert result.largest_error is not None and 0 < result.largest_error < 1e-5
+    assert [item[0] for item in seen] == list(range(seen[0][1] + 1)) and seen[-1][2] == "done"
+    embeddings = bundle.embeddings()
+    np.testing.assert_array_equal(embeddings.raw("text.weight"), source.tensor("text_embedding.weight"))
+    for codebook in range(source.model.num_codebooks):
+        np.testing.assert_array_equal(
+            embeddings.raw("codec.weight")[codebook], source.tensor(f"codec_embedding.{codebook}.weight")
+        )
+
+
+def test_same_checkpoint_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    export_bundle(checkpoint, tmp_path / "first")
+    export_bundle(checkpoint, tmp_path / "second")
+    assert (tmp_path / "first/manifest.json").read_bytes() == (tmp_path / "second/manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_half_precision_checkpoints_are_widened(checkpoint: Path, tmp_path: Path, dtype: str) -> None:
+    values = load_file(checkpoint / "model.safetensors")
+    begin, header, blocks = 0, {}, []
+    for name, value in values.items():
+        half = (value.view(np.uint32) >> 16).astype(np.uint16) if dtype == "BF16" else value.astype(np.float16)
+        blocks.append(half.tobytes())
+        header[name] = {"dtype": dtype, "shape": value.shape, "data_offsets": [begin, begin + half.nbytes]}
+        begin += half.nbytes
+    text = json.dumps(header).encode()
+    (checkpoint / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blocks))
+    export_bundle(checkpoint, tmp_path / "bundle")
+    expected = values["text_embedding.weight"]
+    if dtype == "BF16":
+        expected = (expected.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    else:
+        expected = expected.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(open_bundle(tmp_path / "bundle").embeddings().raw("text.weight"), expected)
+
+
+def test_front_end_and_sampling_come_along(checkpoint: Path, tmp_path: Path) -> None:
+    description = json.loads((checkpoint / "config.json").read_text())
+    description["sampling"] = {"music": SamplingConfig(guidance_scale=10.0).to_dict()}
+    (checkpoint / "config.json").write_text(json.dumps(description))
+    (checkpoint / "frontend" / "data").mkdir(parents=True)
+    (checkpoint / "frontend" / "frontend.json").write_text("{}")
+    (checkpoint / "frontend" / "data" / "lexicon.txt").write_text("ONE W AH N\n")
+    export_bundle(checkpoint, tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    assert bundle.sampling == {"music": SamplingConfig(guidance_scale=10.0)}
+    assert bundle.frontend_dir is not None
+    assert bundle.checked("frontend/data/lexicon.txt").read_text() == "ONE W AH N\n"
+
+
+def test_codec_comes_along(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(ENCODEC, checkpoint / "codec")
+    with pytest.raises(CheckpointError, match="codes a codebook, the model speaks 8"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+    shutil.rmtree(checkpoint)
+    size = json.loads((ENCODEC / "config.json").read_text())["codebook_size"]
+    write_random_checkpoint(checkpoint, tiny_config(codebook_size=size))
+    shutil.copytree(ENCODEC, checkpoint / "codec")
+    result = export_bundle(checkpoint, tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    assert result.num_graphs == len(bundle.graphs) and {"codec_encoder", "codec_decoder"} < set(bundle.graphs)
+    assert bundle.codec is not None and bundle.codec["num_codebooks"] == 2, "as many as the model speaks"
+    assert len(list(bundle.check_all())) == len(bundle.files)
+
+
+def test_existing_targets(checkpoint: Path, tmp_path: Path) -> None:
+    bundle, other = tmp_path / "bundle", tmp_path / "other"
+    export_bundle(checkpoint, bundle)
+    with pytest.raises(OutputError, match="exists already; pass --force"):
+        export_bundle(checkpoint, bundle)
+    export_bundle(checkpoint, bundle, replace=True)
+    other.mkdir()
+    (other / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="it is no bundle"):
+        export_bundle(checkpoint, other, replace=True)
+    assert (other / "thesis.txt").read_text() == "precious"
+
+
+def test_unwritable_place(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written here"):
+        export_bundle(checkpoint, tmp_path / "file" / "bundle")
+
+
+def test_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    def interrupt(index: int, count: int, name: str) -> None:
+        if name == "embeddings":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(checkpoint, tmp_path / "bundle", progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_killed_export_leaves_the_bundle_that_was_there(checkpoint: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from unimoe_export.exporter import export_bundle\n"
+        "def kill(index, count, name):\n"
+        "    if name == 'manifest': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export_bundle(sys.argv[1], sys.argv[2], replace=True, progress=kill)"
+    )
+    assert python(code, checkpoint, tmp_path / "fresh").returncode == -signal.SIGKILL
+    assert not (tmp_path / "fresh").exists()
+    export_bundle(checkpoint, tmp_path / "old")
+    assert python(code, checkpoint, tmp_path / "old").returncode == -signal.SIGKILL
+    assert len(list(open_bundle(tmp_path / "old").check_all())) > 10
+
+
+def test_full_disk_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    """A limit on the size of files makes a write fail half-way, as a full disk does."""
+    code = (
+        "import resource, sys\n"
+        "from unimoe.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "sys.argv = ['unimoe', 'export', *sys.argv[1:]]\n"
+        "main()"
+    )
+    result = python(code, checkpoint, tmp_path / "bundle")
+    assert result.returncode == 1
+    line = result.stderr.strip().splitlines()[-1]
+    assert line == f"unimoe: {tmp_path / 'bundle'}: could not be written (File too large); nothing was left behind"
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_needs_no_torch(checkpoint: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from unimoe_export.cli import export\n"
+        "export(sys.argv[1:], standalone_mode=False)\n"
+        "import unimoe_export.parity\n"
+        "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)"
+    )
+    result = python(code, checkpoint, tmp_path / "bundle")
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path / 'bundle'}: 11 graphs" in result.stdout and "deviation from the oracle" in result.stdout
+
+
+def test_memory_is_about_one_graph(tmp_path: Path) -> None:
+    """Six layers are no heavier than the largest part of one."""
+    config = tiny_config(
+        num_layers=6, hidden_size=64, routed_intermediate_size=512, text_vocab_size=20_000, num_routed_experts=3
+    )
+    folder = write_random_checkpoint(tmp_path / "checkpoint", config)
+    largest = 4 * 3 * 64 * 512
+    total = sum(4 * int(np.prod(shape)) for shape in tensor_shapes(config).values())
+    assert total > 20 * largest
+    export_bundle(folder, tmp_path / "warm")
+    tracemalloc.start()
+    export_bundle(folder, tmp_path / "bundle")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * largest
+
+
+def test_without_an_engine_it_says_so(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "engine_available", lambda: False)
+    result = CliRunner().invoke(export, [str(checkpoint), str(tmp_path / "bundle")])
+    assert result.exit_code == 0
+    assert "not compared with the oracle: ONNX Runtime is not installed" in result.stdout
+    result = CliRunner().invoke(export, [str(checkpoint), str(tmp_path / "bundle"), "--force", "--json"])
+    assert json.loads(result.stdout)["largest_error"] is None
+
+
+def test_wrong_graph_is_caught(checkpoint: Path, tmp_path: Path) -> None:
+    """A graph over one expert's weights does not compute another expert."""
+    export_bundle(checkpoint, tmp_path / "bundle")
+    name, path = "layers.0.expert.1", tmp_path / "bundle/layers/00/expert_1.onnx"
+    other = TensorFile(tmp_path / "bundle/layers/00/expert_2.safetensors")
+    with pytest.raises(GraphError, match=r"new_accumulator_NC differs from the oracle by"):
+        check_graph(path, name, tiny_config(), other)
+
+
+def test_bad_checkpoints_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        export_bundle(tmp_path / "nowhere", tmp_path / "bundle")
+    model = tiny_config(hidden_size=32).to_dict()
+    description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": model, "sampling": {}}
+    (checkpoint / "config.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match="tensors do not fit the configuration"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
