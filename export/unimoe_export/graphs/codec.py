@@ -24,6 +24,7 @@ from unimoe_runtime.errors import CheckpointError
 from ..tensor_writer import write_tensors
 from .builder import GraphBuilder
 
+TO_THE_END = np.iinfo(np.int64).max
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -97,6 +98,35 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     except KeyError as problem:
         raise CheckpointError(f"{codec_dir}: the codec is damaged: it lacks {problem}") from None
     raise CheckpointError(f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, encodec")
+
+
+class States:
+    """The decoder's state: for each input `x` that carries it in, the output `new_x` that carries it on."""
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self._builder = builder
+        self._states: dict[str, TensorInfo] = {}
+        self._new: dict[str, ir.Value] = {}
+
+    def add(self, name: str, shape: tuple[int, ...]) -> ir.Value:
+        """A state input [B, *shape], float32."""
+        self._states[name] = TensorInfo(name=name, dtype="float32", shape=("B", *shape))
+        return self._builder.input(name, "float32", ("B", *shape))
+
+    def carry(self, name: str, value: ir.Value) -> None:
+        self._new[name] = value
+
+    def finish(self) -> tuple[TensorInfo, ...]:
+        """Declare the outputs. Call it once, after the graph's other outputs."""
+        for name, state in self._states.items():
+            self._builder.output(self._new[name], f"new_{name}", state.dtype, state.shape)
+        return tuple(self._states.values())
+
+
+def last_steps(builder: GraphBuilder, x_BCT: ir.Value, count: int) -> ir.Value:
+    """The last `count` time steps."""
+    bounds = [builder.constant([-count]), builder.constant([TO_THE_END]), builder.constant([2])]
+    return builder.op("Slice", [x_BCT, *bounds])
 
 
 def write_weights(tensors: Mapping[str, NDArray[np.float32]], out_dir: Path, name: str) -> None:

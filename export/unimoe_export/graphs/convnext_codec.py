@@ -25,11 +25,22 @@ from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.tensorfile import TensorFile
 
 from .builder import GraphBuilder
-from .codec import CodecGraph, CodecGraphs, Tensors, dequantize, finish, quantize, quantizer_weights, write_weights
+from .codec import (
+    TO_THE_END,
+    CodecGraph,
+    CodecGraphs,
+    States,
+    Tensors,
+    dequantize,
+    finish,
+    last_steps,
+    quantize,
+    quantizer_weights,
+    write_weights,
+)
 
 _OVERLAPS = 3  # hops of a frame that reach into later frames; a window is four hops
 _OVERLAP_GAIN = 1.5  # sum of the squared Hann window over four hops
-_TO_THE_END = np.iinfo(np.int64).max
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
@@ -94,7 +105,7 @@ def _encoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> Co
     pcm_BL = builder.input("pcm_BL", "float32", ("B", "L"))
     hops_BTH = op("Reshape", [pcm_BL, constant([0, -1, config["hop_samples"]])])
     padded_BTH = op("Pad", [hops_BTH, constant([0, 0, 0, 0, _OVERLAPS, 0])])
-    quarters = [_rows(builder, padded_BTH, q, q - _OVERLAPS or _TO_THE_END) for q in range(_OVERLAPS + 1)]
+    quarters = [_rows(builder, padded_BTH, q, q - _OVERLAPS or TO_THE_END) for q in range(_OVERLAPS + 1)]
     frames_BTN = op("Concat", quarters, axis=2)
     spectrum_BTG = op("MatMul", [frames_BTN, builder.weight("transform.weight")])
     real_BTF, imaginary_BTF = builder.ops("Split", [op("Mul", [spectrum_BTG, spectrum_BTG])], 2, axis=2, num_outputs=2)
@@ -124,15 +135,15 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tu
     imaginary_BTF = op("Mul", [magnitude_BTF, op("Sin", [phase_BTF])])
     spectrum_BTG = op("Concat", [real_BTF, imaginary_BTF], axis=2)
     frames_BTN = op("MatMul", [spectrum_BTG, builder.weight("transform.weight")])
-    _overlap_add(builder, stack, frames_BTN, config["hop_samples"])
-    state = stack.finish_states()
+    _overlap_add(builder, stack.states, frames_BTN, config["hop_samples"])
+    state = stack.states.finish()
     return finish(builder, out_dir, DECODER), state
 
 
-def _overlap_add(builder: GraphBuilder, stack: _Stack, frames_BTN: ir.Value, hop: int) -> None:
+def _overlap_add(builder: GraphBuilder, states: States, frames_BTN: ir.Value, hop: int) -> None:
     """pcm_BL of frames: quarter q of frame t belongs to hop t + q; what reaches past the last frame is state."""
     op, constant = builder.op, builder.constant
-    overlap_BS = stack.state("overlap_BS", (_OVERLAPS * hop,))
+    overlap_BS = states.add("overlap_BS", (_OVERLAPS * hop,))
     quarters = builder.ops("Split", [frames_BTN], _OVERLAPS + 1, axis=2, num_outputs=_OVERLAPS + 1)
     padded = [op("Pad", [quarter, constant([0, q, 0, 0, _OVERLAPS - q, 0])]) for q, quarter in enumerate(quarters)]
     hops_BTH = padded[0]
@@ -140,10 +151,11 @@ def _overlap_add(builder: GraphBuilder, stack: _Stack, frames_BTN: ir.Value, hop
         hops_BTH = op("Add", [hops_BTH, quarter])
     earlier_B3H = op("Reshape", [overlap_BS, constant([0, _OVERLAPS, hop])])
     begun_B3H = op("Add", [_rows(builder, hops_BTH, 0, _OVERLAPS), earlier_B3H])
-    hops_BTH = op("Concat", [begun_B3H, _rows(builder, hops_BTH, _OVERLAPS, _TO_THE_END)], axis=1)
+    hops_BTH = op("Concat", [begun_B3H, _rows(builder, hops_BTH, _OVERLAPS, TO_THE_END)], axis=1)
     pcm_BL = op("Reshape", [_rows(builder, hops_BTH, 0, -_OVERLAPS), constant([0, -1])])
     builder.output(pcm_BL, "pcm_BL", "float32", ("B", "L"))
-    stack.next(op("Reshape", [_rows(builder, hops_BTH, -_OVERLAPS, _TO_THE_END), constant([0, -1])]))
+    later_B3H = _rows(builder, hops_BTH, -_OVERLAPS, TO_THE_END)
+    states.carry("overlap_BS", op("Reshape", [later_B3H, constant([0, -1])]))
 
 
 def _rows(builder: GraphBuilder, x_BTH: ir.Value, start: int, end: int) -> ir.Value:
@@ -160,21 +172,7 @@ class _Stack:
         self._context = config["kernel_size"] - 1
         self._epsilon = config["norm_eps"]
         self._streaming = streaming
-        self._states: list[TensorInfo] = []
-        self._new_states: list[ir.Value] = []
-
-    def state(self, name: str, shape: tuple[int, ...]) -> ir.Value:
-        self._states.append(TensorInfo(name=name, dtype="float32", shape=("B", *shape)))
-        return self._builder.input(name, "float32", ("B", *shape))
-
-    def next(self, value: ir.Value) -> None:
-        """`value` continues the state that was declared last."""
-        self._new_states.append(value)
-
-    def finish_states(self) -> tuple[TensorInfo, ...]:
-        for state, value in zip(self._states, self._new_states, strict=True):
-            self._builder.output(value, f"new_{state.name}", state.dtype, state.shape)
-        return tuple(self._states)
+        self.states = States(builder)
 
     def run(self, x_BCT: ir.Value, num_blocks: int) -> ir.Value:
         """The last norm's hidden_BTC."""
@@ -203,14 +201,13 @@ class _Stack:
         return self._builder.op("LayerNormalization", [x, *weights], axis=-1, epsilon=self._epsilon)
 
     def _conv(self, name: str, x_BCT: ir.Value, state_name: str, group: int) -> ir.Value:
-        op, constant = self._builder.op, self._builder.constant
+        op = self._builder.op
         weights = [self._builder.weight(f"{name}.{part}") for part in ("weight", "bias")]
         if not self._streaming:
             return op("Conv", [x_BCT, *weights], group=group, pads=[self._context, 0])
         shape = weights[0].shape
         assert shape is not None  # weights come with their shapes
-        context_BCP = self.state(state_name, (int(shape.numpy()[1]) * group, self._context))
+        context_BCP = self.states.add(state_name, (int(shape.numpy()[1]) * group, self._context))
         joined_BCT = op("Concat", [context_BCP, x_BCT], axis=2)
-        last = [constant([-self._context]), constant([_TO_THE_END]), constant([2])]
-        self.next(op("Slice", [joined_BCT, *last]))
+        self.states.carry(state_name, last_steps(self._builder, joined_BCT, self._context))
         return op("Conv", [joined_BCT, *weights], group=group)

@@ -27,9 +27,18 @@ from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.tensorfile import TensorFile
 
 from .builder import GraphBuilder
-from .codec import CodecGraph, CodecGraphs, Tensors, dequantize, finish, quantize, quantizer_weights, write_weights
-
-_TO_THE_END = np.iinfo(np.int64).max
+from .codec import (
+    CodecGraph,
+    CodecGraphs,
+    States,
+    Tensors,
+    dequantize,
+    finish,
+    last_steps,
+    quantize,
+    quantizer_weights,
+    write_weights,
+)
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
@@ -113,7 +122,7 @@ def _decoder(
         position += 3
     pcm_B1L = net.conv(f"decoder.model.{position}", net.elu(hidden_BCT))
     builder.output(builder.op("Squeeze", [pcm_B1L, builder.constant([1])]), "pcm_BL", "float32", ("B", "L"))
-    state = net.finish_states()
+    state = net.states.finish()
     return finish(builder, out_dir, DECODER), state
 
 
@@ -124,26 +133,11 @@ class _Seanet:
         self._builder = builder
         self._min_length = min_length
         self._streaming = streaming
-        self._states: list[TensorInfo] = []
-        self._new_states: list[tuple[TensorInfo, ir.Value]] = []
+        self.states = States(builder)
         if streaming:
-            started_B11 = self._state("started_B11", (1, 1))
-            one = builder.constant(1.0, "float32")
+            started_B11 = self.states.add("started_B11", (1, 1))
             self._is_started = builder.op("Greater", [started_B11, builder.constant(0.0, "float32")])
-            self._next(builder.op("Max", [started_B11, one]))
-
-    def _state(self, name: str, shape: tuple[int, ...]) -> ir.Value:
-        self._states.append(TensorInfo(name=name, dtype="float32", shape=("B", *shape)))
-        return self._builder.input(name, "float32", ("B", *shape))
-
-    def _next(self, value: ir.Value) -> None:
-        """`value` continues the state that was declared last."""
-        self._new_states.append((self._states[-1], value))
-
-    def finish_states(self) -> tuple[TensorInfo, ...]:
-        for state, value in self._new_states:
-            self._builder.output(value, f"new_{state.name}", state.dtype, state.shape)
-        return tuple(self._states)
+            self.states.carry("started_B11", builder.op("Max", [started_B11, builder.constant(1.0, "float32")]))
 
     def elu(self, x: ir.Value) -> ir.Value:
         """max(x, exp(min(x, 0)) - 1): ONNX Runtime runs the decoder in 30 % less time than with a Where."""
@@ -169,24 +163,22 @@ class _Seanet:
             long_enough_BCT = op("Pad", [x_BCT, constant([0, 0, 0, 0, 0, missing])])
         left_BCT = op("Gather", [long_enough_BCT, constant(np.arange(context, 0, -1))], axis=2)
         if self._streaming:
-            context_BCT = self._state(f"context_{_identifier(name)}_BCT", (channels, context))
+            state_name = f"context_{_identifier(name)}_BCT"
+            context_BCT = self.states.add(state_name, (channels, context))
             left_BCT = op("Where", [self._is_started, context_BCT, left_BCT])
         whole_BCT = op("Concat", [left_BCT, x_BCT], axis=2)
         if self._streaming:
-            self._next(self._last(whole_BCT, context))
+            self.states.carry(state_name, last_steps(self._builder, whole_BCT, context))
         return whole_BCT
-
-    def _last(self, x_BCT: ir.Value, count: int) -> ir.Value:
-        constant = self._builder.constant
-        return self._builder.op("Slice", [x_BCT, constant([-count]), constant([_TO_THE_END]), constant([2])])
 
     def transposed(self, name: str, x_BCT: ir.Value, stride: int) -> ir.Value:
         """Transposed convolution of kernel 2 · stride, cut off at the right: each output sees one input back."""
         weight = self._builder.weight(f"{name}.convtr.convtr.weight")
         bias = self._builder.weight(f"{name}.convtr.convtr.bias")
-        last_BC1 = self._state(f"last_{_identifier(name)}_BC1", (_static_shape(weight)[0], 1))
+        state_name = f"last_{_identifier(name)}_BC1"
+        last_BC1 = self.states.add(state_name, (_static_shape(weight)[0], 1))
         whole_BCT = self._builder.op("Concat", [last_BC1, x_BCT], axis=2)
-        self._next(self._last(whole_BCT, 1))
+        self.states.carry(state_name, last_steps(self._builder, whole_BCT, 1))
         self._min_length *= stride
         return self._builder.op("ConvTranspose", [whole_BCT, weight, bias], strides=[stride], pads=[stride, stride])
 
@@ -204,20 +196,15 @@ class _Seanet:
         while self._builder.has_weight(f"{name}.lstm.weight_ih_l{layer}"):
             weights = [weight(f"{name}.lstm.{part}_l{layer}") for part in ("weight_ih", "weight_hh", "bias")]
             width = _static_shape(weights[1])[2]
-            initial: list[ir.Value | None] = []
-            if self._streaming:
-                initial = [None, *(self._lstm_state(layer, part, width) for part in ("hidden", "cell"))]
-            outputs = self._builder.ops("LSTM", [hidden_TBH, *weights, *initial], 3, hidden_size=width)
-            if self._streaming:
-                for state, value in zip(self._states[-2:], outputs[1:], strict=True):
-                    self._new_states.append((state, op("Transpose", [value], perm=[1, 0, 2])))
+            names = [f"lstm_{layer}_{part}_B1H" for part in ("hidden", "cell")] if self._streaming else []
+            initial = [op("Transpose", [self.states.add(state, (1, width))], perm=[1, 0, 2]) for state in names]
+            inputs = [hidden_TBH, *weights, *([None, *initial] if initial else [])]
+            outputs = self._builder.ops("LSTM", inputs, 3, hidden_size=width)
+            for state, value in zip(names, outputs[1:], strict=False):
+                self.states.carry(state, op("Transpose", [value], perm=[1, 0, 2]))
             hidden_TBH = op("Squeeze", [outputs[0], constant([1])])
             layer += 1
         return op("Transpose", [op("Add", [hidden_TBH, x_TBC])], perm=[1, 2, 0])
-
-    def _lstm_state(self, layer: int, part: str, width: int) -> ir.Value:
-        state_B1H = self._state(f"lstm_{layer}_{part}_B1H", (1, width))
-        return self._builder.op("Transpose", [state_B1H], perm=[1, 0, 2])
 
 
 def _static_shape(value: ir.Value) -> tuple[Any, ...]:
