@@ -32,7 +32,7 @@ from unimoe_runtime.errors import CheckpointError, ConfigError
 class CodecTraining:
     """How the codec is trained. The defaults are the demo's recipe."""
 
-    num_steps: int = 2400
+    num_steps: int = 3600
     warmup_steps: int = 100
     codebooks_from_step: int = 250
     batch_size: int = 8

@@ -1,6 +1,6 @@
-"""Rendering of the demo corpus: four voices of digit strings and commands, six instruments of melodies.
+"""Rendering of the demo corpus: four voices of digits, commands and phrases, six instruments of melodies.
 
-Runs in a few minutes on two cores and takes about one gigabyte. What a broken-off run left in the folder is
+Runs in a few minutes on two cores and takes about 1.5 gigabytes. What a broken-off run left in the folder is
 rendered again: a corpus is a function of the recipe and its seed.
 """
 
@@ -42,9 +42,7 @@ class CorpusRecipe:
         default_factory=lambda: {"rms": 2900, "slt": 2900, "awb": 1000, "kal16": 1000}
     )
     commands_per_voice: int = 750
-    phrases: dict[str, int] = field(
-        default_factory=lambda: {"rms": 2000, "slt": 2000, "awb": 1000, "kal16": 1000}
-    )
+    phrases: dict[str, int] = field(default_factory=lambda: {"rms": 2000, "slt": 2000, "awb": 1000, "kal16": 1000})
     phrase_words: int = 3000
     melodies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(melodies.PROGRAMS, 700))
 

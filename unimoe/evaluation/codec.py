@@ -23,12 +23,15 @@ from unimoe.evaluation.pitch import NO_NOTES, score_notes
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechFigures:
-    """Of one voice: mean STOI, and word error rates of the original and of what came out of the codec."""
+    """Of one source: mean STOI, and word error rates of the original and of what came out of the codec.
+
+    Word error rates are of digit strings; free phrases have none, since no grammar covers them.
+    """
 
     stoi: float
-    original_wer: float
-    codec_wer: float
-    rotated_wer: float
+    original_wer: float | None
+    codec_wer: float | None
+    rotated_wer: float | None
     num_clips: int
 
 
@@ -59,7 +62,7 @@ def resynthesize(codec: Codec, pcm_L: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def evaluate_codec(codec: Codec, corpus: Corpus, clips_per_source: int = 40) -> CodecFigures:
-    """Measure on the test split, at most `clips_per_source` clips of a voice (digit strings) or an instrument."""
+    """Measure on the test split, at most `clips_per_source` clips of each voice and instrument."""
     sources: dict[str, list[Item]] = defaultdict(list)
     for item in corpus.select(split="test"):
         if item.kind != "commands" and len(sources[item.source]) < clips_per_source:
@@ -86,17 +89,21 @@ def evaluate_codec(codec: Codec, corpus: Corpus, clips_per_source: int = 40) -> 
 def _speech_figures(
     items: Sequence[Item], originals: Sequence[np.ndarray], made: Sequence[np.ndarray], rate_hz: int
 ) -> SpeechFigures:
-    texts = [item.text for item in items]
-    grammar = intelligibility.digit_grammar()
-    heard = intelligibility.recognize_all(grammar, made)
     stoi = [
         intelligibility.short_time_intelligibility(a_L, b_L, rate_hz) for a_L, b_L in zip(originals, made, strict=True)
     ]
+    original_wer = codec_wer = rotated_wer = None
+    if items[0].kind == "digits":
+        texts, grammar = [item.text for item in items], intelligibility.digit_grammar()
+        heard = intelligibility.recognize_all(grammar, made)
+        codec_wer = intelligibility.word_error_rate(texts, heard)
+        rotated_wer = intelligibility.rotated_word_error_rate(texts, heard)
+        original_wer = intelligibility.word_error_rate(texts, intelligibility.recognize_all(grammar, originals))
     return SpeechFigures(
         stoi=float(np.mean(stoi)),
-        original_wer=intelligibility.word_error_rate(texts, intelligibility.recognize_all(grammar, originals)),
-        codec_wer=intelligibility.word_error_rate(texts, heard),
-        rotated_wer=intelligibility.rotated_word_error_rate(texts, heard),
+        original_wer=original_wer,
+        codec_wer=codec_wer,
+        rotated_wer=rotated_wer,
         num_clips=len(items),
     )
 
@@ -119,9 +126,12 @@ def _music_figures(
 
 
 def _print_tables(figures: CodecFigures, console: Console) -> None:
-    table = Table("voice", "STOI", "WER original", "WER codec", "WER rotated", "clips")
+    table = Table("speech", "STOI", "WER original", "WER codec", "WER rotated", "clips")
     for voice, row in figures.speech.items():
-        rates = (f"{100 * rate:.1f} %" for rate in (row.original_wer, row.codec_wer, row.rotated_wer))
+        rates = (
+            "–" if rate is None else f"{100 * rate:.1f} %"
+            for rate in (row.original_wer, row.codec_wer, row.rotated_wer)
+        )
         table.add_row(voice, f"{row.stoi:.3f}", *rates, str(row.num_clips))
     console.print(table)
     table = Table("instrument", "notes original", "notes codec", "up to octave", "rotated", "notes")

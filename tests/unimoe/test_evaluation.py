@@ -1,0 +1,73 @@
+"""Pitch and intelligibility measures on material whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unimoe.data.melodies import Note
+from unimoe.evaluation import intelligibility
+from unimoe.evaluation.pitch import NoteScore, score_notes, yin
+
+RATE_HZ = 16000
+
+
+def tone(frequency_hz: float, seconds: float, overtones: int = 5) -> np.ndarray:
+    time_L = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return sum(0.2 / n * np.sin(2 * np.pi * n * frequency_hz * time_L) for n in range(1, overtones + 1))
+
+
+@pytest.mark.parametrize("frequency_hz", [120.0, 261.63, 440.0, 783.99, 1046.5])
+def test_pitch_of_a_tone(frequency_hz: float) -> None:
+    pitch_T = yin(tone(frequency_hz, 0.5), RATE_HZ)[3:-3]
+    assert pitch_T == pytest.approx(frequency_hz, rel=0.005)
+
+
+def test_silence_and_noise_have_no_pitch() -> None:
+    assert np.isnan(yin(np.zeros(8000), RATE_HZ)).all()
+    noise = np.random.default_rng(0).normal(scale=0.1, size=8000)
+    assert np.isnan(yin(noise, RATE_HZ)).mean() > 0.8
+
+
+def test_notes_are_scored() -> None:
+    notes = [Note(pitch=p, start_s=0.5 * i, end_s=0.5 * i + 0.45) for i, p in enumerate((60, 64, 67, 69))]
+    hertz = [261.63, 329.63, 783.99, 466.16]  # right, right, an octave high, a semitone high
+    pcm_L = np.concatenate([tone(f, 0.5) for f in hertz])
+    assert score_notes(pcm_L, RATE_HZ, notes) == NoteScore(exact=2, up_to_octave=3, total=4)
+    assert score_notes(0 * pcm_L, RATE_HZ, notes) == NoteScore(exact=0, up_to_octave=0, total=4)
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard", "errors"),
+    [
+        ("one two", "one two", 0),
+        ("one two", "two", 1),
+        ("one", "one two two", 2),
+        ("one two", "two one", 2),
+        ("", "a", 1),
+    ],
+)
+def test_word_errors(reference: str, heard: str, errors: int) -> None:
+    assert intelligibility.word_errors(reference.split(), heard.split()) == errors
+
+
+def test_word_error_rates() -> None:
+    references, heard = ["one two", "three four"], ["one two", "three five"]
+    assert intelligibility.word_error_rate(references, heard) == 0.25
+    assert intelligibility.rotated_word_error_rate(references, heard) == 1.0
+
+
+@pytest.mark.parametrize("grammar", [intelligibility.digit_grammar(), intelligibility.command_grammar()])
+def test_grammars_are_understood(grammar: str) -> None:
+    pytest.importorskip("pocketsphinx")
+    assert intelligibility.recognize_all(grammar, [np.zeros(4000, np.float32)]) == [""]
+
+
+def test_intelligibility_of_the_same_and_of_noisy_speech() -> None:
+    pytest.importorskip("pystoi")
+    rng = np.random.default_rng(0)
+    envelope_L = np.repeat(rng.random(40), RATE_HZ // 20)
+    speech_L = rng.normal(size=len(envelope_L)) * envelope_L
+    noisy_L = speech_L + rng.normal(size=len(speech_L))
+    assert intelligibility.short_time_intelligibility(speech_L, speech_L, RATE_HZ) > 0.99
+    assert intelligibility.short_time_intelligibility(speech_L, noisy_L, RATE_HZ) < 0.9

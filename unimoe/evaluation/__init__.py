@@ -1,0 +1,1 @@
+"""Measuring what a codec or a model makes: pitch, words, codebooks."""
