@@ -66,7 +66,7 @@ def band_weights(config: ConvNeXtCodecConfig) -> np.ndarray:
     rising_FM = (bins_hz_F[:, None] - left) / (centre - left)
     falling_FM = (right - bins_hz_F[:, None]) / (right - centre)
     weight_FM = np.maximum(0, np.minimum(rising_FM, falling_FM))
-    return (weight_FM / weight_FM.sum(axis=0)).astype(np.float32)
+    return np.asarray(weight_FM / weight_FM.sum(axis=0), np.float32)
 
 
 def causal_convolution(x_BCT: Tensor, convolution: nn.Conv1d, context_BCP: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,15 +121,29 @@ class Stack(nn.Module):
         return self.norm(y_BTC), new
 
 
+class Bands(nn.Module):
+    """Magnitudes of bins to those of bands; the matrix is frozen but saved, so that a reader need not derive it."""
+
+    weight: Tensor
+
+    def __init__(self, config: ConvNeXtCodecConfig) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.from_numpy(band_weights(config)))
+
+    def forward(self, magnitude_BTF: Tensor) -> Tensor:
+        return magnitude_BTF @ self.weight
+
+
 class Encoder(Stack):
     """pcm_BL to latent_BTD."""
+
+    window: Tensor
 
     def __init__(self, config: ConvNeXtCodecConfig) -> None:
         super().__init__(config, config.num_bands, config.num_encoder_blocks)
         self.config = config
         self.project = nn.Linear(config.width, config.latent_size)
-        self.bands = nn.Module()
-        self.bands.register_buffer("weight", torch.from_numpy(band_weights(config)))
+        self.bands = Bands(config)
         self.register_buffer("window", torch.hann_window(config.window_samples), persistent=False)
 
     def features(self, pcm_BL: Tensor) -> Tensor:
@@ -139,15 +153,19 @@ class Encoder(Stack):
         padded_BL = F.pad(pcm_BL, (0, missing + config.window_samples - config.hop_samples))
         frames_BTN = padded_BL.unfold(-1, config.window_samples, config.hop_samples)
         magnitude_BTF = torch.fft.rfft(frames_BTN * self.window).abs()
-        return (magnitude_BTF @ self.bands.weight).clamp(min=config.band_floor).log()
+        bands_BTM: Tensor = self.bands(magnitude_BTF)
+        return bands_BTM.clamp(min=config.band_floor).log()
 
     def encode(self, pcm_BL: Tensor) -> Tensor:
         hidden_BTC, _ = self(self.features(pcm_BL).transpose(1, 2), self.initial_state(len(pcm_BL)))
-        return self.project(hidden_BTC)
+        latent_BTD: Tensor = self.project(hidden_BTC)
+        return latent_BTD
 
 
 class Decoder(Stack):
     """latent_BTD and the state to pcm_BL and the next state."""
+
+    window: Tensor
 
     def __init__(self, config: ConvNeXtCodecConfig) -> None:
         super().__init__(config, config.latent_size, config.num_decoder_blocks)
@@ -169,8 +187,8 @@ class Decoder(Stack):
         frames_BTN = torch.fft.irfft(torch.polar(magnitude_BTF, phase_BTF), self.config.window_samples) * self.window
         hop, num_frames = self.config.hop_samples, frames_BTN.shape[1]
         # Quarter q of frame t belongs to hop t + q.
-        quarters_BTQH = frames_BTN.unflatten(-1, (-1, hop))
-        hops_BTH = F.pad(state["overlap_BS"].unflatten(-1, (-1, hop)), (0, 0, 0, num_frames))
+        quarters_BTQH = frames_BTN.reshape(*frames_BTN.shape[:2], -1, hop)
+        hops_BTH = F.pad(state["overlap_BS"].reshape(len(frames_BTN), -1, hop), (0, 0, 0, num_frames))
         for q in range(quarters_BTQH.shape[2]):
             hops_BTH = hops_BTH + F.pad(quarters_BTQH[:, :, q], (0, 0, q, 3 - q))
         new["overlap_BS"] = hops_BTH[:, num_frames:].flatten(1)

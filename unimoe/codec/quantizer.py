@@ -21,6 +21,10 @@ class ResidualQuantizer(nn.Module):
     (van den Oord et al. 2017, appendix A.1) are buffers that are saved with the training state only.
     """
 
+    weight: Tensor
+    usage_KV: Tensor
+    sum_KVD: Tensor
+
     def __init__(self, num_codebooks: int, codebook_size: int, latent_size: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(num_codebooks, codebook_size, latent_size))

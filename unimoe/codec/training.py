@@ -123,7 +123,7 @@ class CodecTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate_at(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.codec.parameters(), training.clip_norm)
         self.optimizer.step()
         self.step += 1

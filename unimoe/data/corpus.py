@@ -78,7 +78,9 @@ class Corpus(Sequence[Item]):
             lines = index.read_text(encoding="utf-8").splitlines()
             header = json.loads(lines[0])
         except (OSError, IndexError, ValueError) as error:
-            raise CorpusError(f"{index} is no corpus index ({error}): render one with `unimoe data render`") from None
+            raise CorpusError(
+                f"{index} is no corpus index ({error}): render one with `python -m unimoe.data.rendering`"
+            ) from None
         if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
             raise CorpusError(f"{index} is not a {FORMAT} of version {FORMAT_VERSION}: render it again")
         audio = {name: _open_audio(Path(folder) / f"{name}.npy") for name in header["sources"]}
@@ -114,7 +116,7 @@ class Corpus(Sequence[Item]):
 
 def _open_audio(path: Path) -> np.ndarray:
     try:
-        audio_L = np.load(path, mmap_mode="r", allow_pickle=False)
+        audio_L: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path} cannot be read ({error}): render the corpus again") from None
     if audio_L.dtype != np.int16 or audio_L.ndim != 1:
