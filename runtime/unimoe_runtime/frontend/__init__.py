@@ -1,0 +1,31 @@
+"""From text to a prompt. A front end is data: `frontend.json` and the files beside it, copied into every bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..errors import BundleError
+from .prepared import FrontEnd, PreparedPrompt
+from .timeline import KIND as TIMELINE
+from .timeline import TimelineFrontEnd
+
+__all__ = ["FrontEnd", "PreparedPrompt", "open_frontend"]
+
+
+def open_frontend(folder: Path | str) -> FrontEnd:
+    """Open the front end in a checkpoint's or bundle's `frontend` folder.
+
+    Raises BundleError with one line where it is missing, damaged, or of a kind that this release does not know.
+    """
+    path = Path(folder) / "frontend.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from None
+    kind = settings.get("kind") if isinstance(settings, dict) else None
+    match kind:
+        case "timeline":
+            return TimelineFrontEnd.read(Path(folder), settings)
+        case _:
+            raise BundleError(f"{path}: front end of kind {kind!r}; this release knows {TIMELINE!r}")

@@ -1,0 +1,62 @@
+"""How long each phoneme lasts: mean durations per voice, by which text is laid on the audio's time axis.
+
+    durations.tsv   voice <TAB> phoneme <TAB> place <TAB> mean seconds
+
+Places: "first" is the pause before the first word; "last" is the pause at the end, and what a phrase says from its
+last vowel on, where speech slows down; "inner" is everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BundleError
+from .lexicon import VOWELS, read_table
+
+PAUSE = "pau"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DurationTable:
+    """Mean seconds by (voice, phoneme, place)."""
+
+    seconds: Mapping[tuple[str, str, str], float]
+
+    @classmethod
+    def read(cls, path: Path) -> DurationTable:
+        """Read a table. Raises BundleError with file and line where a row has no number of seconds above 0."""
+        seconds: dict[tuple[str, str, str], float] = {}
+        for number, (voice, phoneme, place, mean) in enumerate(read_table(path, 4), start=1):
+            try:
+                seconds[voice, phoneme, place] = float(mean)
+            except ValueError:
+                raise BundleError(f"{path}:{number}: {mean!r} is no number of seconds; export again") from None
+            if not 0 < seconds[voice, phoneme, place] < 10:
+                raise BundleError(f"{path}:{number}: a phoneme cannot last {mean} s; export again")
+        return cls(seconds=seconds)
+
+    def durations(self, voice: str, phonemes: Sequence[str]) -> list[float]:
+        """Seconds of each phoneme. A phoneme that the table does not know in its place lasts as it does inside."""
+        return [
+            self.seconds.get((voice, phoneme, place)) or self.seconds[voice, phoneme, "inner"]
+            for phoneme, place in zip(phonemes, places(phonemes), strict=True)
+        ]
+
+
+def places(phonemes: Sequence[str]) -> list[str]:
+    """Place of each phoneme of an utterance that is bounded by pauses."""
+    found = ["inner"] * len(phonemes)
+    closing = False  # within the end of a phrase, read from the end to the last vowel
+    for index in reversed(range(len(phonemes))):
+        if phonemes[index] == PAUSE:
+            closing = True
+        elif closing:
+            found[index] = "last"
+            closing = phonemes[index] not in VOWELS
+    if phonemes and phonemes[0] == PAUSE:
+        found[0] = "first"
+    if len(phonemes) > 1 and phonemes[-1] == PAUSE:
+        found[-1] = "last"
+    return found

@@ -1,0 +1,117 @@
+"""Pronunciations: a lexicon, and letter-to-sound rules for every other word. Both are data files.
+
+    lexicon.tsv           word <TAB> phonemes; a single capital letter is that letter's name, and `the~` is what
+                          becomes of `the` before a vowel
+    letter_to_sound.tsv   left <TAB> letter <TAB> right <TAB> phonemes
+
+A rule gives the phonemes of a letter between a left and a right context ("#" is the edge of the word, "-" no
+sound). The longest context that has a rule wins, tried in the order of `CONTEXTS`, last to first; each letter
+has a rule without any context, so every word has a reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BundleError
+
+Phonemes = tuple[str, ...]
+
+EDGE = "#"
+SILENT = "-"
+BEFORE_VOWEL = "~"
+VOWELS = frozenset("aa ae ah ao aw ax axr ay eh el em en er ey ih iy ow oy uh uw".split())
+CONTEXTS = ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
+"""Letters seen to the left and to the right, from the most general to the most special."""
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_VOICELESS = {"p", "t", "k", "f", "th"}
+_SIBILANT = {"s", "z", "sh", "zh", "ch", "jh"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lexicon:
+    """What is known of pronunciation. Rules are keyed by (left, letter, right)."""
+
+    words: Mapping[str, Phonemes]
+    rules: Mapping[tuple[str, str, str], Phonemes]
+
+    @classmethod
+    def read(cls, words_path: Path, rules_path: Path) -> Lexicon:
+        """Read both files. Raises BundleError with file and line where one is not as described above."""
+        words = {row[0]: tuple(row[1].split()) for row in read_table(words_path, 2)}
+        rules: dict[tuple[str, str, str], Phonemes] = {}
+        for left, letter, right, sounds in read_table(rules_path, 4):
+            rules[left, letter, right] = () if sounds == SILENT else tuple(sounds.split())
+        missing = [letter for letter in _LETTERS if ("", letter, "") not in rules]
+        missing += [letter for letter in _LETTERS.upper() if letter not in words]
+        if missing:
+            raise BundleError(f"{rules_path.parent}: there is no reading for the letter {missing[0]!r}; export again")
+        return cls(words=words, rules=rules)
+
+    def phrase(self, words: Sequence[str]) -> list[str]:
+        """Phonemes of words spoken in one breath."""
+        spoken: list[str] = []
+        for word in reversed(words):
+            before_vowel = self.words.get(word.lower() + BEFORE_VOWEL) if spoken and spoken[0] in VOWELS else None
+            spoken = [*(before_vowel or self.pronounce(word)), *spoken]
+        return spoken
+
+    def pronounce(self, word: str) -> Phonemes:
+        """Phonemes of a word of ASCII letters and apostrophes; never empty where there is a letter."""
+        known = self.words.get(word.lower())
+        if known:
+            return known
+        if len(word) == 1 or (word.isupper() and len(word) <= 5) or not re.search("[aeiouy]", word.lower()):
+            return self.spell(word)
+        base, apostrophe, suffix = word.lower().rpartition("'")
+        if apostrophe and suffix == "s" and base:
+            return with_s(self.pronounce(base))
+        return self.sound_out(word.lower().replace("'", "")) or self.spell(word)
+
+    def spell(self, word: str) -> Phonemes:
+        """The names of a word's letters."""
+        return tuple(sound for letter in word.upper() if letter != "'" for sound in self.words[letter])
+
+    def sound_out(self, word: str) -> Phonemes:
+        """Phonemes of lower-case letters by the rules alone."""
+        return tuple(sound for index in range(len(word)) for sound in apply_rules(self.rules, word, index))
+
+
+def apply_rules(rules: Mapping[tuple[str, str, str], Phonemes], word: str, index: int) -> Phonemes:
+    """Phonemes of one letter of a word: those of the rule with the longest context."""
+    for left, right in reversed(CONTEXTS):
+        sounds = rules.get(context(word, index, left, right))
+        if sounds is not None:
+            return sounds
+    return ()
+
+
+def context(word: str, index: int, left: int, right: int) -> tuple[str, str, str]:
+    """A letter with its neighbours, as rules are keyed; at an edge the context holds one edge sign."""
+    padded = f"{EDGE}{word}{EDGE}"
+    at = index + 1
+    return padded[max(0, at - left) : at], padded[at], padded[at + 1 : at + 1 + right]
+
+
+def with_s(base: Phonemes) -> Phonemes:
+    """A word's phonemes with the ending of a possessive or plural."""
+    if base[-1] in _SIBILANT:
+        return (*base, "ih", "z")
+    return (*base, "s" if base[-1] in _VOICELESS else "z")
+
+
+def read_table(path: Path, num_columns: int) -> list[list[str]]:
+    """Rows of a tab-separated file. Raises BundleError with file and line where a row has other columns."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); export again") from None
+    rows = [line.split("\t") for line in lines]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != num_columns:
+            raise BundleError(f"{path}:{number}: has {len(row)} columns, not {num_columns}; export again")
+    return rows

@@ -1,0 +1,183 @@
+"""The demo's front end: phonemes or notes stand at the time at which they will sound.
+
+A prompt is [voice or instrument, phonemes or notes …, separator]. Audio frame t has position origin + t, and a
+phoneme or note has the position of the middle of the time for which it is expected to sound, so that the model finds
+what to say next at a fixed distance. The guided pair's unconditional row has the voice and the separator alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import BundleError, PromptError
+from ..generation import Prompt
+from .durations import PAUSE, DurationTable
+from .lexicon import Lexicon
+from .music import MusicRange, parse_description
+from .normalise import phrases
+from .prepared import PreparedPrompt
+
+KIND: Final = "timeline"
+FORMAT_VERSION: Final = 1
+PAD: Final = "pad"
+SEPARATOR: Final = "separator"
+TASKS: Final = ("speech", "music")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A token, and for how many seconds it is expected to sound."""
+
+    token: str
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """What a prompt says: who sounds, and what sounds when."""
+
+    source: str
+    segments: tuple[Segment, ...]
+    caption: str
+
+    @property
+    def duration_s(self) -> float:
+        return sum(segment.duration_s for segment in self.segments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineFrontEnd:
+    """Turns text and music descriptions into prompts.
+
+    `tokens` are the text ids in order. `origin` is the position of the first audio frame; `frame_rate_hz` the
+    codec's. `max_characters` and `max_frames` limit a prompt.
+    """
+
+    frame_rate_hz: float
+    origin: int
+    max_characters: int
+    max_frames: int
+    default_voice: str
+    tokens: Mapping[str, int]
+    abbreviations: Mapping[str, str]
+    lexicon: Lexicon
+    durations: DurationTable
+    music: MusicRange
+
+    @classmethod
+    def read(cls, folder: Path, settings: Mapping[str, Any]) -> TimelineFrontEnd:
+        """Read the data files beside frontend.json. Raises BundleError where one is missing or damaged."""
+        if settings.get("format_version") != FORMAT_VERSION:
+            raise BundleError(
+                f"{folder}/frontend.json: format version {settings.get('format_version')!r}; "
+                f"this release reads {FORMAT_VERSION}"
+            )
+        try:
+            return cls(
+                frame_rate_hz=float(settings["frame_rate_hz"]),
+                origin=int(settings["origin"]),
+                max_characters=int(settings["max_characters"]),
+                max_frames=int(settings["max_frames"]),
+                default_voice=str(settings["default_voice"]),
+                tokens={token: index for index, token in enumerate(settings["tokens"])},
+                abbreviations=settings["abbreviations"],
+                lexicon=Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv"),
+                durations=DurationTable.read(folder / "durations.tsv"),
+                music=MusicRange.from_dict(settings["music"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{folder}/frontend.json: incomplete or damaged ({error}); export again") from None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task for task, names in zip(TASKS, (self.voices, self.instruments), strict=True) if names)
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        return self._names("voice:")
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        return self._names("instrument:")
+
+    def timeline(self, task: str, text: str, voice: str = "") -> Timeline:
+        """What will sound when. For music, `voice` is the instrument where the description names none.
+
+        Raises PromptError, one line, for whatever the model cannot say or play.
+        """
+        if task not in self.tasks:
+            raise PromptError(f"there is no task {task!r}; it can be {' or '.join(self.tasks)}")
+        if not text.strip():
+            raise PromptError("the text is empty: give some words to speak, or notes to play")
+        if len(text) > self.max_characters:
+            raise PromptError(
+                f"the text has {len(text)} characters; the limit is {self.max_characters}: split it into shorter pieces"
+            )
+        made = self._speech(text, voice) if task == "speech" else self._melody(text, voice)
+        if made.duration_s * self.frame_rate_hz > self.max_frames:
+            raise PromptError(
+                f"this would take about {made.duration_s:.1f} s; the limit is "
+                f"{self.max_frames / self.frame_rate_hz:.1f} s: split it into shorter pieces"
+            )
+        return made
+
+    def build_prompt(self, task: str, text: str, voice: str = "") -> PreparedPrompt:
+        """The guided pair of rows for one utterance, and how long it is expected to be.
+
+        Raises PromptError, one line, for whatever the model cannot say or play.
+        """
+        timeline = self.timeline(task, text, voice)
+        ids, positions = self.row(timeline)
+        bare_ids, bare_positions = [ids[0], ids[-1]], [positions[0], positions[-1]]
+        prompt = Prompt.from_rows(
+            [bare_ids, ids],
+            positions=[bare_positions, positions],
+            first_positions=[self.origin] * 2,
+            pad_id=self.tokens[PAD],
+            paired=True,
+        )
+        frames = round(timeline.duration_s * self.frame_rate_hz)
+        return PreparedPrompt(prompt=prompt, expected_frames=frames, caption=timeline.caption)
+
+    def row(self, timeline: Timeline) -> tuple[list[int], list[float]]:
+        """Token ids and positions of one conditional row."""
+        ends_s = np.cumsum([segment.duration_s for segment in timeline.segments])
+        middles_s = ends_s - [segment.duration_s / 2 for segment in timeline.segments]
+        ids = [timeline.source, *(segment.token for segment in timeline.segments), SEPARATOR]
+        positions = self.origin - 0.5 + middles_s * self.frame_rate_hz
+        return [self.tokens[token] for token in ids], [0.0, *positions.tolist(), self.origin - 1.0]
+
+    def _names(self, prefix: str) -> tuple[str, ...]:
+        return tuple(token.removeprefix(prefix) for token in self.tokens if token.startswith(prefix))
+
+    def _speech(self, text: str, voice: str) -> Timeline:
+        voice = voice or self.default_voice
+        if voice not in self.voices:
+            raise PromptError(f"there is no voice {voice!r}; it can be {', '.join(self.voices)}")
+        spoken = phrases(text, self.abbreviations)
+        if not spoken:
+            raise PromptError(f"there is nothing to say in {text.strip()!r}: give words of Latin letters, or numbers")
+        phonemes = [PAUSE]
+        for phrase in spoken:
+            phonemes += [*self.lexicon.phrase(phrase), PAUSE]
+        segments = tuple(
+            Segment(token=f"phoneme:{phoneme}", duration_s=duration_s)
+            for phoneme, duration_s in zip(phonemes, self.durations.durations(voice, phonemes), strict=True)
+        )
+        caption = ", ".join(" ".join(word.lower() for word in phrase) for phrase in spoken)
+        return Timeline(source=f"voice:{voice}", segments=segments, caption=caption)
+
+    def _melody(self, text: str, instrument: str) -> Timeline:
+        melody = parse_description(text, self.instruments, self.music, instrument)
+        pause = f"phoneme:{PAUSE}"
+        beat_s = 60 / melody.tempo_bpm
+        notes = [Segment(token=f"note:{pitch}", duration_s=beat_s) for pitch in melody.pitches]
+        lead = Segment(token=pause, duration_s=self.music.lead_s)
+        tail = Segment(token=pause, duration_s=self.music.tail_s)
+        segments = (lead, *notes, tail)
+        return Timeline(source=f"instrument:{melody.instrument}", segments=segments, caption=melody.caption)

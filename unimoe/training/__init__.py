@@ -1,0 +1,1 @@
+"""From a rendered corpus to a checkpoint that speaks and plays."""

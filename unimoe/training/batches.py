@@ -1,0 +1,97 @@
+"""Batches of like lengths, with token noise and dropped texts.
+
+Shape suffixes: B rows, T positions of a batch, K codebooks, M audio positions of a batch, P codec rows = M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unimoe.loss import IGNORED
+from unimoe.training.examples import Example
+from unimoe_runtime.config import ModelConfig
+
+PLACEHOLDER = -1
+_POOL_BATCHES = 40
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Rows padded on the right. Audio positions come in row order.
+
+    `guide`: (row, query position, key position) of each audio position whose phoneme or note is known.
+    """
+
+    ids_BT: Tensor
+    positions_BT: Tensor
+    mask_BT: Tensor
+    inputs_MK: Tensor
+    labels_MK: Tensor
+    is_music_M: Tensor
+    guide: tuple[Tensor, Tensor, Tensor]
+
+    @property
+    def audio_BT(self) -> Tensor:
+        return self.ids_BT == PLACEHOLDER
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Indices of one epoch's batches: shuffled, then sorted by length within pools, then shuffled as batches."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    pool = batch_size * _POOL_BATCHES
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        part = part[np.argsort(np.asarray(lengths)[part], kind="stable")]
+        batches += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def collate(
+    examples: Sequence[Example], config: ModelConfig, *, token_noise: float, text_drop: float, rng: np.random.Generator
+) -> Batch:
+    """A batch. Of input codes, `token_noise` are replaced by random ones; `text_drop` of rows lose their text."""
+    ids, positions, inputs, labels, music = [], [], [], [], []
+    guide: list[tuple[np.ndarray, ...]] = []
+    for row, example in enumerate(examples):
+        dropped = rng.random() < text_drop
+        ids_P, positions_P = example.ids_P, example.positions_P
+        if dropped:
+            ids_P, positions_P = ids_P[[0, -1]], positions_P[[0, -1]]
+        origin = positions_P[-1] + 1
+        num_rows = len(example.rows_RK) - 1
+        ids.append(np.concatenate([ids_P, np.full(num_rows, PLACEHOLDER)]))
+        positions.append(np.concatenate([positions_P, origin + np.arange(num_rows)]))
+        inputs_RK = example.rows_RK[:-1].copy()
+        noisy_RK = (rng.random(inputs_RK.shape) < token_noise) & (inputs_RK < config.codebook_size)
+        inputs_RK[noisy_RK] = rng.integers(config.codebook_size, size=int(noisy_RK.sum()))
+        inputs.append(inputs_RK)
+        labels_RK = example.rows_RK[1:]
+        # Rows before a codebook's delay and after its end are written by the generation loop, not by the model.
+        labels.append(np.where(labels_RK > config.eos_id, IGNORED, labels_RK))
+        music.append(np.full(num_rows, example.domain == "music"))
+        if not dropped:
+            frame = np.flatnonzero(example.spoken_T >= 0)
+            guide.append((np.full(len(frame), row), len(ids_P) + frame, example.spoken_T[frame]))
+    width = max(map(len, ids))
+    ids_BT = np.zeros((len(ids), width), dtype=np.int64)
+    positions_BT = np.zeros(ids_BT.shape, dtype=np.float32)
+    mask_BT = np.zeros(ids_BT.shape, dtype=np.bool_)
+    for row, (ids_T, positions_T) in enumerate(zip(ids, positions, strict=True)):
+        ids_BT[row, : len(ids_T)], positions_BT[row, : len(ids_T)], mask_BT[row, : len(ids_T)] = ids_T, positions_T, True
+    places = [np.concatenate(part) for part in zip(*guide, strict=True)] or [np.zeros(0, dtype=np.int64)] * 3
+    return Batch(
+        ids_BT=torch.from_numpy(ids_BT),
+        positions_BT=torch.from_numpy(positions_BT),
+        mask_BT=torch.from_numpy(mask_BT),
+        inputs_MK=torch.from_numpy(np.concatenate(inputs)),
+        labels_MK=torch.from_numpy(np.concatenate(labels)),
+        is_music_M=torch.from_numpy(np.concatenate(music)),
+        guide=(torch.from_numpy(places[0]), torch.from_numpy(places[1]), torch.from_numpy(places[2])),
+    )

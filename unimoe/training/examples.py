@@ -1,0 +1,114 @@
+"""Training examples of the token model: prompt ids on the timeline, delayed codec rows, and the guide's target.
+
+Shape suffixes: T frames, R rows of delayed codes, K codebooks, P prompt positions, N examples, L samples.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from unimoe.codec.base import Codec
+from unimoe.data.corpus import Corpus, Item
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.delay import delay_codes
+from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.frontend.timeline import Timeline, TimelineFrontEnd
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """One clip as the model is trained on it.
+
+    `spoken_T`: place in the prompt of what sounds in each frame; -1 where that is not known.
+    """
+
+    ids_P: np.ndarray
+    positions_P: np.ndarray
+    rows_RK: np.ndarray
+    spoken_T: np.ndarray
+    domain: str
+
+    @property
+    def length(self) -> int:
+        """Positions of the training row: the prompt and one position for each predicted row."""
+        return len(self.ids_P) + len(self.rows_RK) - 1
+
+
+def request(item: Item) -> tuple[str, str, str]:
+    """The (task, text, voice) with which a clip would be asked for."""
+    if item.domain == "speech":
+        return "speech", item.text, item.voice
+    return "music", f"{item.instrument}, {item.tempo_bpm} bpm: {item.text}", ""
+
+
+def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
+    """Codes [T, K] of every clip, written to `path` (.npz) and returned in the order of the corpus."""
+    codes: list[np.ndarray] = []
+    with torch.inference_mode():
+        for item in track(corpus, description="codec tokens"):
+            codes.append(np.asarray(codec.encode(torch.from_numpy(item.pcm())[None]))[0].T.astype(np.int16))
+    lengths_N = np.array([len(frames) for frames in codes])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, codes=np.concatenate(codes), lengths=lengths_N)
+    partial.replace(path)
+    return codes
+
+
+def read_codes(path: Path, corpus: Corpus) -> list[np.ndarray]:
+    """Codes that `encode_corpus` wrote. Raises CheckpointError where they belong to another corpus."""
+    with np.load(path, allow_pickle=False) as file:
+        codes, lengths_N = file["codes"], file["lengths"]
+    if len(lengths_N) != len(corpus):
+        raise CheckpointError(f"{path} has {len(lengths_N)} clips, the corpus {len(corpus)}: remove it and start again")
+    return np.split(codes, np.cumsum(lengths_N)[:-1])
+
+
+def make_examples(
+    items: Sequence[Item], codes: Sequence[np.ndarray], frontend: TimelineFrontEnd, config: ModelConfig
+) -> list[Example]:
+    """Examples of clips and their codes."""
+    return [make_example(item, codes_TK, frontend, config) for item, codes_TK in zip(items, codes, strict=True)]
+
+
+def make_example(item: Item, codes_TK: np.ndarray, frontend: TimelineFrontEnd, config: ModelConfig) -> Example:
+    timeline = frontend.timeline(*request(item))
+    ids, positions = frontend.row(timeline)
+    return Example(
+        ids_P=np.array(ids, dtype=np.int64),
+        positions_P=np.array(positions, dtype=np.float32),
+        rows_RK=delay_codes(codes_TK, config),
+        spoken_T=spoken(item, timeline, len(codes_TK), frontend.frame_rate_hz),
+        domain=item.domain,
+    )
+
+
+def spoken(item: Item, timeline: Timeline, num_frames: int, frame_rate_hz: float) -> np.ndarray:
+    """For each frame, where in the prompt stands what really sounds there; -1 where the prompt has no such token.
+
+    Segment s of the timeline stands at s + 1, behind the voice.
+    """
+    tokens = [segment.token for segment in timeline.segments]
+    if item.domain == "speech":
+        sounding = [(f"phoneme:{phoneme}", end_s) for phoneme, end_s in item.phonemes]
+    else:
+        starts_s = [note.start_s for note in item.notes]
+        beat_s = 60 / item.tempo_bpm
+        ends_s = [*starts_s[1:], starts_s[-1] + beat_s]
+        sounding = [(tokens[0], starts_s[0])]
+        sounding += [(f"note:{note.pitch}", end_s) for note, end_s in zip(item.notes, ends_s, strict=True)]
+        sounding.append((tokens[-1], num_frames / frame_rate_hz))
+    place = np.full(len(sounding), -1)
+    matcher = difflib.SequenceMatcher(None, [token for token, _ in sounding], tokens, autojunk=False)
+    for block in matcher.get_matching_blocks():
+        place[block.a : block.a + block.size] = np.arange(block.b, block.b + block.size) + 1
+    middles_s_T = (np.arange(num_frames) + 0.5) / frame_rate_hz
+    segment_T = np.searchsorted([end_s for _, end_s in sounding], middles_s_T, side="right")
+    return place[np.minimum(segment_T, len(sounding) - 1)]
