@@ -1,0 +1,1 @@
+"""Measurements of the runtime against its alternatives and against the machine; see README.md here."""

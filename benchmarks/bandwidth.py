@@ -1,0 +1,66 @@
+"""Read bandwidth, the floor of a decode step: how fast this machine reads weights it does not hold in a cache.
+
+Each kernel reads one buffer of 256 MB, beyond any cache here, with compiled code that others wrote and tuned. The
+fastest counts: what one of them reaches, a step could reach. A sum or a maximum is no use as a floor, it is slower
+than a matrix-vector product (one chain of additions a lane).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper
+
+BUFFER_BYTES = 256 * 2**20
+_WIDTH = 1024
+_ROWS = BUFFER_BYTES // (4 * _WIDTH)
+
+
+class ReadKernels:
+    """Kernels that read BUFFER_BYTES; `seconds(name)` runs one once. Threads are those of torch and of ONNX Runtime's
+    global pool, which must have been set."""
+
+    def __init__(self, folder: Path) -> None:
+        matrix = torch.ones(_ROWS, _WIDTH)
+        vector = torch.ones(_WIDTH)
+        array, ones = matrix.numpy(), np.ones(_WIDTH, np.float32)
+        session, row = _matmul_session(folder, array), np.ones((1, _WIDTH), np.float32)
+        self._kernels: dict[str, Callable[[], object]] = {
+            "torch mv": lambda: torch.mv(matrix, vector),
+            "numpy dot": lambda: array @ ones,
+            "onnxruntime MatMul": lambda: session.run(None, {"x": row}),
+        }
+        self.names = list(self._kernels)
+
+    def seconds(self, name: str) -> float:
+        start = time.perf_counter()
+        self._kernels[name]()
+        return time.perf_counter() - start
+
+
+def _matmul_session(folder: Path, array: np.ndarray) -> onnxruntime.InferenceSession:
+    """x [1, width] times a constant of BUFFER_BYTES, packed as weights are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    array.tofile(folder / "weight.bin")
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[_WIDTH, _ROWS])
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weight.bin")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "read",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, _WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, _ROWS])],
+        [weight],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), folder / "read.onnx"
+    )
+    options = onnxruntime.SessionOptions()
+    options.use_per_session_threads = False
+    return onnxruntime.InferenceSession(folder / "read.onnx", options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,243 @@
+"""One decode step of a guided pair: ours, the alternatives, and the floor, side by side.
+
+python -m benchmarks.decode_step [--hidden 384 1024] [--picked 0 1 2 4 8] [--threads 1 2] [--json FILE] [--markdown]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from unimoe_export.exporter import export_bundle
+
+from .workload import model_config, write_checkpoint
+
+_ROOT = Path(__file__).parent.parent
+_NOISY = 0.15  # quartile spread of the read kernel, as a part of its median, beyond which a run proves little
+_GOALS = {384: 1.6, 1024: 1.3}
+
+
+def summarize(raw: dict[str, Any]) -> dict[str, Any]:
+    """Medians, ratios to the floor and to ours, and the linear fit, of one process's timings."""
+    bandwidths = {name: np.array(values) for name, values in raw["read_bytes_per_second"].items()}
+    fastest = max(bandwidths, key=lambda name: float(np.median(bandwidths[name])))
+    bandwidth = float(np.median(bandwidths[fastest]))
+    low, high = np.percentile(bandwidths[fastest], [25, 75])
+    steps: list[dict[str, Any]] = []
+    for picked in map(str, sorted(map(int, raw["bytes"]))):
+        # A visit's steps follow each other; its median is compared with what stood beside it in the same round.
+        visits = {peer: np.median(np.array(counts[picked]), axis=1) for peer, counts in raw["seconds"].items()}
+        floor = sum(raw["bytes"][picked].values()) / bandwidth
+        medians = {peer: float(np.median(values)) for peer, values in visits.items()}
+        steps.append(
+            {
+                "picked": int(picked),
+                "bytes": sum(raw["bytes"][picked].values()),
+                "floor_ms": 1e3 * floor,
+                "median_ms": {peer: 1e3 * value for peer, value in medians.items()},
+                "to_floor": medians["ours"] / floor,
+                "to_ours": {
+                    peer: float(np.median(values / visits["ours"])) for peer, values in visits.items() if peer != "ours"
+                },
+            }
+        )
+    return {
+        "hidden": raw["hidden"],
+        "threads": raw["threads"],
+        "copies": raw["copies"],
+        "read_kernel": fastest,
+        "read_gb_per_s": bandwidth / 1e9,
+        "read_gb_per_s_by_kernel": {name: float(np.median(values)) / 1e9 for name, values in bandwidths.items()},
+        "read_spread": float((high - low) / bandwidth),
+        "sampling_ms": 1e3 * float(np.median(raw["sampling_seconds"])),
+        "largest_difference": raw["agreement"],
+        "load_average": raw["load_average"],
+        "steps": steps,
+        "linear_fit": _linear_fit([step for step in steps if step["picked"] >= 2]),
+    }
+
+
+def _linear_fit(steps: list[dict[str, Any]]) -> dict[str, float] | None:
+    """ms = base + slope · picked over 2 and more picked experts, with R²; None for fewer than three points."""
+    if len(steps) < 3:
+        return None
+    picked = np.array([step["picked"] for step in steps], float)
+    times = np.array([step["median_ms"]["ours"] for step in steps])
+    slope, base = np.polyfit(picked, times, 1)
+    residual = times - (base + slope * picked)
+    r_squared = 1 - (residual**2).sum() / ((times - times.mean()) ** 2).sum()
+    return {"base_ms": float(base), "ms_per_expert": float(slope), "r_squared": float(r_squared)}
+
+
+def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Per size and number of picked experts, over the thread counts: the best ratio to the floor, and every peer's
+    best time against our best."""
+    rows = []
+    for hidden in dict.fromkeys(run["hidden"] for run in runs):
+        of_size = [run for run in runs if run["hidden"] == hidden]
+        for index, step in enumerate(of_size[0]["steps"]):
+            there = [run["steps"][index] for run in of_size]
+            times = {peer: min(each["median_ms"][peer] for each in there) for peer in step["median_ms"]}
+            rows.append(
+                {
+                    "hidden": hidden,
+                    "picked": step["picked"],
+                    "to_floor": min(each["to_floor"] for each in there),
+                    "goal": _GOALS.get(hidden),
+                    "best_ms": times,
+                    "to_ours": {peer: time / times["ours"] for peer, time in times.items() if peer != "ours"},
+                }
+            )
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("onnxruntime", "torch", "numpy")},
+    }
+
+
+def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Export each size once, measure it at each thread count in a process of its own."""
+    result: dict[str, Any] = {"machine": machine(), "rounds": arguments.rounds, "runs": []}
+    with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-", dir=arguments.folder) as temporary:
+        for hidden in arguments.hidden:
+            folder = Path(temporary) / str(hidden)
+            with console.status(f"hidden {hidden}: writing and exporting a random model"):
+                write_checkpoint(folder / "checkpoint", model_config(hidden))
+                export_bundle(folder / "checkpoint", folder / "bundle")
+            for threads in arguments.threads:
+                with console.status(f"hidden {hidden}, {threads} thread(s): {arguments.rounds} rounds"):
+                    raw = _measure_in_process(folder, hidden, threads, arguments)
+                result["runs"].append(summarize(raw))
+    result["best"] = best(result["runs"])
+    return result
+
+
+def _measure_in_process(folder: Path, hidden: int, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    paths = [_ROOT, _ROOT / "export", _ROOT / "runtime", _ROOT / "calibration"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+    command = [sys.executable, "-m", "benchmarks.rounds", folder, hidden, threads, arguments.rounds, *arguments.picked]
+    done = subprocess.run(list(map(str, command)), env=environment, cwd=_ROOT, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, columns and rows of every table."""
+    parts = []
+    for one in result["runs"]:
+        title = (
+            f"hidden {one['hidden']}, {one['threads']} thread(s), ms a step of a guided pair; read "
+            f"{one['read_gb_per_s']:.1f} GB/s ({one['read_kernel']}), sampling {one['sampling_ms']:.2f} ms"
+        )
+        peers = list(one["steps"][0]["median_ms"])
+        columns = ["picked", "MB", "floor", *peers, "ours / floor", *(f"{peer} / ours" for peer in peers[1:])]
+        rows = [
+            [
+                str(step["picked"]),
+                f"{step['bytes'] / 1e6:.0f}",
+                f"{step['floor_ms']:.2f}",
+                *(f"{step['median_ms'][peer]:.2f}" for peer in peers),
+                f"{step['to_floor']:.2f}",
+                *(f"{step['to_ours'][peer]:.2f}" for peer in peers[1:]),
+            ]
+            for step in one["steps"]
+        ]
+        parts.append((title, columns, rows))
+    best_peers = list(result["best"][0]["to_ours"])
+    columns = ["hidden", "picked", "ours / floor", "goal", *(f"{peer} / ours" for peer in best_peers)]
+    rows = [
+        [str(row["hidden"]), str(row["picked"]), f"{row['to_floor']:.2f}", f"{row['goal'] or ''}"]
+        + [f"{row['to_ours'][peer]:.2f}" for peer in best_peers]
+        for row in result["best"]
+    ]
+    parts.append(("best over the thread counts", columns, rows))
+    return parts
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """Linear fits, and a warning for each run on a machine that was not quiet."""
+    lines = []
+    for one in result["runs"]:
+        name = f"hidden {one['hidden']}, {one['threads']} thread(s)"
+        if fit := one["linear_fit"]:
+            lines.append(
+                f"{name}: {fit['base_ms']:.2f} ms + {fit['ms_per_expert']:.2f} ms a picked expert over 2 and more, "
+                f"R² {fit['r_squared']:.4f}"
+            )
+        if one["read_spread"] > _NOISY:
+            lines.append(
+                f"WARNING {name}: reads spread by {one['read_spread']:.0%} between quartiles, load "
+                f"{one['load_average']:.1f}: the machine was busy, repeat the run"
+            )
+    return lines
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    lines = [f"{about}, {result['rounds']} rounds", ""]
+    for title, columns, rows in tables(result):
+        lines += [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    return "\n".join(lines + [f"- {note}" for note in notes(result)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[384, 1024])
+    parser.add_argument("--picked", type=int, nargs="+", default=[0, 1, 2, 4, 8], choices=range(9))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--folder", type=Path, help="where 2 to 5 GB of temporary files may lie")
+    parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    result = run(arguments, console)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown:
+        print(markdown(result))
+        return
+    out = Console()
+    for title, columns, rows in tables(result):
+        table = Table(*columns, title=title)
+        for row in rows:
+            table.add_row(*row)
+        out.print(table)
+    for note in notes(result):
+        out.print(note, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

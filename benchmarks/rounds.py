@@ -1,0 +1,184 @@
+"""Timing of decode steps in interleaved rounds, in one process at one thread count.
+
+Run as `python -m benchmarks.rounds FOLDER HIDDEN THREADS ROUNDS PICKED…` by decode_step.py; prints JSON. A process a
+thread count, because ONNX Runtime's pool can be set once.
+
+A round visits every number of picked experts, there every peer in random order, and the read kernels. A visit makes
+one step that is not timed and one timed step for each copy of the model, copy after copy, so that a weight is read
+again only after `_SET_BYTES` of others: weights come from memory, as they do in a model larger than the cache, while
+code stays as warm as in a real decode loop.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimoe.checkpoint import load_model
+from unimoe.generate import TorchLanguageModel
+from unimoe_runtime.backends import open_backend
+from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.generation import LanguageModel
+from unimoe_runtime.language_model import CACHE_BUCKET, BundleModel
+from unimoe_runtime.sampling import guide, mask_special_ids, sample
+
+from .bandwidth import BUFFER_BYTES, ReadKernels
+from .single_graph import SingleGraph
+from .tight_torch import TightTorch
+from .workload import bytes_touched, codes, prompt
+
+PEERS = ("ours", "single graph", "tight torch", "eager torch")
+PROMPT_TOKENS = 192
+CAPACITY = 2 * CACHE_BUCKET
+_STEPS_A_PROMPT = 48  # the cache holds 192 to 240 of 256 positions
+
+_SET_BYTES = 140e6
+# Threads of one pool spin for some milliseconds after their work; the other pool's must not meet them.
+_SETTLE_SECONDS = 0.02
+
+
+class Peer:
+    """Copies of one way to run the model, used in turn; each is prefilled anew when its cache is full."""
+
+    def __init__(self, models: list[LanguageModel], bundle: Bundle) -> None:
+        self._models, self._config = models, bundle.model
+        self._prompt = prompt(bundle.model, PROMPT_TOKENS)
+        self._steps = [_STEPS_A_PROMPT] * len(models)
+        self._next = 0
+        self.copies = len(models)
+
+    def prepare(self, steps: int) -> None:
+        """Prefill copies that `steps` more steps would fill; not timed."""
+        for copy, model in enumerate(self._models):
+            if self._steps[copy] + steps > _STEPS_A_PROMPT:
+                model.prefill(self._prompt)
+                self._steps[copy] = 0
+
+    def step(self, picked: int, random: np.random.Generator) -> tuple[float, np.ndarray]:
+        """Seconds and logits_BKV of one step of the next copy."""
+        copy = self._next
+        self._next = (copy + 1) % self.copies
+        position_B = self._prompt.first_position_B + np.float32(self._steps[copy])
+        self._steps[copy] += 1
+        codes_BK = codes(self._config, picked, random)
+        model = self._models[copy]
+        start = time.perf_counter()
+        logits_BKV = model.step(codes_BK, position_B)
+        return time.perf_counter() - start, logits_BKV
+
+
+def build_peers(folder: Path, threads: int | None) -> tuple[Bundle, dict[str, Peer]]:
+    """All peers over FOLDER/checkpoint and FOLDER/bundle."""
+    bundle = open_bundle(folder / "bundle")
+    # At the least a step reads: no expert is picked.
+    copies = math.ceil(_SET_BYTES / sum(bytes_touched(bundle, 0, PROMPT_TOKENS).values()))
+    models: dict[str, list[LanguageModel]] = {peer: [] for peer in PEERS}
+    for copy in range(copies):
+        backend = open_backend("onnxruntime", bundle, threads=threads)
+        backend.load()
+        torch_model = load_model(folder / "checkpoint")
+        models["ours"].append(BundleModel(backend))
+        models["single graph"].append(SingleGraph(bundle, f"single_{copy}", CAPACITY))
+        models["tight torch"].append(TightTorch(torch_model, CAPACITY))
+        models["eager torch"].append(TorchLanguageModel(torch_model))
+    return bundle, {peer: Peer(copies_of, bundle) for peer, copies_of in models.items()}
+
+
+def measure(folder: Path, hidden: int, threads: int, rounds: int, picked_counts: list[int]) -> dict[str, Any]:
+    """Seconds of every timed step, by peer and number of picked experts, and of every read kernel."""
+    torch.set_num_threads(threads)
+    bundle, peers = build_peers(folder, threads)
+    agreement = check_agreement(bundle, peers, picked_counts)
+    kernels = ReadKernels(folder / "read")
+    random = np.random.default_rng(0)
+    seconds: dict[str, dict[int, list[list[float]]]] = {peer: defaultdict(list) for peer in PEERS}
+    reads: dict[str, list[float]] = defaultdict(list)
+    sampling: list[float] = []
+    settle: Callable[[], None] = (lambda: time.sleep(_SETTLE_SECONDS)) if threads > 1 else (lambda: None)
+    for _ in range(rounds):
+        for picked in picked_counts:
+            for name in random.permutation(PEERS):
+                peer = peers[name]
+                peer.prepare(peer.copies + 1)
+                settle()
+                peer.step(picked, random)
+                steps = [peer.step(picked, random) for _ in range(peer.copies)]
+                seconds[name][picked].append([elapsed for elapsed, _ in steps])
+                if name == "ours":
+                    sampling.append(_sampling_seconds(bundle, steps[-1][1], random))
+            for kernel in kernels.names:
+                settle()
+                reads[kernel].append(kernels.seconds(kernel))
+    cached = PROMPT_TOKENS + _STEPS_A_PROMPT // 2
+    return {
+        "hidden": hidden,
+        "threads": threads,
+        "copies": peers["ours"].copies,
+        "parameters": bundle.model.to_dict(),
+        "bytes": {picked: bytes_touched(bundle, picked, cached) for picked in picked_counts},
+        "seconds": seconds,
+        "read_bytes_per_second": {name: [BUFFER_BYTES / elapsed for elapsed in reads[name]] for name in reads},
+        "sampling_seconds": sampling,
+        "agreement": agreement,
+    }
+
+
+def check_agreement(bundle: Bundle, peers: dict[str, Peer], picked_counts: list[int]) -> dict[str, float]:
+    """Largest difference of each peer's logits from ours, relative to the largest logit, over one step a count.
+
+    Raises ValueError where a peer computes something else, or where we launch other than picked × layers experts.
+    """
+    ours = peers["ours"]._models[0]
+    assert isinstance(ours, BundleModel)
+    worst = dict.fromkeys(PEERS, 0.0)
+    for peer in peers.values():
+        peer.prepare(_STEPS_A_PROMPT)
+    for picked in picked_counts:
+        launched = ours.statistics.launched
+        logits = {}
+        for name, peer in peers.items():
+            peer._next = 0
+            logits[name] = peer.step(picked, np.random.default_rng(picked))[1].copy()
+        launched = ours.statistics.launched - launched
+        if launched != picked * bundle.model.num_layers:
+            raise ValueError(
+                f"{launched} experts launched at {picked} picked a layer, {bundle.model.num_layers} layers"
+            )
+        for name in PEERS:
+            difference = np.abs(logits[name] - logits["ours"]).max() / np.abs(logits["ours"]).max()
+            worst[name] = max(worst[name], float(difference))
+    for name, difference in worst.items():
+        if not difference < 1e-3:
+            raise ValueError(f"{name} computes other logits than ours: relative difference {difference:.1e}")
+    return worst
+
+
+def _sampling_seconds(bundle: Bundle, logits_BKV: np.ndarray, random: np.random.Generator) -> float:
+    config, sampling = bundle.model, SamplingConfig()
+    start = time.perf_counter()
+    logits_UKV = guide(logits_BKV, True, sampling)
+    mask_special_ids(logits_UKV, config, sampling, allow_eos=True)
+    sample(logits_UKV, sampling, config.eos_id, random)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    folder, hidden, threads, rounds, *picked = sys.argv[1:]
+    result = measure(Path(folder), int(hidden), int(threads), int(rounds), [int(count) for count in picked])
+    result["load_average"] = os.getloadavg()[0]
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The model that is measured, with a dial: random weights at real sizes, and a token that says how many experts run.
+
+What a step costs depends on the number of experts its router picks, so that number has to be set, with everything
+else as in a real model: the router, Top-P, the null expert and the weights all run. `MAX_PICKED + 1` channels of the
+hidden state serve as control channels: nothing in the layers writes to them, code n of codebook 0 switches channel n
+on, and the router reads there which experts to favour: the first n routed ones equally, or the null expert for
+n = 0. With n equal probabilities, Top-P at 0.9 picks all n of up to 8.
+
+C hidden · K codebooks · V codec vocabulary · T positions
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from unimoe_runtime.bundle import Bundle, weight_shapes
+from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, tensor_shapes
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.generation import Prompt
+
+MAX_PICKED = 8
+ROWS = 2  # a guided pair
+
+_CONTROL = 16.0  # value of a control channel that is on; the others have a variance of about 1
+_FAVOUR = 5.0  # router weight on a control channel: the favoured logits lie tens above the rest
+_SPREAD = 0.02  # of the favoured logits, so that they differ as they would in a model
+
+
+def model_config(hidden: int, *, num_layers: int = 8) -> ModelConfig:
+    """The sizes that are compared: 384 and 1024 as published measurements have them, others scaled (for tests)."""
+    routed, shared = {384: (512, 256), 1024: (1376, 688)}.get(hidden, (hidden, hidden // 2))
+    return ModelConfig(
+        text_vocab_size=256,
+        hidden_size=hidden,
+        num_layers=num_layers,
+        num_heads=hidden // 64,
+        num_kv_heads=2 if hidden % 128 == 0 else 1,
+        head_dim=64,
+        num_routed_experts=MAX_PICKED,
+        num_null_experts=1,
+        num_shared_experts=2,
+        routed_intermediate_size=routed,
+        shared_intermediate_size=shared,
+        num_codebooks=8,
+        codebook_size=1024,
+        delay_pattern=tuple(range(8)),
+        top_p=0.9,
+        weighting="probability",
+    )
+
+
+def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0) -> Path:
+    """A checkpoint of random weights whose routing follows the code of codebook 0."""
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in tensor_shapes(config).items():
+        if name.endswith("norm.weight"):
+            tensors[name] = np.ones(shape, np.float32)
+        else:
+            tensors[name] = random.standard_normal(shape, dtype=np.float32)
+            tensors[name] *= _scale(name, shape, config)
+    num_controls = MAX_PICKED + 1
+    for name, tensor in tensors.items():
+        if "embedding" in name:
+            tensor[:, :num_controls] = 0
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor[:num_controls] = 0
+        elif name.endswith("router.weight"):
+            tensor[:, :num_controls] = 0
+            tensor[config.num_routed_experts, 0] = _FAVOUR
+            for picked in range(1, num_controls):
+                tensor[:picked, picked] = _FAVOUR
+    for picked in range(num_controls):
+        tensors["codec_embedding.0.weight"][picked, picked] = _CONTROL
+    tensors["text_embedding.weight"][:, 0] = _CONTROL  # a prompt picks the null expert alone
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors")
+    description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict(), "sampling": {}}
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
+    return folder
+
+
+def _scale(name: str, shape: tuple[int, ...], config: ModelConfig) -> np.float32:
+    if "codec_embedding" in name:
+        return np.float32(config.num_codebooks**-0.5)
+    if "text_embedding" in name:
+        return np.float32(1.0)
+    if name.endswith("router.weight"):
+        return np.float32(_SPREAD * config.hidden_size**-0.5)
+    residual = 0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+    return np.float32(residual * shape[-1] ** -0.5)
+
+
+def prompt(config: ModelConfig, length: int, seed: int = 0) -> Prompt:
+    """A guided pair of random text of that length."""
+    ids = np.random.default_rng(seed).integers(0, config.text_vocab_size, (ROWS, length))
+    return Prompt.from_rows(list(ids), paired=True)
+
+
+def codes(config: ModelConfig, picked: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """codes_BK of a step in which every layer picks the first `picked` routed experts, in both rows."""
+    codes_BK = random.integers(MAX_PICKED + 1, config.codebook_size, (ROWS, config.num_codebooks))
+    codes_BK[:, 0] = picked
+    return codes_BK
+
+
+def bytes_touched(bundle: Bundle, picked: int, cached: int) -> dict[str, int]:
+    """Bytes that a step cannot avoid reading, by part: weights in float32 once, cached keys and values that exist."""
+    config = bundle.model
+
+    def weights(graph: str) -> int:
+        shapes: dict[str, Any] = weight_shapes(graph, config) or {}
+        return 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+
+    layers, kv = config.num_layers, config.num_kv_heads * config.head_dim
+    return {
+        "trunks": layers * weights("layers.0.trunk"),
+        "experts": layers * picked * (weights("layers.0.expert.0") if picked else 0),
+        "head": weights("head"),
+        "embeddings": 4 * ROWS * config.num_codebooks * config.hidden_size,
+        "cache": 4 * layers * ROWS * 2 * kv * cached,
+    }

@@ -1,0 +1,61 @@
+"""The benchmark's peers compute the same model, and its dial picks what it says. No timing is asserted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import decode_step, rounds
+from benchmarks.workload import MAX_PICKED, bytes_touched, model_config, write_checkpoint
+from unimoe_export.exporter import export_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark")
+    write_checkpoint(folder / "checkpoint", model_config(128, num_layers=2))
+    export_bundle(folder / "checkpoint", folder / "bundle")
+    return folder
+
+
+def test_peers_agree_at_every_number_of_picked_experts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(rounds, "_SET_BYTES", 1.0)
+    bundle, peers = rounds.build_peers(folder, None)
+    # Raises where logits differ by 1e-3, or where another number of experts than the dial's is launched.
+    agreement = rounds.check_agreement(bundle, peers, list(range(MAX_PICKED + 1)))
+    assert set(agreement) == set(rounds.PEERS)
+    assert max(agreement.values()) < 1e-5
+
+
+def test_bytes_touched_counts_picked_experts_once(folder: Path) -> None:
+    bundle = rounds.open_bundle(folder / "bundle")
+    none, three = (bytes_touched(bundle, picked, 10) for picked in (0, 3))
+    expert = 4 * 3 * bundle.model.hidden_size * bundle.model.routed_intermediate_size
+    assert none["experts"] == 0
+    assert three["experts"] == 3 * 2 * expert
+    assert {part: none[part] for part in ("trunks", "head", "cache")} == {
+        part: three[part] for part in ("trunks", "head", "cache")
+    }
+
+
+def test_summary_of_known_timings() -> None:
+    raw = {
+        "hidden": 384, "threads": 1, "copies": 2, "load_average": 0.0, "agreement": {}, "sampling_seconds": [1e-4],
+        "bytes": {picked: {"trunks": 1_000_000 * (1 + int(picked))} for picked in ("0", "2", "4", "8")},
+        "read_bytes_per_second": {"slow": [0.5e9] * 4, "fast": [1e9] * 4},
+        "seconds": {
+            peer: {picked: [[factor * 1e-3 * (1 + int(picked))] * 2] * 4 for picked in ("0", "2", "4", "8")}
+            for peer, factor in (("ours", 2), ("single graph", 3))
+        },
+    }  # fmt: skip
+    summary = decode_step.summarize(raw)
+    assert summary["read_kernel"] == "fast"
+    assert [step["to_floor"] for step in summary["steps"]] == pytest.approx([2.0] * 4)
+    assert [step["to_ours"]["single graph"] for step in summary["steps"]] == pytest.approx([1.5] * 4)
+    assert summary["linear_fit"]["ms_per_expert"] == pytest.approx(2.0)
+    assert summary["linear_fit"]["r_squared"] == pytest.approx(1.0)
+    result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary], "best": decode_step.best([summary])}
+    assert "| 384 | 8 | 2.00 | 1.6 | 1.50 |" in decode_step.markdown(result)
