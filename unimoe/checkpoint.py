@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -22,7 +22,7 @@ from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint, open_c
 from unimoe_runtime.errors import OutputError
 
 from .config import ModelConfig, SamplingConfig
-from .model import UniMoE
+from .model import Layer, UniMoE
 
 
 def tensor_views(model: UniMoE) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ def tensor_views(model: UniMoE) -> dict[str, Tensor]:
             views[name] = parameter.detach()
     tables = model.codec_embedding.weight.detach().chunk(config.num_codebooks)
     views.update({f"codec_embedding.{codebook}.weight": table for codebook, table in enumerate(tables)})
-    for index, layer in enumerate(model.layers):
+    for index, layer in enumerate(cast("list[Layer]", model.layers)):
         prefix = f"layers.{index}.moe."
         if layer.moe.experts is not None:
             gate_up_EIC, down_ECI = layer.moe.experts.gate_up.detach(), layer.moe.experts.down.detach()
@@ -84,15 +84,15 @@ def save_checkpoint(
         "provenance": dict(provenance or {}),
     }
     views = tensor_views(model)
-    tensors = {name: views[name].to("cpu", dtype).contiguous() for name in tensor_shapes(model.config)}
+    # Copies, since save_file refuses tensors that share storage, as chunks of one parameter do.
+    tensors = {name: views[name].to("cpu", dtype, copy=True).contiguous() for name in tensor_shapes(model.config)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             staging.chmod(0o755)
             (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-            # Tensors that share storage are refused by save_file; chunks of one parameter are copied.
-            save_file({name: tensor.clone() for name, tensor in tensors.items()}, staging / "model.safetensors")
+            save_file(tensors, staging / "model.safetensors")
             for name, source in (("codec", codec_dir), ("frontend", frontend_dir)):
                 if source is not None:
                     shutil.copytree(source, staging / name)

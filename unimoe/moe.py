@@ -33,7 +33,7 @@ class _GroupedLinear(torch.autograd.Function):
         return out_AO
 
     @staticmethod
-    def backward(ctx: Any, grad_AO: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_AO: Tensor) -> tuple[Tensor, Tensor, None]:
         x_AC, weight_EOC = ctx.saved_tensors
         grad_x_AC, grad_weight_EOC = torch.empty_like(x_AC), torch.empty_like(weight_EOC)
         slices = zip(

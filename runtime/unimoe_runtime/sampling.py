@@ -44,7 +44,8 @@ def sample(
 ) -> NDArray[np.int64]:
     """One id [U, K] for every codebook: the largest logit at temperature 0, else a draw."""
     if not sampling.temperature:
-        return logits_UKV.argmax(axis=-1)
+        largest: NDArray[np.int64] = logits_UKV.argmax(axis=-1)
+        return largest
     shape = logits_UKV.shape[:2]
     ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, logits_UKV.shape[2]), sampling, eos_id)
     cumulative_NC = probs_NC.cumsum(axis=1, dtype=np.float64)

@@ -1,0 +1,71 @@
+"""The delay pattern against the public model's recorded layouts.
+
+T frames · R delayed rows · K codebooks
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from tests.random_checkpoint import tiny_config
+from unimoe_runtime.delay import delay_codes, undelay_codes
+from unimoe_runtime.errors import PromptError
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+CASES = json.loads((VECTORS / "delay.json").read_text())
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_recorded_layouts(case: str) -> None:
+    facts, vectors = CASES[case], load_file(VECTORS / "delay.safetensors")
+    pattern = tuple(facts["delay_pattern"])
+    config = tiny_config(num_codebooks=len(pattern), codebook_size=facts["eos_value"], delay_pattern=pattern)
+    codes_UTK = vectors[f"{case}.codes"]
+    for frames in (1, 7, 25):
+        recorded_RK = vectors[f"{case}.preprocess_codec_T{frames}"]
+        np.testing.assert_array_equal(delay_codes(codes_UTK[0, :frames], config), recorded_RK)
+    for utterance, codes_TK in enumerate(codes_UTK):
+        num_frames = len(codes_TK)
+        rows_RK = delay_codes(codes_TK, config)[1:]
+        np.testing.assert_array_equal(rows_RK[:num_frames], vectors[f"{case}.delayed"][utterance])
+        np.testing.assert_array_equal(undelay_codes(rows_RK, pattern), codes_TK)
+        # The public helpers keep the length and repeat at the end; what is complete is the same.
+        whole = num_frames - max(pattern)
+        for source, result in ((codes_TK, "reverted_from_codes"), (rows_RK[:num_frames], "reverted_from_delayed")):
+            np.testing.assert_array_equal(
+                undelay_codes(source, pattern), vectors[f"{case}.{result}"][utterance, :whole]
+            )
+        length = vectors[f"{case}.generate_output_lengths"][utterance]
+        recorded_TK = vectors[f"{case}.generate_output.{utterance}"]
+        np.testing.assert_array_equal(undelay_codes(codes_TK, pattern)[:length], recorded_TK[:whole])
+    prompts = [codes_UTK[0, :5], codes_UTK[0, :0], codes_UTK[1, :9]]
+    for utterance, codes_TK in enumerate(prompts):
+        recorded_RK = vectors[f"{case}.prepare_prompts"][utterance]
+        rows_RK = delay_codes(codes_TK, config)
+        known_RK = recorded_RK[: len(rows_RK)] >= 0
+        np.testing.assert_array_equal(rows_RK[known_RK], recorded_RK[: len(rows_RK)][known_RK])
+        # What is unknown to a prompt is EOS or PAD to a whole recording.
+        assert (rows_RK[~known_RK] >= config.eos_id).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 12), st.lists(st.integers(0, 5), min_size=1, max_size=5))
+def test_undelay_is_the_inverse(num_frames: int, pattern: list[int]) -> None:
+    config = tiny_config(num_codebooks=len(pattern), delay_pattern=tuple(pattern))
+    codes_TK = np.random.default_rng(num_frames).integers(0, 8, (num_frames, len(pattern)))
+    rows_RK = delay_codes(codes_TK, config)
+    assert rows_RK.shape == (num_frames + max(pattern) + 1, len(pattern))
+    assert (rows_RK[0] == config.bos_id).all()
+    np.testing.assert_array_equal(undelay_codes(rows_RK[1:], pattern), codes_TK)
+
+
+def test_wrong_number_of_codebooks() -> None:
+    with pytest.raises(PromptError, match=r"codes have shape \[4, 3\]; the model needs \[frames, 2\]"):
+        delay_codes(np.zeros((4, 3), dtype=np.int64), tiny_config())

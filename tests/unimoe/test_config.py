@@ -1,0 +1,48 @@
+"""Presets: the public shape to the last parameter, and messages for what there is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from unimoe.config import ModelConfig, preset
+from unimoe.model import UniMoE
+from unimoe_runtime import public_format
+from unimoe_runtime.checkpoint import tensor_shapes
+from unimoe_runtime.errors import ConfigError
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def test_public_preset_has_exactly_the_published_parameters() -> None:
+    counts = json.loads((VECTORS / "full_checkpoint_counts.json").read_text())
+    config = preset("public")
+    with torch.device("meta"):
+        model = UniMoE(config)
+    components = counts["components"]
+    expected = counts["total"] - components["vision"] - components["lm_head(text, unused for audio)"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    published = json.loads((VECTORS / "full_checkpoint_names.json").read_text())
+    named = {public_format.canonical_name(name): tuple(shape) for name, shape in published.items()}
+    named.pop(None)
+    assert named == tensor_shapes(config)
+
+
+def test_demo_preset_has_about_five_million_parameters() -> None:
+    with torch.device("meta"):
+        model = UniMoE(preset("demo", text_vocab_size=90))
+    assert 4.7e6 < sum(parameter.numel() for parameter in model.parameters()) < 5.1e6
+
+
+def test_presets_take_overrides_and_name_mistakes() -> None:
+    assert preset("tiny", text_vocab_size=7).text_vocab_size == 7
+    assert isinstance(preset("demo"), ModelConfig)
+    with pytest.raises(ConfigError, match="no preset 'large'; known: tiny, demo, public"):
+        preset("large")
+    with pytest.raises(ConfigError, match="does not know the field 'hidden'"):
+        preset("tiny", hidden=3)
+    with pytest.raises(ConfigError, match=r"top_p is 1\.5"):
+        preset("tiny", top_p=1.5)

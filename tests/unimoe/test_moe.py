@@ -1,0 +1,176 @@
+"""The MoE block: the public model's recorded cases, a naive loop over tokens, and every odd number of experts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from unimoe.checkpoint import empty_model, tensor_views
+from unimoe.config import ModelConfig, preset
+from unimoe.model import UniMoE
+from unimoe.moe import MoE
+from unimoe.router import comes_before, select
+from unimoe_runtime import public_format
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+CASES = ["A", "B", "C", "D_mask", "D_mask_auxw", "D_nomask", "D_nomask_auxw", "edge", "edge_masked"]
+
+
+@pytest.fixture
+def block() -> MoE:
+    """The block of the recorded cases, loaded through the published names."""
+    config = public_format.model_config(json.loads((VECTORS / "tiny_config.json").read_text()))
+    model = empty_model(config)
+    views = tensor_views(model)
+    for name, tensor in load_file(VECTORS / "moe_block_state.safetensors").items():
+        canonical = public_format.canonical_name(f"language_model.layers.0.mlp.{name}")
+        assert canonical is not None
+        views[canonical].copy_(tensor)
+    moe: MoE = model.layers[0].moe
+    return moe.eval()
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_recorded_case(block: MoE, case: str) -> None:
+    edge = case.startswith("edge")
+    vectors = load_file(VECTORS / ("moe_edge_cases.safetensors" if edge else "moe_block_cases.safetensors"))
+    if edge:
+        assert block.router is not None
+        block.router.weight.copy_(vectors["edge.gate_weight"])
+    expected = {name.removeprefix(f"{case}."): t for name, t in vectors.items() if name.startswith(f"{case}.")}
+    mask_BT, aux_weight_BT = expected.get("attention_mask"), expected.get("aux_balance_weight")
+
+    output_BTC, routing = block(expected["hidden_states"], mask_BT, aux_weight_BT)
+
+    assert routing is not None and routing.shared_weights_NS is not None
+    torch.testing.assert_close(output_BTC, expected["output"], **TOLERANCE)
+    torch.testing.assert_close(routing.logits_NR, expected["full_router_logits"], **TOLERANCE)
+    weights_NR = torch.cat([routing.weights_NE, routing.shared_weights_NS], dim=1)
+    torch.testing.assert_close(weights_NR, expected["global_weight"], **TOLERANCE)
+    always_NS = torch.ones_like(routing.shared_weights_NS, dtype=torch.bool)
+    picked_NR = torch.cat([routing.picked_NE, always_NS], dim=1)
+    torch.testing.assert_close(picked_NR.int(), expected["expert_mask"])
+    # The public model records how many experts a padded token would have picked.
+    logits_NE = routing.logits_NR[:, :9]
+    unmasked_NE = select(logits_NE, comes_before(logits_NE), block.config)
+    torch.testing.assert_close(unmasked_NE.sum(dim=1), expected["dynamic_top_k"])
+    aux_loss = routing.aux_loss
+    if mask_BT is not None and aux_weight_BT is None:
+        aux_loss = public_aux_loss(aux_loss, routing.picked_NE, mask_BT)
+    torch.testing.assert_close(aux_loss, expected["aux_loss"], **TOLERANCE)
+
+
+def public_aux_loss(aux_loss: torch.Tensor, picked_NE: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """What the public code makes of it without balance weights: padding counts as tokens without a pick, whose
+    softmax over nothing is uniform. With r the part of real tokens: r² · loss + r (1 - r) · mean picks."""
+    real = mask_BT.float().mean()
+    picks = picked_NE[mask_BT.flatten()].sum(dim=1).float().mean()
+    return real * real * aux_loss + real * (1 - real) * picks
+
+
+@torch.no_grad()
+def naive(moe: MoE, hidden_NC: torch.Tensor, routable_N: torch.Tensor) -> torch.Tensor:
+    """Token by token, expert by expert, from the tensors as they lie on disk."""
+    config = moe.config
+    model = empty_model(config.__class__.from_dict({**config.to_dict(), "num_layers": 1}))
+    model.layers[0].moe = moe
+    tensors = {name.removeprefix("layers.0.moe."): t for name, t in tensor_views(model).items() if ".moe." in name}
+
+    def expert(prefix: str, x: torch.Tensor) -> torch.Tensor:
+        gate, up, down = (tensors[f"{prefix}.{name}_proj.weight"] for name in ("gate", "up", "down"))
+        return down @ (F.silu(gate @ x) * (up @ x))
+
+    routing = moe.router(hidden_NC, routable_N) if moe.router is not None else None
+    out_NC = torch.zeros_like(hidden_NC)
+    for token, x in enumerate(hidden_NC):
+        for index in range(config.num_routed_experts):
+            assert routing is not None
+            if routing.picked_NE[token, index]:
+                out_NC[token] += routing.weights_NE[token, index] * expert(f"experts.{index}", x)
+        for index in range(config.num_shared_experts):
+            weighted = routing is not None and routing.shared_weights_NS is not None
+            weight = routing.shared_weights_NS[token, index] if weighted else 1.0
+            out_NC[token] += weight * expert(f"shared.{index}", x)
+    return out_NC
+
+
+@pytest.mark.parametrize("weighting", ["probability", "sparsemixer"])
+@pytest.mark.parametrize("selection", ["top_p", "top_k"])
+@pytest.mark.parametrize(
+    ("num_routed", "num_null", "num_shared"),
+    [(4, 1, 1), (4, 0, 2), (3, 2, 0), (0, 1, 1), (0, 0, 1), (1, 0, 0), (0, 0, 0)],
+)
+def test_grouped_dispatch_equals_a_naive_loop(
+    num_routed: int, num_null: int, num_shared: int, selection: str, weighting: str
+) -> None:
+    torch.manual_seed(num_routed)
+    config = preset(
+        "tiny", num_routed_experts=num_routed, num_null_experts=num_null, num_shared_experts=num_shared,
+        selection=selection, top_k=1, weighting=weighting, num_layers=1,
+    )  # fmt: skip
+    moe = UniMoE(config).layers[0].moe.eval()
+    hidden_BTC = torch.randn(2, 9, config.hidden_size) * 3
+    routable_BT = torch.rand(2, 9) > 0.2
+    output_BTC, routing = moe(hidden_BTC, routable_BT)
+    assert (routing is None) == (config.num_router_rows == 0)
+    expected_NC = naive(moe, hidden_BTC.flatten(0, 1), routable_BT.flatten())
+    torch.testing.assert_close(output_BTC.flatten(0, 1), expected_NC, **TOLERANCE)
+
+
+def small_config(**changes: object) -> ModelConfig:
+    return preset(
+        "tiny",
+        **{"hidden_size": 6, "routed_intermediate_size": 4, "shared_intermediate_size": 3, "num_layers": 1, **changes},
+    )
+
+
+@pytest.mark.parametrize("weighting", ["probability", "sparsemixer"])
+def test_gradients_equal_finite_differences(weighting: str) -> None:
+    torch.manual_seed(3)
+    moe = UniMoE(small_config(weighting=weighting, num_shared_experts=2)).layers[0].moe.double()
+    names, values = zip(*moe.named_parameters(), strict=True)
+    hidden_BTC = torch.randn(1, 5, 6, dtype=torch.float64, requires_grad=True)
+    # The router computes in float32, so its weights and the path through it are compared with a fixed routing.
+    weights_NE = torch.rand(5, 4, dtype=torch.float64, requires_grad=True)
+    picked_NE = torch.rand(5, 4) > 0.4
+    picked_NE[:, 2] = False  # an expert without tokens
+
+    def run(hidden: torch.Tensor, weights: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        parameters = {"gate_up": gate_up, "down": down}
+        arguments = (torch.zeros(5, 6, dtype=torch.float64), hidden[0], weights, picked_NE)
+        return torch.func.functional_call(moe.experts, parameters, arguments)
+
+    by_name = dict(zip(names, values, strict=True))
+    assert torch.autograd.gradcheck(
+        run, (hidden_BTC, weights_NE, by_name["experts.gate_up"], by_name["experts.down"]), atol=1e-6
+    )
+
+
+def test_an_overflowing_expert_that_was_not_picked_changes_nothing() -> None:
+    torch.manual_seed(0)
+    moe = UniMoE(small_config()).layers[0].moe.eval()
+    hidden_BTC = torch.randn(1, 1, 6)
+    with torch.no_grad():
+        _, routing = moe(hidden_BTC)
+        idle = (~routing.picked_NE[:, :4].any(dim=0)).nonzero().flatten().tolist()
+        assert idle
+        expected, _ = moe(hidden_BTC)
+        for expert in idle:
+            moe.experts.gate_up[expert] = torch.inf
+        torch.testing.assert_close(moe(hidden_BTC)[0], expected, atol=0, rtol=0)
+
+
+def test_input_jitter_only_in_training() -> None:
+    moe = UniMoE(small_config(input_jitter_noise=0.1)).layers[0].moe
+    hidden_BTC = torch.randn(1, 3, 6)
+    moe.eval()
+    torch.testing.assert_close(moe(hidden_BTC)[0], moe(hidden_BTC)[0], atol=0, rtol=0)
+    moe.train()
+    assert not torch.equal(moe(hidden_BTC)[0], moe(hidden_BTC)[0])
