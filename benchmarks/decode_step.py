@@ -1,6 +1,7 @@
 """One decode step of a guided pair: ours, the alternatives, and the floor, side by side.
 
-python -m benchmarks.decode_step [--hidden 384 1024] [--picked 0 1 2 4 8] [--threads 1 2] [--json FILE] [--markdown]
+python -m benchmarks.decode_step [--hidden 384 1024] [--picked 0 1 2 4 8] [--threads 1 2] [--rounds N]
+                                  [--json FILE] [--markdown FILE]
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from .workload import model_config, write_checkpoint
 
 _ROOT = Path(__file__).parent.parent
 _NOISY = 0.15  # quartile spread of the read kernel, as a part of its median, beyond which a run proves little
-_GOALS = {384: 1.6, 1024: 1.3}
+_FLOOR_GOALS = {384: 1.6, 1024: 1.3}
+_PEER_GOALS = {(384, "tight torch"): 3.0, (384, "single graph"): 1.0, (1024, "single graph"): 1.0}
 
 
 def summarize(raw: dict[str, Any]) -> dict[str, Any]:
@@ -83,25 +85,59 @@ def _linear_fit(steps: list[dict[str, Any]]) -> dict[str, float] | None:
 
 
 def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per size and number of picked experts, over the thread counts: the best ratio to the floor, and every peer's
-    best time against our best."""
+    """Per size and number of picked experts, over the thread counts: the best ratio to the floor at one thread count,
+    and every peer's best time against our best. Each says its thread count: the two need not be the same."""
     rows = []
     for hidden in dict.fromkeys(run["hidden"] for run in runs):
         of_size = [run for run in runs if run["hidden"] == hidden]
         for index, step in enumerate(of_size[0]["steps"]):
-            there = [run["steps"][index] for run in of_size]
-            times = {peer: min(each["median_ms"][peer] for each in there) for peer in step["median_ms"]}
+            there = [(run["steps"][index], run["threads"]) for run in of_size]
+            timed = {peer: min((each["median_ms"][peer], of) for each, of in there) for peer in step["median_ms"]}
+            times = {peer: time for peer, (time, _) in timed.items()}
+            to_floor, floor_threads = min((each["to_floor"], of) for each, of in there)
             rows.append(
                 {
                     "hidden": hidden,
                     "picked": step["picked"],
-                    "to_floor": min(each["to_floor"] for each in there),
-                    "goal": _GOALS.get(hidden),
+                    "to_floor": to_floor,
+                    "to_floor_threads": floor_threads,
+                    "floor_ms": min(each["floor_ms"] for each, _ in there),
                     "best_ms": times,
+                    "best_threads": {peer: of for peer, (_, of) in timed.items()},
                     "to_ours": {peer: time / times["ours"] for peer, time in times.items() if peer != "ours"},
                 }
             )
     return rows
+
+
+def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each goal against the worst of `best`'s rows. `ceiling`: what a step at the floor would reach there."""
+    results = []
+    for hidden in dict.fromkeys(row["hidden"] for row in rows):
+        of_size = [row for row in rows if row["hidden"] == hidden]
+        if goal := _FLOOR_GOALS.get(hidden):
+            worst = max(of_size, key=lambda row: row["to_floor"])
+            results.append(
+                {
+                    "name": f"hidden {hidden}: a step takes at most {goal} × the floor",
+                    "worst": worst["to_floor"],
+                    "picked": worst["picked"],
+                    "met": worst["to_floor"] <= goal,
+                }
+            )
+        for peer in of_size[0]["to_ours"]:
+            if goal := _PEER_GOALS.get((hidden, peer)):
+                worst = min(of_size, key=lambda row: row["to_ours"][peer])
+                results.append(
+                    {
+                        "name": f"hidden {hidden}: at least {goal:g} × as fast as {peer}",
+                        "worst": worst["to_ours"][peer],
+                        "picked": worst["picked"],
+                        "met": worst["to_ours"][peer] >= goal,
+                        "ceiling": worst["best_ms"][peer] / worst["floor_ms"],
+                    }
+                )
+    return results
 
 
 def machine() -> dict[str, Any]:
@@ -134,6 +170,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
                     raw = _measure_in_process(folder, hidden, threads, arguments)
                 result["runs"].append(summarize(raw))
     result["best"] = best(result["runs"])
+    result["goals"] = goals(result["best"])
     return result
 
 
@@ -174,19 +211,28 @@ def tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]
         ]
         parts.append((title, columns, rows))
     best_peers = list(result["best"][0]["to_ours"])
-    columns = ["hidden", "picked", "ours / floor", "goal", *(f"{peer} / ours" for peer in best_peers)]
+    columns = ["hidden", "picked", "ours / floor", "ours ms", *(f"{peer} / ours" for peer in best_peers)]
     rows = [
-        [str(row["hidden"]), str(row["picked"]), f"{row['to_floor']:.2f}", f"{row['goal'] or ''}"]
-        + [f"{row['to_ours'][peer]:.2f}" for peer in best_peers]
+        [
+            str(row["hidden"]),
+            str(row["picked"]),
+            f"{row['to_floor']:.2f} ({row['to_floor_threads']})",
+            f"{row['best_ms']['ours']:.2f} ({row['best_threads']['ours']})",
+            *(f"{row['to_ours'][peer]:.2f} ({row['best_threads'][peer]})" for peer in best_peers),
+        ]
         for row in result["best"]
     ]
-    parts.append(("best over the thread counts", columns, rows))
+    parts.append(("best over the thread counts (which one)", columns, rows))
     return parts
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """Linear fits, and a warning for each run on a machine that was not quiet."""
+    """Goals, linear fits, and a warning for each run on a machine that was not quiet."""
     lines = []
+    for goal in result["goals"]:
+        verdict = "met" if goal["met"] else "MISSED"
+        ceiling = f"; a step at the floor would reach {goal['ceiling']:.2f}" if "ceiling" in goal else ""
+        lines.append(f"{verdict}, {goal['name']}: worst {goal['worst']:.2f}, at {goal['picked']} picked{ceiling}")
     for one in result["runs"]:
         name = f"hidden {one['hidden']}, {one['threads']} thread(s)"
         if fit := one["linear_fit"]:
@@ -220,15 +266,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--folder", type=Path, help="where 2 to 5 GB of temporary files may lie")
     parser.add_argument("--json", type=Path, help="write everything there")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")
+    parser.add_argument("--markdown", type=Path, help="write the tables there as Markdown")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     result = run(arguments, console)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:
-        print(markdown(result))
-        return
+        arguments.markdown.write_text(markdown(result) + "\n", encoding="utf-8")
     out = Console()
     for title, columns, rows in tables(result):
         table = Table(*columns, title=title)

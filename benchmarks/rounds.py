@@ -17,7 +17,6 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,10 @@ CAPACITY = 2 * CACHE_BUCKET
 _STEPS_A_PROMPT = 48  # the cache holds 192 to 240 of 256 positions
 
 _SET_BYTES = 140e6
-# Threads of one pool spin for some milliseconds after their work; the other pool's must not meet them.
-_SETTLE_SECONDS = 0.02
+# Threads of a pool spin on after their work (ONNX Runtime's for some 40 ms of CPU time, OpenBLAS's for 20): whatever
+# comes next would share its cores with them. A window without CPU time of this process says that all sleep.
+_SETTLE_WINDOW = 0.02
+_SETTLE_AT_MOST = 1.0
 
 
 class Peer:
@@ -105,7 +106,6 @@ def measure(folder: Path, hidden: int, threads: int, rounds: int, picked_counts:
     seconds: dict[str, dict[int, list[list[float]]]] = {peer: defaultdict(list) for peer in PEERS}
     reads: dict[str, list[float]] = defaultdict(list)
     sampling: list[float] = []
-    settle: Callable[[], None] = (lambda: time.sleep(_SETTLE_SECONDS)) if threads > 1 else (lambda: None)
     for _ in range(rounds):
         for picked in picked_counts:
             for name in random.permutation(PEERS):
@@ -132,6 +132,16 @@ def measure(folder: Path, hidden: int, threads: int, rounds: int, picked_counts:
         "sampling_seconds": sampling,
         "agreement": agreement,
     }
+
+
+def settle() -> None:
+    """Wait until no thread of this process spins any more."""
+    deadline = time.perf_counter() + _SETTLE_AT_MOST
+    while time.perf_counter() < deadline:
+        used = time.process_time()
+        time.sleep(_SETTLE_WINDOW)
+        if time.process_time() - used < _SETTLE_WINDOW / 10:
+            return
 
 
 def check_agreement(bundle: Bundle, peers: dict[str, Peer], picked_counts: list[int]) -> dict[str, float]:

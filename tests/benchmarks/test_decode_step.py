@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,5 +58,20 @@ def test_summary_of_known_timings() -> None:
     assert [step["to_ours"]["single graph"] for step in summary["steps"]] == pytest.approx([1.5] * 4)
     assert summary["linear_fit"]["ms_per_expert"] == pytest.approx(2.0)
     assert summary["linear_fit"]["r_squared"] == pytest.approx(1.0)
-    result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary], "best": decode_step.best([summary])}
-    assert "| 384 | 8 | 2.00 | 1.6 | 1.50 |" in decode_step.markdown(result)
+
+    # Two threads: twice the bandwidth, ours 1.6 times as fast, the peer no faster.
+    faster = {**summary, "threads": 2, "steps": [_at_two_threads(step) for step in summary["steps"]]}
+    rows = decode_step.best([summary, faster])
+    assert [row["to_floor_threads"] for row in rows] == [1] * 4
+    assert rows[0]["best_threads"] == {"ours": 2, "single graph": 1}
+    goals = decode_step.goals(rows)
+    assert [goal["met"] for goal in goals] == [False, True]  # 2 × the floor where 1.6 is asked
+    assert goals[1]["worst"] == pytest.approx(1.5 * 1.6)
+    assert goals[1]["ceiling"] == pytest.approx(3.0 * 2.0)
+    result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary, faster], "best": rows, "goals": goals}
+    assert "| 384 | 8 | 2.00 (1) | 11.25 (2) | 2.40 (1) |" in decode_step.markdown(result)
+
+
+def _at_two_threads(step: dict[str, Any]) -> dict[str, Any]:
+    medians = {"ours": step["median_ms"]["ours"] / 1.6, "single graph": step["median_ms"]["single graph"]}
+    return {**step, "floor_ms": step["floor_ms"] / 2, "to_floor": 2.5, "median_ms": medians}
