@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import public_format
 from .config import ModelConfig, SamplingConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .tensorfile import TensorFile
 
 FORMAT = "unimoe-checkpoint"
@@ -81,33 +81,54 @@ class Checkpoint:
 def open_checkpoint(path: Path | str) -> Checkpoint:
     """Open a checkpoint folder and check every tensor's presence and shape.
 
-    Raises CheckpointError with one line: what is missing, extra or misshapen, by name.
+    Raises CheckpointError with one line: the file and what is missing, extra or misshapen in it, by name.
     """
     path = Path(path)
-    config = read_json(path / "config.json", CheckpointError)
+    config_path = path / "config.json"
+    config = read_json(config_path, CheckpointError)
     public = public_format.is_public_config(config)
-    if public:
-        model = public_format.model_config(config)
-    elif config.get("format") == FORMAT:
-        if config.get("format_version") != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path}/config.json: format version {config.get('format_version')!r}, this release reads "
-                f"{FORMAT_VERSION}; convert it with the release that wrote it"
-            )
-        model = ModelConfig.from_dict(config["model"])
-    else:
-        raise CheckpointError(f"{path}/config.json: neither a {FORMAT} nor a published UniMoE-Audio configuration")
+    try:
+        model, sampling = _read_public(config) if public else _read_ours(config)
+        provenance = _section(config, "provenance")
+    except (CheckpointError, ConfigError) as problem:
+        raise CheckpointError(f"{config_path}: {problem}") from None
     locations = _locate(path, public)
     _check_shapes(path, tensor_shapes(model), locations)
     return Checkpoint(
         path=path,
         model=model,
-        sampling={task: SamplingConfig.from_dict(values) for task, values in config.get("sampling", {}).items()},
-        provenance=config.get("provenance", {}),
+        sampling=sampling,
+        provenance=provenance,
         codec_dir=path / "codec" if (path / "codec" / "config.json").exists() else None,
         frontend_dir=path / "frontend" if (path / "frontend" / "frontend.json").exists() else None,
         locations=locations,
     )
+
+
+def _read_public(config: Mapping[str, Any]) -> tuple[ModelConfig, Mapping[str, SamplingConfig]]:
+    return public_format.model_config(config), public_format.SAMPLING
+
+
+def _read_ours(config: Mapping[str, Any]) -> tuple[ModelConfig, Mapping[str, SamplingConfig]]:
+    if config.get("format") != FORMAT:
+        raise CheckpointError(f"neither a {FORMAT} nor a published UniMoE-Audio configuration")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"format version {config.get('format_version')!r}, this release reads {FORMAT_VERSION}; "
+            "convert it with the release that wrote it"
+        )
+    tasks = _section(config, "sampling")
+    return (
+        ModelConfig.from_dict(_section(config, "model")),
+        {task: SamplingConfig.from_dict(_section(tasks, task)) for task in tasks},
+    )
+
+
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = config.get(name, {})
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{name!r} must hold a JSON object")
+    return section
 
 
 def read_json(path: Path, error: type[Exception]) -> dict[str, Any]:
@@ -126,7 +147,9 @@ def read_json(path: Path, error: type[Exception]) -> dict[str, Any]:
 def _locate(path: Path, public: bool) -> dict[str, tuple[TensorFile, str]]:
     index = path / "model.safetensors.index.json"
     if index.exists():
-        weight_map = read_json(index, CheckpointError).get("weight_map", {})
+        weight_map = read_json(index, CheckpointError).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+            raise CheckpointError(f"{index}: has no weight_map from tensors to files")
         shards = sorted(set(weight_map.values()))
         if any(Path(shard).name != shard for shard in shards):
             raise CheckpointError(f"{index}: a shard lies outside of the folder")
@@ -136,7 +159,10 @@ def _locate(path: Path, public: bool) -> dict[str, tuple[TensorFile, str]]:
     for shard in shards:
         file = TensorFile(path / shard, CheckpointError)
         for stored_name in file.entries:
-            name = public_format.canonical_name(stored_name) if public else stored_name
+            try:
+                name = public_format.canonical_name(stored_name) if public else stored_name
+            except CheckpointError as problem:
+                raise CheckpointError(f"{file.path}: {problem}") from None
             if name is not None:
                 locations[name] = (file, stored_name)
     return locations
@@ -146,11 +172,15 @@ def _check_shapes(
     path: Path, shapes: Mapping[str, tuple[int, ...]], locations: Mapping[str, tuple[TensorFile, str]]
 ) -> None:
     problems = [f"missing {name}" for name in shapes if name not in locations]
-    problems += [f"extra {name}" for name in locations if name not in shapes]
     for name, (file, stored_name) in locations.items():
         found = file.entries[stored_name].shape
-        if name in shapes and found != shapes[name]:
-            problems.append(f"{name} is {list(found)}, must be {list(shapes[name])}")
+        if name not in shapes:
+            problems.append(f"extra {name} in {file.path.name}")
+        elif found != shapes[name]:
+            problems.append(f"{name} in {file.path.name} is {list(found)}, must be {list(shapes[name])}")
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"{path}: tensors do not fit the configuration: {'; '.join(problems[:5])}{more}")
+        raise CheckpointError(
+            f"{path}: tensors do not fit the configuration: {'; '.join(problems[:5])}{more}; "
+            "config.json is another model's, or a file is incomplete"
+        )

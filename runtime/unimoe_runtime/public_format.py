@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .config import ModelConfig
-from .errors import CheckpointError
+from .config import ModelConfig, SamplingConfig
+from .errors import CheckpointError, ConfigError
 
 _LAYER = r"language_model\.layers\.(\d+)\."
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -37,6 +37,11 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 # The text head is never used for audio; the vision tower is read on its own.
 _IGNORED = re.compile(r"lm_head\.weight|visual\..*")
+# A published folder holds no sampling settings: these are what its code passes for each task.
+SAMPLING: Mapping[str, SamplingConfig] = {
+    "speech": SamplingConfig(),
+    "music": SamplingConfig(guidance_scale=10.0, eos_factor=0.6),
+}
 
 
 def is_public_config(config: Mapping[str, Any]) -> bool:
@@ -45,7 +50,8 @@ def is_public_config(config: Mapping[str, Any]) -> bool:
 
 
 def model_config(config: Mapping[str, Any]) -> ModelConfig:
-    """Our configuration of a published config.json. Raises CheckpointError naming a missing field."""
+    """Our configuration of a published config.json. Raises CheckpointError naming a missing or malformed field,
+    ConfigError where a value is out of range."""
     try:
         text = config["text_config"]
         num_heads = int(text["num_attention_heads"])
@@ -81,7 +87,11 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
             aux_loss_decay_steps=text["l_aux_weight_decay_steps"],
         )
     except KeyError as error:
-        raise CheckpointError(f"config.json is not a UniMoE-Audio configuration: it has no field {error}") from None
+        raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
+    except ConfigError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"not a UniMoE-Audio configuration: {error}") from None
 
 
 def canonical_name(public_name: str) -> str | None:

@@ -8,6 +8,7 @@ then the tensors (https://github.com/huggingface/safetensors#format).
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,16 +88,21 @@ def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
     except ValueError:
         raise error(f"{path}: not a safetensors file, its header is no JSON") from None
+    if not isinstance(header, dict):
+        raise error(f"{path}: not a safetensors file, its header is no JSON object")
     header.pop("__metadata__", None)
     entries: dict[str, TensorEntry] = {}
     for name, field in header.items():
         try:
             begin, end = field["data_offsets"]
             dtype, shape = field["dtype"], tuple(field["shape"])
-            expected = int(np.prod(shape, dtype=np.int64)) * _DTYPES[dtype].itemsize
+            expected = math.prod(shape) * _DTYPES[dtype].itemsize
+            damaged = not all(type(value) is int and value >= 0 for value in (begin, end, *shape))
         except (KeyError, TypeError, ValueError):
-            raise error(f"{path}: tensor {name!r} has a damaged header entry or an unknown type") from None
-        if begin < 0 or end - begin != expected:
+            damaged = True
+        if damaged:
+            raise error(f"{path}: tensor {name!r} has a damaged header entry or an unknown type")
+        if end - begin != expected:
             raise error(
                 f"{path}: tensor {name!r} has {end - begin} bytes where its shape {list(shape)} needs {expected}"
             )

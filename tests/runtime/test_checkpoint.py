@@ -1,0 +1,223 @@
+"""Opening a checkpoint folder: ours and the published one, precisions, shards, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe_runtime import public_format
+from unimoe_runtime.checkpoint import open_checkpoint, tensor_shapes
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import CheckpointError
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_random_checkpoint(tmp_path / "model", tiny_config())
+
+
+@pytest.fixture
+def public_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "public"
+    folder.mkdir()
+    for source, name in (("tiny_config.json", "config.json"), ("tiny_model_state.safetensors", "model.safetensors")):
+        (folder / name).write_bytes((VECTORS / source).read_bytes())
+    return folder
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def change_tensors(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_ours_opens_with_everything_in_it(folder: Path) -> None:
+    opened = open_checkpoint(folder)
+    assert opened.model == tiny_config()
+    assert (opened.sampling, opened.provenance, opened.codec_dir, opened.frontend_dir) == ({}, {}, None, None)
+    stored = load_file(folder / "model.safetensors")
+    assert set(opened.locations) == set(stored)
+    for name, tensor in stored.items():
+        np.testing.assert_array_equal(opened.tensor(name), tensor)
+    with pytest.raises(CheckpointError, match="there is no tensor 'lm_head'"):
+        opened.tensor("lm_head")
+
+
+def test_published_folder_has_our_names_and_its_own_sampling(public_folder: Path) -> None:
+    opened = open_checkpoint(public_folder)
+    assert {name: opened.tensor(name).shape for name in opened.locations} == tensor_shapes(opened.model)
+    assert opened.model.weighting == "sparsemixer" and opened.model.mrope_sections == (2, 3, 3)
+    assert opened.sampling == {"speech": SamplingConfig(), "music": SamplingConfig(guidance_scale=10, eos_factor=0.6)}
+    stored = load_file(public_folder / "model.safetensors")
+    np.testing.assert_array_equal(
+        opened.tensor("layers.1.moe.shared.1.up_proj.weight"),
+        stored["language_model.layers.1.mlp.fixed_real_moe.1.up_proj.weight"],
+    )
+
+
+def test_published_folder_in_shards(public_folder: Path) -> None:
+    whole = {
+        name: open_checkpoint(public_folder).tensor(name).copy() for name in ("final_norm.weight", "codec_head.weight")
+    }
+    tensors = load_file(public_folder / "model.safetensors")
+    (public_folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for shard, members in shards.items():
+        save_file({name: tensors[name] for name in members}, public_folder / shard)
+    weight_map = {name: shard for shard, members in shards.items() for name in members}
+    index = public_folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    opened = open_checkpoint(public_folder)
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(opened.tensor(name), tensor)
+    (public_folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b\.safetensors: cannot be read \(No such file or directory\)"):
+        open_checkpoint(public_folder)
+    for broken, message in (({"x": "../b.safetensors"}, "outside of the folder"), ({"x": 3}, "no weight_map")):
+        index.write_text(json.dumps({"weight_map": broken}))
+        with pytest.raises(CheckpointError, match=message):
+            open_checkpoint(public_folder)
+
+
+def test_a_top_p_of_zero_means_top_k_in_the_published_format() -> None:
+    config = json.loads((VECTORS / "tiny_config.json").read_text())
+    config["text_config"].update(mlp_dynamic_top_p=0.0, mlp_dynamic_top_k=3.0)
+    model = public_format.model_config(config)
+    assert (model.selection, model.top_k) == ("top_k", 3)
+
+
+FINAL = "final_norm.weight"
+PUBLIC_FINAL = "language_model.norm.weight"
+# What is done to the folder, and what the one line must say beside the folder's path.
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json: cannot be read (No such file or directory)"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: cannot be read (No such file"),
+    "not json": (lambda f: (f / "config.json").write_text("{"), "config.json: not valid JSON"),
+    "a list": (lambda f: (f / "config.json").write_text("[]"), "config.json: must hold a JSON object"),
+    "another model": (lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'), "config.json: neither"),
+    "version": (
+        lambda f: change_config(f, lambda c: c.update(format_version=2)),
+        "config.json: format version 2, this release reads 1; convert it",
+    ),
+    "no model": (lambda f: change_config(f, lambda c: c.pop("model")), "config.json: ModelConfig: "),
+    "model is a list": (
+        lambda f: change_config(f, lambda c: c.update(model=[])), "config.json: 'model' must hold a JSON object",
+    ),
+    "field": (
+        lambda f: change_config(f, lambda c: c["model"].update(hidden=3)),
+        "config.json: ModelConfig does not know the field 'hidden'",
+    ),
+    "range": (
+        lambda f: change_config(f, lambda c: c["model"].update(top_p=1.5)),
+        "config.json: top_p is 1.5; it must be in (0, 1]",
+    ),
+    "type": (lambda f: change_config(f, lambda c: c["model"].update(top_p="high")), "config.json: ModelConfig: "),
+    "sampling": (
+        lambda f: change_config(f, lambda c: c.update(sampling={"speech": {"top_k": 0}})),
+        "config.json: top_k is 0; it must be None or at least 1",
+    ),
+    "sampling is a number": (
+        lambda f: change_config(f, lambda c: c.update(sampling={"speech": 1})),
+        "config.json: 'speech' must hold a JSON object",
+    ),
+    "provenance": (
+        lambda f: change_config(f, lambda c: c.update(provenance="me")),
+        "config.json: 'provenance' must hold a JSON object",
+    ),
+    "missing": (lambda f: change_tensors(f, lambda t: t.pop(FINAL)), f"missing {FINAL}"),
+    "extra": (
+        lambda f: change_tensors(f, lambda t: t.update(bias=np.zeros(3))), "extra bias in model.safetensors",
+    ),
+    "misshapen": (
+        lambda f: change_tensors(f, lambda t: t.update({FINAL: t[FINAL][:3]})),
+        f"{FINAL} in model.safetensors is [3], must be [16]",
+    ),
+    "wider config": (
+        lambda f: change_config(f, lambda c: c["model"].update(hidden_size=32)),
+        "codec_embedding.0.weight in model.safetensors is [11, 16], must be [11, 32]",
+    ),
+    "truncated": (lambda f: cut(f / "model.safetensors", -10), "model.safetensors: cut off: tensor "),
+    "truncated header": (lambda f: cut(f / "model.safetensors", 100), "model.safetensors: not a safetensors file"),
+    "empty": (lambda f: cut(f / "model.safetensors", 0), "model.safetensors: not a safetensors file"),
+    "header is a list": (lambda f: write_header(f, []), "model.safetensors: not a safetensors file"),
+    "header entry": (lambda f: write_header(f, {FINAL: 3}), f"model.safetensors: tensor '{FINAL}' has a damaged"),
+    "header offsets": (
+        lambda f: write_header(f, {FINAL: {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}),
+        f"model.safetensors: tensor '{FINAL}' has a damaged",
+    ),
+    "unknown type": (
+        lambda f: write_header(f, {FINAL: {"dtype": "F4", "shape": [0], "data_offsets": [0, 0]}}),
+        f"model.safetensors: tensor '{FINAL}' has a damaged header entry or an unknown type",
+    ),
+    "bytes": (
+        lambda f: write_header(f, {FINAL: {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}),
+        f"model.safetensors: tensor '{FINAL}' has 4 bytes where its shape [2] needs 8",
+    ),
+}  # fmt: skip
+PUBLIC_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "field": (lambda f: change_config(f, lambda c: c.pop("codec_delay_pattern")), "no field 'codec_delay_pattern'"),
+    "text_config": (lambda f: change_config(f, lambda c: c.update(text_config=3)), "not a UniMoE-Audio configuration"),
+    "value": (
+        lambda f: change_config(f, lambda c: c["text_config"].update(num_key_value_heads=3)),
+        "config.json: num_heads is 4; it must be a multiple of num_kv_heads",
+    ),
+    "missing": (lambda f: change_tensors(f, lambda t: t.pop(PUBLIC_FINAL)), f"missing {FINAL}"),
+    "extra": (
+        lambda f: change_tensors(f, lambda t: t.update({"model.x": np.zeros(3)})),
+        "model.safetensors: tensor 'model.x' is not part of the published",
+    ),
+    "misshapen": (
+        lambda f: change_tensors(f, lambda t: t.update({PUBLIC_FINAL: t[PUBLIC_FINAL][:3]})),
+        f"{FINAL} in model.safetensors is [3], must be [64]",
+    ),
+}  # fmt: skip
+
+
+def cut(path: Path, length: int) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+
+
+def write_header(folder: Path, header: object) -> None:
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+
+
+def check_one_line(folder: Path, break_it: Callable[[Path], object], message: str) -> None:
+    open_checkpoint(folder)
+    break_it(folder)
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(folder)
+    text = str(caught.value)
+    assert text.startswith(str(folder)) and message in text and "\n" not in text
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_line_names_file_and_fault(folder: Path, fault: str) -> None:
+    check_one_line(folder, *FAULTS[fault])
+
+
+@pytest.mark.parametrize("fault", PUBLIC_FAULTS)
+def test_one_line_names_file_and_fault_of_a_published_folder(public_folder: Path, fault: str) -> None:
+    check_one_line(public_folder, *PUBLIC_FAULTS[fault])
+
+
+def test_many_faults_are_counted_not_listed(folder: Path) -> None:
+    change_tensors(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if "experts" in name])
+    with pytest.raises(CheckpointError, match=r"missing .* and 19 more;"):
+        open_checkpoint(folder)
