@@ -21,6 +21,8 @@ from unimoe_runtime.delay import delay_codes
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.frontend.timeline import Timeline, TimelineFrontEnd
 
+_ENCODE_BATCH = 16
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
@@ -50,10 +52,19 @@ def request(item: Item) -> tuple[str, str, str]:
 
 def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
     """Codes [T, K] of every clip, written to `path` (.npz) and returned in the order of the corpus."""
-    codes: list[np.ndarray] = []
+    order = sorted(range(len(corpus)), key=lambda index: corpus[index].length)
+    found: dict[int, np.ndarray] = {}
     with torch.inference_mode():
-        for item in track(corpus, description="codec tokens"):
-            codes.append(np.asarray(codec.encode(torch.from_numpy(item.pcm())[None]))[0].T.astype(np.int16))
+        for start in track(range(0, len(order), _ENCODE_BATCH), description="codec tokens"):
+            chosen = order[start : start + _ENCODE_BATCH]
+            # Clips of like lengths, each followed by silence as the codec itself would add it.
+            pcm_BL = torch.zeros(len(chosen), corpus[chosen[-1]].length)
+            for row, index in enumerate(chosen):
+                pcm_BL[row, : corpus[index].length] = torch.from_numpy(corpus[index].pcm())
+            codes_BKT = codec.encode(pcm_BL).numpy().astype(np.int16)
+            for row, index in enumerate(chosen):
+                found[index] = codes_BKT[row, :, : -(-corpus[index].length // codec.hop_samples)].T
+    codes = [found[index] for index in range(len(corpus))]
     lengths_N = np.array([len(frames) for frames in codes])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")

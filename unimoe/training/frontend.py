@@ -34,7 +34,15 @@ EXTRA_WORDS = (
     "twentieth thirtieth minus point percent plus equals dollar dollars pound pounds euro euros number degrees times "
     "oh o'clock hello doctor mister missus saint versus street"
 ).split()
-ABBREVIATIONS = {"Dr": "doctor", "Mr": "mister", "Mrs": "missus", "vs": "versus", "etc": "et cetera", "e.g": "for example", "i.e": "that is"}  # fmt: skip
+ABBREVIATIONS = {
+    "Dr": "doctor",
+    "Mr": "mister",
+    "Mrs": "missus",
+    "vs": "versus",
+    "etc": "et cetera",
+    "e.g": "for example",
+    "i.e": "that is",
+}
 WEAK_FORMS: dict[str, Phonemes] = {"a": ("ax",), "the": ("dh", "ax"), f"the{BEFORE_VOWEL}": ("dh", "iy")}
 _BATCH = 40
 
@@ -122,10 +130,9 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
     folder.mkdir(parents=True, exist_ok=True)
     lexicon = learn_lexicon(recipe)
     means = mean_durations(corpus)
-    phonemes = sorted({phoneme for _, phoneme, _ in means} | {sound for word in lexicon.words.values() for sound in word}
-                      | {sound for rule in lexicon.rules.values() for sound in rule})  # fmt: skip
-    known = {phoneme for _, phoneme, _ in means}
-    unseen = [phoneme for phoneme in phonemes if phoneme not in known]
+    phonemes = sorted({phoneme for _, phoneme, _ in means})
+    readings = [*lexicon.words.values(), *lexicon.rules.values()]
+    unseen = sorted({sound for reading in readings for sound in reading} - set(phonemes))
     if unseen:
         raise OutputError(f"the corpus never says the phoneme {unseen[0]!r}: render more phrases")
     voices = list(dict.fromkeys(item.voice for item in corpus if item.voice))
@@ -178,4 +185,3 @@ def _rule_rows(rules: Rules | Mapping[tuple[str, str, str], Phonemes]) -> Iterab
 
 def _write_table(path: Path, rows: Iterable[Sequence[str]]) -> None:
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-

@@ -127,7 +127,12 @@ class Trainer:
         self.step += 1
         found = {"loss": float(losses_K.detach().mean()), "tokens": float(batch.mask_BT.sum())}
         if measure:
-            found |= {"guide": float(guide), "aux_loss": float(output.aux_loss), "gradient_norm": float(norm), "rate": rate}
+            found |= {
+                "guide": float(guide),
+                "aux_loss": float(output.aux_loss),
+                "gradient_norm": float(norm),
+                "rate": rate,
+            }
             with torch.no_grad():
                 found |= domain_losses(logits_MKV, batch) | routing_figures(output, batch, self.config)
         return found
@@ -165,7 +170,12 @@ class Trainer:
             self.resume(save)
         folder.mkdir(parents=True, exist_ok=True)
         last = min(self.training.num_steps, stop_after or self.training.num_steps)
-        columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            *Progress.get_default_columns()[:3],
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         started = saved = time.monotonic()
         tokens = 0.0
         with Progress(*columns) as progress, (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
@@ -225,6 +235,12 @@ def describe(training: TrainingConfig) -> dict[str, Any]:
 
 
 def _note(record: dict[str, float]) -> str:
-    names = {"loss_speech": "speech", "loss_music": "music", "guide": "guide", "experts_picked": "picked", "null_share": "null"}
+    names = {
+        "loss_speech": "speech",
+        "loss_music": "music",
+        "guide": "guide",
+        "experts_picked": "picked",
+        "null_share": "null",
+    }
     parts = [f"{short} {record[name]:.2f}" for name, short in names.items() if name in record]
     return " ".join([*parts, f"{record['tokens_per_s']:.0f} tokens/s"])
