@@ -29,10 +29,10 @@ _FILLERS = frozenset("a an the on at of in play with and from please melody note
 _NOTE = r"(?P<letter>[a-g])(?P<accidental>[#♯b♭]?)(?P<octave>\d?)"
 _NOTE_WORD = re.compile(rf"^{_NOTE}$", re.IGNORECASE)
 _TEMPO = re.compile(r"(\d+(?:\.\d+)?)\s*bpm\b", re.IGNORECASE)
+_DIRECTION = re.compile(r"\b(?:(down|descending)|up|ascending)\b", re.IGNORECASE)
 _PATTERN = re.compile(
     rf"\b(?:{_NOTE}\s+)?(?:(?P<mode>major|minor|pentatonic|chromatic)\s+)?(?P<shape>scale|arpeggio)\b"
-    rf"(?P<down>\s+(?:down|descending))?(?:\s+from\s+{_NOTE.replace('P<', 'P<from_')})?"
-    r"(?P<late_down>\s+(?:down|descending))?(?:\s+(?:up|ascending))?",
+    rf"(?:\s+(?:starting\s+)?(?:from|on|at)\s+{_NOTE.replace('P<', 'P<from_')}(?!\w))?",
     re.IGNORECASE,
 )
 
@@ -90,10 +90,12 @@ def parse_description(text: str, instruments: Sequence[str], limits: MusicRange,
         raise PromptError(f"there is no instrument {instrument!r}; it can be {', '.join(instruments)}")
     head, colon, tail = rest.rpartition(":")
     _reject_words(head, instruments)
-    pattern = _PATTERN.search(tail)
+    direction = _DIRECTION.search(tail)
+    pattern = _PATTERN.search(_DIRECTION.sub("", tail))
     if pattern:
+        tail = pattern.string
         _reject_words(tail[: pattern.start()] + " " + tail[pattern.end() :], instruments)
-        pitches = _expand(pattern, limits)
+        pitches = _expand(pattern, limits, down=bool(direction and direction[1]))
     else:
         pitches = _notes(tail, instruments, limits, fillers=not colon)
     if not pitches:
@@ -151,9 +153,9 @@ def _pitch(letter: str, accidental: str, octave: str, centre: int) -> int:
     return step + 12 * round((centre - step) / 12)
 
 
-def _expand(pattern: re.Match[str], limits: MusicRange) -> list[int]:
+def _expand(pattern: re.Match[str], limits: MusicRange, *, down: bool) -> list[int]:
     """Pitches of a scale or arpeggio. Without an octave it starts where all of it can be played."""
-    mode = (pattern["mode"] or ("chromatic" if pattern["shape"] == "chromatic" else "major")).lower()
+    mode = (pattern["mode"] or "major").lower()
     shapes = _SCALES if pattern["shape"].lower() == "scale" else _ARPEGGIOS
     if mode not in shapes:
         raise PromptError(f"there is no {mode} {pattern['shape']}; it can be {' or '.join(shapes)}")
@@ -162,11 +164,10 @@ def _expand(pattern: re.Match[str], limits: MusicRange) -> list[int]:
     letter, accidental, octave = (pattern[which + part] for part in ("letter", "accidental", "octave"))
     top_start = limits.highest_pitch - offsets[-1]
     start = _pitch(letter or "c", accidental or "", octave or "", (limits.lowest_pitch + top_start) // 2)
-    down = bool(pattern["down"] or pattern["late_down"])
     pitches = [start + offset for offset in offsets]
     if down:
         pitches.reverse()
-        if which and octave:  # "descending from C5" starts there
+        if octave:  # "descending from C5" starts there
             pitches = [pitch - offsets[-1] for pitch in pitches]
     return pitches
 

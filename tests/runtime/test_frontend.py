@@ -1,0 +1,248 @@
+"""The front end: numbers, words, sounds, the timeline, music descriptions, and what each refuses."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.frontend import numbers, open_frontend
+from unimoe_runtime.frontend.durations import DurationTable, places
+from unimoe_runtime.frontend.lexicon import Lexicon
+from unimoe_runtime.frontend.normalise import phrases
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+
+PHONEMES = "pau aa ae ax b eh f iy ih k l n s t z".split()
+MUSIC = {
+    "lowest_pitch": 55, "highest_pitch": 84, "lowest_tempo_bpm": 80, "highest_tempo_bpm": 160, "max_notes": 8,
+    "default_instrument": "piano", "default_tempo_bpm": 120, "lead_s": 0.1, "tail_s": 0.3,
+}  # fmt: skip
+
+
+def write_frontend(folder: Path, **changes: object) -> Path:
+    """A small front end: two voices, two instruments, a lexicon of a few words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = {"cat": "k ae t", "the": "dh ax", "the~": "dh iy"} | {"hello": "hh eh l ax"}
+    words = {word: sounds.replace("dh", "z").replace("hh ", "") for word, sounds in words.items()}
+    words |= {letter: "eh f" for letter in string.ascii_uppercase} | {"a": "ax"}
+    (folder / "lexicon.tsv").write_text("".join(f"{word}\t{sounds}\n" for word, sounds in words.items()))
+    rules = [("", letter, "", "iy" if letter in "aeiouy" else "b") for letter in string.ascii_lowercase]
+    rules += [("", "e", "#", "-"), ("s", "h", "", "-"), ("", "s", "h", "s"), ("#", "e", "#", "iy")]
+    (folder / "letter_to_sound.tsv").write_text("".join("\t".join(rule) + "\n" for rule in rules))
+    rows = [
+        f"{voice}\t{phoneme}\tinner\t{0.1 * (1 + index)}\n"
+        for index, voice in enumerate(("ann", "bob"))
+        for phoneme in PHONEMES
+    ]
+    (folder / "durations.tsv").write_text("".join([*rows, "ann\tae\tlast\t0.2\n", "ann\tpau\tfirst\t0.3\n"]))
+    settings: dict[str, object] = {
+        "kind": "timeline", "format_version": 1, "frame_rate_hz": 50.0, "origin": 2, "max_characters": 60,
+        "max_frames": 320, "default_voice": "ann", "abbreviations": {"Dr": "doctor"}, "music": MUSIC,
+        "tokens": ["pad", "separator", "voice:ann", "voice:bob", "instrument:piano", "instrument:flute",
+                   *(f"phoneme:{name}" for name in PHONEMES), *(f"note:{note}" for note in range(55, 85))],
+    }  # fmt: skip
+    (folder / "frontend.json").write_text(json.dumps(settings | changes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frontend(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
+    opened = open_frontend(write_frontend(tmp_path_factory.mktemp("frontend")))
+    assert isinstance(opened, TimelineFrontEnd)
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "zero"),
+        (13, "thirteen"),
+        (21, "twenty one"),
+        (100, "one hundred"),
+        (1042, "one thousand forty two"),
+        (999_999, "nine hundred ninety nine thousand nine hundred ninety nine"),
+    ],
+)
+def test_cardinals(number: int, words: str) -> None:
+    assert " ".join(numbers.cardinal(number)) == words
+
+
+@given(st.integers(0, numbers.LARGEST_CARDINAL))
+def test_cardinals_can_be_read_back(number: int) -> None:
+    values = {word: value for value in range(20) for word in numbers.cardinal(value)}
+    values |= {numbers.cardinal(tens)[0]: tens for tens in range(20, 100, 10)}
+    total = part = 0
+    for word in numbers.cardinal(number):
+        match word:
+            case "thousand":
+                total, part = total + part * 1000, 0
+            case "hundred":
+                part *= 100
+            case _:
+                part += values[word]
+    assert total + part == number
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Call 12,345 now", ["Call twelve thousand three hundred forty five now"]),
+        ("4 7 1", ["four seven one"]),
+        ("007", ["zero zero seven"]),
+        ("5551234", ["five five five one two three four"]),
+        ("-3.14", ["minus three point one four"]),
+        ("7:05, 7:00 and 17:30", ["seven oh five", "seven o'clock and seventeen thirty"]),
+        ("the 21st, 3rd, 12th", ["the twenty first", "third", "twelfth"]),
+        ("$1 £2.50 10%", ["one dollar two pounds fifty ten percent"]),
+        ("Dr. Who? wait - what", ["doctor Who", "wait", "what"]),
+        ("caf\u00e9 \u201cnow\u201d it\u2019s", ["cafe", "now", "it's"]),
+        ("twenty-three", ["twenty three"]),
+        ("你好 ... !", []),
+    ],
+)
+def test_text_is_written_out(text: str, spoken: list[str]) -> None:
+    assert [" ".join(phrase) for phrase in phrases(text, {"Dr": "doctor"})] == spoken
+
+
+@given(st.text(alphabet=string.ascii_letters + "'", min_size=1, max_size=20).filter(lambda word: word.strip("'")))
+def test_every_word_can_be_said(frontend: TimelineFrontEnd, word: str) -> None:
+    sounds = frontend.lexicon.pronounce(word)
+    assert sounds
+    assert set(sounds) <= set(PHONEMES)
+
+
+def test_longest_context_wins(frontend: TimelineFrontEnd) -> None:
+    assert frontend.lexicon.pronounce("she") == ("s",)
+    assert frontend.lexicon.pronounce("sat") == ("b", "iy", "b")
+    assert frontend.lexicon.pronounce("cat's") == ("k", "ae", "t", "s")
+    assert frontend.lexicon.pronounce("USB") == ("eh", "f") * 3
+
+
+def test_the_changes_before_a_vowel(frontend: TimelineFrontEnd) -> None:
+    assert frontend.lexicon.phrase(["the", "cat"]) == ["z", "ax", "k", "ae", "t"]
+    assert frontend.lexicon.phrase(["the", "hello"]) == ["z", "iy", "eh", "l", "ax"]
+
+
+def test_durations_follow_place_and_voice(frontend: TimelineFrontEnd) -> None:
+    phonemes = ["pau", "k", "ae", "t", "ae", "t", "pau"]
+    assert places(phonemes) == ["first", "inner", "inner", "inner", "last", "last", "last"]
+    assert frontend.durations.durations("ann", phonemes) == [0.3, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1]
+    assert frontend.durations.durations("bob", phonemes) == [0.2] * 7
+
+
+@given(st.lists(st.sampled_from(["cat", "the", "hello", "zebra,", "7", "a."]), min_size=1, max_size=8))
+def test_phonemes_stand_where_they_sound(frontend: TimelineFrontEnd, words: list[str]) -> None:
+    timeline = frontend.timeline("speech", " ".join(words), "ann")
+    ids, positions = frontend.row(timeline)
+    assert len(ids) == len(positions) == len(timeline.segments) + 2
+    assert ids[0] == frontend.tokens["voice:ann"] and ids[-1] == frontend.tokens["separator"]
+    assert positions[0] == 0 and positions[-1] == frontend.origin - 1
+    middles = np.array(positions[1:-1])
+    assert (np.diff(middles) > 0).all()
+    assert frontend.origin - 0.5 < middles[0] and middles[-1] < frontend.origin - 0.5 + timeline.duration_s * 50
+
+
+def test_prompt_is_a_guided_pair(frontend: TimelineFrontEnd) -> None:
+    prepared = frontend.build_prompt("speech", "the cat", "bob")
+    prompt = prepared.prompt
+    assert prompt.paired and prompt.num_rows == 2
+    assert prompt.mask_BT.sum(axis=1).tolist() == [2, 9]
+    assert prompt.text_ids_BT[0, -2:].tolist() == [frontend.tokens["voice:bob"], frontend.tokens["separator"]]
+    assert prompt.first_position_B.tolist() == [2, 2]
+    assert prepared.expected_frames == 70
+    limited = prepared.limit(SamplingConfig(), max_delay=3)
+    assert limited.min_steps < 70 < limited.max_steps - 4
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("flute, 120 bpm: C4 E4 G4 C5", "flute, 120 bpm: C4 E4 G4 C5"),
+        ("a C major scale on the piano at 100 bpm", "piano, 100 bpm: C4 D4 E4 F4 G4 A4 B4 C5"),
+        ("arpeggio from G4", "piano, 120 bpm: G4 B4 D5 G5"),
+        ("an F# minor arpeggio on the flute descending", "flute, 120 bpm: F#5 C#5 A4 F#4"),
+        ("a minor scale from D4", "piano, 120 bpm: D4 E4 F4 G4 A4 A#4 C5 D5"),
+        ("scale down from C5", "piano, 120 bpm: C5 B4 A4 G4 F4 E4 D4 C4"),
+        ("Bb4 A G, 90bpm", "piano, 90 bpm: A#4 A4 G4"),
+    ],
+)
+def test_descriptions_become_notes(frontend: TimelineFrontEnd, text: str, caption: str) -> None:
+    assert frontend.build_prompt("music", text).caption == caption
+
+
+@pytest.mark.parametrize("letter", [f"{name}{sign}" for name in "ABCDEFG" for sign in ("", "#", "b")])
+@pytest.mark.parametrize("shape", ["major scale", "minor scale", "pentatonic scale", "major arpeggio"])
+def test_every_key_can_be_played(frontend: TimelineFrontEnd, letter: str, shape: str) -> None:
+    assert frontend.build_prompt("music", f"{letter} {shape}").expected_frames
+
+
+def test_notes_stand_in_the_middle_of_their_beat(frontend: TimelineFrontEnd) -> None:
+    _, positions = frontend.row(frontend.timeline("music", "100 bpm: C4 D4", "flute"))
+    beat = 30  # frames
+    assert positions[2:4] == pytest.approx([1.5 + 5 + beat / 2, 1.5 + 5 + 1.5 * beat])
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "voice", "message"),
+    [
+        ("speech", "  ", "", "empty"),
+        ("speech", "?! 你好", "", "nothing to say"),
+        ("speech", "cat " * 20, "", "the limit is 60: split"),
+        ("speech", "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "bob", "the limit is 6.4 s"),
+        ("speech", "cat", "carol", "it can be ann, bob"),
+        ("dance", "cat", "", "it can be speech or music"),
+        ("music", "kazoo: C4", "", "'kazoo' is neither a note.*piano, flute"),
+        ("music", "C4", "kazoo", "no instrument 'kazoo'; it can be piano, flute"),
+        ("music", "C4 H4", "", "'H4' is neither"),
+        ("music", "C9", "", "C9 is out of range: notes can be G3 to C6"),
+        ("music", "500 bpm: C4", "", "80 to 160 bpm"),
+        ("music", "C4 " * 9, "", "up to 8 at a time"),
+        ("music", "flute, 100 bpm:", "", "no notes"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_line(
+    frontend: TimelineFrontEnd, task: str, text: str, voice: str, message: str
+) -> None:
+    with pytest.raises(PromptError, match=message) as refusal:
+        frontend.build_prompt(task, text, voice)
+    assert "\n" not in str(refusal.value)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_spoken_or_refused(frontend: TimelineFrontEnd, text: str) -> None:
+    for task in frontend.tasks:
+        try:
+            assert frontend.build_prompt(task, text).expected_frames
+        except PromptError as refusal:
+            assert "\n" not in str(refusal)
+
+
+def test_damaged_front_ends_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"frontend\.json: cannot be read"):
+        open_frontend(tmp_path)
+    with pytest.raises(BundleError, match="kind 'crystal ball'"):
+        open_frontend(write_frontend(tmp_path / "kind", kind="crystal ball"))
+    with pytest.raises(BundleError, match="format version 7"):
+        open_frontend(write_frontend(tmp_path / "version", format_version=7))
+    with pytest.raises(BundleError, match="incomplete or damaged"):
+        open_frontend(write_frontend(tmp_path / "field", music={}))
+    folder = write_frontend(tmp_path / "table")
+    (folder / "durations.tsv").write_text("ann\tae\tinner\tlong\n")
+    with pytest.raises(BundleError, match=r"durations\.tsv:1: 'long'"):
+        open_frontend(folder)
+    (folder / "letter_to_sound.tsv").write_text("a\tb\n")
+    with pytest.raises(BundleError, match=r"letter_to_sound\.tsv:1: has 2 columns"):
+        open_frontend(folder)
+
+
+def test_tables_are_read_as_written(tmp_path: Path) -> None:
+    folder = write_frontend(tmp_path)
+    assert Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv").words["cat"] == ("k", "ae", "t")
+    assert DurationTable.read(folder / "durations.tsv").seconds["ann", "pau", "first"] == 0.3
