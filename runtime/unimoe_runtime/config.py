@@ -117,14 +117,24 @@ class ModelConfig(_Record):
             self.weighting,
             "'probability' or 'sparsemixer'",
         )
+        sections = self.mrope_sections
         _require(
-            not self.mrope_sections or (len(self.mrope_sections), sum(self.mrope_sections)) == (3, self.head_dim // 2),
-            "mrope_sections", self.mrope_sections, f"empty or three counts adding up to {self.head_dim // 2}",
-        )  # fmt: skip
+            not sections or (len(sections) == 3 and min(sections) >= 0 and sum(sections) == self.head_dim // 2),
+            "mrope_sections",
+            sections,
+            f"empty or three counts adding up to {self.head_dim // 2}",
+        )
         _require(
-            len(self.delay_pattern) == self.num_codebooks and min(self.delay_pattern) >= 0,
+            len(self.delay_pattern) == self.num_codebooks
+            and all(isinstance(delay, int) and delay >= 0 for delay in self.delay_pattern),
             "delay_pattern", self.delay_pattern, f"one delay of 0 or more for each of {self.num_codebooks} codebooks",
         )  # fmt: skip
+        for name in ("router_jitter_noise", "input_jitter_noise"):
+            _require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "in [0, 1)")
+        for name in ("rope_theta", "rms_norm_eps"):
+            _require(getattr(self, name) > 0.0, name, getattr(self, name), "above 0")
+        for name in ("aux_loss_weight", "min_aux_loss_weight"):
+            _require(getattr(self, name) >= 0.0, name, getattr(self, name), "at least 0")
 
     @property
     def num_dynamic_experts(self) -> int:
