@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises, with weights_only too, for a file that is no save
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,9 @@ class Trainer:
         self.config, self.training, self.examples = config, training, examples
         self.model = UniMoE(config)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay
-        )
+            self.model.parameters(), lr=training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay,
+            fused=True,
+        )  # fmt: skip
         self.step = 0
         self._lengths = [example.length for example in examples]
         self._epoch = -1
@@ -128,8 +130,8 @@ class Trainer:
         found = {"loss": float(losses_K.detach().mean()), "tokens": float(batch.mask_BT.sum())}
         if measure:
             found |= {
-                "guide": float(guide),
-                "aux_loss": float(output.aux_loss),
+                "guide": float(guide.detach()),
+                "aux_loss": float(output.aux_loss.detach()),
                 "gradient_norm": float(norm),
                 "rate": rate,
             }
@@ -158,9 +160,11 @@ class Trainer:
                 raise CheckpointError(f"{path} is of another model configuration: remove it and start again")
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            for group in self.optimizer.param_groups:
+                group["fused"] = True
             self.step = int(state["step"])
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}): remove it and start again") from None
+        except (OSError, RuntimeError, KeyError, ValueError, UnpicklingError):
+            raise CheckpointError(f"{path} is damaged and cannot be read: remove it and start again") from None
 
     def run(self, folder: Path, *, stop_after: int | None = None) -> None:
         """Train to the end (or to step `stop_after`), saving as it goes; goes on from a save in `folder`."""
