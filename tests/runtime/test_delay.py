@@ -53,6 +53,39 @@ def test_recorded_layouts(case: str) -> None:
         np.testing.assert_array_equal(rows_RK[known_RK], recorded_RK[: len(rows_RK)][known_RK])
         # What is unknown to a prompt is EOS or PAD to a whole recording.
         assert (rows_RK[~known_RK] >= config.eos_id).all()
+        assert facts["prefill_steps_prompts"][utterance] == len(codes_TK) + 1
+    for recorded_RK in vectors[f"{case}.prepare_none"]:
+        rows_RK = delay_codes(codes_UTK[0, :0], config)
+        assert rows_RK.shape == recorded_RK.shape
+        np.testing.assert_array_equal(np.where(recorded_RK >= 0, rows_RK, -1), recorded_RK)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_recorded_indices(case: str) -> None:
+    """Codes that are their own frame number show which frame each place takes."""
+    facts, vectors = CASES[case], load_file(VECTORS / "delay.safetensors")
+    pattern = tuple(facts["delay_pattern"])
+    config = tiny_config(num_codebooks=len(pattern), codebook_size=facts["eos_value"], delay_pattern=pattern)
+    num_utterances, num_frames, num_codebooks = vectors[f"{case}.codes"].shape
+    whole = num_frames - max(pattern)
+    frames_TK = np.broadcast_to(np.arange(num_frames)[:, None], (num_frames, num_codebooks))
+    delayed_TK = delay_codes(frames_TK, config)[1 : num_frames + 1]
+    reverted_TK = undelay_codes(frames_TK, pattern)
+    for utterance in range(num_utterances):
+        recorded_TK = vectors[f"{case}.delay_t_idx"][utterance]
+        np.testing.assert_array_equal(delayed_TK, np.where(recorded_TK < 0, config.bos_id, recorded_TK))
+        np.testing.assert_array_equal(reverted_TK, vectors[f"{case}.revert_t_idx"][utterance, :whole])
+    # The same as [utterance, frame, codebook] triples, frames before the first clamped to it.
+    shape = (num_utterances, num_frames, num_codebooks)
+    utterance_UTK, _, codebook_UTK = np.indices(shape)
+    clamped_TK = np.where(delayed_TK == config.bos_id, 0, delayed_TK)
+    for name, frame_TK, length in (("delay", clamped_TK, num_frames), ("revert", reverted_TK, whole)):
+        recorded = vectors[f"{case}.{name}_indices"].reshape(*shape, 3)[:, :length]
+        triples = np.stack(
+            [utterance_UTK[:, :length], np.broadcast_to(frame_TK, recorded.shape[:3]), codebook_UTK[:, :length]],
+            axis=-1,
+        )
+        np.testing.assert_array_equal(triples, recorded)
 
 
 @settings(max_examples=50, deadline=None)

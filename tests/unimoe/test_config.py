@@ -15,6 +15,17 @@ from unimoe_runtime.checkpoint import tensor_shapes
 from unimoe_runtime.errors import ConfigError
 
 VECTORS = Path(__file__).parents[1] / "vectors"
+# What a parameter's name holds -> the component of the published counts; the first that fits.
+PARTS = {
+    "norm.weight": "norms",
+    ".attention.": "attention",
+    ".router.": "gate",
+    ".experts.": "routed_experts",
+    ".shared.": "shared_experts",
+    "text_embedding": "text_embedding",
+    "codec_embedding": "codec_embeddings",
+    "codec_head": "codec_head",
+}
 
 
 def test_public_preset_has_exactly_the_published_parameters() -> None:
@@ -25,6 +36,12 @@ def test_public_preset_has_exactly_the_published_parameters() -> None:
     components = counts["components"]
     expected = counts["total"] - components["vision"] - components["lm_head(text, unused for audio)"]
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert expected == counts["activated_without_vision_and_lm_head"]["8_real"]
+    found: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = next(part for key, part in PARTS.items() if key in name)
+        found[part] = found.get(part, 0) + parameter.numel()
+    assert found == {part: components[part] for part in PARTS.values()}
     published = json.loads((VECTORS / "full_checkpoint_names.json").read_text())
     named = {public_format.canonical_name(name): tuple(shape) for name, shape in published.items()}
     named.pop(None)
