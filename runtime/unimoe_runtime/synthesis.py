@@ -146,7 +146,9 @@ class Synthesizer:
         config = self.bundle.model
         prepared = self.frontend.build_prompt(task, text, voice)
         sampling = prepared.limit(sampling or self._sampling(task), max_delay=max(config.delay_pattern))
-        expected_steps = prepared.expected_frames + max(config.delay_pattern)
+        expected_steps = sampling.max_steps
+        if prepared.expected_frames is not None:
+            expected_steps = prepared.expected_frames + max(config.delay_pattern)
         frames: list[NDArray[np.int64]] = []
         started = first_step = time.perf_counter()
         num_frames = -1
