@@ -183,10 +183,20 @@ def _sampling_seconds(bundle: Bundle, logits_BKV: np.ndarray, random: np.random.
     return time.perf_counter() - start
 
 
+def _busy_seconds() -> float:
+    """CPU seconds that all processes have used, and that the host took from this machine (steal)."""
+    user, nice, system, _idle, _wait, *interrupts_and_steal = (
+        Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    return sum(map(int, (user, nice, system, *interrupts_and_steal))) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     folder, hidden, threads, rounds, *picked = sys.argv[1:]
+    start, others = time.perf_counter(), _busy_seconds() - time.process_time()
     result = measure(Path(folder), int(hidden), int(threads), int(rounds), [int(count) for count in picked])
-    result["load_average"] = os.getloadavg()[0]
+    others = _busy_seconds() - time.process_time() - others
+    result["cores_of_others"] = others / (time.perf_counter() - start)
     json.dump(result, sys.stdout)
 
 

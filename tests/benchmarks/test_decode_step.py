@@ -44,7 +44,7 @@ def test_bytes_touched_counts_picked_experts_once(folder: Path) -> None:
 
 def test_summary_of_known_timings() -> None:
     raw = {
-        "hidden": 384, "threads": 1, "copies": 2, "load_average": 0.0, "agreement": {}, "sampling_seconds": [1e-4],
+        "hidden": 384, "threads": 1, "copies": 2, "cores_of_others": 0.0, "agreement": {}, "sampling_seconds": [1e-4],
         "bytes": {picked: {"trunks": 1_000_000 * (1 + int(picked))} for picked in ("0", "2", "4", "8")},
         "read_bytes_per_second": {"slow": [0.5e9] * 4, "fast": [1e9] * 4},
         "seconds": {
@@ -60,7 +60,12 @@ def test_summary_of_known_timings() -> None:
     assert summary["linear_fit"]["r_squared"] == pytest.approx(1.0)
 
     # Two threads: twice the bandwidth, ours 1.6 times as fast, the peer no faster.
-    faster = {**summary, "threads": 2, "steps": [_at_two_threads(step) for step in summary["steps"]]}
+    faster = {
+        **summary,
+        "threads": 2,
+        "cores_of_others": 0.5,
+        "steps": [_at_two_threads(step) for step in summary["steps"]],
+    }
     rows = decode_step.best([summary, faster])
     assert [row["to_floor_threads"] for row in rows] == [1] * 4
     assert rows[0]["best_threads"] == {"ours": 2, "single graph": 1}
@@ -70,6 +75,8 @@ def test_summary_of_known_timings() -> None:
     assert goals[1]["ceiling"] == pytest.approx(3.0 * 2.0)
     result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary, faster], "best": rows, "goals": goals}
     assert "| 384 | 8 | 2.00 (1) | 11.25 (2) | 2.40 (1) |" in decode_step.markdown(result)
+    warnings = [note for note in decode_step.notes(result) if note.startswith("WARNING")]
+    assert len(warnings) == 1 and "2 thread(s)" in warnings[0]
 
 
 def _at_two_threads(step: dict[str, Any]) -> dict[str, Any]:
