@@ -62,12 +62,10 @@ class BundleModel:
         self._forward: Forward | None = None
         self._valid_BS = np.zeros((0, 0), dtype=np.bool_)
         self._filled = 0
-        self._weights_LNE = np.zeros((0, 0, 0), dtype=np.float32)
 
     def prefill(self, prompt: Prompt) -> None:
         """Read a prompt into a fresh cache."""
         rows, length = prompt.text_ids_BT.shape
-        self.statistics = RoutingStatistics()
         self._forward = self._backend.start(rows)
         self._valid_BS = np.zeros((rows, 0), dtype=np.bool_)
         self._filled = 0
@@ -79,6 +77,7 @@ class BundleModel:
         mask_BTS[:, np.arange(length), np.arange(length)] = True
         self._run(self._embed_prompt(prompt), prompt.positions, mask_BTS[:, None], prompt.mask_BT.reshape(-1))
         self._filled = length
+        self.statistics = RoutingStatistics()
 
     def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
         """One decode step: logits_BKV after reading one codec row a model row."""
@@ -90,7 +89,7 @@ class BundleModel:
         hidden_BTC = self._codec_embedding_KVC[self._codebooks_K, codes_BK].sum(axis=1, dtype=np.float32)[:, None]
         self._run(hidden_BTC, positions_BT, self._valid_BS[:, None, None, :], None)
         self._filled += 1
-        self._count()
+        self.statistics.steps += 1
         return self.logits(np.arange(len(codes_BK)))
 
     def logits(self, tokens_M: NDArray[np.int64]) -> Floats:
@@ -109,7 +108,7 @@ class BundleModel:
         self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], real_N: NDArray[np.bool_] | None
     ) -> None:
         """All layers. Tokens that are not `real_N` launch nothing: their weights are zeroed."""
-        forward, num_routed = self._forward, self._config.num_routed_experts
+        forward = self._forward
         assert forward is not None
         cos_BTD, sin_BTD = rotary(positions, self._config)
         forward.begin(
@@ -117,19 +116,31 @@ class BundleModel:
                 hidden_BTC=hidden_BTC, cos_BTD=cos_BTD, sin_BTD=sin_BTD, mask_B1TS=mask_B1TS, write_index=self._filled
             )
         )
-        num_tokens = hidden_BTC.shape[0] * hidden_BTC.shape[1]
-        if self._weights_LNE.shape[1] != num_tokens:
-            shape = (self._config.num_layers, num_tokens, self._config.num_dynamic_experts)
-            self._weights_LNE = np.zeros(shape, dtype=np.float32)
         for layer in range(self._config.num_layers):
-            weights_NE = self._weights_LNE[layer]
-            np.copyto(weights_NE, forward.trunk(layer))
+            weights_NE = forward.trunk(layer)
             if real_N is not None:
-                weights_NE[~real_N] = 0
+                weights_NE = np.where(real_N[:, None], weights_NE, np.float32(0))
             if self._observer is not None:
                 self._observer(layer, forward.router_logits(), weights_NE)
-            for expert in weights_NE[:, :num_routed].any(axis=0).nonzero()[0].tolist():
+            for expert in self._picked(weights_NE.tolist()):
                 forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
+
+    def _picked(self, weights_NE: list[list[float]]) -> list[int]:
+        """The routed experts that some token picked, counted.
+
+        Plain lists: between two graphs every line comes from memory again, and numpy's small calls cost ten times
+        what they seem to (a few tokens in a decode step, so the loops are short).
+        """
+        routed, statistics = self._config.num_routed_experts, self.statistics
+        columns = [any(column) for column in zip(*weights_NE, strict=True)]
+        for row in weights_NE:
+            unpicked = row.count(0.0)
+            null = len(row) - routed - row[routed:].count(0.0)
+            statistics.null_picks += null
+            statistics.routed_picks += len(row) - unpicked - null
+        picked = [expert for expert in range(routed) if columns[expert]]
+        statistics.launched += len(picked)
+        return picked
 
     def _reserve(self, length: int) -> None:
         rows, capacity = self._valid_BS.shape
@@ -138,12 +149,3 @@ class BundleModel:
             grown_BS = np.zeros((rows, buckets * CACHE_BUCKET), dtype=np.bool_)
             grown_BS[:, :capacity] = self._valid_BS
             self._valid_BS = grown_BS
-
-    def _count(self) -> None:
-        num_routed = self._config.num_routed_experts
-        picked_LNE = self._weights_LNE > 0
-        self.statistics.steps += 1
-        self.statistics.launched += int(np.count_nonzero(picked_LNE[:, :, :num_routed].any(axis=1)))
-        routed = int(np.count_nonzero(picked_LNE[:, :, :num_routed]))
-        self.statistics.routed_picks += routed
-        self.statistics.null_picks += int(np.count_nonzero(picked_LNE)) - routed

@@ -5,6 +5,8 @@ B rows · T positions · D head dimension
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,13 +20,20 @@ def rotary(positions: NDArray[np.floating], config: ModelConfig) -> tuple[NDArra
     x * cos + concat(-x2, x1) * sin. With `mrope_sections` (t, h, w), the first t frequencies turn by the time
     position, the next h by height, the last w by width (Qwen2-VL, arXiv 2409.12191).
     """
-    half = config.head_dim // 2
-    inverse_frequency = config.rope_theta ** (-np.arange(half, dtype=np.float32) / np.float32(half))
+    frequency_D = _frequencies(config.head_dim, config.rope_theta)
     positions = np.asarray(positions, dtype=np.float32)
     if positions.ndim == 2:
-        angles = positions[..., None] * inverse_frequency
+        angles_BTD = positions[..., None] * frequency_D
     else:
-        axis_of_frequency = np.repeat(np.arange(3), config.mrope_sections or (half, 0, 0))
-        angles = np.moveaxis(positions, 0, -1)[..., axis_of_frequency] * inverse_frequency
-    angles_BTD = np.concatenate([angles, angles], axis=-1).astype(np.float32)
+        half = config.head_dim // 2
+        axis_of_frequency = np.tile(np.repeat(np.arange(3), config.mrope_sections or (half, 0, 0)), 2)
+        angles_BTD = np.moveaxis(positions, 0, -1)[..., axis_of_frequency] * frequency_D
     return np.cos(angles_BTD), np.sin(angles_BTD)
+
+
+@lru_cache(maxsize=8)
+def _frequencies(head_dim: int, theta: float) -> NDArray[np.float32]:
+    """theta^(-2i/D), twice."""
+    half = head_dim // 2
+    frequencies: NDArray[np.float32] = theta ** (-np.arange(half, dtype=np.float32) / np.float32(half))
+    return np.tile(frequencies, 2)

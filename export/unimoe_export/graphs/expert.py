@@ -25,10 +25,11 @@ def expert_graph(config: ModelConfig, weights: Path) -> GraphBuilder:
     expert_input_NC = builder.input("expert_input_NC", "float32", ("N", hidden))
     weight_N1 = builder.input("weight_N1", "float32", ("N", 1))
 
-    inner = swiglu(builder, builder.op("MatMul", [expert_input_NC, builder.weight("gate_up.weight")]))
-    output_NC = builder.op("MatMul", [inner, builder.weight("down.weight")])
+    # Weighing the inner activation lets the second product add to the accumulator.
+    inner = swiglu(builder, builder.op("Gemm", [expert_input_NC, builder.weight("gate_up.weight")]))
     zero = builder.constant(0.0, "float32")
-    weighted_NC = builder.op("Mul", [output_NC, weight_N1])
-    added_NC = builder.op("Where", [builder.op("Greater", [weight_N1, zero]), weighted_NC, zero])
-    builder.output(builder.op("Add", [accumulator_NC, added_NC]), "new_accumulator_NC", "float32", ("N", hidden))
+    picked_N1 = builder.op("Greater", [weight_N1, zero])
+    weighted = builder.op("Where", [picked_N1, builder.op("Mul", [inner, weight_N1]), zero])
+    new_accumulator_NC = builder.op("Gemm", [weighted, builder.weight("down.weight"), accumulator_NC])
+    builder.output(new_accumulator_NC, "new_accumulator_NC", "float32", ("N", hidden))
     return builder

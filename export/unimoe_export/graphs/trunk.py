@@ -1,10 +1,10 @@
 """The trunk: what a layer always runs. Attention over the cache, the router's decision, the shared experts.
 
-B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
+B rows · T positions · N = B·T tokens · S cache capacity · H heads · G key/value heads · D head dimension · C hidden
 R router rows · E dynamic experts (routed, then null)
 
 A decode step has two rows, where a node costs what its launch costs, so everything that can be one node is: q, k
-and v are one product, the shared experts are one feed-forward of their joint width.
+and v are one product, the shared experts are one feed-forward of their joint width, and a Gemm adds the residual.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def trunk_graph(config: ModelConfig, weights: Path) -> GraphBuilder:
     builder = GraphBuilder("trunk", weights)
     hidden, router_rows = config.hidden_size, config.num_router_rows
     hidden_BTC = builder.input("hidden_BTC", "float32", ("B", "T", hidden))
-    residual_BTC, new_key, new_value = _attention(builder, hidden_BTC, config)
-    residual_NC = builder.op("Reshape", [residual_BTC, builder.constant([-1, hidden])])
+    residual_NC, new_key, new_value = _attention(builder, hidden_BTC, config)
     expert_input_NC = _norm(builder, residual_NC, "moe_norm.weight", config)
     if router_rows:
         router_logits_NR = builder.op("MatMul", [expert_input_NC, builder.weight("router.weight")])
@@ -65,7 +64,7 @@ def _no_columns(builder: GraphBuilder, x_NC: ir.Value) -> ir.Value:
 
 
 def _attention(builder: GraphBuilder, hidden_BTC: ir.Value, config: ModelConfig) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """hidden + o(attention(norm(hidden))) over the cache, which takes the new keys and values first; the caches."""
+    """hidden_NC + o(attention(norm(hidden))) over the cache, which takes the new keys and values first; the caches."""
     heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
     cos_BTD = builder.input("cos_BTD", "float32", ("B", "T", size))
     sin_BTD = builder.input("sin_BTD", "float32", ("B", "T", size))
@@ -89,8 +88,31 @@ def _attention(builder: GraphBuilder, hidden_BTC: ir.Value, config: ModelConfig)
     key = builder.op("RotaryEmbedding", [key, cos, sin])
     new_key = builder.op("TensorScatter", [key_cache_BHSD, key, write_index_B], axis=2)
     new_value = builder.op("TensorScatter", [value_cache_BHSD, value, write_index_B], axis=2)
-    attended_BHTD = builder.op("Attention", [query, new_key, new_value, mask_B1TS])
+    attended_BHTD = _attend(builder, query, new_key, new_value, mask_B1TS, config)
     attended_BTHD = builder.op("Transpose", [attended_BHTD], perm=[0, 2, 1, 3])
-    attended = builder.op("Reshape", [attended_BTHD, builder.constant([0, 0, heads * size])])
-    projected_BTC = builder.op("MatMul", [attended, builder.weight("o.weight")])
-    return builder.op("Add", [hidden_BTC, projected_BTC]), new_key, new_value
+    attended_NX = builder.op("Reshape", [attended_BTHD, builder.constant([-1, heads * size])])
+    hidden_NC = builder.op("Reshape", [hidden_BTC, builder.constant([-1, config.hidden_size])])
+    residual_NC = builder.op("Gemm", [attended_NX, builder.weight("o.weight"), hidden_NC])
+    return residual_NC, new_key, new_value
+
+
+def _attend(
+    builder: GraphBuilder,
+    query_BHTD: ir.Value,
+    key_BGSD: ir.Value,
+    value_BGSD: ir.Value,
+    mask_B1TS: ir.Value,
+    config: ModelConfig,
+) -> ir.Value:
+    """attended_BHTD. The queries of the heads that share a key head are rows (X) of one product.
+
+    Attention would take fewer key heads than query heads as they are, but ONNX Runtime then multiplies head by head,
+    one row at a time: 190 us against 76 us for 16 heads over 2 key heads, 2 rows and 256 slots.
+    """
+    heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
+    if heads == kv_heads:
+        return builder.op("Attention", [query_BHTD, key_BGSD, value_BGSD, mask_B1TS])
+    query_BGXD = builder.op("Reshape", [query_BHTD, builder.constant([0, kv_heads, -1, size])])
+    mask_B1XS = builder.op("Tile", [mask_B1TS, builder.constant([1, 1, heads // kv_heads, 1])])
+    attended_BGXD = builder.op("Attention", [query_BGXD, key_BGSD, value_BGSD, mask_B1XS])
+    return builder.op("Reshape", [attended_BGXD, builder.constant([0, heads, -1, size])])

@@ -45,7 +45,10 @@ class Forward(Protocol):
         """Take the inputs of a pass. The cache grows to the mask's S when it is smaller."""
 
     def trunk(self, layer: int) -> NDArray[np.float32]:
-        """Run a trunk on the hidden state. Returns weights_NE on the host: routed experts, then null."""
+        """Run a trunk on the hidden state. Returns weights_NE on the host: routed experts, then null.
+
+        Valid until the next trunk.
+        """
 
     def router_logits(self) -> NDArray[np.float32]:
         """router_logits_NR of the trunk that ran last."""

@@ -10,7 +10,8 @@ B rows · T positions · N = B·T tokens · S cache capacity · D head dimension
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,8 +149,10 @@ class _Pass:
         self._weights = _Bound(self.weights_NE)
         self._router_logits = _Bound(self.router_logits_NR)
         self._weight = _Bound(self.weight_N1)
-        self._trunks: list[tuple[Any, Any] | None] = [None] * model.num_layers
-        self._experts: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self.logits_NKV = np.zeros((tokens, model.num_codebooks, model.codec_vocab_size), dtype=np.float32)
+        self._trunks: list[Callable[[], None] | None] = [None] * model.num_layers
+        self._experts: dict[tuple[int, int], Callable[[], None]] = {}
+        self._head: Callable[[], None] | None = None
 
     def write(self, inputs: StepInputs) -> None:
         np.copyto(self.hidden_BTC[0], inputs.hidden_BTC)
@@ -158,24 +161,27 @@ class _Pass:
         self._in["write_index_B"].array.fill(inputs.write_index)
 
     def trunk(self, layer: int) -> None:
-        bound = self._trunks[layer]
-        if bound is None:
-            bound = self._trunks[layer] = self._bind_trunk(layer)
-        session, binding = bound
-        session.run_with_iobinding(binding)
+        run = self._trunks[layer]
+        if run is None:
+            run = self._trunks[layer] = self._bind_trunk(layer)
+        run()
 
     def expert(self, layer: int, expert: int) -> None:
-        bound = self._experts.get((layer, expert))
-        if bound is None:
-            bound = self._experts[layer, expert] = self._bind_expert(layer, expert)
-        session, binding = bound
-        session.run_with_iobinding(binding)
+        run = self._experts.get((layer, expert))
+        if run is None:
+            run = self._experts[layer, expert] = self._bind_expert(layer, expert)
+        run()
+
+    def head(self) -> None:
+        if self._head is None:
+            self._head = self._bind_head()
+        self._head()
 
     def expert_input(self) -> Floats:
         array: Floats = self._expert_input.array
         return array
 
-    def _bind_trunk(self, layer: int) -> tuple[Any, Any]:
+    def _bind_trunk(self, layer: int) -> Callable[[], None]:
         session = self._backend.session(trunk_name(layer))
         binding = session.io_binding()
         key, value = self._caches[layer]
@@ -190,9 +196,9 @@ class _Pass:
         binding.bind_ortvalue_output("router_logits_NR", self._router_logits.value)
         binding.bind_ortvalue_output("new_key_cache_BHSD", key.value)
         binding.bind_ortvalue_output("new_value_cache_BHSD", value.value)
-        return session, binding
+        return partial(session.run_with_iobinding, binding)
 
-    def _bind_expert(self, layer: int, expert: int) -> tuple[Any, Any]:
+    def _bind_expert(self, layer: int, expert: int) -> Callable[[], None]:
         session = self._backend.session(expert_name(layer, expert))
         binding = session.io_binding()
         accumulator = self._hidden_NC[(layer + 1) % 2].value
@@ -200,7 +206,15 @@ class _Pass:
         binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
         binding.bind_ortvalue_input("weight_N1", self._weight.value)
         binding.bind_ortvalue_output("new_accumulator_NC", accumulator)
-        return session, binding
+        return partial(session.run_with_iobinding, binding)
+
+    def _bind_head(self) -> Callable[[], None]:
+        session = self._backend.session("head")
+        binding = session.io_binding()
+        last = self._hidden_NC[self._backend.bundle.model.num_layers % 2]
+        binding.bind_ortvalue_input("hidden_NC", last.value)
+        binding.bind_ortvalue_output("logits_NKV", _Bound(self.logits_NKV).value)
+        return partial(session.run_with_iobinding, binding)
 
 
 class BoundForward:
@@ -260,7 +274,11 @@ class BoundForward:
         return self._current().hidden_NC[self._side].copy()
 
     def head(self, tokens_M: NDArray[np.int64]) -> Floats:
-        hidden_MC = self._current().hidden_NC[self._side][tokens_M]
+        current = self._current()
+        if self._length == 1 and len(tokens_M) == self._num_rows:
+            current.head()
+            return current.logits_NKV[tokens_M]
+        hidden_MC = current.hidden_NC[self._side][tokens_M]
         logits: Floats = self._backend.run("head", {"hidden_NC": hidden_MC})["logits_NKV"]
         return logits
 
