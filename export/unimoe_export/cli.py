@@ -30,7 +30,8 @@ def export(checkpoint: Path, bundle: Path, force: bool, as_json: bool) -> None:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("export", total=None)
 
         def show(index: int, count: int, name: str) -> None:

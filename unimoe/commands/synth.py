@@ -60,7 +60,7 @@ def synth(
             TextColumn("{task.completed} steps"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             bar_task = bar.add_task("decoding", total=None)
             result = synthesizer.synthesize(
                 task=task, text=text, voice=voice, seed=seed, sampling=sampling,

@@ -1,0 +1,89 @@
+"""The command line: every command documents itself, and bad input gives one line and exit code 1 (2 for usage)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from unimoe import cli
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a user runs it."""
+    path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
+    return subprocess.run(
+        [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "COLUMNS": "120"},
+    )  # fmt: skip
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], message: str) -> None:
+    assert done.returncode == 1, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", list(cli._COMMANDS))
+def test_every_command_documents_itself(command: str) -> None:
+    result = CliRunner().invoke(cli.cli, [command, "--help"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) > 4
+
+
+def test_unknown_command_is_a_usage_error() -> None:
+    assert run("sing").returncode == 2
+
+
+def test_inspect_and_verify(reference_bundle: Path) -> None:
+    shown = run("inspect", reference_bundle, "--check")
+    assert shown.returncode == 0, shown.stderr
+    assert "layers.*.expert.* × 24" in shown.stdout
+    report = json.loads(run("inspect", reference_bundle, "--json").stdout)
+    assert report["layers"] == 3
+    assert len(report["graphs"]) == 28
+    verified = run("verify", reference_bundle, "--steps", "20")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "first difference of greedy runs: none" in verified.stdout
+
+
+def test_verify_against_the_checkpoint_and_against_a_bundle(reference_bundle: Path, reference_checkpoint: Path) -> None:
+    for other in (reference_checkpoint, reference_bundle):
+        done = run("verify", reference_bundle, "--against", other, "--steps", "200", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        agreement = json.loads(done.stdout)["agreement"]
+        assert agreement["max_logit_error"] <= 1e-4 + 1e-5 * agreement["max_logit_value"]
+        assert agreement["first_difference"] is None
+        assert agreement["router_agreement"] == 1.0
+
+
+def test_verify_finds_a_difference(reference_bundle: Path, tmp_path: Path) -> None:
+    """Another model of the same shape is not this one: exit code 1 and a table that says where."""
+    from tests.random_checkpoint import write_random_checkpoint
+    from unimoe_export.exporter import export_bundle
+    from unimoe_runtime.bundle import open_bundle
+
+    other = write_random_checkpoint(tmp_path / "checkpoint", open_bundle(reference_bundle).model)
+    export_bundle(other, tmp_path / "other")
+    done = run("verify", reference_bundle, "--against", tmp_path / "other", "--steps", "5")
+    assert done.returncode == 1
+    assert "FAILS" in done.stdout
+
+
+def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    assert_one_line(run("inspect", tmp_path), "not a bundle")
+    assert_one_line(run("export", tmp_path, tmp_path / "bundle"), "config.json")
+    assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", out), "has no front end")
+    assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "out.mp3"), "use one of .wav")
+    assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "no" / "out.wav"), "folder")
+    assert_one_line(run("verify", reference_bundle, "--provider", "Abacus"), "ONNX Runtime has no Abacus")
+    assert not list(tmp_path.iterdir())

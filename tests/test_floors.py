@@ -1,0 +1,45 @@
+"""The floors of docs/architecture.md, looked at in fresh processes: what imports what."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUNTIME_MODULES = sorted(
+    ".".join(path.relative_to(ROOT / "runtime").with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "runtime").rglob("*.py")
+)
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after a statement."""
+    script = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    path = [str(ROOT), str(ROOT / "export"), str(ROOT / "runtime"), str(ROOT / "calibration")]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {path}; {script}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+def test_the_whole_runtime_imports_neither_torch_nor_our_other_packages() -> None:
+    loaded = modules_after("import " + ", ".join(RUNTIME_MODULES))
+    assert not loaded & {"torch", "onnx", "onnx_ir", "unimoe", "unimoe_export", "unimoe_calibration"}
+
+
+@pytest.mark.parametrize("module", ["unimoe_runtime", "unimoe_runtime.synthesis"])
+def test_engines_are_not_imported_before_they_are_asked_for(module: str) -> None:
+    assert not modules_after(f"import {module}") & {"onnxruntime", "tensorrt", "tensorrt_rtx", "torch"}
+
+
+def test_export_needs_no_torch() -> None:
+    assert not modules_after("import unimoe_export.exporter, unimoe_export.cli") & {"torch", "unimoe"}
+
+
+def test_help_imports_only_click() -> None:
+    loaded = modules_after("import unimoe.cli; unimoe.cli.cli.main(['--help'], standalone_mode=False)")
+    assert not loaded & {"torch", "numpy", "onnx", "onnxruntime", "rich", "unimoe_runtime"}
