@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
@@ -84,7 +84,7 @@ def save_checkpoint(
         "provenance": dict(provenance or {}),
     }
     views = tensor_views(model)
-    # Copies, since save_file refuses tensors that share storage, as chunks of one parameter do.
+    # Copies, since safetensors refuses tensors that share storage, as chunks of one parameter do.
     tensors = {name: views[name].to("cpu", dtype, copy=True).contiguous() for name in tensor_shapes(model.config)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def save_checkpoint(
         try:
             staging.chmod(0o755)
             (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-            save_file(tensors, staging / "model.safetensors")
+            (staging / "model.safetensors").write_bytes(save(tensors))
             for name, source in (("codec", codec_dir), ("frontend", frontend_dir)):
                 if source is not None:
                     shutil.copytree(source, staging / name)

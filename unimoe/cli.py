@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "synth": ("unimoe.commands.synth:synth", "Speak or play: text in, audio file out."),
     "verify": ("unimoe.commands.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
+    "eval": ("unimoe.commands.evaluate:evaluate", "Judge a bundle by ear: word errors, voices, notes."),
     "train": ("unimoe.commands.train:train", "Train the demo model and its codec (needs torch)."),
 }
 
@@ -41,7 +42,10 @@ class _LazyGroup(click.Group):
 
 def _import(module: str) -> object:
     """Import a command's module; a missing third-party package becomes one line that says which extra has it."""
-    extras = {"torch": "train", "onnx": "export", "onnx_ir": "export", "pocketsphinx": "eval", "scipy": "train"}
+    extras = {
+        "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export",
+        "pocketsphinx": "eval", "pystoi": "eval",
+    }  # fmt: skip
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as problem:

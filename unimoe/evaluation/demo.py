@@ -1,224 +1,258 @@
-"""Figures of the demo model on held-out texts: is it understood, is it the right voice, are the notes right.
+"""How well a speaking bundle does on texts that it was not trained on: word errors, voices, notes.
 
-The same measures are taken of the original clips of the same texts, so that one sees what the ear costs.
+The judge is any function from a request to audio, so that recordings, a bundle and a torch model are measured alike.
+Beside every figure stands what the corpus's own recordings score, and the baseline of rotated references: what
+audio of the next request would score. Nothing here says how natural it sounds.
+
+Shape suffixes: L samples.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
-import click
 import numpy as np
-import torch
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from unimoe.codec.base import load_codec
-from unimoe.data.corpus import Corpus, Item
+from unimoe.data.corpus import Corpus, CorpusError, Item
 from unimoe.evaluation import intelligibility
-from unimoe.evaluation.pitch import NO_NOTES, score_notes
-from unimoe.evaluation.voices import VoiceRecognizer
-from unimoe.training.examples import request
-from unimoe_runtime.checkpoint import open_checkpoint
-from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.frontend import open_frontend
+from unimoe.evaluation.pitch import NO_NOTES, NoteScore, score_notes
+from unimoe.evaluation.voices import VoiceCentroids
+from unimoe_runtime.errors import PromptError
 
 Synthesize = Callable[[str, str, str, int], np.ndarray]
-"""(task, text, voice, seed) -> pcm_L float32 at the corpus rate."""
+"""(task, text, voice, seed) -> mono samples at the corpus's rate."""
 
-_VOICE_CLIPS = 60
+KINDS: Final = ("digits", "commands", "phrases")
+MELODIC: Final = ("piano", "guitar", "violin", "trumpet", "flute")
+"""Instruments whose own recordings the pitch tracker hears right; an organ sounds octaves below what is written."""
 
-
-@contextmanager
-def open_synthesizer(path: Path, changes: dict[str, Any]) -> Iterator[Synthesize]:
-    """Synthesis by a bundle's graphs, or by the torch model of a checkpoint. `changes` to the sampling defaults."""
-    if (path / "manifest.json").exists():
-        from unimoe_runtime.synthesis import Synthesizer
-
-        with Synthesizer.open(path) as opened:
-            defaults = opened.bundle.sampling
-
-            def from_bundle(task: str, text: str, voice: str, seed: int) -> np.ndarray:
-                sampling = replace(defaults[task], **changes)
-                return opened.synthesize(task=task, text=text, voice=voice, seed=seed, sampling=sampling).pcm_L
-
-            yield from_bundle
-    else:
-        yield torch_synthesizer(path, changes)
+_LEARNT_CLIPS = 60  # training clips of each voice, from which its centroid is learnt
+_SHORTEST_S = 0.1
 
 
-def torch_synthesizer(path: Path, changes: dict[str, Any]) -> Synthesize:
-    """Synthesis by the torch model of a checkpoint folder. Raises CheckpointError where it has no codec."""
-    from unimoe.checkpoint import load_model
-    from unimoe.generate import TorchLanguageModel, collect_frames, generate
+@dataclass(frozen=True, kw_only=True)
+class WordScore:
+    """Word errors of some texts: as synthesized, against the next text's words, and of the original recordings."""
 
-    checkpoint = open_checkpoint(path)
-    if checkpoint.codec_dir is None or checkpoint.frontend_dir is None:
-        raise CheckpointError(f"{path}: has no codec or no front end, so it cannot be heard")
-    frontend, codec = open_frontend(checkpoint.frontend_dir), load_codec(checkpoint.codec_dir)
-    model = TorchLanguageModel(load_model(checkpoint))
-    max_delay = max(checkpoint.model.delay_pattern)
+    errors: int
+    rotated_errors: int
+    original_errors: int
+    num_words: int
+    num_texts: int
 
-    def synthesize(task: str, text: str, voice: str, seed: int) -> np.ndarray:
-        prepared = frontend.build_prompt(task, text, voice)
-        sampling: SamplingConfig = prepared.limit(replace(checkpoint.sampling[task], **changes), max_delay)
-        frames_TK = collect_frames(generate(model, prepared.prompt, checkpoint.model, sampling, seed=seed))[0]
-        with torch.inference_mode():
-            return codec.decode(torch.from_numpy(frames_TK.T.copy())[None])[0].numpy()
+    def __add__(self, other: WordScore) -> WordScore:
+        return WordScore(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
-    return synthesize
+    def rates(self) -> dict[str, float]:
+        """Word error rates: errors divided by the words that were to be said."""
+        words = max(1, self.num_words)
+        return {
+            "wer": self.errors / words,
+            "rotated_wer": self.rotated_errors / words,
+            "original_wer": self.original_errors / words,
+        }
 
 
-def held_out(corpus: Corpus, clips_per_source: int) -> list[Item]:
-    """Test clips, the same number of each kind and voice or instrument."""
-    found: dict[tuple[str, str], list[Item]] = defaultdict(list)
+NO_WORDS = WordScore(errors=0, rotated_errors=0, original_errors=0, num_words=0, num_texts=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceFigures:
+    """Of one voice: words by kind of text, and how many clips are taken for this voice, synthesized and original."""
+
+    words: Mapping[str, WordScore]
+    num_recognised: int
+    num_originals_recognised: int
+    num_clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstrumentFigures:
+    """Of one instrument: notes heard as written, synthesized, against the next melody, and in the recordings."""
+
+    made: NoteScore
+    rotated: NoteScore
+    original: NoteScore
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoFigures:
+    """All figures. `refused`: requests that gave no audio, with the reason; they count as silence."""
+
+    voices: Mapping[str, VoiceFigures]
+    instruments: Mapping[str, InstrumentFigures]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, float]:
+        """Over all voices and instruments: rates by kind of text, share of voices and notes recognised."""
+        found: dict[str, float] = {}
+        for kind in KINDS:
+            total = sum((voice.words[kind] for voice in self.voices.values() if kind in voice.words), NO_WORDS)
+            if total.num_words:
+                found |= {f"{kind}_{name}": rate for name, rate in total.rates().items()}
+        clips = sum(voice.num_clips for voice in self.voices.values())
+        if clips:
+            found["voices_recognised"] = sum(voice.num_recognised for voice in self.voices.values()) / clips
+            originals = sum(voice.num_originals_recognised for voice in self.voices.values())
+            found["original_voices_recognised"] = originals / clips
+        if self.instruments:
+            made, rotated, original = (
+                sum((getattr(figures, name) for figures in self.instruments.values()), NO_NOTES)
+                for name in ("made", "rotated", "original")
+            )
+            found |= {
+                "notes_exact": made.exact_share,
+                "notes_up_to_octave": made.octave_share,
+                "rotated_notes_exact": rotated.exact_share,
+                "original_notes_exact": original.exact_share,
+                "original_notes_up_to_octave": original.octave_share,
+            }
+        return {name: round(value, 4) for name, value in found.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Summary and details as JSON values."""
+        voices = {
+            name: {
+                "words": {
+                    kind: {**score.rates(), "words": score.num_words, "texts": score.num_texts}
+                    for kind, score in voice.words.items()
+                },
+                "recognised": voice.num_recognised,
+                "originals_recognised": voice.num_originals_recognised,
+                "clips": voice.num_clips,
+            }
+            for name, voice in self.voices.items()
+        }
+        instruments = {
+            name: {
+                "notes_exact": figures.made.exact_share,
+                "notes_up_to_octave": figures.made.octave_share,
+                "rotated_notes_exact": figures.rotated.exact_share,
+                "original_notes_exact": figures.original.exact_share,
+                "original_notes_up_to_octave": figures.original.octave_share,
+                "notes": figures.made.total,
+            }
+            for name, figures in self.instruments.items()
+        }
+        return {
+            "summary": self.summary(), "voices": voices, "instruments": instruments, "refused": dict(self.refused),
+        }  # fmt: skip
+
+
+def request(item: Item) -> tuple[str, str, str]:
+    """The (task, text, voice) with which a clip would be asked for."""
+    if item.domain == "speech":
+        return "speech", item.text, item.voice
+    return "music", f"{item.instrument}, {item.tempo_bpm} bpm: {item.text}", item.instrument
+
+
+def held_out(corpus: Corpus, num_texts: int) -> list[Item]:
+    """The requests: of each voice and kind of text, and of each instrument, the first `num_texts` of the test split."""
+    groups: dict[tuple[str, str], list[Item]] = {}
     for item in corpus.select(split="test"):
-        if len(found[item.kind, item.source]) < clips_per_source:
-            found[item.kind, item.source].append(item)
-    return [item for items in found.values() for item in items]
+        if item.domain == "speech" or item.instrument in MELODIC:
+            groups.setdefault((item.voice or item.instrument, item.kind), []).append(item)
+    return [item for group in groups.values() for item in group[:num_texts]]
 
 
-def word_grammar(texts: Sequence[str]) -> str:
-    """A JSGF grammar of any string of the words of `texts`, for phrases that no grammar describes."""
-    words = sorted({word for text in texts for word in text.split()})
-    return f"#JSGF V1.0; grammar words; public <text> = ( {' | '.join(words)} )+;"
+def judge(
+    synthesize: Synthesize, corpus: Corpus, *, num_texts: int = 24, tick: Callable[[int, int], object] = lambda *_: None
+) -> DemoFigures:
+    """Synthesize the held-out texts and measure them. Text i of all is made with seed i, so figures repeat.
+
+    `num_texts`: of each kind of text for each voice, and of melodies for each instrument. `tick` is called with the
+    number of texts done and of all texts. Raises CorpusError where the corpus has no test texts.
+    """
+    items = held_out(corpus, num_texts)
+    if not items:
+        raise CorpusError("the corpus has no texts in its test split: render it with more texts")
+    made: list[np.ndarray] = []
+    refused: dict[str, str] = {}
+    for seed, item in enumerate(items):
+        task, text, voice = request(item)
+        try:
+            pcm_L = synthesize(task, text, voice, seed)
+        except PromptError as problem:
+            refused[f"{voice}: {text}"] = str(problem)
+            pcm_L = np.zeros(0, dtype=np.float32)
+        shortest = round(_SHORTEST_S * corpus.sample_rate_hz)
+        made.append(np.pad(pcm_L, (0, max(0, shortest - len(pcm_L)))))
+        tick(seed + 1, len(items))
+    spoken = [(item, pcm_L) for item, pcm_L in zip(items, made, strict=True) if item.domain == "speech"]
+    played = [(item, pcm_L) for item, pcm_L in zip(items, made, strict=True) if item.domain == "music"]
+    return DemoFigures(
+        voices=_voice_figures(spoken, corpus),
+        instruments={name: _instrument_figures(group, corpus.sample_rate_hz) for name, group in _by_source(played)},
+        refused=refused,
+    )
 
 
-def speech_figures(items: Sequence[Item], clips: Sequence[np.ndarray], grammar: str) -> dict[str, float]:
-    """Word error rate, and what references shifted by one clip would score."""
-    texts = [item.text.replace(",", "") for item in items]
-    heard = intelligibility.recognize_all(grammar, clips)
-    return {
-        "wer": intelligibility.word_error_rate(texts, heard),
-        "rotated_wer": intelligibility.rotated_word_error_rate(texts, heard),
-        "clips": len(texts),
+def _by_source(clips: Sequence[tuple[Item, np.ndarray]]) -> Iterator[tuple[str, list[tuple[Item, np.ndarray]]]]:
+    for name in dict.fromkeys(item.voice or item.instrument for item, _ in clips):
+        yield name, [(item, pcm_L) for item, pcm_L in clips if (item.voice or item.instrument) == name]
+
+
+def _voice_figures(spoken: Sequence[tuple[Item, np.ndarray]], corpus: Corpus) -> dict[str, VoiceFigures]:
+    if not spoken:
+        return {}
+    phrases = [item.text for item, _ in spoken if item.kind == "phrases"]
+    grammars = {
+        "digits": intelligibility.digit_grammar(),
+        "commands": intelligibility.command_grammar(),
+        "phrases": intelligibility.vocabulary_grammar(phrases) if phrases else "",
     }
+    scores: dict[str, dict[str, WordScore]] = {}
+    for kind in KINDS:
+        clips = [(item, pcm_L) for item, pcm_L in spoken if item.kind == kind]
+        if clips:
+            recognizer = intelligibility.Recognizer(grammars[kind])
+            for voice, group in _by_source(clips):
+                scores.setdefault(voice, {})[kind] = _word_score(group, recognizer)
+    rate_hz = corpus.sample_rate_hz
+    centroids = _learn_voices(corpus, list(scores))
+    figures: dict[str, VoiceFigures] = {}
+    for voice, group in _by_source(spoken):
+        figures[voice] = VoiceFigures(
+            words=scores[voice],
+            num_recognised=sum(centroids.nearest(pcm_L, rate_hz) == voice for _, pcm_L in group),
+            num_originals_recognised=sum(centroids.nearest(item.pcm(), rate_hz) == voice for item, _ in group),
+            num_clips=len(group),
+        )
+    return figures
 
 
-def music_figures(items: Sequence[Item], clips: Sequence[np.ndarray], sample_rate_hz: int) -> dict[str, float]:
-    """Shares of notes heard as written, up to octaves, and with the melody of the next clip as reference."""
-    right, rotated = NO_NOTES, NO_NOTES
-    others = [*items[1:], *items[:1]]
-    for item, other, pcm_L in zip(items, others, clips, strict=True):
-        right += score_notes(pcm_L, sample_rate_hz, item.notes)
-        rotated += score_notes(pcm_L, sample_rate_hz, other.notes)
-    return {
-        "notes": right.exact_share,
-        "notes_up_to_octave": right.octave_share,
-        "rotated_notes": rotated.exact_share,
-        "clips": len(items),
-    }
-
-
-def evaluate_demo(
-    synthesize: Synthesize, corpus: Corpus, *, clips_per_source: int = 20, seed: int = 0
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures by kind, then by voice or instrument ("all": of all of them); "original_…" are of the corpus's clips."""
-    items = held_out(corpus, clips_per_source)
-    with Progress(transient=True) as progress:
-        made = [
-            synthesize(*request(item), seed + index)
-            for index, item in enumerate(progress.track(items, description="synthesis"))
-        ]
-    recognizer = _learn_voices(corpus)
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for kind in dict.fromkeys(item.kind for item in items):
-        of_kind = [(item, pcm_L) for item, pcm_L in zip(items, made, strict=True) if item.kind == kind]
-        grammar = _grammar(kind, [item.text for item, _ in of_kind])
-        sources = list(dict.fromkeys(item.voice or item.instrument for item, _ in of_kind))
-        found[kind] = {}
-        for source in [*sources, "all"]:
-            chosen = [(item, pcm_L) for item, pcm_L in of_kind if source in ("all", item.voice, item.instrument)]
-            these, clips = [item for item, _ in chosen], [pcm_L for _, pcm_L in chosen]
-            originals = [item.pcm() for item in these]
-            if kind == "melody":
-                figures = music_figures(these, clips, corpus.sample_rate_hz)
-                figures["original_notes"] = music_figures(these, originals, corpus.sample_rate_hz)["notes"]
-            else:
-                figures = speech_figures(these, clips, grammar)
-                figures["original_wer"] = speech_figures(these, originals, grammar)["wer"]
-                figures["voice_right"] = _voice_right(recognizer, these, clips)
-                figures["original_voice_right"] = _voice_right(recognizer, these, originals)
-            off = [abs(len(pcm_L) / item.length - 1) for item, pcm_L in chosen]
-            figures["length_off"] = float(np.mean(off))
-            found[kind][source] = figures
-    return found
-
-
-def _grammar(kind: str, texts: Sequence[str]) -> str:
-    match kind:
-        case "digits":
-            return intelligibility.digit_grammar()
-        case "commands":
-            return intelligibility.command_grammar()
-        case _:
-            return word_grammar([text.replace(",", "") for text in texts])
-
-
-def _learn_voices(corpus: Corpus) -> VoiceRecognizer:
-    clips: dict[str, list[np.ndarray]] = defaultdict(list)
-    for item in corpus.select(split="train", kind="digits"):
-        if len(clips[item.voice]) < _VOICE_CLIPS and item.length > corpus.sample_rate_hz:
+def _learn_voices(corpus: Corpus, voices: Sequence[str]) -> VoiceCentroids:
+    clips: dict[str, list[np.ndarray]] = {voice: [] for voice in voices}
+    for item in corpus.select(split="train", domain="speech"):
+        if len(clips.get(item.voice, [None] * _LEARNT_CLIPS)) < _LEARNT_CLIPS:
             clips[item.voice].append(item.pcm())
-    return VoiceRecognizer.learn(clips, corpus.sample_rate_hz)
+    for voice, found in clips.items():
+        if len(found) < 2:
+            raise CorpusError(f"the corpus has {len(found)} training clips of {voice}; its voice cannot be learnt")
+    return VoiceCentroids.learn(clips, corpus.sample_rate_hz)
 
 
-def _voice_right(recognizer: VoiceRecognizer, items: Sequence[Item], clips: Sequence[np.ndarray]) -> float:
-    return sum(recognizer(pcm_L) == item.voice for item, pcm_L in zip(items, clips, strict=True)) / max(1, len(items))
+def _word_score(group: Sequence[tuple[Item, np.ndarray]], recognizer: Callable[[np.ndarray], str]) -> WordScore:
+    texts = [intelligibility.plain_words(item.text) for item, _ in group]
+    heard = [recognizer(pcm_L).split() for _, pcm_L in group]
+    originals = [recognizer(item.pcm()).split() for item, _ in group]
+    count = lambda references, found: sum(map(intelligibility.word_errors, references, found))  # noqa: E731
+    return WordScore(
+        errors=count(texts, heard),
+        rotated_errors=count([*texts[1:], *texts[:1]], heard),
+        original_errors=count(texts, originals),
+        num_words=sum(map(len, texts)),
+        num_texts=len(texts),
+    )
 
 
-def print_figures(found: dict[str, dict[str, dict[str, float]]], console: Console) -> None:
-    """A table for each kind; shares in percent."""
-    for kind, sources in found.items():
-        table = Table(title=kind)
-        table.add_column("source")
-        for name in next(iter(sources.values())):
-            table.add_column(name.replace("_", " ") + ("" if name == "clips" else " %"), justify="right")
-        for source, figures in sources.items():
-            cells = [str(value) if name == "clips" else f"{100 * value:.1f}" for name, value in figures.items()]
-            table.add_row(source, *cells)
-        console.print(table)
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("corpus", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--clips", default=20, show_default=True, help="Clips of each kind and voice or instrument.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--guidance", type=float, help="Guidance scale. [default: the model's]")
-@click.option("--temperature", type=float, help="[default: the model's]")
-@click.option("--top-k", type=int, help="[default: the model's]")
-@click.option("--threads", default=1, show_default=True, help="CPU threads of the torch model.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here as well.")
-def command(
-    model: Path,
-    corpus: Path,
-    clips: int,
-    seed: int,
-    guidance: float | None,
-    temperature: float | None,
-    top_k: int | None,
-    threads: int,
-    json_path: Path | None,
-) -> None:
-    """Evaluate MODEL, a checkpoint or a bundle, on the held-out texts of a rendered CORPUS."""
-    torch.set_num_threads(threads)
-    wanted = {"guidance_scale": guidance, "temperature": temperature, "top_k": top_k}
-    changes = {name: value for name, value in wanted.items() if value is not None}
-    with open_synthesizer(model, changes) as synthesize:
-        found = evaluate_demo(synthesize, Corpus.open(corpus), clips_per_source=clips, seed=seed)
-    print_figures(found, Console(width=160))
-    if json_path is not None:
-        json_path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    command()
+def _instrument_figures(group: Sequence[tuple[Item, np.ndarray]], rate_hz: int) -> InstrumentFigures:
+    made = rotated = original = NO_NOTES
+    items = [item for item, _ in group]
+    for (item, pcm_L), other in zip(group, [*items[1:], *items[:1]], strict=True):
+        made += score_notes(pcm_L, rate_hz, item.notes)
+        rotated += score_notes(pcm_L, rate_hz, other.notes)
+        original += score_notes(item.pcm(), rate_hz, item.notes)
+    return InstrumentFigures(made=made, rotated=rotated, original=original)
