@@ -273,6 +273,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables there as Markdown")
     arguments = parser.parse_args()
     console = Console(stderr=True)
+    for file in filter(None, (arguments.json, arguments.markdown)):
+        file.parent.mkdir(parents=True, exist_ok=True)  # now, not after ten minutes
     result = run(arguments, console)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
