@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,6 +25,7 @@ from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe_export.graphs.codec import CodecGraphs, write_codec
 from unimoe_export.graphs.convnext_codec import transform_bases
+from unimoe_runtime.backends.onnxruntime import open_session
 from unimoe_runtime.codec import BundleCodec
 from unimoe_runtime.errors import BundleError, CheckpointError
 
@@ -42,7 +42,7 @@ class Written:
 
     folder: Path
     graphs: CodecGraphs
-    sessions: Mapping[str, onnxruntime.InferenceSession]
+    sessions: Mapping[str, Any]
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         session = self.sessions[graph]
@@ -62,12 +62,7 @@ class Written:
 
 def write(codec_dir: Path, folder: Path, num_codebooks: int | None = None) -> Written:
     graphs = write_codec(codec_dir, folder, num_codebooks)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = {
-        graph.name: onnxruntime.InferenceSession(folder / graph.file, options, providers=["CPUExecutionProvider"])
-        for graph in (graphs.encoder, graphs.decoder)
-    }
+    sessions = {graph.name: open_session(folder / graph.file) for graph in (graphs.encoder, graphs.decoder)}
     return Written(folder=folder, graphs=graphs, sessions=sessions)
 
 

@@ -73,7 +73,7 @@ def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path: Path, monkeypat
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full_disk)
+    monkeypatch.setattr(checkpoint_module, "save", full_disk)
     with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
         save_checkpoint(tmp_path / "m", model, provenance={"step": 2})
     assert open_checkpoint(tmp_path / "m").provenance == {"step": 1}

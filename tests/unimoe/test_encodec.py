@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 from unimoe.codec.base import load_codec
 from unimoe.codec.encodec import EncodecCodec, import_encodec
 from unimoe_export.graphs.codec import write_codec
+from unimoe_runtime.backends.onnxruntime import open_session
 from unimoe_runtime.codec import BundleCodec
 from unimoe_runtime.errors import BackendError, CheckpointError
 
@@ -129,11 +129,7 @@ def test_graphs_of_the_full_size_equal_the_package(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "encodec_24khz-d7cc33bc.th")
     import_encodec(tmp_path / "encodec_24khz-d7cc33bc.th", tmp_path / "codec", 8)
     graphs = write_codec(tmp_path / "codec", tmp_path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = {
-        g.name: onnxruntime.InferenceSession(tmp_path / g.file, options) for g in (graphs.encoder, graphs.decoder)
-    }
+    sessions = {graph.name: open_session(tmp_path / graph.file) for graph in (graphs.encoder, graphs.decoder)}
 
     def run(graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [output.name for output in sessions[graph].get_outputs()]
