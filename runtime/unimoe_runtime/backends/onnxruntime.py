@@ -129,10 +129,7 @@ class _Pass:
         self._backend, self._caches = backend, caches
         tokens = num_rows * length
         capacity = caches[0][0].array.shape[2]
-        self.hidden_BTC = [
-            np.zeros((num_rows, length, model.hidden_size), dtype=np.float32)
-            for _ in range(min(2, model.num_layers + 1))
-        ]
+        self.hidden_BTC = [np.zeros((num_rows, length, model.hidden_size), dtype=np.float32) for _ in range(2)]
         self.hidden_NC = [buffer.reshape(tokens, model.hidden_size) for buffer in self.hidden_BTC]
         self.weights_NE = np.zeros((tokens, model.num_dynamic_experts), dtype=np.float32)
         self.router_logits_NR = np.zeros((tokens, model.num_router_rows), dtype=np.float32)
@@ -232,7 +229,6 @@ class BoundForward:
         self._pass: _Pass | None = None
         self._length = 0
         self._side = 0
-        self._layer = 0
 
     def begin(self, inputs: StepInputs) -> None:
         length, capacity = inputs.mask_B1TS.shape[2:]
@@ -248,7 +244,7 @@ class BoundForward:
     def trunk(self, layer: int) -> Floats:
         current = self._current()
         current.trunk(layer)
-        self._layer, self._side = layer, (layer + 1) % 2
+        self._side = (layer + 1) % 2
         return current.weights_NE
 
     def router_logits(self) -> Floats:
