@@ -83,8 +83,8 @@ def print_figures(figures: DemoFigures, console: Console) -> None:
         table = Table("instrument", title="notes heard as written", title_justify="left", box=None)
         _add_columns(table, "exact", "up to octave", "original", "rotated", "notes")
         for name, row in figures.instruments.items():
-            shares = (row.made.exact_share, row.made.octave_share, row.original.exact_share, row.rotated.exact_share)
-            table.add_row(name, *map(_percent, shares), str(row.made.total))
+            notes = (row.made.exact_share, row.made.octave_share, row.original.exact_share, row.rotated.exact_share)
+            table.add_row(name, *map(_percent, notes), str(row.made.total))
         console.print(table)
     console.print(_sentence(figures.summary()), highlight=False)
     if figures.refused:

@@ -24,7 +24,9 @@ from unimoe_runtime.errors import PromptError
 Synthesize = Callable[[str, str, str, int], np.ndarray]
 """(task, text, voice, seed) -> mono samples at the corpus's rate."""
 
-KINDS: Final = ("digits", "commands", "phrases")
+KINDS: Final = ("digits", "commands")
+"""Kinds of text that a small grammar covers. Free phrases are left out: of the original recordings of unrelated words a
+general recognizer gets a third to four fifths wrong, which measures nothing."""
 MELODIC: Final = ("piano", "guitar", "violin", "trumpet", "flute")
 """Instruments whose own recordings the pitch tracker hears right; an organ sounds octaves below what is written."""
 
@@ -152,7 +154,7 @@ def held_out(corpus: Corpus, num_texts: int) -> list[Item]:
     """The requests: of each voice and kind of text, and of each instrument, the first `num_texts` of the test split."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in corpus.select(split="test"):
-        if item.domain == "speech" or item.instrument in MELODIC:
+        if item.kind in KINDS or item.instrument in MELODIC:
             groups.setdefault((item.voice or item.instrument, item.kind), []).append(item)
     return [item for group in groups.values() for item in group[:num_texts]]
 
@@ -197,12 +199,7 @@ def _by_source(clips: Sequence[tuple[Item, np.ndarray]]) -> Iterator[tuple[str, 
 def _voice_figures(spoken: Sequence[tuple[Item, np.ndarray]], corpus: Corpus) -> dict[str, VoiceFigures]:
     if not spoken:
         return {}
-    phrases = [item.text for item, _ in spoken if item.kind == "phrases"]
-    grammars = {
-        "digits": intelligibility.digit_grammar(),
-        "commands": intelligibility.command_grammar(),
-        "phrases": intelligibility.vocabulary_grammar(phrases) if phrases else "",
-    }
+    grammars = {"digits": intelligibility.digit_grammar(), "commands": intelligibility.command_grammar()}
     scores: dict[str, dict[str, WordScore]] = {}
     for kind in KINDS:
         clips = [(item, pcm_L) for item, pcm_L in spoken if item.kind == kind]
@@ -235,17 +232,20 @@ def _learn_voices(corpus: Corpus, voices: Sequence[str]) -> VoiceCentroids:
 
 
 def _word_score(group: Sequence[tuple[Item, np.ndarray]], recognizer: Callable[[np.ndarray], str]) -> WordScore:
-    texts = [intelligibility.plain_words(item.text) for item, _ in group]
+    texts = [item.text.split() for item, _ in group]
     heard = [recognizer(pcm_L).split() for _, pcm_L in group]
     originals = [recognizer(item.pcm()).split() for item, _ in group]
-    count = lambda references, found: sum(map(intelligibility.word_errors, references, found))  # noqa: E731
     return WordScore(
-        errors=count(texts, heard),
-        rotated_errors=count([*texts[1:], *texts[:1]], heard),
-        original_errors=count(texts, originals),
+        errors=_total_errors(texts, heard),
+        rotated_errors=_total_errors([*texts[1:], *texts[:1]], heard),
+        original_errors=_total_errors(texts, originals),
         num_words=sum(map(len, texts)),
         num_texts=len(texts),
     )
+
+
+def _total_errors(references: Sequence[Sequence[str]], heard: Sequence[Sequence[str]]) -> int:
+    return sum(map(intelligibility.word_errors, references, heard))
 
 
 def _instrument_figures(group: Sequence[tuple[Item, np.ndarray]], rate_hz: int) -> InstrumentFigures:

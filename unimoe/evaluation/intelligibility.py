@@ -32,20 +32,6 @@ def command_grammar() -> str:
     return f"#JSGF V1.0; grammar commands; public <text> = {' | '.join(templates)};"
 
 
-def plain_words(text: str) -> list[str]:
-    """The words of a corpus text without its punctuation."""
-    return text.replace(",", " ").split()
-
-
-def vocabulary_grammar(texts: Sequence[str]) -> str:
-    """A JSGF grammar of one or more words in any order, out of all words of `texts`.
-
-    For phrases of unrelated words: what follows what cannot help, so a general language model would only mislead.
-    """
-    words = sorted({word for text in texts for word in plain_words(text)})
-    return f"#JSGF V1.0; grammar vocabulary; public <text> = ( {' | '.join(words)} )+;"
-
-
 class Recognizer:
     """pocketsphinx with one grammar."""
 

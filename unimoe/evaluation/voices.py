@@ -56,7 +56,7 @@ def voice_features(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     pitch_T = yin(pcm_L, sample_rate_hz)
     octaves_T = np.log2(pitch_T[~np.isnan(pitch_T)] / 100)
     pitch_D = [float(np.median(octaves_T)), float(octaves_T.std())] if len(octaves_T) else [0.0, 0.0]
-    return np.concatenate([spectrum_M - spectrum_M.mean(), pitch_D])
+    return np.concatenate([spectrum_M - spectrum_M.mean(), np.array(pitch_D)])
 
 
 def _log_mel(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
@@ -65,7 +65,8 @@ def _log_mel(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     frames_TN = np.lib.stride_tricks.sliding_window_view(padded_L, window)[::hop]
     power_TF = np.abs(np.fft.rfft(frames_TN * np.hanning(window))) ** 2
     mel_TM = power_TF @ _mel_bands(window, sample_rate_hz).T
-    return np.log(mel_TM + 1e-8)
+    log_mel_TM: np.ndarray = np.log(mel_TM + 1e-8)
+    return log_mel_TM
 
 
 def _mel_bands(window: int, sample_rate_hz: int) -> np.ndarray:
@@ -76,4 +77,5 @@ def _mel_bands(window: int, sample_rate_hz: int) -> np.ndarray:
     left_M1, centre_M1, right_M1 = (edges_hz[at : at + _NUM_BANDS, None] for at in range(3))
     rising_MF = (bins_hz - left_M1) / (centre_M1 - left_M1)
     falling_MF = (right_M1 - bins_hz) / (right_M1 - centre_M1)
-    return np.maximum(0, np.minimum(rising_MF, falling_MF))
+    bands_MF: np.ndarray = np.maximum(0, np.minimum(rising_MF, falling_MF))
+    return bands_MF
