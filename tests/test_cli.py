@@ -21,7 +21,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
         capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "COLUMNS": "120"},
+        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
