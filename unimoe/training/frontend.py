@@ -52,7 +52,7 @@ class FrontEndRecipe:
     """How large the front end is. `known_words` are always listed, of `listed_words` those that the rules miss."""
 
     known_words: int = 3000
-    listed_words: int = 9000
+    listed_words: int = 6000
     rule_words: int = 25000
     max_characters: int = 200
     origin: int = 2

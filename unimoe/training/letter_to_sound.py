@@ -20,10 +20,10 @@ Rules = dict[tuple[str, str, str], Phonemes]
 Table = dict[str, dict[Phonemes, float]]
 
 
-def learn_rules(words: Mapping[str, Phonemes], *, min_count: int = 4) -> Rules:
+def learn_rules(words: Mapping[str, Phonemes], *, min_count: int = 2) -> Rules:
     """Rules for the letters a … z from a lexicon of lower-case words.
 
-    `min_count`: how many words must show a special context before it gets a rule.
+    `min_count`: how many words must show that a special context differs before it gets a rule.
     """
     table = _first_guess(words)
     aligned: dict[str, list[Phonemes]] = {}
@@ -53,7 +53,8 @@ def learn_rules(words: Mapping[str, Phonemes], *, min_count: int = 4) -> Rules:
 
 
 def _best(table: Table, letter: str) -> Phonemes:
-    sounds = table.get(letter, {})
+    """What a letter says without any context. That a vowel is silent must be learnt from its neighbours."""
+    sounds = {sound: share for sound, share in table.get(letter, {}).items() if sound or letter not in "aeiou"}
     return max(sounds, key=lambda sound: sounds[sound]) if sounds else ()
 
 
