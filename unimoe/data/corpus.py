@@ -55,6 +55,12 @@ class Item:
         """The clip as float32 mono samples in -1 … 1."""
         return self.audio_L[self.offset : self.offset + self.length].astype(np.float32) / 32768
 
+    def request(self) -> tuple[str, str, str]:
+        """The (task, text, voice) with which the clip would be asked for."""
+        if self.domain == "speech":
+            return "speech", self.text, self.voice
+        return "music", f"{self.instrument}, {self.tempo_bpm} bpm: {self.text}", self.instrument
+
     def to_dict(self) -> dict[str, Any]:
         """The item's line of the index; empty fields are left out."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "audio_L"}

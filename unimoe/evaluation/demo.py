@@ -143,13 +143,6 @@ class DemoFigures:
         }  # fmt: skip
 
 
-def request(item: Item) -> tuple[str, str, str]:
-    """The (task, text, voice) with which a clip would be asked for."""
-    if item.domain == "speech":
-        return "speech", item.text, item.voice
-    return "music", f"{item.instrument}, {item.tempo_bpm} bpm: {item.text}", item.instrument
-
-
 def held_out(corpus: Corpus, num_texts: int) -> list[Item]:
     """The requests: of each voice and kind of text, and of each instrument, the first `num_texts` of the test split."""
     groups: dict[tuple[str, str], list[Item]] = {}
@@ -173,7 +166,7 @@ def judge(
     made: list[np.ndarray] = []
     refused: dict[str, str] = {}
     for seed, item in enumerate(items):
-        task, text, voice = request(item)
+        task, text, voice = item.request()
         try:
             pcm_L = synthesize(task, text, voice, seed)
         except PromptError as problem:

@@ -43,13 +43,6 @@ class Example:
         return len(self.ids_P) + len(self.rows_RK) - 1
 
 
-def request(item: Item) -> tuple[str, str, str]:
-    """The (task, text, voice) with which a clip would be asked for."""
-    if item.domain == "speech":
-        return "speech", item.text, item.voice
-    return "music", f"{item.instrument}, {item.tempo_bpm} bpm: {item.text}", ""
-
-
 def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
     """Codes [T, K] of every clip, written to `path` (.npz) and returned in the order of the corpus."""
     order = sorted(range(len(corpus)), key=lambda index: corpus[index].length)
@@ -90,7 +83,7 @@ def make_examples(
 
 
 def make_example(item: Item, codes_TK: np.ndarray, frontend: TimelineFrontEnd, config: ModelConfig) -> Example:
-    timeline = frontend.timeline(*request(item))
+    timeline = frontend.timeline(*item.request())
     ids, positions = frontend.row(timeline)
     return Example(
         ids_P=np.array(ids, dtype=np.int64),
