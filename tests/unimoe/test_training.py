@@ -126,7 +126,7 @@ class _NotesOnly:
     frame_rate_hz = 50.0
 
     def timeline(self, task: str, text: str, voice: str) -> Timeline:
-        assert (task, text, voice) == ("music", "flute, 120 bpm: C4 D4", "")
+        assert (task, text, voice) == ("music", "flute, 120 bpm: C4 D4", "flute")
         tokens = ["phoneme:pau", "note:60", "note:62", "phoneme:pau"]
         segments = tuple(Segment(token=token, duration_s=0.1) for token in tokens)
         return Timeline(source="instrument:flute", segments=segments, caption=text)
