@@ -24,6 +24,9 @@ from unimoe.data.melodies import Note, note_name
 from unimoe.generate import TorchLanguageModel
 from unimoe.training.examples import encode_corpus, make_examples
 from unimoe.training.trainer import Trainer, TrainingConfig
+from unimoe_runtime.backends import open_backend
+from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
@@ -126,6 +129,24 @@ def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> 
     with torch.inference_mode():
         pcm_BL = load_codec(checkpoint / "codec").decode(torch.from_numpy(codes_TK.T[None].copy()))
     np.testing.assert_allclose(played.pcm_L, pcm_BL[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    """The numpy backend, codec included: the same codes from the same seed, the same samples, the same encoding."""
+    unimoe("export", checkpoint, tmp_path / "bundle")
+    played = []
+    for backend in ("onnxruntime", "numpy"):
+        with Synthesizer.open(tmp_path / "bundle", backend=backend) as synthesizer:
+            played.append(synthesizer.synthesize(task="music", text=REQUEST, seed=5))
+    np.testing.assert_array_equal(played[0].codes_TK, played[1].codes_TK)
+    np.testing.assert_allclose(played[0].pcm_L, played[1].pcm_L, atol=1e-5)
+    bundle = open_bundle(tmp_path / "bundle")
+    encoded = [
+        BundleCodec(bundle.codec, open_backend(name, bundle).run).encode(played[0].pcm_L[:16000])
+        for name in ("onnxruntime", "numpy")
+    ]
+    assert (encoded[0] == encoded[1]).mean() > 0.99  # a frame may lie between two codes
 
 
 def test_what_cannot_be_played_is_said_in_one_line(checkpoint: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ B rows · T positions · N = B·T tokens · S cache capacity · C hidden
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends import numpy as oracle
+from unimoe_runtime.backends import numpy_codec
+from unimoe_runtime.codec import ENCODER
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import GraphError
 from unimoe_runtime.tensorfile import TensorFile
+
+from .graphs.codec import CodecGraph
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -35,24 +39,67 @@ def engine_available() -> bool:
 def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile) -> float:
     """Largest relative deviation of a language-model graph from the oracle, on seeded random inputs.
 
-    A token that lies within rounding of the Top-P threshold may rightly be routed otherwise; so a draw that fails
-    is drawn anew, and a graph that is wrong fails on all. Raises GraphError with the output that deviates.
+    Raises GraphError with the output that deviates.
+    """
+    tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
+
+    def draw(seed: int) -> tuple[Arrays, Arrays]:
+        inputs = random_inputs(name, config, seed)
+        return inputs, oracle_outputs(name, config, tensors, inputs)
+
+    return _largest_deviation_of(path, draw)
+
+
+def check_codec_graph(
+    path: Path, graph: CodecGraph, description: Mapping[str, Any], weights: TensorFile
+) -> float | None:
+    """The same for a graph of our own codec, whose `description` is the manifest's; None for a codec without oracle."""
+    if description["kind"] != "convnext":
+        return None
+    tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
+    oracle_of_side = numpy_codec.encoder if graph.name == ENCODER else numpy_codec.decoder
+
+    def draw(seed: int) -> tuple[Arrays, Arrays]:
+        inputs = random_codec_inputs(graph, description, seed)
+        return inputs, oracle_of_side(description, tensors, inputs)
+
+    return _largest_deviation_of(path, draw)
+
+
+def _largest_deviation_of(path: Path, draw: Callable[[int], tuple[Arrays, Arrays]]) -> float:
+    """Run a graph on drawn inputs and compare it with what the oracle expects.
+
+    A token within rounding of the Top-P threshold may rightly be routed otherwise, and a frame as near to one code
+    as to another coded otherwise; so a draw that fails is drawn anew, and a graph that is wrong fails on all.
     """
     from unimoe_runtime.backends.onnxruntime import open_session
 
     session = open_session(path)
-    tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
     output, error = "", np.inf
     for seed in range(_DRAWS):
-        inputs = random_inputs(name, config, seed)
+        inputs, expected = draw(seed)
         found = dict(zip([item.name for item in session.get_outputs()], session.run(None, inputs), strict=True))
-        output, error = largest_deviation(found, oracle_outputs(name, config, tensors, inputs))
+        output, error = largest_deviation(found, expected)
         if error <= TOLERANCE:
             return error
     raise GraphError(
         f"{path}: {output} differs from the oracle by {error:.1e} (allowed {TOLERANCE:.0e}); "
         "the graph does not compute this checkpoint"
     )
+
+
+def random_codec_inputs(graph: CodecGraph, description: Mapping[str, Any], seed: int) -> Arrays:
+    """Seeded inputs of a codec graph: two rows of three frames, and for the decoder a state in mid-stream."""
+    random = np.random.default_rng(seed)
+    sizes = {"B": _ROWS, "T": _LENGTH, "L": _LENGTH * int(description["hop_samples"])}
+    inputs: Arrays = {}
+    for info in graph.inputs:
+        shape = [sizes[size] if isinstance(size, str) else size for size in info.shape]
+        if info.dtype == "int64":
+            inputs[info.name] = random.integers(int(description["codebook_size"]), size=shape)
+        else:
+            inputs[info.name] = 0.1 * random.standard_normal(shape, dtype=np.float32)
+    return inputs
 
 
 def random_inputs(name: str, config: ModelConfig, seed: int) -> Arrays:

@@ -21,7 +21,7 @@ from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.tensorfile import TensorFile
 
-from .checking import check_graph, engine_available
+from .checking import check_codec_graph, check_graph, engine_available
 from .graphs.builder import OPSET, GraphBuilder
 from .graphs.codec import write_codec
 from .graphs.expert import expert_graph
@@ -71,7 +71,8 @@ def export_bundle(
                     write_embeddings(writer.directory / EMBEDDINGS, checkpoint)
                     writer.add_file(EMBEDDINGS)
                 case "codec":
-                    codec = _write_codec(writer, checkpoint)
+                    codec, error = _write_codec(writer, checkpoint, check=runs)
+                    largest_error = max(largest_error, error)
                 case "front end":
                     _copy_frontend(writer, checkpoint)
                 case "manifest":
@@ -133,7 +134,8 @@ def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str) -> Pat
     return path
 
 
-def _write_codec(writer: BundleWriter, checkpoint: Checkpoint) -> Mapping[str, Any]:
+def _write_codec(writer: BundleWriter, checkpoint: Checkpoint, *, check: bool) -> tuple[Mapping[str, Any], float]:
+    """Write the codec's graphs. Returns the manifest's description and the largest deviation from the oracle."""
     assert checkpoint.codec_dir is not None
     model = checkpoint.model
     graphs = write_codec(checkpoint.codec_dir, writer.directory, model.num_codebooks)
@@ -142,9 +144,14 @@ def _write_codec(writer: BundleWriter, checkpoint: Checkpoint) -> Mapping[str, A
             f"{checkpoint.codec_dir}: the codec has {graphs.codebook_size} codes a codebook, "
             f"the model speaks {model.codebook_size}"
         )
+    description, largest_error = graphs.manifest(), 0.0
     for graph in (graphs.encoder, graphs.decoder):
         writer.add_graph(graph.name, file=graph.file, weights=graph.weights, inputs=graph.inputs, outputs=graph.outputs)
-    return graphs.manifest()
+        if check:
+            weights = TensorFile(writer.directory / graph.weights)
+            error = check_codec_graph(writer.directory / graph.file, graph, description, weights)
+            largest_error = max(largest_error, error or 0.0)
+    return description, largest_error
 
 
 def _copy_frontend(writer: BundleWriter, checkpoint: Checkpoint) -> None:

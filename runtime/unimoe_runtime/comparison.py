@@ -6,6 +6,7 @@ N tokens · E dynamic experts · R routed experts · K codebooks · V codec voca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from .backends import Array, Backend, Forward
 from .backends.numpy import HostForward
 from .bundle import expert_name
+from .codec import BundleCodec
 from .config import ModelConfig, SamplingConfig
+from .errors import BackendError
 from .generation import LanguageModel, Prompt, generate
 from .language_model import BundleModel, Observer
 
@@ -88,16 +91,18 @@ class _Recorder:
 
 
 def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> list[GraphComparison]:
-    """Run every language-model graph of `candidate` on the inputs that `reference` met while reading a prompt.
+    """Run every graph of `candidate` on the inputs that `reference` met while reading a prompt and decoding codes.
 
     The whole pass is read, padded positions included. An expert that no token of the prompt was sent to runs on its
-    layer's tokens with weight 1.
+    layer's tokens with weight 1. The codec's decoder runs on seeded codes, unless the reference cannot; its encoder
+    is left out, since a code that lies between two others may rightly differ.
     """
     recorder = _Recorder(reference)
     model = BundleModel(recorder)
     model.prefill(prompt)
     model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1)))
     _run_idle_experts(recorder)
+    _run_decoder(recorder)
     errors = []
     for graph, (inputs, expected) in recorder.calls.items():
         found = candidate.run(graph, inputs)
@@ -125,6 +130,15 @@ def _run_idle_experts(recorder: _Recorder) -> None:
         for expert in range(model.num_routed_experts):
             if expert_name(layer, expert) not in recorder.calls:
                 recorder.run(expert_name(layer, expert), inputs)
+
+
+def _run_decoder(recorder: _Recorder) -> None:
+    if recorder.bundle.codec is None:
+        return
+    codec = BundleCodec(recorder.bundle.codec, recorder.run)
+    codes_KT = np.random.default_rng(0).integers(codec.codebook_size, size=(codec.num_codebooks, 20))
+    with suppress(BackendError):  # the oracle computes our own codec only
+        codec.decode(codes_KT)
 
 
 def compare_models(

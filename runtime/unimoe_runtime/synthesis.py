@@ -84,7 +84,7 @@ class Synthesizer:
     One synthesis at a time; the sessions are kept between calls.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, codec_backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
         if bundle.frontend_dir is None or bundle.codec is None:
             part = "front end" if bundle.frontend_dir is None else "codec"
             raise BundleError(
@@ -95,8 +95,8 @@ class Synthesizer:
                 bundle.checked(file)
         self.bundle = bundle
         self.frontend = open_frontend(bundle.frontend_dir)
-        self._backend, self._codec_backend = backend, codec_backend
-        self._codec = BundleCodec(bundle.codec, codec_backend.run)
+        self._backend = backend
+        self._codec = BundleCodec(bundle.codec, backend.run)
         self._model = BundleModel(backend)
 
     @classmethod
@@ -108,11 +108,9 @@ class Synthesizer:
         threads: int | None = None,
         providers: Sequence[str] | None = None,
     ) -> Self:
-        """Open a bundle with a backend. The numpy oracle has no codec; ONNX Runtime decodes for it."""
+        """Open a bundle with a backend."""
         bundle = open_bundle(path)
-        engine = open_backend(backend, bundle, threads=threads, providers=providers)
-        codec_engine = engine if backend != "numpy" else open_backend("onnxruntime", bundle, threads=threads)
-        return cls(bundle, engine, codec_engine)
+        return cls(bundle, open_backend(backend, bundle, threads=threads, providers=providers))
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +120,6 @@ class Synthesizer:
 
     def close(self) -> None:
         self._backend.close()
-        self._codec_backend.close()
 
     def synthesize(
         self,

@@ -67,6 +67,7 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
         encoder=_encoder(out_dir, config, num_codebooks),
         decoder=graph,
         decoder_state=state,
+        facts={name: config[name] for name in ("norm_eps", "band_floor", "max_log_magnitude")},
     )
 
 

@@ -1,6 +1,6 @@
-"""The oracle: a bundle's language model computed in numpy from its floating-point weights.
+"""The oracle: a bundle's graphs computed in numpy from its floating-point weights.
 
-It follows the definitions, not the graphs, and is slow on purpose. It has no codec.
+It follows the definitions, not the graphs, and is slow on purpose. Of the codecs it has our own.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
 R router rows · E dynamic experts · K codebooks · V codec vocabulary
@@ -18,7 +18,7 @@ from ..bundle import Bundle, expert_name, trunk_name
 from ..config import ModelConfig
 from ..errors import BackendError
 from ..routing import route
-from . import Array, Backend, StepInputs
+from . import Array, Backend, StepInputs, numpy_codec
 
 Floats = NDArray[np.float32]
 Weights = Mapping[str, Floats]
@@ -105,6 +105,10 @@ def head(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) -> 
     return {"logits_NKV": logits.reshape(-1, config.num_codebooks, config.codec_vocab_size)}
 
 
+def codec_kind(bundle: Bundle) -> str | None:
+    return bundle.codec["kind"] if bundle.codec else None
+
+
 class NumpyBackend:
     """Backend over a floating-point bundle's weights; the other backends are compared with it."""
 
@@ -127,7 +131,10 @@ class NumpyBackend:
                 return expert(self._load(graph), inputs)
             case ["head"]:
                 return head(self.bundle.model, self._load(graph), inputs)
-        raise BackendError(f"the numpy backend has no {graph}; run codecs with --backend onnxruntime")
+            case ["codec_encoder" | "codec_decoder" as side] if codec_kind(self.bundle) == "convnext":
+                run = numpy_codec.encoder if side == "codec_encoder" else numpy_codec.decoder
+                return run(self.bundle.codec or {}, self._load(graph), inputs)
+        raise BackendError(f"the numpy backend has no {graph} of this bundle; run it with --backend onnxruntime")
 
     def start(self, num_rows: int) -> HostForward:
         return HostForward(self, num_rows)
