@@ -19,8 +19,8 @@ $(DEV)/ready: pyproject.toml constraints.txt
 
 demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through the bundle
 	$(DEMO)/bin/unimoe export checkpoints/demo build/demo/bundle --force
-	$(DEMO)/bin/unimoe synth build/demo/bundle --task speech --voice slt --seed 1 \
-		--text "Turn on the kitchen light, and set the volume to five." -o build/demo/speech.wav
+	$(DEMO)/bin/unimoe synth build/demo/bundle --task speech --voice rms --seed 1 \
+		--text "Remind me at seven forty-five." -o build/demo/speech.wav
 	$(DEMO)/bin/unimoe synth build/demo/bundle --task music --seed 1 \
 		--text "a C major scale on the piano at 120 bpm" -o build/demo/music.wav
 
