@@ -15,6 +15,8 @@ $(DEV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[dev]'
+	# Without what it asks for: EnCodec's package wants torchaudio, which we do not use.
+	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps encodec==0.1.1 einops==0.8.2
 	touch $@
 
 demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through the bundle

@@ -87,3 +87,17 @@ def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> Non
     assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "no" / "out.wav"), "folder")
     assert_one_line(run("verify", reference_bundle, "--provider", "Abacus"), "ONNX Runtime has no Abacus")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx_ir"])
+def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path) -> None:
+    """As in an install of `unimoe[cpu]`: the package is hidden, and the command that needs it says what to install."""
+    command = {"torch": ["train", "demo", "--work", str(tmp_path)], "onnx_ir": ["export", "a", "b"]}[package]
+    script = (
+        f"import sys; sys.modules[{package!r}] = None; import unimoe.cli; sys.argv[1:] = {command}; unimoe.cli.main()"
+    )
+    path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env={"PYTHONPATH": path}
+    )
+    assert_one_line(done, f"needs {package}; `pip install unimoe[")

@@ -22,6 +22,13 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# Which extra has a third-party package that a command may find missing.
+_EXTRAS = {
+    "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export",
+    "pocketsphinx": "eval", "pystoi": "eval",
+}  # fmt: skip
+
+
 class _LazyGroup(click.Group):
     """Lists commands by their one-line help and imports a command's module only to run it."""
 
@@ -32,27 +39,12 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, attribute = _COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(_import(module), attribute)
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
-
-
-def _import(module: str) -> object:
-    """Import a command's module; a missing third-party package becomes one line that says which extra has it."""
-    extras = {
-        "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export",
-        "pocketsphinx": "eval", "pystoi": "eval",
-    }  # fmt: skip
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as problem:
-        package = (problem.name or "").split(".")[0]
-        if package not in extras:
-            raise
-        raise click.ClickException(f"this command needs {package}; `pip install unimoe[{extras[package]}]`") from None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,6 +63,12 @@ def main() -> None:
         if os.environ.get("UNIMOE_DEBUG"):
             raise
         click.echo(f"unimoe: {problem}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as problem:
+        package = (problem.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        click.echo(f"unimoe: this command needs {package}; `pip install unimoe[{_EXTRAS[package]}]`", err=True)
         sys.exit(1)
 
 
