@@ -1,0 +1,1 @@
+"""UniMoE-Audio at run time: bundles, backends, generation, audio. Never imports torch (docs/architecture.md)."""

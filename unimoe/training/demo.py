@@ -24,7 +24,7 @@ from unimoe.data.rendering import CorpusRecipe, render_corpus
 from unimoe.training.examples import Example, encode_corpus, make_examples, read_codes
 from unimoe.training.frontend import FrontEndRecipe, write_frontend
 from unimoe.training.trainer import Trainer, TrainingConfig, describe, evaluate
-from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
@@ -100,7 +100,6 @@ def _frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, codec: Any, 
 def _save(
     out: Path, trainer: Trainer, recipe: dict[str, Any], losses: dict[str, float], codec_dir: Path, frontend_dir: Path
 ) -> None:
-    config: ModelConfig = trainer.config
     save_checkpoint(
         out,
         trainer.model,
@@ -111,7 +110,6 @@ def _save(
             "steps": trainer.step,
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
             "held_out": {name: round(value, 4) for name, value in losses.items()},
-            "routed_experts": config.num_routed_experts,
         },
         dtype=torch.bfloat16,
         codec_dir=codec_dir,
