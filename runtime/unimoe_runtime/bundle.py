@@ -124,6 +124,13 @@ class Bundle:
             self._checked.add(file)
         return path
 
+    def checked_frontend(self) -> Path | None:
+        """`frontend_dir` with each of its files verified. Raises BundleError."""
+        for file in self.files:
+            if file.startswith("frontend/"):
+                self.checked(file)
+        return self.frontend_dir
+
     def graph(self, name: str) -> GraphInfo:
         """A graph's description, its files verified and its weights' shapes compared with the configuration."""
         info = self.graphs.get(name)

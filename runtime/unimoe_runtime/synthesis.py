@@ -85,16 +85,14 @@ class Synthesizer:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        if bundle.frontend_dir is None or bundle.codec is None:
-            part = "front end" if bundle.frontend_dir is None else "codec"
+        frontend_dir = bundle.checked_frontend()
+        if frontend_dir is None or bundle.codec is None:
+            part = "front end" if frontend_dir is None else "codec"
             raise BundleError(
                 f"{bundle.path}: has no {part}, so it cannot synthesize; it can be verified and inspected"
             )
-        for file in bundle.files:
-            if file.startswith("frontend/"):
-                bundle.checked(file)
         self.bundle = bundle
-        self.frontend = open_frontend(bundle.frontend_dir)
+        self.frontend = open_frontend(frontend_dir)
         self._backend = backend
         self._codec = BundleCodec(bundle.codec, backend.run)
         self._model = BundleModel(backend)
@@ -142,7 +140,7 @@ class Synthesizer:
         self._refuse_voice_file(voice)
         config = self.bundle.model
         prepared = self.frontend.build_prompt(task, text, voice)
-        sampling = prepared.limit(sampling or self._sampling(task), max_delay=max(config.delay_pattern))
+        sampling = prepared.limit(sampling or self.sampling(task), max_delay=max(config.delay_pattern))
         expected_steps = sampling.max_steps
         if prepared.expected_frames is not None:
             expected_steps = prepared.expected_frames + max(config.delay_pattern)
@@ -176,7 +174,8 @@ class Synthesizer:
             routing=replace(self._model.statistics),
         )
 
-    def _sampling(self, task: str) -> SamplingConfig:
+    def sampling(self, task: str) -> SamplingConfig:
+        """The bundle's own sampling for a task. Raises PromptError where it has no such task."""
         try:
             return self.bundle.sampling[task]
         except KeyError:

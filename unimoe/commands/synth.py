@@ -12,7 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unimoe_runtime.audio import require_writable, write_audio
 from unimoe_runtime.backends import BACKENDS
-from unimoe_runtime.errors import PromptError
 from unimoe_runtime.synthesis import Synthesizer
 
 
@@ -51,9 +50,7 @@ def synth(
     with Synthesizer.open(bundle, backend=backend, threads=threads, providers=providers or None) as synthesizer:
         wanted = {"guidance_scale": guidance, "temperature": temperature, "top_k": top_k}
         changes = {name: value for name, value in wanted.items() if value is not None}
-        if task not in synthesizer.bundle.sampling:
-            raise PromptError(f"{bundle}: has no task {task!r}; it knows {', '.join(synthesizer.bundle.sampling)}")
-        sampling = replace(synthesizer.bundle.sampling[task], **changes)
+        sampling = replace(synthesizer.sampling(task), **changes)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

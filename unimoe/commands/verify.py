@@ -20,7 +20,7 @@ from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
 
-TEXT = "one two three four"
+TEXTS = {"speech": "one two three four", "music": "C4 E4 G4 C5"}
 
 
 @click.command()
@@ -99,11 +99,11 @@ def _compare(
 
 def _prompt(bundle: Bundle) -> tuple[Prompt, SamplingConfig]:
     """A prompt of the bundle's own front end; for a bare language model, random ids."""
-    if bundle.frontend_dir is not None:
-        for file in bundle.files:
-            if file.startswith("frontend/"):
-                bundle.checked(file)
-        return open_frontend(bundle.frontend_dir).build_prompt("speech", TEXT, "").prompt, bundle.sampling["speech"]
+    frontend_dir = bundle.checked_frontend()
+    if frontend_dir is not None:
+        frontend = open_frontend(frontend_dir)
+        task = frontend.tasks[0]
+        return frontend.build_prompt(task, TEXTS[task]).prompt, bundle.sampling.get(task, SamplingConfig())
     rows = np.random.default_rng(0).integers(bundle.model.text_vocab_size, size=(2, 12))
     return Prompt.from_rows(list(rows), paired=True), SamplingConfig()
 
