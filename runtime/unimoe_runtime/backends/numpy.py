@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle, expert_name, trunk_name
 from ..config import ModelConfig
-from ..errors import BackendError
+from ..errors import BackendError, BundleError
 from ..routing import route
 from . import Array, Backend, StepInputs, numpy_codec
 
@@ -133,7 +133,12 @@ class NumpyBackend:
                 return head(self.bundle.model, self._load(graph), inputs)
             case ["codec_encoder" | "codec_decoder" as side] if codec_kind(self.bundle) == "convnext":
                 run = numpy_codec.encoder if side == "codec_encoder" else numpy_codec.decoder
-                return run(self.bundle.codec or {}, self._load(graph), inputs)
+                try:
+                    return run(self.bundle.codec or {}, self._load(graph), inputs)
+                except KeyError as problem:
+                    raise BundleError(
+                        f"{self.bundle.path}: its codec lacks {problem}; export the bundle again"
+                    ) from None
         raise BackendError(f"the numpy backend has no {graph} of this bundle; run it with --backend onnxruntime")
 
     def start(self, num_rows: int) -> HostForward:
