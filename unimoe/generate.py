@@ -32,9 +32,15 @@ class TorchLanguageModel:
     def prefill(self, prompt: Prompt) -> None:
         self._caches = None
         self._mask_BS = self._tensor(prompt.mask_BT)
-        codec_ids_PK = None if prompt.codec_ids_PK is None else self._tensor(prompt.codec_ids_PK)
-        placeholder_id = -1 if prompt.placeholder_id is None else prompt.placeholder_id
-        embedded_BTC = self.model.embed(self._tensor(prompt.text_ids_BT), codec_ids_PK, placeholder_id)
+        rows = (prompt.codec_ids_PK, prompt.video_embeddings_VC)
+        codec_ids_PK, video_embeddings_VC = (None if array is None else self._tensor(array) for array in rows)
+        embedded_BTC = self.model.embed(
+            self._tensor(prompt.text_ids_BT),
+            codec_ids_PK,
+            -1 if prompt.placeholder_id is None else prompt.placeholder_id,
+            video_embeddings_VC,
+            -1 if prompt.video_token_id is None else prompt.video_token_id,
+        )
         self._advance(embedded_BTC, self._tensor(prompt.positions))
 
     @torch.inference_mode()

@@ -1,7 +1,7 @@
 """The decoder: text and codec embeddings, layers of attention and Dynamic-Capacity MoE, one head for all codebooks.
 
 Shape suffixes: B rows, T positions, S cached and new positions, C hidden, K codebooks, V ids of one codebook,
-P codec rows of a prompt, D head dim.
+P codec rows of a prompt, D head dim. Video: V tokens of a prompt's clips.
 """
 
 from __future__ import annotations
@@ -103,18 +103,26 @@ class UniMoE(nn.Module):
         offset_K = torch.arange(self.config.num_codebooks, device=codes_K.device) * self.config.codec_vocab_size
         return self.codec_embedding(codes_K + offset_K).sum(dim=-2)
 
-    def embed(self, text_ids_BT: Tensor, codec_ids_PK: Tensor | None = None, placeholder_id: int = -1) -> Tensor:
-        """Embeddings [B, T, C]; the P-th placeholder, in row order, becomes the P-th codec row.
+    def embed(
+        self,
+        text_ids_BT: Tensor,
+        codec_ids_PK: Tensor | None = None,
+        placeholder_id: int = -1,
+        video_embeddings_VC: Tensor | None = None,
+        video_token_id: int = -1,
+    ) -> Tensor:
+        """Embeddings [B, T, C]; the P-th placeholder, in row order, becomes the P-th codec row, the V-th video token
+        the V-th video embedding.
 
-        The placeholder need not be an id of the text vocabulary.
+        The placeholder and the video token need not be ids of the text vocabulary.
         """
-        if codec_ids_PK is None:
-            return self.text_embedding(text_ids_BT)
-        is_codec_BT = text_ids_BT == placeholder_id
-        embedded_BTC = self.text_embedding(text_ids_BT.masked_fill(is_codec_BT, 0))
-        place_P = is_codec_BT.flatten().nonzero().squeeze(1)
-        codec_PC = self.embed_codes(codec_ids_PK).to(embedded_BTC.dtype)
-        return embedded_BTC.flatten(0, 1).index_copy(0, place_P, codec_PC).view_as(embedded_BTC)
+        is_codec_BT, is_video_BT = text_ids_BT == placeholder_id, text_ids_BT == video_token_id
+        embedded_BTC = self.text_embedding(text_ids_BT.masked_fill(is_codec_BT | is_video_BT, 0))
+        if codec_ids_PK is not None:
+            embedded_BTC = _put(embedded_BTC, is_codec_BT, self.embed_codes(codec_ids_PK))
+        if video_embeddings_VC is not None:
+            embedded_BTC = _put(embedded_BTC, is_video_BT, video_embeddings_VC)
+        return embedded_BTC
 
     def logits(self, hidden_C: Tensor) -> Tensor:
         """Codec logits of final hidden states: [..., C] -> [..., K, V]."""
@@ -160,6 +168,12 @@ class UniMoE(nn.Module):
             caches=tuple(new_caches),
             log_attention=log_attention,
         )
+
+
+def _put(embedded_BTC: Tensor, where_BT: Tensor, rows_C: Tensor) -> Tensor:
+    """The embeddings with rows [number of places, C] at the places that are True, in row order."""
+    place = where_BT.flatten().nonzero().squeeze(1)
+    return embedded_BTC.flatten(0, 1).index_copy(0, place, rows_C.to(embedded_BTC.dtype)).view_as(embedded_BTC)
 
 
 def _attention_mask(mask_BS: Tensor | None, num_new: int, num_past: int, like: Tensor) -> Tensor | None:

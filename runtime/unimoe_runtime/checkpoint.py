@@ -22,6 +22,7 @@ from . import public_format
 from .config import ModelConfig, SamplingConfig
 from .errors import CheckpointError, ConfigError
 from .tensorfile import TensorFile
+from .vision import VisionConfig
 
 FORMAT = "unimoe-checkpoint"
 FORMAT_VERSION = 1
@@ -58,12 +59,40 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def vision_tensor_shapes(config: VisionConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a vision tower, weights as [out, in]."""
+    hidden, width, merged = config.hidden_size, config.intermediate_size, config.hidden_size * config.merge_unit
+    patch = config.in_channels * config.temporal_patch_size, config.patch_size, config.patch_size
+    shapes: dict[str, tuple[int, ...]] = {"vision.patch_embed.weight": (hidden, *patch)}
+
+    def linear(name: str, num_out: int, num_in: int) -> None:
+        shapes[name + ".weight"], shapes[name + ".bias"] = (num_out, num_in), (num_out,)
+
+    for block in range(config.num_blocks):
+        prefix = f"vision.blocks.{block}."
+        shapes[prefix + "attention_norm.weight"] = (hidden,)
+        linear(prefix + "attention.qkv_proj", 3 * hidden, hidden)
+        linear(prefix + "attention.o_proj", hidden, hidden)
+        shapes[prefix + "mlp_norm.weight"] = (hidden,)
+        linear(prefix + "mlp.gate_proj", width, hidden)
+        linear(prefix + "mlp.up_proj", width, hidden)
+        linear(prefix + "mlp.down_proj", hidden, width)
+    shapes["vision.merger.norm.weight"] = (hidden,)
+    linear("vision.merger.up_proj", merged, merged)
+    linear("vision.merger.down_proj", config.out_hidden_size, merged)
+    return shapes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """An opened checkpoint folder. Tensors are read when asked for, from a memory map."""
+    """An opened checkpoint folder. Tensors are read when asked for, from a memory map.
+
+    `vision` is None for ours, and for a published folder whose configuration or files have no vision tower.
+    """
 
     path: Path
     model: ModelConfig
+    vision: VisionConfig | None = None
     sampling: Mapping[str, SamplingConfig] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     codec_dir: Path | None = None
@@ -90,13 +119,24 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     try:
         model, sampling = _read_public(config) if public else _read_ours(config)
         provenance = _section(config, "provenance")
+        vision = public_format.vision_config(config) if public else None
     except (CheckpointError, ConfigError) as problem:
         raise CheckpointError(f"{config_path}: {problem}") from None
     locations = _locate(path, public)
-    _check_shapes(path, tensor_shapes(model), locations)
+    if vision is None or not any(name.startswith("vision.") for name in locations):
+        vision = None
+        locations = {name: place for name, place in locations.items() if not name.startswith("vision.")}
+    elif vision.out_hidden_size != model.hidden_size:
+        raise CheckpointError(
+            f"{config_path}: the vision tower gives {vision.out_hidden_size} channels, the model has "
+            f"{model.hidden_size}; config.json is another model's"
+        )
+    shapes = tensor_shapes(model) | (vision_tensor_shapes(vision) if vision else {})
+    _check_shapes(path, shapes, locations)
     return Checkpoint(
         path=path,
         model=model,
+        vision=vision,
         sampling=sampling,
         provenance=provenance,
         codec_dir=path / "codec" if (path / "codec" / "config.json").exists() else None,

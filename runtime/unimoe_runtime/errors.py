@@ -6,6 +6,7 @@
     ├── BundleError             a bundle that is missing something, damaged, or of another version
     ├── BackendError            a backend or provider that is not installed or cannot run this bundle
     ├── AudioError              an audio file that cannot be read or written
+    ├── VideoError              a video file without frames, or one that cannot be read
     ├── PromptError             text, voice or music description that the bundle cannot speak or play
     ├── GraphError              a graph whose result differs from the oracle's
     └── OutputError             a result that cannot be written
@@ -38,6 +39,10 @@ class BackendError(UnimoeError):
 
 class AudioError(UnimoeError):
     """An audio file cannot be read or written."""
+
+
+class VideoError(UnimoeError):
+    """A video file cannot be read, or its frames do not fit the vision tower."""
 
 
 class PromptError(UnimoeError):

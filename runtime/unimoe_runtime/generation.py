@@ -31,6 +31,8 @@ class Prompt:
     `positions` float32 [B, T], or [3, B, T] with M-RoPE; fractions are allowed.
     `first_position_B` float32: position of the first decode step's input; step s stands at first_position + s.
     `codec_ids_PK` int64: codec rows that take the place of `placeholder_id`, over the batch in row order.
+    `video_embeddings_VC` float32: embeddings that take the place of `video_token_id`, in the same order; V video
+    tokens, C hidden. A clip that two rows share is in there twice.
     `paired`: rows come as [unconditional, conditional] pairs, one pair an utterance.
     """
 
@@ -40,6 +42,8 @@ class Prompt:
     first_position_B: NDArray[np.float32]
     codec_ids_PK: NDArray[np.int64] | None = None
     placeholder_id: int | None = None
+    video_embeddings_VC: NDArray[np.float32] | None = None
+    video_token_id: int | None = None
     paired: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +62,10 @@ class Prompt:
         num_places = 0 if self.placeholder_id is None else int((self.text_ids_BT == self.placeholder_id).sum())
         if num_codec_rows != num_places:
             raise PromptError(f"the prompt has {num_places} places for codec rows and {num_codec_rows} codec rows")
+        num_video_rows = 0 if self.video_embeddings_VC is None else len(self.video_embeddings_VC)
+        num_places = 0 if self.video_token_id is None else int((self.text_ids_BT == self.video_token_id).sum())
+        if num_video_rows != num_places:
+            raise PromptError(f"the prompt has {num_places} video tokens and {num_video_rows} video embeddings")
 
     @property
     def num_rows(self) -> int:

@@ -102,6 +102,8 @@ class BundleModel:
         if prompt.codec_ids_PK is not None:
             rows_PKC = self._codec_embedding_KVC[self._codebooks_K, prompt.codec_ids_PK]
             hidden_BTC[prompt.text_ids_BT == prompt.placeholder_id] = rows_PKC.sum(axis=1, dtype=np.float32)
+        if prompt.video_embeddings_VC is not None:
+            hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
         return hidden_BTC
 
     def _run(

@@ -11,7 +11,9 @@ from typing import Any
 
 from .config import ModelConfig, SamplingConfig
 from .errors import CheckpointError, ConfigError
+from .vision import VisionConfig
 
+_BLOCK = r"visual\.blocks\.(\d+)\."
 _LAYER = r"language_model\.layers\.(\d+)\."
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), name)
@@ -33,10 +35,19 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"language_model\.norm\.weight", "final_norm.weight"),
         (r"codec_head\.weight", "codec_head.weight"),
+        (r"visual\.patch_embed\.proj\.weight", "vision.patch_embed.weight"),
+        (_BLOCK + r"norm1\.weight", r"vision.blocks.\1.attention_norm.weight"),
+        (_BLOCK + r"attn\.qkv\.(weight|bias)", r"vision.blocks.\1.attention.qkv_proj.\2"),
+        (_BLOCK + r"attn\.proj\.(weight|bias)", r"vision.blocks.\1.attention.o_proj.\2"),
+        (_BLOCK + r"norm2\.weight", r"vision.blocks.\1.mlp_norm.weight"),
+        (_BLOCK + r"mlp\.(gate_proj|up_proj|down_proj)\.(weight|bias)", r"vision.blocks.\1.mlp.\2.\3"),
+        (r"visual\.merger\.ln_q\.weight", "vision.merger.norm.weight"),
+        (r"visual\.merger\.mlp\.0\.(weight|bias)", r"vision.merger.up_proj.\1"),
+        (r"visual\.merger\.mlp\.2\.(weight|bias)", r"vision.merger.down_proj.\1"),
     )
 )
-# The text head is never used for audio; the vision tower is read on its own.
-_IGNORED = re.compile(r"lm_head\.weight|visual\..*")
+# The text head is never used for audio.
+_IGNORED = re.compile(r"lm_head\.weight")
 # A published folder holds no sampling settings: these are what its code passes for each task.
 SAMPLING: Mapping[str, SamplingConfig] = {
     "speech": SamplingConfig(),
@@ -85,6 +96,42 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
             aux_loss_weight=text["l_aux_weight"],
             min_aux_loss_weight=text["min_l_aux_weight"],
             aux_loss_decay_steps=text["l_aux_weight_decay_steps"],
+        )
+    except KeyError as error:
+        raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
+    except ConfigError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"not a UniMoE-Audio configuration: {error}") from None
+
+
+def vision_config(config: Mapping[str, Any]) -> VisionConfig | None:
+    """Configuration of the vision tower in a published config.json; None where it has none. Raises as `model_config`.
+
+    A field that is left out has the value of the published configuration class, as it writes no defaults.
+    """
+    vision = config.get("vision_config")
+    if not vision:
+        return None
+    try:
+        if vision.get("hidden_act", "silu") != "silu":
+            raise CheckpointError(f"a vision tower with the activation {vision['hidden_act']!r} is not supported")
+        return VisionConfig(
+            num_blocks=vision.get("depth", 32),
+            hidden_size=vision["hidden_size"],
+            intermediate_size=vision.get("intermediate_size", 3420),
+            num_heads=vision.get("num_heads", 16),
+            out_hidden_size=vision["out_hidden_size"],
+            patch_size=vision.get("patch_size", 14),
+            spatial_merge_size=vision.get("spatial_merge_size", 2),
+            temporal_patch_size=vision.get("temporal_patch_size", 2),
+            window_size=vision.get("window_size", 112),
+            full_attention_blocks=tuple(vision.get("fullatt_block_indexes", (7, 15, 23, 31))),
+            tokens_per_second=vision.get("tokens_per_second", 4),
+            in_channels=vision.get("in_channels", 3),
+            vision_start_id=config["vision_start_token_id"],
+            vision_end_id=config["vision_end_token_id"],
+            video_token_id=config["video_token_id"],
         )
     except KeyError as error:
         raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_runtime import public_format
-from unimoe_runtime.checkpoint import open_checkpoint, tensor_shapes
+from unimoe_runtime.checkpoint import open_checkpoint, tensor_shapes, vision_tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError
 
@@ -60,7 +60,9 @@ def test_ours_opens_with_everything_in_it(folder: Path) -> None:
 
 def test_published_folder_has_our_names_and_its_own_sampling(public_folder: Path) -> None:
     opened = open_checkpoint(public_folder)
-    assert {name: opened.tensor(name).shape for name in opened.locations} == tensor_shapes(opened.model)
+    assert opened.vision is not None
+    shapes = tensor_shapes(opened.model) | vision_tensor_shapes(opened.vision)
+    assert {name: opened.tensor(name).shape for name in opened.locations} == shapes
     assert opened.model.weighting == "sparsemixer" and opened.model.mrope_sections == (2, 3, 3)
     assert opened.sampling == {"speech": SamplingConfig(), "music": SamplingConfig(guidance_scale=10, eos_factor=0.6)}
     stored = load_file(public_folder / "model.safetensors")
@@ -68,6 +70,43 @@ def test_published_folder_has_our_names_and_its_own_sampling(public_folder: Path
         opened.tensor("layers.1.moe.shared.1.up_proj.weight"),
         stored["language_model.layers.1.mlp.fixed_real_moe.1.up_proj.weight"],
     )
+
+
+@pytest.mark.parametrize("without", ["config", "tensors", "both"])
+def test_published_folder_without_a_vision_tower(public_folder: Path, without: str) -> None:
+    if without != "tensors":
+        change_config(public_folder, lambda c: c.pop("vision_config"))
+    if without != "config":
+        visual = [name for name in load_file(public_folder / "model.safetensors") if name.startswith("visual.")]
+        change_tensors(public_folder, lambda t: [t.pop(name) for name in visual])
+    opened = open_checkpoint(public_folder)
+    assert opened.vision is None and set(opened.locations) == set(tensor_shapes(opened.model))
+
+
+def test_published_folder_with_half_a_vision_tower(public_folder: Path) -> None:
+    change_tensors(public_folder, lambda t: t.pop("visual.merger.ln_q.weight"))
+    with pytest.raises(CheckpointError, match=r"missing vision\.merger\.norm\.weight"):
+        open_checkpoint(public_folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["vision_config"].update(out_hidden_size=32), "the vision tower gives 32 channels"),
+        (lambda c: c["vision_config"].update(hidden_act="gelu"), "with the activation 'gelu' is not supported"),
+        (lambda c: c["vision_config"].update(fullatt_block_indexes=[3]), "full_attention_blocks is (3,)"),
+        (lambda c: c.pop("video_token_id"), "it has no field 'video_token_id'"),
+        (lambda c: c["vision_config"].update(window_size=4), "window_size is 4; it must be at least 8"),
+        (lambda c: c.update(vision_config=[1]), "not a UniMoE-Audio configuration"),
+    ],
+)
+def test_vision_configuration_of_another_model(
+    public_folder: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    change_config(public_folder, change)
+    with pytest.raises(CheckpointError) as problem:
+        open_checkpoint(public_folder)
+    assert message in str(problem.value) and "\n" not in str(problem.value)
 
 
 def test_published_folder_in_shards(public_folder: Path) -> None:
