@@ -215,16 +215,7 @@ def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
     files = {
         name: FileInfo(bytes=int(info["bytes"]), sha256=str(info["sha256"])) for name, info in manifest["files"].items()
     }
-    graphs = {
-        name: GraphInfo(
-            file=info["file"],
-            weights=info["weights"],
-            precision=info["precision"],
-            inputs=tuple(_tensor_info(item) for item in info["inputs"]),
-            outputs=tuple(_tensor_info(item) for item in info["outputs"]),
-        )
-        for name, info in manifest["graphs"].items()
-    }
+    graphs = {name: parse_graph(info) for name, info in manifest["graphs"].items()}
     return Bundle(
         path=path,
         model=model,
@@ -233,6 +224,17 @@ def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
         graphs=graphs,
         files=files,
         manifest=manifest,
+    )
+
+
+def parse_graph(info: Mapping[str, Any]) -> GraphInfo:
+    """A graph's description as `dataclasses.asdict` wrote it. Raises KeyError, TypeError where it is damaged."""
+    return GraphInfo(
+        file=info["file"],
+        weights=info["weights"],
+        precision=info["precision"],
+        inputs=tuple(_tensor_info(item) for item in info["inputs"]),
+        outputs=tuple(_tensor_info(item) for item in info["outputs"]),
     )
 
 
