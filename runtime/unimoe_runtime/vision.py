@@ -101,6 +101,28 @@ class VisionConfig(_Record):
         return grid[0] * grid[1] * grid[2] // self.merge_unit
 
 
+def vision_weight_shapes(config: VisionConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the weights of a bundle's vision graph, [in, out]."""
+    hidden, width, merged = config.hidden_size, config.intermediate_size, config.hidden_size * config.merge_unit
+    shapes: dict[str, tuple[int, ...]] = {"patch_embed.weight": (config.patch_values, hidden)}
+
+    def linear(name: str, num_in: int, num_out: int) -> None:
+        shapes[name + ".weight"], shapes[name + ".bias"] = (num_in, num_out), (num_out,)
+
+    for block in range(config.num_blocks):
+        prefix = f"blocks.{block}."
+        shapes[prefix + "attention_norm.weight"] = (hidden,)
+        linear(prefix + "qkv", hidden, 3 * hidden)
+        linear(prefix + "o", hidden, hidden)
+        shapes[prefix + "mlp_norm.weight"] = (hidden,)
+        linear(prefix + "gate_up", hidden, 2 * width)
+        linear(prefix + "down", width, hidden)
+    shapes["merger.norm.weight"] = (hidden,)
+    linear("merger.up", merged, merged)
+    linear("merger.down", merged, config.out_hidden_size)
+    return shapes
+
+
 def patchify(frames_FHWC: NDArray[np.uint8], config: VisionConfig) -> tuple[Floats, Grid]:
     """patches_PM of RGB frames whose sides are multiples of `config.factor`, and their grid.
 
