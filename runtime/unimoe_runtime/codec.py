@@ -1,7 +1,8 @@
 """A bundle's codec: audio to codes and back, whole or as a stream, through the graphs codec_encoder and codec_decoder.
 
-The decoder's graph takes its state in and gives it out again; all zeros are the state of the beginning. So a stream
-cut anywhere gives the samples that decoding at once gives.
+The decoder's graph takes its state in and gives it out again; all zeros are the state of the beginning. A decoder
+that is not causal has none and is given the frames around those to be decoded. So a stream cut anywhere gives the
+samples that decoding at once gives.
 
 K codebooks · T frames · L samples · H hop_samples
 """
@@ -39,6 +40,8 @@ class BundleCodec:
             self.num_codebooks = int(description["num_codebooks"])
             self.codebook_size = int(description["codebook_size"])
             self.min_first_frames = int(description.get("min_first_frames", 1))
+            self.context_frames = int(description.get("context_frames", 0))
+            self.lookahead_frames = int(description.get("lookahead_frames", 0))
             self._initial_state = {
                 str(state["name"]): np.zeros(tuple(state["shape"]), str(state["dtype"]))
                 for state in description["decoder_state"]
@@ -59,7 +62,8 @@ class BundleCodec:
     def decode(self, codes_KT: NDArray[np.int64]) -> NDArray[np.float32]:
         """pcm_L of all codes at once, L = T · H."""
         decoder = self.stream()
-        return np.concatenate([decoder.push(codes_KT), decoder.finish()])
+        decoder.take(codes_KT)
+        return decoder.finish()
 
     def stream(self) -> StreamingDecoder:
         """A decoder at the beginning of an utterance."""
@@ -69,35 +73,49 @@ class BundleCodec:
 class StreamingDecoder:
     """Decodes one utterance chunk by chunk: `push` codes as they come, `finish` at the end.
 
-    EnCodec needs some frames before it can begin (`min_first_frames`); until then `push` gives no samples.
+    EnCodec needs some frames before it can begin (`min_first_frames`), DAC looks ahead (`lookahead_frames`): frames
+    are held back until their samples are certain. DAC's decoder has no state, so the frames before those to be
+    decoded (`context_frames`) are kept and decoded again, and their samples cropped.
     """
 
     def __init__(self, codec: BundleCodec, run: Run, initial_state: Mapping[str, NDArray[Any]]) -> None:
         self._codec = codec
         self._run = run
         self._state = initial_state
-        self._waiting_KT = np.zeros((codec.num_codebooks, 0), np.int64)
-        self._has_begun = False
+        self._codes_KT = np.zeros((codec.num_codebooks, 0), np.int64)  # context, then what waits
+        self._num_decoded = 0
+        self._context = 0
 
     def push(self, codes_KT: NDArray[np.int64]) -> NDArray[np.float32]:
         """The samples that these codes complete. Raises ValueError for codes the codec does not have."""
+        self.take(codes_KT)
+        num_waiting = self._codes_KT.shape[1] - self._context
+        if self._num_decoded == 0 and num_waiting < self._codec.min_first_frames:
+            return np.zeros(0, np.float32)
+        return self._decode(num_waiting - self._codec.lookahead_frames)
+
+    def take(self, codes_KT: NDArray[np.int64]) -> None:
+        """Let codes wait for the next `push` or `finish`. Raises ValueError for codes the codec does not have."""
         codec = self._codec
         if codes_KT.ndim != 2 or codes_KT.shape[0] != codec.num_codebooks:
             raise ValueError(f"codes_KT has the shape {codes_KT.shape}; it must be ({codec.num_codebooks}, T)")
         if codes_KT.size and not 0 <= codes_KT.min() <= codes_KT.max() < codec.codebook_size:
             raise ValueError(f"a code is {codes_KT.min()} or {codes_KT.max()}; codes are 0 … {codec.codebook_size - 1}")
-        self._waiting_KT = np.concatenate([self._waiting_KT, codes_KT], axis=1)
-        if not self._has_begun and self._waiting_KT.shape[1] < codec.min_first_frames:
-            return np.zeros(0, np.float32)
-        return self.finish()
+        self._codes_KT = np.concatenate([self._codes_KT, codes_KT], axis=1)
 
     def finish(self) -> NDArray[np.float32]:
         """The samples of codes that were held back; none where nothing was."""
-        codes_KT = self._waiting_KT
-        if codes_KT.shape[1] == 0:
+        return self._decode(self._codes_KT.shape[1] - self._context)
+
+    def _decode(self, num_frames: int) -> NDArray[np.float32]:
+        """Decode the first `num_frames` that wait; all codes here are around them."""
+        if num_frames <= 0:
             return np.zeros(0, np.float32)
-        outputs = self._run(DECODER, {"codes_BKT": codes_KT[None], **self._state})
+        outputs = self._run(DECODER, {"codes_BKT": self._codes_KT[None], **self._state})
         self._state = {name: outputs[f"new_{name}"] for name in self._state}
-        self._waiting_KT = codes_KT[:, :0]
-        self._has_begun = True
-        return np.asarray(outputs["pcm_BL"][0], np.float32)
+        hop, end = self._codec.hop_samples, self._context + num_frames
+        pcm_L = np.asarray(outputs["pcm_BL"][0, self._context * hop : end * hop], np.float32)
+        self._num_decoded += num_frames
+        self._context = min(self._codec.context_frames, end)
+        self._codes_KT = self._codes_KT[:, end - self._context :]
+        return pcm_L

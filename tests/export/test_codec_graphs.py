@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from tests.export.codecs import Written, write
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
-from unimoe_export.graphs.codec import CodecGraphs, write_codec
+from unimoe_export.graphs.codec import write_codec
 from unimoe_export.graphs.convnext_codec import transform_bases
-from unimoe_runtime.backends.onnxruntime import open_session
 from unimoe_runtime.codec import BundleCodec
 from unimoe_runtime.errors import BundleError, CheckpointError
 
@@ -34,36 +31,6 @@ SMALL = ConvNeXtCodecConfig(
     hop_samples=32, window_samples=128, num_bands=12, lowest_band_hz=400.0, width=16, intermediate_size=24,
     kernel_size=5, num_encoder_blocks=2, num_decoder_blocks=2, latent_size=8, num_codebooks=3, codebook_size=16,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """Graphs in a folder, and a runtime codec over them."""
-
-    folder: Path
-    graphs: CodecGraphs
-    sessions: Mapping[str, Any]
-
-    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        session = self.sessions[graph]
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-    @property
-    def codec(self) -> BundleCodec:
-        return BundleCodec(json.loads(json.dumps(self.graphs.manifest())), self.run)
-
-    def decode(self, codes_BKT: np.ndarray) -> np.ndarray:
-        """The decoder's graph on a batch, from its beginning."""
-        rows = len(codes_BKT)
-        zeros = {s.name: np.zeros((rows, *s.shape[1:]), s.dtype) for s in self.graphs.decoder_state}
-        return self.run("codec_decoder", {"codes_BKT": codes_BKT, **zeros})["pcm_BL"]
-
-
-def write(codec_dir: Path, folder: Path, num_codebooks: int | None = None) -> Written:
-    graphs = write_codec(codec_dir, folder, num_codebooks)
-    sessions = {graph.name: open_session(folder / graph.file) for graph in (graphs.encoder, graphs.decoder)}
-    return Written(folder=folder, graphs=graphs, sessions=sessions)
 
 
 @pytest.fixture(scope="module")

@@ -54,5 +54,9 @@ def load_codec(folder: str | Path) -> Codec:
             from unimoe.codec.encodec import EncodecCodec
 
             return EncodecCodec(folder)
+        case "dac":
+            from unimoe.codec.dac import DacCodec
+
+            return DacCodec.load(folder)
         case _:
-            raise CheckpointError(f"{path} names the codec kind {kind!r}; known kinds: convnext, encodec")
+            raise CheckpointError(f"{path} names the codec kind {kind!r}; known kinds: convnext, encodec, dac")

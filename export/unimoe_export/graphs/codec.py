@@ -45,6 +45,7 @@ class CodecGraphs:
 
     `decoder_state` are the decoder's state inputs for a batch of one; the output that continues state `x` is
     `new_x`. `min_first_frames`: the decoder's first call needs so many frames, unless the audio has fewer.
+    `context_frames`, `lookahead_frames`: frames before and after a frame that its samples depend on beside the state.
     """
 
     kind: str
@@ -56,6 +57,8 @@ class CodecGraphs:
     decoder: CodecGraph
     decoder_state: tuple[TensorInfo, ...]
     min_first_frames: int = 1
+    context_frames: int = 0
+    lookahead_frames: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def manifest(self) -> dict[str, Any]:
@@ -67,6 +70,8 @@ class CodecGraphs:
             "codebook_size": self.codebook_size,
             "encoder_padding": "zeros at the end, up to a multiple of hop_samples",
             "min_first_frames": self.min_first_frames,
+            "context_frames": self.context_frames,
+            "lookahead_frames": self.lookahead_frames,
             "decoder_state": [
                 {"name": state.name, "shape": [1, *state.shape[1:]], "dtype": state.dtype}
                 for state in self.decoder_state
@@ -78,10 +83,13 @@ class CodecGraphs:
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
     """Write codec_encoder and codec_decoder (.onnx, .safetensors) of a checkpoint's codec folder into `out_dir`.
 
-    `num_codebooks` keeps the first so many, where the model speaks fewer than the codec has.
-    Raises CheckpointError where the folder is damaged or of an unknown kind.
+    Where `codec_dir` is a file, it is DAC's published weight file. `num_codebooks` keeps the first so many, where the
+    model speaks fewer than the codec has. Raises CheckpointError where the codec is damaged or of an unknown kind.
     """
-    from . import convnext_codec, encodec
+    from . import convnext_codec, dac, encodec
+
+    if codec_dir.is_file():
+        return dac.write_published(codec_dir, out_dir, num_codebooks)
 
     config = read_json(codec_dir / "config.json", CheckpointError)
     stored = config.get("num_codebooks")
@@ -95,9 +103,13 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
                 return encodec.write_codec(codec_dir, out_dir, num_codebooks)
             case "convnext":
                 return convnext_codec.write_codec(codec_dir, out_dir, num_codebooks)
+            case "dac":
+                return dac.write_codec(codec_dir, out_dir, num_codebooks)
     except KeyError as problem:
         raise CheckpointError(f"{codec_dir}: the codec is damaged: it lacks {problem}") from None
-    raise CheckpointError(f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, encodec")
+    raise CheckpointError(
+        f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, encodec, dac"
+    )
 
 
 class States:

@@ -1,0 +1,45 @@
+"""Codec graphs written into a folder, and run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimoe_export.graphs.codec import CodecGraphs, write_codec
+from unimoe_runtime.backends.onnxruntime import open_session
+from unimoe_runtime.codec import BundleCodec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Graphs in a folder, and a runtime codec over them."""
+
+    folder: Path
+    graphs: CodecGraphs
+    sessions: Mapping[str, Any]
+
+    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        session = self.sessions[graph]
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    @property
+    def codec(self) -> BundleCodec:
+        return BundleCodec(json.loads(json.dumps(self.graphs.manifest())), self.run)
+
+    def decode(self, codes_BKT: np.ndarray) -> np.ndarray:
+        """The decoder's graph on a batch, from its beginning."""
+        rows = len(codes_BKT)
+        zeros = {s.name: np.zeros((rows, *s.shape[1:]), s.dtype) for s in self.graphs.decoder_state}
+        return self.run("codec_decoder", {"codes_BKT": codes_BKT, **zeros})["pcm_BL"]
+
+
+def write(codec_dir: Path, folder: Path, num_codebooks: int | None = None) -> Written:
+    graphs = write_codec(codec_dir, folder, num_codebooks)
+    sessions = {graph.name: open_session(folder / graph.file) for graph in (graphs.encoder, graphs.decoder)}
+    return Written(folder=folder, graphs=graphs, sessions=sessions)

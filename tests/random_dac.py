@@ -1,0 +1,62 @@
+"""DACs of random weights in the exact format of the published weight file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unimoe_runtime.dac import DacConfig, tensor_shapes
+
+PUBLISHED = {
+    "sample_rate": 16000, "encoder_dim": 64, "encoder_rates": [2, 4, 5, 8], "latent_dim": 1024, "decoder_dim": 1536,
+    "decoder_rates": [8, 5, 4, 2], "n_codebooks": 12, "codebook_size": 1024, "codebook_dim": 8,
+    "quantizer_dropout": 0.5,
+}  # fmt: skip
+"""metadata.kwargs of weights_16khz.pth."""
+
+TINY = {**PUBLISHED, "encoder_dim": 4, "latent_dim": 64, "decoder_dim": 32, "n_codebooks": 4}
+"""Few channels and 4 codebooks; hop, rate and codes as published."""
+
+
+def write_random_dac(path: Path, options: dict[str, Any] | None = None, seed: int = 0) -> Path:
+    """Write a weight file of a random DAC, `TINY` unless told, whose codes and audio vary with what goes in."""
+    options = options or TINY
+    torch.save({"state_dict": random_state(options, seed), "metadata": {"kwargs": options}}, path)
+    return path
+
+
+def random_state(options: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]:
+    """The state dict under the published names, weight normalization as `weight_g` and `weight_v`."""
+    random = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in tensor_shapes(dac_config(options)).items():
+        values = torch.randn(shape, generator=random)
+        if name.endswith("alpha"):
+            state[name] = 0.5 + values.abs()
+        elif name.endswith("bias"):
+            state[name] = 0.1 * values
+        elif len(shape) == 3:
+            # Residual units hardly add up, and the end stays within tanh's bend.
+            gain = 0.2 if name.endswith(".block.3.weight") or shape[0] == 1 else 0.8
+            state[f"{name}_g"] = gain * (1 + 0.3 * torch.rand((shape[0], 1, 1), generator=random))
+            state[f"{name}_v"] = values
+        else:
+            state[name] = values
+    return state
+
+
+def dac_config(options: dict[str, Any]) -> DacConfig:
+    """Our configuration of the published one."""
+    return DacConfig(
+        sample_rate_hz=options["sample_rate"],
+        encoder_width=options["encoder_dim"],
+        encoder_strides=tuple(options["encoder_rates"]),
+        decoder_width=options["decoder_dim"],
+        decoder_strides=tuple(options["decoder_rates"]),
+        latent_size=options["latent_dim"],
+        num_codebooks=options["n_codebooks"],
+        codebook_size=options["codebook_size"],
+        codebook_width=options["codebook_dim"],
+    )
