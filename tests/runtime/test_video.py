@@ -1,0 +1,139 @@
+"""Frames of video files: which ones, their size, and one line for whatever is wrong with a file."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from unimoe_runtime.errors import VideoError
+from unimoe_runtime.video import frame_size, read_video
+
+
+def write_video(path: Path, frames_FHWC: np.ndarray, rate_hz: int, *, codec: str = "png") -> Path:
+    """A file of these frames; lossless with the default codec."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate_hz)
+        stream.height, stream.width = frames_FHWC.shape[1:3]
+        stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
+        container.start_encoding()
+        for index, pixels in enumerate(frames_FHWC):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, rate_hz)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def numbered(num_frames: int, height: int = 56, width: int = 84) -> np.ndarray:
+    """Frames of one grey each: frame i has the value i."""
+    return np.broadcast_to(
+        np.arange(num_frames, dtype=np.uint8)[:, None, None, None], (num_frames, height, width, 3)
+    ).copy()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "num_frames", "total_tokens", "size"),
+    [
+        (640, 360, 1, 3, (28, 84)),
+        (1920, 1080, 1, 3, (28, 84)),
+        (640, 360, 64, 512, (84, 140)),
+        (1280, 720, 16, 512, (168, 280)),
+        (360, 640, 4, 512, (280, 168)),
+        (100, 100, 2, 3, (28, 28)),
+        (640, 360, 8, 3, (28, 28)),  # the published code makes it (0, 28) and fails
+    ],
+)
+def test_sizes_as_the_published_code_makes_them(
+    width: int, height: int, num_frames: int, total_tokens: int, size: tuple[int, int]
+) -> None:
+    assert frame_size(height, width, num_frames, total_tokens=total_tokens, min_tokens=1) == size
+
+
+def test_sizes_keep_to_the_tokens() -> None:
+    for num_frames in (1, 2, 9, 16, 40, 64):
+        for height, width in ((360, 640), (1080, 1920), (30, 4000), (64, 64), (720, 720)):
+            rows, columns = (side // 28 for side in frame_size(height, width, num_frames))
+            assert min(rows, columns) >= 1 and rows * columns <= 64
+            assert rows * columns * -(-num_frames // 2) <= 540
+    with pytest.raises(VideoError, match="too narrow"):
+        frame_size(2, 401, 1)
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "expected"),
+    [(1.0, [0, 10, 20]), (2.0, [0, 5, 10, 15, 20]), (4.0, [0, 2, 5, 7, 10, 12, 15, 17, 20, 22]), (0.25, [0]),
+     (30.0, [*np.repeat(np.arange(25), 3)][:64])],
+)  # fmt: skip
+def test_frames_shown_at_the_rate(tmp_path: Path, rate_hz: float, expected: list[int]) -> None:
+    path = write_video(tmp_path / "clip.mov", numbered(25), 10)
+    video = read_video(path, rate_hz=rate_hz)
+    assert video.frames_FHWC[:, 0, 0, 0].tolist() == expected
+    assert video.frames_FHWC.dtype == np.uint8 and video.seconds_per_frame == 1 / rate_hz
+    assert (video.frames_FHWC == video.frames_FHWC[:, :1, :1, :1]).all()
+
+
+def test_no_more_than_max_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mov", numbered(25), 10)
+    assert read_video(path, rate_hz=10, max_frames=3).frames_FHWC[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_resized_as_torch_does_with_antialiasing(tmp_path: Path) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    # Contrast low enough that no intermediate value leaves 0 … 255, where implementations differ.
+    frames = np.random.default_rng(0).integers(80, 176, size=(2, 90, 160, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "clip.mov", frames, 1)
+    found = read_video(path, total_tokens=15, min_tokens=1).frames_FHWC
+    assert found.shape == (2, 56, 140, 3)
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    expected = F.interpolate(pixels, size=(56, 140), mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_turned_upright_as_a_phone_asks_for(tmp_path: Path) -> None:
+    frames = np.zeros((1, 64, 128, 3), np.uint8)
+    frames[:, :, :64] = 255  # the left half is white
+    path = write_video(tmp_path / "phone.mp4", frames, 1, codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    # A quarter turn clockwise (ISO 14496-12: a, b, u, c, d, v, x, y, w).
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 64 << 16, 0, 1 << 30)
+    path.write_bytes(content)
+    pixels = read_video(path).frames_FHWC[0]
+    assert pixels.shape[0] > pixels.shape[1]
+    assert pixels[: len(pixels) // 3].mean() > 200 and pixels[-len(pixels) // 3 :].mean() < 50
+
+
+def test_one_line_for_each_fault(tmp_path: Path) -> None:
+    sound = tmp_path / "sound.wav"
+    soundfile.write(sound, np.zeros(1600, np.float32), 16_000)
+    text = tmp_path / "text.mp4"
+    text.write_text("no video at all")
+    whole = write_video(tmp_path / "whole.mp4", numbered(20), 10, codec="mpeg4")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[:200])
+    empty = write_video(tmp_path / "empty.mkv", numbered(0), 10, codec="mpeg4")
+    playlist = tmp_path / "list.m3u8"
+    playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
+    faults = {
+        tmp_path / "none.mp4": "there is no such file",
+        tmp_path: "there is no such file",
+        sound: "has no video stream",
+        text: "cannot be decoded as a video (Invalid data found when processing input)",
+        cut: "cannot be decoded as a video",
+        empty: "no frames",
+        playlist: "cannot be decoded as a video",
+    }
+    for path, message in faults.items():
+        with pytest.raises(VideoError) as problem:
+            read_video(path)
+        assert message in str(problem.value) and str(path) in str(problem.value) and "\n" not in str(problem.value)
+    with pytest.raises(VideoError, match="rate_hz is 0; it must be above 0"):
+        read_video(whole, rate_hz=0)
