@@ -19,17 +19,21 @@ from numpy.typing import NDArray
 from .errors import AudioError
 
 FORMATS: Final = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
-"""Suffix to libsndfile's format and subtype."""
+"""Suffix to libsndfile's format and subtype, of files that are written."""
+
+READABLE: Final = (*FORMATS, ".mp3", ".opus", ".oga", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
+"""Suffixes of files that are read."""
 
 
 def read_audio(path: str | Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """Read a WAV, FLAC or OGG file of any rate and any number of channels.
+    """Read an audio file (`READABLE`) of any rate and any number of channels.
 
     Channels are averaged, then resampled (soxr, high quality). Returns float32 samples pcm_L at `sample_rate_hz`,
     full scale -1 … 1. Raises AudioError when the file is missing, is no audio, or holds no samples.
     """
     path = Path(path)
-    _require_known_suffix(path)
+    if path.suffix.lower() not in READABLE:
+        raise AudioError(f"{path} has the suffix {path.suffix!r}: convert it to one of {', '.join(READABLE)}")
     if not path.is_file():
         raise AudioError(f"{path} is no file: give the path of an audio file")
     if path.stat().st_size == 0:

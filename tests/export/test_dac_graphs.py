@@ -17,6 +17,7 @@ from tests.export.codecs import Written, write
 from tests.random_dac import PUBLISHED, write_random_dac
 from unimoe.codec.dac import DacCodec, import_dac
 from unimoe_export.graphs.codec import write_codec
+from unimoe_runtime.backends import numpy_dac
 from unimoe_runtime.errors import BackendError, CheckpointError
 
 SMALL = Path(__file__).parents[1] / "vectors" / "dac_small"
@@ -141,3 +142,21 @@ def test_graphs_of_the_full_size_equal_torch(tmp_path: Path) -> None:
     assert (found_KT == codes_BKT[0].numpy()).mean() > 0.9
     decoded_L = written.codec.decode(codes_BKT[0].numpy())
     np.testing.assert_allclose(decoded_L, codec.decode(codes_BKT)[0].numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["small", "tiny"])
+def test_graphs_equal_the_oracle(name: str, small: Written, tiny: Written) -> None:
+    written = {"small": small, "tiny": tiny}[name]
+    description, hop = written.graphs.manifest(), written.codec.hop_samples
+    random = np.random.default_rng(0)
+    pcm_BL = 0.3 * random.standard_normal((2, 12 * hop), dtype=np.float32)
+    codes_BKT = random.integers(written.codec.codebook_size, size=(2, written.codec.num_codebooks, 12))
+    for graph, oracle, inputs, tolerance in (
+        ("codec_encoder", numpy_dac.encoder, {"pcm_BL": pcm_BL}, 0),
+        ("codec_decoder", numpy_dac.decoder, {"codes_BKT": codes_BKT}, 1e-5),
+    ):
+        expected = oracle(description, load_file(written.folder / f"{graph}.safetensors"), inputs)
+        found = written.run(graph, inputs)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=0, atol=tolerance)

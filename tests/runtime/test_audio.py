@@ -49,6 +49,17 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     assert audio.read_audio(tmp_path / "a.wav", 16000) == pytest.approx((left_L + right_L) / 2, abs=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".mp3", ".opus", ".aiff", ".au", ".caf", ".w64"])
+def test_other_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".opus":
+        soundfile.write(path, sine(440, 48000), 48000, format="OGG", subtype="OPUS")
+    else:
+        soundfile.write(path, sine(440, 48000), 48000)
+    pcm_L = audio.read_audio(path, 16000)
+    assert len(pcm_L) == pytest.approx(8000, abs=1000) and peak_hz(pcm_L, 16000) == pytest.approx(440, abs=3)
+
+
 def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     audio.write_audio(tmp_path / "a.wav", np.array([2.0, -2.0, 0.0]), 16000)
     assert audio.read_audio(tmp_path / "a.wav", 16000) == pytest.approx([1, -1, 0], abs=1e-4)
