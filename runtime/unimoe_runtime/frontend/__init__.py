@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 from ..errors import BundleError
-from .prepared import FrontEnd, PreparedPrompt
+from .prepared import FrontEnd, PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from .published import KIND as PUBLISHED
+from .published import PublishedFrontEnd
 from .timeline import KIND as TIMELINE
 from .timeline import TimelineFrontEnd
 
-__all__ = ["FrontEnd", "PreparedPrompt", "open_frontend"]
+__all__ = ["FrontEnd", "PreparedPrompt", "Recording", "VideoPrompt", "VoicePrompt", "open_frontend"]
 
 
 def open_frontend(folder: Path | str) -> FrontEnd:
@@ -27,5 +29,7 @@ def open_frontend(folder: Path | str) -> FrontEnd:
     match kind:
         case "timeline":
             return TimelineFrontEnd.read(Path(folder), settings)
+        case "published":
+            return PublishedFrontEnd.read(Path(folder), settings)
         case _:
-            raise BundleError(f"{path}: front end of kind {kind!r}; this release knows {TIMELINE!r}")
+            raise BundleError(f"{path}: front end of kind {kind!r}; this release knows {TIMELINE} and {PUBLISHED}")

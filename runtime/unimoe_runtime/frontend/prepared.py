@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..config import SamplingConfig
 from ..generation import Prompt
+from ..vision import VideoFeatures, VisionConfig
 
 _SHORTEST, _LONGEST = 0.7, 1.4
 
@@ -34,6 +39,30 @@ class PreparedPrompt:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Someone speaking: an audio file and what is said in it."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VoicePrompt:
+    """A recording as the model hears it: `codec_rows_RK` int64, delayed (R rows, K codebooks), and its words."""
+
+    codec_rows_RK: NDArray[np.int64]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoPrompt:
+    """A clip as the model sees it, and the tower that saw it."""
+
+    features: VideoFeatures
+    config: VisionConfig
+
+
 class FrontEnd(Protocol):
     """Turns a task's text into a prompt."""
 
@@ -46,6 +75,26 @@ class FrontEnd(Protocol):
     @property
     def instruments(self) -> tuple[str, ...]: ...
 
-    def build_prompt(self, task: str, text: str, voice: str = "") -> PreparedPrompt:
+    @property
+    def max_voice_s(self) -> float:
+        """The longest recording that a voice may be cloned from; 0 where the model does not clone."""
+        ...
+
+    @property
+    def takes_video(self) -> bool: ...
+
+    def recording(self, voice: str) -> Recording | None:
+        """The recording behind a voice of this bundle; None where the model knows its voices by heart."""
+        ...
+
+    def build_prompt(
+        self,
+        task: str,
+        text: str,
+        voice: str = "",
+        *,
+        voice_prompt: VoicePrompt | None = None,
+        video: VideoPrompt | None = None,
+    ) -> PreparedPrompt:
         """Raises PromptError, one line, for whatever the model cannot say or play."""
         ...

@@ -20,7 +20,7 @@ from .durations import PAUSE, DurationTable
 from .lexicon import Lexicon
 from .music import MusicRange, parse_description
 from .normalise import phrases
-from .prepared import PreparedPrompt
+from .prepared import PreparedPrompt, VideoPrompt, VoicePrompt
 
 KIND: Final = "timeline"
 FORMAT_VERSION: Final = 1
@@ -68,6 +68,9 @@ class TimelineFrontEnd:
     lexicon: Lexicon
     durations: DurationTable
     music: MusicRange
+
+    max_voice_s = 0.0
+    takes_video = False
 
     @classmethod
     def read(cls, folder: Path, settings: Mapping[str, Any]) -> TimelineFrontEnd:
@@ -126,11 +129,24 @@ class TimelineFrontEnd:
             )
         return made
 
-    def build_prompt(self, task: str, text: str, voice: str = "") -> PreparedPrompt:
+    def recording(self, voice: str) -> None:
+        """None: the model knows its voices by heart."""
+
+    def build_prompt(
+        self,
+        task: str,
+        text: str,
+        voice: str = "",
+        *,
+        voice_prompt: VoicePrompt | None = None,
+        video: VideoPrompt | None = None,
+    ) -> PreparedPrompt:
         """The guided pair of rows for one utterance, and how long it is expected to be.
 
         Raises PromptError, one line, for whatever the model cannot say or play.
         """
+        if voice_prompt is not None or video is not None:
+            raise PromptError("this model neither clones voices nor watches videos: it takes a text alone")
         timeline = self.timeline(task, text, voice)
         ids, positions = self.row(timeline)
         bare_ids, bare_positions = [ids[0], ids[-1]], [positions[0], positions[-1]]

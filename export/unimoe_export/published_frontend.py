@@ -1,0 +1,172 @@
+"""The front end of a published checkpoint folder: its tokenizer's files and prompt templates, as a bundle's frontend/.
+
+The folder holds vocab.json and merges.txt (Qwen2's byte-level BPE) and the added tokens in added_tokens.json or
+tokenizer_config.json. They become one tokenizer.json, which the runtime reads. Recordings in the folder's voices/
+(NAME.wav and NAME.txt, what it says) become voices that can be asked for by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from unimoe_runtime.audio import READABLE
+from unimoe_runtime.checkpoint import read_json
+from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.frontend.published import FORMAT_VERSION, KIND, TOKENIZER
+
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
+# How Qwen2 cuts a text into the pieces within which bytes are merged.
+_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_DEFAULT_PAD = "<|endoftext|>"
+_PLACEHOLDER, _VIDEO = "<|AUDIO_PLACEHOLDER|>", "<|video_pad|>"
+_FRAME = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n<|AUDIO_START|>"
+)
+_MUSIC = "<|MUSIC_START|>{text}<|MUSIC_END|>"
+# Character for character what the published code builds, but for the video: its generation never shows the model the
+# clip. The clip stands before the text, as in the team's own training code for pictures and in Qwen2.5-VL.
+TEMPLATES = {
+    "speech": _FRAME
+    % (
+        "<|SPEECH_PROMPT_START|>{voice_text}<|SPEECH_PROMPT_END|><|VOICE_PROMPT_START|>{voice}<|VOICE_PROMPT_END|>"
+        "<|SPEECH_START|>{text}<|SPEECH_END|>"
+    ),
+    "music": _FRAME % _MUSIC,
+    "video_music": _FRAME % ("<|vision_start|>{video}<|vision_end|>" + _MUSIC),
+}
+UNCONDITIONAL = {"speech": "", "music": "Low quality.", "video_music": "Low quality."}
+_TOKENS = frozenset(re.findall(r"<\|\w+\|>", "".join(TEMPLATES.values()))) | {_PLACEHOLDER, _VIDEO}
+# Ours, as the published code has none: a longer recording costs memory and is no better a sample of a voice.
+_MAX_VOICE_S = 30.0
+_MAX_PROMPT_TOKENS = 4096
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """True where a published folder has a tokenizer, or a part of one."""
+    return (folder / VOCABULARY).exists() or (folder / MERGES).exists()
+
+
+def write_published_frontend(folder: Path, config: Mapping[str, Any], target: Path) -> list[str]:
+    """Write tokenizer.json, frontend.json and voices/ of a published folder under `target`; returns their names.
+
+    `config` is the folder's config.json. Raises CheckpointError, one line, where a file is missing or damaged, or the
+    tokenizer is another model's.
+    """
+    tokenizer, pad = read_tokenizer(folder)
+    placeholder = tokenizer.token_to_id(_PLACEHOLDER)
+    if placeholder != config.get("codec_placeholder_value"):
+        raise CheckpointError(
+            f"{folder}: {_PLACEHOLDER} is token {placeholder}, config.json says "
+            f"{config.get('codec_placeholder_value')}; the tokenizer's files are another model's"
+        )
+    largest, rows = max(tokenizer.get_vocab().values()), config["text_config"]["vocab_size"]
+    if largest >= rows:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has ids up to {largest}, the model {rows} of them; "
+            "the tokenizer's files are another model's"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(target / TOKENIZER), pretty=False)
+    voices = _copy_voices(folder / "voices", target / "voices")
+    settings = {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "templates": TEMPLATES,
+        "unconditional": UNCONDITIONAL,
+        "placeholder": _PLACEHOLDER,
+        "video_token": _VIDEO,
+        "pad_id": tokenizer.token_to_id(pad),
+        "max_prompt_tokens": _MAX_PROMPT_TOKENS,
+        "max_voice_s": _MAX_VOICE_S,
+        "voices": voices,
+    }
+    text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+    (target / "frontend.json").write_text(text, encoding="utf-8")
+    return ["frontend.json", TOKENIZER, *(f"voices/{voice['file']}" for voice in voices.values())]
+
+
+def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
+    """The tokenizer of a published folder, and its padding token.
+
+    Raises CheckpointError where a file is missing or damaged, or a token of the prompt templates is not there.
+    """
+    vocabulary = read_json(folder / VOCABULARY, CheckpointError)
+    merges = _read_merges(folder / MERGES)
+    added, pad = _added_tokens(folder)
+    # A token's id is taken from the model's vocabulary, so that ids with gaps between them stay what they are; no
+    # merge leads to an added token.
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab={**vocabulary, **added}, merges=merges))
+    except Exception as problem:  # the package raises Exception itself
+        raise CheckpointError(f"{folder}: {VOCABULARY} and {MERGES} do not belong together ({problem})") from None
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_PIECES), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    by_id = sorted(added, key=lambda token: added[token])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in by_id])
+    missing = sorted(token for token in (*_TOKENS, pad) if token not in added)
+    if missing:
+        raise CheckpointError(
+            f"{folder}: the tokenizer lacks {', '.join(missing)}; added_tokens.json is missing or another model's"
+        )
+    return tokenizer, pad
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8"
+        raise CheckpointError(f"{path}: cannot be read ({reason})") from None
+    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    if not merges or any(len(merge) != 2 for merge in merges):
+        raise CheckpointError(f"{path}: must hold two tokens a line; the file is damaged")
+    return [(left, right) for left, right in merges]
+
+
+def _added_tokens(folder: Path) -> tuple[dict[str, int], str]:
+    """Ids of the added tokens and the padding token, of tokenizer_config.json and added_tokens.json."""
+    added: dict[str, int] = {}
+    settings: dict[str, Any] = {}
+    if (folder / "tokenizer_config.json").exists():
+        settings = read_json(folder / "tokenizer_config.json", CheckpointError)
+    pad = settings.get("pad_token") or _DEFAULT_PAD
+    try:
+        for index, token in settings.get("added_tokens_decoder", {}).items():
+            added[token["content"]] = index
+        if (folder / "added_tokens.json").exists():
+            added.update(read_json(folder / "added_tokens.json", CheckpointError))
+        added = {str(token): int(index) for token, index in added.items()}
+        return added, str(pad["content"] if isinstance(pad, dict) else pad)
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        raise CheckpointError(f"{folder}: the added tokens cannot be read ({problem})") from None
+
+
+def _copy_voices(source: Path, target: Path) -> dict[str, dict[str, str]]:
+    """Copy recordings; their file name and words by the voice's name."""
+    voices = {}
+    for recording in sorted(source.iterdir()) if source.is_dir() else ():
+        if recording.suffix.lower() not in READABLE:
+            continue
+        words = recording.with_suffix(".txt")
+        try:
+            text = words.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError):
+            raise CheckpointError(f"{words}: must hold, in UTF-8, what {recording.name} says") from None
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(recording, target / recording.name)
+        voices[recording.stem] = {"file": recording.name, "text": text}
+    return voices

@@ -1,0 +1,188 @@
+"""The published model's front end: text through its tokenizer into the prompts that it was trained on.
+
+The templates are data (`frontend.json`), in them {text} is what to speak or play, {voice} the places of a voice
+prompt's codec rows, {voice_text} what that recording says, {video} the places of a clip's embeddings. A guided pair's
+unconditional row is the same prompt with another text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ..errors import BundleError, PromptError
+from ..generation import Prompt
+from ..multimodal_positions import video_positions
+from .prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+KIND: Final = "published"
+FORMAT_VERSION: Final = 1
+TOKENIZER: Final = "tokenizer.json"
+TASKS: Final = ("speech", "music")
+TEMPLATES: Final = {
+    "speech": frozenset({"text", "voice", "voice_text"}),
+    "music": frozenset({"text"}),
+    "video_music": frozenset({"text", "video"}),
+}
+"""Each template's fields."""
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFrontEnd:
+    """`frontend.FrontEnd` with a tokenizer and templates.
+
+    `unconditional` is each template's text in the unconditional row; `placeholder` and `video_token` stand for one
+    codec row and one video embedding. A prompt holds at most `max_prompt_tokens`.
+    """
+
+    tokenizer: Tokenizer
+    templates: Mapping[str, str]
+    unconditional: Mapping[str, str]
+    placeholder: str
+    video_token: str
+    pad_id: int
+    max_prompt_tokens: int
+    max_voice_s: float
+    recordings: Mapping[str, Recording]
+
+    takes_video = True
+    tasks = TASKS
+    instruments = ()
+
+    @classmethod
+    def read(cls, folder: Path, settings: Mapping[str, Any]) -> PublishedFrontEnd:
+        """Read the tokenizer beside frontend.json. Raises BundleError where something is missing or damaged."""
+        from tokenizers import Tokenizer
+
+        path = folder / "frontend.json"
+        if settings.get("format_version") != FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: format version {settings.get('format_version')!r}; this release reads {FORMAT_VERSION}"
+            )
+        try:
+            templates = {name: str(settings["templates"][name]) for name in TEMPLATES}
+            for name, fields in TEMPLATES.items():
+                if frozenset(_FIELD.findall(templates[name])) != fields:
+                    raise ValueError(f"the template {name} must have the fields {', '.join(sorted(fields))}")
+            return cls(
+                tokenizer=Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8")),
+                templates=templates,
+                unconditional={name: str(settings["unconditional"][name]) for name in TEMPLATES},
+                placeholder=str(settings["placeholder"]),
+                video_token=str(settings["video_token"]),
+                pad_id=int(settings["pad_id"]),
+                max_prompt_tokens=int(settings["max_prompt_tokens"]),
+                max_voice_s=float(settings["max_voice_s"]),
+                recordings={
+                    name: Recording(path=folder / "voices" / Path(voice["file"]).name, text=str(voice["text"]))
+                    for name, voice in settings["voices"].items()
+                },
+            )
+        except Exception as problem:  # the tokenizers package raises Exception itself
+            raise BundleError(f"{path}: incomplete or damaged ({problem}); export again") from None
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        return tuple(self.recordings)
+
+    def recording(self, voice: str) -> Recording | None:
+        """The recording of a voice of this bundle; the first one's where `voice` is empty."""
+        return self.recordings.get(voice or next(iter(self.recordings), ""))
+
+    def build_prompt(
+        self,
+        task: str,
+        text: str,
+        voice: str = "",
+        *,
+        voice_prompt: VoicePrompt | None = None,
+        video: VideoPrompt | None = None,
+    ) -> PreparedPrompt:
+        """The guided pair of rows for one utterance. Its length is not known beforehand.
+
+        `voice` only names what `voice_prompt` holds. Raises PromptError, one line, for whatever the model cannot say
+        or play.
+        """
+        template, values = self._request(task, voice, voice_prompt, video)
+        text = self._checked(text, "text")
+        if voice_prompt is not None:
+            values["voice_text"] = self._checked(voice_prompt.text, "voice's text")
+        rows = [self._ids(template, {**values, "text": words}) for words in (self.unconditional[template], text)]
+        if len(rows[1]) > self.max_prompt_tokens:
+            raise PromptError(
+                f"the prompt has {len(rows[1])} tokens; the limit is {self.max_prompt_tokens}: give a shorter text, "
+                "voice or video"
+            )
+        prompt = Prompt.from_rows(
+            rows,
+            codec_ids_PK=None if voice_prompt is None else np.tile(voice_prompt.codec_rows_RK, (2, 1)),
+            placeholder_id=None if voice_prompt is None else self.tokenizer.token_to_id(self.placeholder),
+            pad_id=self.pad_id,
+            paired=True,
+        )
+        if video is not None:
+            prompt = self._with_video(prompt, video)
+        return PreparedPrompt(prompt=prompt, expected_frames=None, caption=text)
+
+    def _request(
+        self, task: str, voice: str, voice_prompt: VoicePrompt | None, video: VideoPrompt | None
+    ) -> tuple[str, dict[str, str]]:
+        """The template that a request calls for, and what goes into it but the text."""
+        if task == "speech":
+            if video is not None:
+                raise PromptError("speech takes no video; music does: --task music")
+            if voice_prompt is None:
+                names = f", or one of {', '.join(self.voices)}" if self.voices else ""
+                there = f"there is no voice {voice!r}: " if voice else ""
+                raise PromptError(
+                    f"{there}this model speaks in a voice that it hears: give a recording with --voice FILE, and with "
+                    f"--voice-text what it says{names}"
+                )
+            return "speech", {"voice": self.placeholder * len(voice_prompt.codec_rows_RK)}
+        if task != "music":
+            raise PromptError(f"there is no task {task!r}; it can be {' or '.join(TASKS)}")
+        if voice or voice_prompt is not None:
+            raise PromptError("music takes no voice: leave --voice out, and describe the music with --text")
+        if video is None:
+            return "music", {}
+        return "video_music", {"video": self.video_token * len(video.features.embeddings_VC)}
+
+    def _checked(self, text: str, what: str) -> str:
+        """A text that the user gave: not empty, and nothing in it that belongs to the templates."""
+        if not text.strip():
+            raise PromptError(f"the {what} is empty: give some words")
+        framing = self.tokenizer.get_added_tokens_decoder()
+        for index in self.tokenizer.encode(text, add_special_tokens=False).ids:
+            if index in framing:
+                raise PromptError(
+                    f"the {what} holds {framing[index].content}, which frames the model's prompts: leave it out"
+                )
+        return text
+
+    def _ids(self, template: str, values: Mapping[str, str]) -> list[int]:
+        text = _FIELD.sub(lambda field: values[field[1]], self.templates[template])
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _with_video(self, prompt: Prompt, video: VideoPrompt) -> Prompt:
+        """Both rows see the clip, so that guidance strengthens the text, as in the published code."""
+        features, config = video.features, video.config
+        positions_3BT, first_position_B = video_positions(
+            prompt.text_ids_BT, prompt.mask_BT, [features.grid] * 2, [features.seconds_per_grid] * 2, config
+        )
+        return replace(
+            prompt,
+            positions=positions_3BT,
+            first_position_B=first_position_B,
+            video_embeddings_VC=np.tile(features.embeddings_VC, (2, 1)),
+            video_token_id=config.video_token_id,
+        )
