@@ -12,17 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .exporter import ExportResult, export_bundle
 
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--precision",
+    type=click.Choice(tuple(PRECISIONS)),
+    default="fp32",
+    show_default=True,
+    help="How the language model's weights are stored and, where the engine can, multiplied.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def export(checkpoint: Path, bundle: Path, force: bool, as_json: bool) -> None:
+def export(checkpoint: Path, bundle: Path, precision: str, force: bool, as_json: bool) -> None:
     """Write CHECKPOINT (a folder, ours or the published UniMoE-Audio one) as the bundle BUNDLE.
 
     One ONNX graph for each trunk and each expert, weights beside them. Every graph is compared with the numpy
-    oracle as it is written. Needs no torch.
+    oracle as it is written. Needs no torch. Started again after it was killed, it goes on where it stopped.
     """
     columns = (
         TextColumn("{task.description:<24}"),
@@ -37,7 +46,7 @@ def export(checkpoint: Path, bundle: Path, force: bool, as_json: bool) -> None:
         def show(index: int, count: int, name: str) -> None:
             bar.update(task, completed=index, total=count, description=name)
 
-        result = export_bundle(checkpoint, bundle, replace=force, progress=show)
+        result = export_bundle(checkpoint, bundle, precision=PRECISIONS[precision], replace=force, progress=show)
     click.echo(json.dumps(asdict(result), default=str) if as_json else summary(result))
 
 

@@ -1,11 +1,13 @@
 """From a checkpoint to a bundle: weights, graphs, codec, front end, manifest.
 
-Everything streams: weights go from the checkpoint's memory map to their file tensor by tensor, a graph is a few
-kilobytes, and a check holds the weights of one graph.
+Everything streams: weights go from the checkpoint to their file tensor by tensor, a graph is a few kilobytes, and a
+check holds the weights of one graph.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -46,12 +48,19 @@ class ExportResult:
 
 
 def export_bundle(
-    checkpoint_dir: Path | str, bundle_dir: Path | str, *, replace: bool = False, progress: Progress | None = None
+    checkpoint_dir: Path | str,
+    bundle_dir: Path | str,
+    *,
+    precision: str = "float32",
+    replace: bool = False,
+    progress: Progress | None = None,
 ) -> ExportResult:
     """Write the bundle of a checkpoint folder, ours or a published one. An existing bundle needs `replace`.
 
+    `precision` (a key of `bundle.DTYPES`) is that of the language model's products and embeddings. An export that
+    was killed is gone on with where it stopped, if checkpoint and options are the same.
     Raises CheckpointError, GraphError where a graph does not compute the checkpoint, and OutputError where the
-    bundle cannot be written; nothing is left behind under the bundle's name then.
+    bundle cannot be written; nothing is left behind then.
     """
     start = time.perf_counter()
     checkpoint = open_checkpoint(checkpoint_dir)
@@ -59,43 +68,58 @@ def export_bundle(
     report: Progress = progress or (lambda index, count, name: None)
     names = list(language_model_graphs(checkpoint.model))
     has_codec, has_frontend = checkpoint.codec_dir is not None, checkpoint.frontend_dir is not None
-    parts = [*names, "embeddings", *["codec"] * has_codec, *["front end"] * has_frontend, "manifest"]
+    parts = [*names, "embeddings", *["codec"] * has_codec, *["front end"] * has_frontend]
     runs = engine_available()
-    largest_error = 0.0
-    codec: Mapping[str, Any] | None = None
-    with BundleWriter(target, replace=replace) as writer:
+    notes: dict[str, Mapping[str, Any]] = {}
+    with BundleWriter(target, replace=replace, fingerprint=_fingerprint(checkpoint, precision, runs)) as writer:
         for index, part in enumerate(parts):
-            report(index, len(parts), part)
-            match part:
-                case "embeddings":
-                    write_embeddings(writer.directory / EMBEDDINGS, checkpoint)
-                    writer.add_file(EMBEDDINGS)
-                case "codec":
-                    codec, error = _write_codec(writer, checkpoint, check=runs)
-                    largest_error = max(largest_error, error)
-                case "front end":
-                    _copy_frontend(writer, checkpoint)
-                case "manifest":
-                    writer.finish(
-                        model=checkpoint.model,
-                        sampling=checkpoint.sampling,
-                        codec=codec,
-                        provenance=_provenance(checkpoint),
-                        opset=OPSET,
-                    )
-                case graph:
-                    path = _write_graph(writer, checkpoint, graph)
-                    if runs:
-                        weights = TensorFile(path.with_suffix(".safetensors"))
-                        largest_error = max(largest_error, check_graph(path, graph, checkpoint.model, weights))
-    report(len(parts), len(parts), "done")
+            report(index, len(parts) + 1, part)
+            known = writer.resume(part)
+            if known is None:
+                try:
+                    known = _write_part(writer, checkpoint, part, precision, check=runs)
+                except OverflowError as problem:
+                    raise CheckpointError(
+                        f"{checkpoint.path}: {part}: {problem}; export with --precision bf16 or fp32"
+                    ) from None
+                writer.commit(part, **known)
+            notes[part] = known
+        report(len(parts), len(parts) + 1, "manifest")
+        writer.finish(
+            model=checkpoint.model,
+            sampling=checkpoint.sampling,
+            codec=notes["codec"]["description"] if has_codec else None,
+            provenance=_provenance(checkpoint),
+            opset=OPSET,
+        )
+    report(len(parts) + 1, len(parts) + 1, "done")
     return ExportResult(
         path=target,
         num_graphs=len(names) + 2 * has_codec,
         num_bytes=sum(file.stat().st_size for file in target.rglob("*") if file.is_file()),
         seconds=time.perf_counter() - start,
-        largest_error=largest_error if runs else None,
+        largest_error=max(note.get("error", 0.0) for note in notes.values()) if runs else None,
     )
+
+
+def _write_part(
+    writer: BundleWriter, checkpoint: Checkpoint, part: str, precision: str, *, check: bool
+) -> dict[str, Any]:
+    """Write one part and announce its files. What has to be known of it later, JSON: with `check`, its `error`."""
+    match part:
+        case "embeddings":
+            writer.add_file(EMBEDDINGS, write_embeddings(writer.directory / EMBEDDINGS, checkpoint, precision))
+        case "codec":
+            description, error = _write_codec(writer, checkpoint, check=check)
+            return {"description": description, "error": error}
+        case "front end":
+            _copy_frontend(writer, checkpoint)
+        case graph:
+            path = _write_graph(writer, checkpoint, graph, precision)
+            if check:
+                weights = TensorFile(path.with_suffix(".safetensors"))
+                return {"error": check_graph(path, graph, checkpoint.model, weights, precision)}
+    return {}
 
 
 def build_graph(name: str, config: ModelConfig, weights: Path) -> GraphBuilder:
@@ -116,12 +140,12 @@ def graph_stem(name: str) -> str:
     return name
 
 
-def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str) -> Path:
+def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str, precision: str) -> Path:
     stem = graph_stem(name)
     path = writer.directory / f"{stem}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = path.with_suffix(".safetensors")
-    write_graph_weights(weights, checkpoint, name)
+    weights_info = write_graph_weights(weights, checkpoint, name, precision)
     builder = build_graph(name, checkpoint.model, weights)
     builder.save(path)
     writer.add_graph(
@@ -130,6 +154,8 @@ def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str) -> Pat
         weights=f"{stem}.safetensors",
         inputs=builder.inputs,
         outputs=builder.outputs,
+        precision=precision,
+        weights_info=weights_info,
     )
     return path
 
@@ -165,9 +191,23 @@ def _copy_frontend(writer: BundleWriter, checkpoint: Checkpoint) -> None:
             writer.add_file(file)
 
 
-def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+def _fingerprint(checkpoint: Checkpoint, precision: str, checked: bool) -> str:
+    """Stands for the checkpoint's files and everything else that decides what lies in the bundle."""
+    files = {
+        str(file.relative_to(checkpoint.path)): (file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(checkpoint.path.rglob("*"))
+        if file.is_file()
+    }
+    source = [_exporter(), str(checkpoint.path.resolve()), files, precision, checked]
+    return hashlib.sha256(json.dumps(source).encode()).hexdigest()
+
+
+def _exporter() -> str:
     try:
-        exporter = version("unimoe")
+        return f"unimoe {version('unimoe')}"
     except PackageNotFoundError:
-        exporter = "unknown"
-    return {**checkpoint.provenance, "checkpoint": checkpoint.path.resolve().name, "exporter": f"unimoe {exporter}"}
+        return "unimoe unknown"
+
+
+def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {**checkpoint.provenance, "checkpoint": checkpoint.path.resolve().name, "exporter": _exporter()}

@@ -23,6 +23,8 @@ FORMAT = "unimoe-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.safetensors"
+# Precisions of floating-point graphs, and how the weights of their products are stored.
+DTYPES: Mapping[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ class Bundle:
         """The weights of a graph, verified. Raises BundleError for a shape the configuration does not have."""
         info = self.graphs[name]
         tensors = TensorFile(self.checked(info.weights), BundleError)
-        expected = weight_shapes(name, self.model) if info.precision == "float32" else None
+        expected = weight_shapes(name, self.model) if info.precision in DTYPES else None
         self._require_shapes(tensors, expected or {})
         return tensors
 

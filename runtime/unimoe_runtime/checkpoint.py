@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from . import public_format
 from .config import ModelConfig, SamplingConfig
 from .errors import CheckpointError, ConfigError
-from .tensorfile import TensorFile
+from .tensorfile import TensorFile, widen
 from .vision import VisionConfig
 
 FORMAT = "unimoe-checkpoint"
@@ -85,7 +85,7 @@ def vision_tensor_shapes(config: VisionConfig) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """An opened checkpoint folder. Tensors are read when asked for, from a memory map.
+    """An opened checkpoint folder. Tensors are read when asked for, each into memory of its own.
 
     `vision` is None for ours, and for a published folder whose configuration or files have no vision tower.
     """
@@ -101,10 +101,22 @@ class Checkpoint:
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor as float32, under our name. Raises CheckpointError where there is none."""
+        return widen(self.stored(name), self.dtype(name))
+
+    def stored(self, name: str, begin: int = 0, end: int | None = None) -> NDArray[Any]:
+        """Rows of a tensor's first axis as they are stored; bfloat16 as its bits. Raises as `tensor` does."""
+        file, stored_name = self._locate(name)
+        return file.read(stored_name, begin, end)
+
+    def dtype(self, name: str) -> str:
+        """How a tensor is stored, in the names of safetensors: F32, BF16, …. Raises as `tensor` does."""
+        file, stored_name = self._locate(name)
+        return file.entries[stored_name].dtype
+
+    def _locate(self, name: str) -> tuple[TensorFile, str]:
         if name not in self.locations:
             raise CheckpointError(f"{self.path}: there is no tensor {name!r}")
-        file, stored_name = self.locations[name]
-        return file.float32(stored_name)
+        return self.locations[name]
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:

@@ -55,8 +55,7 @@ class BundleModel:
         self._observer = observer
         self._config = backend.bundle.model
         embeddings = backend.bundle.embeddings()
-        self._text_embedding_VC = embeddings.raw("text.weight")
-        self._codec_embedding_KVC = embeddings.raw("codec.weight")
+        self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
         self._codebooks_K = np.arange(self._config.num_codebooks)
         self.statistics = RoutingStatistics()
         self._forward: Forward | None = None
@@ -86,7 +85,7 @@ class BundleModel:
         positions_BT = position_B[:, None]
         if self._config.mrope_sections:
             positions_BT = np.broadcast_to(positions_BT, (3, *positions_BT.shape))
-        hidden_BTC = self._codec_embedding_KVC[self._codebooks_K, codes_BK].sum(axis=1, dtype=np.float32)[:, None]
+        hidden_BTC = self._codec_rows((self._codebooks_K, codes_BK)).sum(axis=1)[:, None]
         self._run(hidden_BTC, positions_BT, self._valid_BS[:, None, None, :], None)
         self._filled += 1
         self.statistics.steps += 1
@@ -98,10 +97,10 @@ class BundleModel:
         return self._forward.head(tokens_M)
 
     def _embed_prompt(self, prompt: Prompt) -> Floats:
-        hidden_BTC: Floats = self._text_embedding_VC[prompt.text_ids_BT].astype(np.float32)
+        hidden_BTC = self._text_rows(prompt.text_ids_BT)
         if prompt.codec_ids_PK is not None:
-            rows_PKC = self._codec_embedding_KVC[self._codebooks_K, prompt.codec_ids_PK]
-            hidden_BTC[prompt.text_ids_BT == prompt.placeholder_id] = rows_PKC.sum(axis=1, dtype=np.float32)
+            rows_PKC = self._codec_rows((self._codebooks_K, prompt.codec_ids_PK))
+            hidden_BTC[prompt.text_ids_BT == prompt.placeholder_id] = rows_PKC.sum(axis=1)
         if prompt.video_embeddings_VC is not None:
             hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
         return hidden_BTC

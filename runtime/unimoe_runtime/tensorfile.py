@@ -1,4 +1,4 @@
-"""Reading safetensors files through a memory map: headers, offsets, and tensors as float32 or integers.
+"""Reading safetensors files: headers, offsets, and tensors, through a memory map or copied out of the file.
 
 The `safetensors` package reads bfloat16 only with a framework beside numpy, and hides the offsets that an ONNX
 graph needs to refer to a tensor as external data. The format is small: 8 bytes of header length, a JSON header,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,62 @@ class TensorFile:
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """The tensor as float32; a view of the map where it is stored so, else a converted copy."""
-        bits = self.raw(name)
-        return widen(bits) if self.entries[name].dtype == "BF16" else np.asarray(bits, dtype=np.float32)
+        return widen(self.raw(name), self.entries[name].dtype)
+
+    def read(self, name: str, begin: int = 0, end: int | None = None) -> NDArray[Any]:
+        """Rows begin … end of the tensor's first axis as `raw` gives them, copied out of the file.
+
+        The pages of a map stay in this process's memory once they were touched; a copy is gone when it is dropped.
+        """
+        entry = self.entries[name]
+        num_rows = entry.shape[0] if entry.shape else 1
+        end = num_rows if end is None else min(end, num_rows)
+        shape = (end - begin, *entry.shape[1:]) if entry.shape else ()
+        row_bytes = entry.num_bytes // max(num_rows, 1)
+        try:
+            flat = np.fromfile(
+                self.path, dtype=_DTYPES[entry.dtype], count=math.prod(shape), offset=entry.offset + begin * row_bytes
+            )
+        except OSError as problem:
+            raise self._error(f"{self.path}: cannot be read ({problem.strerror})") from None
+        if flat.size != math.prod(shape):
+            raise self._error(f"{self.path}: cut off while it was read: tensor {name!r} is incomplete")
+        return flat.reshape(shape)
+
+    def rows(self, name: str) -> Callable[[Any], NDArray[np.float32]]:
+        """Reads an embedding's rows, by arrays of indices, as float32 copies; the other rows are not read."""
+        table, dtype = self.raw(name), self.entries[name].dtype
+        return lambda index: widen(table[index], dtype)
 
 
-def widen(bits: NDArray[Any]) -> NDArray[np.float32]:
-    """float32 of bfloat16 bits held as uint16: the upper half of the word."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+def widen(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
+    """float32 of values stored as `dtype`. Bits of bfloat16, held as uint16, are the upper half of a float32."""
+    if dtype == "BF16":
+        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.asarray(stored, dtype=np.float32)
+
+
+def encode(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Values as `dtype` (F32, F16 or BF16) stores them, rounded to nearest, ties to even.
+
+    What is stored so already, float16 or bfloat16 bits as uint16, passes as it is.
+    Raises OverflowError where a finite value is beyond float16's largest, 65504.
+    """
+    if dtype == "BF16":
+        if values.dtype == np.uint16:
+            return values
+        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+        rounded = ((bits + (((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF))) >> np.uint32(16)).astype(
+            np.uint16
+        )
+        return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+    if dtype == "F16" and values.dtype != np.float16:
+        with np.errstate(over="ignore"):
+            half = np.asarray(values, dtype=np.float16)
+        if np.isinf(half).any() and np.isfinite(values[np.isinf(half)]).any():
+            raise OverflowError("a value is beyond float16's largest, 65504")
+        return half
+    return np.asarray(values, dtype=_DTYPES[dtype])
 
 
 def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]:

@@ -13,18 +13,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export import exporter
 from unimoe_export.checking import check_graph
-from unimoe_export.cli import export
+from unimoe_export.cli import PRECISIONS, export
 from unimoe_export.exporter import export_bundle
+from unimoe_export.layout import write_graph_weights
+from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import language_model_graphs, open_bundle
 from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, open_checkpoint, tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError, GraphError, OutputError
+from unimoe_runtime.generation import Prompt
+from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.tensorfile import TensorFile
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +102,94 @@ def test_half_precision_checkpoints_are_widened(checkpoint: Path, tmp_path: Path
     else:
         expected = expected.astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(open_bundle(tmp_path / "bundle").embeddings().raw("text.weight"), expected)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_16_bits_out(checkpoint: Path, tmp_path: Path, precision: str) -> None:
+    """Matrices and embeddings are rounded to nearest, the rest stays; bundle and oracle compute the same with them."""
+    result = CliRunner().invoke(export, [str(checkpoint), str(tmp_path / "bundle"), "--precision", precision, "--json"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["largest_error"] < 1e-5
+    bundle, source = open_bundle(tmp_path / "bundle"), open_checkpoint(checkpoint)
+    assert {graph.precision for graph in bundle.graphs.values()} == {PRECISIONS[precision]}
+    assert len(list(bundle.check_all())) == len(bundle.files)
+    torch_type = {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+    def rounded(name: str) -> np.ndarray:
+        return torch.from_numpy(source.tensor(name)).to(torch_type).float().numpy()
+
+    trunk = bundle.weights("layers.1.trunk")
+    np.testing.assert_array_equal(trunk.float32("o.weight"), rounded("layers.1.attention.o_proj.weight").T)
+    np.testing.assert_array_equal(trunk.float32("router.weight"), source.tensor("layers.1.moe.router.weight").T)
+    ids = np.array([[3, 0], [19, 3]])
+    np.testing.assert_array_equal(bundle.embeddings().rows("text.weight")(ids), rounded("text_embedding.weight")[ids])
+    prompt = Prompt.from_rows([np.arange(5), np.arange(3)], paired=True)
+    logits = []
+    for backend in ("numpy", "onnxruntime"):
+        model = BundleModel(open_backend(backend, bundle))
+        model.prefill(prompt)
+        logits.append(model.step(np.full((2, 2), 10), np.array([5.0, 3.0], np.float32)))
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-4)
+
+
+def test_too_large_for_float16(checkpoint: Path, tmp_path: Path) -> None:
+    values = load_file(checkpoint / "model.safetensors")
+    values["layers.1.moe.experts.2.up_proj.weight"][3, 3] = 1e5
+    save_file(values, checkpoint / "model.safetensors")
+    result = CliRunner().invoke(export, [str(checkpoint), str(tmp_path / "bundle"), "--precision", "fp16"])
+    assert isinstance(result.exception, CheckpointError)
+    assert str(result.exception) == (
+        f"{checkpoint}: layers.1.expert.2: gate_up.weight: a value is beyond float16's largest, 65504; "
+        "export with --precision bf16 or fp32"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("part", ["layers.1.expert.2", "embeddings", "codec", "manifest"])
+def test_killed_export_goes_on_where_it_stopped(checkpoint: Path, tmp_path: Path, part: str) -> None:
+    size = json.loads((ENCODEC / "config.json").read_text())["codebook_size"]
+    shutil.rmtree(checkpoint)
+    write_random_checkpoint(checkpoint, tiny_config(codebook_size=size))
+    shutil.copytree(ENCODEC, checkpoint / "codec")
+    code = (
+        "import os, signal, sys\n"
+        "from unimoe_export.exporter import export_bundle\n"
+        "def kill(index, count, name):\n"
+        "    if name == sys.argv[3]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export_bundle(sys.argv[1], sys.argv[2], precision='bfloat16', progress=kill)"
+    )
+    assert python(code, checkpoint, tmp_path / "bundle", part).returncode == -signal.SIGKILL
+    hidden = tmp_path / ".bundle.part"
+    written = {file: file.stat().st_ino for file in sorted(hidden.rglob("*.safetensors"))}
+    assert len(written) >= 8
+    damaged = hidden / "layers/00/expert_1.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+
+    export_bundle(checkpoint, tmp_path / "whole", precision="bfloat16")
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            exporter,
+            "write_graph_weights",
+            lambda path, *rest: calls.append(rest[1]) or write_graph_weights(path, *rest),
+        )
+        result = export_bundle(checkpoint, tmp_path / "bundle", precision="bfloat16")
+    assert set(calls) == {"layers.0.expert.1"} | set(
+        {"layers.1.expert.2": ["layers.1.expert.2", "layers.1.expert.3", "head"]}.get(part, [])
+    )
+    assert result.largest_error is not None and 0 < result.largest_error < 1e-5
+    bundle = open_bundle(tmp_path / "bundle")
+    assert bundle.manifest == open_bundle(tmp_path / "whole").manifest
+    assert len(list(bundle.check_all())) == len(bundle.files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint", "whole"]
+
+
+def test_other_checkpoint_or_options_start_over(checkpoint: Path, tmp_path: Path) -> None:
+    """Weights of the same names and shapes, written later, are another checkpoint."""
+    before = exporter._fingerprint(open_checkpoint(checkpoint), "float32", True)
+    assert before == exporter._fingerprint(open_checkpoint(checkpoint), "float32", True)
+    assert before != exporter._fingerprint(open_checkpoint(checkpoint), "float16", True)
+    os.utime(checkpoint / "model.safetensors", (1, 1))
+    assert before != exporter._fingerprint(open_checkpoint(checkpoint), "float32", True)
 
 
 def test_front_end_and_sampling_come_along(checkpoint: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from unimoe_export.exporter import build_graph
 from unimoe_export.graphs.builder import OPSET
 from unimoe_export.layout import write_graph_weights
 from unimoe_runtime.backends import numpy as oracle
+from unimoe_runtime.backends.onnxruntime import open_session
+from unimoe_runtime.bundle import DTYPES
 from unimoe_runtime.checkpoint import open_checkpoint
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.tensorfile import TensorFile
@@ -48,10 +50,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_graph(folder: Path, name: str, **changes: Any) -> tuple[Path, ModelConfig, TensorFile]:
+def write_graph(
+    folder: Path, name: str, precision: str = "float32", **changes: Any
+) -> tuple[Path, ModelConfig, TensorFile]:
     checkpoint = open_checkpoint(write_random_checkpoint(folder / "checkpoint", tiny_config(**changes)))
     weights = folder / f"{name}.safetensors"
-    write_graph_weights(weights, checkpoint, name)
+    write_graph_weights(weights, checkpoint, name, precision)
     build_graph(name, checkpoint.model, weights).save(folder / f"{name}.onnx")
     return folder / f"{name}.onnx", checkpoint.model, TensorFile(weights)
 
@@ -138,6 +142,31 @@ def test_every_variant_equals_the_oracle(tmp_path: Path, variant: str) -> None:
         assert largest_deviation(found, expected)[1] < 1e-5
         if "weights_NE" in found:
             np.testing.assert_array_equal(found["weights_NE"] == 0, expected["weights_NE"] == 0)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_products_in_16_bits(tmp_path: Path, name: str, precision: str) -> None:
+    """Matrices are stored and multiplied in 16 bits, all else is float32; the CPU computes just what is stored."""
+    path, config, weights = write_graph(tmp_path, name, precision, num_shared_experts=2)
+    half = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[precision]
+    matrices = {tensor for tensor, entry in weights.entries.items() if entry.dtype == DTYPES[precision]}
+    assert matrices == {t for t, entry in weights.entries.items() if len(entry.shape) == 2} - {"router.weight"}
+    onnx.checker.check_model(str(path), full_check=True)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False)).graph
+    types = {item.name: item.type.tensor_type.elem_type for item in graph.value_info}
+    casts = {node.output[0] for node in graph.node if node.op_type == "Cast" and types.get(node.output[0]) == half}
+    products = [node for node in graph.node if node.op_type == "MatMul" and types.get(node.output[0]) == half]
+    assert len(products) == len(matrices)
+    assert {value for node in products for value in node.input} == casts
+    results = {node.output[0] for node in products}
+    assert {value for value, kind in types.items() if kind == half} == casts | results | matrices
+
+    inputs = random_inputs(name, config, seed=7)
+    opened = open_session(path, precision=precision)
+    found = dict(zip([item.name for item in opened.get_outputs()], opened.run(None, inputs), strict=True))
+    tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
+    assert largest_deviation(found, oracle_outputs(name, config, tensors, inputs))[1] < 1e-5
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,12 +16,14 @@ from unimoe_runtime.tensorfile import TensorFile
 OPSET = 24
 IR_VERSION = 11
 _TYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64, "bool": ir.DataType.BOOL}
+_STORED_TYPES = {"F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16}
 
 
 class GraphBuilder:
     """Collects inputs, weights, nodes and outputs; `save` writes the graph.
 
-    Weights are float32 tensors that lie in the safetensors file `weights` beside the graph already.
+    Weights are tensors that lie in the safetensors file `weights` beside the graph already: float32, or those of
+    products (`linear`) in 16 bits.
     """
 
     def __init__(self, name: str, weights: Path) -> None:
@@ -54,7 +56,7 @@ class GraphBuilder:
                 self._file.path.name,
                 entry.offset,
                 entry.num_bytes,
-                ir.DataType.FLOAT,
+                _STORED_TYPES[entry.dtype],
                 shape=ir.Shape(entry.shape),
                 name=name,
                 base_dir=self._file.path.parent,
@@ -64,6 +66,22 @@ class GraphBuilder:
 
     def has_weight(self, name: str) -> bool:
         return name in self._file
+
+    def linear(self, x: ir.Value, weight: str, addend: ir.Value | None = None) -> ir.Value:
+        """x @ weight [in, out], plus an addend of the product's shape; float32 in and out.
+
+        A weight of 16 bits is multiplied in its own type, as strongly typed engines (TensorRT) need it said: x is
+        cast down, the product up, and the addend is added in float32. The cast of the weight to the type it has
+        does nothing, but every cast to 16 bits then names the type of the products, and a backend that computes
+        them in float32 need only change those (`unimoe_runtime.backends.onnxruntime.open_session`).
+        """
+        matrix = self.weight(weight)
+        half = matrix.dtype
+        if half == ir.DataType.FLOAT:
+            return self.op("Gemm", [x, matrix, addend]) if addend is not None else self.op("MatMul", [x, matrix])
+        narrow, matrix = (self.op("Cast", [value], to=int(half)) for value in (x, matrix))
+        product = self.op("Cast", [self.op("MatMul", [narrow, matrix])], to=int(ir.DataType.FLOAT))
+        return product if addend is None else self.op("Add", [product, addend])
 
     def constant(self, values: Any, dtype: str = "int64") -> ir.Value:
         array: NDArray[Any] = np.asarray(values, dtype)

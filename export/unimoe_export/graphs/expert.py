@@ -26,10 +26,10 @@ def expert_graph(config: ModelConfig, weights: Path) -> GraphBuilder:
     weight_N1 = builder.input("weight_N1", "float32", ("N", 1))
 
     # Weighing the inner activation lets the second product add to the accumulator.
-    inner = swiglu(builder, builder.op("Gemm", [expert_input_NC, builder.weight("gate_up.weight")]))
+    inner = swiglu(builder, builder.linear(expert_input_NC, "gate_up.weight"))
     zero = builder.constant(0.0, "float32")
     picked_N1 = builder.op("Greater", [weight_N1, zero])
     weighted = builder.op("Where", [picked_N1, builder.op("Mul", [inner, weight_N1]), zero])
-    new_accumulator_NC = builder.op("Gemm", [weighted, builder.weight("down.weight"), accumulator_NC])
+    new_accumulator_NC = builder.linear(weighted, "down.weight", accumulator_NC)
     builder.output(new_accumulator_NC, "new_accumulator_NC", "float32", ("N", hidden))
     return builder

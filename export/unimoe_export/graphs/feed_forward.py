@@ -34,10 +34,10 @@ def shared_experts(
     num_shared, size = config.num_shared_experts, config.shared_intermediate_size
     if not num_shared:
         return residual_NC
-    inner = swiglu(builder, builder.op("Gemm", [expert_input_NC, builder.weight("shared.gate_up.weight")]))
+    inner = swiglu(builder, builder.linear(expert_input_NC, "shared.gate_up.weight"))
     if shared_NS is not None:
         inner_NSI = builder.op("Reshape", [inner, builder.constant([-1, num_shared, size])])
         weight_NS1 = builder.op("Unsqueeze", [shared_NS, builder.constant([2])])
         weighted_NSI = builder.op("Mul", [inner_NSI, weight_NS1])
         inner = builder.op("Reshape", [weighted_NSI, builder.constant([-1, num_shared * size])])
-    return builder.op("Gemm", [inner, builder.weight("shared.down.weight"), residual_NC])
+    return builder.linear(inner, "shared.down.weight", residual_NC)

@@ -20,7 +20,7 @@ def head_graph(config: ModelConfig, weights: Path) -> GraphBuilder:
     normed_NC = builder.op(
         "RMSNormalization", [hidden_NC, builder.weight("norm.weight")], axis=-1, epsilon=config.rms_norm_eps
     )
-    logits = builder.op("MatMul", [normed_NC, builder.weight("head.weight")])
+    logits = builder.linear(normed_NC, "head.weight")
     logits_NKV = builder.op("Reshape", [logits, builder.constant([-1, codebooks, vocabulary])])
     builder.output(logits_NKV, "logits_NKV", "float32", ("N", codebooks, vocabulary))
     return builder

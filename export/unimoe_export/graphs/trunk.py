@@ -74,7 +74,7 @@ def _attention(builder: GraphBuilder, hidden_BTC: ir.Value, config: ModelConfig)
     write_index_B = builder.input("write_index_B", "int64", ("B",))
 
     normed_BTC = _norm(builder, hidden_BTC, "attention_norm.weight", config)
-    qkv = builder.op("MatMul", [normed_BTC, builder.weight("qkv.weight")])
+    qkv = builder.linear(normed_BTC, "qkv.weight")
     if config.qkv_bias:
         qkv = builder.op("Add", [qkv, builder.weight("qkv.bias")])
     qkv_BTHD = builder.op("Reshape", [qkv, builder.constant([0, 0, heads + 2 * kv_heads, size])])
@@ -92,7 +92,7 @@ def _attention(builder: GraphBuilder, hidden_BTC: ir.Value, config: ModelConfig)
     attended_BTHD = builder.op("Transpose", [attended_BHTD], perm=[0, 2, 1, 3])
     attended_NX = builder.op("Reshape", [attended_BTHD, builder.constant([-1, heads * size])])
     hidden_NC = builder.op("Reshape", [hidden_BTC, builder.constant([-1, config.hidden_size])])
-    residual_NC = builder.op("Gemm", [attended_NX, builder.weight("o.weight"), hidden_NC])
+    residual_NC = builder.linear(attended_NX, "o.weight", hidden_NC)
     return residual_NC, new_key, new_value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle, expert_name, trunk_name
+from ..bundle import DTYPES, Bundle, expert_name, trunk_name
 from ..config import ModelConfig
 from ..errors import BackendError, BundleError
 from ..routing import route
@@ -115,7 +115,7 @@ class NumpyBackend:
     name = "numpy"
 
     def __init__(self, bundle: Bundle) -> None:
-        quantized = sorted({graph.precision for graph in bundle.graphs.values()} - {"float32", "float16", "bfloat16"})
+        quantized = sorted({graph.precision for graph in bundle.graphs.values()} - set(DTYPES))
         if quantized:
             raise BackendError(
                 f"the numpy backend computes floating-point bundles only, {bundle.path} is {quantized[0]}"

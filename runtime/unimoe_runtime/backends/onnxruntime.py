@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,31 @@ def _use_global_pool(threads: int) -> None:
         )
 
 
-def open_session(path: os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
-    """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused."""
+# `Cast` to float16 and bfloat16, and to float32, as an ONNX attribute lies in its file: AttributeProto name "to",
+# i = the number of the element type, type = INT.
+_CAST_TO_HALF = {"float16": b"\n\x02to\x18\x0a\xa0\x01\x02", "bfloat16": b"\n\x02to\x18\x10\xa0\x01\x02"}
+_CAST_TO_FLOAT = b"\n\x02to\x18\x01\xa0\x01\x02"
+CPU_ONLY = ("CPUExecutionProvider",)
+
+
+def open_session(path: os.PathLike[str], providers: Sequence[str] = CPU_ONLY, precision: str = "float32") -> Any:
+    """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused.
+
+    A graph of 16-bit `precision` says by its casts what its products compute in. The CPU provider has no bfloat16
+    product, and none in float16 that is faster than float32: there the casts are set to float32 as the graph is
+    read, and ONNX Runtime widens the weights once, when the session is made.
+    """
     if _pool_threads is None:
         _use_global_pool(len(os.sched_getaffinity(0)))
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 3
+    graph: str | bytes = os.fspath(path)
+    if precision in _CAST_TO_HALF and tuple(providers) == CPU_ONLY:
+        graph = Path(path).read_bytes().replace(_CAST_TO_HALF[precision], _CAST_TO_FLOAT)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(Path(path).parent))
     try:
-        return ort.InferenceSession(os.fspath(path), options, providers=list(providers))
+        return ort.InferenceSession(graph, options, providers=list(providers))
     except Exception as problem:
         raise BackendError(f"{path}: ONNX Runtime refuses it: {str(problem).splitlines()[0]}") from None
 
@@ -69,7 +86,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, providers: Sequence[str] | None = None) -> None:
         self.bundle = bundle
-        self.providers = list(providers or ["CPUExecutionProvider"])
+        self.providers = list(providers or CPU_ONLY)
         available = ort.get_available_providers()
         missing = [provider for provider in self.providers if provider not in available]
         if missing:
@@ -81,8 +98,8 @@ class OnnxRuntimeBackend:
         """The InferenceSession of a graph, its files verified and loaded at the first call."""
         session = self._sessions.get(graph)
         if session is None:
-            path = self.bundle.path / self.bundle.graph(graph).file
-            session = open_session(path, self.providers)
+            info = self.bundle.graph(graph)
+            session = open_session(self.bundle.path / info.file, self.providers, info.precision)
             self._sessions[graph] = session
         return session
 
