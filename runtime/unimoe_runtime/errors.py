@@ -8,6 +8,7 @@
     ├── AudioError              an audio file that cannot be read or written
     ├── VideoError              a video file without frames, or one that cannot be read
     ├── PromptError             text, voice or music description that the bundle cannot speak or play
+    ├── CalibrationError        data that cannot be calibrated with, or a target that cannot take the result
     ├── GraphError              a graph whose result differs from the oracle's
     └── OutputError             a result that cannot be written
 
@@ -47,6 +48,10 @@ class VideoError(UnimoeError):
 
 class PromptError(UnimoeError):
     """A prompt is empty, too long, or asks for something that the bundle does not have."""
+
+
+class CalibrationError(UnimoeError):
+    """Calibration data are missing or unusable, or the target cannot take what was asked for."""
 
 
 class GraphError(UnimoeError):

@@ -1,0 +1,184 @@
+"""What the inputs of a model's products look like, gathered row by row in constant memory.
+
+M rows kept · N rows · C channels of an input · E dynamic experts · L layers · D domains
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.bundle import language_model_graphs, weight_shapes
+from unimoe_runtime.config import ModelConfig
+
+Floats = NDArray[np.float32]
+Counts = NDArray[np.int64]
+
+NUM_BINS = 2048
+RESERVOIR_ROWS = 128
+NEAREST = "nearest"
+"""Domain under which an expert's rows are counted that the router did not send to it, only nearly."""
+
+
+class Linear(NamedTuple):
+    """One product with a constant matrix: its graph and its weight, as the bundle names them.
+
+    The input of an expert's `down.weight` is what SwiGLU gives, before the routing weight.
+    """
+
+    graph: str
+    weight: str
+
+
+def linears(model: ModelConfig) -> Iterator[Linear]:
+    """Every product that can be quantized, in the order of a step: all matrices but the router's."""
+    for graph in language_model_graphs(model):
+        for weight, shape in (weight_shapes(graph, model) or {}).items():
+            if len(shape) == 2 and weight != "router.weight":
+                yield Linear(graph, weight)
+
+
+@dataclass(eq=False)
+class Histogram:
+    """Counts of absolute values in `NUM_BINS` equal bins over 0 … `limit`.
+
+    The limit is a power of two and doubles when a larger value comes (neighbouring bins are added up), so that
+    two histograms can always be added exactly.
+    """
+
+    limit: float = 2.0**-24
+    counts: Counts = field(default_factory=lambda: np.zeros(NUM_BINS, dtype=np.int64))
+
+    def add(self, absolute: Floats) -> None:
+        """Count absolute values of any shape."""
+        self._cover(float(absolute.max(initial=0.0)))
+        index = (absolute.ravel() * np.float32(NUM_BINS / self.limit)).astype(np.int64)
+        self.counts += np.bincount(np.minimum(index, NUM_BINS - 1), minlength=NUM_BINS)
+
+    def merge(self, other: Histogram) -> None:
+        """Count all that another histogram counted."""
+        moved = Histogram(limit=other.limit, counts=other.counts.copy())
+        limit = max(self.limit, other.limit)
+        for histogram in (self, moved):
+            histogram._cover(limit)
+        self.counts += moved.counts
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """The middle of each bin."""
+        return (np.arange(NUM_BINS) + 0.5) * (self.limit / NUM_BINS)
+
+    def _cover(self, largest: float) -> None:
+        while largest > self.limit:
+            halved = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([halved, np.zeros(NUM_BINS - len(halved), dtype=np.int64)])
+            self.limit *= 2
+
+
+@dataclass(eq=False)
+class DomainStatistics:
+    """An input's values over one domain's rows: smallest, largest, histogram of the absolute values, and the
+    largest absolute value of each channel."""
+
+    channel_max_C: Floats
+    num_rows: int = 0
+    smallest: float = 0.0
+    largest: float = 0.0
+    histogram: Histogram = field(default_factory=Histogram)
+
+    def add(self, rows_NC: Floats) -> None:
+        if not len(rows_NC):
+            return
+        absolute = np.abs(rows_NC)
+        self.num_rows += len(rows_NC)
+        self.smallest = min(self.smallest, float(rows_NC.min()))
+        self.largest = max(self.largest, float(rows_NC.max()))
+        np.maximum(self.channel_max_C, absolute.max(axis=0), out=self.channel_max_C)
+        self.histogram.add(absolute)
+
+    def merge(self, other: DomainStatistics) -> None:
+        self.num_rows += other.num_rows
+        self.smallest, self.largest = min(self.smallest, other.smallest), max(self.largest, other.largest)
+        np.maximum(self.channel_max_C, other.channel_max_C, out=self.channel_max_C)
+        self.histogram.merge(other.histogram)
+
+    @property
+    def absolute_max(self) -> float:
+        return max(-self.smallest, self.largest)
+
+
+class LinearStatistics:
+    """The input of one `Linear`: figures per domain, and a seeded sample of its rows over all domains.
+
+    `rows_MC` float32, at most `RESERVOIR_ROWS`: every row that came had the same chance to stay. The order in which
+    linears are observed does not matter to any of them.
+    """
+
+    def __init__(self, linear: Linear, num_channels: int, *, seed: int = 0) -> None:
+        self.linear, self.num_channels = linear, num_channels
+        self.domains: dict[str, DomainStatistics] = {}
+        self.rows_MC = np.zeros((0, num_channels), dtype=np.float32)
+        self._keys_M = np.zeros(0)
+        self._rng = np.random.default_rng([seed, zlib.crc32("/".join(linear).encode())])
+
+    def add(self, domain: str, rows_NC: Floats) -> None:
+        """Take rows of one domain."""
+        self.domain(domain).add(rows_NC)
+        # The rows with the largest random keys are a fair sample of all rows so far, however they were cut.
+        keys = np.concatenate([self._keys_M, self._rng.random(len(rows_NC))])
+        kept = np.sort(np.argsort(-keys, kind="stable")[:RESERVOIR_ROWS])
+        here = len(self._keys_M)
+        self.rows_MC = np.concatenate([self.rows_MC[kept[kept < here]], rows_NC[kept[kept >= here] - here]])
+        self._keys_M = keys[kept]
+
+    def domain(self, name: str) -> DomainStatistics:
+        """The figures of one domain; empty ones where nothing came yet."""
+        if name not in self.domains:
+            self.domains[name] = DomainStatistics(channel_max_C=np.zeros(self.num_channels, dtype=np.float32))
+        return self.domains[name]
+
+    def total(self) -> DomainStatistics:
+        """All domains together."""
+        total = DomainStatistics(channel_max_C=np.zeros(self.num_channels, dtype=np.float32))
+        for name in sorted(self.domains):
+            total.merge(self.domains[name])
+        return total
+
+    @property
+    def num_rows(self) -> int:
+        return sum(domain.num_rows for domain in self.domains.values())
+
+
+@dataclass(eq=False)
+class Statistics:
+    """What a run over the calibration data found.
+
+    `tokens` per domain: picks_LE, the (token, expert) decisions for each dynamic expert (routed, then null) of each
+    layer. `num_tokens` per domain: the tokens (model rows × positions, padding left out) that every trunk saw.
+    `provenance`: what it was gathered from (data, seed, items), JSON.
+    """
+
+    linears: Mapping[Linear, LinearStatistics]
+    tokens: dict[str, Counts] = field(default_factory=dict)
+    num_tokens: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, model: ModelConfig, *, seed: int = 0, only: Iterable[Linear] | None = None) -> Statistics:
+        """Statistics of no rows, for all linears of a model or `only` some."""
+        chosen = tuple(linears(model)) if only is None else tuple(only)
+        widths = {linear: (weight_shapes(linear.graph, model) or {})[linear.weight][0] for linear in chosen}
+        return cls(linears={linear: LinearStatistics(linear, width, seed=seed) for linear, width in widths.items()})
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(sorted(self.tokens))
+
+    def total_tokens(self) -> Counts:
+        """picks_LE over all domains."""
+        return np.sum([self.tokens[domain] for domain in self.domains], axis=0, dtype=np.int64)
