@@ -10,6 +10,8 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
+from unimoe_export.published_frontend import published_frontend
+
 VECTORS = Path(__file__).parent / "vectors"
 MERGES = (
     "Ġ t, h e, i n, r e, o n, e r, Ġ a, a t, Ġ s, e n, s t, Ġ p, i s, o r, Ġ c, a n, in g, Ġt he, Ġ m, u s, i c, "
@@ -72,3 +74,11 @@ def write_tokenizer(folder: Path) -> None:
     }.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{merge}\n" for merge in MERGES), encoding="utf-8")
+
+
+def write_frontend(published: Path, target: Path) -> Path:
+    """frontend/ of a published folder, as the exporter puts it into a bundle."""
+    for name, content in published_frontend(published).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return target

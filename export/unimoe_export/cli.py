@@ -48,6 +48,8 @@ def export(checkpoint: Path, bundle: Path, precision: str, force: bool, as_json:
 
         result = export_bundle(checkpoint, bundle, precision=PRECISIONS[precision], replace=force, progress=show)
     click.echo(json.dumps(asdict(result), default=str) if as_json else summary(result))
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def summary(result: ExportResult) -> str:

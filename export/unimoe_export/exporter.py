@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +29,7 @@ from .graphs.expert import expert_graph
 from .graphs.head import head_graph
 from .graphs.trunk import trunk_graph
 from .layout import write_embeddings, write_graph_weights
+from .published_frontend import published_frontend
 
 Progress = Callable[[int, int, str], None]
 """Called before each part is written, with its index, the number of parts, and its name."""
@@ -38,13 +38,14 @@ Progress = Callable[[int, int, str], None]
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
     """What an export wrote. `largest_error` is the graphs' largest relative deviation from the numpy oracle; None
-    where no engine is installed to run them."""
+    where no engine is installed to run them. `warnings` say, a line each, what the bundle cannot do and why."""
 
     path: Path
     num_graphs: int
     num_bytes: int
     seconds: float
     largest_error: float | None
+    warnings: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -67,7 +68,7 @@ def export_bundle(
     target = Path(bundle_dir)
     report: Progress = progress or (lambda index, count, name: None)
     names = list(language_model_graphs(checkpoint.model))
-    has_codec, has_frontend = checkpoint.codec_dir is not None, checkpoint.frontend_dir is not None
+    has_codec, has_frontend = checkpoint.codec_dir is not None, bool(_frontend(checkpoint))
     parts = [*names, "embeddings", *["codec"] * has_codec, *["front end"] * has_frontend]
     runs = engine_available()
     notes: dict[str, Mapping[str, Any]] = {}
@@ -99,6 +100,7 @@ def export_bundle(
         num_bytes=sum(file.stat().st_size for file in target.rglob("*") if file.is_file()),
         seconds=time.perf_counter() - start,
         largest_error=max(note.get("error", 0.0) for note in notes.values()) if runs else None,
+        warnings=tuple(_warnings(checkpoint, has_frontend)),
     )
 
 
@@ -113,7 +115,11 @@ def _write_part(
             description, error = _write_codec(writer, checkpoint, check=check)
             return {"description": description, "error": error}
         case "front end":
-            _copy_frontend(writer, checkpoint)
+            for name, content in _frontend(checkpoint).items():
+                path = writer.directory / "frontend" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+                writer.add_file(f"frontend/{name}")
         case graph:
             path = _write_graph(writer, checkpoint, graph, precision)
             if check:
@@ -180,15 +186,18 @@ def _write_codec(writer: BundleWriter, checkpoint: Checkpoint, *, check: bool) -
     return description, largest_error
 
 
-def _copy_frontend(writer: BundleWriter, checkpoint: Checkpoint) -> None:
-    assert checkpoint.frontend_dir is not None
-    for source in sorted(checkpoint.frontend_dir.rglob("*")):
-        if source.is_file():
-            file = f"frontend/{source.relative_to(checkpoint.frontend_dir).as_posix()}"
-            target = writer.directory / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-            writer.add_file(file)
+def _warnings(checkpoint: Checkpoint, has_frontend: bool) -> Iterator[str]:
+    if checkpoint.public and not has_frontend:
+        yield "it cannot synthesize: the folder has no tokenizer (vocab.json, merges.txt, added_tokens.json)"
+
+
+def _frontend(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
+    """The files of the front end: their content, or the file that they are copies of. Empty where there is none."""
+    folder = checkpoint.frontend_dir
+    if folder is None:
+        return published_frontend(checkpoint.path) if checkpoint.public else {}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def _fingerprint(checkpoint: Checkpoint, precision: str, checked: bool) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from unimoe_runtime.checkpoint import read_json
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.frontend.published import FORMAT_VERSION, KIND, TOKENIZER
 
-VOCABULARY, MERGES = "vocab.json", "merges.txt"
+_VOCABULARY, _MERGES = "vocab.json", "merges.txt"
 # How Qwen2 cuts a text into the pieces within which bytes are merged.
 _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -52,17 +50,15 @@ _MAX_VOICE_S = 30.0
 _MAX_PROMPT_TOKENS = 4096
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """True where a published folder has a tokenizer, or a part of one."""
-    return (folder / VOCABULARY).exists() or (folder / MERGES).exists()
+def published_frontend(folder: Path) -> dict[str, bytes | Path]:
+    """The files of frontend/ for a published folder: their content, or the file that they are copies of.
 
-
-def write_published_frontend(folder: Path, config: Mapping[str, Any], target: Path) -> list[str]:
-    """Write tokenizer.json, frontend.json and voices/ of a published folder under `target`; returns their names.
-
-    `config` is the folder's config.json. Raises CheckpointError, one line, where a file is missing or damaged, or the
-    tokenizer is another model's.
+    Empty where the folder has no tokenizer at all. Raises CheckpointError, one line, where a file is missing or
+    damaged, or the tokenizer is another model's.
     """
+    if not any((folder / file).exists() for file in (_VOCABULARY, _MERGES)):
+        return {}
+    config = read_json(folder / "config.json", CheckpointError)
     tokenizer, pad = read_tokenizer(folder)
     placeholder = tokenizer.token_to_id(_PLACEHOLDER)
     if placeholder != config.get("codec_placeholder_value"):
@@ -76,9 +72,7 @@ def write_published_frontend(folder: Path, config: Mapping[str, Any], target: Pa
             f"{folder}: the tokenizer has ids up to {largest}, the model {rows} of them; "
             "the tokenizer's files are another model's"
         )
-    target.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(target / TOKENIZER), pretty=False)
-    voices = _copy_voices(folder / "voices", target / "voices")
+    recordings = _recordings(folder / "voices")
     settings = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -89,11 +83,13 @@ def write_published_frontend(folder: Path, config: Mapping[str, Any], target: Pa
         "pad_id": tokenizer.token_to_id(pad),
         "max_prompt_tokens": _MAX_PROMPT_TOKENS,
         "max_voice_s": _MAX_VOICE_S,
-        "voices": voices,
+        "voices": {path.stem: {"file": path.name, "text": text} for path, text in recordings.items()},
     }
-    text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
-    (target / "frontend.json").write_text(text, encoding="utf-8")
-    return ["frontend.json", TOKENIZER, *(f"voices/{voice['file']}" for voice in voices.values())]
+    return {
+        "frontend.json": (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode(),
+        TOKENIZER: tokenizer.to_str().encode(),
+        **{f"voices/{path.name}": path for path in recordings},
+    }
 
 
 def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
@@ -101,15 +97,15 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
 
     Raises CheckpointError where a file is missing or damaged, or a token of the prompt templates is not there.
     """
-    vocabulary = read_json(folder / VOCABULARY, CheckpointError)
-    merges = _read_merges(folder / MERGES)
+    vocabulary = read_json(folder / _VOCABULARY, CheckpointError)
+    merges = _read_merges(folder / _MERGES)
     added, pad = _added_tokens(folder)
     # A token's id is taken from the model's vocabulary, so that ids with gaps between them stay what they are; no
     # merge leads to an added token.
     try:
         tokenizer = Tokenizer(models.BPE(vocab={**vocabulary, **added}, merges=merges))
     except Exception as problem:  # the package raises Exception itself
-        raise CheckpointError(f"{folder}: {VOCABULARY} and {MERGES} do not belong together ({problem})") from None
+        raise CheckpointError(f"{folder}: {_VOCABULARY} and {_MERGES} do not belong together ({problem})") from None
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(_PIECES), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
@@ -155,18 +151,15 @@ def _added_tokens(folder: Path) -> tuple[dict[str, int], str]:
         raise CheckpointError(f"{folder}: the added tokens cannot be read ({problem})") from None
 
 
-def _copy_voices(source: Path, target: Path) -> dict[str, dict[str, str]]:
-    """Copy recordings; their file name and words by the voice's name."""
-    voices = {}
-    for recording in sorted(source.iterdir()) if source.is_dir() else ():
-        if recording.suffix.lower() not in READABLE:
+def _recordings(folder: Path) -> dict[Path, str]:
+    """The audio files of a folder, and what each says."""
+    recordings = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in READABLE:
             continue
-        words = recording.with_suffix(".txt")
+        words = path.with_suffix(".txt")
         try:
-            text = words.read_text(encoding="utf-8").strip()
+            recordings[path] = words.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeError):
-            raise CheckpointError(f"{words}: must hold, in UTF-8, what {recording.name} says") from None
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(recording, target / recording.name)
-        voices[recording.stem] = {"file": recording.name, "text": text}
-    return voices
+            raise CheckpointError(f"{words}: must hold, in UTF-8, what {path.name} says") from None
+    return recordings

@@ -87,10 +87,12 @@ def vision_tensor_shapes(config: VisionConfig) -> dict[str, tuple[int, ...]]:
 class Checkpoint:
     """An opened checkpoint folder. Tensors are read when asked for, each into memory of its own.
 
-    `vision` is None for ours, and for a published folder whose configuration or files have no vision tower.
+    `public` tells a published folder from ours. `vision` is None for ours, and for a published folder whose
+    configuration or files have no vision tower.
     """
 
     path: Path
+    public: bool = False
     model: ModelConfig
     vision: VisionConfig | None = None
     sampling: Mapping[str, SamplingConfig] = field(default_factory=dict)
@@ -134,7 +136,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         vision = public_format.vision_config(config) if public else None
     except (CheckpointError, ConfigError) as problem:
         raise CheckpointError(f"{config_path}: {problem}") from None
-    locations = _locate(path, public)
+    locations, foreign = _locate(path, public)
     if vision is None or not any(name.startswith("vision.") for name in locations):
         vision = None
         locations = {name: place for name, place in locations.items() if not name.startswith("vision.")}
@@ -144,9 +146,10 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
             f"{model.hidden_size}; config.json is another model's"
         )
     shapes = tensor_shapes(model) | (vision_tensor_shapes(vision) if vision else {})
-    _check_shapes(path, shapes, locations)
+    _check_shapes(path, shapes, locations, foreign, public)
     return Checkpoint(
         path=path,
+        public=public,
         model=model,
         vision=vision,
         sampling=sampling,
@@ -163,7 +166,9 @@ def _read_public(config: Mapping[str, Any]) -> tuple[ModelConfig, Mapping[str, S
 
 def _read_ours(config: Mapping[str, Any]) -> tuple[ModelConfig, Mapping[str, SamplingConfig]]:
     if config.get("format") != FORMAT:
-        raise CheckpointError(f"neither a {FORMAT} nor a published UniMoE-Audio configuration")
+        raise CheckpointError(
+            f"neither a {FORMAT} nor a published UniMoE-Audio configuration; give a checkpoint's folder"
+        )
     if config.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"format version {config.get('format_version')!r}, this release reads {FORMAT_VERSION}; "
@@ -196,43 +201,66 @@ def read_json(path: Path, error: type[Exception]) -> dict[str, Any]:
     return data
 
 
-def _locate(path: Path, public: bool) -> dict[str, tuple[TensorFile, str]]:
+def _shards(path: Path) -> list[str]:
     index = path / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = read_json(index, CheckpointError).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-            raise CheckpointError(f"{index}: has no weight_map from tensors to files")
-        shards = sorted(set(weight_map.values()))
-        if any(Path(shard).name != shard for shard in shards):
-            raise CheckpointError(f"{index}: a shard lies outside of the folder")
-    else:
-        shards = ["model.safetensors"]
+    if not index.exists():
+        return ["model.safetensors"]
+    weight_map = read_json(index, CheckpointError).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{index}: has no weight_map from tensors to files")
+    shards = sorted(set(weight_map.values()))
+    if any(Path(shard).name != shard for shard in shards):
+        raise CheckpointError(f"{index}: a shard lies outside of the folder")
+    missing = [shard for shard in shards if not (path / shard).exists()]
+    if missing:
+        raise CheckpointError(
+            f"{path}: {len(missing)} of {len(shards)} shards missing: {_some(missing, ', ')}; "
+            "download or copy the folder again, whole"
+        )
+    return shards
+
+
+def _locate(path: Path, public: bool) -> tuple[dict[str, tuple[TensorFile, str]], list[str]]:
+    """File and stored name of every tensor under our name, and what is no part of the published format."""
     locations: dict[str, tuple[TensorFile, str]] = {}
-    for shard in shards:
+    foreign = []
+    for shard in _shards(path):
         file = TensorFile(path / shard, CheckpointError)
         for stored_name in file.entries:
             try:
                 name = public_format.canonical_name(stored_name) if public else stored_name
-            except CheckpointError as problem:
-                raise CheckpointError(f"{file.path}: {problem}") from None
+            except CheckpointError:
+                foreign.append(f"extra {stored_name} in {shard}")
+                continue
             if name is not None:
                 locations[name] = (file, stored_name)
-    return locations
+    return locations, foreign
 
 
 def _check_shapes(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], locations: Mapping[str, tuple[TensorFile, str]]
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    locations: Mapping[str, tuple[TensorFile, str]],
+    foreign: list[str],
+    public: bool,
 ) -> None:
-    problems = [f"missing {name}" for name in shapes if name not in locations]
+    """Raise CheckpointError where a tensor is missing, extra or misshapen; all by their names in the files."""
+    missing = [name for name in shapes if name not in locations]
+    problems = [f"missing {public_format.published_name(name) if public else name}" for name in missing] + foreign
     for name, (file, stored_name) in locations.items():
         found = file.entries[stored_name].shape
         if name not in shapes:
-            problems.append(f"extra {name} in {file.path.name}")
+            problems.append(f"extra {stored_name} in {file.path.name}")
         elif found != shapes[name]:
-            problems.append(f"{name} in {file.path.name} is {list(found)}, must be {list(shapes[name])}")
+            problems.append(f"{stored_name} in {file.path.name} is {list(found)}, must be {list(shapes[name])}")
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(
-            f"{path}: tensors do not fit the configuration: {'; '.join(problems[:5])}{more}; "
+            f"{path}: tensors do not fit the configuration: {_some(problems, '; ')}; "
             "config.json is another model's, or a file is incomplete"
         )
+
+
+def _some(items: list[str], separator: str) -> str:
+    """The first five, and how many more."""
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return separator.join(items[:5]) + more

@@ -1,4 +1,4 @@
-"""Synthesis: text in, audio out, through a bundle's graphs.
+"""Synthesis: text in, with a voice or a video to go by, audio out, through a bundle's graphs.
 
 L samples · K codebooks · T frames
 """
@@ -14,18 +14,36 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import FORMATS, read_audio
+from .audio import READABLE, read_audio
 from .backends import Backend, open_backend
 from .bundle import Bundle, open_bundle
 from .codec import BundleCodec
 from .config import SamplingConfig
-from .errors import BundleError, PromptError
-from .frontend import open_frontend
+from .delay import delay_codes
+from .errors import BundleError, ConfigError, PromptError
+from .frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
 from .generation import generate
 from .language_model import BundleModel, RoutingStatistics
+from .video import MAX_FRAMES, RATE_HZ, Video, read_video
+from .vision import BundleVision
 
 Progress = Callable[[int, int], None]
 """Called after each step with the steps done and the steps expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long the audio may become, where that is not left to the bundle: decode steps, delay included, or seconds."""
+
+    min_steps: int | None = None
+    max_steps: int | None = None
+    max_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_steps", "max_steps", "max_s"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} is {value}; it must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,22 +143,35 @@ class Synthesizer:
         task: str,
         text: str,
         voice: str = "",
+        voice_text: str = "",
+        video: Video | None = None,
         seed: int = 0,
         sampling: SamplingConfig | None = None,
+        limits: Limits | None = None,
         progress: Progress | None = None,
     ) -> Synthesis:
         """Synthesize one text.
 
-        `voice` is one of `frontend.voices` (for music, an instrument); empty takes the front end's first.
-        `sampling` replaces the bundle's own for this task; its limits still follow the expected length.
-        Same bundle, text, voice, seed and sampling give the same audio.
+        `voice` is one of `frontend.voices` (for music, an instrument), or an audio file to clone, which says
+        `voice_text`; empty takes the front end's first. `video` is what to make music for (`read_video`). `sampling`
+        replaces the bundle's own for this task; its limits still follow the expected length, unless `limits` says
+        otherwise.
+        Same bundle, text, voice, video, seed and sampling give the same audio.
 
-        Raises PromptError where the text or voice cannot be spoken, BundleError where a file is damaged.
+        Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
+        read, VideoError for frames that the vision tower cannot take, BundleError where a file of the bundle is
+        damaged.
         """
-        self._refuse_voice_file(voice)
         config = self.bundle.model
-        prepared = self.frontend.build_prompt(task, text, voice)
-        sampling = prepared.limit(sampling or self.sampling(task), max_delay=max(config.delay_pattern))
+        sampling = sampling or self.sampling(task)
+        prepared = self.frontend.build_prompt(
+            task,
+            text,
+            voice,
+            voice_prompt=self._voice_prompt(voice, voice_text) if task == "speech" else None,
+            video=None if video is None else self._video_prompt(video),
+        )
+        sampling = self._limited(prepared, sampling, limits or Limits())
         expected_steps = sampling.max_steps
         if prepared.expected_frames is not None:
             expected_steps = prepared.expected_frames + max(config.delay_pattern)
@@ -174,6 +205,13 @@ class Synthesizer:
             routing=replace(self._model.statistics),
         )
 
+    def read_video(self, path: Path | str, *, rate_hz: float = RATE_HZ, max_frames: int = MAX_FRAMES) -> Video:
+        """A file's frames in the size that the vision tower takes, `rate_hz` a second, `max_frames` at most.
+
+        Raises VideoError where the file cannot be read, PromptError where the bundle has no vision tower.
+        """
+        return read_video(path, factor=self._vision().config.factor, rate_hz=rate_hz, max_frames=max_frames)
+
     def sampling(self, task: str) -> SamplingConfig:
         """The bundle's own sampling for a task. Raises PromptError where it has no such task."""
         try:
@@ -182,9 +220,54 @@ class Synthesizer:
             known = ", ".join(sorted(self.bundle.sampling))
             raise PromptError(f"this bundle has no task {task!r}; it knows {known}") from None
 
-    def _refuse_voice_file(self, voice: str) -> None:
-        """A voice given as a file would be cloned; say first whether it is audio at all."""
-        if Path(voice).suffix.lower() in FORMATS or "/" in voice:
-            read_audio(voice, self._codec.sample_rate_hz)
+    def _voice_prompt(self, voice: str, voice_text: str) -> VoicePrompt | None:
+        """The recording that a voice is cloned from, through the codec; None where the model knows the voice."""
+        path: Path | None = Path(voice)
+        if Path(voice).suffix.lower() not in READABLE and "/" not in voice:
+            recording = self.frontend.recording(voice)
+            if voice_text:
+                raise PromptError("a voice's text goes with a recording: give an audio file as the voice")
+            path, voice_text = (recording.path, recording.text) if recording else (None, "")
+        if path is None:
+            return None
+        pcm_L = read_audio(path, self._codec.sample_rate_hz)
+        seconds, limit_s = len(pcm_L) / self._codec.sample_rate_hz, self.frontend.max_voice_s
+        if not limit_s:
             names = ", ".join(self.frontend.voices)
             raise PromptError(f"{voice}: this bundle does not clone voices; choose one of its own: {names}")
+        if not voice_text.strip():
+            raise PromptError(f"{voice}: to clone this voice the model needs the words of the recording (--voice-text)")
+        if seconds > limit_s:
+            raise PromptError(
+                f"{path}: {seconds:.1f} s long; a voice is cloned from at most {limit_s:g} s: "
+                "cut the recording, and its text"
+            )
+        codes_TK = self._codec.encode(pcm_L).T
+        return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, self.bundle.model), text=voice_text)
+
+    def _video_prompt(self, video: Video) -> VideoPrompt:
+        vision = self._vision()
+        return VideoPrompt(features=vision.embed(video), config=vision.config)
+
+    def _vision(self) -> BundleVision:
+        if not self.frontend.takes_video or "vision" not in self.bundle.manifest:
+            raise PromptError("this bundle has no vision tower: it makes music from a text alone")
+        return BundleVision(self.bundle.manifest["vision"], self._backend.run)
+
+    def _limited(self, prepared: PreparedPrompt, sampling: SamplingConfig, limits: Limits) -> SamplingConfig:
+        """`sampling` with the limits of the expected length and then the caller's."""
+        config = self.bundle.model
+        max_delay = max(config.delay_pattern)
+        sampling = prepared.limit(sampling, max_delay=max_delay)
+        max_steps = sampling.max_steps if limits.max_steps is None else limits.max_steps
+        if limits.max_s is not None:
+            frames = int(limits.max_s * self._codec.sample_rate_hz / self._codec.hop_samples)
+            max_steps = min(max_steps, max(frames, 1) + max_delay + 1)
+        min_steps = min(sampling.min_steps, max_steps) if limits.min_steps is None else limits.min_steps
+        last_position = int(prepared.prompt.first_position_B.max()) + max_steps
+        if last_position > config.max_positions:
+            raise PromptError(
+                f"the prompt and {max_steps} steps take {last_position} positions; the model has "
+                f"{config.max_positions}: give a shorter prompt or fewer steps"
+            )
+        return replace(sampling, min_steps=min_steps, max_steps=max_steps)

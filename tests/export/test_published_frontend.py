@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 
 from tests.public_folder import VECTORS, write_tokenizer
-from unimoe_export.published_frontend import read_tokenizer, write_published_frontend
+from unimoe_export.published_frontend import published_frontend, read_tokenizer
 from unimoe_runtime.audio import write_audio
 from unimoe_runtime.errors import CheckpointError
 
-CONFIG = json.loads((VECTORS / "tiny_config.json").read_text())
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_bytes((VECTORS / "tiny_config.json").read_bytes())
+    write_tokenizer(tmp_path)
+    return tmp_path
 
 
 def test_ids_are_those_of_the_published_vocabulary(tmp_path: Path) -> None:
@@ -31,11 +36,10 @@ def test_ids_are_those_of_the_published_vocabulary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["added_tokens.json", "tokenizer_config.json"])
-def test_either_file_of_added_tokens_will_do(tmp_path: Path, file: str) -> None:
-    write_tokenizer(tmp_path)
-    whole, _ = read_tokenizer(tmp_path)
-    (tmp_path / file).unlink()
-    part, pad = read_tokenizer(tmp_path)
+def test_either_file_of_added_tokens_will_do(folder: Path, file: str) -> None:
+    whole, _ = read_tokenizer(folder)
+    (folder / file).unlink()
+    part, pad = read_tokenizer(folder)
     assert part.to_str() == whole.to_str() and pad == "<|endoftext|>"
 
 
@@ -54,31 +58,30 @@ def test_either_file_of_added_tokens_will_do(tmp_path: Path, file: str) -> None:
         ("added_tokens.json", '{"<|wide|>": 300}', "ids up to 300, the model 300"),
     ],
 )
-def test_a_missing_or_foreign_file_is_one_line(tmp_path: Path, file: str, content: str | None, message: str) -> None:
-    write_tokenizer(tmp_path)
-    (tmp_path / file).unlink()
+def test_a_missing_or_foreign_file_is_one_line(folder: Path, file: str, content: str | None, message: str) -> None:
+    (folder / file).unlink()
     if content is not None:
-        (tmp_path / file).write_text(content)
+        (folder / file).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        write_published_frontend(tmp_path, CONFIG, tmp_path / "frontend")
+        published_frontend(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_a_tokenizer_without_the_added_tokens_names_them(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path)
-    (tmp_path / "tokenizer_config.json").unlink()
-    (tmp_path / "added_tokens.json").write_text('{"<|endoftext|>": 299}')
+def test_a_tokenizer_without_the_added_tokens_names_them(folder: Path) -> None:
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "added_tokens.json").write_text('{"<|endoftext|>": 299}')
     with pytest.raises(CheckpointError, match=r"lacks <\|AUDIO_PLACEHOLDER\|>, <\|AUDIO_START\|>, "):
-        write_published_frontend(tmp_path, CONFIG, tmp_path / "frontend")
+        published_frontend(folder)
 
 
-def test_a_voice_needs_its_words(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path)
-    (tmp_path / "voices").mkdir()
-    write_audio(tmp_path / "voices" / "ann.wav", np.zeros(100, np.float32), 16000)
+def test_a_voice_needs_its_words(folder: Path) -> None:
+    (folder / "voices").mkdir()
+    write_audio(folder / "voices" / "ann.wav", np.zeros(100, np.float32), 16000)
     with pytest.raises(CheckpointError, match=r"ann.txt: must hold, in UTF-8, what ann.wav says"):
-        write_published_frontend(tmp_path, CONFIG, tmp_path / "frontend")
-    (tmp_path / "voices" / "ann.txt").write_text("hello")
-    written = write_published_frontend(tmp_path, CONFIG, tmp_path / "frontend")
-    assert sorted(written) == ["frontend.json", "tokenizer.json", "voices/ann.wav"]
-    assert all((tmp_path / "frontend" / file).is_file() for file in written)
+        published_frontend(folder)
+    (folder / "voices" / "ann.txt").write_text("hello")
+    assert sorted(published_frontend(folder)) == ["frontend.json", "tokenizer.json", "voices/ann.wav"]
+
+
+def test_a_folder_without_a_tokenizer_has_no_front_end(tmp_path: Path) -> None:
+    assert published_frontend(tmp_path) == {}

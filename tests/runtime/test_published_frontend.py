@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from tests.public_folder import VECTORS, write_tokenizer
-from unimoe_export.published_frontend import write_published_frontend
+from tests.public_folder import VECTORS, write_frontend, write_tokenizer
 from unimoe_runtime.audio import write_audio
 from unimoe_runtime.errors import BundleError, PromptError
 from unimoe_runtime.frontend import VideoPrompt, VoicePrompt, open_frontend
@@ -30,13 +29,12 @@ VIDEO_ID, PAD_ID, PLACEHOLDER_ID = 293, 299, 294
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """frontend/ as the exporter writes it, with one voice of its own."""
     published = tmp_path_factory.mktemp("published")
+    (published / "config.json").write_text(json.dumps(CONFIG))
     write_tokenizer(published)
     (published / "voices").mkdir()
     write_audio(published / "voices" / "ann.wav", np.zeros(1600, np.float32), 16000)
     (published / "voices" / "ann.txt").write_text("the ann\n")
-    target = tmp_path_factory.mktemp("frontend")
-    write_published_frontend(published, CONFIG, target)
-    return target
+    return write_frontend(published, tmp_path_factory.mktemp("frontend"))
 
 
 @pytest.fixture(scope="module")
