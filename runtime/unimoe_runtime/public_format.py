@@ -6,46 +6,39 @@ Names and constants are the format and taken exactly; nothing here knows how the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .config import ModelConfig, SamplingConfig
 from .errors import CheckpointError, ConfigError
 from .vision import VisionConfig
 
-_BLOCK = r"visual\.blocks\.(\d+)\."
-_LAYER = r"language_model\.layers\.(\d+)\."
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"language_model\.embed_tokens\.weight", "text_embedding.weight"),
-        (r"codec_embed_tokens\.(\d+)\.weight", r"codec_embedding.\1.weight"),
-        (_LAYER + r"input_layernorm\.weight", r"layers.\1.attention_norm.weight"),
-        (_LAYER + r"self_attn\.(q_proj|k_proj|v_proj|o_proj)\.(weight|bias)", r"layers.\1.attention.\2.\3"),
-        (_LAYER + r"post_attention_layernorm\.weight", r"layers.\1.moe_norm.weight"),
-        (_LAYER + r"mlp\.gate\.weight", r"layers.\1.moe.router.weight"),
-        (
-            _LAYER + r"mlp\.dynamic_real_moe\.deepspeed_moe\.experts\.deepspeed_experts\.(\d+)\."
-            r"(gate_proj|up_proj|down_proj)\.weight",
-            r"layers.\1.moe.experts.\2.\3.weight",
-        ),
-        (
-            _LAYER + r"mlp\.fixed_real_moe\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight",
-            r"layers.\1.moe.shared.\2.\3.weight",
-        ),
-        (r"language_model\.norm\.weight", "final_norm.weight"),
-        (r"codec_head\.weight", "codec_head.weight"),
-        (r"visual\.patch_embed\.proj\.weight", "vision.patch_embed.weight"),
-        (_BLOCK + r"norm1\.weight", r"vision.blocks.\1.attention_norm.weight"),
-        (_BLOCK + r"attn\.qkv\.(weight|bias)", r"vision.blocks.\1.attention.qkv_proj.\2"),
-        (_BLOCK + r"attn\.proj\.(weight|bias)", r"vision.blocks.\1.attention.o_proj.\2"),
-        (_BLOCK + r"norm2\.weight", r"vision.blocks.\1.mlp_norm.weight"),
-        (_BLOCK + r"mlp\.(gate_proj|up_proj|down_proj)\.(weight|bias)", r"vision.blocks.\1.mlp.\2.\3"),
-        (r"visual\.merger\.ln_q\.weight", "vision.merger.norm.weight"),
-        (r"visual\.merger\.mlp\.0\.(weight|bias)", r"vision.merger.up_proj.\1"),
-        (r"visual\.merger\.mlp\.2\.(weight|bias)", r"vision.merger.down_proj.\1"),
-    )
+# Published name and ours: # stands for a number, @ for a word, the same and in the same order on both sides.
+_NAMES: tuple[tuple[str, str], ...] = (
+    ("language_model.embed_tokens.weight", "text_embedding.weight"),
+    ("codec_embed_tokens.#.weight", "codec_embedding.#.weight"),
+    ("language_model.layers.#.input_layernorm.weight", "layers.#.attention_norm.weight"),
+    ("language_model.layers.#.self_attn.@.@", "layers.#.attention.@.@"),
+    ("language_model.layers.#.post_attention_layernorm.weight", "layers.#.moe_norm.weight"),
+    ("language_model.layers.#.mlp.gate.weight", "layers.#.moe.router.weight"),
+    (
+        "language_model.layers.#.mlp.dynamic_real_moe.deepspeed_moe.experts.deepspeed_experts.#.@.weight",
+        "layers.#.moe.experts.#.@.weight",
+    ),
+    ("language_model.layers.#.mlp.fixed_real_moe.#.@.weight", "layers.#.moe.shared.#.@.weight"),
+    ("language_model.norm.weight", "final_norm.weight"),
+    ("codec_head.weight", "codec_head.weight"),
+    ("visual.patch_embed.proj.weight", "vision.patch_embed.weight"),
+    ("visual.blocks.#.norm1.weight", "vision.blocks.#.attention_norm.weight"),
+    ("visual.blocks.#.attn.qkv.@", "vision.blocks.#.attention.qkv_proj.@"),
+    ("visual.blocks.#.attn.proj.@", "vision.blocks.#.attention.o_proj.@"),
+    ("visual.blocks.#.norm2.weight", "vision.blocks.#.mlp_norm.weight"),
+    ("visual.blocks.#.mlp.@.@", "vision.blocks.#.mlp.@.@"),
+    ("visual.merger.ln_q.weight", "vision.merger.norm.weight"),
+    ("visual.merger.mlp.0.@", "vision.merger.up_proj.@"),
+    ("visual.merger.mlp.2.@", "vision.merger.down_proj.@"),
 )
+_PLACES = {"#": r"(\d+)", "@": r"(\w+)"}
 # The text head is never used for audio.
 _IGNORED = re.compile(r"lm_head\.weight")
 # A published folder holds no sampling settings: these are what its code passes for each task.
@@ -96,6 +89,10 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
             aux_loss_weight=text["l_aux_weight"],
             min_aux_loss_weight=text["min_l_aux_weight"],
             aux_loss_decay_steps=text["l_aux_weight_decay_steps"],
+            token_drop=text["token_drop"],
+            drop_policy=text["drop_policy"],
+            capacity_factor=text["capacity_factor"],
+            min_capacity=text["min_capacity"],
         )
     except KeyError as error:
         raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
@@ -146,9 +143,34 @@ def canonical_name(public_name: str) -> str | None:
 
     Raises CheckpointError for a name that the format does not have.
     """
-    for pattern, name in _RULES:
-        if pattern.fullmatch(public_name):
-            return pattern.sub(name, public_name)
-    if _IGNORED.fullmatch(public_name):
-        return None
+    name = _renamed(public_name, _FROM_PUBLISHED)
+    if name is not None or _IGNORED.fullmatch(public_name):
+        return name
     raise CheckpointError(f"tensor {public_name!r} is not part of the published UniMoE-Audio format")
+
+
+def published_name(name: str) -> str:
+    """The published name of one of our tensors. Raises CheckpointError for a name that is none of ours."""
+    found = _renamed(name, _TO_PUBLISHED)
+    if found is None:
+        raise CheckpointError(f"the published UniMoE-Audio format has no tensor {name!r}")
+    return found
+
+
+def _rules(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple(
+        (re.compile("".join(_PLACES.get(letter, re.escape(letter)) for letter in source)), re.sub("[#@]", "{}", target))
+        for source, target in pairs
+    )
+
+
+_FROM_PUBLISHED = _rules(_NAMES)
+_TO_PUBLISHED = _rules((ours, published) for published, ours in _NAMES)
+
+
+def _renamed(name: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str | None:
+    for pattern, target in rules:
+        match = pattern.fullmatch(name)
+        if match:
+            return target.format(*match.groups())
+    return None

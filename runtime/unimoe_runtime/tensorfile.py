@@ -23,7 +23,7 @@ from .errors import UnimoeError
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
+    "U8": np.dtype("u1"), "BOOL": np.dtype("?"), "F8_E4M3": np.dtype("u1"),
 }  # fmt: skip
 _MAX_HEADER_BYTES = 100_000_000
 
@@ -55,7 +55,7 @@ class TensorFile:
         return name in self.entries
 
     def raw(self, name: str) -> NDArray[Any]:
-        """The tensor as it is stored, a view of the map; bfloat16 comes as its uint16 bits."""
+        """The tensor as it is stored, a view of the map; bfloat16 comes as its uint16 bits, float8 as its uint8."""
         entry = self.entries.get(name)
         if entry is None:
             raise self._error(f"{self.path}: there is no tensor {name!r}")
@@ -94,6 +94,11 @@ class TensorFile:
         return lambda index: widen(table[index], dtype)
 
 
+def item_bytes(dtype: str) -> int:
+    """Bytes of one value of a safetensors type."""
+    return _DTYPES[dtype].itemsize
+
+
 def widen(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     """float32 of values stored as `dtype`. Bits of bfloat16, held as uint16, are the upper half of a float32."""
     if dtype == "BF16":
@@ -102,7 +107,7 @@ def widen(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
 
 
 def encode(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Values as `dtype` (F32, F16 or BF16) stores them, rounded to nearest, ties to even.
+    """Values as `dtype` stores them; F32, F16 and BF16 are rounded to nearest, ties to even.
 
     What is stored so already, float16 or bfloat16 bits as uint16, passes as it is.
     Raises OverflowError where a finite value is beyond float16's largest, 65504.
@@ -131,7 +136,7 @@ def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
-                raise error(f"{path}: not a safetensors file, or cut off inside its header")
+                raise error(f"{path}: not a safetensors file, or cut off inside its header; copy it again")
             header = json.loads(file.read(length))
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
@@ -156,6 +161,8 @@ def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]
                 f"{path}: tensor {name!r} has {end - begin} bytes where its shape {list(shape)} needs {expected}"
             )
         if 8 + length + end > size:
-            raise error(f"{path}: cut off: tensor {name!r} ends at byte {8 + length + end}, the file has {size}")
+            raise error(
+                f"{path}: cut off: tensor {name!r} ends at byte {8 + length + end}, the file has {size}; copy it again"
+            )
         entries[name] = TensorEntry(dtype=dtype, shape=shape, offset=8 + length + begin, num_bytes=end - begin)
     return entries
