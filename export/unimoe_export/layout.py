@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.bundle import DTYPES, FileInfo, weight_shapes
 from unimoe_runtime.checkpoint import Checkpoint
+from unimoe_runtime.tensor_writer import write_tensors
 from unimoe_runtime.tensorfile import widen
-
-from .tensor_writer import write_tensors
 
 Stored = NDArray[Any]
 

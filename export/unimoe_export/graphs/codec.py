@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from unimoe_runtime.bundle import TensorInfo
 from unimoe_runtime.checkpoint import read_json
 from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.tensor_writer import write_tensors
 
-from ..tensor_writer import write_tensors
 from .builder import GraphBuilder
 
 TO_THE_END = np.iinfo(np.int64).max

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from unimoe_export.tensor_writer import write_tensors
+from unimoe_runtime.tensor_writer import write_tensors
 from unimoe_runtime.tensorfile import TensorFile
 
 SHAPES = st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple), min_size=0, max_size=5)

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.bundle import FileInfo
-from unimoe_runtime.tensorfile import encode
+from .bundle import FileInfo
+from .tensorfile import encode, item_bytes
 
 _ALIGNMENT = 64
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 # Values that are converted at a time.
 _BLOCK_VALUES = 1 << 20
 
@@ -36,8 +35,8 @@ def write_tensors(
     """Write tensors in the order of `shapes`; the size and SHA-256 of the file.
 
     `read(name)` gives a tensor as blocks along its first axis, one after the other; they are written as they come.
-    `dtypes` says how a tensor is stored (F16, BF16); the others are F32. A block is of float32, or already of the
-    stored type (bfloat16 as uint16 bits).
+    `dtypes` says how a tensor is stored (any type of safetensors); the others are F32. A block is already of the
+    stored type (bfloat16 as uint16 bits, F8_E4M3 as uint8 bits), or, for F32, F16 and BF16, of float32.
     Raises ValueError where the blocks do not add up to the shape, OverflowError for a value that float16 cannot
     hold, OSError where the disk does not take them.
     """
@@ -46,7 +45,7 @@ def write_tensors(
     begin = 0
     for name, shape in shapes.items():
         dtype = dtypes.get(name, "F32")
-        end = begin + _BYTES[dtype] * prod(shape)
+        end = begin + item_bytes(dtype) * prod(shape)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
