@@ -8,6 +8,7 @@ probability mass before it is below P (paper arXiv 2510.13344, Eq. 2); Top-K pic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +21,8 @@ from .config import ModelConfig
 class Routing:
     """What a router decided for N tokens.
 
-    `weights_NE` are exactly 0 where an expert was not picked; `shared_weights_NS` is None where every shared expert
-    has weight 1. `aux_loss` is the load-balancing loss of these tokens, a scalar.
+    `picked_NE` are the picks that run; `weights_NE` are exactly 0 for the others. `shared_weights_NS` is None where
+    every shared expert has weight 1. `aux_loss` is the load-balancing loss of these tokens, a scalar.
     """
 
     logits_NR: Tensor
@@ -63,17 +64,18 @@ def route(
         picked_NE = picked_NE & routable_N[:, None]
     # Softmax over the picked experts: the paper's weights (Eq. 3), and what the auxiliary loss balances.
     picked_probs_NE = _masked_softmax(logits_NE, picked_NE)
+    kept_NE = keep_within_capacity(logits_NE.detach(), picked_NE, config) if config.token_drop else picked_NE
     shared_weights_NS = None
-    if config.weighting == "probability":
-        weights_NE = picked_probs_NE
+    if config.weighting == "sparsemixer":
+        weights_NE, shared_weights_NS = _sparsemixer_weights(logits_NR, before_NEE, kept_NE, config)
     else:
-        weights_NE, shared_weights_NS = _sparsemixer_weights(logits_NR, before_NEE, picked_NE, config)
+        weights_NE = _masked_softmax(logits_NE, kept_NE) if config.token_drop else picked_probs_NE
     if routable_N is not None:
         real_N = routable_N.to(logits_NR.dtype)
         aux_weight_N = real_N if aux_weight_N is None else real_N * aux_weight_N
     return Routing(
         logits_NR=logits_NR,
-        picked_NE=picked_NE,
+        picked_NE=kept_NE,
         weights_NE=weights_NE,
         shared_weights_NS=shared_weights_NS,
         aux_loss=balance_loss(picked_NE, picked_probs_NE, aux_weight_N),
@@ -95,6 +97,22 @@ def select(logits_NE: Tensor, before_NEE: Tensor, config: ModelConfig) -> Tensor
     probs_NE = logits_NE.softmax(dim=1)
     mass_before_NE = (before_NEE * probs_NE.unsqueeze(1)).sum(dim=2)
     return mass_before_NE < config.top_p
+
+
+def keep_within_capacity(logits_NE: Tensor, picked_NE: Tensor, config: ModelConfig) -> Tensor:
+    """The picks that are left when no expert may have more tokens than its capacity (`ModelConfig.token_drop`).
+
+    A token that lost all of its experts has its shared experts still: the public code drops those as well with the
+    policy "position", and such rows become NaN there.
+    """
+    num_tokens, num_experts = picked_NE.shape
+    capacity = max(config.min_capacity, math.ceil(num_tokens / max(num_experts, 1) * config.capacity_factor))
+    if capacity >= num_tokens:
+        return picked_NE
+    if config.drop_policy == "position":
+        return picked_NE & (picked_NE.long().cumsum(dim=0) <= capacity)
+    largest = logits_NE.masked_fill(~picked_NE, -torch.inf).topk(capacity, dim=0).indices
+    return picked_NE & torch.zeros_like(picked_NE).scatter(0, largest, True)
 
 
 def _masked_softmax(logits_NE: Tensor, mask_NE: Tensor) -> Tensor:

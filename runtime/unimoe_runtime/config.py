@@ -14,6 +14,7 @@ from .errors import ConfigError
 
 Weighting = Literal["probability", "sparsemixer"]
 Selection = Literal["top_p", "top_k"]
+DropPolicy = Literal["probs", "position"]
 
 
 def _require(ok: bool, field: str, value: object, allowed: str) -> None:
@@ -52,6 +53,8 @@ class ModelConfig(_Record):
     Router rows come in the order routed, null, shared; shared rows exist only with the `sparsemixer`
     weighting, where shared experts take part in the last softmax (`num_router_rows`).
     Codec ids of one codebook: 0 … codebook_size - 1 are codes, then EOS, PAD, BOS.
+    With `token_drop`, for training, an expert takes at most capacity_factor times its even share of the tokens
+    (and no fewer than min_capacity): those of the largest logits ("probs") or the first ones ("position").
     """
 
     text_vocab_size: int
@@ -82,11 +85,15 @@ class ModelConfig(_Record):
     aux_loss_weight: float = 0.025
     min_aux_loss_weight: float = 0.001
     aux_loss_decay_steps: int = 10_000
+    token_drop: bool = False
+    drop_policy: DropPolicy = "probs"
+    capacity_factor: float = 6.0
+    min_capacity: int = 8
 
     def __post_init__(self) -> None:
         for name in (
             "text_vocab_size hidden_size num_layers num_heads num_kv_heads head_dim num_codebooks "
-            "codebook_size max_positions aux_loss_decay_steps"
+            "codebook_size max_positions aux_loss_decay_steps min_capacity"
         ).split():
             value = getattr(self, name)
             _require(isinstance(value, int) and value >= 1, name, value, "an integer of at least 1")
@@ -117,6 +124,8 @@ class ModelConfig(_Record):
             self.weighting,
             "'probability' or 'sparsemixer'",
         )
+        _require(self.drop_policy in ("probs", "position"), "drop_policy", self.drop_policy, "'probs' or 'position'")
+        _require(self.capacity_factor > 0.0, "capacity_factor", self.capacity_factor, "above 0")
         sections = self.mrope_sections
         _require(
             not sections or (len(sections) == 3 and min(sections) >= 0 and sum(sections) == self.head_dim // 2),

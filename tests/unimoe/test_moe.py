@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -65,6 +66,56 @@ def test_recorded_case(block: MoE, case: str) -> None:
     if mask_BT is not None and aux_weight_BT is None:
         aux_loss = public_aux_loss(aux_loss, routing.picked_NE, mask_BT)
     torch.testing.assert_close(aux_loss, expected["aux_loss"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("policy", ["probs", "position"])
+@torch.no_grad()
+def test_recorded_token_dropping(block: MoE, policy: str) -> None:
+    recorded = load_file(VECTORS / "moe_block_cases.safetensors")
+    prefix = f"E_drop_{policy}."
+    expected = {name.removeprefix(prefix): t for name, t in recorded.items() if name.startswith(prefix)}
+    assert block.router is not None
+    config = dataclasses.replace(block.config, token_drop=True, drop_policy=policy, capacity_factor=2.0, min_capacity=4)
+    block.config = block.router.config = config
+
+    output_BTC, routing = block(expected["hidden_states"])
+
+    assert routing is not None and routing.shared_weights_NS is not None
+    torch.testing.assert_close(routing.picked_NE.int(), expected["expert_mask"][:, :9])
+    assert (routing.picked_NE.sum(dim=0) <= 11).all() and (~routing.picked_NE.any(dim=1)).any()
+    torch.testing.assert_close(routing.aux_loss, expected["aux_loss"], **TOLERANCE)  # of the picks before
+    # The public code drops shared experts too by position, past the first 11 tokens: where a dynamic expert is left
+    # its weights are then ours without the shared experts' part, and where none is left they are NaN.
+    has_shared_N = expected["expert_mask"][:, 9:].bool().all(dim=1)
+    is_sound_N = ~expected["global_weight"].isnan().any(dim=1)
+    assert (has_shared_N.sum(), is_sound_N.sum()) == ((48, 48) if policy == "probs" else (11, 34))
+    weights_NR = torch.cat([routing.weights_NE, routing.shared_weights_NS], dim=1)
+    torch.testing.assert_close(weights_NR[has_shared_N], expected["global_weight"][has_shared_N], **TOLERANCE)
+    output_NC, recorded_NC = output_BTC.flatten(0, 1), expected["output"].flatten(0, 1)
+    torch.testing.assert_close(output_NC[has_shared_N], recorded_NC[has_shared_N], **TOLERANCE)
+    without_N = is_sound_N & ~has_shared_N
+    alone_NE = routing.weights_NE / routing.weights_NE.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(alone_NE[without_N], expected["global_weight"][without_N, :9], **TOLERANCE)
+    assert output_NC.isfinite().all()
+
+
+@pytest.mark.parametrize("weighting", ["probability", "sparsemixer"])
+def test_dropping_keeps_to_the_capacity_and_trains(weighting: str) -> None:
+    torch.manual_seed(0)
+    config = preset("tiny", weighting=weighting, token_drop=True, capacity_factor=1.0, min_capacity=2)
+    model = UniMoE(config)
+    moe: MoE = model.layers[0].moe
+    hidden_BTC = torch.randn(2, 20, config.hidden_size, requires_grad=True)
+    output_BTC, routing = moe(hidden_BTC, torch.arange(20).expand(2, 20) >= 5)
+    assert routing is not None
+    assert int(routing.picked_NE.sum(dim=0).max()) <= 8  # 40 tokens over 5 dynamic experts
+    assert not routing.picked_NE.unflatten(0, (2, 20))[:, :5].any()
+    assert (routing.weights_NE[~routing.picked_NE] == 0).all()
+    output_BTC.sum().backward()
+    assert hidden_BTC.grad is not None and hidden_BTC.grad.isfinite().all()
+    few, _ = moe(hidden_BTC[:1, :2].detach())
+    model.layers[0].moe.router.config = dataclasses.replace(config, token_drop=False)
+    torch.testing.assert_close(few, moe(hidden_BTC[:1, :2].detach())[0])
 
 
 def public_aux_loss(aux_loss: torch.Tensor, picked_NE: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
