@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,33 @@ class RoutingStatistics:
         return self.null_picks / picks if picks else 0.0
 
 
+Rows = Callable[[Any], Floats]
+"""Reads an embedding's rows by arrays of indices, as `TensorFile.rows` gives it."""
+
+
+def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
+    """hidden_BTC of a prompt. A codec row is the sum of its codebooks' embeddings, in the place of a placeholder,
+    which may be an id that the vocabulary does not have."""
+    is_codec_BT = prompt.text_ids_BT == prompt.placeholder_id
+    hidden_BTC = text_rows(np.where(is_codec_BT, 0, prompt.text_ids_BT))
+    if prompt.codec_ids_PK is not None:
+        codebooks_K = np.arange(prompt.codec_ids_PK.shape[1])
+        hidden_BTC[is_codec_BT] = codec_rows((codebooks_K, prompt.codec_ids_PK)).sum(axis=1)
+    if prompt.video_embeddings_VC is not None:
+        hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
+    return hidden_BTC
+
+
+def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:
+    """mask_B1TS of a prompt's pass over a cache of `capacity` slots: causal, padded positions hidden."""
+    rows, length = mask_BT.shape
+    mask_BTS = np.zeros((rows, length, capacity), dtype=np.bool_)
+    mask_BTS[:, :, :length] = np.tri(length, dtype=np.bool_) & mask_BT[:, None, :]
+    # A padded position attends to itself: a softmax over nothing would be NaN and spread through the values.
+    mask_BTS[:, np.arange(length), np.arange(length)] = True
+    return mask_BTS[:, None]
+
+
 class BundleModel:
     """`generation.LanguageModel` over a bundle's graphs."""
 
@@ -70,11 +98,9 @@ class BundleModel:
         self._filled = 0
         self._reserve(length)
         self._valid_BS[:, :length] = prompt.mask_BT
-        causal_TS = np.arange(self._valid_BS.shape[1])[None, :] <= np.arange(length)[:, None]
-        mask_BTS = causal_TS[None] & self._valid_BS[:, None, :]
-        # A padded position attends to itself: a softmax over nothing would be NaN and spread through the values.
-        mask_BTS[:, np.arange(length), np.arange(length)] = True
-        self._run(self._embed_prompt(prompt), prompt.positions, mask_BTS[:, None], prompt.mask_BT.reshape(-1))
+        hidden_BTC = embed_prompt(prompt, self._text_rows, self._codec_rows)
+        mask_B1TS = prompt_mask(prompt.mask_BT, self._valid_BS.shape[1])
+        self._run(hidden_BTC, prompt.positions, mask_B1TS, prompt.mask_BT.reshape(-1))
         self._filled = length
         self.statistics = RoutingStatistics()
 
@@ -95,15 +121,6 @@ class BundleModel:
         """logits_MKV of tokens (row · T + position) of the pass that ran last."""
         assert self._forward is not None
         return self._forward.head(tokens_M)
-
-    def _embed_prompt(self, prompt: Prompt) -> Floats:
-        hidden_BTC = self._text_rows(prompt.text_ids_BT)
-        if prompt.codec_ids_PK is not None:
-            rows_PKC = self._codec_rows((self._codebooks_K, prompt.codec_ids_PK))
-            hidden_BTC[prompt.text_ids_BT == prompt.placeholder_id] = rows_PKC.sum(axis=1)
-        if prompt.video_embeddings_VC is not None:
-            hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
-        return hidden_BTC
 
     def _run(
         self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], real_N: NDArray[np.bool_] | None
