@@ -15,12 +15,14 @@ from rich.table import Table
 from unimoe_runtime.backends import BACKENDS, Backend, open_backend
 from unimoe_runtime.bundle import MANIFEST, Bundle, open_bundle
 from unimoe_runtime.comparison import Agreement, GraphComparison, compare_graphs, compare_models
-from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.delay import delay_codes
+from unimoe_runtime.frontend import VoicePrompt, open_frontend
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
 
 TEXTS = {"speech": "one two three four", "music": "C4 E4 G4 C5"}
+VOICE_FRAMES = 25
 
 
 @click.command()
@@ -103,9 +105,17 @@ def _prompt(bundle: Bundle) -> tuple[Prompt, SamplingConfig]:
     if frontend_dir is not None:
         frontend = open_frontend(frontend_dir)
         task = frontend.tasks[0]
-        return frontend.build_prompt(task, TEXTS[task]).prompt, bundle.sampling.get(task, SamplingConfig())
+        voice = _random_voice(bundle.model) if frontend.max_voice_s else None
+        prepared = frontend.build_prompt(task, TEXTS[task], voice_prompt=voice)
+        return prepared.prompt, bundle.sampling.get(task, SamplingConfig())
     rows = np.random.default_rng(0).integers(bundle.model.text_vocab_size, size=(2, 12))
     return Prompt.from_rows(list(rows), paired=True), SamplingConfig()
+
+
+def _random_voice(model: ModelConfig) -> VoicePrompt:
+    """What a model that clones hears first: seeded codes, so that the places of codec rows are compared as well."""
+    codes_TK = np.random.default_rng(0).integers(model.codebook_size, size=(VOICE_FRAMES, model.num_codebooks))
+    return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, model), text=TEXTS["speech"])
 
 
 def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: float) -> bool:
