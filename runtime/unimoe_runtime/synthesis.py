@@ -164,13 +164,7 @@ class Synthesizer:
         """
         config = self.bundle.model
         sampling = sampling or self.sampling(task)
-        prepared = self.frontend.build_prompt(
-            task,
-            text,
-            voice,
-            voice_prompt=self._voice_prompt(voice, voice_text) if task == "speech" else None,
-            video=None if video is None else self._video_prompt(video),
-        )
+        prepared = self.prepare(task=task, text=text, voice=voice, voice_text=voice_text, video=video)
         sampling = self._limited(prepared, sampling, limits or Limits())
         expected_steps = sampling.max_steps
         if prepared.expected_frames is not None:
@@ -203,6 +197,18 @@ class Synthesizer:
             decode_s=decoded - first_step,
             codec_s=done - decoded,
             routing=replace(self._model.statistics),
+        )
+
+    def prepare(
+        self, *, task: str, text: str, voice: str = "", voice_text: str = "", video: Video | None = None
+    ) -> PreparedPrompt:
+        """What the model reads before it speaks or plays; arguments and errors are those of `synthesize`."""
+        return self.frontend.build_prompt(
+            task,
+            text,
+            voice,
+            voice_prompt=self._voice_prompt(voice, voice_text) if task == "speech" else None,
+            video=None if video is None else self._video_prompt(video),
         )
 
     def read_video(self, path: Path | str, *, rate_hz: float = RATE_HZ, max_frames: int = MAX_FRAMES) -> Video:
@@ -250,7 +256,7 @@ class Synthesizer:
         return VideoPrompt(features=vision.embed(video), config=vision.config)
 
     def _vision(self) -> BundleVision:
-        if not self.frontend.takes_video or "vision" not in self.bundle.manifest:
+        if not self.frontend.takes_video or not self.bundle.manifest.get("vision"):
             raise PromptError("this bundle has no vision tower: it makes music from a text alone")
         return BundleVision(self.bundle.manifest["vision"], self._backend.run)
 
