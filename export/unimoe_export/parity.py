@@ -32,6 +32,7 @@ def compare_with_checkpoint(
         )
     try:
         from unimoe.checkpoint import load_model
+        from unimoe.vision import load_vision
 
         from .torch_reference import ObservedModel, TorchBackend
     except ModuleNotFoundError as problem:
@@ -39,7 +40,8 @@ def compare_with_checkpoint(
             raise
         raise BackendError("comparing with a checkpoint needs torch; `pip install unimoe[train]`") from None
     model = load_model(checkpoint)
-    graphs = compare_graphs(candidate, TorchBackend(candidate.bundle, model), prompt)
+    vision = load_vision(checkpoint) if checkpoint.vision is not None else None
+    graphs = compare_graphs(candidate, TorchBackend(candidate.bundle, model, vision), prompt)
     agreement = compare_models(
         lambda observer: BundleModel(candidate, observer=observer),
         lambda observer: ObservedModel(model, observer),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unimoe.generate import TorchLanguageModel
 from unimoe.model import ModelOutput, UniMoE
+from unimoe.vision import VisionTower
 from unimoe_runtime.backends import Array, Forward
 from unimoe_runtime.backends.numpy import HostForward
 from unimoe_runtime.bundle import Bundle
@@ -25,13 +26,14 @@ from unimoe_runtime.language_model import Observer
 
 
 class TorchBackend:
-    """Answers for a bundle's language-model graphs with the modules of the torch model."""
+    """Answers for a bundle's language-model graphs, and its vision graph, with the modules of the torch model."""
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, model: UniMoE) -> None:
+    def __init__(self, bundle: Bundle, model: UniMoE, vision: VisionTower | None = None) -> None:
         self.bundle = bundle
         self._model = model
+        self._vision = vision
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -43,8 +45,10 @@ class TorchBackend:
                 outputs = self._expert(int(layer), int(expert), tensors)
             case ["head"]:
                 outputs = {"logits_NKV": self._model.logits(self._model.final_norm(tensors["hidden_NC"]))}
+            case ["vision"] if self._vision is not None:
+                return self._vision.run(graph, inputs)
             case _:
-                raise BackendError(f"the torch reference has no {graph}; it holds the language model alone")
+                raise BackendError(f"the torch reference has no {graph}; it holds no codec")
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def start(self, num_rows: int) -> Forward:

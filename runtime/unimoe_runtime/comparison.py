@@ -21,6 +21,8 @@ from .config import ModelConfig, SamplingConfig
 from .errors import BackendError
 from .generation import LanguageModel, Prompt, generate
 from .language_model import BundleModel, Observer
+from .video import Video
+from .vision import BundleVision
 
 ModelFactory = Callable[[Observer], LanguageModel]
 """Makes a model that reports each layer's routing to the observer."""
@@ -95,7 +97,7 @@ def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> li
 
     The whole pass is read, padded positions included. An expert that no token of the prompt was sent to runs on its
     layer's tokens with weight 1. The codec's decoder runs on seeded codes, unless the reference cannot; its encoder
-    is left out, since a code that lies between two others may rightly differ.
+    is left out, since a code that lies between two others may rightly differ. The vision tower sees seeded frames.
     """
     recorder = _Recorder(reference)
     model = BundleModel(recorder)
@@ -103,6 +105,7 @@ def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> li
     model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1)))
     _run_idle_experts(recorder)
     _run_decoder(recorder)
+    _run_vision(recorder)
     errors = []
     for graph, (inputs, expected) in recorder.calls.items():
         found = candidate.run(graph, inputs)
@@ -139,6 +142,17 @@ def _run_decoder(recorder: _Recorder) -> None:
     codes_KT = np.random.default_rng(0).integers(codec.codebook_size, size=(codec.num_codebooks, 20))
     with suppress(BackendError):  # the oracle computes our own codec only
         codec.decode(codes_KT)
+
+
+def _run_vision(recorder: _Recorder) -> None:
+    description = recorder.bundle.manifest.get("vision")
+    if not description:
+        return
+    vision = BundleVision(description, recorder.run)
+    # More than a window wide, with smaller windows at the edges.
+    side = vision.config.window_size + vision.config.factor
+    frames_FHWC = np.random.default_rng(0).integers(256, size=(2, side, side, 3), dtype=np.uint8)
+    vision.embed(Video(frames_FHWC=frames_FHWC, seconds_per_frame=1.0))
 
 
 def compare_models(
