@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends import numpy as oracle
-from unimoe_runtime.backends import numpy_codec
-from unimoe_runtime.codec import ENCODER
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import GraphError
 from unimoe_runtime.tensorfile import TensorFile
@@ -54,15 +52,15 @@ def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile,
 def check_codec_graph(
     path: Path, graph: CodecGraph, description: Mapping[str, Any], weights: TensorFile
 ) -> float | None:
-    """The same for a graph of our own codec, whose `description` is the manifest's; None for a codec without oracle."""
-    if description["kind"] != "convnext":
+    """The same for a codec's graph, whose `description` is the manifest's; None for a codec without oracle."""
+    codec_oracle = oracle.CODEC_GRAPHS.get((description["kind"], graph.name))
+    if codec_oracle is None:
         return None
     tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
-    oracle_of_side = numpy_codec.encoder if graph.name == ENCODER else numpy_codec.decoder
 
     def draw(seed: int) -> tuple[Arrays, Arrays]:
         inputs = random_codec_inputs(graph, description, seed)
-        return inputs, oracle_of_side(description, tensors, inputs)
+        return inputs, codec_oracle(description, tensors, inputs)
 
     return _largest_deviation_of(path, draw)
 

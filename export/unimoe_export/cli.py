@@ -25,13 +25,19 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
     show_default=True,
     help="How the language model's weights are stored and, where the engine can, multiplied.",
 )
+@click.option(
+    "--codec",
+    type=click.Path(path_type=Path),
+    help="DAC's weights_16khz.pth (reading it needs torch) or a codec folder, where CHECKPOINT holds none.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def export(checkpoint: Path, bundle: Path, precision: str, force: bool, as_json: bool) -> None:
+def export(checkpoint: Path, bundle: Path, precision: str, codec: Path | None, force: bool, as_json: bool) -> None:
     """Write CHECKPOINT (a folder, ours or the published UniMoE-Audio one) as the bundle BUNDLE.
 
     One ONNX graph for each trunk and each expert, weights beside them. Every graph is compared with the numpy
-    oracle as it is written. Needs no torch. Started again after it was killed, it goes on where it stopped.
+    oracle as it is written. Needs no torch, unless a codec's .pth is to be read. Started again after it was killed,
+    it goes on where it stopped.
     """
     columns = (
         TextColumn("{task.description:<24}"),
@@ -46,7 +52,9 @@ def export(checkpoint: Path, bundle: Path, precision: str, force: bool, as_json:
         def show(index: int, count: int, name: str) -> None:
             bar.update(task, completed=index, total=count, description=name)
 
-        result = export_bundle(checkpoint, bundle, precision=PRECISIONS[precision], replace=force, progress=show)
+        result = export_bundle(
+            checkpoint, bundle, precision=PRECISIONS[precision], codec=codec, replace=force, progress=show
+        )
     click.echo(json.dumps(asdict(result), default=str) if as_json else summary(result))
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -29,6 +29,7 @@ from .graphs.expert import expert_graph
 from .graphs.head import head_graph
 from .graphs.trunk import trunk_graph
 from .layout import write_embeddings, write_graph_weights
+from .published_codec import codec_files, find_codec
 from .published_frontend import published_frontend
 
 Progress = Callable[[int, int, str], None]
@@ -53,13 +54,15 @@ def export_bundle(
     bundle_dir: Path | str,
     *,
     precision: str = "float32",
+    codec: Path | str | None = None,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
     """Write the bundle of a checkpoint folder, ours or a published one. An existing bundle needs `replace`.
 
-    `precision` (a key of `bundle.DTYPES`) is that of the language model's products and embeddings. An export that
-    was killed is gone on with where it stopped, if checkpoint and options are the same.
+    `precision` (a key of `bundle.DTYPES`) is that of the language model's products and embeddings. `codec` is a codec
+    folder or DAC's weight file, where it is not the checkpoint's own. An export that was killed is gone on with where
+    it stopped, if checkpoint, codec and options are the same.
     Raises CheckpointError, GraphError where a graph does not compute the checkpoint, and OutputError where the
     bundle cannot be written; nothing is left behind then.
     """
@@ -68,17 +71,19 @@ def export_bundle(
     target = Path(bundle_dir)
     report: Progress = progress or (lambda index, count, name: None)
     names = list(language_model_graphs(checkpoint.model))
-    has_codec, has_frontend = checkpoint.codec_dir is not None, bool(_frontend(checkpoint))
+    codec_path = find_codec(checkpoint, codec)
+    has_codec, has_frontend = codec_path is not None, bool(_frontend(checkpoint))
     parts = [*names, "embeddings", *["codec"] * has_codec, *["front end"] * has_frontend]
     runs = engine_available()
     notes: dict[str, Mapping[str, Any]] = {}
-    with BundleWriter(target, replace=replace, fingerprint=_fingerprint(checkpoint, precision, runs)) as writer:
+    fingerprint = _fingerprint(checkpoint, codec_path, precision, runs)
+    with BundleWriter(target, replace=replace, fingerprint=fingerprint) as writer:
         for index, part in enumerate(parts):
             report(index, len(parts) + 1, part)
             known = writer.resume(part)
             if known is None:
                 try:
-                    known = _write_part(writer, checkpoint, part, precision, check=runs)
+                    known = _write_part(writer, checkpoint, codec_path, part, precision, check=runs)
                 except OverflowError as problem:
                     raise CheckpointError(
                         f"{checkpoint.path}: {part}: {problem}; export with --precision bf16 or fp32"
@@ -100,19 +105,20 @@ def export_bundle(
         num_bytes=sum(file.stat().st_size for file in target.rglob("*") if file.is_file()),
         seconds=time.perf_counter() - start,
         largest_error=max(note.get("error", 0.0) for note in notes.values()) if runs else None,
-        warnings=tuple(_warnings(checkpoint, has_frontend)),
+        warnings=tuple(_warnings(checkpoint, has_codec, has_frontend)),
     )
 
 
 def _write_part(
-    writer: BundleWriter, checkpoint: Checkpoint, part: str, precision: str, *, check: bool
+    writer: BundleWriter, checkpoint: Checkpoint, codec: Path | None, part: str, precision: str, *, check: bool
 ) -> dict[str, Any]:
     """Write one part and announce its files. What has to be known of it later, JSON: with `check`, its `error`."""
     match part:
         case "embeddings":
             writer.add_file(EMBEDDINGS, write_embeddings(writer.directory / EMBEDDINGS, checkpoint, precision))
         case "codec":
-            description, error = _write_codec(writer, checkpoint, check=check)
+            assert codec is not None
+            description, error = _write_codec(writer, checkpoint.model, codec, check=check)
             return {"description": description, "error": error}
         case "front end":
             for name, content in _frontend(checkpoint).items():
@@ -166,15 +172,14 @@ def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str, precis
     return path
 
 
-def _write_codec(writer: BundleWriter, checkpoint: Checkpoint, *, check: bool) -> tuple[Mapping[str, Any], float]:
+def _write_codec(
+    writer: BundleWriter, model: ModelConfig, codec: Path, *, check: bool
+) -> tuple[Mapping[str, Any], float]:
     """Write the codec's graphs. Returns the manifest's description and the largest deviation from the oracle."""
-    assert checkpoint.codec_dir is not None
-    model = checkpoint.model
-    graphs = write_codec(checkpoint.codec_dir, writer.directory, model.num_codebooks)
+    graphs = write_codec(codec, writer.directory, model.num_codebooks)
     if graphs.codebook_size != model.codebook_size:
         raise CheckpointError(
-            f"{checkpoint.codec_dir}: the codec has {graphs.codebook_size} codes a codebook, "
-            f"the model speaks {model.codebook_size}"
+            f"{codec}: the codec has {graphs.codebook_size} codes a codebook, the model speaks {model.codebook_size}"
         )
     description, largest_error = graphs.manifest(), 0.0
     for graph in (graphs.encoder, graphs.decoder):
@@ -186,7 +191,9 @@ def _write_codec(writer: BundleWriter, checkpoint: Checkpoint, *, check: bool) -
     return description, largest_error
 
 
-def _warnings(checkpoint: Checkpoint, has_frontend: bool) -> Iterator[str]:
+def _warnings(checkpoint: Checkpoint, has_codec: bool, has_frontend: bool) -> Iterator[str]:
+    if checkpoint.public and not has_codec:
+        yield "it has no codec, so no sound: export again with --codec weights_16khz.pth (of descript-audio-codec)"
     if checkpoint.public and not has_frontend:
         yield "it cannot synthesize: the folder has no tokenizer (vocab.json, merges.txt, added_tokens.json)"
 
@@ -200,14 +207,14 @@ def _frontend(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
     return {file.relative_to(folder).as_posix(): file for file in files}
 
 
-def _fingerprint(checkpoint: Checkpoint, precision: str, checked: bool) -> str:
+def _fingerprint(checkpoint: Checkpoint, codec: Path | None, precision: str, checked: bool) -> str:
     """Stands for the checkpoint's files and everything else that decides what lies in the bundle."""
     files = {
-        str(file.relative_to(checkpoint.path)): (file.stat().st_size, file.stat().st_mtime_ns)
-        for file in sorted(checkpoint.path.rglob("*"))
+        str(file.resolve()): (file.stat().st_size, file.stat().st_mtime_ns)
+        for file in [*sorted(checkpoint.path.rglob("*")), *codec_files(codec)]
         if file.is_file()
     }
-    source = [_exporter(), str(checkpoint.path.resolve()), files, precision, checked]
+    source = [_exporter(), str(checkpoint.path.resolve()), files, str(codec), precision, checked]
     return hashlib.sha256(json.dumps(source).encode()).hexdigest()
 
 

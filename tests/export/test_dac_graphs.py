@@ -84,16 +84,23 @@ def test_the_manifest_tells_how_far_the_decoder_sees(tiny: Written) -> None:
 def test_a_stream_gives_the_samples_of_the_whole(
     name: str, small: Written, tiny: Written, chunks: list[int], seed: int
 ) -> None:
-    codec = {"small": small, "tiny": tiny}[name].codec
+    written = {"small": small, "tiny": tiny}[name]
+    codec = written.codec
     codes_KT = np.random.default_rng(seed).integers(codec.codebook_size, size=(codec.num_codebooks, sum(chunks)))
     stream = codec.stream()
     pieces = [stream.push(piece_KT) for piece_KT in np.split(codes_KT, np.cumsum(chunks, dtype=int)[:-1], axis=1)]
     given_frames = sum(map(len, pieces)) // codec.hop_samples
     assert given_frames == max(0, sum(chunks) - codec.lookahead_frames)  # nothing is held back longer than it must be
     pcm_L = np.concatenate([*pieces, stream.finish()])
-    whole_L = codec.decode(codes_KT)
+    whole_L = written.decode(codes_KT[None])[0] if sum(chunks) else np.zeros(0)
     assert len(whole_L) == sum(chunks) * codec.hop_samples
     np.testing.assert_allclose(pcm_L, whole_L, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [99, 100, 101, 250])
+def test_long_codes_are_decoded_in_windows(tiny: Written, frames: int) -> None:
+    codes_KT = np.random.default_rng(frames).integers(1024, size=(4, frames))
+    np.testing.assert_allclose(tiny.codec.decode(codes_KT), tiny.decode(codes_KT[None])[0], rtol=0, atol=1e-5)
 
 
 def test_weights_lie_outside_of_the_graphs_and_lengths_are_free(tiny: Written) -> None:

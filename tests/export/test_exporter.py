@@ -185,11 +185,11 @@ def test_killed_export_goes_on_where_it_stopped(checkpoint: Path, tmp_path: Path
 
 def test_other_checkpoint_or_options_start_over(checkpoint: Path, tmp_path: Path) -> None:
     """Weights of the same names and shapes, written later, are another checkpoint."""
-    before = exporter._fingerprint(open_checkpoint(checkpoint), "float32", True)
-    assert before == exporter._fingerprint(open_checkpoint(checkpoint), "float32", True)
-    assert before != exporter._fingerprint(open_checkpoint(checkpoint), "float16", True)
+    before = exporter._fingerprint(open_checkpoint(checkpoint), None, "float32", True)
+    assert before == exporter._fingerprint(open_checkpoint(checkpoint), None, "float32", True)
+    assert before != exporter._fingerprint(open_checkpoint(checkpoint), None, "float16", True)
     os.utime(checkpoint / "model.safetensors", (1, 1))
-    assert before != exporter._fingerprint(open_checkpoint(checkpoint), "float32", True)
+    assert before != exporter._fingerprint(open_checkpoint(checkpoint), None, "float32", True)
 
 
 def test_front_end_and_sampling_come_along(checkpoint: Path, tmp_path: Path) -> None:

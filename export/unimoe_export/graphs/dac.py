@@ -91,7 +91,7 @@ def _weights(read: Read, names: list[str]) -> Tensors:
     for name in names:
         tensors[name] = read(name)
         if name.endswith(".alpha"):
-            tensors[name.removesuffix("alpha") + "gain"] = 1 / (read(name) + np.float32(_SNAKE_EPSILON))
+            tensors[name.removesuffix("alpha") + "gain"] = np.float32(1) / (read(name) + np.float32(_SNAKE_EPSILON))
     return tensors
 
 
@@ -117,7 +117,7 @@ def _quantizer_weights(read: Read, num_codebooks: int) -> tuple[Tensors, Tensors
     return encoder, {
         "codebooks.weight": np.concatenate(codebooks),
         "codebooks.out.weight": np.concatenate(projections),
-        "codebooks.out.bias": np.sum(biases, axis=0),
+        "codebooks.out.bias": np.sum(biases, axis=0, dtype=np.float32),
     }
 
 

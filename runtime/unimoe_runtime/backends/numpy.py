@@ -1,6 +1,6 @@
 """The oracle: a bundle's graphs computed in numpy from its floating-point weights.
 
-It follows the definitions, not the graphs, and is slow on purpose. Of the codecs it has our own.
+It follows the definitions, not the graphs, and is slow on purpose. Of the codecs it has our own and DAC.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
 R router rows · E dynamic experts · K codebooks · V codec vocabulary
@@ -8,20 +8,30 @@ R router rows · E dynamic experts · K codebooks · V codec vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import DTYPES, Bundle, expert_name, trunk_name
+from ..codec import DECODER, ENCODER
 from ..config import ModelConfig
 from ..errors import BackendError, BundleError
 from ..routing import route
-from . import Array, Backend, StepInputs, numpy_codec
+from . import Array, Backend, StepInputs, numpy_codec, numpy_dac
 
 Floats = NDArray[np.float32]
 Weights = Mapping[str, Floats]
+CodecGraph = Callable[[Mapping[str, Any], Weights, Mapping[str, NDArray[Any]]], dict[str, Any]]
+
+CODEC_GRAPHS: Final[Mapping[tuple[str | None, str], CodecGraph]] = {
+    ("convnext", ENCODER): numpy_codec.encoder,
+    ("convnext", DECODER): numpy_codec.decoder,
+    ("dac", ENCODER): numpy_dac.encoder,
+    ("dac", DECODER): numpy_dac.decoder,
+}
+"""A codec's graph by its kind and name: outputs of the manifest's description, the weights and the inputs."""
 
 
 def rms_norm(x: Floats, weight_C: Floats, epsilon: float) -> Floats:
@@ -131,10 +141,9 @@ class NumpyBackend:
                 return expert(self._load(graph), inputs)
             case ["head"]:
                 return head(self.bundle.model, self._load(graph), inputs)
-            case ["codec_encoder" | "codec_decoder" as side] if codec_kind(self.bundle) == "convnext":
-                run = numpy_codec.encoder if side == "codec_encoder" else numpy_codec.decoder
+            case ["codec_encoder" | "codec_decoder"] if (key := (codec_kind(self.bundle), graph)) in CODEC_GRAPHS:
                 try:
-                    return run(self.bundle.codec or {}, self._load(graph), inputs)
+                    return CODEC_GRAPHS[key](self.bundle.codec or {}, self._load(graph), inputs)
                 except KeyError as problem:
                     raise BundleError(
                         f"{self.bundle.path}: its codec lacks {problem}; export the bundle again"
