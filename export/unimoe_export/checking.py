@@ -46,7 +46,7 @@ def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile,
         inputs = random_inputs(name, config, seed)
         return inputs, oracle_outputs(name, config, tensors, inputs)
 
-    return _largest_deviation_of(path, draw, precision)
+    return largest_deviation_of(path, draw, precision)
 
 
 def check_codec_graph(
@@ -62,10 +62,10 @@ def check_codec_graph(
         inputs = random_codec_inputs(graph, description, seed)
         return inputs, codec_oracle(description, tensors, inputs)
 
-    return _largest_deviation_of(path, draw)
+    return largest_deviation_of(path, draw)
 
 
-def _largest_deviation_of(
+def largest_deviation_of(
     path: Path, draw: Callable[[int], tuple[Arrays, Arrays]], precision: str = "float32"
 ) -> float:
     """Run a graph on drawn inputs and compare it with what the oracle expects.

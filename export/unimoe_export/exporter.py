@@ -31,6 +31,7 @@ from .graphs.trunk import trunk_graph
 from .layout import write_embeddings, write_graph_weights
 from .published_codec import codec_files, find_codec
 from .published_frontend import published_frontend
+from .vision import write_vision
 
 Progress = Callable[[int, int, str], None]
 """Called before each part is written, with its index, the number of parts, and its name."""
@@ -68,12 +69,18 @@ def export_bundle(
     """
     start = time.perf_counter()
     checkpoint = open_checkpoint(checkpoint_dir)
+    if checkpoint.model.token_drop:
+        raise CheckpointError(
+            f"{checkpoint.path}/config.json: token_drop is for training; a bundle gives every token the experts it "
+            "picks: set it to false"
+        )
     target = Path(bundle_dir)
     report: Progress = progress or (lambda index, count, name: None)
     names = list(language_model_graphs(checkpoint.model))
     codec_path = find_codec(checkpoint, codec)
     has_codec, has_frontend = codec_path is not None, bool(_frontend(checkpoint))
-    parts = [*names, "embeddings", *["codec"] * has_codec, *["front end"] * has_frontend]
+    has_vision = checkpoint.vision is not None
+    parts = [*names, "embeddings", *["vision"] * has_vision, *["codec"] * has_codec, *["front end"] * has_frontend]
     runs = engine_available()
     notes: dict[str, Mapping[str, Any]] = {}
     fingerprint = _fingerprint(checkpoint, codec_path, precision, runs)
@@ -97,11 +104,12 @@ def export_bundle(
             codec=notes["codec"]["description"] if has_codec else None,
             provenance=_provenance(checkpoint),
             opset=OPSET,
+            sections={"vision": checkpoint.vision.to_dict()} if checkpoint.vision else None,
         )
     report(len(parts) + 1, len(parts) + 1, "done")
     return ExportResult(
         path=target,
-        num_graphs=len(names) + 2 * has_codec,
+        num_graphs=len(names) + has_vision + 2 * has_codec,
         num_bytes=sum(file.stat().st_size for file in target.rglob("*") if file.is_file()),
         seconds=time.perf_counter() - start,
         largest_error=max(note.get("error", 0.0) for note in notes.values()) if runs else None,
@@ -116,6 +124,8 @@ def _write_part(
     match part:
         case "embeddings":
             writer.add_file(EMBEDDINGS, write_embeddings(writer.directory / EMBEDDINGS, checkpoint, precision))
+        case "vision":
+            return {"error": write_vision(writer, checkpoint, precision, check=check)}
         case "codec":
             assert codec is not None
             description, error = _write_codec(writer, checkpoint.model, codec, check=check)

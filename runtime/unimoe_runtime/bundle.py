@@ -18,6 +18,8 @@ from .checkpoint import read_json
 from .config import ModelConfig, SamplingConfig
 from .errors import BundleError, ConfigError
 from .tensorfile import TensorFile
+from .vision import GRAPH as VISION
+from .vision import VisionConfig, vision_weight_shapes
 
 FORMAT = "unimoe-bundle"
 FORMAT_VERSION = 1
@@ -105,6 +107,7 @@ class Bundle:
     model: ModelConfig
     sampling: Mapping[str, SamplingConfig]
     codec: Mapping[str, Any] | None
+    vision: VisionConfig | None = None
     graphs: Mapping[str, GraphInfo]
     files: Mapping[str, FileInfo]
     manifest: Mapping[str, Any] = field(repr=False)
@@ -147,9 +150,14 @@ class Bundle:
         """The weights of a graph, verified. Raises BundleError for a shape the configuration does not have."""
         info = self.graphs[name]
         tensors = TensorFile(self.checked(info.weights), BundleError)
-        expected = weight_shapes(name, self.model) if info.precision in DTYPES else None
+        expected = self._weight_shapes(name) if info.precision in DTYPES else None
         self._require_shapes(tensors, expected or {})
         return tensors
+
+    def _weight_shapes(self, name: str) -> dict[str, tuple[int, ...]] | None:
+        if name == VISION and self.vision is not None:
+            return vision_weight_shapes(self.vision)
+        return weight_shapes(name, self.model)
 
     def embeddings(self) -> TensorFile:
         """`text.weight` [Vt, C] and `codec.weight` [K, V, C], memory-mapped."""
@@ -212,6 +220,7 @@ def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
     try:
         model = ModelConfig.from_dict(manifest["model"])
         sampling = {task: SamplingConfig.from_dict(values) for task, values in manifest["sampling"].items()}
+        vision = VisionConfig.from_dict(manifest["vision"]) if manifest.get("vision") else None
     except ConfigError as problem:
         raise BundleError(f"{path}/{MANIFEST}: {problem}") from None
     files = {
@@ -223,6 +232,7 @@ def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
         model=model,
         sampling=sampling,
         codec=manifest["codec"],
+        vision=vision,
         graphs=graphs,
         files=files,
         manifest=manifest,
@@ -263,7 +273,8 @@ def _check_files(bundle: Bundle) -> None:
         for file in (graph.file, graph.weights):
             if file not in bundle.files:
                 raise BundleError(f"{bundle.path}/{MANIFEST}: graph {name} refers to {file!r}, which is not listed")
-    missing = [name for name in language_model_graphs(bundle.model) if name not in bundle.graphs]
+    needed = [*language_model_graphs(bundle.model), *[VISION] * (bundle.vision is not None)]
+    missing = [name for name in needed if name not in bundle.graphs]
     if missing:
         raise BundleError(f"{bundle.path}/{MANIFEST}: the graph {missing[0]} is missing; export the bundle again")
 

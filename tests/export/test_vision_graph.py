@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.export.running import run_graph, save_values
+from tests.export.running import run_graph
 from unimoe_export.graphs.vision import vision_graph
-from unimoe_export.vision_layout import vision_tensor
+from unimoe_export.vision import check_vision, write_vision_weights
 from unimoe_runtime.backends import numpy_vision
+from unimoe_runtime.backends.onnxruntime import open_session
 from unimoe_runtime.checkpoint import open_checkpoint
-from unimoe_runtime.vision import Grid, VisionConfig, tower_inputs, vision_weight_shapes
+from unimoe_runtime.errors import GraphError
+from unimoe_runtime.vision import Grid, VisionConfig, tower_inputs
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")
@@ -31,9 +33,8 @@ def written(reference_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
     checkpoint = open_checkpoint(reference_checkpoint)
     assert checkpoint.vision is not None
     path = tmp_path_factory.mktemp("vision") / "vision.onnx"
-    values = {name: vision_tensor(checkpoint, name) for name in vision_weight_shapes(checkpoint.vision)}
-    assert {name: value.shape for name, value in values.items()} == vision_weight_shapes(checkpoint.vision)
-    weights = save_values(path.with_suffix(".safetensors"), values)
+    weights = path.with_suffix(".safetensors")
+    write_vision_weights(weights, checkpoint, checkpoint.vision, "float32")
     vision_graph(checkpoint.vision, weights).save(path)
     return path, checkpoint.vision
 
@@ -67,6 +68,39 @@ def test_graph_and_oracle_agree_on_any_blocks(
     expected = numpy_vision.tower(config, load_file(weights), inputs, blocks=blocks)
     found = run_graph(part, inputs)
     np.testing.assert_allclose(found["embeddings_VC"], expected["embeddings_VC"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_sixteen_bits_stay_near(
+    written: tuple[Path, VisionConfig], reference_checkpoint: Path, tmp_path: Path, precision: str
+) -> None:
+    path, config = written
+    weights = tmp_path / "vision.safetensors"
+    write_vision_weights(weights, open_checkpoint(reference_checkpoint), config, precision)
+    assert weights.stat().st_size < 0.6 * path.with_suffix(".safetensors").stat().st_size
+    assert check_vision(weights, config, precision) < 1e-4
+    assert list(tmp_path.iterdir()) == [weights]
+    vision_graph(config, weights).save(tmp_path / "vision.onnx")
+    inputs, order_V = tower_inputs(RECORDED["pixel_values_videos"], GRIDS, config)
+    found = open_session(tmp_path / "vision.onnx", precision=precision).run(None, inputs)[0]
+    expected = RECORDED["out_windowed_both"][order_V]
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 0 < error < (0.01 if precision == "float16" else 0.05)
+
+
+def test_check_finds_a_block_that_is_wrong(written: tuple[Path, VisionConfig], tmp_path: Path) -> None:
+    path, config = written
+    weights = tmp_path / "vision.safetensors"
+    weights.write_bytes(path.with_suffix(".safetensors").read_bytes())
+    other = replace(config, full_attention_blocks=())
+    assert check_vision(weights, config, "float32") < 1e-4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "unimoe_export.vision.vision_graph", lambda _, *rest, **options: vision_graph(other, *rest, **options)
+        )
+        with pytest.raises(GraphError, match="embeddings_VC differs from the oracle"):
+            check_vision(weights, config, "float32")
+    assert list(tmp_path.iterdir()) == [weights]
 
 
 def test_windows_matter(written: tuple[Path, VisionConfig]) -> None:

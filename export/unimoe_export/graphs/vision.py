@@ -32,7 +32,7 @@ def vision_graph(config: VisionConfig, weights: Path, *, blocks: Sequence[int] |
     begin, end, axis = builder.constant([0]), builder.constant([size // 2]), builder.constant([1])
     cos, sin = (builder.op("Unsqueeze", [builder.op("Slice", [table, begin, end, axis]), begin]) for table in tables)
 
-    hidden_PC = builder.op("MatMul", [patches_PM, builder.weight("patch_embed.weight")])
+    hidden_PC = builder.linear(patches_PM, "patch_embed.weight")
     for block in range(config.num_blocks) if blocks is None else blocks:
         mask = full_mask if block in config.full_attention_blocks else window_mask
         prefix = f"blocks.{block}."
@@ -57,7 +57,7 @@ def _norm(builder: GraphBuilder, x_PC: ir.Value, name: str) -> ir.Value:
 
 
 def _linear(builder: GraphBuilder, x: ir.Value, name: str) -> ir.Value:
-    return builder.op("Gemm", [x, builder.weight(name + ".weight"), builder.weight(name + ".bias")])
+    return builder.linear(x, name + ".weight", builder.weight(name + ".bias"))
 
 
 def _attention(

@@ -141,6 +141,10 @@ class NumpyBackend:
                 return expert(self._load(graph), inputs)
             case ["head"]:
                 return head(self.bundle.model, self._load(graph), inputs)
+            case ["vision"] if self.bundle.vision is not None:
+                from .numpy_vision import tower  # it builds on this module
+
+                return tower(self.bundle.vision, self._load(graph), inputs)
             case ["codec_encoder" | "codec_decoder"] if (key := (codec_kind(self.bundle), graph)) in CODEC_GRAPHS:
                 try:
                     return CODEC_GRAPHS[key](self.bundle.codec or {}, self._load(graph), inputs)
@@ -155,7 +159,7 @@ class NumpyBackend:
 
     def load(self) -> None:
         for graph in self.bundle.graphs:
-            if not graph.startswith("codec"):
+            if graph.startswith(("layers.", "head")):
                 self._load(graph)
 
     def close(self) -> None:

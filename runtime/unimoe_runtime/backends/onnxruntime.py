@@ -53,8 +53,16 @@ _CAST_TO_FLOAT = b"\n\x02to\x18\x01\xa0\x01\x02"
 CPU_ONLY = ("CPUExecutionProvider",)
 
 
-def open_session(path: os.PathLike[str], providers: Sequence[str] = CPU_ONLY, precision: str = "float32") -> Any:
+def open_session(
+    path: os.PathLike[str],
+    providers: Sequence[str] = CPU_ONLY,
+    precision: str = "float32",
+    *,
+    content: bytes | None = None,
+) -> Any:
     """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused.
+
+    `content` is a graph to take instead of the file's, over the same weights.
 
     A graph of 16-bit `precision` says by its casts what its products compute in. The CPU provider has no bfloat16
     product, and none in float16 that is faster than float32: there the casts are set to float32 as the graph is
@@ -65,9 +73,11 @@ def open_session(path: os.PathLike[str], providers: Sequence[str] = CPU_ONLY, pr
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 3
-    graph: str | bytes = os.fspath(path)
+    graph: str | bytes = os.fspath(path) if content is None else content
     if precision in _CAST_TO_HALF and tuple(providers) == CPU_ONLY:
-        graph = Path(path).read_bytes().replace(_CAST_TO_HALF[precision], _CAST_TO_FLOAT)
+        content = content or Path(path).read_bytes()
+        graph = content.replace(_CAST_TO_HALF[precision], _CAST_TO_FLOAT)
+    if isinstance(graph, bytes):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(Path(path).parent))
     try:
         return ort.InferenceSession(graph, options, providers=list(providers))
@@ -117,7 +127,7 @@ class OnnxRuntimeBackend:
 
     def load(self) -> None:
         for graph in self.bundle.graphs:
-            if not graph.startswith("codec"):
+            if graph.startswith(("layers.", "head")):
                 self.session(graph)
 
     def close(self) -> None:

@@ -1,0 +1,121 @@
+"""The vision tower's part of a bundle: its weights, its graph, and the comparison with the oracle.
+
+Weights lie as in `layout`: [in, out], the gate and up of a block in one, gate first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends import numpy_vision
+from unimoe_runtime.bundle import DTYPES, FileInfo
+from unimoe_runtime.bundle_writer import BundleWriter
+from unimoe_runtime.checkpoint import Checkpoint
+from unimoe_runtime.tensor_writer import write_tensors
+from unimoe_runtime.tensorfile import TensorFile, widen
+from unimoe_runtime.vision import GRAPH, Grid, VisionConfig, tower_inputs, vision_weight_shapes
+
+from .checking import largest_deviation_of
+from .graphs.vision import vision_graph
+from .layout import Stored, read_all_as, read_as, transposed
+
+_SOURCES = {
+    "qkv": "attention.qkv_proj", "o": "attention.o_proj", "down": "mlp.down_proj",
+    "merger.up": "merger.up_proj", "merger.down": "merger.down_proj",
+    "attention_norm": "attention_norm", "mlp_norm": "mlp_norm", "merger.norm": "merger.norm",
+}  # fmt: skip
+
+
+def write_vision(writer: BundleWriter, checkpoint: Checkpoint, precision: str, *, check: bool) -> float:
+    """Write and announce the tower's weights and graph. Returns the largest deviation from the oracle, 0 unchecked.
+
+    Raises CheckpointError where the checkpoint has no vision tower, GraphError where the graph deviates.
+    """
+    config = checkpoint.vision
+    assert config is not None
+    path = writer.directory / f"{GRAPH}.onnx"
+    weights = path.with_suffix(".safetensors")
+    info = write_vision_weights(weights, checkpoint, config, precision)
+    builder = vision_graph(config, weights)
+    builder.save(path)
+    writer.add_graph(
+        GRAPH,
+        file=path.name,
+        weights=weights.name,
+        inputs=builder.inputs,
+        outputs=builder.outputs,
+        precision=precision,
+        weights_info=info,
+    )
+    return check_vision(weights, config, precision) if check else 0.0
+
+
+def write_vision_weights(path: Path, checkpoint: Checkpoint, config: VisionConfig, precision: str) -> FileInfo:
+    """Write the tensors that `vision.vision_weight_shapes` names: matrices in the precision, the rest in float32."""
+    shapes = vision_weight_shapes(config)
+    dtypes = {name: DTYPES[precision] for name, shape in shapes.items() if len(shape) == 2}
+    return write_tensors(path, shapes, lambda name: [_tensor(checkpoint, name, dtypes.get(name, "F32"))], dtypes)
+
+
+def _tensor(checkpoint: Checkpoint, name: str, dtype: str) -> Stored:
+    if name == "patch_embed.weight":
+        # Stored as a convolution's: [out, colours · frames, rows, columns], the order of a patch's values.
+        weight = read_as(checkpoint, "vision.patch_embed.weight", dtype)
+        return transposed([weight.reshape(len(weight), -1)])
+    module, kind = name.rsplit(".", 1)
+    prefix = "vision."
+    if module.startswith("blocks."):
+        _, block, module = module.split(".")
+        prefix += f"blocks.{block}."
+    sources = ["mlp.gate_proj", "mlp.up_proj"] if module == "gate_up" else [_SOURCES[module]]
+    parts = read_all_as(checkpoint, [f"{prefix}{source}.{kind}" for source in sources], dtype)
+    return transposed(parts) if parts[0].ndim == 2 else np.concatenate(parts)
+
+
+def check_vision(weights: Path, config: VisionConfig, precision: str) -> float:
+    """Largest relative deviation of the tower from the oracle, one block at a time between embedding and merger.
+
+    All blocks at once would hold the whole tower in memory, 2.7 GB of the published one. Raises GraphError.
+    """
+    tensors = _Weights(TensorFile(weights))
+    path = weights.with_name(".vision_check.onnx")
+    # Windows of different sizes, in two grid steps.
+    side = config.window_size // config.factor + 1
+    grids: list[Grid] = [(2, config.spatial_merge_size * side, config.spatial_merge_size)]
+    largest = 0.0
+    try:
+        for block in range(config.num_blocks):
+            vision_graph(config, weights, blocks=(block,)).save(path)
+
+            def draw(seed: int, block: int = block) -> tuple[dict[str, Any], dict[str, Any]]:
+                random = np.random.default_rng(seed)
+                num_patches = sum(config.num_tokens(grid) for grid in grids) * config.merge_unit
+                patches_PM = random.standard_normal((num_patches, config.patch_values), dtype=np.float32)
+                inputs, _ = tower_inputs(patches_PM, grids, config)
+                return inputs, numpy_vision.tower(config, tensors, inputs, blocks=(block,))
+
+            largest = max(largest, largest_deviation_of(path, draw, precision))
+    finally:
+        path.unlink(missing_ok=True)
+    return largest
+
+
+class _Weights(Mapping[str, NDArray[np.float32]]):
+    """A file's tensors as float32, each read when it is asked for and kept by nobody."""
+
+    def __init__(self, file: TensorFile) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return widen(self._file.read(name), self._file.entries[name].dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.entries)
+
+    def __len__(self) -> int:
+        return len(self._file.entries)

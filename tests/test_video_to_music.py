@@ -1,0 +1,164 @@
+"""Video to music: recorded runs by the torch model and by the exported bundle, and that the video is really seen.
+
+B rows · T positions · V video tokens · C channels · K codebooks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from unimoe.checkpoint import load_model
+from unimoe.generate import TorchLanguageModel
+from unimoe.loss import training_loss
+from unimoe.vision import load_vision
+from unimoe_runtime.backends import Backend, open_backend
+from unimoe_runtime.backends.numpy import rms_norm
+from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.checkpoint import open_checkpoint
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.generation import LanguageModel, Prompt, generate
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.multimodal_positions import video_positions
+from unimoe_runtime.video import Video
+from unimoe_runtime.vision import BundleVision, VideoFeatures, VisionConfig, tower_inputs
+
+VECTORS = Path(__file__).parent / "vectors"
+TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+RECORDED = load_file(VECTORS / "video_mrope.safetensors")
+MASK_BT = RECORDED["attention_mask"] == 1
+Run = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "numpy"])
+def backend(request: pytest.FixtureRequest, reference_bundle: Path) -> Backend:
+    return open_backend(request.param, open_bundle(reference_bundle))
+
+
+def recorded_prompt(run: Run, config: VisionConfig) -> Prompt:
+    """The recorded prompt of two rows with a clip each. Its tower was run as coded: every patch saw both clips."""
+    patches_PM = load_file(VECTORS / "vision.safetensors")["pixel_values_videos"]
+    grids = [tuple(grid) for grid in RECORDED["video_grid_thw"].tolist()]
+    inputs, order_V = tower_inputs(patches_PM, grids, config)
+    inputs["window_mask_11PP"] = inputs["full_mask_11PP"] = np.ones_like(inputs["full_mask_11PP"])
+    embeddings_VC = np.empty((len(order_V), config.out_hidden_size), np.float32)
+    embeddings_VC[order_V] = run("vision", inputs)["embeddings_VC"]
+    positions_3BT, first_position_B = video_positions(RECORDED["input_ids"], MASK_BT, grids, [1.0, 1.0], config)
+    return Prompt(
+        text_ids_BT=RECORDED["input_ids"],
+        mask_BT=MASK_BT,
+        positions=positions_3BT,
+        first_position_B=first_position_B,
+        video_embeddings_VC=embeddings_VC,
+        video_token_id=config.video_token_id,
+    )
+
+
+def test_bundle_reads_video_and_text_as_recorded(backend: Backend, reference_checkpoint: Path) -> None:
+    vision = backend.bundle.vision
+    assert vision is not None and vision.to_dict() == backend.bundle.manifest["vision"]
+    prompt = recorded_prompt(backend.run, vision)
+    model = BundleModel(backend)
+    model.prefill(prompt)
+    rows, length = MASK_BT.shape
+    last_M = (np.arange(rows)[:, None] * length + np.arange(length - 3, length)).ravel()
+    np.testing.assert_allclose(
+        model.logits(last_M).reshape(RECORDED["forward.codec_logits_last3"].shape),
+        RECORDED["forward.codec_logits_last3"],
+        **TOLERANCE,
+    )
+    assert model._forward is not None
+    norm_C = open_checkpoint(reference_checkpoint).tensor("final_norm.weight")
+    hidden_NC = rms_norm(model._forward.hidden(), norm_C, backend.bundle.model.rms_norm_eps)
+    recorded_NC = RECORDED["forward.last_hidden_state"].reshape(hidden_NC.shape)
+    np.testing.assert_allclose(hidden_NC[MASK_BT.ravel()], recorded_NC[MASK_BT.ravel()], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_torch_reads_video_and_text_as_recorded(reference_checkpoint: Path) -> None:
+    checkpoint = open_checkpoint(reference_checkpoint)
+    tower, model = load_vision(checkpoint), load_model(checkpoint)
+    prompt = recorded_prompt(tower.run, tower.config)
+    embedded_BTC = model.embed(
+        torch.from_numpy(prompt.text_ids_BT),
+        video_embeddings_VC=torch.from_numpy(prompt.video_embeddings_VC),
+        video_token_id=tower.config.video_token_id,
+    )
+    output = model(embedded_BTC, torch.from_numpy(prompt.positions), torch.from_numpy(MASK_BT))
+    hidden_BTC = output.hidden_BTC.numpy()
+    np.testing.assert_allclose(hidden_BTC[MASK_BT], RECORDED["forward.last_hidden_state"][MASK_BT], **TOLERANCE)
+    logits_BTKV = model.logits(output.hidden_BTC)
+    np.testing.assert_allclose(logits_BTKV[:, -3:], RECORDED["forward.codec_logits_last3"], **TOLERANCE)
+    # The public forward() shifts: the logits of one position are for the labels of the next.
+    labels_BTK = torch.from_numpy(RECORDED["forward.codec_labels"])
+    aux_loss = torch.from_numpy(np.asarray(RECORDED["forward.aux_balance_loss"]))
+    loss, _ = training_loss(logits_BTKV[:, :-1], labels_BTK[:, 1:], aux_loss, model.config, 0)
+    np.testing.assert_allclose(loss, RECORDED["forward.loss"], **TOLERANCE)
+
+
+def clip(seed: int, num_frames: int = 4) -> Video:
+    frames = np.random.default_rng(seed).integers(256, size=(num_frames, 24, 32, 3), dtype=np.uint8)
+    return Video(frames_FHWC=frames, seconds_per_frame=1.0)
+
+
+def pair_with(features: VideoFeatures | None, config: VisionConfig) -> Prompt:
+    """A guided pair of rows that share a clip, or have none."""
+    video = []
+    if features is not None:
+        tokens = config.num_tokens(features.grid)
+        video = [config.vision_start_id, *[config.video_token_id] * tokens, config.vision_end_id]
+    ids_BT = np.array([[5, *video, 60, 61, 295], [5, *video, 70, 71, 295]])
+    mask_BT = np.ones(ids_BT.shape, bool)
+    clips = [] if features is None else [features] * 2
+    positions_3BT, first_position_B = video_positions(
+        ids_BT, mask_BT, [c.grid for c in clips], [c.seconds_per_grid for c in clips], config
+    )
+    return Prompt(
+        text_ids_BT=ids_BT,
+        mask_BT=mask_BT,
+        positions=positions_3BT,
+        first_position_B=first_position_B,
+        video_embeddings_VC=np.concatenate([c.embeddings_VC for c in clips]) if clips else None,
+        video_token_id=config.video_token_id,
+        paired=True,
+    )
+
+
+def codes_of(model: LanguageModel, prompt: Prompt, config: Any) -> np.ndarray:
+    sampling = SamplingConfig(guidance_scale=3.0, temperature=0.0, min_steps=40, max_steps=60)
+    return np.stack([step.codes_UK[0] for step in islice(generate(model, prompt, config, sampling), 16)])
+
+
+def test_the_video_changes_the_music(backend: Backend) -> None:
+    """Greedy codes differ between no video, one, another, and one in another order of its frames."""
+    config = backend.bundle.vision
+    assert config is not None
+    vision = BundleVision(backend.bundle.manifest["vision"], backend.run)
+    backwards = Video(frames_FHWC=clip(1).frames_FHWC[::-1], seconds_per_frame=1.0)
+    features = [None, *(vision.embed(video) for video in (clip(1), clip(2), backwards))]
+    codes = [codes_of(BundleModel(backend), pair_with(each, config), backend.bundle.model) for each in features]
+    for index, first in enumerate(codes):
+        for second in codes[:index]:
+            assert (first != second).any()
+    again = codes_of(BundleModel(backend), pair_with(vision.embed(clip(1)), config), backend.bundle.model)
+    np.testing.assert_array_equal(again, codes[1])
+
+
+def test_torch_and_bundle_make_the_same_of_a_video(backend: Backend, reference_checkpoint: Path) -> None:
+    checkpoint = open_checkpoint(reference_checkpoint)
+    tower, model = load_vision(checkpoint), load_model(checkpoint)
+    description = backend.bundle.manifest["vision"]
+    by_torch = BundleVision(tower.config.to_dict(), tower.run).embed(clip(3, num_frames=5))
+    by_bundle = BundleVision(description, backend.run).embed(clip(3, num_frames=5))
+    assert by_torch.grid == by_bundle.grid == (3, 6, 8)
+    np.testing.assert_allclose(by_bundle.embeddings_VC, by_torch.embeddings_VC, **TOLERANCE)
+    torch_codes = codes_of(TorchLanguageModel(model), pair_with(by_torch, tower.config), model.config)
+    bundle_codes = codes_of(BundleModel(backend), pair_with(by_bundle, tower.config), model.config)
+    np.testing.assert_array_equal(bundle_codes, torch_codes)
