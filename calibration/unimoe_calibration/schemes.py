@@ -1,21 +1,23 @@
-"""What can be quantized, and how: the linear layers of a bundle's graphs, and the number formats for them."""
+"""How a product can be quantized, and the plan that says it for each product of a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
-from unimoe_runtime.bundle import language_model_graphs, weight_shapes
-from unimoe_runtime.config import ModelConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from .statistics import Linear
 
 
 class Scheme(StrEnum):
-    """Number format of one linear layer.
+    """Number format of one product.
 
     w8a8: weights in int8, a scale a column; inputs in int8, one static scale.
-    w8: weights in 8 bits, inputs in float32 (or rounded row by row, where the engine does that).
-    w4: weights in 4 bits, a scale a block along the inputs and column; inputs as for w8.
+    w8: weights in 8 bits; inputs in float32, or rounded row by row where the engine does that.
+    w4: weights in 4 bits, a scale for each block of rows in each column; inputs as for w8.
     fp8: weights and inputs in float8 (E4M3), scales as for w8a8.
     float: as it was.
     """
@@ -43,21 +45,56 @@ _PRECISIONS = {
     Scheme.FP8: "fp8",
     Scheme.FLOAT: "float32",
 }
+# What an input's largest value becomes: int8 stays symmetric, E4M3 ends at 448.
+LARGEST: Mapping[Scheme, float] = {Scheme.W8A8: 127.0, Scheme.FP8: 448.0}
 
 
-class Linear(NamedTuple):
-    """One product with a weight: the graph it is in, and the weight's name there."""
+class Engine(StrEnum):
+    """Whose operators a graph is written in, where engines differ: how weights alone are quantized."""
 
-    graph: str
-    weight: str
-
-    def __str__(self) -> str:
-        return f"{self.graph}/{self.weight}"
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
 
 
-def linears(model: ModelConfig) -> Iterator[Linear]:
-    """Everything that is quantized, in the order of a step: all matrices of the language model but the routers'."""
-    for graph in language_model_graphs(model):
-        for name, shape in (weight_shapes(graph, model) or {}).items():
-            if len(shape) == 2 and name != "router.weight":
-                yield Linear(graph, name)
+@dataclass(frozen=True, kw_only=True)
+class LinearPlan:
+    """How one product is quantized. `input_range` (above 0) is the absolute value of its input, after smoothing,
+    that the largest code stands for; None for schemes that leave inputs alone."""
+
+    scheme: Scheme
+    input_range: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme.quantizes_inputs and not (self.input_range and np.isfinite(self.input_range)):
+            raise ValueError(f"input_range is {self.input_range}; {self.scheme} needs a finite one above 0")
+
+    @property
+    def input_scale(self) -> np.float32:
+        assert self.input_range is not None
+        return np.float32(self.input_range / LARGEST[self.scheme])
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationPlan:
+    """What to do with each product of a bundle; those that are not named stay float.
+
+    `smoothing`: factors [K] of a product's input channels, powers of two: the input arrives divided by them, the
+    weight is multiplied (smoothing.py says which products must share theirs).
+    """
+
+    engine: Engine
+    linears: Mapping[Linear, LinearPlan]
+    smoothing: Mapping[Linear, NDArray[np.float32]] = field(default_factory=dict)
+
+    def of_graph(self, graph: str) -> dict[str, LinearPlan]:
+        """The plans of one graph's products, by the weight's name; without those that stay float."""
+        return {
+            linear.weight: plan
+            for linear, plan in self.linears.items()
+            if linear.graph == graph and plan.scheme != Scheme.FLOAT
+        }
+
+    def precision(self, graph: str) -> str:
+        """What the manifest calls the graph's precision; several, joined, where its products differ."""
+        names = {plan.scheme.precision for linear, plan in self.linears.items() if linear.graph == graph}
+        return "+".join(sorted(names)) or Scheme.FLOAT.precision

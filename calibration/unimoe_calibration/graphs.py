@@ -1,0 +1,172 @@
+"""Surgery on a bundle's ONNX graphs: products with a weight become quantized ones.
+
+Nodes are found by what they are, a product with a named weight, wherever they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.tensorfile import TensorFile
+
+from .schemes import Engine, LinearPlan, Scheme
+from .weights import QuantizedWeight, StoredTensor, floats, quantize_weight
+
+Floats = NDArray[np.float32]
+
+_DOMAIN = "com.microsoft"
+_CODES, _SCALES, _INPUT_SCALE = ".codes", ".scales", ".input_scale"
+
+
+class GraphSurgery:
+    """One float32 graph of a bundle on its way to a quantized one.
+
+    `tensors` are what the graph's weights' file holds, in order. Raises BundleError for a graph that lacks a product
+    with a weight that is to be quantized.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._model = ir.load(path)
+        self._graph = self._model.graph
+        self.tensors: dict[str, StoredTensor] = {}
+
+    def quantize(self, weights: Mapping[str, Floats], plans: Mapping[str, LinearPlan], engine: Engine) -> None:
+        """Replace the products with the weights named in `plans`. `weights` are all of the graph's, smoothed."""
+        for name, values in weights.items():
+            plan = plans.get(name)
+            if plan is None:
+                self.tensors[name] = floats(values)
+                continue
+            weight = quantize_weight(values, plan.scheme, engine)
+            self.tensors[name + _CODES], self.tensors[name + _SCALES] = weight.codes, weight.scales
+            if plan.scheme.quantizes_inputs:
+                self.tensors[name + _INPUT_SCALE] = floats(np.asarray(plan.input_scale))
+            self._replace(self._product(name), name, plan.scheme, engine, weight)
+
+    def save(self, path: Path) -> None:
+        """Write the graph. Its weights' file, `tensors`, already lies beside it under the suffix .safetensors."""
+        file = TensorFile(path.with_suffix(".safetensors"))
+        values = self._graph.initializers
+        for name in [name for name, value in values.items() if isinstance(value.const_value, ir.ExternalTensor)]:
+            if name not in self.tensors:
+                del values[name]
+        for name, tensor in self.tensors.items():
+            entry = file.entries[name]
+            onnx_type, shape = ir.DataType[tensor.onnx_type], ir.Shape(tensor.shape)
+            value = self._initializer(name)
+            value.dtype, value.shape = onnx_type, shape
+            value.const_value = ir.ExternalTensor(
+                path.with_suffix(".safetensors").name, entry.offset, entry.num_bytes, onnx_type,
+                shape=shape, name=name, base_dir=path.parent,
+            )  # fmt: skip
+        ir.save(self._model, path)
+
+    def _initializer(self, name: str) -> ir.Value:
+        if name not in self._graph.initializers:
+            # The tensor proper follows when its file is written.
+            tensor = self.tensors[name]
+            value = ir.val(name, ir.DataType[tensor.onnx_type], tensor.shape)
+            value.const_value = ir.tensor(np.zeros(0, np.float32), name=name)
+            self._graph.register_initializer(value)
+        return self._graph.initializers[name]
+
+    def _zero(self, onnx_type: str) -> ir.Value:
+        name = f"zero_{onnx_type.lower()}"
+        if name not in self._graph.initializers:
+            dtype = ir.DataType[onnx_type]
+            tensor = ir.tensor(np.zeros((), dtype.numpy()), dtype=dtype, name=name)
+            self._graph.register_initializer(ir.val(name, dtype, (), const_value=tensor))
+        return self._graph.initializers[name]
+
+    def _product(self, weight: str) -> ir.Node:
+        value = self._graph.initializers.get(weight)
+        uses = [node for node, index in value.uses() if index == 1] if value is not None else []
+        if len(uses) != 1 or uses[0].op_type not in ("MatMul", "Gemm"):
+            raise BundleError(f"{self._path}: has no product with {weight!r}; export the bundle again")
+        return uses[0]
+
+    def _replace(self, product: ir.Node, name: str, scheme: Scheme, engine: Engine, weight: QuantizedWeight) -> None:
+        before = _Insertion(self._graph, product, name)
+        x, addend = product.inputs[0], product.inputs[2] if len(product.inputs) > 2 else None
+        assert x is not None
+        weighting = _routing_weight(x)
+        if weighting is not None:
+            x = weighting.inner
+        y = self._quantized(before, x, name, scheme, engine, weight)
+        if weighting is not None:
+            # Weighted after the product: what an Add directly follows, ONNX Runtime makes a float Gemm of, and
+            # dequantizes the weights in every run. It also keeps the input's range free of the routing weights.
+            weighted = before.op("Mul", [y, weighting.weight])
+            y = before.op("Where", [weighting.picked, weighted, weighting.zero])
+        if addend is not None:
+            y = before.op("Add", [y, addend])
+        old = product.outputs[0]
+        output_name = old.name
+        old.replace_all_uses_with(y, replace_graph_outputs=True)
+        y.type, y.shape = old.type, old.shape
+        self._graph.remove(product, safe=True)
+        y.name = output_name
+        if weighting is not None:
+            for node in (weighting.select, weighting.multiply):
+                self._graph.remove(node, safe=True)
+
+    def _quantized(
+        self, before: _Insertion, x: ir.Value, name: str, scheme: Scheme, engine: Engine, weight: QuantizedWeight
+    ) -> ir.Value:
+        """The product of x with the quantized weight."""
+        codes, scales = self._initializer(name + _CODES), self._initializer(name + _SCALES)
+        if engine == Engine.ONNXRUNTIME and not scheme.quantizes_inputs:
+            self._graph.opset_imports.setdefault(_DOMAIN, 1)
+            outputs, blocks = weight.codes.shape[:2]
+            assert weight.block is not None
+            num_inputs = self._graph.initializers[name].shape
+            assert num_inputs is not None
+            return before.op(
+                "MatMulNBits", [x, codes, scales], domain=_DOMAIN, K=int(num_inputs[0]), N=outputs,
+                bits=8 * weight.codes.shape[2] // weight.block, block_size=weight.block, accuracy_level=4,
+            )  # fmt: skip
+        if scheme.quantizes_inputs:
+            # Zero points of 0 could be left out, but ONNX Runtime only fuses what names its own.
+            scale, zero = self._initializer(name + _INPUT_SCALE), self._zero(weight.codes.onnx_type)
+            x = before.op("DequantizeLinear", [before.op("QuantizeLinear", [x, scale, zero]), scale, zero])
+        blocks = {"axis": 0, "block_size": weight.block} if weight.block else {"axis": 1}
+        return before.op("MatMul", [x, before.op("DequantizeLinear", [codes, scales], **blocks)])
+
+
+class _Insertion:
+    """Makes nodes and puts them before another, named after the weight they serve."""
+
+    def __init__(self, graph: ir.Graph, place: ir.Node, name: str) -> None:
+        self._graph, self._place, self._name, self._count = graph, place, name, 0
+
+    def op(self, op_type: str, inputs: list[ir.Value], *, domain: str = "", **attributes: object) -> ir.Value:
+        name = f"{self._name}/{op_type}_{self._count}"
+        self._count += 1
+        node = ir.node(op_type, inputs, attributes or None, domain=domain, name=name)
+        node.outputs[0].name = name + "_0"
+        self._graph.insert_before(self._place, node)
+        return node.outputs[0]
+
+
+class _RoutingWeight:
+    """Where(picked, inner * weight, zero), as an expert weighs its inner activation."""
+
+    def __init__(self, select: ir.Node, multiply: ir.Node) -> None:
+        self.select, self.multiply = select, multiply
+        self.picked, self.zero = select.inputs[0], select.inputs[2]
+        self.inner, self.weight = multiply.inputs
+
+
+def _routing_weight(x: ir.Value) -> _RoutingWeight | None:
+    select = x.producer()
+    if select is None or select.op_type != "Where":
+        return None
+    multiply = select.inputs[1].producer()
+    return _RoutingWeight(select, multiply) if multiply is not None and multiply.op_type == "Mul" else None

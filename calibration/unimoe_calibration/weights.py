@@ -1,0 +1,155 @@
+"""Weights [K, N] (inputs, outputs) in few bits, as the engines' operators take them.
+
+K inputs · N outputs · G blocks of inputs · Z values of a block
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .schemes import LARGEST, Engine, Scheme
+
+Floats = NDArray[np.float32]
+
+# Blocks of inputs that share a scale, the best first. In 8 bits larger ones are faster (benchmarks/int8_forms.py), in
+# 4 bits smaller ones err less.
+_BLOCKS = {8: (128, 64, 32), 4: (32, 64)}
+# Cutting the largest weights of a 4-bit block off buys the others a finer grid; the best of these cuts is taken.
+_CUTS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """A tensor of a graph as it lies in its file: `values` of the safetensors type `dtype`, which the graph reads as
+    the ONNX type `onnx_type` (an onnx.TensorProto.DataType by name) in `shape`."""
+
+    values: NDArray[Any]
+    dtype: str
+    onnx_type: str
+    shape: tuple[int, ...]
+
+
+def stored(values: NDArray[Any], dtype: str, onnx_type: str, shape: tuple[int, ...] | None = None) -> StoredTensor:
+    values = np.ascontiguousarray(values)
+    return StoredTensor(values=values, dtype=dtype, onnx_type=onnx_type, shape=shape or values.shape)
+
+
+def floats(values: Floats) -> StoredTensor:
+    return stored(np.asarray(values, np.float32), "F32", "FLOAT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeight:
+    """A weight's codes and scales; `block` of inputs that share a scale, None for a scale a column."""
+
+    codes: StoredTensor
+    scales: StoredTensor
+    block: int | None = None
+
+
+def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> QuantizedWeight:
+    """The codes of a weight in one scheme, laid out for an engine's operator (`graphs.py` names them)."""
+    match scheme, engine:
+        case Scheme.W8A8, _:
+            return _int8_columns(weight_KN)
+        case Scheme.FP8, _:
+            return _float8_columns(weight_KN)
+        case Scheme.W8, Engine.TENSORRT:
+            return _int8_columns(weight_KN)
+        case Scheme.W8, Engine.ONNXRUNTIME:
+            return _packed_blocks(weight_KN, 8)
+        case Scheme.W4, Engine.ONNXRUNTIME:
+            return _packed_blocks(weight_KN, 4)
+        case Scheme.W4, Engine.TENSORRT:
+            return _int4_rows(weight_KN)
+    raise ValueError(f"a weight of scheme {scheme} has no codes")
+
+
+def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floats:
+    """The float32 weights [K, N] that the codes stand for: what the engine multiplies with."""
+    if scheme == Scheme.FLOAT:
+        return weight_KN
+    if scheme in (Scheme.W8A8, Scheme.FP8) or (scheme, engine) == (Scheme.W8, Engine.TENSORRT):
+        scale_N = _column_scales(weight_KN, LARGEST[Scheme.FP8 if scheme == Scheme.FP8 else Scheme.W8A8])
+        codes_KN = _to_float8(weight_KN / scale_N) if scheme == Scheme.FP8 else _to_integers(weight_KN / scale_N, 127)
+        return codes_KN.astype(np.float32) * scale_N
+    codes_GZN, scale_GN = _blocks(weight_KN, 8 if scheme == Scheme.W8 else 4)
+    restored = codes_GZN * scale_GN[:, None]
+    return restored.reshape(-1, weight_KN.shape[1])[: len(weight_KN)].astype(np.float32)
+
+
+def _column_scales(weight_KN: Floats, largest: float) -> Floats:
+    scale_N = np.abs(weight_KN).max(axis=0) / np.float32(largest)
+    return np.where(scale_N > 0, scale_N, np.float32(1)).astype(np.float32)
+
+
+def _to_integers(values: Floats, largest: int) -> Floats:
+    return np.clip(np.rint(values), -largest, largest)
+
+
+def _to_float8(values: Floats) -> NDArray[Any]:
+    import ml_dtypes
+
+    return np.clip(values, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+
+
+def _int8_columns(weight_KN: Floats) -> QuantizedWeight:
+    scale_N = _column_scales(weight_KN, LARGEST[Scheme.W8A8])
+    codes = _to_integers(weight_KN / scale_N, 127).astype(np.int8)
+    return QuantizedWeight(codes=stored(codes, "I8", "INT8"), scales=floats(scale_N))
+
+
+def _float8_columns(weight_KN: Floats) -> QuantizedWeight:
+    scale_N = _column_scales(weight_KN, LARGEST[Scheme.FP8])
+    codes = _to_float8(weight_KN / scale_N).view(np.uint8)
+    return QuantizedWeight(codes=stored(codes, "F8_E4M3", "FLOAT8E4M3FN"), scales=floats(scale_N))
+
+
+def block_size(num_inputs: int, bits: int) -> int:
+    """The block that serves a weight of so many inputs best: the first that divides them, or the smallest."""
+    return next((block for block in _BLOCKS[bits] if num_inputs % block == 0), min(_BLOCKS[bits]))
+
+
+def _blocks(weight_KN: Floats, bits: int) -> tuple[Floats, Floats]:
+    """Symmetric codes_GZN (whole numbers) and scales_GN of blocks along the inputs, the last filled up with zeros."""
+    num_inputs, num_outputs = weight_KN.shape
+    block = block_size(num_inputs, bits)
+    padded = np.zeros((-(-num_inputs // block) * block, num_outputs), np.float32)
+    padded[:num_inputs] = weight_KN
+    weight_GZN = padded.reshape(-1, block, num_outputs)
+    largest = 2 ** (bits - 1) - 1
+    full_GN = np.abs(weight_GZN).max(axis=1) / np.float32(largest)
+    full_GN[full_GN == 0] = 1
+    scale_GN, least_GN = full_GN, np.full(full_GN.shape, np.inf, np.float32)
+    for cut in _CUTS if bits == 4 else _CUTS[:1]:
+        trial_GN = full_GN * cut
+        error_GN = ((_to_integers(weight_GZN / trial_GN[:, None], largest) * trial_GN[:, None] - weight_GZN) ** 2).sum(
+            1
+        )
+        better_GN = error_GN < least_GN
+        scale_GN = np.where(better_GN, trial_GN, scale_GN)
+        least_GN = np.where(better_GN, error_GN, least_GN)
+    return _to_integers(weight_GZN / scale_GN[:, None], largest), scale_GN
+
+
+def _packed_blocks(weight_KN: Floats, bits: int) -> QuantizedWeight:
+    """For MatMulNBits: unsigned codes [N, G, bytes of a block], scales [N, G]; its zero point is the middle code."""
+    codes_GZN, scale_GN = _blocks(weight_KN, bits)
+    codes_NGZ = (codes_GZN + 2 ** (bits - 1)).astype(np.uint8).transpose(2, 0, 1)
+    if bits == 4:
+        codes_NGZ = codes_NGZ[..., ::2] | (codes_NGZ[..., 1::2] << 4)
+    return QuantizedWeight(codes=stored(codes_NGZ, "U8", "UINT8"), scales=floats(scale_GN.T), block=codes_GZN.shape[1])
+
+
+def _int4_rows(weight_KN: Floats) -> QuantizedWeight:
+    """For DequantizeLinear: signed codes [K, N], two a byte, scales [G, N]. K must be a multiple of the block."""
+    codes_GZN, scale_GN = _blocks(weight_KN, 4)
+    flat = codes_GZN.astype(np.int8).reshape(-1).view(np.uint8) & 15
+    packed = flat[::2] | (flat[1::2] << 4)
+    return QuantizedWeight(
+        codes=stored(packed, "U8", "INT4", weight_KN.shape), scales=floats(scale_GN), block=codes_GZN.shape[1]
+    )

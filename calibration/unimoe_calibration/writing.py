@@ -1,0 +1,130 @@
+"""Writing the quantized bundle: the language model's graphs and weights anew, everything else as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimoe_runtime.bundle import Bundle, language_model_graphs
+from unimoe_runtime.bundle_writer import BundleWriter
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.tensor_writer import write_tensors
+
+from .graphs import GraphSurgery
+from .schemes import QuantizationPlan
+from .smoothing import fold
+from .weights import Floats
+
+_WRITTEN = ("format", "format_version", "opset", "model", "sampling", "codec", "provenance", "graphs", "files")
+
+Progress = Callable[[int, int, str], None]
+"""Called before each graph, with its index, the number of graphs, and its name."""
+
+
+def require_float(bundle: Bundle) -> None:
+    """Raises BundleError for a bundle whose language model is not in float32 throughout."""
+    for graph in language_model_graphs(bundle.model):
+        precision = bundle.graphs[graph].precision
+        if precision != "float32":
+            made = "is quantized already" if "quantization" in bundle.manifest else f"is a {precision} bundle"
+            raise BundleError(f"{bundle.path}: {made}; calibrate the float32 bundle it was made from")
+
+
+def write_quantized(
+    bundle: Bundle,
+    out: Path,
+    plan: QuantizationPlan,
+    record: Mapping[str, Any],
+    *,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write `bundle` to `out`, quantized by `plan`; `record` becomes the manifest's section "quantization".
+
+    Graphs keep their names, inputs and outputs. A run that was killed goes on where it stopped. Memory holds the
+    weights of one graph. Raises BundleError for a bundle that is not float32, OutputError where it cannot be written.
+    """
+    require_float(bundle)
+    graphs = list(language_model_graphs(bundle.model))
+    with BundleWriter(out, replace=replace, fingerprint=_fingerprint(bundle, plan)) as writer:
+        for index, graph in enumerate(graphs):
+            if progress is not None:
+                progress(index, len(graphs), graph)
+            if writer.resume(graph) is None:
+                _write_graph(writer, bundle, graph, plan)
+                writer.commit(graph)
+        _copy_rest(writer, bundle, graphs)
+        carried = {name: section for name, section in bundle.manifest.items() if name not in _WRITTEN}
+        writer.finish(
+            model=bundle.model,
+            sampling=bundle.sampling,
+            codec=bundle.codec,
+            provenance=bundle.manifest["provenance"],
+            opset=bundle.manifest["opset"],
+            sections={**carried, "quantization": dict(record)},
+        )
+
+
+def read_weights(bundle: Bundle, graph: str) -> dict[str, Floats]:
+    """A graph's float32 weights, copied out of their file."""
+    file = bundle.weights(graph)
+    return {name: file.read(name) for name in file.entries}
+
+
+def _write_graph(writer: BundleWriter, bundle: Bundle, graph: str, plan: QuantizationPlan) -> None:
+    info = bundle.graph(graph)
+    surgery = GraphSurgery(bundle.path / info.file)
+    weights = fold(graph, read_weights(bundle, graph), plan.smoothing, bundle.model)
+    surgery.quantize(weights, plan.of_graph(graph), plan.engine)
+    path = writer.directory / info.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = surgery.tensors
+    weights_info = write_tensors(
+        path.with_suffix(".safetensors"),
+        {name: tensor.values.shape for name, tensor in tensors.items()},
+        lambda name: [tensors[name].values],
+        {name: tensor.dtype for name, tensor in tensors.items()},
+    )
+    surgery.save(path)
+    writer.add_graph(
+        graph,
+        file=info.file,
+        weights=Path(info.file).with_suffix(".safetensors").as_posix(),
+        inputs=info.inputs,
+        outputs=info.outputs,
+        precision=plan.precision(graph),
+        weights_info=weights_info,
+    )
+
+
+def _copy_rest(writer: BundleWriter, bundle: Bundle, graphs: list[str]) -> None:
+    """The codec, the front end, embeddings, whatever else the bundle has."""
+    replaced = {file for graph in graphs for file in (bundle.graphs[graph].file, bundle.graphs[graph].weights)}
+    for file, info in bundle.files.items():
+        if file not in replaced:
+            target = writer.directory / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.checked(file), target)
+            writer.add_file(file, info)
+    for name, graph in bundle.graphs.items():
+        if name not in graphs:
+            writer.add_graph(
+                name, file=graph.file, weights=graph.weights, inputs=graph.inputs, outputs=graph.outputs,
+                precision=graph.precision, weights_info=bundle.files[graph.weights],
+            )  # fmt: skip
+
+
+def _fingerprint(bundle: Bundle, plan: QuantizationPlan) -> str:
+    """Stands for everything that decides the graphs: the source's files and the plan."""
+    digest = hashlib.sha256(json.dumps({file: info.sha256 for file, info in bundle.files.items()}).encode())
+    for linear, one in plan.linears.items():
+        digest.update(f"{linear} {one} {plan.engine}".encode())
+    for linear, factors in plan.smoothing.items():
+        digest.update(str(linear).encode() + np.ascontiguousarray(factors).tobytes())
+    return digest.hexdigest()
