@@ -25,11 +25,12 @@ READABLE: Final = (*FORMATS, ".mp3", ".opus", ".oga", ".aif", ".aiff", ".aifc", 
 """Suffixes of files that are read."""
 
 
-def read_audio(path: str | Path, sample_rate_hz: int) -> NDArray[np.float32]:
+def read_audio(path: str | Path, sample_rate_hz: int, *, max_s: float | None = None) -> NDArray[np.float32]:
     """Read an audio file (`READABLE`) of any rate and any number of channels.
 
     Channels are averaged, then resampled (soxr, high quality). Returns float32 samples pcm_L at `sample_rate_hz`,
-    full scale -1 … 1. Raises AudioError when the file is missing, is no audio, or holds no samples.
+    full scale -1 … 1. Raises AudioError when the file is missing, is no audio, holds no samples, or is longer than
+    `max_s`.
     """
     path = Path(path)
     if path.suffix.lower() not in READABLE:
@@ -39,6 +40,9 @@ def read_audio(path: str | Path, sample_rate_hz: int) -> NDArray[np.float32]:
     if path.stat().st_size == 0:
         raise AudioError(f"{path} is an empty file: give one with sound in it")
     try:
+        seconds = soundfile.info(path).duration
+        if max_s is not None and seconds > max_s:
+            raise AudioError(f"{path} is {seconds:.1f} s long: cut it to at most {max_s:g} s")
         pcm_LC, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path} cannot be read as audio ({_reason(error)}): convert it to WAV, FLAC or OGG") from None

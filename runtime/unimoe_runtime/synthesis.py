@@ -168,7 +168,7 @@ class Synthesizer:
         sampling = self._limited(prepared, sampling, limits or Limits())
         expected_steps = sampling.max_steps
         if prepared.expected_frames is not None:
-            expected_steps = prepared.expected_frames + max(config.delay_pattern)
+            expected_steps = min(expected_steps, prepared.expected_frames + max(config.delay_pattern))
         frames: list[NDArray[np.int64]] = []
         started = first_step = time.perf_counter()
         num_frames = -1
@@ -236,18 +236,13 @@ class Synthesizer:
             path, voice_text = (recording.path, recording.text) if recording else (None, "")
         if path is None:
             return None
-        pcm_L = read_audio(path, self._codec.sample_rate_hz)
-        seconds, limit_s = len(pcm_L) / self._codec.sample_rate_hz, self.frontend.max_voice_s
-        if not limit_s:
+        max_s = self.frontend.max_voice_s
+        pcm_L = read_audio(path, self._codec.sample_rate_hz, max_s=max_s or None)
+        if not max_s:
             names = ", ".join(self.frontend.voices)
             raise PromptError(f"{voice}: this bundle does not clone voices; choose one of its own: {names}")
         if not voice_text.strip():
             raise PromptError(f"{voice}: to clone this voice the model needs the words of the recording (--voice-text)")
-        if seconds > limit_s:
-            raise PromptError(
-                f"{path}: {seconds:.1f} s long; a voice is cloned from at most {limit_s:g} s: "
-                "cut the recording, and its text"
-            )
         codes_TK = self._codec.encode(pcm_L).T
         return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, self.bundle.model), text=voice_text)
 

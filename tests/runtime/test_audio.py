@@ -30,6 +30,13 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str, tolerance: float) 
     assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
+def test_too_long_a_file_is_not_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(440, 16000, 1.5), 16000)
+    assert len(audio.read_audio(tmp_path / "a.wav", 16000, max_s=1.5)) == 24000
+    with pytest.raises(AudioError, match=r"is 1.5 s long: cut it to at most 1.4 s"):
+        audio.read_audio(tmp_path / "a.wav", 16000, max_s=1.4)
+
+
 @pytest.mark.parametrize("rate_hz", [8000, 22050, 44100, 48000])
 def test_resampling_keeps_length_and_frequency(tmp_path: Path, rate_hz: int) -> None:
     soundfile.write(tmp_path / "a.wav", sine(440, rate_hz, 1.0), rate_hz)

@@ -49,6 +49,7 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
         "routing": f"top-p {model.top_p:g}" if model.selection == "top_p" else f"top-k {model.top_k}",
         "weighting": model.weighting,
         "codec": {key: value for key, value in codec.items() if not isinstance(value, list)} if codec else None,
+        "vision": bundle.manifest.get("vision"),
         "tasks": sorted(bundle.sampling),
         "opset": bundle.manifest.get("opset"),
         "bytes": sum(info.bytes for info in bundle.files.values()),
