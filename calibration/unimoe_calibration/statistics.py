@@ -34,6 +34,9 @@ class Linear(NamedTuple):
     graph: str
     weight: str
 
+    def __str__(self) -> str:
+        return f"{self.graph}/{self.weight}"
+
 
 def linears(model: ModelConfig) -> Iterator[Linear]:
     """Every product that can be quantized, in the order of a step: all matrices but the router's."""
@@ -124,7 +127,7 @@ class LinearStatistics:
         self.domains: dict[str, DomainStatistics] = {}
         self.rows_MC = np.zeros((0, num_channels), dtype=np.float32)
         self._keys_M = np.zeros(0)
-        self._rng = np.random.default_rng([seed, zlib.crc32("/".join(linear).encode())])
+        self._rng = np.random.default_rng([seed, zlib.crc32(str(linear).encode())])
 
     def add(self, domain: str, rows_NC: Floats) -> None:
         """Take rows of one domain."""

@@ -1,0 +1,254 @@
+"""Calibration data: what the model reads while its inputs are watched.
+
+Each item is a text, and the audio that says or plays it: a recording, codes, or, where there is neither, what the
+bundle itself makes of the text.
+
+F frames · K codebooks
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.audio import READABLE, read_audio
+from unimoe_runtime.backends import Backend, open_backend
+from unimoe_runtime.bundle import Bundle
+from unimoe_runtime.codec import BundleCodec
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import CalibrationError, UnimoeError
+from unimoe_runtime.forcing import forced_prompt
+from unimoe_runtime.frontend import PreparedPrompt
+from unimoe_runtime.generation import Prompt, collect_frames, generate
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.synthesis import Synthesizer
+
+OWN_PROMPTS = "calibration/prompts.jsonl"
+"""The small set that a bundle may bring."""
+MAX_FRAMES = 1024
+"""A longer recording is cut here: attention takes memory by the square of the length."""
+RANDOM_IDS = "random ids"
+"""Domain of what a bundle without a front end is calibrated with."""
+
+_FIELDS = {"task", "text", "voice", "voice_text", "audio", "codes"}
+_RANDOM_ITEMS, _RANDOM_LENGTH, _RANDOM_STEPS = 32, 12, 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One text and what it sounds like. `name` says where it comes from; `number` counts the items of a set.
+
+    `audio` is a file, `codes` are frames of one code a codebook; without both the bundle synthesizes the text. `task`
+    is the domain that coverage counts the item under.
+    """
+
+    name: str
+    number: int
+    task: str
+    text: str
+    voice: str = ""
+    voice_text: str = ""
+    audio: Path | None = None
+    codes: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationData:
+    """The items of a set, where they came from, and a SHA-256 over texts and audio."""
+
+    items: tuple[Item, ...]
+    source: str
+    sha256: str
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(sorted({item.task for item in self.items}))
+
+    def drawn(self, seed: int) -> list[Item]:
+        """The items in the order they are drawn: shuffled, the domains taking turns."""
+        rng = np.random.default_rng(seed)
+        queues = [[item for item in self.items if item.task == domain] for domain in self.domains]
+        order = []
+        for place, queue in enumerate(queues):
+            for rank, index in enumerate(rng.permutation(len(queue))):
+                order.append(((rank + 0.5) / len(queue), place, queue[index]))
+        return [item for _, _, item in sorted(order, key=lambda entry: entry[:2])]
+
+
+def read_data(source: Path | None, bundle: Bundle) -> CalibrationData:
+    """The items of a JSON-lines file or of a folder; of the bundle's own set where `source` is None.
+
+    A line is {"task", "text", "voice"?, "voice_text"?, "audio"? | "codes"?}; a file's path counts from the list's
+    folder. A folder holds recordings with their words in a text file of the same name, in a folder for each task
+    (speech, music), or all of speech. A bundle without a front end has no texts: random ids stand for them.
+    Raises CalibrationError, one line, where there is nothing to calibrate with.
+    """
+    if source is None:
+        source = _own_prompts(bundle)
+    if source is None:
+        items = [Item(name=f"random prompt {n}", number=n, task=RANDOM_IDS, text="") for n in range(_RANDOM_ITEMS)]
+        return CalibrationData(items=tuple(items), source=RANDOM_IDS, sha256=_hash(items))
+    if bundle.frontend_dir is None:
+        raise CalibrationError(f"{bundle.path}: has no front end to read texts with; calibrate it without --data")
+    if source.is_dir():
+        items = list(_read_folder(source))
+    elif source.is_file():
+        items = list(_read_lines(source, bundle))
+    else:
+        raise CalibrationError(f"{source}: there is no such file or folder of calibration data")
+    if not items:
+        words = "no recordings with a .txt beside them" if source.is_dir() else "no items"
+        raise CalibrationError(f"{source}: {words}: give at least one text")
+    return CalibrationData(items=tuple(items), source=source.name, sha256=_hash(items))
+
+
+def _own_prompts(bundle: Bundle) -> Path | None:
+    if OWN_PROMPTS in bundle.files:
+        return bundle.checked(OWN_PROMPTS)
+    if bundle.frontend_dir is None:
+        return None
+    raise CalibrationError(f"{bundle.path}: brings no {OWN_PROMPTS}; give texts or recordings with --data")
+
+
+def _read_lines(path: Path, bundle: Bundle) -> Iterator[Item]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        where = f"{path.name} line {number + 1}"
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            fields = None
+        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
+            raise CalibrationError(f'{path}: line {number + 1} is no JSON object with a "text"')
+        unknown = sorted(set(fields) - _FIELDS)
+        if unknown:
+            known = ", ".join(sorted(_FIELDS))
+            raise CalibrationError(f"{path}: line {number + 1} has the field {unknown[0]!r}; known: {known}")
+        yield _item(fields, path.parent, where, number, bundle)
+
+
+def _item(fields: Mapping[str, Any], folder: Path, where: str, number: int, bundle: Bundle) -> Item:
+    codes = fields.get("codes")
+    if codes is not None:
+        try:
+            codes_FK = np.asarray(codes, dtype=np.int64)
+            fits = codes_FK.ndim == 2 and codes_FK.size and codes_FK.shape[1] == bundle.model.num_codebooks
+            fits = fits and codes_FK.min() >= 0 and codes_FK.max() < bundle.model.codebook_size
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits:
+            raise CalibrationError(
+                f"{where}: codes must be frames of {bundle.model.num_codebooks} codes each, "
+                f"0 … {bundle.model.codebook_size - 1}"
+            )
+        codes = tuple(map(tuple, codes_FK.tolist()))
+    audio = fields.get("audio")
+    return Item(
+        name=where,
+        number=number,
+        task=str(fields.get("task", "speech")),
+        text=fields["text"],
+        voice=str(fields.get("voice", "")),
+        voice_text=str(fields.get("voice_text", "")),
+        audio=None if audio is None else folder / str(audio),
+        codes=codes,
+    )
+
+
+def _read_folder(folder: Path) -> Iterator[Item]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE)
+    for number, path in enumerate(files):
+        words = path.with_suffix(".txt")
+        name = str(path.relative_to(folder))
+        if not words.is_file():
+            raise CalibrationError(f"{path}: its words are missing: write them to {words.name} beside it")
+        task = path.relative_to(folder).parts[0] if path.parent != folder else "speech"
+        text = words.read_text(encoding="utf-8", errors="replace").strip()
+        yield Item(name=name, number=number, task=task, text=text, audio=path)
+
+
+def _hash(items: Sequence[Item]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        fields = [item.task, item.text, item.voice, item.voice_text, item.codes]
+        digest.update(json.dumps(fields).encode())
+        if item.audio is not None:
+            if not item.audio.is_file():
+                raise CalibrationError(f"{item.name}: there is no audio file {item.audio}")
+            digest.update(item.audio.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """An item as the model reads it, in one pass: its prompt, then `num_rows` delayed rows of codes."""
+
+    name: str
+    domain: str
+    prompt: Prompt
+    num_rows: int
+
+
+class ItemReader:
+    """Turns items into samples with the bundle's own front end, codec and model; sessions end with the block.
+
+    Same bundle, item and seed give the same sample.
+    """
+
+    def __init__(self, bundle: Bundle, *, seed: int = 0) -> None:
+        self._bundle, self._seed = bundle, seed
+        self._backend: Backend = open_backend("onnxruntime", bundle)
+        self._synthesizer = Synthesizer(bundle, self._backend) if bundle.frontend_dir is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._backend.close()
+
+    def read(self, item: Item) -> Sample:
+        """Raises UnimoeError, one line that names the item, for what cannot be read, spoken or played."""
+        config = self._bundle.model
+        try:
+            prepared, sampling = self._prepare(item)
+            codes_FK = self._codes(item, prepared.prompt, prepared.limit(sampling, max(config.delay_pattern)))
+            room = config.max_positions - int(prepared.prompt.first_position_B.max()) - max(config.delay_pattern)
+            prompt = forced_prompt(prepared.prompt, codes_FK[: min(room, MAX_FRAMES)], config)
+        except UnimoeError as problem:
+            raise CalibrationError(f"{item.name}: {problem}") from None
+        num_rows = prompt.text_ids_BT.shape[1] - prepared.prompt.text_ids_BT.shape[1]
+        return Sample(name=item.name, domain=item.task, prompt=prompt, num_rows=num_rows)
+
+    def _prepare(self, item: Item) -> tuple[PreparedPrompt, SamplingConfig]:
+        if self._synthesizer is None:
+            rng = np.random.default_rng([self._seed, item.number])
+            rows = rng.integers(self._bundle.model.text_vocab_size, size=(2, _RANDOM_LENGTH))
+            prompt = Prompt.from_rows(list(rows), paired=True)
+            sampling = SamplingConfig(min_steps=_RANDOM_STEPS, max_steps=_RANDOM_STEPS)
+            return PreparedPrompt(prompt=prompt, expected_frames=None, caption=""), sampling
+        prepared = self._synthesizer.prepare(
+            task=item.task, text=item.text, voice=item.voice, voice_text=item.voice_text
+        )
+        return prepared, self._synthesizer.sampling(item.task)
+
+    def _codes(self, item: Item, prompt: Prompt, sampling: SamplingConfig) -> NDArray[np.int64]:
+        """codes_FK of the item's audio."""
+        if item.codes is not None:
+            return np.asarray(item.codes, dtype=np.int64)
+        if item.audio is not None:
+            codec = BundleCodec(self._bundle.codec, self._backend.run)
+            return codec.encode(read_audio(item.audio, codec.sample_rate_hz)).T
+        if not prompt.paired:
+            sampling = replace(sampling, guidance_scale=0.0)
+        model = BundleModel(self._backend)
+        seed = self._seed + item.number
+        return collect_frames(generate(model, prompt, self._bundle.model, sampling, seed=seed))[0]

@@ -1,0 +1,237 @@
+"""Running a bundle's graphs over samples and watching what their products multiply.
+
+One graph at a time is in memory, and a round of samples goes through it before the next: layer by layer, not sample
+by sample. The graphs are the bundle's own, their products' inputs made outputs as well.
+
+B rows · T positions · N = B·T tokens · S = T cache slots · E dynamic experts · C hidden
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.onnxruntime import open_session
+from unimoe_runtime.bundle import Bundle, expert_name, trunk_name
+from unimoe_runtime.errors import CalibrationError
+from unimoe_runtime.language_model import embed_prompt, prompt_mask
+from unimoe_runtime.rope import rotary
+from unimoe_runtime.routing import softmax
+
+from .data import Sample
+from .statistics import NEAREST, Floats, Linear, Statistics
+
+Progress = Callable[[str], None]
+"""Called with the name of each graph before it runs."""
+
+
+class ObservedGraph:
+    """A graph's session whose runs also give the input of each product, by the weight's name.
+
+    It lives as long as it is needed: the weights go with it.
+    """
+
+    def __init__(self, bundle: Bundle, graph: str, weights: Sequence[str]) -> None:
+        path = bundle.path / bundle.graph(graph).file
+        model = ir.load(path)
+        given = {value.name for value in model.graph.inputs}
+        self._inputs: dict[str, str] = {}
+        for node in model.graph:
+            if node.op_type not in ("MatMul", "Gemm") or node.inputs[1].name not in weights:
+                continue
+            x = node.inputs[0]
+            self._inputs[node.inputs[1].name] = x.name
+            if x.name not in given and x not in model.graph.outputs:
+                x.dtype = ir.DataType.FLOAT
+                model.graph.outputs.append(x)
+        missing = sorted(set(weights) - set(self._inputs))
+        if missing:
+            raise CalibrationError(f"{path}: has no product with {missing[0]}; export the bundle again")
+        content = ir.serde.serialize_model(model).SerializeToString()
+        self._session = open_session(path, content=content)
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Outputs by name, and rows [N, channels] by weight."""
+        outputs = dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+        seen = {**inputs, **outputs}
+        rows = {weight: seen[name].reshape(-1, seen[name].shape[-1]) for weight, name in self._inputs.items()}
+        return outputs, rows
+
+
+@dataclass(eq=False)
+class _Pass:
+    """One sample on its way through the layers."""
+
+    sample: Sample
+    hidden_BTC: Floats
+    constant: dict[str, NDArray[np.generic]]
+    real_N: NDArray[np.bool_]
+    expert_input_NC: Floats
+    weights_NE: Floats
+
+
+@dataclass(eq=False)
+class _NearMisses:
+    """The rows that an expert nearly received: not sent to it, its probability the highest. At most `capacity`."""
+
+    capacity: int
+    rows_MC: Floats
+    probability_M: Floats
+
+    def add(self, rows_NC: Floats, probability_N: Floats) -> None:
+        probability = np.concatenate([self.probability_M, probability_N])
+        kept = np.sort(np.argsort(-probability, kind="stable")[: self.capacity])
+        here = len(self.probability_M)
+        self.rows_MC = np.concatenate([self.rows_MC[kept[kept < here]], rows_NC[kept[kept >= here] - here]])
+        self.probability_M = probability[kept]
+
+
+class Observer:
+    """Fills `statistics` from samples, round by round.
+
+    `near_misses` above 0 keeps that many rows for each expert that nearly went to it, for `observe_near_misses`.
+    Raises CalibrationError where an activation is no number; it names the graph and the sample.
+    """
+
+    def __init__(self, bundle: Bundle, statistics: Statistics, *, near_misses: int = 0) -> None:
+        self._bundle, self._model = bundle, bundle.model
+        self.statistics = statistics
+        embeddings = bundle.embeddings()
+        self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
+        self._weights: dict[str, list[str]] = {}
+        for linear in statistics.linears:
+            self._weights.setdefault(linear.graph, []).append(linear.weight)
+        nothing = np.zeros((0, self._model.hidden_size), np.float32), np.zeros(0, np.float32)
+        self.near_misses = {
+            (layer, expert): _NearMisses(near_misses, *nothing)
+            for layer in range(self._model.num_layers)
+            for expert in range(self._model.num_routed_experts if near_misses else 0)
+        }
+
+    def observe(self, samples: Sequence[Sample], progress: Progress | None = None) -> None:
+        """Run all samples through all layers and the head."""
+        report = progress or (lambda graph: None)
+        passes = [self._begin(sample) for sample in samples]
+        for layer in range(self._model.num_layers):
+            report(trunk_name(layer))
+            self._trunk(layer, passes)
+            for expert in range(self._model.num_routed_experts):
+                if any(item.weights_NE[:, expert].any() for item in passes):
+                    report(expert_name(layer, expert))
+                    self._expert(layer, expert, passes)
+        report("head")
+        self._head(passes)
+
+    def observe_near_misses(self, layer: int, expert: int, num_rows: int) -> None:
+        """Let an expert run on the `num_rows` rows that came nearest to it; they count under the domain NEAREST."""
+        kept = self.near_misses[layer, expert]
+        nearest = np.sort(np.argsort(-kept.probability_M, kind="stable")[:num_rows])
+        if len(nearest):
+            graph = expert_name(layer, expert)
+            session = ObservedGraph(self._bundle, graph, self._weights[graph])
+            rows = self._run_expert(session, kept.rows_MC[nearest])[1]
+            self._add(graph, NEAREST, rows, "the nearest rows")
+
+    def _begin(self, sample: Sample) -> _Pass:
+        prompt = sample.prompt
+        num_rows, length = prompt.text_ids_BT.shape
+        cos_BTD, sin_BTD = rotary(prompt.positions, self._model)
+        empty = np.zeros((num_rows, self._model.num_kv_heads, length, self._model.head_dim), np.float32)
+        real_N = prompt.mask_BT.reshape(-1)
+        counted = self.statistics.num_tokens
+        counted[sample.domain] = counted.get(sample.domain, 0) + int(real_N.sum())
+        return _Pass(
+            sample=sample,
+            hidden_BTC=embed_prompt(prompt, self._text_rows, self._codec_rows),
+            constant={
+                "cos_BTD": cos_BTD,
+                "sin_BTD": sin_BTD,
+                "mask_B1TS": prompt_mask(prompt.mask_BT, length),
+                "key_cache_BHSD": empty,
+                "value_cache_BHSD": empty,
+                "write_index_B": np.zeros(num_rows, np.int64),
+            },
+            real_N=real_N,
+            expert_input_NC=np.zeros((0, 0), np.float32),
+            weights_NE=np.zeros((0, 0), np.float32),
+        )
+
+    def _trunk(self, layer: int, passes: Sequence[_Pass]) -> None:
+        graph = trunk_name(layer)
+        session = ObservedGraph(self._bundle, graph, self._weights.get(graph, ()))
+        for item in passes:
+            outputs, rows = session.run({"hidden_BTC": item.hidden_BTC, **item.constant})
+            self._add(graph, item.sample.domain, rows, item.sample.name, item.real_N)
+            item.hidden_BTC = outputs["accumulator_NC"].reshape(item.hidden_BTC.shape)
+            item.expert_input_NC = outputs["expert_input_NC"]
+            item.weights_NE = np.where(item.real_N[:, None], outputs["weights_NE"], np.float32(0))
+            self._require_numbers(graph, item.sample.name, outputs["accumulator_NC"][item.real_N])
+            self._count(layer, item, outputs["router_logits_NR"])
+
+    def _count(self, layer: int, item: _Pass, router_logits_NR: Floats) -> None:
+        picked_NE = item.weights_NE > 0
+        tokens = self.statistics.tokens
+        if item.sample.domain not in tokens:
+            tokens[item.sample.domain] = np.zeros((self._model.num_layers, picked_NE.shape[1]), np.int64)
+        tokens[item.sample.domain][layer] += picked_NE.sum(axis=0)
+        if self.near_misses:
+            probability_NE = softmax(router_logits_NR[:, : picked_NE.shape[1]])
+            for expert in range(self._model.num_routed_experts):
+                missed_N = item.real_N & ~picked_NE[:, expert]
+                self.near_misses[layer, expert].add(item.expert_input_NC[missed_N], probability_NE[missed_N, expert])
+
+    def _expert(self, layer: int, expert: int, passes: Sequence[_Pass]) -> None:
+        graph = expert_name(layer, expert)
+        session = ObservedGraph(self._bundle, graph, self._weights.get(graph, ()))
+        for item in passes:
+            tokens_M = np.flatnonzero(item.weights_NE[:, expert])
+            if not len(tokens_M):
+                continue
+            output_MC, rows = self._run_expert(session, item.expert_input_NC[tokens_M])
+            self._add(graph, item.sample.domain, rows, item.sample.name)
+            self._require_numbers(graph, item.sample.name, output_MC)
+            hidden_NC = item.hidden_BTC.reshape(-1, self._model.hidden_size)
+            hidden_NC[tokens_M] += item.weights_NE[tokens_M, expert, None] * output_MC
+
+    def _run_expert(self, session: ObservedGraph, rows_MC: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """The expert alone: over an empty accumulator, with weight 1, so that what it multiplies is unweighted."""
+        outputs, rows = session.run({
+            "accumulator_NC": np.zeros_like(rows_MC),
+            "expert_input_NC": rows_MC,
+            "weight_N1": np.ones((len(rows_MC), 1), np.float32),
+        })  # fmt: skip
+        return outputs["new_accumulator_NC"], rows
+
+    def _head(self, passes: Sequence[_Pass]) -> None:
+        session = ObservedGraph(self._bundle, "head", self._weights.get("head", ()))
+        for item in passes:
+            # Decoding asks for the logits of code rows only.
+            hidden_NC = item.hidden_BTC[:, -item.sample.num_rows :].reshape(-1, self._model.hidden_size)
+            _, rows = session.run({"hidden_NC": hidden_NC})
+            self._add("head", item.sample.domain, rows, item.sample.name)
+
+    def _add(
+        self,
+        graph: str,
+        domain: str,
+        rows: Mapping[str, Floats],
+        name: str,
+        real_N: NDArray[np.bool_] | None = None,
+    ) -> None:
+        for weight, rows_NC in rows.items():
+            if real_N is not None:
+                rows_NC = rows_NC[real_N]
+            self._require_numbers(graph, name, rows_NC)
+            self.statistics.linears[Linear(graph, weight)].add(domain, rows_NC)
+
+    def _require_numbers(self, graph: str, name: str, values: Floats) -> None:
+        if not np.isfinite(values).all():
+            raise CalibrationError(
+                f"{self._bundle.path}: {graph} computes values that are not numbers ({name}); check it with "
+                "`unimoe verify`, or leave the item out"
+            )
