@@ -60,12 +60,12 @@ def published_frontend(folder: Path) -> dict[str, bytes | Path]:
         return {}
     config = read_json(folder / "config.json", CheckpointError)
     tokenizer, pad = read_tokenizer(folder)
-    placeholder = tokenizer.token_to_id(_PLACEHOLDER)
-    if placeholder != config.get("codec_placeholder_value"):
-        raise CheckpointError(
-            f"{folder}: {_PLACEHOLDER} is token {placeholder}, config.json says "
-            f"{config.get('codec_placeholder_value')}; the tokenizer's files are another model's"
-        )
+    for token, field in ((_PLACEHOLDER, "codec_placeholder_value"), (_VIDEO, "video_token_id")):
+        if tokenizer.token_to_id(token) != config.get(field):
+            raise CheckpointError(
+                f"{folder}: {token} is token {tokenizer.token_to_id(token)}, config.json says {config.get(field)}; "
+                "the tokenizer's files are another model's"
+            )
     largest, rows = max(tokenizer.get_vocab().values()), config["text_config"]["vocab_size"]
     if largest >= rows:
         raise CheckpointError(
