@@ -95,6 +95,9 @@ def test_check_finds_a_block_that_is_wrong(written: tuple[Path, VisionConfig], t
     other = replace(config, full_attention_blocks=())
     assert check_vision(weights, config, "float32") < 1e-4
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unimoe_export.vision._CHECKED_BLOCKS", 2)  # two, then one
+        assert check_vision(weights, config, "float32") < 1e-4
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "unimoe_export.vision.vision_graph", lambda _, *rest, **options: vision_graph(other, *rest, **options)
         )
