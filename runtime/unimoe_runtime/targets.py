@@ -1,0 +1,126 @@
+"""The one table of deployment targets (targets.toml), and what each of them can multiply in."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+USER_TARGETS = "UNIMOE_TARGETS"
+"""The environment variable that may name a file of further targets, or of other figures for known ones."""
+
+_TABLE = Path(__file__).with_name("targets.toml")
+_ENGINES = ("onnxruntime", "tensorrt")
+_PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
+# What a scheme of quantization multiplies in, the order of preference on any target: 8 bits for weights and inputs.
+_SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One kind of machine. `memory_gb` and `bandwidth_gb_per_s` (10^9 bytes) are None where they depend on the
+    machine; `compute_capability` is None for a CPU."""
+
+    name: str
+    title: str
+    engine: str
+    precisions: tuple[str, ...]
+    compute_capability: tuple[int, int] | None = None
+    memory_gb: float | None = None
+    bandwidth_gb_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in _ENGINES:
+            raise ConfigError(f"target {self.name}: engine is {self.engine!r}; it must be {' or '.join(_ENGINES)}")
+        unknown = [precision for precision in self.precisions if precision not in _PRECISIONS]
+        if unknown or not self.precisions:
+            raise ConfigError(
+                f"target {self.name}: precisions are {list(self.precisions)}; take some of {', '.join(_PRECISIONS)}"
+            )
+        if (self.engine == "tensorrt") != (self.compute_capability is not None):
+            raise ConfigError(f"target {self.name}: TensorRT, and it alone, needs a compute_capability")
+        for field in ("memory_gb", "bandwidth_gb_per_s"):
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise ConfigError(f"target {self.name}: {field} is {value}; it must be above 0")
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Schemes of quantization that it takes, its first choice first."""
+        return tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
+
+    def choose_scheme(self, scheme: str | None) -> str:
+        """The scheme asked for, or without one the target's first. Raises ConfigError for one that it lacks."""
+        if not self.schemes:
+            raise ConfigError(
+                f"target {self.name} ({self.title}) takes no quantized products: it has neither int8 nor fp8"
+            )
+        if scheme is None:
+            return self.schemes[0]
+        if scheme not in self.schemes:
+            raise ConfigError(
+                f"target {self.name} ({self.title}{self._capability()}) has no {_SCHEMES.get(scheme, scheme)}; "
+                f"it takes --scheme {', '.join(self.schemes)}"
+            )
+        return scheme
+
+    def _capability(self) -> str:
+        return "" if self.compute_capability is None else ", SM{}{}".format(*self.compute_capability)
+
+
+def open_targets() -> dict[str, Target]:
+    """All targets by name: the table's, and those of the file that UNIMOE_TARGETS names.
+
+    Raises ConfigError, one line, where that file or a row of it is not as it must be.
+    """
+    targets = _read(_TABLE)
+    user = os.environ.get(USER_TARGETS)
+    return {**targets, **_read(Path(user))} if user else targets
+
+
+def find_target(name: str) -> Target:
+    """The target of that name. Raises ConfigError, which lists the names there are."""
+    targets = open_targets()
+    if name not in targets:
+        raise ConfigError(
+            f"no target {name!r}; there are {', '.join(targets)} (others: a file of rows, named by {USER_TARGETS})"
+        )
+    return targets[name]
+
+
+def _read(path: Path) -> dict[str, Target]:
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise ConfigError(f"{path}: the table of targets cannot be read ({problem.strerror})") from None
+    except ValueError as problem:
+        raise ConfigError(f"{path}: the table of targets is no TOML: {problem}") from None
+    try:
+        return {name: _target(name, row) for name, row in rows.items()}
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
+
+
+def _target(name: str, row: Any) -> Target:
+    if not isinstance(row, dict):
+        raise ConfigError(f"target {name}: a row is a table, [{name}]")
+    fields: dict[str, Any] = {**row, "name": name}
+    capability = fields.get("compute_capability")
+    if capability is not None:
+        match = re.fullmatch(r"(\d+)\.(\d)", str(capability))
+        if match is None:
+            raise ConfigError(f'target {name}: compute_capability is {capability!r}; write it as "8.6"')
+        fields["compute_capability"] = (int(match[1]), int(match[2]))
+    try:
+        fields["precisions"] = tuple(map(str, fields["precisions"]))
+        return Target(**fields)
+    except KeyError as problem:
+        raise ConfigError(f"target {name}: lacks the field {problem}") from None
+    except TypeError as problem:
+        raise ConfigError(f"target {name}: {str(problem).removeprefix('Target.__init__() ')}") from None
