@@ -25,6 +25,7 @@ FORMAT = "unimoe-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.safetensors"
+CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts that the bundle can be calibrated with
 # Precisions of floating-point graphs, and how the weights of their products are stored.
 DTYPES: Mapping[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -117,6 +118,11 @@ class Bundle:
     def frontend_dir(self) -> Path | None:
         """Folder of the front end; None in a bundle that holds a language model alone."""
         return self.path / "frontend" if "frontend/frontend.json" in self.files else None
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some graph has weights that are no floating-point ones."""
+        return any(graph.precision not in DTYPES for graph in self.graphs.values())
 
     def checked(self, file: str) -> Path:
         """Path of a file of the bundle, its SHA-256 verified the first time. Raises BundleError."""

@@ -8,21 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from unimoe.commands.judging import AT_LEAST, AT_MOST, DEFAULT_LIMITS, judge_bundles, print_report
 from unimoe_runtime.backends import BACKENDS, Backend, open_backend
-from unimoe_runtime.bundle import MANIFEST, Bundle, open_bundle
+from unimoe_runtime.bundle import MANIFEST, open_bundle
 from unimoe_runtime.comparison import Agreement, GraphComparison, compare_graphs, compare_models
-from unimoe_runtime.config import ModelConfig, SamplingConfig
-from unimoe_runtime.delay import delay_codes
-from unimoe_runtime.frontend import VoicePrompt, open_frontend
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import BackendError
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
-
-TEXTS = {"speech": "one two three four", "music": "C4 E4 G4 C5"}
-VOICE_FRAMES = 25
+from unimoe_runtime.requests import standard_requests
 
 
 @click.command()
@@ -42,6 +39,19 @@ VOICE_FRAMES = 25
     show_default=True,
     help="Largest error allowed, absolute; plus a tenth of it relative.",
 )
+@click.option("--corpus", type=click.Path(path_type=Path), help="Judge by ear as well: folder of the rendered corpus.")
+@click.option(
+    "--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts a voice and kind, heard."
+)
+@click.option(
+    "--limit",
+    "limits",
+    type=(click.Choice([*AT_LEAST, *AT_MOST]), float),
+    multiple=True,
+    help="Where judging must pass; may be repeated. [default: "
+    + ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.items())
+    + "]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def verify(
     bundle: Path,
@@ -50,12 +60,35 @@ def verify(
     providers: tuple[str, ...],
     steps: int,
     tolerance: float,
+    corpus: Path | None,
+    texts: int,
+    limits: tuple[tuple[str, float], ...],
     as_json: bool,
 ) -> None:
-    """Compare a BUNDLE's graphs and decoding with a reference; exit code 1 where they disagree."""
+    """Compare a BUNDLE's graphs and decoding with a reference; exit code 1 where they disagree.
+
+    A quantized bundle cannot agree bit by bit: it is judged by the bundle that it was made of, within limits.
+    """
     opened = open_bundle(bundle)
     candidate = open_backend(backend, opened, providers=providers or None)
-    prompt, sampling = _prompt(opened)
+    other = open_bundle(against) if against is not None and (against / MANIFEST).exists() else None
+    asked = corpus is not None or bool(limits)
+    if other is not None and (asked or opened.is_quantized or other.is_quantized):
+        report = judge_bundles(
+            candidate, open_backend("onnxruntime", other), steps=steps, corpus=corpus, texts=texts, limits=dict(limits)
+        )
+        if as_json:
+            click.echo(json.dumps({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, indent=1))
+        else:
+            print_report(report, f"{bundle} ({backend}) against {against}")
+            click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
+        sys.exit(0 if report.passed else 1)
+    if asked:
+        raise click.UsageError("--corpus and --limit judge a bundle by another one: name that with --against")
+    if opened.is_quantized:
+        raise BackendError(f"{bundle}: it is quantized; judge it by the bundle that it was made of: --against BUNDLE")
+    request = standard_requests(opened)[0]
+    prompt, sampling = request.prompt, request.sampling
     with Console(stderr=True).status("comparing graphs and decoding"):
         graphs, agreement, reference = _compare(candidate, against, prompt, sampling, steps)
     passed = _passes(graphs, agreement, tolerance)
@@ -97,25 +130,6 @@ def _compare(
         steps=steps,
     )
     return graphs, agreement, name
-
-
-def _prompt(bundle: Bundle) -> tuple[Prompt, SamplingConfig]:
-    """A prompt of the bundle's own front end; for a bare language model, random ids."""
-    frontend_dir = bundle.checked_frontend()
-    if frontend_dir is not None:
-        frontend = open_frontend(frontend_dir)
-        task = frontend.tasks[0]
-        voice = _random_voice(bundle.model) if frontend.max_voice_s else None
-        prepared = frontend.build_prompt(task, TEXTS[task], voice_prompt=voice)
-        return prepared.prompt, bundle.sampling.get(task, SamplingConfig())
-    rows = np.random.default_rng(0).integers(bundle.model.text_vocab_size, size=(2, 12))
-    return Prompt.from_rows(list(rows), paired=True), SamplingConfig()
-
-
-def _random_voice(model: ModelConfig) -> VoicePrompt:
-    """What a model that clones hears first: seeded codes, so that the places of codec rows are compared as well."""
-    codes_TK = np.random.default_rng(0).integers(model.codebook_size, size=(VOICE_FRAMES, model.num_codebooks))
-    return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, model), text=TEXTS["speech"])
 
 
 def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: float) -> bool:

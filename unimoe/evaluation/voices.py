@@ -3,7 +3,7 @@
 A simple measure: it tells the corpus's voices apart, and says nothing of how alike two voices sound. What it makes
 of original recordings is its ceiling; print that beside it.
 
-Shape suffixes: L samples, T frames, N window, F frequency bins, M mel bands, D features, V voices, C clips.
+Shape suffixes: L samples, T frames, M mel bands, D features, V voices, C clips.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unimoe.evaluation.pitch import yin
+from unimoe_runtime.spectrum import log_mel
 
-_NUM_BANDS = 40
-_LOWEST_BAND_HZ = 80.0
-_WINDOW_S = 0.032
-_HOP_S = 0.016
 _QUIETEST_DB = 35.0  # frames this much below the loudest are pauses
 
 
@@ -49,7 +46,7 @@ def voice_features(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
     Features of a clip without sound or pitch are 0 where there is nothing to measure.
     """
-    log_mel_TM = _log_mel(pcm_L, sample_rate_hz)
+    log_mel_TM = log_mel(pcm_L, sample_rate_hz)
     level_T = log_mel_TM.mean(axis=1)
     sounding_TM = log_mel_TM[level_T > level_T.max() - _QUIETEST_DB * np.log(10) / 10]
     spectrum_M = sounding_TM.mean(axis=0)
@@ -57,25 +54,3 @@ def voice_features(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     octaves_T = np.log2(pitch_T[~np.isnan(pitch_T)] / 100)
     pitch_D = [float(np.median(octaves_T)), float(octaves_T.std())] if len(octaves_T) else [0.0, 0.0]
     return np.concatenate([spectrum_M - spectrum_M.mean(), np.array(pitch_D)])
-
-
-def _log_mel(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    window, hop = round(_WINDOW_S * sample_rate_hz), round(_HOP_S * sample_rate_hz)
-    padded_L = np.pad(np.asarray(pcm_L, np.float64), (0, max(0, window - len(pcm_L))))
-    frames_TN = np.lib.stride_tricks.sliding_window_view(padded_L, window)[::hop]
-    power_TF = np.abs(np.fft.rfft(frames_TN * np.hanning(window))) ** 2
-    mel_TM = power_TF @ _mel_bands(window, sample_rate_hz).T
-    log_mel_TM: np.ndarray = np.log(mel_TM + 1e-8)
-    return log_mel_TM
-
-
-def _mel_bands(window: int, sample_rate_hz: int) -> np.ndarray:
-    """Triangular bands evenly spaced in mel (O'Shaughnessy 1987), bands_MF."""
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in (_LOWEST_BAND_HZ, sample_rate_hz / 2))
-    edges_hz = 700 * (10 ** (np.linspace(low, high, _NUM_BANDS + 2) / 2595) - 1)
-    bins_hz = np.fft.rfftfreq(window, 1 / sample_rate_hz)
-    left_M1, centre_M1, right_M1 = (edges_hz[at : at + _NUM_BANDS, None] for at in range(3))
-    rising_MF = (bins_hz - left_M1) / (centre_M1 - left_M1)
-    falling_MF = (right_M1 - bins_hz) / (right_M1 - centre_M1)
-    bands_MF: np.ndarray = np.maximum(0, np.minimum(rising_MF, falling_MF))
-    return bands_MF

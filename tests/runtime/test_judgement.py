@@ -1,0 +1,132 @@
+"""Judging a bundle by another: what is equal is called equal, what was quantized is measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe import cli
+from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
+from unimoe_calibration.statistics import linears
+from unimoe_calibration.writing import write_quantized
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.backends import open_backend
+from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.divergence import ForcedItem, diverge, read_forced
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.generation import Prompt
+from unimoe_runtime.judgement import judge
+from unimoe_runtime.requests import standard_requests
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random model as "float", "w8" and "w4" bundles."""
+    folder = tmp_path_factory.mktemp("bundles")
+    config = tiny_config(hidden_size=64, routed_intermediate_size=32, codebook_size=32)
+    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "float")
+    for scheme in (Scheme.W8, Scheme.W4):
+        plan = {linear: LinearPlan(scheme=scheme) for linear in linears(config)}
+        write_quantized(
+            open_bundle(folder / "float"),
+            folder / scheme,
+            QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=plan),
+            {},
+        )
+    return {name: folder / name for name in ("float", "w8", "w4")}
+
+
+def test_a_bundle_judged_by_itself_is_equal(bundles: dict[str, Path]) -> None:
+    backend = open_backend("onnxruntime", open_bundle(bundles["float"]))
+    found = judge(backend, backend, standard_requests(backend.bundle), steps=30)
+    assert found.forced.max_logit_error == found.forced.kl_nats == 0
+    assert found.forced.router_agreement == found.forced.equal_sets == found.forced.token_agreement == 1
+    assert found.first_differences == (None,) * 4 and found.equal_runs == found.size == 1
+    assert found.spectral_db is None and found.speedup > 0
+
+
+def test_fewer_bits_lie_farther_away(bundles: dict[str, Path]) -> None:
+    reference = open_backend("onnxruntime", open_bundle(bundles["float"]))
+    requests = standard_requests(reference.bundle)
+    w8, w4 = (
+        judge(open_backend("onnxruntime", open_bundle(bundles[name])), reference, requests, steps=30)
+        for name in ("w8", "w4")
+    )
+    assert 0 < w8.forced.kl_nats < w4.forced.kl_nats
+    assert 0 < w8.forced.logit_error < w4.forced.logit_error
+    assert 1 > w8.forced.equal_sets > w4.forced.equal_sets
+    assert w8.forced.router_agreement > 0.97
+    assert w4.size < w8.size < 1
+
+
+def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
+    """The mean over the codes that were said alone, guided as they are drawn."""
+    backends = [open_backend("onnxruntime", open_bundle(bundles[name])) for name in ("float", "w4")]
+    config = backends[0].bundle.model
+    request = standard_requests(backends[0].bundle)[0]
+    codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(7, 2))
+    item = ForcedItem(prompt=request.prompt, codes_TK=codes_TK, sampling=replace(request.sampling, guidance_scale=2.0))
+    first, second = (read_forced(backend, item) for backend in backends)
+    assert first.said_RK.tolist() == [[1, 0], *[[1, 1]] * 6, [0, 1]]
+    total = 0.0
+    for row, codebook in np.argwhere(first.said_RK):
+        p, q = (
+            np.exp(3 * cond.astype(np.float64) - 2 * uncond)
+            for uncond, cond in (
+                found.logits_BRKV[:, row, codebook, : config.codebook_size] for found in (first, second)
+            )
+        )
+        p, q = p / p.sum(), q / q.sum()
+        total += float((p * np.log(p / q)).sum())
+    found = diverge([first], [second])
+    assert found.kl_nats == pytest.approx(total / first.said_RK.sum(), rel=1e-4)
+    assert found.num_tokens == 2 * (12 + 8)
+    assert first.launched_LE().shape == (2, 5)
+
+
+def test_another_model_is_refused(bundles: dict[str, Path], reference_bundle: Path) -> None:
+    backends = [open_backend("onnxruntime", open_bundle(path)) for path in (bundles["w8"], reference_bundle)]
+    with pytest.raises(BundleError, match="no version of"):
+        judge(backends[0], backends[1], standard_requests(backends[1].bundle), steps=5)
+
+
+def verify(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.cli, ["verify", *map(str, arguments)])
+
+
+def test_the_command_judges_what_is_quantized(bundles: dict[str, Path]) -> None:
+    against = ("--against", bundles["float"], "--steps", "20")
+    shown = verify(bundles["w8"], *against)
+    assert shown.exit_code == 0, shown.output
+    assert "router-agreement" in shown.output and "within the limits" in shown.output
+    refused = verify(bundles["w8"], *against, "--limit", "size", "0.1", "--json")
+    report = json.loads(refused.stdout)
+    assert refused.exit_code == 1 and not report["passed"]
+    assert [figure["name"] for figure in report["figures"] if not figure["passed"]] == ["size"]
+    asked = verify(bundles["float"], *against, "--limit", "kl", "0")
+    assert asked.exit_code == 0, asked.output
+
+
+def test_what_cannot_be_judged_is_one_line(bundles: dict[str, Path]) -> None:
+    alone = verify(bundles["w8"])
+    assert alone.exit_code == 1 and "--against BUNDLE" in str(alone.exception)
+    for arguments, message in (
+        ((bundles["float"], "--limit", "kl", "1"), "name that with --against"),
+        ((bundles["w8"], "--against", bundles["float"], "--steps", "5", "--limit", "notes", "0"), "needs a corpus"),
+        ((bundles["w8"], "--against", bundles["float"], "--steps", "5", "--limit", "spectral-db", "1"), "with a codec"),
+    ):
+        refused = verify(*arguments)
+        assert refused.exit_code == 2 and message in refused.output
+
+
+def test_requests_without_a_front_end_are_pairs(bundles: dict[str, Path]) -> None:
+    requests = standard_requests(open_bundle(bundles["float"]))
+    assert len(requests) == 4 and all(
+        isinstance(request.prompt, Prompt) and request.prompt.paired for request in requests
+    )
