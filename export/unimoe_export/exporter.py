@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.bundle import EMBEDDINGS, language_model_graphs
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS, EMBEDDINGS, language_model_graphs
 from unimoe_runtime.bundle_writer import BundleWriter
 from unimoe_runtime.checkpoint import Checkpoint, open_checkpoint
 from unimoe_runtime.config import ModelConfig
@@ -81,6 +81,7 @@ def export_bundle(
     has_codec, has_frontend = codec_path is not None, bool(_frontend(checkpoint))
     has_vision = checkpoint.vision is not None
     parts = [*names, "embeddings", *["vision"] * has_vision, *["codec"] * has_codec, *["front end"] * has_frontend]
+    parts += ["calibration"] * (checkpoint.path / CALIBRATION_PROMPTS).is_file()
     runs = engine_available()
     notes: dict[str, Mapping[str, Any]] = {}
     fingerprint = _fingerprint(checkpoint, codec_path, precision, runs)
@@ -130,6 +131,11 @@ def _write_part(
             assert codec is not None
             description, error = _write_codec(writer, checkpoint.model, codec, check=check)
             return {"description": description, "error": error}
+        case "calibration":
+            path = writer.directory / CALIBRATION_PROMPTS
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes((checkpoint.path / CALIBRATION_PROMPTS).read_bytes())
+            writer.add_file(CALIBRATION_PROMPTS)
         case "front end":
             for name, content in _frontend(checkpoint).items():
                 path = writer.directory / "frontend" / name

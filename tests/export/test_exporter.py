@@ -24,7 +24,7 @@ from unimoe_export.cli import PRECISIONS, export
 from unimoe_export.exporter import export_bundle
 from unimoe_export.layout import write_graph_weights
 from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import language_model_graphs, open_bundle
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS, language_model_graphs, open_bundle
 from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, open_checkpoint, tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError, GraphError, OutputError
@@ -51,6 +51,14 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_the_checkpoint_s_calibration_prompts_come_along(checkpoint: Path, tmp_path: Path) -> None:
+    prompts = checkpoint / CALIBRATION_PROMPTS
+    prompts.parent.mkdir()
+    prompts.write_text('{"task": "speech", "text": "hello"}\n')
+    export_bundle(checkpoint, tmp_path / "bundle")
+    assert open_bundle(tmp_path / "bundle").checked(CALIBRATION_PROMPTS).read_bytes() == prompts.read_bytes()
 
 
 def test_bundle_is_whole(checkpoint: Path, tmp_path: Path) -> None:
