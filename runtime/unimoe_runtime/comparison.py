@@ -24,6 +24,14 @@ from .language_model import BundleModel, Observer
 from .video import Video
 from .vision import BundleVision
 
+# Largest error allowed between two computations, by the precision of the products: absolute, and a tenth of it
+# relative to the largest value. float32 sums in another order differ by 1e-6; rounding a weight moves its product by
+# 2^-11 (float16) or 2^-8 (bfloat16) of itself. Measured relative to the largest value, on random models: experts
+# 2.6e-4 and 2.4e-3, vision tower 8e-4 and 7e-3.
+TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
+# A token's weights that differ by more were decided otherwise: a pick, or the sharing between near ties.
+_ALIKE = 0.01
+
 ModelFactory = Callable[[Observer], LanguageModel]
 """Makes a model that reports each layer's routing to the observer."""
 
@@ -98,6 +106,8 @@ def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> li
     The whole pass is read, padded positions included. An expert that no token of the prompt was sent to runs on its
     layer's tokens with weight 1. The codec's decoder runs on seeded codes, unless the reference cannot; its encoder
     is left out, since a code that lies between two others may rightly differ. The vision tower sees seeded frames.
+    In 16 bits a token near the Top-P threshold, or near a tie, may rightly be routed otherwise, and is left out of a
+    trunk's error.
     """
     recorder = _Recorder(reference)
     model = BundleModel(recorder)
@@ -109,6 +119,8 @@ def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> li
     errors = []
     for graph, (inputs, expected) in recorder.calls.items():
         found = candidate.run(graph, inputs)
+        if candidate.bundle.graphs[graph].precision != "float32" and "weights_NE" in expected:
+            found, expected = _alike_routed(found, expected)
         differences = [np.abs(found[name] - expected[name]) for name in expected]
         values = [np.abs(array) for array in expected.values()]
         errors.append(
@@ -119,6 +131,16 @@ def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> li
             )
         )
     return errors
+
+
+def _alike_routed(found: dict[str, Array], expected: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """A trunk's outputs; those that its routing decides, for the tokens alone that were weighted nearly the same."""
+    alike_N = (np.abs(found["weights_NE"] - expected["weights_NE"]) < _ALIKE).all(axis=1)
+    decided = ("accumulator_NC", "weights_NE")
+    return tuple(  # type: ignore[return-value]
+        {name: array[alike_N] if name in decided else array for name, array in outputs.items()}
+        for outputs in (found, expected)
+    )
 
 
 def _run_idle_experts(recorder: _Recorder) -> None:
