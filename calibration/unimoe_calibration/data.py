@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.audio import READABLE, read_audio
 from unimoe_runtime.backends import Backend, open_backend
-from unimoe_runtime.bundle import Bundle
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle
 from unimoe_runtime.codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CalibrationError, UnimoeError
@@ -30,8 +30,6 @@ from unimoe_runtime.generation import Prompt, collect_frames, generate
 from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.synthesis import Synthesizer
 
-OWN_PROMPTS = "calibration/prompts.jsonl"
-"""The small set that a bundle may bring."""
 MAX_FRAMES = 1024
 """A longer recording is cut here: attention takes memory by the square of the length."""
 RANDOM_IDS = "random ids"
@@ -110,11 +108,11 @@ def read_data(source: Path | None, bundle: Bundle) -> CalibrationData:
 
 
 def _own_prompts(bundle: Bundle) -> Path | None:
-    if OWN_PROMPTS in bundle.files:
-        return bundle.checked(OWN_PROMPTS)
+    if CALIBRATION_PROMPTS in bundle.files:
+        return bundle.checked(CALIBRATION_PROMPTS)
     if bundle.frontend_dir is None:
         return None
-    raise CalibrationError(f"{bundle.path}: brings no {OWN_PROMPTS}; give texts or recordings with --data")
+    raise CalibrationError(f"{bundle.path}: brings no {CALIBRATION_PROMPTS}; give texts or recordings with --data")
 
 
 def _read_lines(path: Path, bundle: Bundle) -> Iterator[Item]:

@@ -126,18 +126,24 @@ class LinearStatistics:
         self.linear, self.num_channels = linear, num_channels
         self.domains: dict[str, DomainStatistics] = {}
         self.rows_MC = np.zeros((0, num_channels), dtype=np.float32)
-        self._keys_M = np.zeros(0)
-        self._rng = np.random.default_rng([seed, zlib.crc32(str(linear).encode())])
+        self.keys_M = np.zeros(0)
+        self._seed = (seed, zlib.crc32(str(linear).encode()))
 
     def add(self, domain: str, rows_NC: Floats) -> None:
         """Take rows of one domain."""
+        # The rows with the largest random keys are a fair sample of all rows so far. The generator begins anew with
+        # each call, from the rows so far, so that a run that goes on draws what one without a break would have.
+        rng = np.random.default_rng([*self._seed, self.num_rows])
         self.domain(domain).add(rows_NC)
-        # The rows with the largest random keys are a fair sample of all rows so far, however they were cut.
-        keys = np.concatenate([self._keys_M, self._rng.random(len(rows_NC))])
+        keys = np.concatenate([self.keys_M, rng.random(len(rows_NC))])
         kept = np.sort(np.argsort(-keys, kind="stable")[:RESERVOIR_ROWS])
-        here = len(self._keys_M)
+        here = len(self.keys_M)
         self.rows_MC = np.concatenate([self.rows_MC[kept[kept < here]], rows_NC[kept[kept >= here] - here]])
-        self._keys_M = keys[kept]
+        self.keys_M = keys[kept]
+
+    def restore_rows(self, rows_MC: Floats, keys_M: NDArray[np.float64]) -> None:
+        """Take the sample of an earlier run."""
+        self.rows_MC, self.keys_M = rows_MC, keys_M
 
     def domain(self, name: str) -> DomainStatistics:
         """The figures of one domain; empty ones where nothing came yet."""

@@ -1,0 +1,132 @@
+"""Coverage: how many tokens each expert really received. Under Top-P nobody can say beforehand.
+
+L layers · E dynamic experts (routed, then null)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from unimoe_runtime.bundle import Bundle
+
+from .statistics import Counts, Statistics
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coverage:
+    """Tokens by layer and expert for each domain, and the floor that every routed expert should reach over all.
+
+    `picks` holds a domain's picks_LE, the null experts last; `num_tokens` the tokens that each trunk saw.
+    """
+
+    floor: int
+    num_routed: int
+    picks: Mapping[str, Counts]
+    num_tokens: Mapping[str, int]
+
+    @classmethod
+    def of(cls, statistics: Statistics, bundle: Bundle, floor: int) -> Self:
+        return cls(
+            floor=floor,
+            num_routed=bundle.model.num_routed_experts,
+            picks=dict(sorted(statistics.tokens.items())),
+            num_tokens=dict(sorted(statistics.num_tokens.items())),
+        )
+
+    @property
+    def total(self) -> Counts:
+        """picks_LE over all domains."""
+        return np.sum(list(self.picks.values()), axis=0, dtype=np.int64)
+
+    def below(self) -> dict[tuple[int, int], int]:
+        """Tokens of each (layer, routed expert) that received fewer than the floor."""
+        routed = self.total[:, : self.num_routed]
+        return {
+            (int(layer), int(expert)): int(routed[layer, expert]) for layer, expert in np.argwhere(routed < self.floor)
+        }
+
+    def null_shares(self) -> list[float]:
+        """By layer, the share of the picks that went to a null expert."""
+        total = self.total
+        return (total[:, self.num_routed :].sum(axis=1) / np.maximum(total.sum(axis=1), 1)).tolist()
+
+    def warnings(self, bundle: Bundle) -> list[str]:
+        """What a reader should know before trusting the result, a line each."""
+        lines = []
+        missing = sorted(set(bundle.sampling) - set(self.picks))
+        if bundle.frontend_dir is not None and missing:
+            lines.append(
+                f"the data are {' and '.join(self.picks)} only, and the bundle also makes {' and '.join(missing)}: "
+                "ranges may not fit those"
+            )
+        below = self.below()
+        if below:
+            (layer, expert), tokens = min(below.items(), key=lambda entry: entry[1])
+            count = "expert" if len(below) == 1 else "experts"
+            lines.append(
+                f"{len(below)} {count} received fewer than {self.floor} tokens, the least (layer {layer}, expert "
+                f"{expert}) {tokens}"
+            )
+        return lines
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            "floor": self.floor,
+            "tokens": dict(self.num_tokens),
+            "routed": {domain: picks[:, : self.num_routed].tolist() for domain, picks in self.picks.items()},
+            "null": {domain: picks[:, self.num_routed :].tolist() for domain, picks in self.picks.items()},
+            "below": [
+                {"layer": layer, "expert": expert, "tokens": tokens} for (layer, expert), tokens in self.below().items()
+            ],
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table: a line for each layer and domain, all domains together first where there are several."""
+        shares = self.null_shares()
+        parts = {"all": self.total, **self.picks} if len(self.picks) > 1 else dict(self.picks)
+        lines = []
+        for layer, share in enumerate(shares):
+            for place, (domain, picks) in enumerate(parts.items()):
+                counts = [str(count) for count in picks[layer, : self.num_routed]]
+                lines.append(
+                    (str(layer) if not place else "", domain, *counts, f"{100 * share:.0f} %" if not place else "")
+                )
+        return lines
+
+
+def draw_heat_map(coverage: Coverage, path: Path) -> None:
+    """A PNG: tokens by layer and expert, a panel for each domain; what is below the floor is written out in red."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    parts = {"all": coverage.total, **coverage.picks} if len(coverage.picks) > 1 else dict(coverage.picks)
+    layers, experts = coverage.total.shape
+    labels = [f"{e}" if e < coverage.num_routed else "null" for e in range(experts)]
+    figure = Figure(figsize=(1.5 + 0.62 * experts * len(parts), 1.6 + 0.34 * layers), layout="constrained")
+    FigureCanvasAgg(figure)
+    norm = LogNorm(vmin=1, vmax=max(int(coverage.total.max(initial=1)), 2))
+    for axes, (domain, picks) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
+        image = axes.imshow(np.maximum(picks, 1), norm=norm, cmap="viridis", aspect="auto")
+        axes.set_title(f"{domain}: {coverage.num_tokens.get(domain, sum(coverage.num_tokens.values()))} tokens")
+        axes.set_xticks(range(experts), labels)
+        axes.set_yticks(range(layers))
+        axes.set_xlabel("expert")
+        for layer in range(layers):
+            for expert in range(experts):
+                count, low = int(picks[layer, expert]), int(picks[layer, expert]) < coverage.floor
+                red = low and expert < coverage.num_routed and domain in ("all", *list(parts)[:1])
+                axes.text(
+                    expert, layer, str(count), ha="center", va="center", fontsize=7,
+                    color="red" if red else "white" if norm(max(count, 1)) < 0.6 else "black",
+                )  # fmt: skip
+        figure.colorbar(image, ax=axes, label="tokens" if domain == list(parts)[-1] else "")
+    figure.axes[0].set_ylabel("layer")
+    # No version and no date: the same coverage gives the same file.
+    figure.savefig(path, dpi=110, metadata={"Software": None})

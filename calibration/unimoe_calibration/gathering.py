@@ -1,0 +1,76 @@
+"""Drawing data until every expert has received enough of it, or the data end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unimoe_runtime.bundle import Bundle
+
+from . import cache
+from .coverage import Coverage
+from .data import CalibrationData, Item, ItemReader
+from .observation import Observer
+from .settings import Settings
+from .statistics import Statistics
+
+ROUND_ITEMS = 8
+"""Items that go through the graphs together."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is at most."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """Statistics, the coverage reached, and the items they come from; `num_cached` of these came from the cache."""
+
+    statistics: Statistics
+    coverage: Coverage
+    items: tuple[Item, ...]
+    num_cached: int
+
+
+def gather(
+    bundle: Bundle,
+    data: CalibrationData,
+    settings: Settings,
+    *,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Gathered:
+    """Watch the bundle read the data, in rounds, until `settings.floor` is met for all experts or the data end.
+
+    With `fallback="nearest"`, experts still below it then run on the rows that came nearest to them, up to the floor.
+    With `cache_dir`, what was gathered is kept after each round, and a later call goes on from it.
+    Raises CalibrationError for an item that cannot be read, or a graph that computes what is no number.
+    """
+    report: Progress = progress or (lambda what, done, total: None)
+    order = data.drawn(settings.seed)
+    near_misses = settings.floor if settings.fallback == "nearest" else 0
+    observer = Observer(bundle, Statistics.empty(bundle.model, seed=settings.seed), near_misses=near_misses)
+    path = None
+    if cache_dir is not None:
+        key = cache.cache_key(bundle, data, seed=settings.seed, floor=settings.floor, near_misses=near_misses)
+        path = cache_dir / f"{key}.safetensors"
+    known = (cache.load(path, observer) or {}) if path is not None else {}
+    num_done = num_cached = int(known.get("items", 0))
+    while num_done < len(order) and (num_done == 0 or Coverage.of(observer.statistics, bundle, settings.floor).below()):
+        drawn = order[num_done : num_done + ROUND_ITEMS]
+        with ItemReader(bundle, seed=settings.seed) as reader:
+            samples = []
+            for place, item in enumerate(drawn):
+                report(item.name, num_done + place, len(order))
+                samples.append(reader.read(item))
+        observer.observe(samples, lambda graph: report(graph, num_done, len(order)))
+        num_done += len(drawn)
+        if path is not None:
+            cache.save(path, observer, {"items": num_done})
+    coverage = Coverage.of(observer.statistics, bundle, settings.floor)
+    for (layer, expert), tokens in coverage.below().items() if near_misses else ():
+        observer.observe_near_misses(layer, expert, settings.floor - tokens)
+    report("done", len(order), len(order))
+    return Gathered(
+        statistics=observer.statistics, coverage=coverage, items=tuple(order[:num_done]), num_cached=num_cached
+    )
