@@ -5,6 +5,8 @@ B rows · T positions · V video tokens · C channels · K codebooks
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,15 +17,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from tests.unimoe.test_moe import public_aux_loss
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel
 from unimoe.loss import training_loss
 from unimoe.vision import load_vision
+from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends import Backend, open_backend
 from unimoe_runtime.backends.numpy import rms_norm
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.checkpoint import open_checkpoint
 from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import BundleError, CheckpointError
 from unimoe_runtime.generation import LanguageModel, Prompt, generate
 from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.multimodal_positions import video_positions
@@ -98,7 +103,9 @@ def test_torch_reads_video_and_text_as_recorded(reference_checkpoint: Path) -> N
     np.testing.assert_allclose(logits_BTKV[:, -3:], RECORDED["forward.codec_logits_last3"], **TOLERANCE)
     # The public forward() shifts: the logits of one position are for the labels of the next.
     labels_BTK = torch.from_numpy(RECORDED["forward.codec_labels"])
-    aux_loss = torch.from_numpy(np.asarray(RECORDED["forward.aux_balance_loss"]))
+    mask_BT = torch.from_numpy(MASK_BT)
+    aux_loss = torch.stack([public_aux_loss(r.aux_loss, r.picked_NE, mask_BT) for r in output.routings]).mean()
+    np.testing.assert_allclose(aux_loss, RECORDED["forward.aux_balance_loss"], **TOLERANCE)
     loss, _ = training_loss(logits_BTKV[:, :-1], labels_BTK[:, 1:], aux_loss, model.config, 0)
     np.testing.assert_allclose(loss, RECORDED["forward.loss"], **TOLERANCE)
 
@@ -162,3 +169,29 @@ def test_torch_and_bundle_make_the_same_of_a_video(backend: Backend, reference_c
     torch_codes = codes_of(TorchLanguageModel(model), pair_with(by_torch, tower.config), model.config)
     bundle_codes = codes_of(BundleModel(backend), pair_with(by_bundle, tower.config), model.config)
     np.testing.assert_array_equal(bundle_codes, torch_codes)
+
+
+def test_a_published_folder_without_a_tower_makes_a_bundle_without_video(
+    reference_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "public"
+    shutil.copytree(reference_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vision_config": None}))
+    export_bundle(folder, tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    assert bundle.vision is None and "vision" not in bundle.manifest and "vision" not in bundle.graphs
+    backend = open_backend("onnxruntime", bundle)
+    with pytest.raises(BundleError, match="has no vision tower"):
+        BundleVision(bundle.manifest.get("vision"), backend.run)
+
+
+def test_token_dropping_is_not_exported(reference_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "public"
+    shutil.copytree(reference_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["token_drop"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json: token_drop is for training"):
+        export_bundle(folder, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
