@@ -1,0 +1,122 @@
+"""From marks to figures: which part of which layer took how long, step by step, and which experts ran.
+
+M marks · S decode steps · P parts · L layers · N tokens of a step · R routed experts · E dynamic experts
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ModelConfig
+from .recorder import Marks, Part
+
+Floats = NDArray[np.float64]
+
+NUM_PARTS = len(Part)
+STEP_PARTS = (Part.INPUTS, Part.TRUNK, Part.READ_BACK, Part.DISPATCH, Part.EXPERT, Part.HEAD, Part.SAMPLING)
+DECODE_PARTS = (*STEP_PARTS, Part.CODEC, Part.HOST)
+"""All that a decoding loop spends its time on; a step is without codec and host."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Breakdown:
+    """One generation's time, in milliseconds.
+
+    `prefill_ms` from the prompt's inputs to its last expert. `parts_SP`: each step and what followed it, by part.
+    `layers_LP`: the decode steps' sum, by layer and part. `experts_LR`: the same of each routed expert, and
+    `launches_LR` how often it ran.
+    """
+
+    prefill_ms: float
+    parts_SP: Floats
+    layers_LP: Floats
+    experts_LR: Floats
+    launches_LR: NDArray[np.int64]
+
+    @property
+    def step_ms_S(self) -> Floats:
+        """Each step: from its inputs until its codes are drawn."""
+        return np.asarray(self.parts_SP[:, list(STEP_PARTS)].sum(axis=1))
+
+    @property
+    def decode_ms(self) -> float:
+        """All steps, with codec and host, without the profiler."""
+        return float(self.parts_SP[:, list(DECODE_PARTS)].sum())
+
+
+def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
+    """Sums by step, part, layer and expert. The last mark ends the generation."""
+    ms_M = np.append(np.diff(marks.start_ns_M), 0) / 1e6
+    # Step -1 is the prompt's pass.
+    step_M = np.cumsum(marks.part_M == Part.INPUTS) - 1
+    decode_M = step_M >= 0
+    num_steps, layers, routed = int(step_M[-1]) + 1, config.num_layers, config.num_routed_experts
+
+    def sums(where_M: NDArray[np.bool_], keys_M: NDArray[np.int64], shape: tuple[int, int]) -> Floats:
+        counted = np.bincount(keys_M[where_M], weights=ms_M[where_M], minlength=shape[0] * shape[1])
+        return np.asarray(counted, dtype=np.float64).reshape(shape)
+
+    layer_M = decode_M & (marks.layer_M >= 0)
+    expert_M = decode_M & (marks.expert_M >= 0)
+    of_expert_M = marks.layer_M * routed + marks.expert_M
+    launches = np.bincount(of_expert_M[expert_M], minlength=layers * routed)
+    return Breakdown(
+        prefill_ms=float(ms_M[~decode_M].sum()),
+        parts_SP=sums(decode_M, step_M * NUM_PARTS + marks.part_M, (num_steps, NUM_PARTS)),
+        layers_LP=sums(layer_M, marks.layer_M * NUM_PARTS + marks.part_M, (layers, NUM_PARTS)),
+        experts_LR=sums(expert_M, of_expert_M, (layers, routed)),
+        launches_LR=launches.reshape(layers, routed),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Routing:
+    """Which experts the decode steps of one generation picked: `picked_SLNE`, routed, then null."""
+
+    picked_SLNE: NDArray[np.bool_]
+    num_routed: int
+
+    @classmethod
+    def from_picks(cls, picks: list[list[list[float]]], config: ModelConfig) -> Routing:
+        """Of a recorder's `picks`, without the prompt's pass."""
+        layers = config.num_layers
+        weights = np.array(picks[layers:], dtype=np.float32)
+        rows = weights.shape[1] if weights.ndim == 3 else 1
+        weights_SLNE = weights.reshape(-1, layers, rows, config.num_dynamic_experts)
+        return cls(picked_SLNE=weights_SLNE > 0, num_routed=config.num_routed_experts)
+
+    @property
+    def launched_SLR(self) -> NDArray[np.bool_]:
+        """Experts that some row picked, and that therefore ran."""
+        return np.asarray(self.picked_SLNE[..., : self.num_routed].any(axis=2))
+
+    def join(self, other: Routing) -> Routing:
+        """The steps of both, where both have as many rows."""
+        picked = np.concatenate([self.picked_SLNE, other.picked_SLNE])
+        return Routing(picked_SLNE=picked, num_routed=self.num_routed)
+
+    def null_share_L(self) -> Floats:
+        """Share of all picks that went to a null expert."""
+        picks_LE = self.picked_SLNE.sum(axis=(0, 2))
+        return np.asarray(picks_LE[:, self.num_routed :].sum(axis=1) / np.maximum(picks_LE.sum(axis=1), 1))
+
+    def picked_a_row_L(self) -> Floats:
+        """Routed experts that one row picks, on average."""
+        rows = self.picked_SLNE.shape[0] * self.picked_SLNE.shape[2]
+        return np.asarray(self.picked_SLNE[..., : self.num_routed].sum(axis=(0, 2, 3)) / max(rows, 1))
+
+    def launched_mean_L(self) -> Floats:
+        launched_LR = self.launched_SLR.sum(axis=(0, 2))
+        return np.asarray(launched_LR / max(len(self.picked_SLNE), 1))
+
+    def launched_histogram_L(self) -> list[list[int]]:
+        """Per layer: in how many steps 0, 1, … routed experts ran."""
+        counts_SL = self.launched_SLR.sum(axis=2)
+        return [np.bincount(counts_S, minlength=self.num_routed + 1).tolist() for counts_S in counts_SL.T]
+
+    def launch_share_LR(self) -> Floats:
+        """Share of the steps in which each expert ran."""
+        return np.asarray(self.launched_SLR.sum(axis=0) / max(len(self.picked_SLNE), 1))
