@@ -25,11 +25,18 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ForcedItem:
-    """A request and the frames that it is answered with: `codes_TK` int64. `sampling` gives the guidance."""
+    """A request with its answer: `prompt` ends with `num_rows` delayed rows of codes; `sampling` gives the guidance."""
 
     prompt: Prompt
-    codes_TK: NDArray[np.int64]
+    num_rows: int
     sampling: SamplingConfig
+
+
+def force(prompt: Prompt, codes_TK: NDArray[np.integer], sampling: SamplingConfig, config: ModelConfig) -> ForcedItem:
+    """A prompt and the frames that it is answered with, as one item."""
+    forced = forced_prompt(prompt, codes_TK, config)
+    num_rows = forced.text_ids_BT.shape[1] - prompt.text_ids_BT.shape[1]
+    return ForcedItem(prompt=forced, num_rows=num_rows, sampling=sampling)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,23 +64,21 @@ class ForcedPass:
 def read_forced(backend: Backend, item: ForcedItem) -> ForcedPass:
     """Read an item in one pass. Raises BackendError where the logits are no numbers."""
     config, prompt = backend.bundle.model, item.prompt
-    forced = forced_prompt(prompt, item.codes_TK, config)
-    real_N = forced.mask_BT.reshape(-1)
+    real_N = prompt.mask_BT.reshape(-1)
     picked: list[NDArray[np.bool_]] = []
     model = BundleModel(backend, observer=lambda layer, logits, weights_NE: picked.append(weights_NE[real_N] > 0))
-    model.prefill(forced)
-    rows, length = forced.text_ids_BT.shape
-    num_forced = length - prompt.text_ids_BT.shape[1]
-    is_forced_N = np.tile(np.arange(length) >= length - num_forced, rows)
+    model.prefill(prompt)
+    rows, length = prompt.text_ids_BT.shape
+    is_forced_N = np.tile(np.arange(length) >= length - item.num_rows, rows)
     logits_MKV = model.logits(np.flatnonzero(is_forced_N))
     if not np.isfinite(logits_MKV).all():
         raise BackendError(f"{backend.bundle.path}: its logits are no numbers; export or calibrate it again")
-    logits_BRKV = logits_MKV.reshape(rows, num_forced, *logits_MKV.shape[1:])
-    frame_RK = np.arange(num_forced)[:, None] - np.asarray(config.delay_pattern)
+    logits_BRKV = logits_MKV.reshape(rows, item.num_rows, *logits_MKV.shape[1:])
+    frame_RK = np.arange(item.num_rows)[:, None] - np.asarray(config.delay_pattern)
     return ForcedPass(
         logits_BRKV=logits_BRKV,
         guided_RKV=_guided(logits_BRKV, prompt, item.sampling, config),
-        said_RK=(frame_RK >= 0) & (frame_RK < len(item.codes_TK)),
+        said_RK=(frame_RK >= 0) & (frame_RK < item.num_rows - max(config.delay_pattern)),
         picked_LNE=np.stack(picked),
         forced_N=is_forced_N[real_N],
     )

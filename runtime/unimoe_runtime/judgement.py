@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .backends import Backend
 from .bundle import Bundle, language_model_graphs
 from .codec import BundleCodec
-from .divergence import Divergence, ForcedItem, ForcedPass, diverge, read_forced
+from .divergence import Divergence, ForcedPass, diverge, force, read_forced
 from .errors import BundleError
 from .generation import collect_frames, generate
 from .language_model import BundleModel
@@ -91,7 +91,7 @@ def judge(
         found = _answer(candidate, request, steps, seed)
         runs.append(expected)
         differences.append(_first_difference(expected.rows_RK, found.rows_RK))
-        item = ForcedItem(prompt=request.prompt, codes_TK=expected.codes_TK, sampling=request.sampling)
+        item = force(request.prompt, expected.codes_TK, request.sampling, theirs.model)
         for backend, of_backend in zip((reference, candidate), passes, strict=True):
             of_backend.append(read_forced(backend, item))
         if theirs.codec is not None:

@@ -18,7 +18,7 @@ from unimoe_calibration.writing import write_quantized
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.divergence import ForcedItem, diverge, read_forced
+from unimoe_runtime.divergence import diverge, force, read_forced
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.judgement import judge
@@ -71,7 +71,7 @@ def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
     config = backends[0].bundle.model
     request = standard_requests(backends[0].bundle)[0]
     codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(7, 2))
-    item = ForcedItem(prompt=request.prompt, codes_TK=codes_TK, sampling=replace(request.sampling, guidance_scale=2.0))
+    item = force(request.prompt, codes_TK, replace(request.sampling, guidance_scale=2.0), config)
     first, second = (read_forced(backend, item) for backend in backends)
     assert first.said_RK.tolist() == [[1, 0], *[[1, 1]] * 6, [0, 1]]
     total = 0.0
