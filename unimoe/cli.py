@@ -14,6 +14,7 @@ import click
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("unimoe_export.cli:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
+    "calibrate": ("unimoe_calibration.cli:calibrate_command", "Quantize a bundle for a target, by the data it reads."),
     "synth": ("unimoe.commands.synth:synth", "Speak or play: text in, audio file out."),
     "verify": ("unimoe.commands.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
@@ -24,7 +25,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 
 # Which extra has a third-party package that a command may find missing.
 _EXTRAS = {
-    "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export",
+    "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "matplotlib": "calibrate",
     "pocketsphinx": "eval", "pystoi": "eval",
 }  # fmt: skip
 

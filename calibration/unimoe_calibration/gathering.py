@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unimoe_runtime.bundle import Bundle
@@ -63,7 +64,7 @@ def gather(
             for place, item in enumerate(drawn):
                 report(item.name, num_done + place, len(order))
                 samples.append(reader.read(item))
-        observer.observe(samples, lambda graph: report(graph, num_done, len(order)))
+        observer.observe(samples, partial(_report_graph, report, num_done, len(order)))
         num_done += len(drawn)
         if path is not None:
             cache.save(path, observer, {"items": num_done})
@@ -74,3 +75,7 @@ def gather(
     return Gathered(
         statistics=observer.statistics, coverage=coverage, items=tuple(order[:num_done]), num_cached=num_cached
     )
+
+
+def _report_graph(report: Progress, done: int, total: int, graph: str) -> None:
+    report(graph, done, total)

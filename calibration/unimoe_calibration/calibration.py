@@ -1,0 +1,159 @@
+"""Calibration from end to end: data, statistics, plan, quantized bundle.
+
+result = calibrate("bundle", "bundle-int8", Settings(target="cpu"))
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.errors import CalibrationError, OutputError
+from unimoe_runtime.targets import find_target
+
+from .coverage import Coverage, draw_heat_map
+from .data import read_data
+from .gathering import Progress, gather
+from .planning import choose_schemes, plan_quantization
+from .schemes import Engine, Scheme
+from .settings import Settings
+from .writing import require_float, write_quantized
+
+HEAT_MAP = "calibration/coverage.png"
+"""The picture of the coverage in a quantized bundle; it stands outside the manifest."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibrationResult:
+    """What a calibration did. Bytes are those of the language model's graphs and weights."""
+
+    path: Path
+    settings: Settings
+    scheme: str
+    coverage: Coverage
+    warnings: tuple[str, ...]
+    precisions: dict[str, int]
+    bytes_before: int
+    bytes_after: int
+    num_items: int
+    num_cached: int
+    seconds: float
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "bundle": str(self.path),
+            "target": self.settings.target,
+            "scheme": self.scheme,
+            "method": self.settings.method,
+            "precisions": self.precisions,
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+            "items": self.num_items,
+            "items_from_cache": self.num_cached,
+            "seconds": self.seconds,
+            "coverage": self.coverage.record(),
+            "warnings": list(self.warnings),
+        }
+
+
+def calibrate(
+    bundle_dir: Path | str,
+    out_dir: Path | str,
+    settings: Settings,
+    *,
+    data: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> CalibrationResult:
+    """Quantize a float32 bundle for a target, by what its graphs meet while they read the data.
+
+    `data` as in `read_data`; None takes the bundle's own small set. With `cache_dir` the statistics are kept, for a
+    run that goes on and for another method. Same bundle, data, settings: the same bundle, byte for byte.
+
+    Raises CalibrationError for data that cannot be used, activations that are no numbers, and, with
+    `settings.strict`, a floor that is missed; ConfigError for a target that lacks the scheme; BundleError for a bundle
+    that is not float32; OutputError where the result cannot be written. Nothing is left behind then.
+    """
+    started = time.perf_counter()
+    bundle, out = open_bundle(bundle_dir), Path(out_dir)
+    require_float(bundle)
+    target = find_target(settings.target)
+    scheme = target.choose_scheme(settings.scheme)
+    _require_free(bundle, out, replace)
+    found = read_data(None if data is None else Path(data), bundle)
+    gathered = gather(
+        bundle, found, settings, cache_dir=None if cache_dir is None else Path(cache_dir), progress=progress
+    )
+    warnings = gathered.coverage.warnings(bundle)
+    below = gathered.coverage.below()
+    if below and settings.strict:
+        raise CalibrationError(f"{warnings[-1]}: give more data (--data), or lower --floor")
+    report: Progress = progress or (lambda what, done, total: None)
+
+    def report_index(index: int, count: int, name: str) -> None:
+        report(name, index, count)
+
+    engine = Engine(target.engine)
+    schemes, labels = choose_schemes(gathered.statistics, Scheme(scheme), engine, below, settings.fallback)
+    plan, decisions = plan_quantization(
+        bundle, gathered.statistics, schemes, engine, method=settings.method, progress=report_index
+    )
+    record = {
+        "target": target.name,
+        "scheme": scheme,
+        "method": settings.method,
+        "seed": settings.seed,
+        "data": {
+            "source": found.source,
+            "sha256": found.sha256,
+            "items": len(gathered.items),
+            "tokens": dict(gathered.coverage.num_tokens),
+        },
+        "coverage": gathered.coverage.record(),
+        "fallbacks": labels,
+        "products": {str(linear): decision.record() for linear, decision in decisions.items()},
+    }
+    write_quantized(bundle, out, plan, record, replace=replace, progress=report_index)
+    (out / HEAT_MAP).parent.mkdir(exist_ok=True)
+    draw_heat_map(gathered.coverage, out / HEAT_MAP)
+    written = open_bundle(out)
+    return CalibrationResult(
+        path=out,
+        settings=settings,
+        scheme=scheme,
+        coverage=gathered.coverage,
+        warnings=tuple(warnings),
+        precisions=_precisions(written),
+        bytes_before=language_model_bytes(bundle),
+        bytes_after=language_model_bytes(written),
+        num_items=len(gathered.items),
+        num_cached=gathered.num_cached,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def language_model_bytes(bundle: Bundle) -> int:
+    """Bytes of the language model's graphs and their weights."""
+    graphs = [bundle.graphs[name] for name in language_model_graphs(bundle.model)]
+    return sum(bundle.files[file].bytes for graph in graphs for file in (graph.file, graph.weights))
+
+
+def _precisions(bundle: Bundle) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in language_model_graphs(bundle.model):
+        precision = bundle.graphs[name].precision
+        counts[precision] = counts.get(precision, 0) + 1
+    return counts
+
+
+def _require_free(bundle: Bundle, out: Path, replace: bool) -> None:
+    """Say what the writer would say only after all the work."""
+    if out.resolve() == bundle.path.resolve():
+        raise OutputError(f"{out}: is the bundle itself; choose another name")
+    if out.exists() and not replace and any(out.iterdir() if out.is_dir() else [out]):
+        raise OutputError(f"{out}: exists already; pass --force to replace it")
