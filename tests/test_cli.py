@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -49,7 +50,7 @@ def test_inspect_and_verify(reference_bundle: Path) -> None:
     assert "layers.*.expert.* × 24" in shown.stdout
     report = json.loads(run("inspect", reference_bundle, "--json").stdout)
     assert report["layers"] == 3
-    assert len(report["graphs"]) == 28
+    assert len(report["graphs"]) == 3 * 9 + 2, "trunks and experts, head, vision"
     verified = run("verify", reference_bundle, "--steps", "20")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "first difference of greedy runs: none" in verified.stdout
@@ -63,6 +64,26 @@ def test_verify_against_the_checkpoint_and_against_a_bundle(reference_bundle: Pa
         assert agreement["max_logit_error"] <= 1e-4 + 1e-5 * agreement["max_logit_value"]
         assert agreement["first_difference"] is None
         assert agreement["router_agreement"] == 1.0
+
+
+def test_verify_in_16_bits(reference_checkpoint: Path, tmp_path: Path) -> None:
+    """The oracle computes what is stored and agrees; the checkpoint's float32 weights are near, within what is said."""
+    from unimoe_export.exporter import export_bundle
+
+    bundle = tmp_path / "bundle"
+    export_bundle(reference_checkpoint, bundle, precision="bfloat16")
+
+    def verify(*arguments: str | Path) -> Any:
+        return CliRunner().invoke(cli.cli, ["verify", str(bundle), "--steps", "10", *map(str, arguments)])
+
+    done = verify("--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["agreement"]["max_logit_error"] < 1e-4
+    near = verify("--against", reference_checkpoint)
+    assert near.exit_code == 0, near.output
+    assert "any" in near.stdout
+    strict = verify("--against", reference_checkpoint, "--tolerance", "1e-4")
+    assert strict.exit_code == 1 and "FAILS" in strict.stdout
 
 
 def test_verify_finds_a_difference(reference_bundle: Path, tmp_path: Path) -> None:
