@@ -84,7 +84,7 @@ def export_bundle(
     parts += ["calibration"] * (checkpoint.path / CALIBRATION_PROMPTS).is_file()
     runs = engine_available()
     notes: dict[str, Mapping[str, Any]] = {}
-    fingerprint = _fingerprint(checkpoint, codec_path, precision, runs)
+    fingerprint = _fingerprint(checkpoint, codec_path, precision, runs, target)
     with BundleWriter(target, replace=replace, fingerprint=fingerprint) as writer:
         for index, part in enumerate(parts):
             report(index, len(parts) + 1, part)
@@ -223,12 +223,16 @@ def _frontend(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
     return {file.relative_to(folder).as_posix(): file for file in files}
 
 
-def _fingerprint(checkpoint: Checkpoint, codec: Path | None, precision: str, checked: bool) -> str:
-    """Stands for the checkpoint's files and everything else that decides what lies in the bundle."""
+def _fingerprint(checkpoint: Checkpoint, codec: Path | None, precision: str, checked: bool, target: Path) -> str:
+    """Stands for the checkpoint's files and everything else that decides what lies in the bundle.
+
+    A bundle inside of the checkpoint's folder is no part of the checkpoint, nor is what a killed export left there.
+    """
+    own = {target.resolve(), target.resolve().with_name(f".{target.name}.part")}
     files = {
         str(file.resolve()): (file.stat().st_size, file.stat().st_mtime_ns)
         for file in [*sorted(checkpoint.path.rglob("*")), *codec_files(codec)]
-        if file.is_file()
+        if file.is_file() and own.isdisjoint(file.resolve().parents)
     }
     source = [_exporter(), str(checkpoint.path.resolve()), files, str(codec), precision, checked]
     return hashlib.sha256(json.dumps(source).encode()).hexdigest()
