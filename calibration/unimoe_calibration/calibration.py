@@ -12,18 +12,24 @@ from typing import Any
 
 from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import CalibrationError, OutputError
-from unimoe_runtime.targets import find_target
+from unimoe_runtime.judgement import language_model_bytes
+from unimoe_runtime.targets import Target, find_target
 
 from .coverage import Coverage, draw_heat_map
-from .data import read_data
-from .gathering import Progress, gather
+from .data import ItemReader, read_data
+from .gathering import Gathered, Progress, gather
+from .mixed_precision import NUM_SAMPLES, mix_precisions
+from .pareto import draw_pareto
 from .planning import choose_schemes, plan_quantization
-from .schemes import Engine, Scheme
+from .schemes import Engine, QuantizationPlan, Scheme
+from .search import Limits, Mixture
 from .settings import Settings
 from .writing import require_float, write_quantized
 
 HEAT_MAP = "calibration/coverage.png"
 """The picture of the coverage in a quantized bundle; it stands outside the manifest."""
+PARETO = "calibration/pareto.png"
+"""The picture of the search for a mixture, where limits asked for one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +47,7 @@ class CalibrationResult:
     num_items: int
     num_cached: int
     seconds: float
+    mixture: Mixture | None
 
     def figures(self) -> dict[str, Any]:
         """As JSON."""
@@ -57,6 +64,7 @@ class CalibrationResult:
             "seconds": self.seconds,
             "coverage": self.coverage.record(),
             "warnings": list(self.warnings),
+            "mixture": None if self.mixture is None else self.mixture.record(),
         }
 
 
@@ -118,9 +126,16 @@ def calibrate(
         "fallbacks": labels,
         "products": {str(linear): decision.record() for linear, decision in decisions.items()},
     }
+    limits = Limits(max_bytes=settings.max_bytes, max_latency_ms=settings.max_latency_ms, max_loss=settings.max_loss)
+    mixture = None
+    if limits != Limits():
+        plan, mixture = _mix(bundle, plan, gathered, limits, target, settings, out.absolute().parent, report)
+        record["mixture"] = mixture.record()
     write_quantized(bundle, out, plan, record, replace=replace, progress=report_index)
     (out / HEAT_MAP).parent.mkdir(exist_ok=True)
     draw_heat_map(gathered.coverage, out / HEAT_MAP)
+    if mixture is not None:
+        draw_pareto(mixture, limits, out / PARETO)
     written = open_bundle(out)
     return CalibrationResult(
         path=out,
@@ -134,13 +149,23 @@ def calibrate(
         num_items=len(gathered.items),
         num_cached=gathered.num_cached,
         seconds=time.perf_counter() - started,
+        mixture=mixture,
     )
 
 
-def language_model_bytes(bundle: Bundle) -> int:
-    """Bytes of the language model's graphs and their weights."""
-    graphs = [bundle.graphs[name] for name in language_model_graphs(bundle.model)]
-    return sum(bundle.files[file].bytes for graph in graphs for file in (graph.file, graph.weights))
+def _mix(
+    bundle: Bundle,
+    plan: QuantizationPlan,
+    gathered: Gathered,
+    limits: Limits,
+    target: Target,
+    settings: Settings,
+    folder: Path,
+    report: Progress,
+) -> tuple[QuantizationPlan, Mixture]:
+    with ItemReader(bundle, seed=settings.seed) as reader:
+        samples = [reader.read(item) for item in gathered.items[:NUM_SAMPLES]]
+    return mix_precisions(bundle, plan, samples, limits, target, folder, report)
 
 
 def _precisions(bundle: Bundle) -> dict[str, int]:

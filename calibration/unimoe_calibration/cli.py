@@ -12,8 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .cache import default_cache_dir
-from .calibration import HEAT_MAP, CalibrationResult, calibrate
+from .calibration import HEAT_MAP, PARETO, CalibrationResult, calibrate
+from .search import Mixture
 from .settings import FALLBACKS, METHODS, SCHEMES, Settings
+
+_COSTLIEST = 10
 
 
 @click.command("calibrate")
@@ -84,6 +87,8 @@ def calibrate_command(
         click.echo(json.dumps(result.figures(), indent=1))
         return
     print_coverage(result)
+    if result.mixture is not None:
+        print_sensitivity(result.mixture)
     click.echo(summary(result))
 
 
@@ -102,13 +107,30 @@ def print_coverage(result: CalibrationResult) -> None:
     Console().print(table)
 
 
+def print_sensitivity(mixture: Mixture) -> None:
+    """The graphs whose quantization alone costs most, and what the search made of them."""
+    table = Table("graph", "as", box=None, title="costliest graphs, each quantized alone", title_justify="left")
+    for name in ("loss, nats", "routing flips", "tokens equal"):
+        table.add_column(name, justify="right")
+    table.add_column("chosen")
+    for found in sorted(mixture.sensitivities, key=lambda found: -found.loss)[:_COSTLIEST]:
+        agreement = f"{100 * found.divergence.token_agreement:.1f} %"
+        cells = (found.graph, found.flavour, f"{found.loss:.5f}", str(found.router_flips), agreement)
+        table.add_row(*cells, mixture.choice[found.graph])
+    Console().print(table)
+
+
 def summary(result: CalibrationResult) -> str:
     """The closing lines: what was written, how large, on what data."""
     precisions = ", ".join(f"{count} {precision}" for precision, count in sorted(result.precisions.items()))
     share = result.bytes_after / result.bytes_before
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
+    mixed = ""
+    if result.mixture is not None:
+        loss = result.mixture.point.loss or 0.0
+        mixed = f"mixture: loss {loss:.3g} nats on the data's first items; the line: {result.path / PARETO}\n"
     return (
-        f"{result.path}: {result.scheme} for {result.settings.target}: {precisions} graphs; language model "
+        f"{mixed}{result.path}: {result.scheme} for {result.settings.target}: {precisions} graphs; language model "
         f"{result.bytes_after / 1e6:.1f} MB, {share:.2f} of float32\n"
         f"{result.num_items} items{cached}, {result.seconds:.1f} s; coverage: {result.path / HEAT_MAP}"
     )
