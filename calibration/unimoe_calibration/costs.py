@@ -1,0 +1,123 @@
+"""What a graph costs in each number format: bytes in the bundle, and milliseconds of a decode step.
+
+N tokens
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends import Array
+from unimoe_runtime.backends.numpy import HostForward
+from unimoe_runtime.bundle import Bundle, expert_name, language_model_graphs
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.requests import standard_requests
+from unimoe_runtime.targets import Target
+
+from .mixing import MixedBackend
+
+_ROUNDS = 15
+
+Costs = Mapping[tuple[str, str], float]
+"""By (graph, flavour)."""
+
+
+def graph_bytes(flavours: Mapping[str, Bundle]) -> Costs:
+    """Bytes of each graph and its weights."""
+    costs = {}
+    for flavour, bundle in flavours.items():
+        for graph in language_model_graphs(bundle.model):
+            info = bundle.graphs[graph]
+            costs[graph, flavour] = float(bundle.files[info.file].bytes + bundle.files[info.weights].bytes)
+    return costs
+
+
+def step_ms(backend: MixedBackend, target: Target, launched_LE: NDArray[np.float64]) -> Costs:
+    """Milliseconds that each graph adds to a decode step: experts by the share of steps in which they run.
+
+    For a target with a known bandwidth an estimate, bytes ÷ bandwidth; else each kind of graph is run here, in each
+    flavour, turn and turn about, and the median taken. Either way the host's own work is left out.
+    """
+    flavours = {name: each.bundle for name, each in backend.flavours.items()}
+    if target.bandwidth_gb_per_s is not None:
+        once = {key: size / target.bandwidth_gb_per_s / 1e6 for key, size in graph_bytes(flavours).items()}
+    else:
+        once = _timed_ms(backend)
+    return {(graph, flavour): ms * _share(graph, launched_LE) for (graph, flavour), ms in once.items()}
+
+
+def _share(graph: str, launched_LE: NDArray[np.float64]) -> float:
+    match graph.split("."):
+        case ["layers", layer, "expert", expert]:
+            return float(launched_LE[int(layer), int(expert)])
+    return 1.0
+
+
+def _timed_ms(backend: MixedBackend) -> dict[tuple[str, str], float]:
+    """Median time of each kind of graph (trunk, expert, head): all of a kind cost the same."""
+    inputs = _step_inputs(backend)
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(_ROUNDS):
+        for graph, given in inputs.items():
+            for flavour, each in backend.flavours.items():
+                session = each.session(graph)
+                started = time.perf_counter()
+                session.run(None, given)
+                seconds.setdefault((_kind(graph), flavour), []).append(time.perf_counter() - started)
+    return {
+        (graph, flavour): 1e3 * float(np.median(seconds[_kind(graph), flavour]))
+        for graph in inputs
+        for flavour in backend.flavours
+    }
+
+
+def _kind(graph: str) -> str:
+    return graph.split(".")[2] if graph.startswith("layers.") else graph
+
+
+class _Step:
+    """A Backend that notes what each graph was given last."""
+
+    def __init__(self, backend: MixedBackend) -> None:
+        self.name, self.bundle, self._backend = backend.name, backend.bundle, backend
+        self.given: dict[str, dict[str, Array]] = {}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self.given[graph] = dict(inputs)
+        return self._backend.run(graph, inputs)
+
+    def start(self, num_rows: int) -> HostForward:
+        return HostForward(self, num_rows)
+
+    def load(self) -> None:
+        self._backend.load()
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+def _step_inputs(backend: MixedBackend) -> dict[str, dict[str, Array]]:
+    """What every graph is given in a decode step of one utterance; zeros for an expert that was not picked."""
+    recorder: Any = _Step(backend)
+    config = backend.bundle.model
+    prompt = standard_requests(backend.bundle)[0].prompt
+    model = BundleModel(recorder)
+    model.prefill(prompt)
+    recorder.given.clear()
+    model.step(np.zeros((prompt.num_rows, config.num_codebooks), np.int64), prompt.first_position_B)
+    given: dict[str, dict[str, Array]] = {}
+    for graph in language_model_graphs(config):
+        if graph in recorder.given:
+            given[graph] = recorder.given[graph]
+    tokens_NC = np.zeros((prompt.num_rows, config.hidden_size), np.float32)
+    weight_N1 = np.ones((prompt.num_rows, 1), np.float32)
+    for layer in range(config.num_layers):
+        for expert in range(config.num_routed_experts):
+            idle = {"accumulator_NC": tokens_NC, "expert_input_NC": tokens_NC, "weight_N1": weight_N1}
+            given.setdefault(expert_name(layer, expert), idle)
+    return given

@@ -1,0 +1,30 @@
+"""One model from the graphs of several bundles: which graph comes from which is chosen anew for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from unimoe_runtime.bundle import Bundle
+
+
+class MixedBackend(OnnxRuntimeBackend):
+    """Runs each graph from the flavour that `choice` names for it, and from `base` where it names none.
+
+    Flavours are bundles of one model whose graphs fit together: the same smoothing, other number formats. `choice`
+    may be replaced between passes; sessions are kept.
+    """
+
+    def __init__(self, flavours: Mapping[str, Bundle], base: str) -> None:
+        super().__init__(flavours[base])
+        self.flavours = {name: OnnxRuntimeBackend(bundle) for name, bundle in flavours.items()}
+        self.base = base
+        self.choice: Mapping[str, str] = {}
+
+    def session(self, graph: str) -> Any:
+        return self.flavours[self.choice.get(graph, self.base)].session(graph)
+
+    def close(self) -> None:
+        for backend in self.flavours.values():
+            backend.close()

@@ -1,0 +1,97 @@
+"""What it costs to quantize a graph: the model's answers with this graph alone in another number format.
+
+L layers · E dynamic experts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.bundle import language_model_graphs
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.divergence import Divergence, ForcedItem, ForcedPass, diverge, read_forced
+
+from .data import Sample
+from .mixing import MixedBackend
+
+Progress = Callable[[str, int, int], None]
+"""Called with the graph, how many are done, and how many there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """One graph from one flavour among float graphs. `router_flips`: (token, layer, expert) decisions that changed."""
+
+    graph: str
+    flavour: str
+    divergence: Divergence
+    router_flips: int
+
+    @property
+    def loss(self) -> float:
+        """The mean Kullback-Leibler divergence of what codes are drawn from, in nats."""
+        return self.divergence.kl_nats
+
+    def record(self) -> dict[str, Any]:
+        return {"graph": self.graph, "flavour": self.flavour, "flips": self.router_flips, **asdict(self.divergence)}
+
+
+class Trial:
+    """A mixed backend with the items that it is tried on, and what its base makes of them."""
+
+    def __init__(self, backend: MixedBackend, samples: Sequence[Sample]) -> None:
+        self.backend = backend
+        sampling = backend.bundle.sampling
+        self._items = [
+            ForcedItem(
+                prompt=sample.prompt,
+                num_rows=sample.num_rows,
+                sampling=sampling.get(sample.domain, SamplingConfig()),
+            )
+            for sample in samples
+        ]
+        self._reference = self._passes({})
+
+    def diverge(self, choice: Mapping[str, str]) -> tuple[Divergence, int]:
+        """How far a choice of flavours lies from the base, and how many routing decisions it changed."""
+        passes = self._passes(choice)
+        flips = sum(
+            int((ours.picked_LNE != theirs.picked_LNE).sum())
+            for ours, theirs in zip(self._reference, passes, strict=True)
+        )
+        return diverge(self._reference, passes), flips
+
+    def loss(self, choice: Mapping[str, str]) -> float:
+        """As `Sensitivity.loss`."""
+        return self.diverge(choice)[0].kl_nats if choice else 0.0
+
+    def launched_LE(self) -> NDArray[np.float64]:
+        """Share of decode steps in which each expert runs, over all items."""
+        rows = np.array([item.num_rows for item in self._items], dtype=np.float64)
+        shares = np.stack([each.launched_LE() for each in self._reference])
+        return np.asarray(np.tensordot(rows / rows.sum(), shares, axes=1))
+
+    def _passes(self, choice: Mapping[str, str]) -> list[ForcedPass]:
+        self.backend.choice = choice
+        try:
+            return [read_forced(self.backend, item) for item in self._items]
+        finally:
+            self.backend.choice = {}
+
+
+def measure(trial: Trial, flavours: Sequence[str], progress: Progress | None = None) -> list[Sensitivity]:
+    """Every graph of the language model, from each of the flavours, alone among the base's."""
+    graphs = list(language_model_graphs(trial.backend.bundle.model))
+    found = []
+    for index, graph in enumerate(graphs):
+        if progress is not None:
+            progress(f"sensitivity of {graph}", index, len(graphs))
+        for flavour in flavours:
+            divergence, flips = trial.diverge({graph: flavour})
+            found.append(Sensitivity(graph=graph, flavour=flavour, divergence=divergence, router_flips=flips))
+    return found
