@@ -120,7 +120,11 @@ def run(folder: Path, config: dict[str, Any], precisions: list[str], console: Co
         with console.status("writing random weights"):
             num_bytes = write_published_folder(checkpoint, config)
         result: dict[str, Any] = {
-            "machine": {"cores": len(os.sched_getaffinity(0)), "onnxruntime": version("onnxruntime")},
+            "machine": {
+                "cores": len(os.sched_getaffinity(0)),
+                "load before": round(os.getloadavg()[0], 1),
+                "onnxruntime": version("onnxruntime"),
+            },
             "layers": config["text_config"]["num_hidden_layers"],
             "checkpoint_bytes": num_bytes,
             "seconds_to_write_random_weights": time.perf_counter() - start,
@@ -142,6 +146,7 @@ def run(folder: Path, config: dict[str, Any], precisions: list[str], console: Co
                     result["resume"] = killed_and_resumed(checkpoint, again, precision, whole, 0.6)
                 shutil.rmtree(again)
             shutil.rmtree(whole)
+        result["machine"]["load after"] = round(os.getloadavg()[0], 1)
         return result
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,7 +23,7 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
     type=click.Choice(tuple(PRECISIONS)),
     default="fp32",
     show_default=True,
-    help="How the language model's weights are stored and, where the engine can, multiplied.",
+    help="How the weights of model and vision tower are stored and, where the engine can, multiplied.",
 )
 @click.option(
     "--codec",
