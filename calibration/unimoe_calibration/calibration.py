@@ -111,7 +111,7 @@ def calibrate(
     plan, decisions = plan_quantization(
         bundle, gathered.statistics, schemes, engine, method=settings.method, progress=report_index
     )
-    record = {
+    record: dict[str, Any] = {
         "target": target.name,
         "scheme": scheme,
         "method": settings.method,
@@ -124,13 +124,16 @@ def calibrate(
         },
         "coverage": gathered.coverage.record(),
         "fallbacks": labels,
-        "products": {str(linear): decision.record() for linear, decision in decisions.items()},
     }
     limits = Limits(max_bytes=settings.max_bytes, max_latency_ms=settings.max_latency_ms, max_loss=settings.max_loss)
     mixture = None
     if limits != Limits():
         plan, mixture = _mix(bundle, plan, gathered, limits, target, settings, out.absolute().parent, report)
         record["mixture"] = mixture.record()
+    record["products"] = {
+        str(linear): decision.record() | {"scheme": str(plan.linears[linear].scheme)}
+        for linear, decision in decisions.items()
+    }
     write_quantized(bundle, out, plan, record, replace=replace, progress=report_index)
     (out / HEAT_MAP).parent.mkdir(exist_ok=True)
     draw_heat_map(gathered.coverage, out / HEAT_MAP)

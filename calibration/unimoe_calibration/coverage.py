@@ -41,7 +41,7 @@ class Coverage:
     @property
     def total(self) -> Counts:
         """picks_LE over all domains."""
-        return np.sum(list(self.picks.values()), axis=0, dtype=np.int64)
+        return np.asarray(sum(self.picks.values()))
 
     def below(self) -> dict[tuple[int, int], int]:
         """Tokens of each (layer, routed expert) that received fewer than the floor."""
@@ -53,7 +53,8 @@ class Coverage:
     def null_shares(self) -> list[float]:
         """By layer, the share of the picks that went to a null expert."""
         total = self.total
-        return (total[:, self.num_routed :].sum(axis=1) / np.maximum(total.sum(axis=1), 1)).tolist()
+        shares: list[float] = (total[:, self.num_routed :].sum(axis=1) / np.maximum(total.sum(axis=1), 1)).tolist()
+        return shares
 
     def warnings(self, bundle: Bundle) -> list[str]:
         """What a reader should know before trusting the result, a line each."""

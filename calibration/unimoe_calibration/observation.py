@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnx_ir as ir
@@ -29,30 +31,43 @@ Progress = Callable[[str], None]
 """Called with the name of each graph before it runs."""
 
 
-class ObservedGraph:
-    """A graph's session whose runs also give the input of each product, by the weight's name.
+@dataclass(frozen=True, kw_only=True)
+class WatchedGraph:
+    """A graph whose products' inputs are outputs as well: its file's content, and their names by weight."""
 
-    It lives as long as it is needed: the weights go with it.
-    """
+    path: Path
+    content: bytes
+    inputs: Mapping[str, str]
 
-    def __init__(self, bundle: Bundle, graph: str, weights: Sequence[str]) -> None:
+    @classmethod
+    def of(cls, bundle: Bundle, graph: str, weights: Sequence[str]) -> Self:
+        """Raises CalibrationError where the graph lacks a product with one of `weights`."""
         path = bundle.path / bundle.graph(graph).file
         model = ir.load(path)
         given = {value.name for value in model.graph.inputs}
-        self._inputs: dict[str, str] = {}
+        inputs: dict[str, str] = {}
         for node in model.graph:
-            if node.op_type not in ("MatMul", "Gemm") or node.inputs[1].name not in weights:
+            if node.op_type not in ("MatMul", "Gemm"):
                 continue
-            x = node.inputs[0]
-            self._inputs[node.inputs[1].name] = x.name
+            x, weight = node.inputs[:2]
+            if x is None or weight is None or weight.name not in weights:
+                continue
+            inputs[str(weight.name)] = str(x.name)
             if x.name not in given and x not in model.graph.outputs:
                 x.dtype = ir.DataType.FLOAT
                 model.graph.outputs.append(x)
-        missing = sorted(set(weights) - set(self._inputs))
+        missing = sorted(set(weights) - set(inputs))
         if missing:
             raise CalibrationError(f"{path}: has no product with {missing[0]}; export the bundle again")
-        content = ir.serde.serialize_model(model).SerializeToString()
-        self._session = open_session(path, content=content)
+        return cls(path=path, content=ir.serde.serialize_model(model).SerializeToString(), inputs=inputs)
+
+
+class WatchedSession:
+    """A session of a watched graph; the weights are in memory as long as it is."""
+
+    def __init__(self, graph: WatchedGraph) -> None:
+        self._inputs = graph.inputs
+        self._session = open_session(graph.path, content=graph.content)
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -103,6 +118,7 @@ class Observer:
         self.statistics = statistics
         embeddings = bundle.embeddings()
         self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
+        self._watched: dict[str, WatchedGraph] = {}
         self._weights: dict[str, list[str]] = {}
         for linear in statistics.linears:
             self._weights.setdefault(linear.graph, []).append(linear.weight)
@@ -133,9 +149,14 @@ class Observer:
         nearest = np.sort(np.argsort(-kept.probability_M, kind="stable")[:num_rows])
         if len(nearest):
             graph = expert_name(layer, expert)
-            session = ObservedGraph(self._bundle, graph, self._weights[graph])
+            session = self._open(graph)
             rows = self._run_expert(session, kept.rows_MC[nearest])[1]
             self._add(graph, NEAREST, rows, "the nearest rows")
+
+    def _open(self, graph: str) -> WatchedSession:
+        if graph not in self._watched:
+            self._watched[graph] = WatchedGraph.of(self._bundle, graph, self._weights.get(graph, ()))
+        return WatchedSession(self._watched[graph])
 
     def _begin(self, sample: Sample) -> _Pass:
         prompt = sample.prompt
@@ -163,7 +184,7 @@ class Observer:
 
     def _trunk(self, layer: int, passes: Sequence[_Pass]) -> None:
         graph = trunk_name(layer)
-        session = ObservedGraph(self._bundle, graph, self._weights.get(graph, ()))
+        session = self._open(graph)
         for item in passes:
             outputs, rows = session.run({"hidden_BTC": item.hidden_BTC, **item.constant})
             self._add(graph, item.sample.domain, rows, item.sample.name, item.real_N)
@@ -187,7 +208,7 @@ class Observer:
 
     def _expert(self, layer: int, expert: int, passes: Sequence[_Pass]) -> None:
         graph = expert_name(layer, expert)
-        session = ObservedGraph(self._bundle, graph, self._weights.get(graph, ()))
+        session = self._open(graph)
         for item in passes:
             tokens_M = np.flatnonzero(item.weights_NE[:, expert])
             if not len(tokens_M):
@@ -198,7 +219,7 @@ class Observer:
             hidden_NC = item.hidden_BTC.reshape(-1, self._model.hidden_size)
             hidden_NC[tokens_M] += item.weights_NE[tokens_M, expert, None] * output_MC
 
-    def _run_expert(self, session: ObservedGraph, rows_MC: Floats) -> tuple[Floats, dict[str, Floats]]:
+    def _run_expert(self, session: WatchedSession, rows_MC: Floats) -> tuple[Floats, dict[str, Floats]]:
         """The expert alone: over an empty accumulator, with weight 1, so that what it multiplies is unweighted."""
         outputs, rows = session.run({
             "accumulator_NC": np.zeros_like(rows_MC),
@@ -208,7 +229,7 @@ class Observer:
         return outputs["new_accumulator_NC"], rows
 
     def _head(self, passes: Sequence[_Pass]) -> None:
-        session = ObservedGraph(self._bundle, "head", self._weights.get("head", ()))
+        session = self._open("head")
         for item in passes:
             # Decoding asks for the logits of code rows only.
             hidden_NC = item.hidden_BTC[:, -item.sample.num_rows :].reshape(-1, self._model.hidden_size)

@@ -15,7 +15,7 @@ from .statistics import NUM_BINS, Histogram
 
 PERCENTILE = 99.99
 # Candidate ranges of a search, and the smallest as a share of the largest value.
-_NUM_CANDIDATES = 96
+_NUM_CANDIDATES = 48
 _SMALLEST_SHARE = 0.1
 # Codes on one side of zero: 1 … 127.
 _LEVELS = 127
@@ -30,11 +30,6 @@ def input_range(histogram: Histogram, largest: float, method: str) -> float:
     if not largest:
         return 0.0
     return min(_METHODS[method](histogram, largest), largest)
-
-
-def candidates(histogram: Histogram, largest: float) -> dict[str, float]:
-    """The range of each method, for `auto` to choose from."""
-    return {method: input_range(histogram, largest, method) for method in _METHODS}
 
 
 def _maximum(histogram: Histogram, largest: float) -> float:

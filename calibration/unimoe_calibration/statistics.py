@@ -6,9 +6,9 @@ M rows kept · N rows · C channels of an input · E dynamic experts · L layers
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """The middle of each bin."""
-        return (np.arange(NUM_BINS) + 0.5) * (self.limit / NUM_BINS)
+        return (np.arange(NUM_BINS, dtype=np.float64) + 0.5) * np.float64(self.limit / NUM_BINS)
 
     def _cover(self, largest: float) -> None:
         while largest > self.limit:
@@ -169,25 +169,14 @@ class Statistics:
 
     `tokens` per domain: picks_LE, the (token, expert) decisions for each dynamic expert (routed, then null) of each
     layer. `num_tokens` per domain: the tokens (model rows × positions, padding left out) that every trunk saw.
-    `provenance`: what it was gathered from (data, seed, items), JSON.
     """
 
     linears: Mapping[Linear, LinearStatistics]
     tokens: dict[str, Counts] = field(default_factory=dict)
     num_tokens: dict[str, int] = field(default_factory=dict)
-    provenance: dict[str, object] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, model: ModelConfig, *, seed: int = 0, only: Iterable[Linear] | None = None) -> Statistics:
-        """Statistics of no rows, for all linears of a model or `only` some."""
-        chosen = tuple(linears(model)) if only is None else tuple(only)
-        widths = {linear: (weight_shapes(linear.graph, model) or {})[linear.weight][0] for linear in chosen}
+    def empty(cls, model: ModelConfig, *, seed: int = 0) -> Self:
+        """Statistics of no rows."""
+        widths = {linear: (weight_shapes(linear.graph, model) or {})[linear.weight][0] for linear in linears(model)}
         return cls(linears={linear: LinearStatistics(linear, width, seed=seed) for linear, width in widths.items()})
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        return tuple(sorted(self.tokens))
-
-    def total_tokens(self) -> Counts:
-        """picks_LE over all domains."""
-        return np.sum([self.tokens[domain] for domain in self.domains], axis=0, dtype=np.int64)
