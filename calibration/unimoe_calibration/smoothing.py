@@ -22,6 +22,25 @@ from .statistics import Linear
 
 Floats = NDArray[np.float32]
 
+STRENGTHS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
+"""What is tried of the share of an input's spread that moves into the weights; 0 moves nothing."""
+
+# Beyond this a channel is nearly dead on one side, and no factor helps it.
+_LARGEST_EXPONENT = 10
+
+
+def balance(input_max_K: Floats, weight_max_K: Floats, strength: float) -> Floats:
+    """Factors of an input's channels: max|x|^strength / max|w|^(1 - strength) (SmoothQuant's equation 4), rounded to
+    powers of two about their mean. Channels that are 0 on either side keep theirs at 1."""
+    alive_K = (input_max_K > 0) & (weight_max_K > 0)
+    if not strength or not alive_K.any():
+        return np.ones_like(input_max_K)
+    exponent_K = strength * np.log2(input_max_K, where=alive_K, out=np.zeros_like(input_max_K))
+    exponent_K -= (1 - strength) * np.log2(weight_max_K, where=alive_K, out=np.zeros_like(weight_max_K))
+    exponent_K -= exponent_K[alive_K].mean()
+    rounded_K = np.clip(np.rint(exponent_K), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    return np.where(alive_K, np.exp2(rounded_K), 1).astype(np.float32)
+
 
 def fold(
     graph: str, weights: Mapping[str, Floats], smoothing: Mapping[Linear, Floats], model: ModelConfig
@@ -62,3 +81,9 @@ def _value_columns(model: ModelConfig) -> slice:
 def value_factors(factors_K: Floats, model: ModelConfig) -> Floats:
     """[G·D] of the values, from [H·D] of what o reads: the heads of a group read the same value head."""
     return factors_K.reshape(model.num_kv_heads, -1, model.head_dim)[:, 0].reshape(-1)
+
+
+def share_among_heads(largest_K: Floats, model: ModelConfig) -> Floats:
+    """[H·D] of what o reads, with the largest of the heads that read one value head in the place of each."""
+    largest_GHD = largest_K.reshape(model.num_kv_heads, -1, model.head_dim)
+    return np.broadcast_to(largest_GHD.max(axis=1, keepdims=True), largest_GHD.shape).reshape(-1)

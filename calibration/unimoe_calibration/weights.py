@@ -82,6 +82,14 @@ def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floa
     return restored.reshape(-1, weight_KN.shape[1])[: len(weight_KN)].astype(np.float32)
 
 
+def round_inputs(x: Floats, scheme: Scheme, input_range: float) -> Floats:
+    """Inputs as the quantizer of a scheme with that range leaves them, in float32."""
+    scale = np.float32(input_range / LARGEST[scheme])
+    if scheme == Scheme.W8A8:
+        return np.clip(np.rint(x / scale), -128, 127) * scale
+    return _to_float8(x / scale).astype(np.float32) * scale
+
+
 def _column_scales(weight_KN: Floats, largest: float) -> Floats:
     scale_N = np.abs(weight_KN).max(axis=0) / np.float32(largest)
     return np.where(scale_N > 0, scale_N, np.float32(1)).astype(np.float32)

@@ -16,7 +16,7 @@ from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from unimoe_calibration.smoothing import fold
 from unimoe_calibration.statistics import Linear, linears
-from unimoe_calibration.weights import dequantize_weight
+from unimoe_calibration.weights import dequantize_weight, round_inputs
 from unimoe_calibration.writing import read_weights, write_quantized
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.onnxruntime import open_session
@@ -45,15 +45,7 @@ def plan_of(bundle: Bundle, scheme: Scheme, engine: Engine = Engine.ONNXRUNTIME)
 
 
 def rounded(x: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
-    """Inputs as a scheme's quantizer leaves them."""
-    import ml_dtypes
-
-    if not scheme.quantizes_inputs:
-        return x
-    scale = np.float32(RANGE / (127 if scheme == Scheme.W8A8 else 448))
-    if scheme == Scheme.W8A8:
-        return np.clip(np.rint(x / scale), -128, 127) * scale
-    return np.clip(x / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+    return round_inputs(x, scheme, RANGE) if scheme.quantizes_inputs else x
 
 
 @pytest.mark.parametrize(("scheme", "engine"), FORMS)
