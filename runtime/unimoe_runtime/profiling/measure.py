@@ -45,8 +45,8 @@ class Generation:
     """One request as it was measured.
 
     `prepare_ms`: text to prompt, with the codec's encoder or the vision tower where they are needed. `wall_ms` is
-    read by a clock of its own, from the start of the prompt's pass to the last sample. `memory`: time since the
-    request, and a reading.
+    read by a clock of its own, from the start of the prompt's pass to the last sample. `memory`: readings at seconds
+    of perf_counter.
     """
 
     request: Request
@@ -71,6 +71,12 @@ class Generation:
     def measured_ms(self) -> float:
         """The wall time without what the profiler itself did in it."""
         return self.wall_ms - float(self.breakdown.parts_SP[:, Part.PROFILER].sum())
+
+    @property
+    def decode_window_ns(self) -> tuple[int, int]:
+        """From the first step to the end, on the clock of the marks."""
+        first = int(np.argmax(self.marks.part_M == Part.INPUTS))
+        return int(self.marks.start_ns_M[first]), int(self.marks.start_ns_M[-1])
 
     @property
     def coverage(self) -> float:
@@ -171,7 +177,7 @@ class Meter:
             if step.index % _MEMORY_EVERY_STEPS == 0:
                 mark(_PROFILER)
                 if found := read_memory():
-                    memory.append((since_request_ms(), found))
+                    memory.append((time.perf_counter(), found))
                 mark(_HOST)
         for stream in streams:
             if stream.num_frames:

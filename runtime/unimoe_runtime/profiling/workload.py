@@ -55,7 +55,7 @@ class Setting:
     threads: int | None = None
     rows: int = 2
     steps: int | None = None
-    chunk_frames: tuple[int, ...] = (4, 8, 16, 32)
+    chunk_frames: tuple[int, ...] = (2, 4, 8, 16, 32)
     backend: str = "onnxruntime"
     providers: tuple[str, ...] | None = None
     kernels: bool = False
@@ -91,21 +91,39 @@ class Setting:
         )
 
 
-def default_requests(bundle: Bundle, tasks: tuple[str, ...] = (), *, seed: int = 0) -> tuple[Request, ...]:
-    """The bundle's own examples of these tasks (all of its tasks where none is named).
+def make_requests(
+    bundle: Bundle,
+    *,
+    tasks: tuple[str, ...] = (),
+    texts: tuple[str, ...] = (),
+    voice: str = "",
+    voice_text: str = "",
+    seed: int = 0,
+) -> tuple[Request, ...]:
+    """Requests of these tasks, all of the bundle's where none is named; without texts, the bundle's own examples.
 
-    Raises ConfigError for a task that the bundle does not have.
+    `voice` goes to speech, and to all tasks with texts. Raises ConfigError for a task that the bundle does not have,
+    and for texts without one task that they belong to.
     """
     if bundle.frontend_dir is None:
+        if tasks or texts or voice:
+            raise ConfigError(
+                f"{bundle.path}: has no front end, so it is profiled on random text; name no task or text"
+            )
         return (Request(task=RANDOM_TASK, seed=seed),)
-    examples = _examples(bundle)
     unknown = [task for task in tasks if task not in bundle.sampling]
     if unknown:
         known = ", ".join(sorted(bundle.sampling))
         raise ConfigError(f"{bundle.path}: has no task {unknown[0]!r}; it knows {known}")
+    if texts:
+        if len(tasks) != 1:
+            raise ConfigError("texts belong to a task: give one task with them")
+        return tuple(Request(task=tasks[0], text=text, voice=voice, voice_text=voice_text, seed=seed) for text in texts)
+    examples = _examples(bundle)
     return tuple(
-        Request(task=task, text=text, seed=seed)
+        Request(task=task, text=text, seed=seed, **({"voice": voice, "voice_text": voice_text} if spoken else {}))
         for task in tasks or sorted(bundle.sampling, reverse=True)
+        for spoken in (task == "speech",)
         for text in examples.get(task, ())
     )
 

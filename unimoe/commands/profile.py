@@ -1,0 +1,154 @@
+"""`unimoe profile`."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from unimoe_runtime.backends import BACKENDS
+from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.profiling import report as reports
+from unimoe_runtime.profiling.html import as_html
+from unimoe_runtime.profiling.sweep import profile as measure
+from unimoe_runtime.profiling.workload import Setting, make_requests
+
+
+class _Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers of 1 and more, separated by commas."""
+
+    name = "N[,N…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(int(word) for word in value.split(","))
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < 1:
+            self.fail(f"{value!r} is no list of whole numbers of 1 and more, such as 1,2", param, ctx)
+        return counts
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("bundles", metavar="BUNDLE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threads", type=_Counts(), help="Threads of the engine; a list is swept. [default: all cores]")
+@click.option("--rows", type=_Counts(), default=(2,), help="Model rows a step, two a guided utterance. [default: 2]")
+@click.option("--task", "tasks", multiple=True, help="Task to run; may be repeated. [default: all of the bundle's]")
+@click.option("--text", "texts", multiple=True, help="Text to make, may be repeated. [default: the bundle's examples]")
+@click.option("--voice", default="", help="As for `unimoe synth`.")
+@click.option("--voice-text", default="", help="As for `unimoe synth`.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Decode steps, whatever the model says. [default: its own end]"
+)
+@click.option(
+    "--chunks", type=_Counts(), default=(2, 4, 8, 16, 32), help="Frames a chunk. [default: 2,4,8,16,32, and 32 on]"
+)
+@click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")
+@click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds that count.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option("--provider", "providers", multiple=True, help="ONNX Runtime provider, in order of preference.")
+@click.option("--kernels", is_flag=True, help="Measure once more with the engine's own profiler on.")
+@click.option("--json", "json_path", type=_FILE, help="Write everything here.")
+@click.option("--csv", "csv_path", type=_FILE, help="Write a row a setting here.")
+@click.option("--markdown", "markdown_path", type=_FILE, help="Write the tables here.")
+@click.option("--trace", "trace_path", type=_FILE, help="Write a Chrome trace here (open it at ui.perfetto.dev).")
+@click.option("--html", "html_path", type=_FILE, help="Write one page with plots here.")
+def profile(
+    bundles: tuple[Path, ...],
+    threads: tuple[int, ...] | None,
+    rows: tuple[int, ...],
+    tasks: tuple[str, ...],
+    texts: tuple[str, ...],
+    voice: str,
+    voice_text: str,
+    seed: int,
+    steps: int | None,
+    chunks: tuple[int, ...],
+    warmup: int,
+    repetitions: int,
+    backend: str,
+    providers: tuple[str, ...],
+    kernels: bool,
+    json_path: Path | None,
+    csv_path: Path | None,
+    markdown_path: Path | None,
+    trace_path: Path | None,
+    html_path: Path | None,
+) -> None:
+    """See where a BUNDLE's time goes: latency, its parts, layer by layer, and how far that is from the floor.
+
+    Every combination of bundle, threads and rows is measured in a process of its own.
+    """
+    for path in (json_path, csv_path, markdown_path, trace_path, html_path):
+        if path is not None:
+            reports.require_writable(path)
+    settings = []
+    for bundle, num_threads, num_rows in product(bundles, threads or (None,), rows):
+        requests = make_requests(
+            open_bundle(bundle), tasks=tasks, texts=texts, voice=voice, voice_text=voice_text, seed=seed
+        )
+        settings.append(
+            Setting(
+                bundle=str(bundle), requests=requests, threads=num_threads, rows=num_rows, steps=steps,
+                chunk_frames=chunks, backend=backend, providers=providers or None,
+            )
+        )  # fmt: skip
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("round {task.completed}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("opening", total=None)
+        report, events = measure(
+            settings, warmup=warmup, repetitions=repetitions, kernels=kernels, trace=trace_path is not None,
+            progress=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
+        )  # fmt: skip
+    for target, text in (
+        (json_path, lambda: reports.as_json(report)),
+        (csv_path, lambda: reports.as_csv(report)),
+        (markdown_path, lambda: reports.as_markdown(report)),
+        (trace_path, lambda: reports.as_json({"traceEvents": events, "displayTimeUnit": "ms"})),
+        (html_path, lambda: as_html(report)),
+    ):
+        if target is not None:
+            reports.write_output(target, text())
+    print_report(report, Console())
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """The machine, the settings side by side, and each one's parts and layers."""
+    console.print(reports.machine_line(report), highlight=False)
+    rows = [reports.flat(run) for run in report["runs"]]
+    table = Table(box=None, title="\nsettings", title_justify="left")
+    table.add_column("")
+    for row in rows:
+        table.add_column("\n".join((row["bundle"], row["precision"], *reports.setting_line(row))), justify="right")
+    for name, (title, digits) in reports.COLUMNS.items():
+        table.add_row(title, *(reports.shown(row[name], digits) for row in rows))
+    console.print(table)
+    for run, row in zip(report["runs"], rows, strict=True):
+        title = f"\n{row['bundle']}, {', '.join(reports.setting_line(row))}: parts of a step"
+        _print_table(
+            console, title, ("part", "ms a step", "share", "MB", "floor ms", "× floor"), reports.part_rows(run)
+        )
+        _print_table(console, "\nlayers", reports.LAYER_COLUMNS, reports.layer_rows(run))
+        for note in run["notes"]:
+            console.print(note, highlight=False, style="yellow" if note.startswith("WARNING") else None)
+
+
+def _print_table(console: Console, title: str, columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    table = Table(box=None, title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
