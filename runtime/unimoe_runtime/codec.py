@@ -64,12 +64,8 @@ class BundleCodec:
     def decode(self, codes_KT: NDArray[np.int64]) -> NDArray[np.float32]:
         """pcm_L of all codes, L = T · H."""
         decoder = self.stream()
-        if not self.context_frames:
-            decoder.take(codes_KT)
-            return decoder.finish()
-        ends = range(_WINDOW_FRAMES, codes_KT.shape[1], _WINDOW_FRAMES)
-        pieces = [decoder.push(piece_KT) for piece_KT in np.split(codes_KT, ends, axis=1)]
-        return np.concatenate([*pieces, decoder.finish()])
+        decoder.take(codes_KT)
+        return decoder.finish()
 
     def stream(self) -> StreamingDecoder:
         """A decoder at the beginning of an utterance."""
@@ -95,13 +91,10 @@ class StreamingDecoder:
     def push(self, codes_KT: NDArray[np.int64]) -> NDArray[np.float32]:
         """The samples that these codes complete. Raises ValueError for codes the codec does not have."""
         self.take(codes_KT)
-        num_waiting = self._codes_KT.shape[1] - self._context
-        if self._num_decoded == 0 and num_waiting < self._codec.min_first_frames:
-            return np.zeros(0, np.float32)
-        return self._decode(num_waiting - self._codec.lookahead_frames)
+        return self.certain()
 
     def take(self, codes_KT: NDArray[np.int64]) -> None:
-        """Let codes wait for the next `push` or `finish`. Raises ValueError for codes the codec does not have."""
+        """Let codes wait for `certain`, `push` or `finish`. Raises ValueError for codes the codec does not have."""
         codec = self._codec
         if codes_KT.ndim != 2 or codes_KT.shape[0] != codec.num_codebooks:
             raise ValueError(f"codes_KT has the shape {codes_KT.shape}; it must be ({codec.num_codebooks}, T)")
@@ -109,19 +102,36 @@ class StreamingDecoder:
             raise ValueError(f"a code is {codes_KT.min()} or {codes_KT.max()}; codes are 0 … {codec.codebook_size - 1}")
         self._codes_KT = np.concatenate([self._codes_KT, codes_KT], axis=1)
 
+    def certain(self) -> NDArray[np.float32]:
+        """The samples that no later code can change, of codes that wait."""
+        num_waiting = self._codes_KT.shape[1] - self._context
+        if self._num_decoded == 0 and num_waiting < self._codec.min_first_frames:
+            return np.zeros(0, np.float32)
+        return self._decode(num_waiting - self._codec.lookahead_frames)
+
     def finish(self) -> NDArray[np.float32]:
-        """The samples of codes that were held back; none where nothing was."""
+        """The samples of all codes that wait; none where none do."""
         return self._decode(self._codes_KT.shape[1] - self._context)
 
     def _decode(self, num_frames: int) -> NDArray[np.float32]:
-        """Decode the first `num_frames` that wait; all codes here are around them."""
-        if num_frames <= 0:
-            return np.zeros(0, np.float32)
-        outputs = self._run(DECODER, {"codes_BKT": self._codes_KT[None], **self._state})
+        """Decode the first `num_frames` that wait; the frames around them are there."""
+        codec = self._codec
+        if not codec.context_frames:
+            return self._decode_window(num_frames) if num_frames > 0 else np.zeros(0, np.float32)
+        starts = range(0, num_frames, _WINDOW_FRAMES)
+        pieces = [self._decode_window(min(_WINDOW_FRAMES, num_frames - start)) for start in starts]
+        return np.concatenate([np.zeros(0, np.float32), *pieces])
+
+    def _decode_window(self, num_frames: int) -> NDArray[np.float32]:
+        codec, end = self._codec, self._context + num_frames
+        # A decoder that has a state must see each frame once, so it gets those that are decoded, and nothing beyond.
+        codes_KT = self._codes_KT[:, : end + codec.lookahead_frames]
+        outputs = self._run(DECODER, {"codes_BKT": np.ascontiguousarray(codes_KT)[None], **self._state})
         self._state = {name: outputs[f"new_{name}"] for name in self._state}
-        hop, end = self._codec.hop_samples, self._context + num_frames
-        pcm_L = np.asarray(outputs["pcm_BL"][0, self._context * hop : end * hop], np.float32)
+        pcm_L = np.asarray(
+            outputs["pcm_BL"][0, self._context * codec.hop_samples : end * codec.hop_samples], np.float32
+        )
         self._num_decoded += num_frames
-        self._context = min(self._codec.context_frames, end)
+        self._context = min(codec.context_frames, end)
         self._codes_KT = self._codes_KT[:, end - self._context :]
         return pcm_L

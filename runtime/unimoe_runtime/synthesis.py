@@ -1,15 +1,16 @@
-"""Synthesis: text in, with a voice or a video to go by, audio out, through a bundle's graphs.
+"""Synthesis: text in, with a voice or a video to go by, audio out, whole or as a stream, through a bundle's graphs.
 
 L samples · K codebooks · T frames
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,16 @@ from numpy.typing import NDArray
 from .audio import READABLE, read_audio
 from .backends import Backend, open_backend
 from .bundle import Bundle, open_bundle
+from .chunks import WHOLE, ChunkSchedule
 from .codec import BundleCodec
 from .config import SamplingConfig
 from .delay import delay_codes
 from .errors import BundleError, ConfigError, PromptError
 from .frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
-from .generation import generate
-from .language_model import BundleModel, RoutingStatistics
+from .language_model import BundleModel
+from .streaming import AudioStream, Outcome, Progress
 from .video import MAX_FRAMES, RATE_HZ, Video, read_video
 from .vision import BundleVision
-
-Progress = Callable[[int, int], None]
-"""Called after each step with the steps done and the steps expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,50 +46,10 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesis:
-    """Audio and how it came about.
-
-    `pcm_L` float32 mono; `codes_TK` the frames it was decoded from; `caption` the request as the front end
-    understood it. `ended` is False where the step limit cut the audio off before the model ended it.
-    """
+class Synthesis(Outcome):
+    """Audio and how it came about: `pcm_L` float32 mono."""
 
     pcm_L: NDArray[np.float32]
-    sample_rate_hz: int
-    codes_TK: NDArray[np.int64]
-    caption: str
-    ended: bool
-    prefill_s: float
-    decode_s: float
-    codec_s: float
-    routing: RoutingStatistics
-
-    @property
-    def audio_s(self) -> float:
-        return len(self.pcm_L) / self.sample_rate_hz
-
-    @property
-    def compute_s(self) -> float:
-        return self.prefill_s + self.decode_s + self.codec_s
-
-    @property
-    def rtf(self) -> float:
-        """Real-time factor: compute seconds per second of audio; below 1 is faster than real time."""
-        return self.compute_s / self.audio_s if self.audio_s else float("inf")
-
-    def figures(self) -> dict[str, Any]:
-        """The figures as one flat record, for printing and for JSON."""
-        return {
-            "caption": self.caption,
-            "audio_s": self.audio_s,
-            "rtf": self.rtf,
-            "prefill_s": self.prefill_s,
-            "decode_s": self.decode_s,
-            "codec_s": self.codec_s,
-            "steps": self.routing.steps,
-            "experts_per_step": self.routing.experts_per_step,
-            "null_share": self.routing.null_share,
-            "ended": self.ended,
-        }
 
 
 class Synthesizer:
@@ -99,7 +58,8 @@ class Synthesizer:
         with Synthesizer.open("bundle") as synthesizer:
             result = synthesizer.synthesize(task="speech", text="Hello.", voice="slt", seed=1)
 
-    One synthesis at a time; the sessions are kept between calls.
+    Graphs stay loaded between calls. Any number of streams and syntheses may go on at once, in any threads: each has
+    its own state, and all share weights and the engine's threads.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
@@ -113,7 +73,6 @@ class Synthesizer:
         self.frontend = open_frontend(frontend_dir)
         self._backend = backend
         self._codec = BundleCodec(bundle.codec, backend.run)
-        self._model = BundleModel(backend)
 
     @classmethod
     def open(
@@ -148,61 +107,68 @@ class Synthesizer:
         seed: int = 0,
         sampling: SamplingConfig | None = None,
         limits: Limits | None = None,
+        timeout_s: float | None = None,
         progress: Progress | None = None,
     ) -> Synthesis:
-        """Synthesize one text.
+        """The whole of what `stream` gives chunk by chunk; arguments and errors are those of `stream`."""
+        with self.stream(
+            task=task, text=text, voice=voice, voice_text=voice_text, video=video, seed=seed, sampling=sampling,
+            limits=limits, schedule=WHOLE, timeout_s=timeout_s, progress=progress,
+        ) as stream:  # fmt: skip
+            pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
+        return Synthesis(pcm_L=pcm_L, **vars(stream.outcome))
+
+    def stream(
+        self,
+        *,
+        task: str,
+        text: str,
+        voice: str = "",
+        voice_text: str = "",
+        video: Video | None = None,
+        seed: int = 0,
+        sampling: SamplingConfig | None = None,
+        limits: Limits | None = None,
+        schedule: ChunkSchedule | None = None,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> AudioStream:
+        """Synthesize one text, chunk by chunk as `schedule` says.
 
         `voice` is one of `frontend.voices` (for music, an instrument), or an audio file to clone, which says
         `voice_text`; empty takes the front end's first. `video` is what to make music for (`read_video`). `sampling`
         replaces the bundle's own for this task; its limits still follow the expected length, unless `limits` says
-        otherwise.
-        Same bundle, text, voice, video, seed and sampling give the same audio.
+        otherwise. After `timeout_s` (seconds since this call, the reader's own time included) the stream ends with
+        the frames that are complete.
+        Same bundle, text, voice, video, seed and sampling give the same codes, and with any schedule the same audio.
 
         Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
-        read, VideoError for frames that the vision tower cannot take, BundleError where a file of the bundle is
-        damaged.
+        read, VideoError for frames that the vision tower cannot take; while it is read from, BundleError where a file
+        of the bundle is damaged, PromptError where the model has nothing to say, BackendError where not one frame was
+        complete in time.
         """
+        requested = time.perf_counter()
         config = self.bundle.model
         sampling = sampling or self.sampling(task)
         prepared = self.prepare(task=task, text=text, voice=voice, voice_text=voice_text, video=video)
-        sampling = self._limited(prepared, sampling, limits or Limits())
-        expected_steps = sampling.max_steps
-        if prepared.expected_frames is not None:
-            expected_steps = min(expected_steps, prepared.expected_frames + max(config.delay_pattern))
-        frames: list[NDArray[np.int64]] = []
-        started = first_step = time.perf_counter()
-        num_frames = -1
-        for step in generate(self._model, prepared.prompt, config, sampling, seed=seed):
-            if step.index == 0:
-                first_step = time.perf_counter()
-            if step.has_frame_U[0]:
-                frames.append(step.frame_UK[0])
-            num_frames = int(step.num_frames_U[0])
-            if progress is not None:
-                progress(step.index + 1, expected_steps)
-        decoded = time.perf_counter()
-        codes_TK = np.stack(frames) if frames else np.zeros((0, config.num_codebooks), dtype=np.int64)
-        if not len(codes_TK):
-            raise PromptError("the model ended before its first frame; try another seed or a longer text")
-        pcm_L = self._codec.decode(codes_TK.T)
-        done = time.perf_counter()
-        return Synthesis(
-            pcm_L=pcm_L,
-            sample_rate_hz=self._codec.sample_rate_hz,
-            codes_TK=codes_TK,
-            caption=prepared.caption,
-            ended=num_frames < sampling.max_steps - max(config.delay_pattern) - 1,
-            # The first step cannot be told apart from the prefill from outside of the loop; it counts as prefill.
-            prefill_s=first_step - started,
-            decode_s=decoded - first_step,
-            codec_s=done - decoded,
-            routing=replace(self._model.statistics),
+        return AudioStream(
+            model=BundleModel(self._backend),
+            codec=self._codec,
+            config=config,
+            prepared=prepared,
+            sampling=self._limited(prepared, sampling, limits or Limits()),
+            seed=seed,
+            schedule=schedule or ChunkSchedule(),
+            overlap=len(os.sched_getaffinity(0)) > 1,
+            timeout_s=timeout_s,
+            requested=requested,
+            progress=progress,
         )
 
     def prepare(
         self, *, task: str, text: str, voice: str = "", voice_text: str = "", video: Video | None = None
     ) -> PreparedPrompt:
-        """What the model reads before it speaks or plays; arguments and errors are those of `synthesize`."""
+        """What the model reads before it speaks or plays; arguments and errors are those of `stream`."""
         return self.frontend.build_prompt(
             task,
             text,
