@@ -24,6 +24,7 @@ from rich.table import Table
 
 from unimoe_export.exporter import export_bundle
 
+from .quantized import write_int8
 from .workload import model_config, write_checkpoint
 
 _ROOT = Path(__file__).parent.parent
@@ -33,6 +34,7 @@ _NOISY_SPREAD = 0.15
 _NOISY_CORES = 0.1
 _FILE_WIDTH = 150
 _FLOOR_GOALS = {384: 1.6, 1024: 1.3}
+_INT8_GOALS = {384: 1.7, 1024: 2.5}
 _PEER_GOALS = {(384, "tight torch"): 3.0, (384, "single graph"): 1.0, (1024, "single graph"): 1.0}
 
 
@@ -47,6 +49,7 @@ def summarize(raw: dict[str, Any]) -> dict[str, Any]:
         # A visit's steps follow each other; its median is compared with what stood beside it in the same round.
         visits = {peer: np.median(np.array(counts[picked]), axis=1) for peer, counts in raw["seconds"].items()}
         floor = sum(raw["bytes"][picked].values()) / bandwidth
+        int8_floor = sum(raw["int8_bytes"][picked].values()) / bandwidth
         medians = {peer: float(np.median(values)) for peer, values in visits.items()}
         steps.append(
             {
@@ -55,6 +58,9 @@ def summarize(raw: dict[str, Any]) -> dict[str, Any]:
                 "floor_ms": 1e3 * floor,
                 "median_ms": {peer: 1e3 * value for peer, value in medians.items()},
                 "to_floor": medians["ours"] / floor,
+                "int8_bytes": sum(raw["int8_bytes"][picked].values()),
+                "int8_floor_ms": 1e3 * int8_floor,
+                "int8_to_floor": medians["int8"] / int8_floor,
                 "to_ours": {
                     peer: float(np.median(values / visits["ours"])) for peer, values in visits.items() if peer != "ours"
                 },
@@ -129,6 +135,16 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "met": worst["to_floor"] <= goal,
                 }
             )
+        if goal := _INT8_GOALS.get(hidden):
+            worst = max(of_size, key=lambda row: row["to_ours"]["int8"])
+            results.append(
+                {
+                    "name": f"hidden {hidden}: int8 at least {goal:g} × as fast as float32",
+                    "worst": 1 / worst["to_ours"]["int8"],
+                    "picked": worst["picked"],
+                    "met": 1 / worst["to_ours"]["int8"] >= goal,
+                }
+            )
         for peer in of_size[0]["to_ours"]:
             if goal := _PEER_GOALS.get((hidden, peer)):
                 worst = min(of_size, key=lambda row: row["to_ours"][peer])
@@ -169,6 +185,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             with console.status(f"hidden {hidden}: writing and exporting a random model"):
                 write_checkpoint(folder / "checkpoint", model_config(hidden))
                 export_bundle(folder / "checkpoint", folder / "bundle")
+                write_int8(folder / "bundle", folder / "int8")
             for threads in arguments.threads:
                 with console.status(f"hidden {hidden}, {threads} thread(s): {arguments.rounds} rounds"):
                     raw = _measure_in_process(folder, hidden, threads, arguments)
@@ -210,6 +227,22 @@ def tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]
                 *(f"{step['median_ms'][peer]:.2f}" for peer in peers),
                 f"{step['to_floor']:.2f}",
                 *(f"{step['to_ours'][peer]:.2f}" for peer in peers[1:]),
+            ]
+            for step in one["steps"]
+        ]
+        parts.append((title, columns, rows))
+    for one in result["runs"]:
+        title = f"int8 beside float32: hidden {one['hidden']}, {one['threads']} thread(s), ms a step"
+        columns = ["picked", "MB", "floor", "int8", "float32", "int8 / floor", "float32 / int8"]
+        rows = [
+            [
+                str(step["picked"]),
+                f"{step['int8_bytes'] / 1e6:.0f}",
+                f"{step['int8_floor_ms']:.2f}",
+                f"{step['median_ms']['int8']:.2f}",
+                f"{step['median_ms']['ours']:.2f}",
+                f"{step['int8_to_floor']:.2f}",
+                f"{1 / step['to_ours']['int8']:.2f}",
             ]
             for step in one["steps"]
         ]

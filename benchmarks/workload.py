@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from unimoe_runtime.bundle import Bundle, weight_shapes
+from unimoe_runtime.bundle import Bundle
 from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, tensor_shapes
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.generation import Prompt
@@ -111,12 +110,12 @@ def codes(config: ModelConfig, picked: int, random: np.random.Generator) -> NDAr
 
 
 def bytes_touched(bundle: Bundle, picked: int, cached: int) -> dict[str, int]:
-    """Bytes that a step cannot avoid reading, by part: weights in float32 once, cached keys and values that exist."""
+    """Bytes that a step cannot avoid reading, by part: weights once, as the bundle stores them, cached keys and values
+    that exist."""
     config = bundle.model
 
     def weights(graph: str) -> int:
-        shapes: dict[str, Any] = weight_shapes(graph, config) or {}
-        return 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+        return sum(entry.num_bytes for entry in bundle.weights(graph).entries.values())
 
     layers, kv = config.num_layers, config.num_kv_heads * config.head_dim
     return {

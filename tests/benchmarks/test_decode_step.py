@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import decode_step, rounds
+from benchmarks.quantized import write_int8
 from benchmarks.workload import MAX_PICKED, bytes_touched, model_config, write_checkpoint
 from unimoe_export.exporter import export_bundle
 
@@ -18,6 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark")
     write_checkpoint(folder / "checkpoint", model_config(128, num_layers=2))
     export_bundle(folder / "checkpoint", folder / "bundle")
+    write_int8(folder / "bundle", folder / "int8")
     return folder
 
 
@@ -25,9 +27,10 @@ def test_peers_agree_at_every_number_of_picked_experts(folder: Path, monkeypatch
     torch.set_num_threads(1)
     monkeypatch.setattr(rounds, "_SET_BYTES", 1.0)
     bundle, peers = rounds.build_peers(folder, None)
-    # Raises where logits differ by 1e-3, or where another number of experts than the dial's is launched.
+    # Raises where logits differ by 1e-3 (int8: 0.1), or where another number of experts than the dial's is launched.
     agreement = rounds.check_agreement(bundle, peers, list(range(MAX_PICKED + 1)))
     assert set(agreement) == set(rounds.PEERS)
+    assert 1e-5 < agreement.pop("int8") < 0.1
     assert max(agreement.values()) < 1e-5
 
 
@@ -36,6 +39,9 @@ def test_bytes_touched_counts_picked_experts_once(folder: Path) -> None:
     none, three = (bytes_touched(bundle, picked, 10) for picked in (0, 3))
     expert = 4 * 3 * bundle.model.hidden_size * bundle.model.routed_intermediate_size
     assert none["experts"] == 0
+    int8 = bytes_touched(rounds.open_bundle(folder / "int8"), 3, 10)
+    assert 0.25 < int8["experts"] / three["experts"] < 0.27
+    assert int8["cache"] == three["cache"]
     assert three["experts"] == 3 * 2 * expert
     assert {part: none[part] for part in ("trunks", "head", "cache")} == {
         part: three[part] for part in ("trunks", "head", "cache")
@@ -46,16 +52,18 @@ def test_summary_of_known_timings() -> None:
     raw = {
         "hidden": 384, "threads": 1, "copies": 2, "cores_of_others": 0.0, "agreement": {}, "sampling_seconds": [1e-4],
         "bytes": {picked: {"trunks": 1_000_000 * (1 + int(picked))} for picked in ("0", "2", "4", "8")},
+        "int8_bytes": {picked: {"trunks": 250_000 * (1 + int(picked))} for picked in ("0", "2", "4", "8")},
         "read_bytes_per_second": {"slow": [0.5e9] * 4, "fast": [1e9] * 4},
         "seconds": {
             peer: {picked: [[factor * 1e-3 * (1 + int(picked))] * 2] * 4 for picked in ("0", "2", "4", "8")}
-            for peer, factor in (("ours", 2), ("single graph", 3))
+            for peer, factor in (("ours", 2), ("int8", 1), ("single graph", 3))
         },
     }  # fmt: skip
     summary = decode_step.summarize(raw)
     assert summary["read_kernel"] == "fast"
     assert [step["to_floor"] for step in summary["steps"]] == pytest.approx([2.0] * 4)
     assert [step["to_ours"]["single graph"] for step in summary["steps"]] == pytest.approx([1.5] * 4)
+    assert [step["int8_to_floor"] for step in summary["steps"]] == pytest.approx([4.0] * 4)
     assert summary["linear_fit"]["ms_per_expert"] == pytest.approx(2.0)
     assert summary["linear_fit"]["r_squared"] == pytest.approx(1.0)
 
@@ -68,17 +76,18 @@ def test_summary_of_known_timings() -> None:
     }
     rows = decode_step.best([summary, faster])
     assert [row["to_floor_threads"] for row in rows] == [1] * 4
-    assert rows[0]["best_threads"] == {"ours": 2, "single graph": 1}
+    assert rows[0]["best_threads"] == {"ours": 2, "int8": 1, "single graph": 1}
     goals = decode_step.goals(rows)
-    assert [goal["met"] for goal in goals] == [False, True]  # 2 × the floor where 1.6 is asked
-    assert goals[1]["worst"] == pytest.approx(1.5 * 1.6)
-    assert goals[1]["ceiling"] == pytest.approx(3.0 * 2.0)
+    assert [goal["met"] for goal in goals] == [False, False, True]  # 2 × the floor where 1.6 is asked
+    assert goals[1]["worst"] == pytest.approx(2 / 1.6)  # int8 against float32
+    assert goals[2]["worst"] == pytest.approx(1.5 * 1.6)
+    assert goals[2]["ceiling"] == pytest.approx(3.0 * 2.0)
     result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary, faster], "best": rows, "goals": goals}
-    assert "| 384 | 8 | 2.00 (1) | 11.25 (2) | 2.40 (1) |" in decode_step.markdown(result)
+    assert "| 384 | 8 | 2.00 (1) | 11.25 (2) | 0.80 (1) | 2.40 (1) |" in decode_step.markdown(result)
     warnings = [note for note in decode_step.notes(result) if note.startswith("WARNING")]
     assert len(warnings) == 1 and "2 thread(s)" in warnings[0]
 
 
 def _at_two_threads(step: dict[str, Any]) -> dict[str, Any]:
-    medians = {"ours": step["median_ms"]["ours"] / 1.6, "single graph": step["median_ms"]["single graph"]}
+    medians = {**step["median_ms"], "ours": step["median_ms"]["ours"] / 1.6}
     return {**step, "floor_ms": step["floor_ms"] / 2, "to_floor": 2.5, "median_ms": medians}
