@@ -1,0 +1,237 @@
+"""Our calibration beside others, all at 8 bits for weights and inputs: how far the answers lie from float32.
+
+python -m benchmarks.quantization_peers BUNDLE [--modelopt PYTHON] [--items N] [--json FILE] [--markdown FILE]
+
+Peers: uniform largest values on random data, the same on our data, and Model Optimizer's ONNX quantization, which runs
+in the environment of PYTHON (`pip install nvidia-modelopt[onnx]`) on what our data give each graph. All are judged
+on the same requests, none of them calibration data, by reading the float bundle's own answers to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+from unimoe_calibration.data import ItemReader, Sample, read_data
+from unimoe_calibration.gathering import gather
+from unimoe_calibration.observation import Observer
+from unimoe_calibration.planning import choose_schemes, plan_quantization, uniform_plan
+from unimoe_calibration.schemes import Engine, QuantizationPlan, Scheme
+from unimoe_calibration.settings import Settings
+from unimoe_calibration.statistics import Statistics
+from unimoe_calibration.writing import write_quantized
+from unimoe_runtime.backends import Array, Backend, open_backend
+from unimoe_runtime.backends.numpy import HostForward
+from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
+from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.divergence import ForcedItem, diverge, force, read_forced
+from unimoe_runtime.generation import collect_frames, generate
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.requests import limit_steps, standard_requests
+
+from .decode_step import machine
+
+_STEPS = 200
+_MODELOPT = Path(__file__).with_name("modelopt_graphs.py")
+_MODELOPT_NAMES = {
+    "defaults": "Model Optimizer, as it comes (entropy)",
+    "products": "Model Optimizer, products only, no router (entropy)",
+    "products-max": "Model Optimizer, products only, no router (max)",
+}
+
+
+def questions(bundle: Bundle, backend: Backend) -> list[ForcedItem]:
+    """The standard requests with the float bundle's own answers."""
+    items = []
+    for seed, request in enumerate(standard_requests(bundle)):
+        sampling = limit_steps(request, _STEPS, bundle.model)
+        [codes_TK] = collect_frames(generate(BundleModel(backend), request.prompt, bundle.model, sampling, seed=seed))
+        items.append(force(request.prompt, codes_TK, request.sampling, bundle.model))
+    return items
+
+
+def random_samples(samples: Sequence[Sample], bundle: Bundle) -> list[Sample]:
+    """Samples of the same shape whose text ids and codes were drawn at random."""
+    rng = np.random.default_rng(0)
+    made = []
+    for sample in samples:
+        prompt = sample.prompt
+        ids_BT = rng.integers(bundle.model.text_vocab_size, size=prompt.text_ids_BT.shape)
+        ids_BT[:, -sample.num_rows :] = prompt.text_ids_BT[:, -sample.num_rows :]
+        assert prompt.codec_ids_PK is not None
+        codes_PK = rng.integers(bundle.model.codebook_size, size=prompt.codec_ids_PK.shape)
+        made.append(replace(sample, prompt=replace(prompt, text_ids_BT=ids_BT, codec_ids_PK=codes_PK)))
+    return made
+
+
+def our_plans(bundle: Bundle, num_items: int | None) -> tuple[dict[str, QuantizationPlan], list[Sample]]:
+    """Ours, and the plain way on random data and on ours; with the samples that were read."""
+    data = read_data(None, bundle)
+    if num_items is not None:
+        data = replace(data, items=data.items[:num_items])
+    settings = Settings()
+    gathered = gather(bundle, data, settings)
+    with ItemReader(bundle) as reader:
+        samples = [reader.read(item) for item in gathered.items]
+    observer = Observer(bundle, Statistics.empty(bundle.model))
+    observer.observe(random_samples(samples, bundle))
+    engine, scheme = Engine.ONNXRUNTIME, Scheme.W8A8
+    below = gathered.coverage.below()
+    schemes, _ = choose_schemes(gathered.statistics, scheme, engine, below, settings.fallback)
+    ours, _ = plan_quantization(bundle, gathered.statistics, schemes, engine)
+    plans = {
+        "ours": ours,
+        "largest value, random data": uniform_plan(observer.statistics, scheme, engine),
+        "largest value, our data": uniform_plan(gathered.statistics, scheme, engine),
+    }
+    return plans, samples
+
+
+class _Recorder:
+    """A Backend that keeps what each graph was given; of an expert's rows those alone that were sent to it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name, self.bundle, self._backend = backend.name, backend.bundle, backend
+        self.calls: dict[str, list[dict[str, Array]]] = {}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        given = dict(inputs)
+        if "weight_N1" in given:
+            sent = given["weight_N1"][:, 0] > 0
+            given = {name: array[sent] for name, array in given.items()}
+        self.calls.setdefault(graph, []).append({name: np.array(array) for name, array in given.items()})
+        return self._backend.run(graph, inputs)
+
+    def start(self, num_rows: int) -> HostForward:
+        return HostForward(self, num_rows)
+
+
+def modelopt_backends(
+    python: Path, bundle: Bundle, backend: Backend, samples: Sequence[Sample], folder: Path
+) -> dict[str, Backend]:
+    """The bundle's graphs as Model Optimizer quantizes them; what it refuses stays float, and is said."""
+    recorder: Any = _Recorder(backend)
+    for sample in samples:
+        reader = BundleModel(recorder)
+        reader.prefill(sample.prompt)
+        length = sample.prompt.text_ids_BT.shape[1]
+        reader.logits(np.arange(length - sample.num_rows, length))
+    for graph in language_model_graphs(bundle.model):
+        if graph not in recorder.calls:
+            continue
+        model = onnx.load(bundle.path / bundle.graph(graph).file)
+        for index, node in enumerate(model.graph.node):
+            node.name = f"{node.op_type}_{index}"  # by which the router is left out
+        onnx.save(model, folder / f"{graph}.onnx")
+        calls = enumerate(recorder.calls[graph])
+        arrays = {f"{number}/{name}": array for number, call in calls for name, array in call.items()}
+        np.savez(folder / f"{graph}.npz", **arrays)
+    command = [str(python), str(_MODELOPT), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = [line for line in done.stderr.splitlines() if line.startswith(tuple(_MODELOPT_NAMES))]
+    if done.returncode:
+        raise SystemExit(f"{python} {_MODELOPT}: {done.stderr.splitlines()[-1]}")
+    for line in refused:
+        print(f"Model Optimizer refused: {line}", file=sys.stderr)
+    return {name: _Replaced(bundle, folder / variant) for variant, name in _MODELOPT_NAMES.items()}
+
+
+class _Replaced(OnnxRuntimeBackend):
+    """A bundle with the graphs of a folder in place of its own, where there are any."""
+
+    def __init__(self, bundle: Bundle, folder: Path) -> None:
+        super().__init__(bundle)
+        self._folder = folder
+
+    def session(self, graph: str) -> Any:
+        path = self._folder / f"{graph}.onnx"
+        if graph not in self._sessions and path.exists():
+            self._sessions[graph] = open_session(path)
+        return super().session(graph)
+
+    def num_replaced(self) -> int:
+        return len(list(self._folder.glob("*.onnx")))
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    bundle = open_bundle(arguments.bundle)
+    backend = open_backend("onnxruntime", bundle, threads=arguments.threads)
+    items = questions(bundle, backend)
+    reference = [read_forced(backend, item) for item in items]
+    plans, samples = our_plans(bundle, arguments.items)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="unimoe-peers-") as temporary:
+        peers: dict[str, Backend] = {}
+        for index, (name, plan) in enumerate(plans.items()):
+            write_quantized(bundle, Path(temporary) / str(index), plan, {})
+            peers[name] = open_backend("onnxruntime", open_bundle(Path(temporary) / str(index)))
+        if arguments.modelopt is not None:
+            folder = Path(temporary) / "modelopt"
+            folder.mkdir()
+            peers |= modelopt_backends(arguments.modelopt, bundle, backend, samples, folder)
+        for name, peer in peers.items():
+            found = diverge(reference, [read_forced(peer, item) for item in items])
+            replaced = (
+                peer.num_replaced() if isinstance(peer, _Replaced) else len(list(language_model_graphs(bundle.model)))
+            )
+            rows.append({"peer": name, "graphs": replaced, **asdict(found)})
+    return {"machine": machine(), "bundle": str(arguments.bundle), "items": len(samples), "peers": rows}
+
+
+def columns(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["peer"],
+        str(row["graphs"]),
+        f"{row['kl_nats']:.4f}",
+        f"{row['logit_error']:.4f}",
+        f"{100 * row['token_agreement']:.2f} %",
+        f"{100 * row['router_agreement']:.2f} %",
+        f"{100 * row['equal_sets']:.2f} %",
+    ]
+
+
+TITLES = ("peer", "graphs", "divergence, nats", "logit error", "tokens equal", "router decisions", "equal sets")
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    lines = [f"{about}; calibrated on {result['items']} items", "", "| " + " | ".join(TITLES) + " |"]
+    lines.append("|" + " --- |" * len(TITLES))
+    return "\n".join(lines + ["| " + " | ".join(columns(row)) + " |" for row in result["peers"]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--modelopt", type=Path, help="a Python that has nvidia-modelopt[onnx]")
+    parser.add_argument("--items", type=int, help="calibration items to read; default: as many as coverage needs")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    result = run(arguments)
+    for file, text in ((arguments.json, json.dumps(result, indent=1)), (arguments.markdown, markdown(result))):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text + "\n", encoding="utf-8")
+    table = Table(*TITLES)
+    for row in result["peers"]:
+        table.add_row(*columns(row))
+    console = Console()
+    (console if console.is_terminal else Console(width=150)).print(table)
+
+
+if __name__ == "__main__":
+    main()
