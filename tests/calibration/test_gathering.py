@@ -1,0 +1,110 @@
+"""Drawing data until every expert has enough: the same in one run or two, and labelled where it falls short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unimoe_calibration import gathering
+from unimoe_calibration.coverage import Coverage, draw_heat_map
+from unimoe_calibration.data import read_data
+from unimoe_calibration.gathering import Gathered, gather
+from unimoe_calibration.settings import Settings
+from unimoe_calibration.statistics import NEAREST
+from unimoe_runtime.bundle import Bundle
+
+OUT_OF_REACH = 100_000
+
+
+@pytest.fixture(autouse=True)
+def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "ROUND_ITEMS", 2)
+
+
+def state(gathered: Gathered) -> list[np.ndarray]:
+    statistics = gathered.statistics
+    arrays = [*statistics.tokens.values(), np.array(list(statistics.num_tokens.values()))]
+    for seen in statistics.linears.values():
+        arrays.append(seen.rows_MC)
+        for name in sorted(seen.domains):
+            one = seen.domains[name]
+            arrays += [one.histogram.counts, one.channel_max_C]
+            arrays.append(np.array([one.num_rows, one.smallest, one.largest, one.histogram.limit]))
+    return arrays
+
+
+def assert_same(first: Gathered, second: Gathered) -> None:
+    for one, other in zip(state(first), state(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_it_stops_once_every_expert_has_enough(bundle: Bundle) -> None:
+    data = read_data(None, bundle)
+    gathered = gather(bundle, data, Settings(floor=1))
+    assert 2 <= len(gathered.items) < len(data.items) and not gathered.coverage.below()
+    everything = gather(bundle, data, Settings(floor=OUT_OF_REACH))
+    assert len(everything.items) == len(data.items)
+    assert len(everything.coverage.below()) == 2 * bundle.model.num_routed_experts
+
+
+@pytest.mark.parametrize("fallback", ["weight-only", "nearest"])
+def test_a_run_that_was_killed_goes_on(bundle: Bundle, tmp_path: Path, fallback: str) -> None:
+    settings, data = Settings(floor=OUT_OF_REACH, fallback=fallback), read_data(None, bundle)
+    whole = gather(bundle, data, settings)
+
+    def kill(what: str, done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gather(bundle, data, settings, cache_dir=tmp_path, progress=kill)
+    gone_on = gather(bundle, data, settings, cache_dir=tmp_path)
+    assert (whole.num_cached, gone_on.num_cached) == (0, 4)
+    assert_same(whole, gone_on)
+    again = gather(bundle, data, settings, cache_dir=tmp_path)
+    assert again.num_cached == 5
+    assert_same(whole, again)
+    assert len(list(tmp_path.iterdir())) == 1, "no half-written file is left"
+
+
+def test_other_data_or_another_seed_are_gathered_anew(bundle: Bundle, tmp_path: Path) -> None:
+    data = read_data(None, bundle)
+    for settings in (Settings(floor=1), Settings(floor=1, seed=1), Settings(floor=2)):
+        assert gather(bundle, data, settings, cache_dir=tmp_path).num_cached == 0
+    assert gather(bundle, data, Settings(floor=1, method="mse"), cache_dir=tmp_path).num_cached > 0
+
+
+def test_nearest_rows_count_apart(bundle: Bundle) -> None:
+    data = read_data(None, bundle)
+    gathered = gather(bundle, data, Settings(floor=600, fallback="nearest"))
+    below = gathered.coverage.below()
+    assert below
+    for linear, seen in gathered.statistics.linears.items():
+        match linear.graph.split("."):
+            case ["layers", layer, "expert", expert] if (int(layer), int(expert)) in below:
+                assert seen.domains[NEAREST].num_rows > 0
+            case _:
+                assert NEAREST not in seen.domains
+    assert NEAREST not in gathered.coverage.picks, "coverage counts what the router sent"
+
+
+def test_coverage_counts_null_apart_and_warns_of_one_domain(bundle: Bundle, tmp_path: Path) -> None:
+    experts = bundle.model.num_routed_experts
+    coverage = Coverage(
+        floor=5,
+        num_routed=experts,
+        picks={"speech": np.array([[9, 9, 9, 4, 0], [9, 9, 9, 9, 9]])},
+        num_tokens={"speech": 12},
+    )
+    assert coverage.below() == {(0, 3): 4}, "the null expert needs no tokens"
+    assert coverage.null_shares() == [0.0, 0.2]
+    first, second = coverage.warnings(bundle)
+    assert first.startswith("the data are speech only, and the bundle also makes music")
+    assert second == "1 expert received fewer than 5 tokens, the least (layer 0, expert 3) 4"
+    assert coverage.record()["null"] == {"speech": [[0], [9]]}
+    assert coverage.rows()[0] == ("0", "speech", "9", "9", "9", "4", "0 %")
+    for name in ("one.png", "two.png"):
+        draw_heat_map(coverage, tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
