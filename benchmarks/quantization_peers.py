@@ -142,7 +142,7 @@ def modelopt_backends(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     refused = [line for line in done.stderr.splitlines() if line.startswith(tuple(_MODELOPT_NAMES))]
     if done.returncode:
-        raise SystemExit(f"{python} {_MODELOPT}: {done.stderr.splitlines()[-1]}")
+        raise SystemExit(f"{python} {_MODELOPT}: {(done.stderr.splitlines() or ['it failed'])[-1]}")
     for line in refused:
         print(f"Model Optimizer refused: {line}", file=sys.stderr)
     return {name: _Replaced(bundle, folder / variant) for variant, name in _MODELOPT_NAMES.items()}
