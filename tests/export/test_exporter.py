@@ -24,13 +24,14 @@ from unimoe_export.cli import PRECISIONS, export
 from unimoe_export.exporter import export_bundle
 from unimoe_export.layout import write_graph_weights
 from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, language_model_graphs, open_bundle
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS, DTYPES, language_model_graphs, open_bundle
 from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, open_checkpoint, tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError, GraphError, OutputError
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.tensor_writer import write_tensors
+from unimoe_runtime.tensorfile import TensorFile, encode, widen
 
 ROOT = Path(__file__).parents[2]
 ENCODEC = ROOT / "tests/vectors/encodec_small/codec"
@@ -92,24 +93,31 @@ def test_same_checkpoint_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     assert (tmp_path / "first/manifest.json").read_bytes() == (tmp_path / "second/manifest.json").read_bytes()
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F16"])
-def test_half_precision_checkpoints_are_widened(checkpoint: Path, tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stored", [("BF16",), ("F16",), ("F32", "BF16", "F16")])
+def test_any_precision_in(checkpoint: Path, tmp_path: Path, stored: tuple[str, ...], precision: str) -> None:
+    """Checkpoints of 16 bits, and of several types among tensors that are laid together."""
     values = load_file(checkpoint / "model.safetensors")
-    begin, header, blocks = 0, {}, []
-    for name, value in values.items():
-        half = (value.view(np.uint32) >> 16).astype(np.uint16) if dtype == "BF16" else value.astype(np.float16)
-        blocks.append(half.tobytes())
-        header[name] = {"dtype": dtype, "shape": value.shape, "data_offsets": [begin, begin + half.nbytes]}
-        begin += half.nbytes
-    text = json.dumps(header).encode()
-    (checkpoint / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blocks))
-    export_bundle(checkpoint, tmp_path / "bundle")
-    expected = values["text_embedding.weight"]
-    if dtype == "BF16":
-        expected = (expected.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-    else:
-        expected = expected.astype(np.float16).astype(np.float32)
-    np.testing.assert_array_equal(open_bundle(tmp_path / "bundle").embeddings().raw("text.weight"), expected)
+    dtypes = {name: stored[index % len(stored)] for index, name in enumerate(sorted(values))}
+    shapes = {name: value.shape for name, value in values.items()}
+    write_tensors(checkpoint / "model.safetensors", shapes, lambda name: [values[name]], dtypes)
+    source = open_checkpoint(checkpoint)
+    assert {source.dtype(name) for name in values} == set(stored)
+    export_bundle(checkpoint, tmp_path / "bundle", precision=precision)
+    bundle = open_bundle(tmp_path / "bundle")
+
+    def expected(*names: str) -> np.ndarray:
+        rows = np.concatenate([source.tensor(name) for name in names])
+        return widen(encode(rows, DTYPES[precision]), DTYPES[precision])
+
+    ids = np.arange(20)
+    np.testing.assert_array_equal(bundle.embeddings().rows("text.weight")(ids), expected("text_embedding.weight"))
+    prefix = "layers.1.attention."
+    qkv = bundle.weights("layers.1.trunk").float32("qkv.weight")
+    np.testing.assert_array_equal(qkv.T, expected(*(f"{prefix}{part}_proj.weight" for part in "qkv")))
+    prefix = "layers.1.moe.experts.2."
+    gate_up = bundle.weights("layers.1.expert.2").float32("gate_up.weight")
+    np.testing.assert_array_equal(gate_up.T, expected(f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
