@@ -131,8 +131,7 @@ def calibrate(
         plan, mixture = _mix(bundle, plan, gathered, limits, target, settings, out.absolute().parent, report)
         record["mixture"] = mixture.record()
     record["products"] = {
-        str(linear): decision.record() | {"scheme": str(plan.linears[linear].scheme)}
-        for linear, decision in decisions.items()
+        str(linear): decisions[linear].record() | {"scheme": str(one.scheme)} for linear, one in plan.linears.items()
     }
     write_quantized(bundle, out, plan, record, replace=replace, progress=report_index)
     (out / HEAT_MAP).parent.mkdir(exist_ok=True)

@@ -96,14 +96,12 @@ def print_coverage(result: CalibrationResult) -> None:
     """The table of tokens by layer, domain and expert; what is below the floor in red."""
     coverage = result.coverage
     experts = [str(expert) for expert in range(coverage.num_routed)]
-    table = Table(
-        "layer", "data", *experts, "null", box=None,
-        title=f"tokens each expert received, floor {coverage.floor}", title_justify="left",
-    )  # fmt: skip
+    table = Table("layer", "data", *experts, "null", box=None)
     low = {(str(layer), str(count)) for (layer, _), count in coverage.below().items()}
     for layer, domain, *cells in coverage.rows():
         marked = [Text(cell, style="red" if (layer, cell) in low else "") for cell in cells]
         table.add_row(layer, domain, *marked)
+    click.echo(f"tokens each expert received, floor {coverage.floor}:")
     Console().print(table)
 
 
@@ -132,5 +130,5 @@ def summary(result: CalibrationResult) -> str:
     return (
         f"{mixed}{result.path}: {result.scheme} for {result.settings.target}: {precisions} graphs; language model "
         f"{result.bytes_after / 1e6:.1f} MB, {share:.2f} of float32\n"
-        f"{result.num_items} items{cached}, {result.seconds:.1f} s; coverage: {result.path / HEAT_MAP}"
+        f"{result.num_items} {'item' if result.num_items == 1 else 'items'}{cached}, {result.seconds:.1f} s; coverage: {result.path / HEAT_MAP}"
     )

@@ -1,0 +1,115 @@
+"""`calibrate` and its command: a bundle that runs, recorded and reproducible, or one line that says why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import assert_one_line, run
+from unimoe_calibration.calibration import HEAT_MAP, calibrate
+from unimoe_calibration.schemes import Scheme
+from unimoe_calibration.settings import Settings
+from unimoe_calibration.statistics import linears
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.errors import BundleError, CalibrationError, ConfigError, OutputError
+from unimoe_runtime.synthesis import Synthesizer
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Statistics are gathered once for these tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
+    result = calibrate(bundle.path, tmp_path / "int8", Settings(floor=16), cache_dir=cache)
+    assert not result.warnings and result.precisions == {"int8": 11}
+    assert result.bytes_after < result.bytes_before
+    quantized = open_bundle(tmp_path / "int8")
+    assert set(quantized.check_all()) == set(quantized.files) >= {CALIBRATION_PROMPTS}
+    with Synthesizer.open(tmp_path / "int8") as synthesizer:
+        assert len(synthesizer.synthesize(task="speech", text="the cat").codes_TK)
+    record = quantized.manifest["quantization"]
+    assert record["target"] == "cpu" and record["scheme"] == "w8a8" and record["seed"] == 0
+    assert record["data"]["source"] == "prompts.jsonl" and len(record["data"]["sha256"]) == 64
+    assert record["coverage"]["tokens"].keys() == {"speech", "music"} and record["fallbacks"] == {}
+    assert list(record["products"]) == [str(linear) for linear in linears(bundle.model)]
+    head = record["products"]["head/head.weight"]
+    assert (
+        head["scheme"] == "w8a8"
+        and head["input_range"] > 0
+        and head["method"] in ("max", "percentile", "mse", "entropy")
+    )
+    assert (tmp_path / "int8" / HEAT_MAP).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(BundleError, match="is quantized already; calibrate the float32 bundle it was made from"):
+        calibrate(tmp_path / "int8", tmp_path / "again", Settings())
+
+
+def test_the_same_again_is_the_same_byte_for_byte(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
+    settings = Settings(floor=16, method="entropy")
+    for name, cached in (("one", cache), ("two", None)):
+        calibrate(bundle.path, tmp_path / name, settings, cache_dir=cached)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("fallback", "scheme"), [("weight-only", Scheme.W8), ("float", Scheme.FLOAT), ("nearest", Scheme.W8A8)]
+)
+def test_an_expert_below_the_floor_is_labelled(
+    bundle: Bundle, tmp_path: Path, cache: Path, fallback: str, scheme: Scheme
+) -> None:
+    settings = Settings(floor=700, fallback=fallback)
+    result = calibrate(bundle.path, tmp_path / "out", settings, cache_dir=cache)
+    below = result.coverage.below()
+    assert below and f"{len(below)} experts received fewer than 700 tokens" in result.warnings[0]
+    record = open_bundle(tmp_path / "out").manifest["quantization"]
+    for layer, expert in below:
+        graph = f"layers.{layer}.expert.{expert}"
+        assert record["fallbacks"][graph].startswith(fallback)
+        assert {record["products"][f"{graph}/{weight}.weight"]["scheme"] for weight in ("gate_up", "down")} == {scheme}
+    assert len(record["fallbacks"]) == len(below)
+
+
+def test_settings_that_cannot_be_are_one_line(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(
+        CalibrationError, match=r"received fewer than 700 tokens, .*: give more data \(--data\), or lower"
+    ):
+        calibrate(bundle.path, tmp_path / "out", Settings(floor=700, strict=True), cache_dir=cache)
+    with pytest.raises(ConfigError, match=r"target cpu .* has no fp8; it takes --scheme w8a8"):
+        calibrate(bundle.path, tmp_path / "out", Settings(scheme="fp8"))
+    with pytest.raises(ConfigError, match="no target 'abacus'; there are cpu"):
+        calibrate(bundle.path, tmp_path / "out", Settings(target="abacus"))
+    with pytest.raises(OutputError, match="is the bundle itself"):
+        calibrate(bundle.path, bundle.path, Settings())
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        calibrate(bundle.path, tmp_path / "taken", Settings())
+    for name, value, message in (
+        ("floor", 0, "at least 1"),
+        ("max_loss", -1.0, "above 0"),
+        ("method", "best", "one of"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name} is .*; it must be {message}"):
+            Settings(**{name: value})
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_the_command(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
+    lines = tmp_path / "speech.jsonl"
+    lines.write_text(json.dumps({"text": "the cat"}) + "\n")
+    done = run("calibrate", bundle.path, tmp_path / "out", "--data", lines, "--floor", "9999", "--cache", cache)
+    assert done.returncode == 0, done.stderr
+    assert "tokens each expert received, floor 9999" in done.stdout and "w8a8 for cpu: " in done.stdout
+    assert "warning: the data are speech only, and the bundle also makes music" in done.stderr
+    again = ["calibrate", bundle.path, tmp_path / "out", "--data", lines, "--floor", "9999", "--cache", cache]
+    assert_one_line(run(*again), "exists already; pass --force to replace it")
+    figures = json.loads(run(*again, "--force", "--json").stdout)
+    assert figures["items"] == figures["items_from_cache"] == 1
+    assert sum(figures["precisions"].values()) == len(list(language_model_graphs(bundle.model)))
