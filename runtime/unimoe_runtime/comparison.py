@@ -5,7 +5,7 @@ N tokens · E dynamic experts · R routed experts · K codebooks · V codec voca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -93,8 +93,8 @@ class _Recorder:
     def start(self, num_rows: int) -> Forward:
         return HostForward(self, num_rows)
 
-    def load(self) -> None:
-        self._backend.load()
+    def load(self, graphs: Iterable[str] | None = None) -> None:
+        self._backend.load(graphs)
 
     def close(self) -> None:
         self._backend.close()

@@ -5,7 +5,7 @@ B rows · T positions · N = B·T tokens · S cache capacity · D head dimension
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,21 @@ class StepInputs:
     sin_BTD: NDArray[np.float32]
     mask_B1TS: NDArray[np.bool_]
     write_index: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CachedPositions:
+    """Keys and values of the first P positions of one row: per layer key_HPD and value_HPD, H key/value heads."""
+
+    layers: tuple[tuple[Array, Array], ...]
+
+    @property
+    def num_positions(self) -> int:
+        return int(self.layers[0][0].shape[1])
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(array.nbytes for pair in self.layers for array in pair)
 
 
 class Forward(Protocol):
@@ -62,9 +77,15 @@ class Forward(Protocol):
     def head(self, tokens_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """logits_MKV of the chosen tokens (indices into N)."""
 
+    def snapshot(self, num_positions: int) -> CachedPositions:
+        """Copies of the first row's first cache slots."""
+
+    def restore(self, cached: CachedPositions, capacity: int) -> None:
+        """Put cached positions into the first slots of every row. The cache grows to `capacity` when it is smaller."""
+
 
 class Backend(Protocol):
-    """Runs the graphs of one bundle."""
+    """Runs the graphs of one bundle, for any number of threads at once; a Forward belongs to one of them."""
 
     name: str
     bundle: Bundle
@@ -75,8 +96,8 @@ class Backend(Protocol):
     def start(self, num_rows: int) -> Forward:
         """A fresh utterance of `num_rows` rows."""
 
-    def load(self) -> None:
-        """Load every graph of the language model now instead of at its first use."""
+    def load(self, graphs: Iterable[str] | None = None) -> None:
+        """Load graphs now instead of at their first use; None: all of the language model."""
 
     def close(self) -> None:
         """Free sessions and memory."""

@@ -8,18 +8,18 @@ R router rows · E dynamic experts · K codebooks · V codec vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import DTYPES, Bundle, expert_name, trunk_name
+from ..bundle import DTYPES, Bundle, expert_name, language_model_graphs, trunk_name
 from ..codec import DECODER, ENCODER
 from ..config import ModelConfig
 from ..errors import BackendError, BundleError
 from ..routing import route
-from . import Array, Backend, StepInputs, numpy_codec, numpy_dac
+from . import Array, Backend, CachedPositions, StepInputs, numpy_codec, numpy_dac
 
 Floats = NDArray[np.float32]
 Weights = Mapping[str, Floats]
@@ -157,10 +157,9 @@ class NumpyBackend:
     def start(self, num_rows: int) -> HostForward:
         return HostForward(self, num_rows)
 
-    def load(self) -> None:
-        for graph in self.bundle.graphs:
-            if graph.startswith(("layers.", "head")):
-                self._load(graph)
+    def load(self, graphs: Iterable[str] | None = None) -> None:
+        for graph in graphs or language_model_graphs(self.bundle.model):
+            self._load(graph)
 
     def close(self) -> None:
         self._weights.clear()
@@ -186,9 +185,8 @@ class HostForward:
         self._last: dict[str, Array] = {}
 
     def begin(self, inputs: StepInputs) -> None:
-        rows, capacity = inputs.mask_B1TS.shape[0], inputs.mask_B1TS.shape[-1]
-        room = ((0, 0), (0, 0), (0, max(0, capacity - self._caches[0][0].shape[2])), (0, 0))
-        self._caches = [(np.pad(key, room), np.pad(value, room)) for key, value in self._caches]
+        rows = inputs.mask_B1TS.shape[0]
+        self._grow(inputs.mask_B1TS.shape[-1])
         self._hidden_BTC = inputs.hidden_BTC
         self._shared = {
             "cos_BTD": inputs.cos_BTD,
@@ -222,3 +220,17 @@ class HostForward:
 
     def head(self, tokens_M: NDArray[np.int64]) -> Floats:
         return self._backend.run("head", {"hidden_NC": self.hidden()[tokens_M]})["logits_NKV"]
+
+    def snapshot(self, num_positions: int) -> CachedPositions:
+        layers = [(key[0, :, :num_positions].copy(), value[0, :, :num_positions].copy()) for key, value in self._caches]
+        return CachedPositions(layers=tuple(layers))
+
+    def restore(self, cached: CachedPositions, capacity: int) -> None:
+        self._grow(capacity)
+        for pair, kept in zip(self._caches, cached.layers, strict=True):
+            for cache_BHSD, kept_HPD in zip(pair, kept, strict=True):
+                cache_BHSD[:, :, : cached.num_positions] = kept_HPD
+
+    def _grow(self, capacity: int) -> None:
+        room = ((0, 0), (0, 0), (0, max(0, capacity - self._caches[0][0].shape[2])), (0, 0))
+        self._caches = [(np.pad(key, room), np.pad(value, room)) for key, value in self._caches]

@@ -10,17 +10,18 @@ B rows · T positions · N = B·T tokens · S cache capacity · D head dimension
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle, expert_name, trunk_name
+from ..bundle import Bundle, expert_name, language_model_graphs, trunk_name
 from ..errors import BackendError
-from . import Array, StepInputs
+from . import Array, CachedPositions, StepInputs
 
 try:
     import onnxruntime as ort
@@ -117,16 +118,22 @@ class OnnxRuntimeBackend:
             raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
         _use_global_pool(threads or _pool_threads or len(os.sched_getaffinity(0)))
         self._sessions: dict[str, Any] = {}
+        self._loading: dict[str, Lock] = {}
 
     def session(self, graph: str) -> Any:
-        """The InferenceSession of a graph, its files verified and loaded at the first call."""
+        """The InferenceSession of a graph, its files verified and loaded at the first call, once for all threads."""
         session = self._sessions.get(graph)
         if session is None:
-            info = self.bundle.graph(graph)
-            profile = None if self._profile_folder is None else self._profile_folder / graph
-            session = open_session(self.bundle.path / info.file, self.providers, info.precision, profile=profile)
-            self._sessions[graph] = session
+            with self._loading.setdefault(graph, Lock()):
+                session = self._sessions.get(graph)
+                if session is None:
+                    session = self._sessions[graph] = self._load(graph)
         return session
+
+    def _load(self, graph: str) -> Any:
+        info = self.bundle.graph(graph)
+        profile = None if self._profile_folder is None else self._profile_folder / graph
+        return open_session(self.bundle.path / info.file, self.providers, info.precision, profile=profile)
 
     def loaded(self) -> list[str]:
         """Names of the graphs that have a session by now, in the order of their first use."""
@@ -147,10 +154,9 @@ class OnnxRuntimeBackend:
     def start(self, num_rows: int) -> BoundForward:
         return BoundForward(self, num_rows)
 
-    def load(self) -> None:
-        for graph in self.bundle.graphs:
-            if graph.startswith(("layers.", "head")):
-                self.session(graph)
+    def load(self, graphs: Iterable[str] | None = None) -> None:
+        for graph in graphs or language_model_graphs(self.bundle.model):
+            self.session(graph)
 
     def close(self) -> None:
         self._sessions.clear()
@@ -326,6 +332,21 @@ class BoundForward:
         hidden_MC = current.hidden_NC[self._side][tokens_M]
         logits: Floats = self._backend.run("head", {"hidden_NC": hidden_MC})["logits_NKV"]
         return logits
+
+    def snapshot(self, num_positions: int) -> CachedPositions:
+        layers = [
+            (key.array[0, :, :num_positions].copy(), value.array[0, :, :num_positions].copy())
+            for key, value in self._caches
+        ]
+        return CachedPositions(layers=tuple(layers))
+
+    def restore(self, cached: CachedPositions, capacity: int) -> None:
+        if capacity > self._capacity:
+            self._grow(capacity)
+            self._pass = None
+        for pair, kept in zip(self._caches, cached.layers, strict=True):
+            for bound, kept_HPD in zip(pair, kept, strict=True):
+                bound.array[:, :, : cached.num_positions] = kept_HPD
 
     def _current(self) -> _Pass:
         if self._pass is None:

@@ -9,7 +9,7 @@ B rows · N = B tokens of a decode step · E dynamic experts (routed, then null)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from time import perf_counter_ns
@@ -17,7 +17,7 @@ from time import perf_counter_ns
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Array, Backend, Forward, StepInputs
+from ..backends import Array, Backend, CachedPositions, Forward, StepInputs
 from ..bundle import Bundle
 from ..config import ModelConfig
 from ..generation import Prompt
@@ -151,8 +151,8 @@ class _RecordingBackend:
     def start(self, num_rows: int) -> Forward:
         return _RecordingForward(self._backend.start(num_rows), self._recorder, self.bundle.model)
 
-    def load(self) -> None:
-        self._backend.load()
+    def load(self, graphs: Iterable[str] | None = None) -> None:
+        self._backend.load(graphs)
 
     def close(self) -> None:
         self._backend.close()
@@ -194,3 +194,9 @@ class _RecordingForward:
     def head(self, tokens_M: NDArray[np.int64]) -> Floats:
         self._mark(self._head)
         return self._forward.head(tokens_M)
+
+    def snapshot(self, num_positions: int) -> CachedPositions:
+        return self._forward.snapshot(num_positions)
+
+    def restore(self, cached: CachedPositions, capacity: int) -> None:
+        self._forward.restore(cached, capacity)
