@@ -115,6 +115,24 @@ def test_train_export_verify_synthesize(checkpoint: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_calibrate_judge_synthesize(checkpoint: Path, tmp_path: Path) -> None:
+    """Quantized by what it plays itself, near enough to the float bundle, and it still plays."""
+    bundle, quantized = tmp_path / "bundle", tmp_path / "int8"
+    unimoe("export", checkpoint, bundle)
+    requests = [f"flute, 120 bpm: {notes}" for notes in ("C4 E4 G4", "G4 E4 C4", "D4 F4 A4")]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"task": "music", "text": text}) + "\n" for text in requests))
+    shown = unimoe("calibrate", bundle, quantized, "--data", data, "--floor", "8", "--cache", tmp_path / "cache")
+    assert "tokens each expert received" in shown
+    unimoe("inspect", quantized, "--check")
+    limits = ("--limit", "router-agreement", "0.9", "--limit", "size", "0.6", "--limit", "kl", "0.1")
+    report = json.loads(unimoe("verify", quantized, "--against", bundle, "--steps", "60", *limits, "--json"))
+    assert report["passed"] and report["judgement"]["spectral_db"] >= 0
+    assert report["judgement"]["graph_bytes"] < report["judgement"]["reference_graph_bytes"]
+    unimoe("synth", quantized, "--task", "music", "--text", REQUEST, "-o", tmp_path / "out.wav")
+
+
+@pytest.mark.slow
 def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> None:
     """The same seed draws the same codes from the bundle as from the checkpoint in torch, and the same samples."""
     unimoe("export", checkpoint, tmp_path / "bundle")
