@@ -17,7 +17,8 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
-BUFFER_BYTES = 256 * 2**20
+from unimoe_runtime.profiling.bandwidth import BEYOND_CACHE_BYTES as BUFFER_BYTES
+
 _WIDTH = 1024
 _ROWS = BUFFER_BYTES // (4 * _WIDTH)
 

@@ -7,10 +7,8 @@ python -m benchmarks.decode_step [--hidden 384 1024] [--picked 0 1 2 4 8] [--thr
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_export.exporter import export_bundle
+from unimoe_runtime.profiling.machine import describe_machine
 
 from .quantized import write_int8
 from .workload import model_config, write_checkpoint
@@ -162,18 +161,7 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("onnxruntime", "torch", "numpy")},
-    }
+    return {**describe_machine(), "torch": version("torch")}
 
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:

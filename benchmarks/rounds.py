@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections import defaultdict
@@ -30,6 +29,7 @@ from unimoe_runtime.bundle import Bundle, open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.generation import LanguageModel
 from unimoe_runtime.language_model import CACHE_BUCKET, BundleModel
+from unimoe_runtime.profiling.machine import Company, settle
 from unimoe_runtime.sampling import guide, mask_special_ids, sample
 
 from .bandwidth import BUFFER_BYTES, ReadKernels
@@ -46,10 +46,6 @@ _STEPS_A_PROMPT = 48  # the cache holds 192 to 240 of 256 positions
 
 _SET_BYTES = 140e6
 _MOST_COPIES = 8  # of the int8 model: its smallest step then cycles through some 80 MB
-# Threads of a pool spin on after their work (ONNX Runtime's for some 40 ms of CPU time, OpenBLAS's for 20): whatever
-# comes next would share its cores with them. A window without CPU time of this process says that all sleep.
-_SETTLE_WINDOW = 0.02
-_SETTLE_AT_MOST = 1.0
 
 
 class Peer:
@@ -146,16 +142,6 @@ def measure(folder: Path, hidden: int, threads: int, rounds: int, picked_counts:
     }
 
 
-def settle() -> None:
-    """Wait until no thread of this process spins any more."""
-    deadline = time.perf_counter() + _SETTLE_AT_MOST
-    while time.perf_counter() < deadline:
-        used = time.process_time()
-        time.sleep(_SETTLE_WINDOW)
-        if time.process_time() - used < _SETTLE_WINDOW / 10:
-            return
-
-
 def check_agreement(bundle: Bundle, peers: dict[str, Peer], picked_counts: list[int]) -> dict[str, float]:
     """Largest difference of each peer's logits from ours, relative to the largest logit, over one step a count.
 
@@ -195,20 +181,11 @@ def _sampling_seconds(bundle: Bundle, logits_BKV: np.ndarray, random: np.random.
     return time.perf_counter() - start
 
 
-def _busy_seconds() -> float:
-    """CPU seconds that all processes have used, and that the host took from this machine (steal)."""
-    user, nice, system, _idle, _wait, *interrupts_and_steal = (
-        Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
-    )
-    return sum(map(int, (user, nice, system, *interrupts_and_steal))) / os.sysconf("SC_CLK_TCK")
-
-
 def main() -> None:
     folder, hidden, threads, rounds, *picked = sys.argv[1:]
-    start, others = time.perf_counter(), _busy_seconds() - time.process_time()
+    company = Company()
     result = measure(Path(folder), int(hidden), int(threads), int(rounds), [int(count) for count in picked])
-    others = _busy_seconds() - time.process_time() - others
-    result["cores_of_others"] = others / (time.perf_counter() - start)
+    result["cores_of_others"] = company.cores()
     json.dump(result, sys.stdout)
 
 

@@ -17,6 +17,7 @@ from unimoe_runtime.profiling import report as reports
 from unimoe_runtime.profiling.html import as_html
 from unimoe_runtime.profiling.sweep import profile as measure
 from unimoe_runtime.profiling.workload import Setting, make_requests
+from unimoe_runtime.streaming import ChunkSchedule
 
 
 class _Counts(click.ParamType[tuple[int, ...]]):
@@ -51,9 +52,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Decode steps, whatever the model says. [default: its own end]"
 )
-@click.option(
-    "--chunks", type=_Counts(), default=(2, 4, 8, 16, 32), help="Frames a chunk. [default: 2,4,8,16,32, and 32 on]"
-)
+@click.option("--chunks", type=_Counts(), help="Frames of each chunk, the last repeated. [default: as synth]")
 @click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")
 @click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds that count.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
@@ -74,7 +73,7 @@ def profile(
     voice_text: str,
     seed: int,
     steps: int | None,
-    chunks: tuple[int, ...],
+    chunks: tuple[int, ...] | None,
     warmup: int,
     repetitions: int,
     backend: str,
@@ -101,7 +100,7 @@ def profile(
         settings.append(
             Setting(
                 bundle=str(bundle), requests=requests, threads=num_threads, rows=num_rows, steps=steps,
-                chunk_frames=chunks, backend=backend, providers=providers or None,
+                chunk_frames=chunks or ChunkSchedule().frames, backend=backend, providers=providers or None,
             )
         )  # fmt: skip
     console = Console(stderr=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from ..bundle import Bundle
+from ..chunks import ChunkSchedule
 from ..config import ModelConfig, SamplingConfig
 from ..errors import ConfigError
 from ..generation import Prompt
@@ -55,7 +55,7 @@ class Setting:
     threads: int | None = None
     rows: int = 2
     steps: int | None = None
-    chunk_frames: tuple[int, ...] = (2, 4, 8, 16, 32)
+    chunk_frames: tuple[int, ...] = ChunkSchedule().frames
     backend: str = "onnxruntime"
     providers: tuple[str, ...] | None = None
     kernels: bool = False
@@ -63,8 +63,7 @@ class Setting:
     def __post_init__(self) -> None:
         if not self.requests:
             raise ConfigError("there is nothing to run: give at least one task or text")
-        if not self.chunk_frames or min(self.chunk_frames) < 1:
-            raise ConfigError(f"chunk_frames is {self.chunk_frames}; it must be at least one size of 1 or more")
+        self.chunk_sizes()
         for name in ("threads", "rows", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -72,7 +71,7 @@ class Setting:
 
     def chunk_sizes(self) -> Iterator[int]:
         """Frames of each chunk, without end."""
-        return chain(self.chunk_frames, repeat(self.chunk_frames[-1]))
+        return ChunkSchedule(frames=self.chunk_frames).sizes()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,0 +1,229 @@
+"""Profiling: what is recorded is what runs, its parts add up, and nothing of the model's answer changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.backends import open_backend
+from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import BundleError, ConfigError, OutputError
+from unimoe_runtime.generation import Prompt, collect_frames, generate
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.profiling import report as reports
+from unimoe_runtime.profiling.breakdown import DECODE_PARTS, Routing, break_down
+from unimoe_runtime.profiling.floor import compare_with_floor, step_bytes, weight_bytes
+from unimoe_runtime.profiling.measure import Meter
+from unimoe_runtime.profiling.playback import play
+from unimoe_runtime.profiling.recorder import Marks, Part, RecordedModel, Recorder, code, marks_needed
+from unimoe_runtime.profiling.sweep import profile, read_report
+from unimoe_runtime.profiling.worker import Worker
+from unimoe_runtime.profiling.workload import Request, Setting, batched, make_requests
+
+SAMPLING = SamplingConfig(min_steps=21, max_steps=21, top_k=None)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a language model alone: no front end, no codec."""
+    folder = tmp_path_factory.mktemp("profiling")
+    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
+    return folder / "tiny"
+
+
+def setting(bundle: Path, **changes: object) -> Setting:
+    fields: dict[str, object] = {"requests": (Request(task="random"),), "steps": 20, "threads": 1}
+    return Setting(bundle=str(bundle), **{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["numpy", "onnxruntime"])
+def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny: Path, name: str) -> None:
+    backend = open_backend(name, open_bundle(tiny))
+    config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
+    plain = BundleModel(backend)
+    recorder = Recorder(marks_needed(config, SAMPLING.max_steps))
+    recorded = RecordedModel(backend, recorder)
+    expected, found = (
+        collect_frames(generate(model, prompt, config, SAMPLING, seed=3))[0] for model in (plain, recorded)
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert recorded.statistics == plain.statistics
+
+    recorder.mark(code(Part.END))
+    marks = recorder.marks()
+    assert (np.diff(marks.start_ns_M) >= 0).all()
+    breakdown, routing = break_down(marks, config), Routing.from_picks(recorder.picks, config)
+    assert len(breakdown.parts_SP) == len(routing.picked_SLNE) == plain.statistics.steps == 20
+    assert breakdown.launches_LR.sum() == routing.launched_SLR.sum() == plain.statistics.launched
+    np.testing.assert_array_equal(breakdown.launches_LR, routing.launched_SLR.sum(axis=0))
+    picks = routing.picked_SLNE.sum(axis=(0, 1, 2))
+    assert picks[: config.num_routed_experts].sum() == plain.statistics.routed_picks
+    assert picks[config.num_routed_experts :].sum() == plain.statistics.null_picks
+    trunks = marks.part_M == Part.TRUNK
+    assert trunks.sum() == 21 * config.num_layers
+    assert set(marks.layer_M[trunks]) == set(range(config.num_layers))
+
+
+def test_marks_become_milliseconds_by_step_layer_and_expert() -> None:
+    config = tiny_config()
+    listed = [
+        (0, Part.PREFILL, -1, -1),
+        (5, Part.INPUTS, -1, -1),
+        (7, Part.TRUNK, 0, -1),
+        (10, Part.READ_BACK, 0, -1),
+        (11, Part.DISPATCH, 0, -1),
+        (12, Part.EXPERT, 0, 2),
+        (16, Part.DISPATCH, 0, -1),
+        (17, Part.HEAD, -1, -1),
+        (18, Part.SAMPLING, -1, -1),
+        (20, Part.HOST, -1, -1),
+        (21, Part.PROFILER, -1, -1),
+        (31, Part.INPUTS, -1, -1),
+        (32, Part.CODEC, -1, -1),
+        (40, Part.END, -1, -1),
+    ]
+    times, parts, layers, experts = (np.array(column) for column in zip(*listed, strict=True))
+    found = break_down(Marks(start_ns_M=times * 10**6, part_M=parts, layer_M=layers, expert_M=experts), config)
+    assert found.prefill_ms == 5
+    assert found.step_ms_S.tolist() == [15, 1]
+    assert found.decode_ms == 15 + 1 + 1 + 8
+    assert found.parts_SP[0, [Part.DISPATCH, Part.EXPERT, Part.PROFILER]].tolist() == [2, 4, 10]
+    assert found.layers_LP[0, [Part.TRUNK, Part.READ_BACK]].tolist() == [3, 1]
+    assert found.experts_LR[0].tolist() == [0, 0, 4, 0] and found.launches_LR.sum() == 1
+
+
+def test_parts_add_up_to_the_wall_time(tiny: Path) -> None:
+    meter = Meter(setting(tiny, threads=None, backend="numpy"))
+    meter.measure(Request(task="random"))
+    generation = meter.measure(Request(task="random"))
+    assert 0.98 < generation.coverage <= 1.0
+    assert generation.num_steps == 20 and generation.num_frames_U == (19,)
+    assert generation.breakdown.decode_ms == pytest.approx(generation.breakdown.parts_SP[:, list(DECODE_PARTS)].sum())
+
+
+def test_routing_counts_rows_apart_and_together() -> None:
+    """Two rows, one layer, two routed experts and one null: row 0 picks 0, row 1 first 0 and null, then 1."""
+    picks = [[[1.0, 0, 0], [0.5, 0, 0.5]], [[1.0, 0, 0], [0, 1.0, 0]]]
+    config = tiny_config(num_layers=1, num_routed_experts=2)
+    routing = Routing.from_picks([[[0.0] * 3], *picks], config)  # the first is the prompt's pass
+    assert routing.launched_mean_L().tolist() == [1.5]
+    assert routing.picked_a_row_L().tolist() == [1.0]
+    assert routing.launched_histogram_L() == [[0, 1, 1]]
+    assert routing.null_share_L().tolist() == [0.2]
+    assert routing.launch_share_LR().tolist() == [[1.0, 0.5]]
+    assert len(routing.join(routing).picked_SLNE) == 4
+
+
+def test_playback_finds_underruns() -> None:
+    smooth = play([(100, 80), (150, 160), (300, 320)])
+    assert smooth is not None and (smooth.first_ms, smooth.underruns, smooth.slack_ms) == (100, 0, 30)
+    # The second chunk comes 20 ms late and moves all that follows; the third is late by 40 after that.
+    late = play([(0, 0), (100, 80), (200, 100), (340, 100), (341, 0)])
+    assert late is not None and (late.first_ms, late.underruns, late.stalled_ms) == (100, 2, 60)
+    assert play([(5, 0)]) is None
+
+
+def test_floor_counts_what_ran(tiny: Path) -> None:
+    bundle = open_bundle(tiny)
+    launches_LR = np.zeros((2, 4))
+    launches_LR[0, 1] = 0.5
+    bytes_by_part, bytes_L = step_bytes(bundle, launches_a_step_LR=launches_LR, rows=2, cached=10)
+    expert = weight_bytes(bundle, "layers.0.expert.1")
+    assert expert == 4 * 3 * 16 * 12
+    cache = 2 * 10 * 2 * 2 * 8 * 4
+    trunks = [weight_bytes(bundle, f"layers.{layer}.trunk") + cache for layer in range(2)]
+    assert bytes_by_part["expert"] == expert / 2
+    assert bytes_by_part["trunk"] == sum(trunks)
+    assert bytes_L.tolist() == [trunks[0] + expert / 2, trunks[1]]
+    floor = compare_with_floor({"trunk": 2e6, "head": 1e6}, {"trunk": 3.0, "head": 1.5}, 5.0, 1e9)
+    assert floor["floor_ms"] == 3.0 and floor["ratio"] == pytest.approx(5 / 3)
+    assert [floor["parts"][name]["far"] for name in ("trunk", "head")] == [False, False]
+    assert compare_with_floor({"trunk": 1e6}, {"trunk": 2.1}, 5.0, 1e9)["parts"]["trunk"]["far"]
+
+
+def test_batches_repeat_an_utterance() -> None:
+    prompt = Prompt.from_rows([[1], [1, 2, 3]], paired=True)
+    four = batched(prompt, 4)
+    assert four.num_utterances == 2
+    np.testing.assert_array_equal(four.text_ids_BT[2:], prompt.text_ids_BT)
+    with pytest.raises(ConfigError, match="rows is 3"):
+        batched(prompt, 3)
+
+
+def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
+    """Two settings and the engine's own profiler, through to the report's files."""
+    seen: list[str] = []
+    report, events = profile(
+        [setting(tiny), setting(tiny, rows=1)], warmup=1, repetitions=2, kernels=True, trace=True,
+        progress=lambda label, done, total: seen.append(f"{done}/{total}"),
+    )  # fmt: skip
+    assert seen == [f"{done}/10" for done in range(10)]
+    first, second = report["runs"]
+    assert first["step"]["count"] == 40 and len(first["generations"]) == 2
+    assert first["coverage"] > 0.98
+    assert sum(part["share"] for part in first["parts"].values()) == pytest.approx(1)
+    assert first["generations"][0]["ttfa_steps"] == 3  # two frames, and a step more for the delay
+    assert sum(first["layers"][0]["launched_histogram"]) == 40
+    assert second["tasks"]["random"]["picked_a_row"] == pytest.approx(
+        sum(layer["launched"] for layer in second["layers"])
+    ), "of a single row, what it picked is what ran"
+    assert len(first["floor"]["reads_bytes_per_s"]) == 2
+    assert first["kernels"]["runs"]["trunk"] <= first["kernels"]["parts"]["trunk"]["ms_a_step"]
+    calls = {row["operator"]: row["calls_a_step"] for row in first["kernels"]["operators"] if row["graph"] == "head"}
+    assert calls["MatMul"] == 1
+    if first["memory"]:  # Linux
+        assert first["memory"]["peak_bytes"] >= first["memory"]["anonymous_bytes"] > 0
+
+    path = tmp_path / "report.json"
+    reports.write_output(path, reports.as_json(report))
+    assert read_report(path) == json.loads(json.dumps(report))
+    assert len(reports.as_csv(report).splitlines()) == 3
+    assert "| step p50 ms |" in reports.as_markdown(report)
+    assert not [item for item in tmp_path.iterdir() if item != path], "nothing temporary stays"
+    check_trace(events)
+
+
+def check_trace(events: list[dict[str, object]]) -> None:
+    """Complete events that lie within each other on each track, kernels within the part that ran them."""
+    complete = [event for event in events if event["ph"] == "X"]
+    assert {"request", "prefill", "step", "trunk", "expert", "kernel", "engine"} <= {event["cat"] for event in complete}
+    for process in {event["pid"] for event in complete}:
+        spans = {"trunk": [], "engine": []}  # type: dict[str, list[tuple[float, float]]]
+        for event in complete:
+            graph = event["args"].get("graph", event["name"])  # type: ignore[attr-defined]
+            if event["pid"] == process and event["cat"] in spans and graph == "layers.0.trunk":
+                spans[str(event["cat"])].append((event["ts"], event["ts"] + event["dur"]))  # type: ignore[arg-type,operator]
+        assert len(spans["engine"]) == 20, "the prompt's pass is left to the host's track"
+        inside = [any(begin - 20 <= ts and end <= finish + 20 for begin, finish in spans["trunk"])
+                  for ts, end in spans["engine"]]  # fmt: skip
+        assert np.mean(inside) > 0.9, "the engine's clock was brought to ours"
+
+
+def test_errors_are_one_line(tiny: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny)
+    with pytest.raises(BundleError, match="not a bundle"):
+        Worker(setting(tmp_path))
+    with pytest.raises(ConfigError, match="steps is 1"):
+        Meter(setting(tiny, threads=None, steps=1)).measure(Request(task="random"))
+    with pytest.raises(ConfigError, match="no front end"):
+        make_requests(bundle, tasks=("speech",))
+    with pytest.raises(ConfigError, match="chunk frames"):
+        setting(tiny, chunk_frames=())
+    with pytest.raises(ConfigError, match="nothing to run"):
+        setting(tiny, requests=())
+    with pytest.raises(ConfigError, match="repetition"):
+        profile([setting(tiny)], repetitions=0)
+    with pytest.raises(OutputError, match="cannot be written"):
+        reports.write_output(tmp_path / "no" / "report.json", "")
+    with pytest.raises(OutputError, match="cannot be written"):
+        reports.require_writable(tmp_path)
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("other.json", "missing.json"):
+        with pytest.raises(ConfigError, match="profile"):
+            read_report(tmp_path / name)
