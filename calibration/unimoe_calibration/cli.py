@@ -122,6 +122,7 @@ def summary(result: CalibrationResult) -> str:
     """The closing lines: what was written, how large, on what data."""
     precisions = ", ".join(f"{count} {precision}" for precision, count in sorted(result.precisions.items()))
     share = result.bytes_after / result.bytes_before
+    items = "1 item" if result.num_items == 1 else f"{result.num_items} items"
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
     mixed = ""
     if result.mixture is not None:
@@ -130,5 +131,5 @@ def summary(result: CalibrationResult) -> str:
     return (
         f"{mixed}{result.path}: {result.scheme} for {result.settings.target}: {precisions} graphs; language model "
         f"{result.bytes_after / 1e6:.1f} MB, {share:.2f} of float32\n"
-        f"{result.num_items} {'item' if result.num_items == 1 else 'items'}{cached}, {result.seconds:.1f} s; coverage: {result.path / HEAT_MAP}"
+        f"{items}{cached}, {result.seconds:.1f} s; coverage: {result.path / HEAT_MAP}"
     )
