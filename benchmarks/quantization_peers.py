@@ -38,6 +38,7 @@ from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
 from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.divergence import ForcedItem, diverge, force, read_forced
 from unimoe_runtime.generation import collect_frames, generate
+from unimoe_runtime.judgement import language_model_bytes
 from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.requests import limit_steps, standard_requests
 
@@ -164,6 +165,16 @@ class _Replaced(OnnxRuntimeBackend):
     def num_replaced(self) -> int:
         return len(list(self._folder.glob("*.onnx")))
 
+    def num_bytes(self) -> int:
+        """Bytes of its graphs; a weight that is quantized as it is read counts as the int8 that it becomes."""
+        return sum(_bytes_in_int8(onnx.load(path)) for path in self._folder.glob("*.onnx"))
+
+
+def _bytes_in_int8(model: onnx.ModelProto) -> int:
+    quantized = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in quantized]
+    return model.ByteSize() - 3 * sum(int(np.prod(tensor.dims)) for tensor in weights)
+
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     bundle = open_bundle(arguments.bundle)
@@ -183,17 +194,25 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             peers |= modelopt_backends(arguments.modelopt, bundle, backend, samples, folder)
         for name, peer in peers.items():
             found = diverge(reference, [read_forced(peer, item) for item in items])
-            replaced = (
-                peer.num_replaced() if isinstance(peer, _Replaced) else len(list(language_model_graphs(bundle.model)))
-            )
-            rows.append({"peer": name, "graphs": replaced, **asdict(found)})
+            extra = {"graphs": peer.num_replaced(), "bytes": peer.num_bytes()} if isinstance(peer, _Replaced) else {
+                "graphs": len(list(language_model_graphs(bundle.model))), "bytes": language_model_bytes(peer.bundle),
+            }  # fmt: skip
+            rows.append({"peer": name, **extra, "float_inputs": _float_inputs(plans.get(name)), **asdict(found)})
     return {"machine": machine(), "bundle": str(arguments.bundle), "items": len(samples), "peers": rows}
+
+
+def _float_inputs(plan: QuantizationPlan | None) -> int:
+    """How many graphs keep their inputs in float32, because too few tokens reached them."""
+    linears = {} if plan is None else plan.linears
+    return len({linear.graph for linear, one in linears.items() if not one.scheme.quantizes_inputs})
 
 
 def columns(row: Mapping[str, Any]) -> list[str]:
     return [
         row["peer"],
         str(row["graphs"]),
+        f"{row['bytes'] / 1e6:.2f}",
+        str(row["float_inputs"]),
         f"{row['kl_nats']:.4f}",
         f"{row['logit_error']:.4f}",
         f"{100 * row['token_agreement']:.2f} %",
@@ -202,7 +221,16 @@ def columns(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-TITLES = ("peer", "graphs", "divergence, nats", "logit error", "tokens equal", "router decisions", "equal sets")
+TITLES = (
+    "peer",
+    "graphs",
+    "inputs in float",
+    "divergence, nats",
+    "logit error",
+    "tokens equal",
+    "router decisions",
+    "equal sets",
+)
 
 
 def markdown(result: Mapping[str, Any]) -> str:
