@@ -224,6 +224,7 @@ def columns(row: Mapping[str, Any]) -> list[str]:
 TITLES = (
     "peer",
     "graphs",
+    "MB",
     "inputs in float",
     "divergence, nats",
     "logit error",
