@@ -111,7 +111,7 @@ def test_routing_counts_rows_apart_and_together() -> None:
     """Two rows, one layer, two routed experts and one null: row 0 picks 0, row 1 first 0 and null, then 1."""
     picks = [[[1.0, 0, 0], [0.5, 0, 0.5]], [[1.0, 0, 0], [0, 1.0, 0]]]
     config = tiny_config(num_layers=1, num_routed_experts=2)
-    routing = Routing.from_picks([[[0.0] * 3], *picks], config)  # the first is the prompt's pass
+    routing = Routing.from_picks(picks, config)
     assert routing.launched_mean_L().tolist() == [1.5]
     assert routing.picked_a_row_L().tolist() == [1.0]
     assert routing.launched_histogram_L() == [[0, 1, 1]]

@@ -81,9 +81,9 @@ class Routing:
 
     @classmethod
     def from_picks(cls, picks: list[list[list[float]]], config: ModelConfig) -> Routing:
-        """Of a recorder's `picks`, without the prompt's pass."""
+        """Of a recorder's `picks`."""
         layers = config.num_layers
-        weights = np.array(picks[layers:], dtype=np.float32)
+        weights = np.array(picks, dtype=np.float32)
         rows = weights.shape[1] if weights.ndim == 3 else 1
         weights_SLNE = weights.reshape(-1, layers, rows, config.num_dynamic_experts)
         return cls(picked_SLNE=weights_SLNE > 0, num_routed=config.num_routed_experts)

@@ -63,8 +63,8 @@ _PART, _LAYER = 1 << 20, 1 << 10
 class Recorder:
     """Marks of one generation, in buffers that exist before it begins: `mark(code)` begins a part.
 
-    `picks` gets the routing weights [N][E] of each trunk, in the order of the calls: lists that the dispatch loop
-    makes anyway. Raises IndexError beyond `capacity` marks.
+    `picks` gets the routing weights [N][E] of each trunk of a decode step, in the order of the calls: lists that the
+    dispatch loop makes anyway. Raises IndexError beyond `capacity` marks.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -116,22 +116,23 @@ class RecordedModel(BundleModel):
     def __init__(self, backend: Backend, recorder: Recorder) -> None:
         super().__init__(_RecordingBackend(backend, recorder))
         self._recorder, self._mark = recorder, recorder.mark
-        self._prefill, self._inputs, self._dispatch, self._sampling = map(
-            code, (Part.PREFILL, Part.INPUTS, Part.DISPATCH, Part.SAMPLING)
+        self._code_inputs, self._code_dispatch, self._code_sampling = map(
+            code, (Part.INPUTS, Part.DISPATCH, Part.SAMPLING)
         )
 
     def prefill(self, prompt: Prompt) -> None:
-        self._mark(self._prefill)
+        self._mark(code(Part.PREFILL))
         super().prefill(prompt)
+        self._recorder.picks.clear()
 
     def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
-        self._mark(self._inputs)
+        self._mark(self._code_inputs)
         logits_BKV = super().step(codes_BK, position_B)
-        self._mark(self._sampling)
+        self._mark(self._code_sampling)
         return logits_BKV
 
     def _picked(self, weights_NE: list[list[float]]) -> list[int]:
-        self._mark(self._dispatch)
+        self._mark(self._code_dispatch)
         self._recorder.picks.append(weights_NE)
         return super()._picked(weights_NE)
 
