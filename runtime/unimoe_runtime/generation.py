@@ -34,6 +34,8 @@ class Prompt:
     `video_embeddings_VC` float32: embeddings that take the place of `video_token_id`, in the same order; V video
     tokens, C hidden. A clip that two rows share is in there twice.
     `paired`: rows come as [unconditional, conditional] pairs, one pair an utterance.
+    `num_shared`: how many tokens all rows begin with, positions, codec rows and video included, that other prompts
+    may begin with as well: a voice, a template's words.
     """
 
     text_ids_BT: NDArray[np.int64]
@@ -45,6 +47,7 @@ class Prompt:
     video_embeddings_VC: NDArray[np.float32] | None = None
     video_token_id: int | None = None
     paired: bool = False
+    num_shared: int = 0
 
     def __post_init__(self) -> None:
         shape = self.text_ids_BT.shape
@@ -58,6 +61,8 @@ class Prompt:
             raise PromptError(f"{shape[0]} rows cannot be pairs of unconditional and conditional")
         if not self.mask_BT[:, -1].all():
             raise PromptError("a prompt is padded on the left: its last position must hold a token in every row")
+        if not 0 <= self.num_shared < int(self.mask_BT.sum(axis=1).min()):
+            raise PromptError(f"rows cannot share {self.num_shared} tokens: each needs one more of its own")
         num_codec_rows = 0 if self.codec_ids_PK is None else len(self.codec_ids_PK)
         num_places = 0 if self.placeholder_id is None else int((self.text_ids_BT == self.placeholder_id).sum())
         if num_codec_rows != num_places:
@@ -86,6 +91,7 @@ class Prompt:
         placeholder_id: int | None = None,
         pad_id: int = 0,
         paired: bool = False,
+        num_shared: int = 0,
     ) -> Prompt:
         """Pad rows of different lengths on the left.
 
@@ -109,6 +115,7 @@ class Prompt:
             codec_ids_PK=codec_ids_PK,
             placeholder_id=placeholder_id,
             paired=paired,
+            num_shared=num_shared,
         )
 
 

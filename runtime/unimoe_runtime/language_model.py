@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, Forward, StepInputs
+from .backends import Backend, CachedPositions, Forward, StepInputs
+from .errors import PromptError
 from .generation import Prompt
+from .recent import Recent
 from .rope import rotary
 
 Floats = NDArray[np.float32]
@@ -65,22 +68,32 @@ def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
     return hidden_BTC
 
 
-def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int) -> NDArray[np.bool_]:
-    """mask_B1TS of a prompt's pass over a cache of `capacity` slots: causal, padded positions hidden."""
+def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> NDArray[np.bool_]:
+    """mask_B1TS of a prompt's pass over a cache of `capacity` slots: causal, padded positions hidden.
+
+    For the positions from `begin` on; those before it are in the cache.
+    """
     rows, length = mask_BT.shape
-    mask_BTS = np.zeros((rows, length, capacity), dtype=np.bool_)
-    mask_BTS[:, :, :length] = np.tri(length, dtype=np.bool_) & mask_BT[:, None, :]
+    mask_BTS = np.zeros((rows, length - begin, capacity), dtype=np.bool_)
+    mask_BTS[:, :, :length] = np.tri(length, dtype=np.bool_)[begin:] & mask_BT[:, None, :]
     # A padded position attends to itself: a softmax over nothing would be NaN and spread through the values.
-    mask_BTS[:, np.arange(length), np.arange(length)] = True
+    mask_BTS[:, np.arange(length - begin), np.arange(begin, length)] = True
     return mask_BTS[:, None]
 
 
 class BundleModel:
-    """`generation.LanguageModel` over a bundle's graphs."""
+    """`generation.LanguageModel` over a bundle's graphs.
 
-    def __init__(self, backend: Backend, *, observer: Observer | None = None) -> None:
+    With `prefixes` what all rows of a prompt have in common is read once, in a pass of its own, and kept there by
+    its hash: keys and values come out the same to the bit whether they were computed or kept.
+    """
+
+    def __init__(
+        self, backend: Backend, *, observer: Observer | None = None, prefixes: Recent[CachedPositions] | None = None
+    ) -> None:
         self._backend = backend
         self._observer = observer
+        self._prefixes = prefixes
         self._config = backend.bundle.model
         embeddings = backend.bundle.embeddings()
         self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
@@ -93,16 +106,46 @@ class BundleModel:
     def prefill(self, prompt: Prompt) -> None:
         """Read a prompt into a fresh cache."""
         rows, length = prompt.text_ids_BT.shape
-        self._forward = self._backend.start(rows)
+        self._forward = forward = self._backend.start(rows)
         self._valid_BS = np.zeros((rows, 0), dtype=np.bool_)
         self._filled = 0
         self._reserve(length)
-        self._valid_BS[:, :length] = prompt.mask_BT
         hidden_BTC = embed_prompt(prompt, self._text_rows, self._codec_rows)
-        mask_B1TS = prompt_mask(prompt.mask_BT, self._valid_BS.shape[1])
-        self._run(hidden_BTC, prompt.positions, mask_B1TS, prompt.mask_BT.reshape(-1))
+        mask_BT, begin = prompt.mask_BT, 0
+        if self._prefixes is not None and prompt.num_shared:
+            begin = prompt.num_shared
+            forward.restore(self._shared_positions(prompt, hidden_BTC, self._prefixes), self._valid_BS.shape[1])
+            # The shared tokens stand in the first slots of every row, and a shorter row's padding after them: where
+            # the row, padded on the left, still has shared ones.
+            mask_BT = np.concatenate([np.ones((rows, begin), np.bool_), (mask_BT.cumsum(axis=1) > begin)[:, begin:]], 1)
+        self._valid_BS[:, :length] = mask_BT
+        mask_B1TS = prompt_mask(mask_BT, self._valid_BS.shape[1], begin)
+        inputs = self._pass_inputs(hidden_BTC[:, begin:], prompt.positions[..., begin:], mask_B1TS, begin)
+        self._run(forward, inputs, mask_BT[:, begin:].reshape(-1))
         self._filled = length
         self.statistics = RoutingStatistics()
+
+    def _shared_positions(
+        self, prompt: Prompt, hidden_BTC: Floats, prefixes: Recent[CachedPositions]
+    ) -> CachedPositions:
+        """Keys and values of the tokens that all rows begin with."""
+        count = prompt.num_shared
+        (hidden_PC, positions), *others = [
+            (hidden_BTC[row, start : start + count], prompt.positions[..., row, start : start + count])
+            for row, start in enumerate(prompt.mask_BT.argmax(axis=1))
+        ]
+        for other_PC, other in others:
+            if not np.array_equal(other_PC, hidden_PC) or not np.array_equal(other, positions):
+                raise PromptError(f"a prompt's rows differ within the {count} tokens that they are said to share")
+        key = blake2b(hidden_PC.tobytes() + positions.tobytes(), digest_size=16).digest()
+        cached = prefixes.get(key)
+        if cached is None:
+            forward = self._backend.start(1)
+            mask_B1TS = prompt_mask(np.ones((1, count), np.bool_), count)
+            self._run(forward, self._pass_inputs(hidden_PC[None], positions[..., None, :], mask_B1TS, 0), None)
+            cached = forward.snapshot(count)
+            prefixes.put(key, cached, cached.num_bytes)
+        return cached
 
     def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
         """One decode step: logits_BKV after reading one codec row a model row."""
@@ -112,7 +155,9 @@ class BundleModel:
         if self._config.mrope_sections:
             positions_BT = np.broadcast_to(positions_BT, (3, *positions_BT.shape))
         hidden_BTC = self._codec_rows((self._codebooks_K, codes_BK)).sum(axis=1)[:, None]
-        self._run(hidden_BTC, positions_BT, self._valid_BS[:, None, None, :], None)
+        assert self._forward is not None
+        inputs = self._pass_inputs(hidden_BTC, positions_BT, self._valid_BS[:, None, None, :], self._filled)
+        self._run(self._forward, inputs, None)
         self._filled += 1
         self.statistics.steps += 1
         return self.logits(np.arange(len(codes_BK)))
@@ -122,18 +167,17 @@ class BundleModel:
         assert self._forward is not None
         return self._forward.head(tokens_M)
 
-    def _run(
-        self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], real_N: NDArray[np.bool_] | None
-    ) -> None:
-        """All layers. Tokens that are not `real_N` launch nothing: their weights are zeroed."""
-        forward = self._forward
-        assert forward is not None
+    def _pass_inputs(
+        self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], write_index: int
+    ) -> StepInputs:
         cos_BTD, sin_BTD = rotary(positions, self._config)
-        forward.begin(
-            StepInputs(
-                hidden_BTC=hidden_BTC, cos_BTD=cos_BTD, sin_BTD=sin_BTD, mask_B1TS=mask_B1TS, write_index=self._filled
-            )
+        return StepInputs(
+            hidden_BTC=hidden_BTC, cos_BTD=cos_BTD, sin_BTD=sin_BTD, mask_B1TS=mask_B1TS, write_index=write_index
         )
+
+    def _run(self, forward: Forward, inputs: StepInputs, real_N: NDArray[np.bool_] | None) -> None:
+        """All layers. Tokens that are not `real_N` launch nothing: their weights are zeroed."""
+        forward.begin(inputs)
         for layer in range(self._config.num_layers):
             weights_NE = forward.trunk(layer)
             if real_N is not None:

@@ -9,25 +9,31 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio import READABLE, read_audio
-from .backends import Backend, open_backend
+from .backends import Backend, CachedPositions, open_backend
 from .bundle import Bundle, open_bundle
 from .chunks import WHOLE, ChunkSchedule
 from .codec import BundleCodec
 from .config import SamplingConfig
 from .delay import delay_codes
-from .errors import BundleError, ConfigError, PromptError
+from .errors import BundleError, ConfigError, PromptError, UnimoeError
 from .frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
 from .language_model import BundleModel
+from .preload import Preload, always_used
+from .recent import Recent
 from .streaming import AudioStream, Outcome, Progress
 from .video import MAX_FRAMES, RATE_HZ, Video, read_video
 from .vision import BundleVision
+
+# Room for voices and templates that were read before, as keys and values, and for voices' codes.
+_PREFIX_BYTES = 128 << 20
+_VOICE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,9 @@ class Synthesizer:
         self.frontend = open_frontend(frontend_dir)
         self._backend = backend
         self._codec = BundleCodec(bundle.codec, backend.run)
+        self._prefixes = Recent[CachedPositions](_PREFIX_BYTES)
+        self._voices = Recent[NDArray[np.int64]](_VOICE_BYTES)
+        self._preload: Preload | None = None
 
     @classmethod
     def open(
@@ -82,10 +91,28 @@ class Synthesizer:
         backend: str = "onnxruntime",
         threads: int | None = None,
         providers: Sequence[str] | None = None,
+        warm: bool = False,
     ) -> Self:
-        """Open a bundle with a backend."""
+        """Open a bundle with a backend.
+
+        What every request runs is loaded in the background, experts at their first use; `warm` loads all of it before
+        this returns.
+        """
         bundle = open_bundle(path)
-        return cls(bundle, open_backend(backend, bundle, threads=threads, providers=providers))
+        engine = open_backend(backend, bundle, threads=threads, providers=providers)
+        graphs = always_used(bundle)
+        if warm:
+            engine.load()
+            engine.load(graphs)
+            return cls(bundle, engine)
+        preload = Preload(engine, graphs)
+        try:
+            opened = cls(bundle, engine)
+        except UnimoeError:
+            preload.close()
+            raise
+        opened._preload = preload
+        return opened
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +121,8 @@ class Synthesizer:
         self.close()
 
     def close(self) -> None:
+        if self._preload is not None:
+            self._preload.close()
         self._backend.close()
 
     def synthesize(
@@ -152,7 +181,7 @@ class Synthesizer:
         sampling = sampling or self.sampling(task)
         prepared = self.prepare(task=task, text=text, voice=voice, voice_text=voice_text, video=video)
         return AudioStream(
-            model=BundleModel(self._backend),
+            model=BundleModel(self._backend, prefixes=self._prefixes),
             codec=self._codec,
             config=config,
             prepared=prepared,
@@ -195,13 +224,15 @@ class Synthesizer:
     def _voice_prompt(self, voice: str, voice_text: str) -> VoicePrompt | None:
         """The recording that a voice is cloned from, through the codec; None where the model knows the voice."""
         path: Path | None = Path(voice)
-        if Path(voice).suffix.lower() not in READABLE and "/" not in voice:
+        if "/" not in voice and not _is_audio_file(Path(voice)):
             recording = self.frontend.recording(voice)
             if voice_text:
                 raise PromptError("a voice's text goes with a recording: give an audio file as the voice")
             path, voice_text = (recording.path, recording.text) if recording else (None, "")
         if path is None:
             return None
+        from .audio import read_audio
+
         max_s = self.frontend.max_voice_s
         pcm_L = read_audio(path, self._codec.sample_rate_hz, max_s=max_s or None)
         if not max_s:
@@ -209,7 +240,11 @@ class Synthesizer:
             raise PromptError(f"{voice}: this bundle does not clone voices; choose one of its own: {names}")
         if not voice_text.strip():
             raise PromptError(f"{voice}: to clone this voice the model needs the words of the recording (--voice-text)")
-        codes_TK = self._codec.encode(pcm_L).T
+        key = blake2b(pcm_L.tobytes(), digest_size=16).digest()
+        codes_TK = self._voices.get(key)
+        if codes_TK is None:
+            codes_TK = self._codec.encode(pcm_L).T
+            self._voices.put(key, codes_TK, codes_TK.nbytes)
         return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, self.bundle.model), text=voice_text)
 
     def _video_prompt(self, video: Video) -> VideoPrompt:
@@ -238,3 +273,12 @@ class Synthesizer:
                 f"{config.max_positions}: give a shorter prompt or fewer steps"
             )
         return replace(sampling, min_steps=min_steps, max_steps=max_steps)
+
+
+def _is_audio_file(path: Path) -> bool:
+    """Whether its suffix says so."""
+    if not path.suffix:
+        return False
+    from .audio import READABLE  # with what reads audio, which takes longer to import than a request that needs none
+
+    return path.suffix.lower() in READABLE

@@ -104,6 +104,23 @@ def test_video_stands_before_the_text_in_both_rows(frontend: PublishedFrontEnd) 
     np.testing.assert_array_equal(prompt.first_position_B, lengths - 6 + 9)
 
 
+@pytest.mark.parametrize(
+    ("task", "given", "last"),
+    [
+        ("music", {}, "<|MUSIC_START|>"),
+        ("music", {"video": video_prompt()}, "<|MUSIC_START|>"),
+        ("speech", {"voice_prompt": voice_prompt(9)}, "<|SPEECH_START|>"),
+    ],
+)
+def test_rows_share_what_comes_before_the_text(frontend: PublishedFrontEnd, task: str, given: dict, last: str) -> None:
+    """Whatever the text says, so that a voice, a clip or the template's words are read once."""
+    prompts = [frontend.build_prompt(task, text, **given).prompt for text in ("one", "the music")]
+    for prompt in prompts:
+        assert prompt.num_shared == prompts[0].num_shared
+        for ids_T, mask_T in zip(prompt.text_ids_BT, prompt.mask_BT, strict=True):
+            assert ids_T[mask_T][prompt.num_shared - 1] == frontend.tokenizer.token_to_id(last)
+
+
 def test_a_prompt_without_video_needs_no_tokens_of_it(frontend: PublishedFrontEnd) -> None:
     prompt = frontend.build_prompt("music", "music").prompt
     assert prompt.video_embeddings_VC is None and prompt.codec_ids_PK is None

@@ -8,8 +8,9 @@ unconditional row is the same prompt with another text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,6 +129,7 @@ class PublishedFrontEnd:
             placeholder_id=None if voice_prompt is None else self.tokenizer.token_to_id(self.placeholder),
             pad_id=self.pad_id,
             paired=True,
+            num_shared=self._num_shared(template, values, rows),
         )
         if video is not None:
             prompt = self._with_video(prompt, video)
@@ -172,6 +174,12 @@ class PublishedFrontEnd:
         text = _FIELD.sub(lambda field: values[field[1]], self.templates[template])
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def _num_shared(self, template: str, values: Mapping[str, str], rows: Sequence[Sequence[int]]) -> int:
+        """How many tokens come before the text, whatever it says, in all rows."""
+        ids = self._ids(template, {**values, "text": ""})
+        alike = (len(set(ids_of_place)) == 1 for ids_of_place in zip(ids, *rows, strict=False))
+        return sum(takewhile(bool, alike))
 
     def _with_video(self, prompt: Prompt, video: VideoPrompt) -> Prompt:
         """Both rows see the clip, so that guidance strengthens the text, as in the published code."""
