@@ -40,11 +40,10 @@ _ENGINE_PARTS = {"trunk": "trunk", "expert": "expert", "head": "head"}
 _STEPS_A_PROMPT = 100
 _SAMPLES_A_SECOND = 500
 _LARGE_PART = 0.05  # parts below this share are too few samples to compare
-# Which function, innermost first, says what py-spy's stack was at. Lines of recorder.py wrap the graphs.
+# Which function, innermost first, says what a stack was at; the recorder's wrap the graphs.
 _FUNCTIONS = {
-    "trunk (": "trunk", "expert (": "expert", "head (": "head", "_picked (": "dispatch", "decode (": "codec",
-    "rotary (": "inputs", "begin (": "inputs", "sample (": "sampling", "guide (": "sampling",
-    "mask_special_ids (": "sampling", "candidates (": "sampling",
+    "trunk": "trunk", "expert": "expert", "head": "head", "_picked": "dispatch", "decode": "codec", "rotary": "inputs",
+    "begin": "inputs", "_run": "dispatch", "step": "inputs", "_generate": "sampling", "measure": "host",
 }  # fmt: skip
 
 
@@ -120,7 +119,8 @@ def compare_with_sampler(setting: Setting, seconds: float) -> dict[str, Any] | N
                    sys.executable, "-m", "benchmarks.profiling_overhead", "--child", json.dumps(setting.to_dict()),
                    "--seconds", seconds]  # fmt: skip
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-        ours = json.loads(done.stdout.splitlines()[-1])
+        # py-spy has words of its own to say there.
+        ours = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
         theirs = _shares_of_samples(stacks.read_text())
     parts = {name: {"ours": share, "theirs": theirs.get(name, 0.0)} for name, share in ours.items()}
     large = [part["ours"] / part["theirs"] - 1 for part in parts.values() if part["ours"] >= _LARGE_PART]
@@ -128,26 +128,17 @@ def compare_with_sampler(setting: Setting, seconds: float) -> dict[str, Any] | N
 
 
 def _shares_of_samples(text: str) -> dict[str, float]:
+    """Of the samples within `_decode_rounds` and outside of the prompts' passes, by part."""
     counts: dict[str, int] = defaultdict(int)
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
-        if any("recorder.py" in frame and frame.startswith("prefill (") for frame in frames):
-            continue
-        if not any(frame.startswith("measure (") and "measure.py" in frame for frame in frames):
-            continue
-        for frame in reversed(frames):
-            part = next((part for start, part in _FUNCTIONS.items() if frame.startswith(start)), None)
-            if part is not None:
-                counts[part] += int(count)
-                break
-        else:
-            if any(frame.startswith("_run (") for frame in frames):
-                counts["dispatch"] += int(count)
-            elif any(frame.startswith("step (") for frame in frames):
-                counts["inputs"] += int(count)
-            elif any(frame.startswith("_generate (") for frame in frames):
-                counts["sampling"] += int(count)
+        functions = [frame.split(" (")[0].rsplit(".", 1)[-1] for frame in stack.split(";")]
+        decoding = "_decode_rounds" in functions and not {"prefill", "break_down", "settle", "_prepare"} & set(
+            functions
+        )
+        if decoding and {"_generate", "decode"} & set(functions):
+            part = next(_FUNCTIONS[name] for name in reversed(functions) if name in _FUNCTIONS)
+            counts[part] += int(count)
     total = sum(counts.values())
     return {part: count / total for part, count in counts.items()}
 
@@ -157,13 +148,21 @@ def run_child(setting: Setting, seconds: float) -> None:
     meter = Meter(setting)
     for request in setting.requests:
         meter.measure(request)
+    parts_P = _decode_rounds(meter, seconds)
+    total = parts_P[list(DECODE_PARTS)].sum()
+    shares = {part.name.lower(): parts_P[part] / total for part in DECODE_PARTS}
+    shares["dispatch"] += shares.pop("read_back")  # lines of one function
+    print(json.dumps(shares))
+
+
+def _decode_rounds(meter: Meter, seconds: float) -> np.ndarray:
+    """Milliseconds by part. What is sampled within this function is compared."""
     parts_P = np.zeros(len(Part))
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
-        for request in setting.requests:
+        for request in meter.setting.requests:
             parts_P += meter.measure(request).breakdown.parts_SP.sum(axis=0)
-    total = parts_P[list(DECODE_PARTS)].sum()
-    print(json.dumps({part.name.lower(): parts_P[part] / total for part in DECODE_PARTS}))
+    return parts_P
 
 
 def print_result(result: dict[str, Any], console: Console) -> None:
