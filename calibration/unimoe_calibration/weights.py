@@ -51,8 +51,11 @@ class QuantizedWeight:
     block: int | None = None
 
 
-def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> QuantizedWeight:
-    """The codes of a weight in one scheme, laid out for an engine's operator (`graphs.py` names them)."""
+def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine, *, block: int | None = None) -> QuantizedWeight:
+    """The codes of a weight in one scheme, laid out for an engine's operator (`graphs.py` names them).
+
+    `block` of inputs that share a scale, for schemes that have such; None takes the best for the weight.
+    """
     match scheme, engine:
         case Scheme.W8A8, _:
             return _int8_columns(weight_KN)
@@ -61,11 +64,11 @@ def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Quanti
         case Scheme.W8, Engine.TENSORRT:
             return _int8_columns(weight_KN)
         case Scheme.W8, Engine.ONNXRUNTIME:
-            return _packed_blocks(weight_KN, 8)
+            return _packed_blocks(weight_KN, 8, block)
         case Scheme.W4, Engine.ONNXRUNTIME:
-            return _packed_blocks(weight_KN, 4)
+            return _packed_blocks(weight_KN, 4, block)
         case Scheme.W4, Engine.TENSORRT:
-            return _int4_rows(weight_KN)
+            return _int4_rows(weight_KN, block)
     raise ValueError(f"a weight of scheme {scheme} has no codes")
 
 
@@ -122,10 +125,10 @@ def block_size(num_inputs: int, bits: int) -> int:
     return next((block for block in _BLOCKS[bits] if num_inputs % block == 0), min(_BLOCKS[bits]))
 
 
-def _blocks(weight_KN: Floats, bits: int) -> tuple[Floats, Floats]:
+def _blocks(weight_KN: Floats, bits: int, block: int | None = None) -> tuple[Floats, Floats]:
     """Symmetric codes_GZN (whole numbers) and scales_GN of blocks along the inputs, the last filled up with zeros."""
     num_inputs, num_outputs = weight_KN.shape
-    block = block_size(num_inputs, bits)
+    block = block or block_size(num_inputs, bits)
     padded = np.zeros((-(-num_inputs // block) * block, num_outputs), np.float32)
     padded[:num_inputs] = weight_KN
     weight_GZN = padded.reshape(-1, block, num_outputs)
@@ -144,18 +147,18 @@ def _blocks(weight_KN: Floats, bits: int) -> tuple[Floats, Floats]:
     return _to_integers(weight_GZN / scale_GN[:, None], largest), scale_GN
 
 
-def _packed_blocks(weight_KN: Floats, bits: int) -> QuantizedWeight:
+def _packed_blocks(weight_KN: Floats, bits: int, block: int | None) -> QuantizedWeight:
     """For MatMulNBits: unsigned codes [N, G, bytes of a block], scales [N, G]; its zero point is the middle code."""
-    codes_GZN, scale_GN = _blocks(weight_KN, bits)
+    codes_GZN, scale_GN = _blocks(weight_KN, bits, block)
     codes_NGZ = (codes_GZN + 2 ** (bits - 1)).astype(np.uint8).transpose(2, 0, 1)
     if bits == 4:
         codes_NGZ = codes_NGZ[..., ::2] | (codes_NGZ[..., 1::2] << 4)
     return QuantizedWeight(codes=stored(codes_NGZ, "U8", "UINT8"), scales=floats(scale_GN.T), block=codes_GZN.shape[1])
 
 
-def _int4_rows(weight_KN: Floats) -> QuantizedWeight:
+def _int4_rows(weight_KN: Floats, block: int | None) -> QuantizedWeight:
     """For DequantizeLinear: signed codes [K, N], two a byte, scales [G, N]. K must be a multiple of the block."""
-    codes_GZN, scale_GN = _blocks(weight_KN, 4)
+    codes_GZN, scale_GN = _blocks(weight_KN, 4, block)
     flat = codes_GZN.astype(np.int8).reshape(-1).view(np.uint8) & 15
     packed = flat[::2] | (flat[1::2] << 4)
     return QuantizedWeight(
