@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +12,12 @@ from unimoe_runtime.bundle import Bundle
 from . import cache
 from .coverage import Coverage
 from .data import CalibrationData, Item, ItemReader
+from .memory import give_back
 from .observation import Observer
 from .settings import Settings
 from .statistics import Statistics
 
-ROUND_ITEMS = 8
+ROUND_ITEMS = 4
 """Items that go through the graphs together."""
 
 Progress = Callable[[str, int, int], None]
@@ -65,10 +65,10 @@ def gather(
             for place, item in enumerate(drawn):
                 report(item.name, num_done + place, len(order))
                 samples.append(reader.read(item))
+        del reader  # and the front end's words with it
+        give_back()
         observer.observe(samples, partial(_report_graph, report, num_done, len(order)))
         num_done += len(drawn)
-        del samples, reader
-        _give_back_memory()
         if path is not None:
             cache.save(path, observer, {"items": num_done})
     coverage = Coverage.of(observer.statistics, bundle, settings.floor)
@@ -82,11 +82,3 @@ def gather(
 
 def _report_graph(report: Progress, done: int, total: int, graph: str) -> None:
     report(graph, done, total)
-
-
-def _give_back_memory() -> None:
-    """Hand freed memory back to the system: after hundreds of sessions the C library holds on to tens of megabytes
-    in pieces."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

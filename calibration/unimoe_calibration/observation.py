@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from unimoe_runtime.backends.onnxruntime import open_session
 from unimoe_runtime.bundle import Bundle, expert_name, trunk_name
 from unimoe_runtime.errors import CalibrationError
+from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import embed_prompt, prompt_mask
 from unimoe_runtime.rope import rotary
 from unimoe_runtime.routing import softmax
 
 from .data import Sample
+from .memory import give_back
 from .statistics import NEAREST, Floats, Linear, Statistics
 
 Progress = Callable[[str], None]
@@ -84,7 +86,6 @@ class _Pass:
 
     sample: Sample
     hidden_BTC: Floats
-    constant: dict[str, NDArray[np.generic]]
     real_N: NDArray[np.bool_]
     expert_input_NC: Floats
     weights_NE: Floats
@@ -140,6 +141,7 @@ class Observer:
                 if any(item.weights_NE[:, expert].any() for item in passes):
                     report(expert_name(layer, expert))
                     self._expert(layer, expert, passes)
+            give_back()
         report("head")
         self._head(passes)
 
@@ -160,33 +162,36 @@ class Observer:
 
     def _begin(self, sample: Sample) -> _Pass:
         prompt = sample.prompt
-        num_rows, length = prompt.text_ids_BT.shape
-        cos_BTD, sin_BTD = rotary(prompt.positions, self._model)
-        empty = np.zeros((num_rows, self._model.num_kv_heads, length, self._model.head_dim), np.float32)
         real_N = prompt.mask_BT.reshape(-1)
         counted = self.statistics.num_tokens
         counted[sample.domain] = counted.get(sample.domain, 0) + int(real_N.sum())
         return _Pass(
             sample=sample,
             hidden_BTC=embed_prompt(prompt, self._text_rows, self._codec_rows),
-            constant={
-                "cos_BTD": cos_BTD,
-                "sin_BTD": sin_BTD,
-                "mask_B1TS": prompt_mask(prompt.mask_BT, length),
-                "key_cache_BHSD": empty,
-                "value_cache_BHSD": empty,
-                "write_index_B": np.zeros(num_rows, np.int64),
-            },
             real_N=real_N,
             expert_input_NC=np.zeros((0, 0), np.float32),
             weights_NE=np.zeros((0, 0), np.float32),
         )
 
+    def _attention_inputs(self, prompt: Prompt) -> dict[str, NDArray[np.generic]]:
+        """What a trunk needs beside the hidden state; made for each layer again, since it is as large."""
+        num_rows, length = prompt.text_ids_BT.shape
+        cos_BTD, sin_BTD = rotary(prompt.positions, self._model)
+        empty = np.zeros((num_rows, self._model.num_kv_heads, length, self._model.head_dim), np.float32)
+        return {
+            "cos_BTD": cos_BTD,
+            "sin_BTD": sin_BTD,
+            "mask_B1TS": prompt_mask(prompt.mask_BT, length),
+            "key_cache_BHSD": empty,
+            "value_cache_BHSD": empty,
+            "write_index_B": np.zeros(num_rows, np.int64),
+        }
+
     def _trunk(self, layer: int, passes: Sequence[_Pass]) -> None:
         graph = trunk_name(layer)
         session = self._open(graph)
         for item in passes:
-            outputs, rows = session.run({"hidden_BTC": item.hidden_BTC, **item.constant})
+            outputs, rows = session.run({"hidden_BTC": item.hidden_BTC, **self._attention_inputs(item.sample.prompt)})
             self._add(graph, item.sample.domain, rows, item.sample.name, item.real_N)
             item.hidden_BTC = outputs["accumulator_NC"].reshape(item.hidden_BTC.shape)
             item.expert_input_NC = outputs["expert_input_NC"]
