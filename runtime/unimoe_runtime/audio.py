@@ -6,7 +6,6 @@ Shapes: L samples, C channels.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ import soxr
 from numpy.typing import NDArray
 
 from .errors import AudioError
+from .partial_file import PartialFile
 
 FORMATS: Final = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 """Suffix to libsndfile's format and subtype, of files that are written."""
@@ -99,24 +99,18 @@ def _require_known_suffix(path: Path) -> tuple[str, str]:
 
 def _write_then_rename(path: Path, write: Callable[[Path], None]) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        partial = PartialFile(path)
     except OSError as error:
         raise AudioError(
             f"{path} cannot be written ({_reason(error)}): choose a folder that exists and is yours"
         ) from None
-    os.close(handle)
-    partial = Path(name)
     try:
-        write(partial)
-        # mkstemp makes files for the owner alone; a result has the rights of any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        partial.replace(path)
+        write(partial.path)
+        partial.keep()
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path} cannot be written ({_reason(error)}): is the disk full?") from None
     finally:
-        partial.unlink(missing_ok=True)
+        partial.drop()
 
 
 def _reason(error: Exception) -> str:

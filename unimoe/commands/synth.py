@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from unimoe_runtime.audio import require_writable, write_audio
+from unimoe.commands.streamed import stream_into
 from unimoe_runtime.backends import BACKENDS
+from unimoe_runtime.chunks import ChunkSchedule
+from unimoe_runtime.profiling.machine import read_memory
+from unimoe_runtime.streaming import Outcome
 from unimoe_runtime.synthesis import Limits, Synthesizer
 from unimoe_runtime.video import MAX_FRAMES, RATE_HZ
+
+_PIPE = "-"
+
+
+def _frames(context: click.Context, parameter: click.Parameter, value: str | None) -> ChunkSchedule:
+    try:
+        sizes = ChunkSchedule().frames if value is None else tuple(int(size) for size in value.split(","))
+        return ChunkSchedule(frames=sizes)
+    except ValueError as problem:
+        raise click.BadParameter(f"{value!r} is no list of frames such as 2,4,8: {problem}") from None
 
 
 @click.command()
@@ -30,7 +43,16 @@ from unimoe_runtime.video import MAX_FRAMES, RATE_HZ
 @click.option("--video-rate", type=float, default=RATE_HZ, show_default=True, help="Frames looked at a second.")
 @click.option("--video-frames", type=int, default=MAX_FRAMES, show_default=True, help="Frames looked at, at most.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .wav, .flac or .ogg file.")
+@click.option("-o", "--output", help="A .wav, .flac or .ogg file; - for raw 16-bit samples on stdout, as they come.")
+@click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
+@click.option("--play", is_flag=True, help="Play it as it comes (needs unimoe[play]).")
+@click.option(
+    "--chunk-frames", "schedule", callback=_frames, help="Frames of each streamed chunk. [default: 2,4,8,16,32]"
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds, with what there is."
+)
+@click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
 @click.option("--guidance", type=float, help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
 @click.option("--temperature", type=float, help="0 takes the likeliest code. [default: the bundle's]")
 @click.option("--top-k", type=int, help="Codes a draw chooses from. [default: the bundle's]")
@@ -53,7 +75,12 @@ def synth(
     video_rate: float,
     video_frames: int,
     seed: int,
-    output: Path,
+    output: str | None,
+    stream: bool,
+    play: bool,
+    schedule: ChunkSchedule,
+    timeout: float | None,
+    warm: bool,
     guidance: float | None,
     temperature: float | None,
     top_k: int | None,
@@ -67,40 +94,80 @@ def synth(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Speak a text or play music from a BUNDLE into an audio file."""
-    require_writable(output)
-    console = Console(stderr=True)
-    with Synthesizer.open(bundle, backend=backend, threads=threads, providers=providers or None) as synthesizer:
+    """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
+    if output is None and not play:
+        raise click.UsageError("say where the audio goes: -o FILE, -o - for stdout, or --play")
+    piped = output == _PIPE
+    path = None if output is None or piped else Path(output)
+    whole = not (stream or play or piped)
+    if path is not None and whole:
+        from unimoe_runtime.audio import require_writable
+
+        require_writable(path)
+    with _open(bundle, warm, backend=backend, threads=threads, providers=providers or None) as synthesizer:
         wanted = {
             "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
             "eos_factor": eos_factor,
         }  # fmt: skip
         changes = {name: value for name, value in wanted.items() if value is not None}
-        sampling = replace(synthesizer.sampling(task), **changes)
-        clip = None
+        request: dict[str, Any] = {
+            "task": task, "text": text, "voice": voice, "voice_text": voice_text, "seed": seed, "timeout_s": timeout,
+            "sampling": replace(synthesizer.sampling(task), **changes),
+            "limits": Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
+        }  # fmt: skip
         if video is not None:
-            clip = synthesizer.read_video(video, rate_hz=video_rate, max_frames=video_frames)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed} steps"),
-            TimeElapsedColumn(),
+            request["video"] = synthesizer.read_video(video, rate_hz=video_rate, max_frames=video_frames)
+        stopped = ""
+        if path is not None and whole:
+            outcome = _write_whole(synthesizer, request, path)
+        else:
+            outcome, stopped = stream_into(synthesizer.stream(**request, schedule=schedule), path, piped, play)
+    _print(outcome, stopped, output, task, seed, as_json=as_json, err=piped)
+    if stopped:
+        raise SystemExit(130)  # as a shell has it for a command that Ctrl-C ended
+
+
+def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
+    started, before = time.perf_counter(), read_memory()
+    synthesizer = Synthesizer.open(bundle, warm=warm, **options)
+    after = read_memory()
+    if warm:
+        cost = "" if before is None or after is None else f", {(after.resident - before.resident) / 1e6:.0f} MB"
+        click.echo(f"warm: every graph loaded in {time.perf_counter() - started:.2f} s{cost}", err=True)
+    return synthesizer
+
+
+def _write_whole(synthesizer: Synthesizer, request: dict[str, Any], path: Path) -> Outcome:
+    """Everything first, with a progress bar, then the file."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from unimoe_runtime.audio import write_audio
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} steps"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("decoding", total=None)
+        result = synthesizer.synthesize(
+            **request, progress=lambda done, expected: bar.update(task, completed=done, total=max(expected, done))
         )
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            bar_task = bar.add_task("decoding", total=None)
-            result = synthesizer.synthesize(
-                task=task, text=text, voice=voice, voice_text=voice_text, video=clip, seed=seed, sampling=sampling,
-                limits=Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
-                progress=lambda done, expected: bar.update(bar_task, completed=done, total=max(expected, done)),
-            )  # fmt: skip
-    write_audio(output, result.pcm_L, result.sample_rate_hz)
-    figures = result.figures()
+    write_audio(path, result.pcm_L, result.sample_rate_hz)
+    return result
+
+
+def _print(
+    outcome: Outcome, stopped: str, output: str | None, task: str, seed: int, *, as_json: bool, err: bool
+) -> None:
+    figures = outcome.figures()
     if as_json:
-        click.echo(json.dumps({"output": str(output), "seed": seed, **figures}, indent=1))
+        click.echo(json.dumps({"output": output, "seed": seed, **figures}, indent=1), err=err)
         return
-    cut = "" if result.ended else " (cut off at the step limit)"
-    click.echo(f"{task}: {figures['caption']}")
+    limit = "time" if outcome.timed_out else "step"
+    cut = "" if outcome.ended else f" ({stopped})" if stopped else f" (cut off at the {limit} limit)"
+    click.echo(f"{task}: {figures['caption']}", err=err)
     click.echo(
-        f"{output}: {figures['audio_s']:.2f} s of audio{cut}, RTF {figures['rtf']:.3f}, "
-        f"{figures['experts_per_step']:.1f} experts launched a step, {100 * figures['null_share']:.0f} % null"
+        f"{output or 'played'}: {figures['audio_s']:.2f} s of audio{cut}, first after "
+        f"{1e3 * figures['first_audio_s']:.0f} ms, RTF {figures['rtf']:.3f}, "
+        f"{figures['experts_per_step']:.1f} experts launched a step, {100 * figures['null_share']:.0f} % null",
+        err=err,
     )

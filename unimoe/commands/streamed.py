@@ -1,0 +1,36 @@
+"""A stream into a file, a pipe or the loudspeaker, for `unimoe synth`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from unimoe_runtime.sinks import PipeSink, PlaySink, Sink, WavSink
+from unimoe_runtime.streaming import AudioStream, Outcome
+
+
+def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool) -> tuple[Outcome, str]:
+    """Run a stream to its end, or until Ctrl-C: a file then holds what there was so far.
+
+    Returns how it went, and how it was stopped: empty where it was not.
+    """
+    stopped = ""
+    with stream, ExitStack() as opened:
+        sinks: list[Sink] = []
+        if path is not None:
+            sinks.append(opened.enter_context(WavSink(path, stream.sample_rate_hz)))
+        if piped:
+            sinks.append(opened.enter_context(PipeSink(sys.stdout.buffer)))
+        if play:
+            sinks.append(opened.enter_context(PlaySink(stream.sample_rate_hz)))
+        try:
+            for chunk in stream:
+                for sink in sinks:
+                    sink.write(chunk.pcm_L)
+        except KeyboardInterrupt:
+            stopped = "stopped by hand"
+        for sink in sinks:
+            if not stopped or isinstance(sink, WavSink):
+                sink.finish()
+    return stream.outcome, stopped
