@@ -29,8 +29,9 @@ def test_memory_is_bounded_and_a_killed_export_goes_on(tmp_path: Path) -> None:
     assert result["checkpoint_bytes"] > 350e6
     figures, resumed = result["exports"]["bfloat16"], result["resume"]
     assert figures["bundle_bytes"] > 300e6 and figures["largest_error"] < 1e-5
+    # One graph and its check take some 250 to 310 MB here; beside the whole in 16 bits that would be over 550.
     for peak in (figures["peak_above_interpreter_bytes"], resumed["peak_above_interpreter_bytes"]):
-        assert peak < 300e6, f"{peak / 1e6:.0f} MB"
+        assert peak < 400e6, f"{peak / 1e6:.0f} MB"
     assert figures["disk_write_bytes"] < 1.05 * figures["bundle_bytes"], "written once"
     assert resumed["equal_to_uninterrupted"]
     assert resumed["bytes_found"] + resumed["disk_write_bytes"] < 1.1 * figures["bundle_bytes"]
