@@ -34,6 +34,11 @@ EXTRA_WORDS = (
     "twentieth thirtieth minus point percent plus equals dollar dollars pound pounds euro euros number degrees times "
     "oh o'clock hello doctor mister missus saint versus street"
 ).split()
+# What `unimoe profile` runs where no text is given.
+EXAMPLES = {
+    "speech": ["Remind me at seven forty-five.", "four seven one nine zero two"],
+    "music": ["a C major scale on the piano at 120 bpm", "flute, 120 bpm: C4 E4 G4 C5"],
+}
 ABBREVIATIONS = {
     "Dr": "doctor",
     "Mr": "mister",
@@ -152,6 +157,7 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
         "default_voice": voices[0] if voices else "",
         "abbreviations": ABBREVIATIONS,
         "music": music_range(corpus),
+        "examples": EXAMPLES,
         "tokens": tokens,
     }
     _write_table(folder / "lexicon.tsv", ((word, " ".join(found)) for word, found in sorted(lexicon.words.items())))

@@ -56,7 +56,8 @@ th:first-child, td:first-child { text-align:left; padding-left:0; }
   @page { size:A4; margin:14mm; }
   body { font-size:10.5pt; background:#fff; -webkit-print-color-adjust:exact; print-color-adjust:exact; }
   main { max-width:none; padding:0; }
-  figure, .cards div { break-inside:avoid; border-color:#ccc; }
+  figure, .cards { break-inside:avoid; border-color:#ccc; }
+  figure { padding:10px 14px 8px; margin:10px 0; }
   .cards strong { font-size:17pt; }
   .run + .run { break-before:page; }
   h2, h3 { break-after:avoid; }

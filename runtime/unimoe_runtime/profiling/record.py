@@ -210,13 +210,15 @@ def _timelines(generations: Sequence[Generation]) -> list[dict[str, Any]]:
 
 
 def describe_memory(peak: Memory | None, readings: Sequence[tuple[float, Memory]]) -> dict[str, Any] | None:
-    """Host memory after all requests were made once more than warmed up, and readings over time: seconds, bytes."""
+    """Host memory after warming up and one repetition, and readings over time: seconds, bytes. No backend that runs
+    on a device exists yet, so `device_peak_bytes` is not told."""
     if peak is None:
         return None
     return {
         "peak_bytes": peak.peak,
         "anonymous_bytes": peak.anonymous,
         "file_bytes": peak.file,
+        "device_peak_bytes": None,
         "curve": [
             {"at_s": at_s, "anonymous_bytes": memory.anonymous, "file_bytes": memory.file} for at_s, memory in readings
         ],

@@ -128,7 +128,7 @@ def machine_line(report: Record) -> str:
     clock = f", {machine['clock_mhz']:.0f} MHz" if machine["clock_mhz"] else ""
     return (
         f"{machine['cpu']}{clock}, {machine['cores']} cores, load {machine['load_average']:.2f}, "
-        f"{', '.join(versions)}, {machine['date']}; {report['warmup']} warm-ups, {report['repetitions']} repetitions"
+        f"{', '.join(versions)}, {machine['date']}; warm-ups {report['warmup']}, repetitions {report['repetitions']}"
     )
 
 

@@ -187,7 +187,7 @@ def heat_map(
                 )
             )  # fmt: skip
             if share >= 0.005 and cell_width >= 24:
-                shade = "on" if share > 0.55 else "off"
+                shade = "on" if share > 0.7 else "off"
                 parts.append(
                     text(
                         x + cell_width / 2, y + cell_height * 0.68, f"{100 * share:.0f}", class_=f"cell-text {shade}"

@@ -29,8 +29,8 @@ def host_events(generation: Generation, process: int) -> list[Event]:
 
     def event(name: str, kind: str, begin_us: float, finish_us: float, **details: Any) -> Event:
         return {
-            "name": name, "cat": kind, "ph": "X", "ts": float(begin_us), "dur": float(finish_us - begin_us),
-            "pid": process, "tid": thread, "args": details,
+            "name": name, "cat": kind, "ph": "X", "ts": round(float(begin_us), 3),
+            "dur": round(float(finish_us - begin_us), 3), "pid": process, "tid": thread, "args": details,
         }  # fmt: skip
 
     request = generation.request
@@ -65,7 +65,7 @@ def kernel_events(kernels: Sequence[Kernel], process: int) -> list[Event]:
         {
             "name": f"{kernel.graph} (engine)" if kernel.operator == RUN else kernel.name,
             "cat": "engine" if kernel.operator == RUN else "kernel",
-            "ph": "X", "ts": kernel.start_ns / 1e3, "dur": kernel.duration_ns / 1e3, "pid": process,
+            "ph": "X", "ts": round(kernel.start_ns / 1e3, 3), "dur": kernel.duration_ns / 1e3, "pid": process,
             "tid": kernel.thread, "args": {"graph": kernel.graph, "operator": kernel.operator},
         }
         for kernel in kernels
