@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.errors import OutputError
 from unimoe_runtime.targets import Target
 
 from .costs import graph_bytes, step_ms
@@ -36,9 +37,14 @@ def mix_precisions(
     """The plan with some graphs in 8-bit weights, or in float, so that the mixture keeps to the limits.
 
     Each format of all graphs is written as a bundle under `folder` for as long as this takes, smoothed alike, so that
-    their graphs fit together. On a target whose bandwidth is not known latencies are timed here, and a limit on them
-    may choose otherwise the next time. Raises CalibrationError where no mixture keeps to the limits.
+    their graphs fit together. On a target whose bandwidth is not known latencies are timed, where there is a limit on
+    them: only then may the next run choose otherwise. Raises CalibrationError where no mixture keeps to the limits,
+    OutputError where the folder cannot be written to.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise OutputError(f"{folder}: cannot be written here ({problem.strerror})") from None
     plans = {QUANTIZED: plan, **_dearer(plan, target)}
     graphs = list(language_model_graphs(bundle.model))
     with tempfile.TemporaryDirectory(prefix=".mixing-", dir=folder) as temporary:
@@ -51,9 +57,10 @@ def mix_precisions(
         backend = MixedBackend(flavours, FLOAT)
         trial = Trial(backend, samples[:NUM_SAMPLES])
         sensitivities = measure(trial, [name for name in plans if name != FLOAT], progress)
+        known = limits.max_latency_ms is not None or target.bandwidth_gb_per_s is not None
+        latency_ms = step_ms(backend, target, trial.launched_LE()) if known else None
         search = Search(
-            graphs, list(plans), FLOAT, sensitivities, graph_bytes(flavours),
-            step_ms(backend, target, trial.launched_LE()),
+            graphs, list(plans), FLOAT, sensitivities, graph_bytes(flavours), latency_ms,
             by_latency=limits.max_latency_ms is not None and limits.max_bytes is None,
         )  # fmt: skip
         if limits.max_loss is None:

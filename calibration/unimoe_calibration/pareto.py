@@ -37,4 +37,5 @@ def draw_pareto(mixture: Mixture, limits: Limits, path: Path) -> None:
 
 
 def _words(point: Point) -> str:
-    return f"chosen: {point.num_bytes / 1e6:.3g} MB, {point.latency_ms:.3g} ms a step"
+    latency = "" if point.latency_ms is None else f", {point.latency_ms:.3g} ms a step"
+    return f"chosen: {point.num_bytes / 1e6:.3g} MB{latency}"

@@ -33,17 +33,23 @@ class Limits:
 
     def fit(self, point: Point) -> bool:
         fits_bytes = self.max_bytes is None or point.num_bytes <= self.max_bytes
-        return fits_bytes and (self.max_latency_ms is None or point.latency_ms <= self.max_latency_ms)
+        if self.max_latency_ms is None:
+            return fits_bytes
+        return fits_bytes and point.latency_ms is not None and point.latency_ms <= self.max_latency_ms
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A mixture's costs. `predicted_loss` is the sum over its graphs, `loss` what was measured, None if it was not."""
+    """A mixture's costs. `predicted_loss` is the sum over its graphs, `loss` what was measured; None: not asked for."""
 
     num_bytes: int
-    latency_ms: float
+    latency_ms: float | None
     predicted_loss: float
     loss: float | None = None
+
+    def __str__(self) -> str:
+        latency = "" if self.latency_ms is None else f" and {self.latency_ms:.3g} ms a step"
+        return f"{self.num_bytes} bytes{latency}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,10 @@ class _Move:
 
 
 class Search:
-    """The line of mixtures for some graphs' costs and losses. `base` is the flavour that loses nothing."""
+    """The line of mixtures for some graphs' costs and losses. `base` is the flavour that loses nothing.
+
+    Costs are bytes, or `by_latency` milliseconds, which then have to be known.
+    """
 
     def __init__(
         self,
@@ -83,7 +92,7 @@ class Search:
         base: str,
         sensitivities: Sequence[Sensitivity],
         num_bytes: Costs,
-        latency_ms: Costs,
+        latency_ms: Costs | None,
         *,
         by_latency: bool,
     ) -> None:
@@ -92,7 +101,7 @@ class Search:
         self._loss.update({(graph, base): 0.0 for graph in graphs})
         self._start: dict[str, str] = {}
         moves: list[_Move] = []
-        costs = latency_ms if by_latency else num_bytes
+        costs = latency_ms if by_latency and latency_ms is not None else num_bytes
         for graph in graphs:
             hull = self._hull(graph, flavours, costs)
             self._start[graph] = hull[0]
@@ -133,7 +142,7 @@ class Search:
         """What a mixture costs."""
         return Point(
             num_bytes=round(sum(self._bytes[item] for item in choice.items())),
-            latency_ms=sum(self._ms[item] for item in choice.items()),
+            latency_ms=None if self._ms is None else sum(self._ms[item] for item in choice.items()),
             predicted_loss=sum(self._loss[item] for item in choice.items()),
             loss=loss,
         )
@@ -142,10 +151,8 @@ class Search:
         """The mixture of the least predicted loss that keeps to the limits of bytes and latency."""
         choice = dict(self._start)
         if not limits.fit(self.point(choice)):
-            point = self.point(choice)
             raise CalibrationError(
-                f"the smallest mixture takes {point.num_bytes} bytes and {point.latency_ms:.3g} ms a step: raise the "
-                "limit, or choose a --scheme of fewer bits"
+                f"the smallest mixture takes {self.point(choice)}: raise the limit, or choose a --scheme of fewer bits"
             )
         closed: set[str] = set()
         for move in self._moves:
@@ -168,11 +175,7 @@ class Search:
                 low = middle + 1
         choice = self.choice(low)
         if not limits.fit(self.point(choice)):
-            point = self.point(choice)
-            raise CalibrationError(
-                f"a loss of {limits.max_loss:g} takes {point.num_bytes} bytes and {point.latency_ms:.3g} ms a step: "
-                "raise one of the limits"
-            )
+            raise CalibrationError(f"a loss of {limits.max_loss:g} takes {self.point(choice)}: raise one of the limits")
         return choice
 
     def curve(self, measure: Callable[[Choice], float]) -> list[Point]:

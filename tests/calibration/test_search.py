@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def samples(bundle: Bundle) -> list[Sample]:
     with ItemReader(bundle) as reader:
-        return [reader.read(item) for item in read_data(None, bundle).items[:2]]
+        return [reader.read(item) for item in read_data(None, bundle).items[:1]]
 
 
 def plan_of(bundle: Bundle, scheme: Scheme, smoothing: dict[Linear, np.ndarray] | None = None) -> QuantizationPlan:
@@ -142,6 +142,19 @@ def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_pa
     assert len({graph.precision for graph in written.graphs.values()}) > 1
     assert written.manifest["quantization"]["mixture"]["choice"] == mixture.choice
     assert [path.name for path in tmp_path.iterdir()] == ["mixed"], "nothing is left of the search"
+
+
+def test_a_bundle_within_its_milliseconds(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
+    """An estimate repeats: bytes ÷ bandwidth, experts by the share of steps in which they run."""
+    target = find_target("rtx2080")
+    assert target.bandwidth_gb_per_s is not None
+    whole_ms = language_model_bytes(bundle) / target.bandwidth_gb_per_s / 1e6
+    _, first = mixed(bundle, samples, tmp_path / "first", Limits(max_latency_ms=0.5 * whole_ms), "rtx2080")
+    _, again = mixed(bundle, samples, tmp_path / "again", Limits(max_latency_ms=0.5 * whole_ms), "rtx2080")
+    assert first == again
+    assert first.point.latency_ms <= 0.5 * whole_ms < first.curve[-1].latency_ms <= whole_ms
+    with pytest.raises(CalibrationError, match="ms a step: raise the limit"):
+        mixed(bundle, samples, tmp_path / "timed", Limits(max_latency_ms=1e-9), "cpu")
 
 
 def test_a_bundle_within_its_loss(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
