@@ -13,6 +13,7 @@ from rich.text import Text
 
 from .cache import default_cache_dir
 from .calibration import HEAT_MAP, PARETO, CalibrationResult, calibrate
+from .memory import return_large_blocks
 from .search import Mixture
 from .settings import FALLBACKS, METHODS, SCHEMES, Settings
 
@@ -69,6 +70,7 @@ def calibrate_command(
     The bundle reads the data while the inputs of its products are watched, until every expert has received enough
     tokens. Routers, norms, the residual and the codec stay float32. Needs no torch.
     """
+    return_large_blocks()
     settings = Settings(
         target=target, scheme=scheme, method=method, floor=floor, strict=strict, fallback=fallback, seed=seed,
         max_bytes=max_bytes, max_latency_ms=max_latency_ms, max_loss=max_loss,

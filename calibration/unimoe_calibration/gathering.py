@@ -12,7 +12,6 @@ from unimoe_runtime.bundle import Bundle
 from . import cache
 from .coverage import Coverage
 from .data import CalibrationData, Item, ItemReader
-from .memory import give_back
 from .observation import Observer
 from .settings import Settings
 from .statistics import Statistics
@@ -66,7 +65,6 @@ def gather(
                 report(item.name, num_done + place, len(order))
                 samples.append(reader.read(item))
         del reader  # and the front end's words with it
-        give_back()
         observer.observe(samples, partial(_report_graph, report, num_done, len(order)))
         num_done += len(drawn)
         if path is not None:

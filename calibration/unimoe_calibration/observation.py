@@ -26,7 +26,6 @@ from unimoe_runtime.rope import rotary
 from unimoe_runtime.routing import softmax
 
 from .data import Sample
-from .memory import give_back
 from .statistics import NEAREST, Floats, Linear, Statistics
 
 Progress = Callable[[str], None]
@@ -141,7 +140,6 @@ class Observer:
                 if any(item.weights_NE[:, expert].any() for item in passes):
                     report(expert_name(layer, expert))
                     self._expert(layer, expert, passes)
-            give_back()
         report("head")
         self._head(passes)
 
