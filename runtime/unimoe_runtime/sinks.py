@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,9 +102,9 @@ class WavSink:
 
 
 class PipeSink:
-    """Raw mono 16-bit little-endian samples into an open binary stream, such as stdout. Raises OutputError."""
+    """Raw mono 16-bit little-endian samples into an open file without a buffer (stdout). Raises OutputError."""
 
-    def __init__(self, pipe: BinaryIO) -> None:
+    def __init__(self, pipe: FileIO) -> None:
         self._pipe = pipe
 
     def __enter__(self) -> Self:
@@ -114,13 +115,14 @@ class PipeSink:
 
     def write(self, pcm_L: Floats) -> None:
         try:
-            self._pipe.write(to_int16(pcm_L).tobytes())
-            self._pipe.flush()
+            waiting = memoryview(to_int16(pcm_L).tobytes())
+            while waiting:
+                waiting = waiting[self._pipe.write(waiting) :]
         except OSError as problem:
             raise OutputError(f"the pipe takes no more ({problem.strerror}): its reader is gone") from None
 
     def finish(self) -> None:
-        """Nothing: every chunk is flushed."""
+        """Nothing: nothing is held back."""
 
 
 class PlaySink:

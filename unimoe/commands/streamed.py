@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 
 from unimoe_runtime.sinks import PipeSink, PlaySink, Sink, WavSink
@@ -21,7 +22,8 @@ def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool)
         if path is not None:
             sinks.append(opened.enter_context(WavSink(path, stream.sample_rate_hz)))
         if piped:
-            sinks.append(opened.enter_context(PipeSink(sys.stdout.buffer)))
+            stdout = FileIO(sys.stdout.fileno(), "wb", closefd=False)
+            sinks.append(opened.enter_context(PipeSink(stdout)))
         if play:
             sinks.append(opened.enter_context(PlaySink(stream.sample_rate_hz)))
         try:

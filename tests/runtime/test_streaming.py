@@ -1,0 +1,192 @@
+"""Streams against the whole: every schedule, every codec, cut short in every way, side by side."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.speaking_bundle import CODECS, write_speaking_bundle
+from unimoe_runtime.chunks import WHOLE, Chunk, ChunkSchedule
+from unimoe_runtime.errors import BackendError, BundleError, ConfigError, PromptError
+from unimoe_runtime.streaming import AudioStream
+from unimoe_runtime.synthesis import Limits, Synthesis, Synthesizer
+
+REQUEST: dict[str, Any] = {"task": "music", "text": "flute, 120 bpm: C4 E4", "seed": 3}
+schedules = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple).map(lambda f: ChunkSchedule(frames=f))
+
+
+@pytest.fixture(scope="module", params=CODECS)
+def synthesizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
+    path = write_speaking_bundle(tmp_path_factory.mktemp(request.param), request.param)
+    with Synthesizer.open(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def whole(synthesizer: Synthesizer) -> Synthesis:
+    return synthesizer.synthesize(**REQUEST)
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
+    """One with a codec of our own, for what does not depend on the codec."""
+    with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("speaker"))) as opened:
+        yield opened
+
+
+@settings(max_examples=12, deadline=None)
+@given(schedule=schedules)
+def test_any_schedule_gives_the_whole(synthesizer: Synthesizer, whole: Synthesis, schedule: ChunkSchedule) -> None:
+    stream = synthesizer.stream(**REQUEST, schedule=schedule)
+    chunks = list(stream)
+    np.testing.assert_allclose(joined(chunks), whole.pcm_L, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(stream.outcome.codes_TK, whole.codes_TK)
+    assert [chunk.first_frame for chunk in chunks] == [0, *np.cumsum([chunk.num_frames for chunk in chunks])[:-1]]
+    assert stream.outcome.num_samples == len(whole.pcm_L)
+    assert stream.outcome.ended == whole.ended
+    expected, sizes = len(whole.codes_TK), schedule.sizes()
+    codec = synthesizer._codec
+    for index, chunk in enumerate(chunks[:-1]):
+        size = next(sizes)
+        assert chunk.num_frames == (max(size, codec.min_first_frames) if index == 0 else size)
+        expected -= chunk.num_frames
+    assert chunks[-1].num_frames == expected
+
+
+def test_the_first_chunk_comes_with_its_last_frame(synthesizer: Synthesizer) -> None:
+    """After the delay, the frames themselves and what the codec looks ahead; not a step later."""
+    steps: list[int] = []
+    codec = synthesizer._codec
+    with synthesizer.stream(**REQUEST, progress=lambda done, expected: steps.append(done)) as stream:
+        first = next(stream)
+    assert first.num_frames == max(2, codec.min_first_frames)
+    max_delay = max(synthesizer.bundle.model.delay_pattern)
+    assert steps[-1] == stream.first_chunk_steps == max_delay + first.num_frames + codec.lookahead_frames
+
+
+def test_no_step_is_made_unless_a_chunk_is_asked_for(speaker: Synthesizer) -> None:
+    steps: list[int] = []
+    with speaker.stream(**REQUEST, progress=lambda done, expected: steps.append(done)) as stream:
+        assert not steps
+        for _ in range(3):
+            next(stream)
+            made = len(steps)
+            time.sleep(0.05)
+            assert len(steps) == made
+
+
+def test_a_closed_stream_has_given_a_beginning_and_holds_nothing(speaker: Synthesizer) -> None:
+    threads = threading.active_count()
+    whole = speaker.synthesize(**REQUEST)
+    for taken in range(4):
+        with speaker.stream(**REQUEST, schedule=ChunkSchedule(frames=(1, 2))) as stream:
+            model = weakref.ref(stream._chunks.gi_frame.f_locals["model"])
+            pcm_L = joined([next(stream) for _ in range(taken)])
+        np.testing.assert_allclose(pcm_L, whole.pcm_L[: len(pcm_L)], rtol=0, atol=1e-5)
+        assert not stream.outcome.ended and stream.outcome.num_samples == len(pcm_L)
+        assert list(stream) == []
+        gc.collect()
+        assert model() is None
+    assert threading.active_count() == threads
+
+
+def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
+    stream = speaker.stream(**REQUEST, schedule=ChunkSchedule(frames=(1,)))
+    next(stream)
+    threading.Thread(target=stream.cancel).start()
+    time.sleep(0.05)
+    assert len(list(stream)) <= 1, "a chunk that was in work at most"
+    assert not stream.outcome.ended and not stream.outcome.timed_out
+
+
+def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> None:
+    whole = speaker.synthesize(**REQUEST)
+    stream = speaker.stream(**REQUEST, schedule=ChunkSchedule(frames=(4,)), timeout_s=60)
+    chunks = [next(stream)]
+    stream._timeout_s = 0.0  # it passes while the reader has the first chunk
+    chunks += stream
+    outcome = stream.outcome
+    assert outcome.timed_out and not outcome.ended
+    assert 5 <= len(outcome.codes_TK) < len(whole.codes_TK)
+    np.testing.assert_allclose(joined(chunks), whole.pcm_L[: outcome.num_samples], rtol=0, atol=1e-5)
+    assert outcome.num_samples == len(outcome.codes_TK) * speaker._codec.hop_samples
+    with pytest.raises(BackendError, match="no audio within"):
+        speaker.synthesize(**REQUEST, timeout_s=1e-6)
+
+
+def test_streams_side_by_side_give_what_they_give_alone(speaker: Synthesizer) -> None:
+    requests = [{**REQUEST, "seed": seed, "text": text} for seed in (1, 2) for text in ("flute: C4 E4", "piano: G4")]
+    alone = [speaker.synthesize(**request) for request in requests]
+    found: dict[int, np.ndarray] = {}
+
+    def run(index: int) -> None:
+        found[index] = joined(list(speaker.stream(**requests[index])))
+
+    workers = [threading.Thread(target=run, args=(index,)) for index in range(len(requests))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for index, expected in enumerate(alone):
+        np.testing.assert_allclose(found[index], expected.pcm_L, rtol=0, atol=1e-5)
+    interleaved = [speaker.stream(**request, schedule=ChunkSchedule(frames=(3,))) for request in requests]
+    pieces: list[list[Chunk]] = [[] for _ in requests]
+    while any([take(stream, into) for stream, into in zip(interleaved, pieces, strict=True)]):
+        pass
+    for chunks, expected in zip(pieces, alone, strict=True):
+        np.testing.assert_allclose(joined(chunks), expected.pcm_L, rtol=0, atol=1e-5)
+
+
+def test_what_is_wrong_is_said_before_the_stream_begins(speaker: Synthesizer) -> None:
+    with pytest.raises(PromptError, match="the text is empty"):
+        speaker.stream(task="speech", text="")
+    with pytest.raises(PromptError, match="no task"):
+        speaker.stream(task="dance", text="x")
+    with pytest.raises(ConfigError, match="at least one size"):
+        ChunkSchedule(frames=())
+    with pytest.raises(PromptError, match="before its first frame"):
+        list(speaker.stream(**REQUEST, limits=Limits(min_steps=0, max_steps=1)))
+
+
+def test_a_damaged_file_is_found_whoever_loads_it(tmp_path: Path) -> None:
+    """In the background nobody hears of it; the request that needs it says so. Opened warm, opening says so."""
+    path = write_speaking_bundle(tmp_path)
+    weights = path / "codec_decoder.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with Synthesizer.open(path) as opened, pytest.raises(BundleError, match=r"codec_decoder\.safetensors: damaged"):
+        list(opened.stream(**REQUEST))
+    with pytest.raises(BundleError, match=r"codec_decoder\.safetensors: damaged"):
+        Synthesizer.open(path, warm=True)
+
+
+def test_warm_has_every_graph(speaker: Synthesizer) -> None:
+    with Synthesizer.open(speaker.bundle.path, warm=True) as warm:
+        loaded = warm._backend.loaded()  # type: ignore[attr-defined]
+        assert set(warm.bundle.graphs) - set(loaded) == {"codec_encoder"}
+
+
+def test_whole_is_one_chunk(speaker: Synthesizer) -> None:
+    assert len(list(speaker.stream(**REQUEST, schedule=WHOLE))) == 1
+
+
+def joined(chunks: list[Chunk]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.float32), *[chunk.pcm_L for chunk in chunks]])
+
+
+def take(stream: AudioStream, into: list[Chunk]) -> bool:
+    chunk = next(stream, None)
+    if chunk is not None:
+        into.append(chunk)
+    return chunk is not None

@@ -1,0 +1,90 @@
+"""`unimoe synth --stream`, `-o -` and their interruptions, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.speaking_bundle import write_speaking_bundle
+from tests.test_cli import ROOT, assert_one_line, run
+
+REQUEST = ("--task", "music", "--text", "flute, 120 bpm: C4 E4 G4 C5 G4 E4", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_speaking_bundle(tmp_path_factory.mktemp("speaking"))
+
+
+def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
+    path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
+    return subprocess.Popen(
+        [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_file_stream_and_pipe_hold_the_same(bundle: Path, tmp_path: Path) -> None:
+    assert run("synth", bundle, *REQUEST, "-o", tmp_path / "whole.wav").returncode == 0
+    streamed = run("synth", bundle, *REQUEST, "--stream", "-o", tmp_path / "stream.wav", "--warm", "--json")
+    assert streamed.returncode == 0, streamed.stderr
+    assert "every graph loaded in" in streamed.stderr
+    figures = json.loads(streamed.stdout)
+    assert figures["first_audio_s"] < figures["prefill_s"] + figures["decode_s"]
+    with start("synth", bundle, *REQUEST, "-o", "-") as piped:
+        samples, shown = piped.communicate()
+    assert b"s of audio" in shown
+    whole_L, _ = soundfile.read(tmp_path / "whole.wav", dtype="int16")
+    stream_L, _ = soundfile.read(tmp_path / "stream.wav", dtype="int16")
+    pipe_L = np.frombuffer(samples, "<i2")
+    for found_L in (stream_L, pipe_L):
+        assert len(found_L) == len(whole_L)
+        assert np.abs(found_L.astype(int) - whole_L).max() <= 1, "one unit: 1e-5 may lie across a step of 16 bits"
+
+
+def test_ctrl_c_leaves_a_whole_file_with_what_there_was(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    with start("synth", bundle, *REQUEST, "--stream", "--chunk-frames", "1", "-o", out) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not any(path.stat().st_size > 44 for path in tmp_path.iterdir()):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        shown, problems = process.communicate()
+    assert process.returncode == 130, problems
+    assert b"stopped by hand" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+    assert soundfile.info(out).frames > 0
+
+
+def test_a_time_limit_leaves_a_whole_file_or_says_why_not(bundle: Path, tmp_path: Path) -> None:
+    assert_one_line(
+        run("synth", bundle, *REQUEST, "--stream", "--timeout", "0.0001", "-o", tmp_path / "a.wav"), "no audio within"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_is_one_line(bundle: Path) -> None:
+    with start("synth", bundle, *REQUEST, "-o", "-", "--chunk-frames", "1") as process:
+        assert process.stdout is not None and process.stderr is not None
+        os.read(process.stdout.fileno(), 64)
+        process.stdout.close()
+        problems = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert "its reader is gone" in problems and problems.count("\n") == 1, problems
+
+
+def test_what_cannot_be_streamed_is_said(bundle: Path, tmp_path: Path) -> None:
+    assert_one_line(run("synth", bundle, *REQUEST, "--stream", "-o", tmp_path / "a.flac"), "ends in .wav")
+    for arguments in ((), ("--chunk-frames", "2,0", "-o", "-"), ("--chunk-frames", "two", "-o", "-")):
+        assert run("synth", bundle, *REQUEST, *arguments).returncode == 2
+    assert list(tmp_path.iterdir()) == []
