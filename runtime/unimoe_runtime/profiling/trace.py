@@ -56,6 +56,8 @@ def _name(part: Part, layer: int, expert: int) -> str:
             return f"layers.{layer}.expert.{expert}"
         case Part.READ_BACK:
             return "router read-back"
+        case Part.PREFILL:
+            return "prompt inputs"
     return part.name.lower()
 
 
