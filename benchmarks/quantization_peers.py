@@ -127,8 +127,8 @@ def modelopt_backends(
     for sample in samples:
         reader = BundleModel(recorder)
         reader.prefill(sample.prompt)
-        length = sample.prompt.text_ids_BT.shape[1]
-        reader.logits(np.arange(length - sample.num_rows, length))
+        rows, length = sample.prompt.text_ids_BT.shape
+        reader.logits(np.flatnonzero(np.tile(np.arange(length) >= length - sample.num_rows, rows)))
     for graph in language_model_graphs(bundle.model):
         if graph not in recorder.calls:
             continue
