@@ -40,6 +40,11 @@ def test_export_needs_no_torch() -> None:
     assert not modules_after("import unimoe_export.exporter, unimoe_export.cli") & {"torch", "unimoe"}
 
 
+def test_calibration_needs_no_torch() -> None:
+    loaded = modules_after("import unimoe_calibration.calibration, unimoe_calibration.cli")
+    assert not loaded & {"torch", "unimoe", "unimoe_export", "matplotlib"}
+
+
 def test_help_imports_only_click() -> None:
     loaded = modules_after("import unimoe.cli; unimoe.cli.cli.main(['--help'], standalone_mode=False)")
     assert not loaded & {"torch", "numpy", "onnx", "onnxruntime", "rich", "unimoe_runtime"}
