@@ -19,6 +19,7 @@ from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.profiling import report as reports
 from unimoe_runtime.profiling.breakdown import DECODE_PARTS, Routing, break_down
 from unimoe_runtime.profiling.floor import compare_with_floor, step_bytes, weight_bytes
+from unimoe_runtime.profiling.machine import Energy
 from unimoe_runtime.profiling.measure import Meter
 from unimoe_runtime.profiling.playback import play
 from unimoe_runtime.profiling.recorder import Marks, Part, RecordedModel, Recorder, code, marks_needed
@@ -129,6 +130,20 @@ def test_playback_finds_underruns() -> None:
     assert play([(5, 0)]) is None
 
 
+def test_energy_is_that_of_the_packages(tmp_path: Path) -> None:
+    def write(zone: str, name: str, energy_uj: int) -> None:
+        (tmp_path / zone).mkdir(exist_ok=True)
+        for file, content in (("name", name), ("energy_uj", energy_uj), ("max_energy_range_uj", 10_000_000)):
+            (tmp_path / zone / file).write_text(f"{content}\n")
+
+    assert Energy(tmp_path).joules() is None, "a machine that does not tell"
+    for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core"), ("intel-rapl:1", "psys")):
+        write(zone, name, 9_000_000)
+    energy = Energy(tmp_path)
+    write("intel-rapl:0", "package-0", 1_000_000)  # the counter went round
+    assert energy.joules() == 2.0
+
+
 def test_floor_counts_what_ran(tiny: Path) -> None:
     bundle = open_bundle(tiny)
     launches_LR = np.zeros((2, 4))
@@ -184,7 +199,8 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     reports.write_output(path, reports.as_json(report))
     assert read_report(path) == json.loads(json.dumps(report))
     assert len(reports.as_csv(report).splitlines()) == 3
-    assert "| step p50 ms |" in reports.as_markdown(report)
+    markdown = reports.as_markdown(report)
+    assert "| step p50 ms |" in markdown and "| graph | operator |" in markdown
     assert not [item for item in tmp_path.iterdir() if item != path], "nothing temporary stays"
     check_trace(events)
 

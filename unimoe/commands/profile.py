@@ -20,7 +20,7 @@ from unimoe_runtime.profiling.workload import Setting, make_requests
 from unimoe_runtime.streaming import ChunkSchedule
 
 
-class _Counts(click.ParamType[tuple[int, ...]]):
+class _Counts(click.ParamType):
     """Whole numbers of 1 and more, separated by commas."""
 
     name = "N[,N…]"
@@ -140,6 +140,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             console, title, ("part", "ms a step", "share", "MB", "floor ms", "× floor"), reports.part_rows(run)
         )
         _print_table(console, "\nlayers", reports.LAYER_COLUMNS, reports.layer_rows(run))
+        if "kernels" in run:
+            _print_table(console, "\nkernels", reports.KERNEL_COLUMNS, reports.kernel_rows(run))
         for note in run["notes"]:
             console.print(note, highlight=False, style="yellow" if note.startswith("WARNING") else None)
 

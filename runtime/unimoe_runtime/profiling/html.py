@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 
 from .page_style import STYLE
-from .report import COLUMNS, LAYER_COLUMNS, flat, layer_rows, machine_line, part_rows, setting_line, shown
+from .report import (
+    COLUMNS,
+    KERNEL_COLUMNS,
+    LAYER_COLUMNS,
+    flat,
+    kernel_rows,
+    layer_rows,
+    machine_line,
+    part_rows,
+    setting_line,
+    shown,
+)
 from .svg import WIDTH, Axes, area, bars, figure, heat_map, legend, stacked_rows, stacked_steps, tag, text
 
 Record = Mapping[str, Any]
@@ -194,7 +205,7 @@ def _layers(run: Record) -> str:
     drawn = legend({_NAMES[name]: COLOURS[name] for name in names}) + stacked_rows(rows, COLOURS, unit="ms a step")
     return _figure(
         "Layer by layer",
-        drawn + _table(list(LAYER_COLUMNS), layer_rows(run)),
+        drawn + _table(LAYER_COLUMNS, layer_rows(run)),
         "Milliseconds a step; megabytes that a step touches. Launched is the union over rows, picked what one row "
         "asked for.",
     )
@@ -256,19 +267,13 @@ def _memory(run: Record) -> str:
 
 
 def _kernels(run: Record) -> str:
-    kernels = run.get("kernels")
-    if not kernels:
+    if "kernels" not in run:
         return ""
-    total = sum(row["ms_a_step"] for row in kernels["operators"]) or 1.0
-    rows = [
-        [row["graph"], row["operator"], shown(row["calls_a_step"], 1), shown(row["ms_a_step"], 3),
-         f"{100 * row['ms_a_step'] / total:.1f} %"]
-        for row in kernels["operators"][:16]
-    ]  # fmt: skip
     return _figure(
-        "Kernels", _table(["graph", "operator", "calls a step", "ms a step", "share"], rows),
+        "Kernels",
+        _table(KERNEL_COLUMNS, kernel_rows(run)),
         "The engine's own profiler, in a run of its own: it slows every kernel, so compare shares, not times.",
-    )  # fmt: skip
+    )
 
 
 def _machine(machine: Record) -> str:

@@ -101,8 +101,11 @@ def read_memory() -> Memory | None:
 class Energy:
     """Energy that the processor's packages take, by their RAPL counters; `joules` since this object was made."""
 
-    def __init__(self) -> None:
-        self._counters = sorted(Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"))
+    def __init__(self, folder: Path = Path("/sys/class/powercap")) -> None:
+        # Beside the packages there may be a counter of the whole platform, which has them in it.
+        zones = [path.parent for path in sorted(folder.glob("intel-rapl:*/energy_uj"))]
+        packages = [zone for zone in zones if "".join(_lines(zone / "name")).startswith("package")]
+        self._counters = [zone / "energy_uj" for zone in packages]
         self._start = self._read()
 
     def joules(self) -> float | None:

@@ -114,7 +114,9 @@ def as_markdown(report: Record) -> str:
         lines += ["", f"**{head}**", ""]
         lines += _markdown_table(["part", "ms a step", "share", "MB", "floor ms", "× floor"], part_rows(run))
         lines += [""]
-        lines += _markdown_table(list(LAYER_COLUMNS), layer_rows(run))
+        lines += _markdown_table(LAYER_COLUMNS, layer_rows(run))
+        if "kernels" in run:
+            lines += ["", *_markdown_table(KERNEL_COLUMNS, kernel_rows(run))]
         lines += ["", *(f"- {note}" for note in run["notes"])]
     return "\n".join(lines) + "\n"
 
@@ -170,6 +172,26 @@ def layer_rows(run: Record) -> list[list[str]]:
             shown(layer["bytes"] / 1e6, 2),
         ]
         for layer in run["layers"]
+    ]
+
+
+KERNEL_COLUMNS = ("graph", "operator", "calls a step", "ms a step", "share")
+_MOST_KERNELS = 12
+
+
+def kernel_rows(run: Record) -> list[list[str]]:
+    """The operators that take most, by the engine's own profiler; shares are of all kernels."""
+    rows = run["kernels"]["operators"]
+    total = sum(row["ms_a_step"] for row in rows) or 1.0
+    return [
+        [
+            row["graph"],
+            row["operator"],
+            shown(row["calls_a_step"], 1),
+            shown(row["ms_a_step"], 3),
+            f"{100 * row['ms_a_step'] / total:.1f} %",
+        ]
+        for row in rows[:_MOST_KERNELS]
     ]
 
 
