@@ -13,7 +13,6 @@ import click
 from unimoe.commands.streamed import stream_into
 from unimoe_runtime.backends import BACKENDS
 from unimoe_runtime.chunks import ChunkSchedule
-from unimoe_runtime.profiling.machine import read_memory
 from unimoe_runtime.streaming import Outcome
 from unimoe_runtime.synthesis import Limits, Synthesizer
 from unimoe_runtime.video import MAX_FRAMES, RATE_HZ
@@ -128,12 +127,15 @@ def synth(
 
 
 def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
+    if not warm:
+        return Synthesizer.open(bundle, **options)
+    from unimoe_runtime.profiling.machine import read_memory
+
     started, before = time.perf_counter(), read_memory()
-    synthesizer = Synthesizer.open(bundle, warm=warm, **options)
-    after = read_memory()
-    if warm:
-        cost = "" if before is None or after is None else f", {(after.resident - before.resident) / 1e6:.0f} MB"
-        click.echo(f"warm: every graph loaded in {time.perf_counter() - started:.2f} s{cost}", err=True)
+    synthesizer = Synthesizer.open(bundle, warm=True, **options)
+    taken_s, after = time.perf_counter() - started, read_memory()
+    cost = "" if before is None or after is None else f", {(after.resident - before.resident) / 1e6:.0f} MB"
+    click.echo(f"warm: every graph loaded in {taken_s:.2f} s{cost}", err=True)
     return synthesizer
 
 
