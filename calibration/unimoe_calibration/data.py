@@ -23,7 +23,7 @@ from unimoe_runtime.backends import Backend, open_backend
 from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle
 from unimoe_runtime.codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import CalibrationError, UnimoeError
+from unimoe_runtime.errors import CalibrationError, PromptError, UnimoeError
 from unimoe_runtime.forcing import forced_prompt
 from unimoe_runtime.frontend import PreparedPrompt
 from unimoe_runtime.generation import Prompt, collect_frames, generate
@@ -218,9 +218,16 @@ class ItemReader:
         config = self._bundle.model
         try:
             prepared, sampling = self._prepare(item)
-            codes_FK = self._codes(item, prepared.prompt, prepared.limit(sampling, max(config.delay_pattern)))
-            room = config.max_positions - int(prepared.prompt.first_position_B.max()) - max(config.delay_pattern)
-            prompt = forced_prompt(prepared.prompt, codes_FK[: min(room, MAX_FRAMES)], config)
+            max_delay = max(config.delay_pattern)
+            room = config.max_positions - int(prepared.prompt.first_position_B.max()) - max_delay
+            if room < 1:
+                raise PromptError(f"the prompt leaves no room in the model's {config.max_positions} positions")
+            max_frames = min(room, MAX_FRAMES)
+            sampling = prepared.limit(sampling, max_delay)
+            max_steps = min(sampling.max_steps, max_frames + max_delay + 1)
+            sampling = replace(sampling, max_steps=max_steps, min_steps=min(sampling.min_steps, max_steps))
+            codes_FK = self._codes(item, prepared.prompt, sampling)[:max_frames]
+            prompt = forced_prompt(prepared.prompt, codes_FK, config)
         except UnimoeError as problem:
             raise CalibrationError(f"{item.name}: {problem}") from None
         num_rows = prompt.text_ids_BT.shape[1] - prepared.prompt.text_ids_BT.shape[1]
