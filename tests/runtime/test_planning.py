@@ -136,7 +136,7 @@ def test_a_step_is_bytes_over_bandwidth_and_the_launches() -> None:
     config = tiny_config(delay_pattern=(0, 5))
     weights, activation = model_bytes(config, "float32"), parse_activation(record(), tiny_config(), "here")
     workload = Workload(cached_positions=100, lookahead_frames=3, min_first_frames=1)
-    found = predict(config, weights, activation, workload, lambda step_bytes: PLAIN)
+    found = predict(config, weights, activation, workload, lambda step_bytes, call_bytes: PLAIN)
     expert = graph_bytes("layers.0.expert.0", config, "float32")
     read = weights.always + 3.5 * expert + cache_bytes(config, 2, 100) + 4 * 2 * 2 * 16
     assert found.step_bytes == pytest.approx(read)
@@ -144,9 +144,9 @@ def test_a_step_is_bytes_over_bandwidth_and_the_launches() -> None:
     assert found.first_audio_s == pytest.approx(found.prefill_s + (5 + 2 + 3) * found.step_s)
 
     costly = replace(PLAIN, trunk_s=1.0, expert_s=0.1, head_s=0.01, host_s=0.001, logit_s=1e-6)
-    slower = predict(config, weights, activation, workload, lambda step_bytes: costly)
+    slower = predict(config, weights, activation, workload, lambda step_bytes, call_bytes: costly)
     assert slower.step_s - found.step_s == pytest.approx(2 + 0.35 + 0.011 + 1e-6 * 2 * 2 * 11)
-    missed = predict(config, weights, activation, workload, lambda step_bytes: PLAIN, missed_share=0.5)
+    missed = predict(config, weights, activation, workload, lambda step_bytes, call_bytes: PLAIN, missed_share=0.5)
     assert missed.step_s - found.step_s == pytest.approx(0.5 * 3.5 * expert / 1e8)
 
 
@@ -187,17 +187,26 @@ def test_the_published_model_is_planned_from_its_configuration_for_every_gpu(pub
 
 
 def test_interpolated_and_measured_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_RING_BYTES", 25e6), ("_LEAST_S", 0.02), ("_NUM_RINGS", 2)):
+    for name, value in (("_RING_BYTES", 25e6), ("_LEAST_S", 0.02), ("_NUM_RINGS", 2), ("_COPY_STEPS", 9)):
         monkeypatch.setattr(host_module, name, value)
     costs = measure_host(*write_probes(tmp_path))
     assert len(costs.costs) == 2
     for one in costs.costs:
         assert one.bytes_per_s > 1e8 and 0 < one.trunk_s < 0.1 and one.flops_per_s > 1e8
-    assert costs.at(1.0) == costs.costs[0] and costs.at(1e12) == costs.costs[1]
+    assert costs.at(1e12, 1e12) == costs.costs[1]
+    assert costs.at(1e12, 1.0).expert_s <= costs.costs[1].expert_s
 
-    line = HostCosts(ring_bytes=(1e6, 1e8), costs=(PLAIN, replace(PLAIN, bytes_per_s=3e9)))
-    assert line.at(1e7).bytes_per_s == pytest.approx(2e9)
-    best, middle, worst = (at(1e6).bytes_per_s for at in measured_machine(line).costs)
+    one, small = replace(PLAIN, expert_s=3.0), replace(PLAIN, expert_s=1.0)
+    line = HostCosts(
+        ring_bytes=(1e6, 1e8),
+        costs=(one, replace(one, bytes_per_s=3e9)),
+        call_bytes=1e6,
+        small=small,
+        small_call_bytes=1e4,
+    )
+    assert line.at(1e7, 1e6).bytes_per_s == pytest.approx(2e9)
+    assert [line.at(1e7, call).expert_s for call in (1.0, 1e5, 1e9)] == pytest.approx([1, 2, 3])
+    best, middle, worst = (at(1e6, 1e6).bytes_per_s for at in measured_machine(line).costs)
     assert best > middle == 1e9 > worst
 
 

@@ -111,8 +111,9 @@ def print_plan(report: Mapping[str, Any], targets: Sequence[Target], console: Co
     activation = report["activation"]
     console.print(
         f"[bold]{report['source']}[/]: {report['parameters'] / 1e9:.3g} G parameters for audio; of "
-        f"{activation['of']} experts {activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} or fewer in 9 of 10; first "
-        f"audio after {report['delay_steps'] + report['first_frames']} steps; estimates, (best – worst)",
+        f"{activation['of']} experts {activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} "
+        f"or fewer in 9 of 10; first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, "
+        "(best – worst)",
         highlight=False,
     )
     single = len(targets) == 1

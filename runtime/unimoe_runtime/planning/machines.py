@@ -65,7 +65,7 @@ def assumed_machine(target: Target) -> Machine:
             logit_s=0.0,
             miss_bytes_per_s=(_DRIVE if shared else _LINK)[case],
         )
-        return lambda step_bytes: fixed
+        return lambda step_bytes, call_bytes: fixed
 
     taken = _TAKEN_SHARED if shared else _TAKEN
     return Machine(
@@ -89,8 +89,8 @@ def measured_machine(host: HostCosts) -> Machine:
     """This CPU."""
 
     def costs(factor: float) -> CostsAt:
-        def at(step_bytes: float) -> Costs:
-            found = host.at(step_bytes)
+        def at(step_bytes: float, call_bytes: float) -> Costs:
+            found = host.at(step_bytes, call_bytes)
             return replace(
                 found,
                 bytes_per_s=found.bytes_per_s / factor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ def record_routing(
             tasks[request.task] = tasks[request.task].join(routing) if request.task in tasks else routing
     finally:
         meter.close()
+    return describe_routing(tasks)
+
+
+def describe_routing(tasks: Mapping[str, Routing]) -> dict[str, Any]:
+    """The same record of routing that was observed already, by task."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -39,8 +39,8 @@ class Costs:
     flops_per_s: float = inf
 
 
-CostsAt = Callable[[float], Costs]
-"""Costs of a machine whose steps touch so many bytes: what fits a cache is faster."""
+CostsAt = Callable[[float, float], Costs]
+"""Costs of a machine whose steps touch so many bytes, and so many a graph: what fits a cache is faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def predict(
     expert_bytes = _mean_expert(weights, activation) * count
     read = weights.always + expert_bytes + cache_bytes(model, activation.rows, workload.cached_positions)
     read += 4.0 * activation.rows * model.num_codebooks * model.hidden_size  # rows of the embeddings
-    costs = costs_at(read)
+    costs = costs_at(read, read / (model.num_layers + count + 1))
     overhead_s = model.num_layers * costs.trunk_s + count * costs.expert_s + costs.head_s + costs.host_s
     overhead_s += costs.logit_s * activation.rows * model.num_codebooks * model.codec_vocab_size
     # Read over the slower road, then from the device's memory like the others.
