@@ -170,12 +170,6 @@ def _num_logits(model: ModelConfig) -> int:
     return _ROWS * model.num_codebooks * model.codec_vocab_size
 
 
-_Calls = dict[Part, list[Floats]]
-
-
-_Times = dict[Part, float]
-
-
 def _add_calls(marks: Marks, first: int, num_copies: int, calls: list[_Calls]) -> None:
     """Seconds of each call, for each kind of probe in the ring, without the first round."""
     part_M, start_M = marks.part_M[first:], marks.start_ns_M[first:]
