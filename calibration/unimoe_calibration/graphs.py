@@ -6,6 +6,7 @@ Nodes are found by what they are, a product with a named weight, wherever they s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -124,20 +125,21 @@ class GraphSurgery:
         codes, scales = self._initializer(name + _CODES), self._initializer(name + _SCALES)
         if engine == Engine.ONNXRUNTIME and not scheme.quantizes_inputs:
             self._graph.opset_imports.setdefault(_DOMAIN, 1)
-            outputs, blocks = weight.codes.shape[:2]
             assert weight.block is not None
-            num_inputs = self._graph.initializers[name].shape
-            assert num_inputs is not None
+            num_inputs, num_outputs = weight.shape
             return before.op(
-                "MatMulNBits", [x, codes, scales], domain=_DOMAIN, K=int(num_inputs[0]), N=outputs,
+                "MatMulNBits", [x, codes, scales], domain=_DOMAIN, K=num_inputs, N=num_outputs,
                 bits=8 * weight.codes.shape[2] // weight.block, block_size=weight.block, accuracy_level=4,
             )  # fmt: skip
         if scheme.quantizes_inputs:
             # Zero points of 0 could be left out, but ONNX Runtime only fuses what names its own.
             scale, zero = self._initializer(name + _INPUT_SCALE), self._zero(weight.codes.onnx_type)
             x = before.op("DequantizeLinear", [before.op("QuantizeLinear", [x, scale, zero]), scale, zero])
-        blocks = {"axis": 0, "block_size": weight.block} if weight.block else {"axis": 1}
-        return before.op("MatMul", [x, before.op("DequantizeLinear", [codes, scales], **blocks)])
+        if weight.block is None:
+            restored = before.op("DequantizeLinear", [codes, scales], axis=1)
+        else:
+            restored = before.op("DequantizeLinear", [codes, scales], axis=0, block_size=weight.block)
+        return before.op("MatMul", [x, restored])
 
 
 class _Insertion:
@@ -146,7 +148,7 @@ class _Insertion:
     def __init__(self, graph: ir.Graph, place: ir.Node, name: str) -> None:
         self._graph, self._place, self._name, self._count = graph, place, name, 0
 
-    def op(self, op_type: str, inputs: list[ir.Value], *, domain: str = "", **attributes: object) -> ir.Value:
+    def op(self, op_type: str, inputs: list[ir.Value], *, domain: str = "", **attributes: int) -> ir.Value:
         name = f"{self._name}/{op_type}_{self._count}"
         self._count += 1
         node = ir.node(op_type, inputs, attributes or None, domain=domain, name=name)
@@ -155,18 +157,28 @@ class _Insertion:
         return node.outputs[0]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _RoutingWeight:
     """Where(picked, inner * weight, zero), as an expert weighs its inner activation."""
 
-    def __init__(self, select: ir.Node, multiply: ir.Node) -> None:
-        self.select, self.multiply = select, multiply
-        self.picked, self.zero = select.inputs[0], select.inputs[2]
-        self.inner, self.weight = multiply.inputs
+    select: ir.Node
+    multiply: ir.Node
+    picked: ir.Value
+    zero: ir.Value
+    inner: ir.Value
+    weight: ir.Value
 
 
 def _routing_weight(x: ir.Value) -> _RoutingWeight | None:
+    """The weighing that gives x; None where x is something else. The weight is an input of the graph."""
     select = x.producer()
     if select is None or select.op_type != "Where":
         return None
-    multiply = select.inputs[1].producer()
-    return _RoutingWeight(select, multiply) if multiply is not None and multiply.op_type == "Mul" else None
+    picked, product, zero = (value for value in select.inputs if value is not None)
+    multiply = product.producer()
+    if multiply is None or multiply.op_type != "Mul":
+        return None
+    inner, weight = sorted((value for value in multiply.inputs if value is not None), key=ir.Value.is_graph_input)
+    if not weight.is_graph_input():
+        return None
+    return _RoutingWeight(select=select, multiply=multiply, picked=picked, zero=zero, inner=inner, weight=weight)

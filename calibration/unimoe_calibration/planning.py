@@ -212,7 +212,8 @@ def _quantized(
     product: _Product, factors_K: Floats, strength: float, scheme: Scheme, engine: Engine, methods: Sequence[str]
 ) -> Decision:
     """The best plan of one product whose input is divided by the factors: the method of the least error."""
-    rows_MK, num_rows = product.seen.rows_MC / factors_K, product.seen.num_rows
+    rows_MK: Floats = product.seen.rows_MC / factors_K
+    num_rows = product.seen.num_rows
     weight_KN = dequantize_weight(product.weight_KN * factors_K[:, None], scheme, engine)
     if not scheme.quantizes_inputs:
         error = _relative_error(rows_MK @ weight_KN, product.outputs_MN)

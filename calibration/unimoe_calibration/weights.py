@@ -44,8 +44,10 @@ def floats(values: Floats) -> StoredTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedWeight:
-    """A weight's codes and scales; `block` of inputs that share a scale, None for a scale a column."""
+    """A weight's codes and scales; `block` of inputs that share a scale, None for a scale a column. `shape` is the
+    weight's own, [K, N]."""
 
+    shape: tuple[int, int]
     codes: StoredTensor
     scales: StoredTensor
     block: int | None = None
@@ -88,9 +90,8 @@ def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floa
 def round_inputs(x: Floats, scheme: Scheme, input_range: float) -> Floats:
     """Inputs as the quantizer of a scheme with that range leaves them, in float32."""
     scale = np.float32(input_range / LARGEST[scheme])
-    if scheme == Scheme.W8A8:
-        return np.clip(np.rint(x / scale), -128, 127) * scale
-    return _to_float8(x / scale).astype(np.float32) * scale
+    codes = np.clip(np.rint(x / scale), -128, 127) if scheme == Scheme.W8A8 else _to_float8(x / scale)
+    return np.asarray(codes, dtype=np.float32) * scale
 
 
 def _column_scales(weight_KN: Floats, largest: float) -> Floats:
@@ -111,13 +112,15 @@ def _to_float8(values: Floats) -> NDArray[Any]:
 def _int8_columns(weight_KN: Floats) -> QuantizedWeight:
     scale_N = _column_scales(weight_KN, LARGEST[Scheme.W8A8])
     codes = _to_integers(weight_KN / scale_N, 127).astype(np.int8)
-    return QuantizedWeight(codes=stored(codes, "I8", "INT8"), scales=floats(scale_N))
+    return QuantizedWeight(shape=weight_KN.shape, codes=stored(codes, "I8", "INT8"), scales=floats(scale_N))
 
 
 def _float8_columns(weight_KN: Floats) -> QuantizedWeight:
     scale_N = _column_scales(weight_KN, LARGEST[Scheme.FP8])
     codes = _to_float8(weight_KN / scale_N).view(np.uint8)
-    return QuantizedWeight(codes=stored(codes, "F8_E4M3", "FLOAT8E4M3FN"), scales=floats(scale_N))
+    return QuantizedWeight(
+        shape=weight_KN.shape, codes=stored(codes, "F8_E4M3", "FLOAT8E4M3FN"), scales=floats(scale_N)
+    )
 
 
 def block_size(num_inputs: int, bits: int) -> int:
@@ -153,7 +156,12 @@ def _packed_blocks(weight_KN: Floats, bits: int, block: int | None) -> Quantized
     codes_NGZ = (codes_GZN + 2 ** (bits - 1)).astype(np.uint8).transpose(2, 0, 1)
     if bits == 4:
         codes_NGZ = codes_NGZ[..., ::2] | (codes_NGZ[..., 1::2] << 4)
-    return QuantizedWeight(codes=stored(codes_NGZ, "U8", "UINT8"), scales=floats(scale_GN.T), block=codes_GZN.shape[1])
+    return QuantizedWeight(
+        shape=weight_KN.shape,
+        codes=stored(codes_NGZ, "U8", "UINT8"),
+        scales=floats(scale_GN.T),
+        block=codes_GZN.shape[1],
+    )
 
 
 def _int4_rows(weight_KN: Floats, block: int | None) -> QuantizedWeight:
@@ -162,5 +170,8 @@ def _int4_rows(weight_KN: Floats, block: int | None) -> QuantizedWeight:
     flat = codes_GZN.astype(np.int8).reshape(-1).view(np.uint8) & 15
     packed = flat[::2] | (flat[1::2] << 4)
     return QuantizedWeight(
-        codes=stored(packed, "U8", "INT4", weight_KN.shape), scales=floats(scale_GN), block=codes_GZN.shape[1]
+        shape=weight_KN.shape,
+        codes=stored(packed, "U8", "INT4", weight_KN.shape),
+        scales=floats(scale_GN),
+        block=codes_GZN.shape[1],
     )
