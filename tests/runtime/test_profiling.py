@@ -13,7 +13,7 @@ from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import BundleError, ConfigError, OutputError
+from unimoe_runtime.errors import BackendError, BundleError, ConfigError, OutputError
 from unimoe_runtime.generation import Prompt, collect_frames, generate
 from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.profiling import report as reports
@@ -243,3 +243,11 @@ def test_errors_are_one_line(tiny: Path, tmp_path: Path) -> None:
     for name in ("other.json", "missing.json"):
         with pytest.raises(ConfigError, match="profile"):
             read_report(tmp_path / name)
+
+
+def test_a_measuring_process_that_dies_is_told(tiny: Path) -> None:
+    with Worker(setting(tiny)) as worker:
+        worker._process.kill()
+        with pytest.raises(BackendError, match="ended with code -9"):
+            worker.repeat()
+    worker.close()

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from ..bundle import Bundle, expert_name, trunk_name
 from .recorder import Part
 
-# A part is far from its floor beyond this ratio, where it takes at least this share of a step.
+# A part is far from its floor beyond this ratio, where it takes at least this share of a step and of its bytes (the
+# inputs of a step take time, but not to read).
 FAR_RATIO = 2.0
 FAR_SHARE = 0.05
+_FAR_BYTES = 0.01
 
 
 def weight_bytes(bundle: Bundle, graph: str) -> int:
@@ -53,12 +55,13 @@ def compare_with_floor(
 ) -> dict[str, Any]:
     """Each part's bytes, its floor in milliseconds, the ratio of its time to that, and whether it is far from it."""
     parts = {}
+    total = sum(bytes_by_part.values())
     for name, num_bytes in bytes_by_part.items():
         floor_ms, ms = 1e3 * num_bytes / bytes_per_s, ms_by_part[name]
         ratio = ms / floor_ms if floor_ms else None
-        far = ratio is not None and ratio > FAR_RATIO and ms >= FAR_SHARE * step_ms
+        matters = ms >= FAR_SHARE * step_ms and num_bytes >= _FAR_BYTES * total
+        far = matters and ratio is not None and ratio > FAR_RATIO
         parts[name] = {"bytes": num_bytes, "floor_ms": floor_ms, "ms": ms, "ratio": ratio, "far": far}
-    total = sum(bytes_by_part.values())
     floor_ms = 1e3 * total / bytes_per_s
     return {
         "bytes_a_step": total,

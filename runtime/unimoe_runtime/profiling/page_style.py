@@ -47,7 +47,7 @@ table { border-collapse:collapse; width:100%; font-size:13px; font-variant-numer
 th { font-weight:600; color:var(--soft); border-bottom:1px solid var(--line); }
 th, td { text-align:right; padding:4px 10px; }
 td { border-bottom:1px solid color-mix(in srgb, var(--line) 55%, transparent); }
-th:first-child, td:first-child { text-align:left; padding-left:0; }
+th:first-child, td:first-child { text-align:left; padding-left:0; white-space:nowrap; }
 .machine td { text-align:left; }
 @media (max-width:720px) { .cards { grid-template-columns:1fr 1fr; } .maps { grid-template-columns:1fr; } }
 @media print {

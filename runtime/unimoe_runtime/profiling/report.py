@@ -82,14 +82,6 @@ def shown(value: Any, digits: int) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def setting_words(row: Record) -> list[str]:
-    """What tells one row from another."""
-    return [row["bundle"], row["precision"], "all" if row["threads"] is None else str(row["threads"]), str(row["rows"])]
-
-
-SETTING_COLUMNS = ("bundle", "precision", "threads", "rows")
-
-
 def as_csv(report: Record) -> str:
     """A row a setting; the breakdown's milliseconds a step in columns of their own. An empty field: not told."""
     rows = [{**flat(run), **{f"{name}_ms": part["ms_a_step"] for name, part in run["parts"].items()}}
@@ -135,8 +127,13 @@ def machine_line(report: Record) -> str:
 
 
 def setting_line(row: Record) -> list[str]:
-    threads = "all cores" if row["threads"] is None else f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
-    return [threads, f"{row['rows']} rows"]
+    """Threads and rows in words."""
+    threads = "all cores" if row["threads"] is None else _counted(row["threads"], "thread")
+    return [threads, _counted(row["rows"], "row")]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def part_rows(run: Record) -> list[list[str]]:

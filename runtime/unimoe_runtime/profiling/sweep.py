@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .machine import describe_machine
+from .report import setting_line
 from .worker import Worker
 from .workload import Setting
 
@@ -55,7 +56,7 @@ def profile(
 
     machine, runs, events = describe_machine(), [], []
     for setting in settings:
-        label = title(setting.to_dict())
+        label = ", ".join((Path(setting.bundle).name, *setting_line(setting.to_dict())))
         with Worker(setting) as worker:
             for _ in range(warmup):
                 tick(f"{label}: warming up")
@@ -87,12 +88,6 @@ def profile(
         "runs": runs,
     }
     return report, events
-
-
-def title(setting: dict[str, Any]) -> str:
-    """A setting in a few words."""
-    threads = "all cores" if setting["threads"] is None else f"{setting['threads']} thread(s)"
-    return f"{Path(setting['bundle']).name}, {threads}, {setting['rows']} rows"
 
 
 def read_report(path: Path | str) -> dict[str, Any]:
