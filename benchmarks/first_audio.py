@@ -92,10 +92,11 @@ def measure_warm(bundle: Path, threads: int, rounds: int) -> dict[str, Any]:
         for index in range(rounds + 1):
             settle()
             requests.append(_stream(synthesizer, TEXTS[index % len(TEXTS)], seed=index))
+        overlap = _overlap(synthesizer, rounds)
     meter = Meter(Setting(bundle=str(bundle), requests=tuple(map(_request, TEXTS)), threads=threads))
     steps = _step_ratios(meter, rounds)
     meter.close()
-    return {"requests": requests[1:], **steps}
+    return {"requests": requests[1:], "overlap_over_inline": overlap, **steps}
 
 
 def _request(text: str) -> Request:
@@ -128,6 +129,19 @@ def _stream(synthesizer: Synthesizer, text: str, seed: int) -> dict[str, Any]:
         "slack_ms": playback.slack_ms,
         "launched_a_step": outcome.routing.experts_per_step,
     }
+
+
+def _overlap(synthesizer: Synthesizer, rounds: int) -> list[float]:
+    """Real-time factor with the codec in a thread over that with the codec in between, of the same request."""
+    ratios = []
+    for index in range(rounds):
+        rtf = {}
+        for overlap in (True, False) if index % 2 else (False, True):
+            synthesizer.overlap = overlap
+            settle()
+            rtf[overlap] = _stream(synthesizer, TEXTS[index % len(TEXTS)], seed=index)["rtf"]
+        ratios.append(rtf[True] / rtf[False])
+    return ratios
 
 
 def _step_ratios(meter: Meter, rounds: int) -> dict[str, Any]:
@@ -170,6 +184,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
         "steps to the first chunk": [request["first_chunk_steps"] for request in requests],
         "codec, first chunk, ms": [request["first_codec_ms"] for request in requests],
         "real-time factor": [request["rtf"] for request in requests],
+        "real-time factor, codec in a thread over in between": result["warm"]["overlap_over_inline"],
         "underruns": [request["underruns"] for request in requests],
         "slack, ms": [request["slack_ms"] for request in requests if request["slack_ms"] is not None],
     }

@@ -82,6 +82,8 @@ class Synthesizer:
         self._prefixes = Recent[CachedPositions](_PREFIX_BYTES)
         self._voices = Recent[NDArray[np.int64]](_VOICE_BYTES)
         self._preload: Preload | None = None
+        self.overlap = len(os.sched_getaffinity(0)) > 1
+        """Whether a stream's codec works beside the next steps, in a thread."""
 
     @classmethod
     def open(
@@ -92,14 +94,17 @@ class Synthesizer:
         threads: int | None = None,
         providers: Sequence[str] | None = None,
         warm: bool = False,
+        memory_budget_bytes: int | None = None,
     ) -> Self:
         """Open a bundle with a backend.
 
         What every request runs is loaded in the background, experts at their first use; `warm` loads all of it before
-        this returns.
+        this returns. `memory_budget_bytes` is what loaded experts may take (`residency`): the same audio, slower.
         """
         bundle = open_bundle(path)
-        engine = open_backend(backend, bundle, threads=threads, providers=providers)
+        engine = open_backend(
+            backend, bundle, threads=threads, providers=providers, memory_budget_bytes=memory_budget_bytes
+        )
         graphs = always_used(bundle)
         if warm:
             engine.load()
@@ -124,6 +129,11 @@ class Synthesizer:
         if self._preload is not None:
             self._preload.close()
         self._backend.close()
+
+    @property
+    def residency(self) -> Residency | None:
+        """How the memory budget fared so far; None without one."""
+        return self._backend.residency()
 
     def synthesize(
         self,
@@ -188,7 +198,7 @@ class Synthesizer:
             sampling=self._limited(prepared, sampling, limits or Limits()),
             seed=seed,
             schedule=schedule or ChunkSchedule(),
-            overlap=len(os.sched_getaffinity(0)) > 1,
+            overlap=self.overlap,
             timeout_s=timeout_s,
             requested=requested,
             progress=progress,
