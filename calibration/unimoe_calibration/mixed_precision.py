@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,7 @@ from .search import Choice, Limits, Mixture, Search
 from .sensitivity import Progress, Trial, measure
 from .writing import write_quantized
 
-QUANTIZED = "quantized"
-FLOAT = "float"
+FLOAT = Scheme.FLOAT.value
 NUM_SAMPLES = 4
 """Items that a mixture is tried on: each trial reads all of them."""
 
@@ -45,7 +45,7 @@ def mix_precisions(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise OutputError(f"{folder}: cannot be written here ({problem.strerror})") from None
-    plans = {QUANTIZED: plan, **_dearer(plan, target)}
+    plans = _formats(plan, target)
     graphs = list(language_model_graphs(bundle.model))
     with tempfile.TemporaryDirectory(prefix=".mixing-", dir=folder) as temporary:
         flavours: dict[str, Bundle] = {}
@@ -77,13 +77,16 @@ def mix_precisions(
     return _mixed(plan, plans, choice), mixture
 
 
-def _dearer(plan: QuantizationPlan, target: Target) -> dict[str, QuantizationPlan]:
-    """Formats that lose less than the plan's: weights alone in 8 bits, where that is not the plan's own, and float."""
-    uses = {one.scheme for one in plan.linears.values()}
-    dearer = {FLOAT: _uniform(plan, Scheme.FLOAT)}
-    if Scheme.W8.value in target.schemes and uses - {Scheme.W8, Scheme.FLOAT}:
-        dearer[Scheme.W8.value] = _uniform(plan, Scheme.W8)
-    return dearer
+def _formats(plan: QuantizationPlan, target: Target) -> dict[str, QuantizationPlan]:
+    """The plan, by the name of the scheme that most of it has, and what loses less: weights alone in 8 bits, where
+    that is not the plan's own, and float."""
+    plans = {FLOAT: _uniform(plan, Scheme.FLOAT)}
+    if Scheme.W8.value in target.schemes:
+        plans[Scheme.W8.value] = _uniform(plan, Scheme.W8)
+    uses = Counter(one.scheme for one in plan.linears.values() if one.scheme != Scheme.FLOAT)
+    if uses:
+        plans[uses.most_common(1)[0][0].value] = plan
+    return plans
 
 
 def _uniform(plan: QuantizationPlan, scheme: Scheme) -> QuantizationPlan:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.data import ItemReader, Sample, read_data
-from unimoe_calibration.mixed_precision import FLOAT, QUANTIZED, mix_precisions
+from unimoe_calibration.mixed_precision import FLOAT, mix_precisions
 from unimoe_calibration.mixing import MixedBackend
 from unimoe_calibration.pareto import draw_pareto
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
@@ -23,6 +23,8 @@ from unimoe_runtime.divergence import Divergence
 from unimoe_runtime.errors import CalibrationError
 from unimoe_runtime.judgement import language_model_bytes
 from unimoe_runtime.targets import find_target
+
+QUANTIZED = "w4"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,7 @@ def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_pa
     assert mixture.curve[0].num_bytes < language_model_bytes(written) == mixture.point.num_bytes <= most
     assert mixture.curve[0].loss > mixture.point.loss > mixture.curve[-1].loss == 0
     assert len({graph.precision for graph in written.graphs.values()}) > 1
+    assert {found.flavour for found in mixture.sensitivities} == {"w4", "w8"}
     assert written.manifest["quantization"]["mixture"]["choice"] == mixture.choice
     assert [path.name for path in tmp_path.iterdir()] == ["mixed"], "nothing is left of the search"
 
