@@ -117,6 +117,27 @@ def test_the_voice_is_heard(bundle: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(spoken[0].pcm_L, again.pcm_L)
 
 
+def test_a_voice_is_read_once(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second text in a voice needs neither the codec's encoder nor the voice's pass, and is the same to the bit."""
+    recording = str(write_recording(tmp_path / "me.wav", 330))
+    request: dict[str, Any] = {"task": "speech", "voice": recording, "voice_text": "oh", "seed": 1}
+    limits = Limits(min_steps=20, max_steps=25)
+    with Synthesizer.open(bundle) as synthesizer:
+        alone = synthesizer.synthesize(**request, text="world", limits=limits)
+    with Synthesizer.open(bundle) as synthesizer:
+        backend = synthesizer._backend
+        rows: list[int] = []
+        graphs: list[str] = []
+        start, run_graph = backend.start, backend.run
+        monkeypatch.setattr(backend, "start", lambda count: rows.append(count) or start(count))
+        monkeypatch.setattr(
+            synthesizer._codec, "_run", lambda graph, inputs: graphs.append(graph) or run_graph(graph, inputs)
+        )
+        spoken = [synthesizer.synthesize(**request, text=text, limits=limits) for text in ("hello", "world")]
+    assert rows == [2, 1, 2] and graphs.count("codec_encoder") == 1
+    np.testing.assert_array_equal(spoken[1].pcm_L, alone.pcm_L)
+
+
 def test_the_video_is_seen(bundle: Path, tmp_path: Path) -> None:
     """The same text and seed: two videos and no video give three results."""
     rng = np.random.default_rng(0)
