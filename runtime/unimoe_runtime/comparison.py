@@ -21,6 +21,7 @@ from .config import ModelConfig, SamplingConfig
 from .errors import BackendError
 from .generation import LanguageModel, Prompt, generate
 from .language_model import BundleModel, Observer
+from .residency import Residency
 from .video import Video
 from .vision import BundleVision
 
@@ -95,6 +96,9 @@ class _Recorder:
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
         self._backend.load(graphs)
+
+    def residency(self) -> Residency | None:
+        return self._backend.residency()
 
     def close(self) -> None:
         self._backend.close()

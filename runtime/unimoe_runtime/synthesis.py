@@ -27,6 +27,7 @@ from .frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
 from .language_model import BundleModel
 from .preload import Preload, always_used
 from .recent import Recent
+from .residency import Residency
 from .streaming import AudioStream, Outcome, Progress
 from .video import MAX_FRAMES, RATE_HZ, Video, read_video
 from .vision import BundleVision

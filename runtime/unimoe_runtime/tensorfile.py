@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,6 +64,17 @@ class TensorFile:
             self._map = np.memmap(self.path, dtype=np.uint8, mode="r")
         flat = self._map[entry.offset : entry.offset + entry.num_bytes]
         return flat.view(_DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def fetch(self) -> None:
+        """Read all of the file into the map, from the disk where memory does not have it."""
+        if self._map is not None and isinstance(self._map.base, mmap.mmap):
+            self._map.base.madvise(mmap.MADV_WILLNEED)
+            self._map[:: mmap.PAGESIZE].max(initial=0)
+
+    def forget(self) -> None:
+        """Give the map's pages back to the system; views stay valid, what they show is read anew when it is touched."""
+        if self._map is not None and isinstance(self._map.base, mmap.mmap):
+            self._map.base.madvise(mmap.MADV_DONTNEED)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """The tensor as float32; a view of the map where it is stored so, else a converted copy."""

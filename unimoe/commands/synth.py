@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from unimoe.commands.sizes import BYTES
 from unimoe.commands.streamed import stream_into
 from unimoe_runtime.backends import BACKENDS
 from unimoe_runtime.chunks import ChunkSchedule
+from unimoe_runtime.residency import Residency
 from unimoe_runtime.streaming import Outcome
 from unimoe_runtime.synthesis import Limits, Synthesizer
 from unimoe_runtime.video import MAX_FRAMES, RATE_HZ
@@ -52,6 +54,11 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds, with what there is."
 )
 @click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
+@click.option(
+    "--memory-budget",
+    type=BYTES,
+    help="What loaded experts may take, such as 300MB: same audio, slower. [default: any]",
+)
 @click.option("--guidance", type=float, help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
 @click.option("--temperature", type=float, help="0 takes the likeliest code. [default: the bundle's]")
 @click.option("--top-k", type=int, help="Codes a draw chooses from. [default: the bundle's]")
@@ -80,6 +87,7 @@ def synth(
     schedule: ChunkSchedule,
     timeout: float | None,
     warm: bool,
+    memory_budget: int | None,
     guidance: float | None,
     temperature: float | None,
     top_k: int | None,
@@ -103,7 +111,8 @@ def synth(
         from unimoe_runtime.audio import require_writable
 
         require_writable(path)
-    with _open(bundle, warm, backend=backend, threads=threads, providers=providers or None) as synthesizer:
+    options = {"backend": backend, "threads": threads, "providers": providers or None}
+    with _open(bundle, warm, **options, memory_budget_bytes=memory_budget) as synthesizer:
         wanted = {
             "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
             "eos_factor": eos_factor,
@@ -121,7 +130,8 @@ def synth(
             outcome = _write_whole(synthesizer, request, path)
         else:
             outcome, stopped = stream_into(synthesizer.stream(**request, schedule=schedule), path, piped, play)
-    _print(outcome, stopped, output, task, seed, as_json=as_json, err=piped)
+        residency = synthesizer.residency
+    _print(outcome, residency, stopped, output, task, seed, as_json=as_json, err=piped)
     if stopped:
         raise SystemExit(130)  # as a shell has it for a command that Ctrl-C ended
 
@@ -158,9 +168,19 @@ def _write_whole(synthesizer: Synthesizer, request: dict[str, Any], path: Path) 
 
 
 def _print(
-    outcome: Outcome, stopped: str, output: str | None, task: str, seed: int, *, as_json: bool, err: bool
+    outcome: Outcome,
+    residency: Residency | None,
+    stopped: str,
+    output: str | None,
+    task: str,
+    seed: int,
+    *,
+    as_json: bool,
+    err: bool,
 ) -> None:
     figures = outcome.figures()
+    if residency is not None:
+        figures["experts_in_memory"] = residency.figures()
     if as_json:
         click.echo(json.dumps({"output": output, "seed": seed, **figures}, indent=1), err=err)
         return
@@ -173,3 +193,11 @@ def _print(
         f"{figures['experts_per_step']:.1f} experts launched a step, {100 * figures['null_share']:.0f} % null",
         err=err,
     )
+    if residency is not None:
+        slower = outcome.compute_s / max(outcome.compute_s - residency.stall_s, 1e-9)
+        click.echo(
+            f"experts in memory: at most {residency.peak_bytes / 1e6:.2f} MB of {residency.budget_bytes / 1e6:.2f}, "
+            f"{100 * residency.hit_rate:.0f} % of {residency.uses} found there; waited {residency.stall_s:.2f} s for "
+            f"the others, {slower:.1f} times as slow; 95 of 100 steps need {residency.step_bytes_p95 / 1e6:.2f} MB",
+            err=err,
+        )

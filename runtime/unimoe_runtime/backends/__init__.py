@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendError
+from ..residency import Residency
 
 Array = NDArray[Any]
 BACKENDS = ("onnxruntime", "numpy")
@@ -99,25 +100,38 @@ class Backend(Protocol):
     def load(self, graphs: Iterable[str] | None = None) -> None:
         """Load graphs now instead of at their first use; None: all of the language model."""
 
+    def residency(self) -> Residency | None:
+        """How the experts' memory budget fared so far; None without one."""
+
     def close(self) -> None:
         """Free sessions and memory."""
 
 
 def open_backend(
-    name: str, bundle: Bundle, *, threads: int | None = None, providers: Sequence[str] | None = None
+    name: str,
+    bundle: Bundle,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    memory_budget_bytes: int | None = None,
 ) -> Backend:
     """The backend of that name over a bundle.
 
-    `threads` and `providers` are for onnxruntime; None means all cores and the CPU provider.
-    Raises BackendError for an unknown name or an engine that is not installed.
+    `threads`, `providers` and `memory_budget_bytes` are for onnxruntime; None means all cores, the CPU provider, and
+    that experts stay loaded. The budget is what loaded experts may take (`residency`); everything else comes on top.
+    Raises BackendError for an unknown name, an engine that is not installed, or a budget that cannot be kept.
     """
     match name:
         case "numpy":
+            if memory_budget_bytes is not None:
+                raise BackendError("the numpy backend keeps no memory budget; run with --backend onnxruntime")
             from .numpy import NumpyBackend
 
             return NumpyBackend(bundle)
         case "onnxruntime":
             from .onnxruntime import OnnxRuntimeBackend
 
-            return OnnxRuntimeBackend(bundle, threads=threads, providers=providers)
+            return OnnxRuntimeBackend(
+                bundle, threads=threads, providers=providers, memory_budget_bytes=memory_budget_bytes
+            )
     raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")

@@ -161,6 +161,9 @@ class NumpyBackend:
         for graph in graphs or language_model_graphs(self.bundle.model):
             self._load(graph)
 
+    def residency(self) -> None:
+        return None
+
     def close(self) -> None:
         self._weights.clear()
 

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, expert_name, language_model_graphs, trunk_name
 from ..errors import BackendError
+from ..look_ahead import LookAhead, look_ahead_routers
+from ..residency import Expert, ExpertMemory, Residency
 from . import Array, CachedPositions, StepInputs
 
 try:
@@ -28,7 +30,11 @@ try:
 except ImportError:
     raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
 
+if TYPE_CHECKING:
+    from .onnxruntime_experts import BoundExpert
+
 Floats = NDArray[np.float32]
+NO_WEIGHTS: Mapping[str, Any] = {}
 
 # A session with a pool of its own spins its own threads: 73 sessions on two cores were 50 times slower than one
 # global pool. ONNX Runtime lets a process set that pool once, so it is remembered here.
@@ -61,11 +67,14 @@ def open_session(
     *,
     content: bytes | None = None,
     profile: Path | None = None,
+    optimize: bool = True,
+    arena: bool = True,
 ) -> Any:
     """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused.
 
     `content` is a graph to take instead of the file's, over the same weights. `profile` turns ONNX Runtime's own
-    profiler on, and is how the name of its file begins.
+    profiler on, and is how the name of its file begins. Without `optimize` the graph runs as it is written, without
+    `arena` the session's memory comes from malloc.
 
     A graph of 16-bit `precision` says by its casts what its products compute in. The CPU provider has no bfloat16
     product, and none in float16 that is faster than float32: there the casts are set to float32 as the graph is
@@ -76,6 +85,9 @@ def open_session(
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = arena
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
@@ -107,6 +119,7 @@ class OnnxRuntimeBackend:
         *,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
+        memory_budget_bytes: int | None = None,
         profile_folder: Path | None = None,
     ) -> None:
         self.bundle = bundle
@@ -119,6 +132,15 @@ class OnnxRuntimeBackend:
         _use_global_pool(threads or _pool_threads or len(os.sched_getaffinity(0)))
         self._sessions: dict[str, Any] = {}
         self._loading: dict[str, Lock] = {}
+        self.experts: ExpertMemory[BoundExpert] | None = None
+        self._budgeted: dict[str, Expert] = {}
+        self._routers: list[Floats] = []
+        if memory_budget_bytes is not None:
+            from .onnxruntime_experts import expert_memory
+
+            self.experts = expert_memory(bundle, self.providers, memory_budget_bytes)
+            self._budgeted = {expert_name(*expert): expert for expert in self.experts.bytes_of}
+            self._routers = look_ahead_routers(bundle)
 
     def session(self, graph: str) -> Any:
         """The InferenceSession of a graph, its files verified and loaded at the first call, once for all threads."""
@@ -133,11 +155,18 @@ class OnnxRuntimeBackend:
     def _load(self, graph: str) -> Any:
         info = self.bundle.graph(graph)
         profile = None if self._profile_folder is None else self._profile_folder / graph
-        return open_session(self.bundle.path / info.file, self.providers, info.precision, profile=profile)
+        return open_session(
+            self.bundle.path / info.file,
+            self.providers,
+            info.precision,
+            profile=profile,
+            optimize=needs_optimizing(graph, info.precision),
+        )
 
     def loaded(self) -> list[str]:
-        """Names of the graphs that have a session by now, in the order of their first use."""
-        return list(self._sessions)
+        """Names of the graphs that are loaded, in the order of their first use; experts under a budget last."""
+        experts = self.experts.loaded() if self.experts is not None else []
+        return [*self._sessions, *(expert_name(*expert) for expert in experts)]
 
     def end_profiling(self) -> dict[str, tuple[Path, int]]:
         """Each loaded graph's profile: its file, and its time 0 in nanoseconds of `time.time_ns`."""
@@ -147,6 +176,13 @@ class OnnxRuntimeBackend:
         }
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        expert = self._budgeted.get(graph)
+        if self.experts is not None and expert is not None:
+            resident = self.experts.acquire(expert)
+            try:
+                return resident.run(inputs)
+            finally:
+                self.experts.release(expert)
         session = self.session(graph)
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
@@ -155,11 +191,36 @@ class OnnxRuntimeBackend:
         return BoundForward(self, num_rows)
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
-        for graph in graphs or language_model_graphs(self.bundle.model):
-            self.session(graph)
+        """Load graphs now; of experts under a budget as many as it holds."""
+        wanted = list(graphs or language_model_graphs(self.bundle.model))
+        for graph in wanted:
+            if graph not in self._budgeted:
+                self.session(graph)
+        if self.experts is not None:
+            self.experts.fill(self._budgeted[graph] for graph in wanted if graph in self._budgeted)
+
+    def look_ahead(self) -> LookAhead | None:
+        """What a forward reports its picks to, under a budget."""
+        if self.experts is None:
+            return None
+        return LookAhead(self.experts, self._routers, self.bundle.model)
+
+    def residency(self) -> Residency | None:
+        return None if self.experts is None else self.experts.statistics()
 
     def close(self) -> None:
         self._sessions.clear()
+        if self.experts is not None:
+            self.experts.close()
+
+
+def needs_optimizing(graph: str, precision: str) -> bool:
+    """Whether ONNX Runtime has to work over a graph when it loads it.
+
+    A float32 expert's is written as it should run: as fast unoptimized, the same bits, and loaded in two thirds of
+    the time, which counts where experts come and go.
+    """
+    return ".expert." not in graph or precision != "float32"
 
 
 class _Bound:
@@ -219,9 +280,17 @@ class _Pass:
         run()
 
     def expert(self, layer: int, expert: int) -> None:
+        if self._backend.experts is not None:
+            resident = self._backend.experts.acquire((layer, expert))
+            try:
+                resident.bound(self, layer)()
+            finally:
+                self._backend.experts.release((layer, expert))
+            return
         run = self._experts.get((layer, expert))
         if run is None:
-            run = self._experts[layer, expert] = self._bind_expert(layer, expert)
+            session = self._backend.session(expert_name(layer, expert))
+            run = self._experts[layer, expert] = self.bind_expert(session, layer)
         run()
 
     def head(self) -> None:
@@ -250,9 +319,11 @@ class _Pass:
         binding.bind_ortvalue_output("new_value_cache_BHSD", value.value)
         return partial(session.run_with_iobinding, binding)
 
-    def _bind_expert(self, layer: int, expert: int) -> Callable[[], None]:
-        session = self._backend.session(expert_name(layer, expert))
+    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
+        """A call of an expert's session on this pass's buffers; `weights` are OrtValues, where they are inputs."""
         binding = session.io_binding()
+        for name, value in weights.items():
+            binding.bind_ortvalue_input(name, value)
         accumulator = self._hidden_NC[(layer + 1) % 2].value
         binding.bind_ortvalue_input("accumulator_NC", accumulator)
         binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
@@ -284,6 +355,7 @@ class BoundForward:
         self._pass: _Pass | None = None
         self._length = 0
         self._side = 0
+        self._look_ahead = backend.look_ahead()
 
     def begin(self, inputs: StepInputs) -> None:
         length, capacity = inputs.mask_B1TS.shape[2:]
@@ -298,8 +370,12 @@ class BoundForward:
 
     def trunk(self, layer: int) -> Floats:
         current = self._current()
+        if self._look_ahead is not None:
+            self._look_ahead.before_trunk(layer, current.hidden_NC[layer % 2])
         current.trunk(layer)
         self._side = (layer + 1) % 2
+        if self._look_ahead is not None:
+            self._look_ahead.after_trunk(layer, current.weights_NE, decoding=self._length == 1)
         return current.weights_NE
 
     def router_logits(self) -> Floats:

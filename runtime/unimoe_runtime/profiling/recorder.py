@@ -22,6 +22,7 @@ from ..bundle import Bundle
 from ..config import ModelConfig
 from ..generation import Prompt
 from ..language_model import BundleModel
+from ..residency import Residency
 
 Floats = NDArray[np.float32]
 
@@ -154,6 +155,9 @@ class _RecordingBackend:
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
         self._backend.load(graphs)
+
+    def residency(self) -> Residency | None:
+        return self._backend.residency()
 
     def close(self) -> None:
         self._backend.close()
