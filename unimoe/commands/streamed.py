@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 
+import click
+
 from unimoe_runtime.sinks import PipeSink, PlaySink, Sink, WavSink
 from unimoe_runtime.streaming import AudioStream, Outcome
 
@@ -35,4 +37,6 @@ def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool)
         for sink in sinks:
             if not stopped or isinstance(sink, WavSink):
                 sink.finish()
+            if isinstance(sink, PlaySink) and sink.underruns:
+                click.echo(f"playing waited {sink.underruns} times: too much else runs here", err=True)
     return stream.outcome, stopped
