@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from unimoe.commands.comparing import print_comparison
 from unimoe_runtime.backends import BACKENDS
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.profiling import report as reports
 from unimoe_runtime.profiling.html import as_html
 from unimoe_runtime.profiling.sweep import profile as measure
+from unimoe_runtime.profiling.versus import compare_reports, run_against
 from unimoe_runtime.profiling.workload import Setting, make_requests
 from unimoe_runtime.streaming import ChunkSchedule
 
@@ -41,7 +43,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("bundles", metavar="BUNDLE…", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="Run BUNDLE and this one in turns and compare. Of two threads or rows, the second is this one's.",
+)
+@click.option("--compare", nargs=2, type=_FILE, help="Compare two profiles that --json wrote: before, after.")
 @click.option("--threads", type=_Counts(), help="Threads of the engine; a list is swept. [default: all cores]")
 @click.option("--rows", type=_Counts(), default=(2,), help="Model rows a step, two a guided utterance. [default: 2]")
 @click.option("--task", "tasks", multiple=True, help="Task to run; may be repeated. [default: all of the bundle's]")
@@ -54,7 +62,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--chunks", type=_Counts(), help="Frames of each chunk, the last repeated. [default: as synth]")
 @click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")
-@click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds that count.")
+@click.option(
+    "--repetitions", type=click.IntRange(min=1), help="Rounds that count. [default: 5; with --against 12, in fours]"
+)
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime provider, in order of preference.")
 @click.option("--kernels", is_flag=True, help="Measure once more with the engine's own profiler on.")
@@ -65,6 +75,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--html", "html_path", type=_FILE, help="Write one page with plots here.")
 def profile(
     bundles: tuple[Path, ...],
+    against: Path | None,
+    compare: tuple[Path, Path] | None,
     threads: tuple[int, ...] | None,
     rows: tuple[int, ...],
     tasks: tuple[str, ...],
@@ -75,7 +87,7 @@ def profile(
     steps: int | None,
     chunks: tuple[int, ...] | None,
     warmup: int,
-    repetitions: int,
+    repetitions: int | None,
     backend: str,
     providers: tuple[str, ...],
     kernels: bool,
@@ -87,30 +99,55 @@ def profile(
 ) -> None:
     """See where a BUNDLE's time goes: latency, its parts, layer by layer, and how far that is from the floor.
 
-    Every combination of bundle, threads and rows is measured in a process of its own.
+    Every combination of bundle, threads and rows is measured in a process of its own. Comparing, with --against or
+    --compare, ends with code 1 where something is slower.
     """
+    comparing = against is not None or compare is not None
+    if comparing and any((csv_path, markdown_path, trace_path, html_path, kernels)):
+        raise click.UsageError("a comparison is written by --json alone")
+    if (compare is None) != bool(bundles) or (compare and against):
+        raise click.UsageError("give bundles, or --compare BEFORE AFTER without any")
     for path in (json_path, csv_path, markdown_path, trace_path, html_path):
         if path is not None:
             reports.require_writable(path)
-    settings = []
-    for bundle, num_threads, num_rows in product(bundles, threads or (None,), rows):
+    if compare is not None:
+        print_comparison(compare_reports(*compare), json_path)
+        return
+
+    def setting(bundle: Path, num_threads: int | None, num_rows: int) -> Setting:
         requests = make_requests(
             open_bundle(bundle), tasks=tasks, texts=texts, voice=voice, voice_text=voice_text, seed=seed
         )
-        settings.append(
-            Setting(
-                bundle=str(bundle), requests=requests, threads=num_threads, rows=num_rows, steps=steps,
-                chunk_frames=chunks or ChunkSchedule().frames, backend=backend, providers=providers or None,
-            )
+        return Setting(
+            bundle=str(bundle), requests=requests, threads=num_threads, rows=num_rows, steps=steps,
+            chunk_frames=chunks or ChunkSchedule().frames, backend=backend, providers=providers or None,
         )  # fmt: skip
+
+    all_threads: tuple[int | None, ...] = threads or (None,)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("round {task.completed}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("opening", total=None)
-        report, events = measure(
-            settings, warmup=warmup, repetitions=repetitions, kernels=kernels, trace=trace_path is not None,
-            progress=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
-        )  # fmt: skip
+
+        def progress(label: str, done: int, total: int) -> None:
+            bar.update(task, description=label, completed=done, total=total)
+
+        if against is not None:
+            if len(bundles) > 1 or max(len(all_threads), len(rows)) > 2:
+                raise click.UsageError("--against takes one BUNDLE, and at most two threads and two rows")
+            result = run_against(
+                setting(bundles[0], all_threads[0], rows[0]), setting(against, all_threads[-1], rows[-1]),
+                warmup=warmup, blocks=repetitions or 12, progress=progress,
+            )  # fmt: skip
+        else:
+            report, events = measure(
+                [setting(*point) for point in product(bundles, all_threads, rows)],
+                warmup=warmup, repetitions=repetitions or 5, kernels=kernels, trace=trace_path is not None,
+                progress=progress,
+            )  # fmt: skip
+    if against is not None:
+        print_comparison([result], json_path)
+        return
     for target, text in (
         (json_path, lambda: reports.as_json(report)),
         (csv_path, lambda: reports.as_csv(report)),

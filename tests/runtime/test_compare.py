@@ -1,0 +1,152 @@
+"""Comparing runs: no difference is found where there is none, a planted one is, and noise is called noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe.commands.profile import profile
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.profiling.compare import (
+    Block,
+    Verdict,
+    compare_blocks,
+    compare_runs,
+    figures_of,
+    interleave,
+    judge_interval,
+)  # fmt: skip
+from unimoe_runtime.profiling.versus import compare_reports, run_against
+from unimoe_runtime.profiling.workload import Request, Setting
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("comparing")
+    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
+    return folder / "tiny"
+
+
+class Machine:
+    """Synthetic timings: jitter, outliers when others want the cores, and a drift that never stops."""
+
+    def __init__(self, seed: int, *, jitter: float = 0.01, drift: float = 0.002) -> None:
+        self.random = np.random.default_rng(seed)
+        self.jitter, self.drift, self.rounds = jitter, drift, 0
+
+    def round(self, slower: float = 1.0) -> dict[str, float]:
+        self.rounds += 1
+        outlier = 1.5 if self.random.random() < 0.05 else 1.0
+        jitter = np.exp(self.random.normal(0, self.jitter))
+        return {"step_p50_ms": 4.0 * slower * outlier * jitter * (1 + self.drift) ** self.rounds}
+
+    def blocks(self, slower: float, count: int = 12) -> list[Block]:
+        return [interleave(self.round, lambda: self.round(slower)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("slower", "expected"), [(1.0, Verdict.SAME), (1.05, Verdict.SLOWER), (1 / 1.05, Verdict.FASTER)]
+)
+def test_nineteen_of_twenty_verdicts_are_right(slower: float, expected: Verdict) -> None:
+    found = [compare_blocks(Machine(seed).blocks(slower))[0].verdict for seed in range(100)]
+    assert found.count(expected) >= 95
+
+
+def test_a_drift_as_large_as_the_difference_cancels() -> None:
+    one = compare_blocks(Machine(0, jitter=0.001, drift=0.05).blocks(1.05, count=20))[0]
+    assert one.ratio == pytest.approx(1.05, rel=0.01)
+    assert one.low < 1.05 < one.high
+
+
+def test_noise_is_called_noise_and_not_a_difference() -> None:
+    found = [compare_blocks(Machine(seed, jitter=0.25).blocks(1.0))[0].verdict for seed in range(40)]
+    assert found.count(Verdict.UNCLEAR) >= 36
+    assert [judge_interval(*bounds) for bounds in ((0.98, 1.02), (1.02, 1.3), (0.7, 0.98), (0.9, 1.02))] == [
+        Verdict.SAME, Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR,
+    ]  # fmt: skip
+
+
+def a_run(seed: int, *, step_ms: float = 4.0, read: float = 1e10, rtf: float | None = 0.2) -> dict[str, Any]:
+    """A profile's run, as far as a comparison reads it: two requests, eight repetitions."""
+    random = np.random.default_rng(seed)
+
+    def jitter() -> float:
+        return float(np.exp(random.normal(0, 0.004)))
+
+    generations = [
+        {
+            "task": task, "caption": task, "seed": 0, "step_ms": [step_ms * scale * jitter() for _ in range(50)],
+            "prefill_ms": 10 * scale * jitter(), "ttfa_ms": 30 * scale * jitter(), "rtf": rtf,
+        }
+        for _ in range(8)
+        for task, scale in (("speech", 1.0), ("music", 3.0))
+    ]  # fmt: skip
+    reads = [read * jitter() for _ in range(8)]
+    return {
+        "setting": {"bundle": "b", "threads": 1, "rows": 2}, "cores_of_others": 0.0, "generations": generations,
+        "floor": {"reads_bytes_per_s": reads, "read_spread": 0.01},
+    }  # fmt: skip
+
+
+def test_runs_made_apart_are_compared_request_by_request() -> None:
+    before = a_run(1)
+    verdicts = {one.measure: one.verdict for one in compare_runs(before, a_run(2, step_ms=4.4))}
+    assert verdicts["step_p50_ms"] == Verdict.SLOWER and verdicts["prefill_ms"] == Verdict.SAME
+    assert all(one.verdict == Verdict.SAME for one in compare_runs(before, a_run(3)))
+    assert "rtf" not in {one.measure for one in compare_runs(before, a_run(3, rtf=None))}
+    other = a_run(2)
+    other["generations"] = other["generations"][::2]
+    with pytest.raises(ConfigError, match="different requests"):
+        compare_runs(before, other)
+
+
+def test_a_reference_kernel_that_went_down_widens_the_interval() -> None:
+    step = compare_runs(a_run(1), a_run(2, step_ms=4.4, read=0.85e10))[0]
+    assert step.verdict == Verdict.UNCLEAR and step.low < 1 < 1.2 < step.high
+
+
+def test_figures_are_geometric_means_over_requests() -> None:
+    one, other = a_run(0)["generations"][:2]
+    one.update(prefill_ms=10.0, rtf=None)
+    other.update(prefill_ms=40.0, rtf=None)
+    figures = figures_of([one, other])
+    assert figures["prefill_ms"] == pytest.approx(20.0) and "rtf" not in figures
+
+
+def test_profiles_are_compared_from_their_files(tmp_path: Path) -> None:
+    machine = {"cpu": "a", "cores": 2, "onnxruntime": "1", "numpy": "1", "python": "3"}
+    for name, run, cpu in (("a", a_run(1), "a"), ("b", a_run(2, step_ms=5.0), "b")):
+        report = {"format": "unimoe-profile", "format_version": 1, "machine": {**machine, "cpu": cpu}, "runs": [run]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    paths = [str(tmp_path / f"{name}.json") for name in "ab"]
+    (found,) = compare_reports(Path(paths[0]), Path(paths[1]))
+    assert found["slower"] and any("cpu was a, then b" in note for note in found["notes"])
+
+    runner = CliRunner()
+    done = runner.invoke(profile, ["--compare", *paths, "--json", str(tmp_path / "out.json")])
+    assert done.exit_code == 1 and "slower" in done.stdout
+    assert json.loads((tmp_path / "out.json").read_text())["comparisons"][0]["slower"]
+    done = runner.invoke(profile, ["--compare", paths[1], paths[0]])
+    assert done.exit_code == 0 and "faster" in done.stdout
+    for usage in ([], ["bundle", "--compare", *paths], ["--compare", *paths, "--html", str(tmp_path / "x")]):
+        assert runner.invoke(profile, usage).exit_code == 2
+
+
+def test_two_bundles_run_in_turns(tiny: Path, tmp_path: Path) -> None:
+    setting = Setting(bundle=str(tiny), requests=(Request(task="random"),), threads=1, steps=10)
+    with pytest.raises(ConfigError, match="at least 6"):
+        run_against(setting, setting, blocks=3)
+    arguments = [str(tiny), "--against", str(tiny), "--threads", "1", "--steps", "10", "--repetitions", "6"]
+    done = CliRunner().invoke(profile, [*arguments, "--json", str(tmp_path / "out.json")])
+    assert done.exit_code in (0, 1), done.output  # whatever a loaded machine makes of it
+    (report,) = json.loads((tmp_path / "out.json").read_text())["comparisons"]
+    assert [one["measure"] for one in report["measures"]] == ["step_p50_ms", "step_p90_ms", "prefill_ms", "ttfa_ms"]
+    assert len(report["blocks"]) == len(report["reads_bytes_per_s"]) == 6
+    assert all(one["low"] <= one["ratio"] <= one["high"] for one in report["measures"])
