@@ -2,10 +2,10 @@
 
     python -m benchmarks.soak BUNDLE [--requests N] [--seed N] [--side-by-side N] [--json FILE]
 
-Each request has a text, a seed and a chunk schedule by chance, and is read to its end, slowly or not, or closed, or
-cancelled from another thread, or cut by a time limit. What came out is compared with the same request made as a
-whole: all of it where the request was finished, its beginning where it was not. Memory is the process's own
-(anonymous) after each tenth of the requests; one that takes minutes ends the process with all threads' stacks.
+Each request has a text, a seed, a chunk schedule and a memory budget by chance, and is read to its end, slowly or not,
+or closed, or cancelled from another thread, or cut by a time limit. What came out is compared with the same request
+made as a whole without a budget: all of it where it was finished, its beginning where it was not. Memory is the
+process's own (anonymous) after each tenth of the requests; one that takes minutes ends the process with all stacks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,8 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.chunks import ChunkSchedule
 from unimoe_runtime.errors import BackendError
+from unimoe_runtime.profiling.floor import weight_bytes
 from unimoe_runtime.profiling.machine import read_memory
 from unimoe_runtime.synthesis import Synthesizer
 
@@ -36,6 +39,7 @@ TEXTS = ("flute: C4 E4", "piano: G4", "flute, 160 bpm: C4 E4 G4", "piano, 160 bp
 TOLERANCE = 1e-5
 _HANGS_AFTER_S = 180
 _SEEDS = 3
+_BUDGETS = (None, 0.5, 0.1)  # shares of all experts' bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ class Trial:
 
     text: str
     seed: int
+    budget: float | None
     frames: tuple[int, ...]
     ending: str
     chunks: int
@@ -53,6 +58,7 @@ class Trial:
         return cls(
             text=chance.choice(TEXTS),
             seed=chance.randrange(_SEEDS),
+            budget=chance.choice(_BUDGETS),
             frames=tuple(chance.choice((1, 2, 3, 5, 8, 20, 50)) for _ in range(chance.randint(1, 4))),
             ending=chance.choice(ENDINGS),
             chunks=chance.randrange(4),
@@ -94,11 +100,18 @@ def soak(bundle: Path, *, requests: int, seed: int, side_by_side: int) -> dict[s
     chance = random.Random(seed)
     trials = [Trial.by_chance(chance) for _ in range(requests)]
     anonymous, threads, largest = [], [], 0.0
-    with Synthesizer.open(bundle) as synthesizer:
+    with ExitStack() as opened:
+        synthesizers = {
+            share: opened.enter_context(Synthesizer.open(bundle, memory_budget_bytes=budget))
+            for share, budget in zip(_BUDGETS, _budget_bytes(bundle), strict=True)
+        }
 
         @cache
         def whole(text: str, seed: int) -> np.ndarray:
-            return synthesizer.synthesize(task="music", text=text, seed=seed).pcm_L
+            return synthesizers[None].synthesize(task="music", text=text, seed=seed).pcm_L
+
+        def difference(trial: Trial) -> float:
+            return run(synthesizers[trial.budget], trial, whole(trial.text, trial.seed))
 
         for trial in trials:
             whole(trial.text, trial.seed)
@@ -107,8 +120,7 @@ def soak(bundle: Path, *, requests: int, seed: int, side_by_side: int) -> dict[s
             together = trials[first : first + side_by_side]
             faulthandler.dump_traceback_later(_HANGS_AFTER_S, exit=True)
             with ThreadPoolExecutor(side_by_side) as pool:
-                found = pool.map(lambda each: run(synthesizer, each, whole(each.text, each.seed)), together)
-                largest = max(largest, *found)
+                largest = max(largest, *pool.map(difference, together))
             faulthandler.cancel_dump_traceback_later()
             if largest > TOLERANCE:
                 raise ValueError(f"a stream differs from the whole by {largest:.2g}; one of {together}")
@@ -120,11 +132,18 @@ def soak(bundle: Path, *, requests: int, seed: int, side_by_side: int) -> dict[s
     return {
         "requests": requests,
         "endings": dict(Counter(trial.ending for trial in trials)),
+        "budgets": dict(Counter(str(trial.budget) for trial in trials)),
         "largest_difference": largest,
         "anonymous_bytes_by_tenth": tenths,
         "growth_bytes_in_the_second_half": tenths[-1] - tenths[4],
         "threads_left": max(threads[-3:]),
     }
+
+
+def _budget_bytes(path: Path) -> list[int | None]:
+    bundle = open_bundle(path)
+    experts = sum(weight_bytes(bundle, graph) for graph in bundle.graphs if ".expert." in graph)
+    return [None if share is None else int(share * experts) for share in _BUDGETS]
 
 
 def main() -> None:
