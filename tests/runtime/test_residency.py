@@ -1,0 +1,273 @@
+"""Experts under a memory budget: the policy alone with many threads, then the same bits as without a budget."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
+from unimoe_calibration.statistics import linears
+from unimoe_calibration.writing import write_quantized
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.backends import Backend, open_backend
+from unimoe_runtime.backends.numpy import rms_norm
+from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.errors import BackendError, BundleError
+from unimoe_runtime.generation import Prompt
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.look_ahead import LookAhead, look_ahead_routers
+from unimoe_runtime.residency import Expert, ExpertMemory
+from unimoe_runtime.routing import route
+
+EXPERTS = [(layer, expert) for layer in range(3) for expert in range(4)]
+
+
+class Loaded:
+    """Stands for an expert; says when it is used after it was closed."""
+
+    def __init__(self, memory: Memory, expert: Expert) -> None:
+        self.memory, self.expert, self.is_open = memory, expert, True
+
+    def close(self) -> None:
+        assert self.is_open
+        self.is_open = False
+        with self.memory.lock:
+            self.memory.open_bytes -= self.memory.bytes_of[self.expert]
+
+
+class Memory(ExpertMemory[Loaded]):
+    """An ExpertMemory that counts what is really open."""
+
+    def __init__(self, budget_bytes: int, *, sizes: list[int] | None = None, ahead: bool = False) -> None:
+        self.lock, self.open_bytes, self.most_open = threading.Lock(), 0, 0
+        self.loads: list[Expert] = []
+        bytes_of = dict(zip(EXPERTS, sizes or [10] * len(EXPERTS), strict=True))
+        super().__init__(self._open, bytes_of, budget_bytes, {(0, 3): 0.9}, ahead=ahead)
+
+    def _open(self, expert: Expert) -> Loaded:
+        with self.lock:
+            self.loads.append(expert)
+            self.open_bytes += self.bytes_of[expert]
+            self.most_open = max(self.most_open, self.open_bytes)
+        return Loaded(self, expert)
+
+    def use(self, expert: Expert) -> None:
+        loaded = self.acquire(expert)
+        assert loaded.is_open and loaded.expert == expert
+        self.release(expert)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=len(EXPERTS), max_size=len(EXPERTS)),
+    budget=st.integers(0, 150),
+    uses=st.lists(st.tuples(st.sampled_from(EXPERTS), st.booleans()), max_size=60),
+)
+def test_never_more_open_than_the_budget(sizes: list[int], budget: int, uses: list[tuple[Expert, bool]]) -> None:
+    memory = Memory(budget, sizes=sizes, ahead=True)
+    for (layer, expert), foretold in uses:
+        if foretold:
+            memory.expect(layer, [0.1, 0.9, 0.5, 0.0])
+        memory.note(layer, {expert})
+        memory.use((layer, expert))
+        assert memory.most_open <= max(budget, *sizes)
+    memory.close()
+    found = memory.statistics()
+    assert memory.open_bytes == 0 and not memory.loaded()
+    assert found.uses == len(uses) and found.misses + found.loaded_ahead >= len(set(memory.loads))
+
+
+def test_keeps_what_is_picked_often_of_late() -> None:
+    memory = Memory(40)
+    for _ in range(3):
+        for layer in range(3):
+            memory.note(layer, {0})
+            memory.use((layer, 0))
+    memory.note(1, {2})
+    memory.use((1, 2))  # fills the budget
+    memory.note(1, {0})
+    memory.note(2, {3})
+    memory.use((2, 3))
+    assert set(memory.loaded()) == {(0, 0), (1, 0), (2, 0), (2, 3)}
+
+
+def test_the_usual_ones_come_first_and_only_what_fits() -> None:
+    memory = Memory(35)
+    memory.fill(EXPERTS)
+    assert len(memory.loaded()) == 3 and (0, 3) in memory.loaded()
+    assert memory.statistics().misses == 0
+
+
+def test_loaded_ahead_counts_when_it_is_used() -> None:
+    memory = Memory(30, ahead=True)
+    memory.expect(1, [0.0, 0.9, 0.4, 0.1])
+    memory._worker.shutdown()
+    assert set(memory.loaded()) == {(1, 1), (1, 2)}
+    memory.note(1, {1})
+    memory.use((1, 1))
+    found = memory.statistics()
+    assert (found.loaded_ahead, found.used_ahead, found.misses, found.hit_rate) == (2, 1, 0, 1.0)
+    assert found.prefetch_accuracy == 0.5
+
+
+def test_threads_stay_within_the_budget_and_none_waits_for_ever() -> None:
+    memory = Memory(25, ahead=True)
+
+    def work(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(300):
+            layer, expert = EXPERTS[random.integers(len(EXPERTS))]
+            memory.expect(layer, random.random(4).tolist())
+            memory.note(layer, {expert})
+            memory.use((layer, expert))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, seed) for seed in range(4)]:
+            done.result(timeout=60)
+    assert memory.most_open <= 25
+    memory.close()
+    assert memory.open_bytes == 0
+
+
+def test_a_load_that_fails_leaves_no_trace() -> None:
+    memory = Memory(20)
+    load = memory._load_expert
+
+    def fail(expert: Expert) -> Loaded:
+        raise BundleError("damaged")
+
+    memory._load_expert = fail
+    for _ in range(3):
+        with pytest.raises(BundleError):
+            memory.acquire((0, 0))
+    memory._load_expert = load
+    memory.use((0, 0))
+    memory.use((0, 1))
+    assert memory.most_open == 20
+
+
+@pytest.fixture(scope="module")
+def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model with sums of more than 256 products: how a kernel blocks them shows in the last bits."""
+    folder = tmp_path_factory.mktemp("budget")
+    config = tiny_config(hidden_size=320, routed_intermediate_size=288, num_layers=3)
+    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module", params=["float", "w8a8", "w8"])
+def bundle(request: pytest.FixtureRequest, floats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scheme = Scheme(request.param)
+    if scheme == Scheme.FLOAT:
+        return floats
+    source = open_bundle(floats)
+    one = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
+    plan = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=dict.fromkeys(linears(source.model), one))
+    path = tmp_path_factory.mktemp("quantized") / "bundle"
+    write_quantized(source, path, plan, {})
+    return path
+
+
+def decoded(backend: Backend, seed: int = 0, steps: int = 12) -> np.ndarray:
+    """Logits of a prompt's last tokens and of some steps."""
+    random = np.random.default_rng(seed)
+    prompt = Prompt.from_rows([[1, 2, 3], [4, 5, 6, 7, 8]], paired=True)
+    model = BundleModel(backend)
+    model.prefill(prompt)
+    logits = [model.logits(np.array([4, 9]))]
+    for index in range(steps):
+        codes_BK = random.integers(backend.bundle.model.codebook_size, size=(2, 2))
+        logits.append(model.step(codes_BK, prompt.first_position_B + np.float32(index)).copy())
+    return np.stack(logits)
+
+
+def opened(path: Path, experts: float, *, ahead: bool | None = None) -> OnnxRuntimeBackend:
+    """A backend with room for so many experts."""
+    one = OnnxRuntimeBackend(open_bundle(path), memory_budget_bytes=0).experts
+    assert one is not None
+    backend = OnnxRuntimeBackend(open_bundle(path), memory_budget_bytes=int(experts * one.bytes_of[0, 0]))
+    if ahead is not None:
+        assert backend.experts is not None
+        backend.experts._ahead = backend.experts._dear = ahead
+    return backend
+
+
+@pytest.mark.parametrize("experts", [0, 2.5, 5, 100])
+def test_the_same_bits_with_any_budget(bundle: Path, experts: float) -> None:
+    expected = decoded(open_backend("onnxruntime", open_bundle(bundle)))
+    for ahead in (False, True):
+        backend = opened(bundle, experts, ahead=ahead)
+        np.testing.assert_array_equal(decoded(backend), expected)
+        found = backend.residency()
+        assert found is not None and backend.experts is not None
+        assert found.uses and found.peak_bytes <= max(found.budget_bytes, backend.experts.bytes_of[0, 0])
+        assert found.step_bytes_p95 > 0 and found.figures()["hit_rate"] == found.hit_rate
+        if experts == 100:
+            assert found.misses <= 12  # once each; one that is being loaded ahead counts too
+        if ahead and experts:
+            assert found.foretold
+        backend.close()
+        assert backend.loaded() == []
+
+
+def test_int8_experts_share_one_session_over_the_map(floats: Path, bundle: Path) -> None:
+    """Others, whose bits depend on how they are loaded, have a session each."""
+    backend = opened(bundle, 100)
+    assert backend.experts is not None
+    experts = [backend.experts.acquire((layer, expert)) for layer in range(3) for expert in range(4)]
+    shared = open_bundle(bundle).graphs["layers.0.expert.0"].precision == "int8"
+    assert len({id(expert._session) for expert in experts}) == (1 if shared else 12)
+    assert all(bool(expert._weights) == shared for expert in experts)
+
+
+def test_several_threads_share_a_budget(bundle: Path) -> None:
+    reference = open_backend("onnxruntime", open_bundle(bundle))
+    expected = [decoded(reference, seed) for seed in range(3)]
+    backend = opened(bundle, 2)
+    with ThreadPoolExecutor(3) as pool:
+        for seed, found in enumerate(pool.map(lambda seed: decoded(backend, seed), range(3))):
+            np.testing.assert_array_equal(found, expected[seed])
+
+
+def test_loading_all_loads_what_fits(floats: Path) -> None:
+    backend = opened(floats, 3)
+    backend.load()
+    assert sum(".expert." in graph for graph in backend.loaded()) == 3
+    assert sum(".trunk" in graph for graph in backend.loaded()) == 3
+
+
+def test_looking_ahead_asks_the_layer_s_own_router(floats: Path) -> None:
+    """With its attention's output at zero, a trunk's router sees its norm of the hidden state, nothing else."""
+    bundle = open_bundle(floats)
+    routers = look_ahead_routers(bundle)
+    weights = bundle.weights("layers.1.trunk")
+    look_ahead = LookAhead(Memory(0), routers, bundle.model)
+    hidden_NC = np.random.default_rng(0).standard_normal((2, 320), dtype=np.float32)
+    normed_NC = rms_norm(hidden_NC, weights.float32("moe_norm.weight"), bundle.model.rms_norm_eps)
+    weights_NE, _ = route(normed_NC @ weights.float32("router.weight"), bundle.model)
+    shares = look_ahead._shares(1, hidden_NC)
+    assert [share > 0 for share in shares] == (weights_NE[:, :4] > 0).any(axis=0).tolist()
+
+
+def test_a_damaged_expert_is_found_when_it_is_needed(floats: Path, tmp_path: Path) -> None:
+    shutil.copytree(floats, tmp_path / "bundle")
+    for path in (tmp_path / "bundle" / "layers" / "01").glob("expert_*.safetensors"):
+        damaged = bytearray(path.read_bytes())
+        damaged[-1] ^= 1
+        path.write_bytes(damaged)
+    with pytest.raises(BundleError, match="damaged"):
+        decoded(opened(tmp_path / "bundle", 2))
+
+
+def test_numpy_has_no_budget(floats: Path) -> None:
+    with pytest.raises(BackendError, match="no memory budget"):
+        open_backend("numpy", open_bundle(floats), memory_budget_bytes=1)
