@@ -141,8 +141,9 @@ class BundleModel:
         cached = prefixes.get(key)
         if cached is None:
             forward = self._backend.start(1)
-            mask_B1TS = prompt_mask(np.ones((1, count), np.bool_), count)
-            self._run(forward, self._pass_inputs(hidden_PC[None], positions[..., None, :], mask_B1TS, 0), None)
+            real_BT = np.ones((1, count), np.bool_)
+            inputs = self._pass_inputs(hidden_PC[None], positions[..., None, :], prompt_mask(real_BT, count), 0)
+            self._run(forward, inputs, real_BT[0])
             cached = forward.snapshot(count)
             prefixes.put(key, cached, cached.num_bytes)
         return cached
@@ -176,7 +177,7 @@ class BundleModel:
         )
 
     def _run(self, forward: Forward, inputs: StepInputs, real_N: NDArray[np.bool_] | None) -> None:
-        """All layers. Tokens that are not `real_N` launch nothing: their weights are zeroed."""
+        """All layers. Of a prompt's tokens those that are not `real_N` launch nothing: their weights are zeroed."""
         forward.begin(inputs)
         for layer in range(self._config.num_layers):
             weights_NE = forward.trunk(layer)
@@ -184,7 +185,11 @@ class BundleModel:
                 weights_NE = np.where(real_N[:, None], weights_NE, np.float32(0))
             if self._observer is not None:
                 self._observer(layer, forward.router_logits(), weights_NE)
-            for expert in self._picked(weights_NE.tolist()):
+            if real_N is None:
+                picked = self._picked(weights_NE.tolist())
+            else:
+                picked = np.flatnonzero(weights_NE[:, : self._config.num_routed_experts].any(axis=0)).tolist()
+            for expert in picked:
                 forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
 
     def _picked(self, weights_NE: list[list[float]]) -> list[int]:
