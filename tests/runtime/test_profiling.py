@@ -22,7 +22,7 @@ from unimoe_runtime.profiling.floor import compare_with_floor, step_bytes, weigh
 from unimoe_runtime.profiling.machine import Energy
 from unimoe_runtime.profiling.measure import Meter
 from unimoe_runtime.profiling.playback import play
-from unimoe_runtime.profiling.recorder import Marks, Part, RecordedModel, Recorder, code, marks_needed
+from unimoe_runtime.profiling.recorder import Marks, Part, RecordedModel, Recorder, code
 from unimoe_runtime.profiling.sweep import profile, read_report
 from unimoe_runtime.profiling.worker import Worker
 from unimoe_runtime.profiling.workload import Request, Setting, batched, make_requests
@@ -48,7 +48,7 @@ def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny: Path, 
     backend = open_backend(name, open_bundle(tiny))
     config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
     plain = BundleModel(backend)
-    recorder = Recorder(marks_needed(config, SAMPLING.max_steps))
+    recorder = Recorder()
     recorded = RecordedModel(backend, recorder)
     expected, found = (
         collect_frames(generate(model, prompt, config, SAMPLING, seed=3))[0] for model in (plain, recorded)
@@ -59,13 +59,13 @@ def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny: Path, 
     recorder.mark(code(Part.END))
     marks = recorder.marks()
     assert (np.diff(marks.start_ns_M) >= 0).all()
-    breakdown, routing = break_down(marks, config), Routing.from_picks(recorder.picks, config)
-    assert len(breakdown.parts_SP) == len(routing.picked_SLNE) == plain.statistics.steps == 20
+    breakdown = break_down(marks, config)
+    routing = Routing.from_marks(marks, recorder.picks(), config, num_rows=2)
+    assert len(breakdown.parts_SP) == routing.num_steps == plain.statistics.steps == 20
     assert breakdown.launches_LR.sum() == routing.launched_SLR.sum() == plain.statistics.launched
     np.testing.assert_array_equal(breakdown.launches_LR, routing.launched_SLR.sum(axis=0))
-    picks = routing.picked_SLNE.sum(axis=(0, 1, 2))
-    assert picks[: config.num_routed_experts].sum() == plain.statistics.routed_picks
-    assert picks[config.num_routed_experts :].sum() == plain.statistics.null_picks
+    assert routing.routed_picks_SL.sum() == plain.statistics.routed_picks
+    assert routing.null_picks_SL.sum() == plain.statistics.null_picks
     trunks = marks.part_M == Part.TRUNK
     assert trunks.sum() == 21 * config.num_layers
     assert set(marks.layer_M[trunks]) == set(range(config.num_layers))
@@ -109,16 +109,20 @@ def test_parts_add_up_to_the_wall_time(tiny: Path) -> None:
 
 
 def test_routing_counts_rows_apart_and_together() -> None:
-    """Two rows, one layer, two routed experts and one null: row 0 picks 0, row 1 first 0 and null, then 1."""
-    picks = [[[1.0, 0, 0], [0.5, 0, 0.5]], [[1.0, 0, 0], [0, 1.0, 0]]]
+    """Two rows, one layer, two experts: both rows pick 0, one of them null as well; then one picks 0, the other 1."""
     config = tiny_config(num_layers=1, num_routed_experts=2)
-    routing = Routing.from_picks(picks, config)
+    parts = np.array(
+        [Part.PREFILL, Part.EXPERT, Part.INPUTS, Part.EXPERT, Part.INPUTS, Part.EXPERT, Part.EXPERT, Part.END]
+    )
+    experts = np.array([-1, 1, -1, 0, -1, 0, 1, -1])
+    marks = Marks(start_ns_M=np.arange(8), part_M=parts, layer_M=np.minimum(experts, 0), expert_M=experts)
+    routing = Routing.from_marks(marks, np.array([[2, 1], [4, 1]]), config, num_rows=2)
     assert routing.launched_mean_L().tolist() == [1.5]
     assert routing.picked_a_row_L().tolist() == [1.0]
     assert routing.launched_histogram_L() == [[0, 1, 1]]
-    assert routing.null_share_L().tolist() == [0.2]
+    assert routing.null_share_L().tolist() == [0.2] and routing.null_share() == 0.2
     assert routing.launch_share_LR().tolist() == [[1.0, 0.5]]
-    assert len(routing.join(routing).picked_SLNE) == 4
+    assert routing.join(routing).num_steps == 4
 
 
 def test_playback_finds_underruns() -> None:

@@ -45,7 +45,6 @@ _QUARTILE = 25
 _CALLS = 4  # graphs of a probe's step: trunk, two experts, head
 _PROMPT_TOKENS = 8
 _ROWS = 2
-_MARKS = 500_000
 _GEMM_SIZE, _GEMM_RUNS = 768, 5
 _DRIVE_BYTES_PER_S = 1.5e9  # assumed: where experts are read that are not in memory
 
@@ -115,7 +114,7 @@ class HostMeter:
         self._logits = (_num_logits(bundles[0].model), _num_logits(bundles[1].model))
         self._probe_bytes = [size.always + float(size.experts_LR.sum()) for size in self._sizes]
         num_pairs = max(1, round(_RING_BYTES / sum(self._probe_bytes)))
-        self._recorder = Recorder(_MARKS)
+        self._recorder = Recorder()
         self._pairs = [tuple(_Copy(bundle, threads, self._recorder) for bundle in bundles) for _ in range(num_pairs)]
         self._lengths = sorted({max(1, round(num_pairs ** (index / (_NUM_RINGS - 1)))) for index in range(_NUM_RINGS)})
         self._rings: list[list[_Calls]] = [[{}, {}] for _ in self._lengths]

@@ -42,7 +42,7 @@ def describe_routing(tasks: Mapping[str, Routing]) -> dict[str, Any]:
         "rows": GUIDED_ROWS,
         "tasks": {
             task: {
-                "steps": len(routing.picked_SLNE),
+                "steps": routing.num_steps,
                 "launched_histogram": routing.launched_histogram_L(),
                 "launch_share": routing.launch_share_LR().round(4).tolist(),
             }

@@ -1,6 +1,6 @@
 """From marks to figures: which part of which layer took how long, step by step, and which experts ran.
 
-M marks · S decode steps · P parts · L layers · N tokens of a step · R routed experts · E dynamic experts
+M marks · S decode steps · P parts · L layers · R routed experts
 """
 
 from __future__ import annotations
@@ -74,49 +74,66 @@ def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Routing:
-    """Which experts the decode steps of one generation picked: `picked_SLNE`, routed, then null."""
+    """Which routed experts ran in the decode steps of one generation, and what its `num_rows` rows picked: routed and
+    null picks, counted over the rows."""
 
-    picked_SLNE: NDArray[np.bool_]
-    num_routed: int
+    launched_SLR: NDArray[np.bool_]
+    routed_picks_SL: NDArray[np.int64]
+    null_picks_SL: NDArray[np.int64]
+    num_rows: int
 
     @classmethod
-    def from_picks(cls, picks: list[list[list[float]]], config: ModelConfig) -> Routing:
-        """Of a recorder's `picks`."""
-        layers = config.num_layers
-        weights = np.array(picks, dtype=np.float32)
-        rows = weights.shape[1] if weights.ndim == 3 else 1
-        weights_SLNE = weights.reshape(-1, layers, rows, config.num_dynamic_experts)
-        return cls(picked_SLNE=weights_SLNE > 0, num_routed=config.num_routed_experts)
+    def from_marks(cls, marks: Marks, picks: NDArray[np.int64], config: ModelConfig, *, num_rows: int) -> Routing:
+        """Of a recorder's marks and picks."""
+        layers, routed = config.num_layers, config.num_routed_experts
+        step_M = np.cumsum(marks.part_M == Part.INPUTS) - 1
+        ran_M = (step_M >= 0) & (marks.expert_M >= 0)
+        launched_SLR = np.zeros((int(step_M[-1]) + 1, layers, routed), dtype=np.bool_)
+        launched_SLR[step_M[ran_M], marks.layer_M[ran_M], marks.expert_M[ran_M]] = True
+        picks_SL2 = np.diff(picks, axis=0, prepend=0).reshape(-1, layers, 2)
+        return cls(
+            launched_SLR=launched_SLR,
+            routed_picks_SL=picks_SL2[..., 0],
+            null_picks_SL=picks_SL2[..., 1],
+            num_rows=num_rows,
+        )
 
     @property
-    def launched_SLR(self) -> NDArray[np.bool_]:
-        """Experts that some row picked, and that therefore ran."""
-        return np.asarray(self.picked_SLNE[..., : self.num_routed].any(axis=2))
+    def num_steps(self) -> int:
+        return len(self.launched_SLR)
 
     def join(self, other: Routing) -> Routing:
         """The steps of both, where both have as many rows."""
-        picked = np.concatenate([self.picked_SLNE, other.picked_SLNE])
-        return Routing(picked_SLNE=picked, num_routed=self.num_routed)
+        return Routing(
+            launched_SLR=np.concatenate([self.launched_SLR, other.launched_SLR]),
+            routed_picks_SL=np.concatenate([self.routed_picks_SL, other.routed_picks_SL]),
+            null_picks_SL=np.concatenate([self.null_picks_SL, other.null_picks_SL]),
+            num_rows=self.num_rows,
+        )
 
     def null_share_L(self) -> Floats:
         """Share of all picks that went to a null expert."""
-        picks_LE = self.picked_SLNE.sum(axis=(0, 2))
-        return np.asarray(picks_LE[:, self.num_routed :].sum(axis=1) / np.maximum(picks_LE.sum(axis=1), 1))
+        null_L = self.null_picks_SL.sum(axis=0)
+        return np.asarray(null_L / np.maximum(null_L + self.routed_picks_SL.sum(axis=0), 1))
+
+    def null_share(self) -> float:
+        """The same over all layers."""
+        null = self.null_picks_SL.sum()
+        return float(null / max(null + self.routed_picks_SL.sum(), 1))
 
     def picked_a_row_L(self) -> Floats:
         """Routed experts that one row picks, on average."""
-        rows = self.picked_SLNE.shape[0] * self.picked_SLNE.shape[2]
-        return np.asarray(self.picked_SLNE[..., : self.num_routed].sum(axis=(0, 2, 3)) / max(rows, 1))
+        return np.asarray(self.routed_picks_SL.sum(axis=0) / max(self.num_steps * self.num_rows, 1))
 
     def launched_mean_L(self) -> Floats:
-        launched_LR = self.launched_SLR.sum(axis=(0, 2))
-        return np.asarray(launched_LR / max(len(self.picked_SLNE), 1))
+        """Routed experts that ran in a step, on average."""
+        return np.asarray(self.launched_SLR.sum(axis=(0, 2)) / max(self.num_steps, 1))
 
     def launched_histogram_L(self) -> list[list[int]]:
         """Per layer: in how many steps 0, 1, … routed experts ran."""
-        counts_SL = self.launched_SLR.sum(axis=2)
-        return [np.bincount(counts_S, minlength=self.num_routed + 1).tolist() for counts_S in counts_SL.T]
+        counts_SL, most = self.launched_SLR.sum(axis=2), self.launched_SLR.shape[2]
+        return [np.bincount(counts_S, minlength=most + 1).tolist() for counts_S in counts_SL.T]
 
     def launch_share_LR(self) -> Floats:
         """Share of the steps in which each expert ran."""
-        return np.asarray(self.launched_SLR.sum(axis=0) / max(len(self.picked_SLNE), 1))
+        return np.asarray(self.launched_SLR.sum(axis=0) / max(self.num_steps, 1))

@@ -22,7 +22,7 @@ from ..generation import Prompt, generate
 from ..synthesis import Synthesizer
 from .breakdown import Breakdown, Routing, break_down
 from .machine import Energy, Memory, read_memory, settle
-from .recorder import Marks, Part, RecordedModel, Recorder, code, marks_needed
+from .recorder import Marks, Part, RecordedModel, Recorder, code
 from .workload import Request, Setting, batched, forced, random_prompt, random_sampling
 
 _MEMORY_EVERY_STEPS = 16
@@ -141,7 +141,7 @@ class Meter:
         start = time.perf_counter()
         prompt, sampling, caption = self._prepare(request)
         prepare_ms = 1e3 * (time.perf_counter() - start)
-        recorder = Recorder(marks_needed(config, sampling.max_steps))
+        recorder = Recorder()
         model, mark = RecordedModel(self.backend, recorder), recorder.mark
         streams = [
             _Stream(
@@ -195,7 +195,7 @@ class Meter:
             prompt_tokens=prompt.text_ids_BT.shape[1],
             prepare_ms=prepare_ms,
             breakdown=break_down(marks, config),
-            routing=Routing.from_picks(recorder.picks, config),
+            routing=Routing.from_marks(marks, recorder.picks(), config, num_rows=prompt.num_rows),
             marks=marks,
             wall_ms=wall_ns / 1e6,
             num_frames_U=tuple(stream.num_frames for stream in streams),

@@ -184,12 +184,11 @@ def _tasks(generations: Sequence[Generation]) -> dict[str, Any]:
     for task in dict.fromkeys(generation.request.task for generation in generations):
         of_task = [generation for generation in generations if generation.request.task == task]
         routing = _joined(of_task)
-        picks = routing.picked_SLNE
         tasks[task] = {
-            "steps": len(picks),
+            "steps": routing.num_steps,
             "launched_a_step": float(routing.launched_mean_L().sum()),
             "picked_a_row": float(routing.picked_a_row_L().sum()),
-            "null_share": float(picks[..., routing.num_routed :].sum() / max(picks.sum(), 1)),
+            "null_share": routing.null_share(),
             "launched_histogram": routing.launched_histogram_L(),
             "launch_share": [_rounded(row) for row in routing.launch_share_LR()],
         }

@@ -1,23 +1,24 @@
 """Recording where a generation's time goes, from inside the runtime, without a branch in its hot loop.
 
 A recorded model is the same `BundleModel` over a forward that is wrapped, so a run that is not recorded executes
-not one instruction of this file. Time is cut into parts without gaps: a mark says "from now on, this part", with one
-clock reading and two stores into buffers that exist before the run begins.
+not one instruction of this file. Time is cut into parts without gaps: a mark says "from now on, this part".
 
 B rows · N = B tokens of a decode step · E dynamic experts (routed, then null) · K codebooks · M chosen tokens, or marks
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from time import perf_counter_ns
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Array, Backend, CachedPositions, Forward, StepInputs
+from ..backends import Array, Backend, Forward
 from ..bundle import Bundle
 from ..config import ModelConfig
 from ..generation import Prompt
@@ -62,38 +63,39 @@ _PART, _LAYER = 1 << 20, 1 << 10
 
 
 class Recorder:
-    """Marks of one generation, in buffers that exist before it begins: `mark(code)` begins a part.
+    """Marks of one generation: `mark(code)` begins a part.
 
-    `picks` gets the routing weights [N][E] of each trunk of a decode step, in the order of the calls: lists that the
-    dispatch loop makes anyway. Raises IndexError beyond `capacity` marks.
+    Between two graphs every line comes from memory again, so what counts is how little is touched: two appends to one
+    list and a clock reading, no frame, no attribute where a closure's cell will do.
     """
 
-    def __init__(self, capacity: int) -> None:
-        # Lists and a closure: 0.13 µs a mark, of which the clock takes 0.07; arrays and attributes take 0.4.
-        times_ns, codes, count = [0] * capacity, [0] * capacity, 0
+    def __init__(self) -> None:
+        events: list[int] = []
+        counts: list[int] = []
+        self.put, self.count = events.append, counts.append
+        self._events, self._counts = events, counts
 
-        def mark(code: int) -> None:
-            nonlocal count
-            times_ns[count] = perf_counter_ns()
-            codes[count] = code
-            count += 1
+    def mark(self, code: int) -> None:
+        self.put(code)
+        self.put(perf_counter_ns())
 
-        def filled() -> tuple[list[int], list[int]]:
-            return times_ns[:count], codes[:count]
+    def forget_counts(self) -> None:
+        """Leave out the prompt's pass."""
+        self._counts.clear()
 
-        self.mark, self._filled = mark, filled
-        self.picks: list[list[list[float]]] = []
+    def picks(self) -> NDArray[np.int64]:
+        """Totals of routed and of null picks after each layer of each decode step: [S · L, 2]."""
+        return np.array(self._counts, dtype=np.int64).reshape(-1, 2)
 
     def marks(self) -> Marks:
-        times_ns, codes = self._filled()
-        codes_M = np.array(codes, dtype=np.int64)
+        codes_M = np.array(self._events[::2], dtype=np.int64)
         part_M = codes_M // _PART
         trunk_M = part_M == Part.TRUNK
         # Read-back, dispatch and experts belong to the layer of the trunk before them.
         last_M = np.maximum.accumulate(np.where(trunk_M, np.arange(len(codes_M)), 0))
         inside_M = (part_M >= Part.TRUNK) & (part_M <= Part.EXPERT)
         return Marks(
-            start_ns_M=np.array(times_ns, dtype=np.int64),
+            start_ns_M=np.array(self._events[1::2], dtype=np.int64),
             part_M=part_M,
             layer_M=np.where(inside_M, codes_M[last_M] % _PART // _LAYER, -1),
             expert_M=np.where(part_M == Part.EXPERT, codes_M % _LAYER, -1),
@@ -105,53 +107,60 @@ def code(part: Part, layer: int = 0, expert: int = 0) -> int:
     return part * _PART + layer * _LAYER + expert
 
 
-def marks_needed(config: ModelConfig, steps: int) -> int:
-    """The most marks that a generation of so many steps makes, with some for what stands around the steps."""
-    a_pass = 4 + config.num_layers * (3 + 2 * config.num_routed_experts)
-    return (steps + 1) * (a_pass + 6) + 1000
-
-
 class RecordedModel(BundleModel):
     """`BundleModel` that says to a recorder what it is at. Computes the same."""
 
     def __init__(self, backend: Backend, recorder: Recorder) -> None:
         super().__init__(_RecordingBackend(backend, recorder))
-        self._recorder, self._mark = recorder, recorder.mark
-        self._code_inputs, self._code_dispatch, self._code_sampling = map(
-            code, (Part.INPUTS, Part.DISPATCH, Part.SAMPLING)
-        )
+        self._recorder = recorder
+        # On the instance, found before the method: one frame less than overriding it.
+        vars(self)["_picked"] = self._recorded_picks(super()._picked)
 
     def prefill(self, prompt: Prompt) -> None:
-        self._mark(code(Part.PREFILL))
+        self._recorder.mark(code(Part.PREFILL))
         super().prefill(prompt)
-        self._recorder.picks.clear()
+        self._recorder.forget_counts()
 
     def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
-        self._mark(self._code_inputs)
+        self._recorder.mark(_INPUTS)
         logits_BKV = super().step(codes_BK, position_B)
-        self._mark(self._code_sampling)
+        self._recorder.mark(_SAMPLING)
         return logits_BKV
 
-    def _picked(self, weights_NE: list[list[float]]) -> list[int]:
-        self._mark(self._code_dispatch)
-        self._recorder.picks.append(weights_NE)
-        return super()._picked(weights_NE)
+    def _recorded_picks(
+        self, run: Callable[[list[list[float]]], list[int]]
+    ) -> Callable[[list[list[float]]], list[int]]:
+        put, count, clock, dispatch = self._recorder.put, self._recorder.count, perf_counter_ns, code(Part.DISPATCH)
+
+        def picked(weights_NE: list[list[float]]) -> list[int]:
+            put(dispatch)
+            put(clock())
+            chosen = run(weights_NE)
+            statistics = self.statistics
+            count(statistics.routed_picks)
+            count(statistics.null_picks)
+            return chosen
+
+        return picked
+
+
+_INPUTS, _SAMPLING = code(Part.INPUTS), code(Part.SAMPLING)
 
 
 class _RecordingBackend:
     """A Backend whose forwards are recorded; what runs by name is left to the caller to mark."""
 
+    bundle: Bundle
+
     def __init__(self, backend: Backend, recorder: Recorder) -> None:
         self.name, self.bundle = backend.name, backend.bundle
         self._backend, self._recorder = backend, recorder
-
-    bundle: Bundle
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return self._backend.run(graph, inputs)
 
     def start(self, num_rows: int) -> Forward:
-        return _RecordingForward(self._backend.start(num_rows), self._recorder, self.bundle.model)
+        return _recording_forward(self._backend.start(num_rows), self._recorder, self.bundle.model)
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
         self._backend.load(graphs)
@@ -163,45 +172,36 @@ class _RecordingBackend:
         self._backend.close()
 
 
-class _RecordingForward:
-    """A Forward with a mark before and after each graph."""
+def _recording_forward(forward: Forward, recorder: Recorder, config: ModelConfig) -> Forward:
+    """The Forward with a mark before and after each trunk and expert, and before the head."""
+    put, clock = recorder.put, perf_counter_ns
+    run_trunk, run_expert, run_head = forward.trunk, forward.expert, forward.head
+    read_back, dispatch, head_code = map(code, (Part.READ_BACK, Part.DISPATCH, Part.HEAD))
+    trunks = [code(Part.TRUNK, layer) for layer in range(config.num_layers)]
+    experts = [
+        [code(Part.EXPERT, layer, expert) for expert in range(config.num_routed_experts)]
+        for layer in range(config.num_layers)
+    ]
 
-    def __init__(self, forward: Forward, recorder: Recorder, config: ModelConfig) -> None:
-        self._forward, self._mark = forward, recorder.mark
-        self._run_trunk, self._run_expert = forward.trunk, forward.expert
-        self._trunks = [code(Part.TRUNK, layer) for layer in range(config.num_layers)]
-        self._experts = [
-            [code(Part.EXPERT, layer, expert) for expert in range(config.num_routed_experts)]
-            for layer in range(config.num_layers)
-        ]
-        self._read_back, self._dispatch, self._head = map(code, (Part.READ_BACK, Part.DISPATCH, Part.HEAD))
-
-    def begin(self, inputs: StepInputs) -> None:
-        self._forward.begin(inputs)
-
-    def trunk(self, layer: int) -> Floats:
-        self._mark(self._trunks[layer])
-        weights_NE = self._run_trunk(layer)
-        self._mark(self._read_back)
+    def trunk(layer: int) -> Floats:
+        put(trunks[layer])
+        put(clock())
+        weights_NE = run_trunk(layer)
+        put(read_back)
+        put(clock())
         return weights_NE
 
-    def router_logits(self) -> Floats:
-        return self._forward.router_logits()
+    def expert(layer: int, expert: int, weight_N1: Floats) -> None:
+        put(experts[layer][expert])
+        put(clock())
+        run_expert(layer, expert, weight_N1)
+        put(dispatch)
+        put(clock())
 
-    def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
-        self._mark(self._experts[layer][expert])
-        self._run_expert(layer, expert, weight_N1)
-        self._mark(self._dispatch)
+    def head(tokens_M: NDArray[np.int64]) -> Floats:
+        put(head_code)
+        put(clock())
+        return run_head(tokens_M)
 
-    def hidden(self) -> Floats:
-        return self._forward.hidden()
-
-    def head(self, tokens_M: NDArray[np.int64]) -> Floats:
-        self._mark(self._head)
-        return self._forward.head(tokens_M)
-
-    def snapshot(self, num_positions: int) -> CachedPositions:
-        return self._forward.snapshot(num_positions)
-
-    def restore(self, cached: CachedPositions, capacity: int) -> None:
-        self._forward.restore(cached, capacity)
+    others = {name: getattr(forward, name) for name in ("begin", "router_logits", "hidden", "snapshot", "restore")}
+    return cast(Forward, SimpleNamespace(trunk=trunk, expert=expert, head=head, **others))
