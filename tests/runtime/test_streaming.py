@@ -97,7 +97,7 @@ def test_a_closed_stream_has_given_a_beginning_and_holds_nothing(speaker: Synthe
         assert list(stream) == []
         gc.collect()
         assert model() is None
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads, "the background loader may have ended meanwhile"
 
 
 def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
