@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
-from unimoe_runtime.errors import CalibrationError, OutputError
+from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, PromptError
 from unimoe_runtime.judgement import language_model_bytes
+from unimoe_runtime.planning.activation import SECTION as ROUTING_SECTION
+from unimoe_runtime.planning.recording import record_routing
 from unimoe_runtime.targets import Target, find_target
 
 from .coverage import Coverage, draw_heat_map
@@ -133,7 +135,9 @@ def calibrate(
     record["products"] = {
         str(linear): decisions[linear].record() | {"scheme": str(one.scheme)} for linear, one in plan.linears.items()
     }
-    write_quantized(bundle, out, plan, record, replace=replace, progress=report_index)
+    report("routing", 0, 1)
+    routing = _routing_statistics(bundle)
+    write_quantized(bundle, out, plan, record, sections=routing, replace=replace, progress=report_index)
     (out / HEAT_MAP).parent.mkdir(exist_ok=True)
     draw_heat_map(gathered.coverage, out / HEAT_MAP)
     if mixture is not None:
@@ -176,6 +180,17 @@ def _precisions(bundle: Bundle) -> dict[str, int]:
         precision = bundle.graphs[name].precision
         counts[precision] = counts.get(precision, 0) + 1
     return counts
+
+
+def _routing_statistics(bundle: Bundle) -> dict[str, Any]:
+    """The manifest's section that says which experts the bundle's own examples launch, for `unimoe plan`; nothing
+    where it has one already, or where the examples need what is not there (a recording of a voice)."""
+    if ROUTING_SECTION in bundle.manifest:
+        return {}
+    try:
+        return {ROUTING_SECTION: record_routing(bundle.path)}
+    except (BackendError, PromptError):
+        return {}
 
 
 def _require_free(bundle: Bundle, out: Path, replace: bool) -> None:

@@ -42,10 +42,12 @@ def write_quantized(
     plan: QuantizationPlan,
     record: Mapping[str, Any],
     *,
+    sections: Mapping[str, Any] | None = None,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Write `bundle` to `out`, quantized by `plan`; `record` becomes the manifest's section "quantization".
+    """Write `bundle` to `out`, quantized by `plan`; `record` becomes the manifest's section "quantization", beside
+    `sections` and those that `bundle` has.
 
     Graphs keep their names, inputs and outputs. A run that was killed goes on where it stopped. Memory holds the
     weights of one graph. Raises BundleError for a bundle that is not float32, OutputError where it cannot be written.
@@ -67,7 +69,7 @@ def write_quantized(
             codec=bundle.codec,
             provenance=bundle.manifest["provenance"],
             opset=bundle.manifest["opset"],
-            sections={**carried, "quantization": dict(record)},
+            sections={**carried, **(sections or {}), "quantization": dict(record)},
         )
 
 

@@ -40,6 +40,7 @@ def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_
     assert record["data"]["source"] == "prompts.jsonl" and len(record["data"]["sha256"]) == 64
     assert record["coverage"]["tokens"].keys() == {"speech", "music"} and record["fallbacks"] == {}
     assert list(record["products"]) == [str(linear) for linear in linears(bundle.model)]
+    assert quantized.manifest["routing_statistics"]["tasks"].keys() == {"speech", "music"}
     head = record["products"]["head/head.weight"]
     assert (
         head["scheme"] == "w8a8"

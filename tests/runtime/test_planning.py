@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,9 @@ from unimoe_calibration.weights import quantize_weight
 from unimoe_export.exporter import export_bundle
 from unimoe_export.probes import write_probes
 from unimoe_runtime.bundle import language_model_graphs, open_bundle
-from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.errors import BundleError, CheckpointError, ConfigError
 from unimoe_runtime.planning import host as host_module
-from unimoe_runtime.planning.activation import parse_activation, read_activation, stated_activation
+from unimoe_runtime.planning.activation import bundled_activation, parse_activation, read_activation, stated_activation
 from unimoe_runtime.planning.host import HostCosts, measure_host
 from unimoe_runtime.planning.machines import MIDDLE, assumed_machine, measured_machine
 from unimoe_runtime.planning.plan import choose, make_plan, open_source, plan_row
@@ -130,6 +131,18 @@ def test_activation_of_a_run_and_of_a_profile(tiny: Path, tmp_path: Path) -> Non
     (tmp_path / "broken.json").write_text("[]")
     with pytest.raises(ConfigError, match="broken"):
         read_activation(tmp_path / "broken.json", tiny_config())
+
+
+def test_the_manifest_may_hold_the_record(tiny: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    assert bundled_activation(open_bundle(copy)) is None
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "routing_statistics": record()}))
+    found = bundled_activation(open_bundle(copy))
+    assert found is not None and found.mean == pytest.approx(3.5)
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "routing_statistics": record(layers=3)}))
+    with pytest.raises(BundleError, match="recorded from another model"):
+        bundled_activation(open_bundle(copy))
 
 
 def test_a_step_is_bytes_over_bandwidth_and_the_launches() -> None:
