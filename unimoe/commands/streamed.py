@@ -33,6 +33,8 @@ def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool)
                 for sink in sinks:
                     sink.write(chunk.pcm_L)
         except KeyboardInterrupt:
+            if not stream.outcome.num_samples:
+                raise
             stopped = "stopped by hand"
         for sink in sinks:
             if not stopped or isinstance(sink, WavSink):
