@@ -103,14 +103,15 @@ def parse_activation(record: Mapping[str, Any], model: ModelConfig, source: str)
             (
                 float(task["steps"]),
                 np.array(task["launched_histogram"], dtype=np.float64),
-                np.array(task["launch_share"], dtype=np.float64).reshape(layers, routed),
+                np.array(task["launch_share"], dtype=np.float64),
             )
             for task in record["tasks"].values()
         ]
         rows = int(record["rows"])
     except (KeyError, TypeError, AttributeError, ValueError):
         raise ConfigError(f"{source}: no record of which experts ran in this model; record it again") from None
-    if not tasks or any(histogram.shape != (layers, routed + 1) for _, histogram, _ in tasks):
+    shapes = {(histogram.shape, shares.shape) for _, histogram, shares in tasks}
+    if shapes != {((layers, routed + 1), (layers, routed))}:
         raise ConfigError(
             f"{source}: recorded from another model: this one has {layers} layers of {routed} routed experts"
         )
