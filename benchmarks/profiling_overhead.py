@@ -30,13 +30,13 @@ from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.profiling.breakdown import DECODE_PARTS
 from unimoe_runtime.profiling.machine import Company, describe_machine
 from unimoe_runtime.profiling.measure import Meter
-from unimoe_runtime.profiling.recorder import Part, RecordedModel, Recorder, code, marks_needed
+from unimoe_runtime.profiling.recorder import Part, RecordedModel, Recorder, code
 from unimoe_runtime.profiling.worker import Worker
 from unimoe_runtime.profiling.workload import Setting, make_requests
 
 _DEMO = Path(__file__).parent.parent / "checkpoints" / "demo"
 _ENGINE_PARTS = {"trunk": "trunk", "expert": "expert", "head": "head"}
-_STEPS_A_PROMPT = 100
+_STEPS_A_PROMPT, _STEPS_A_BLOCK, _STEPS_TO_WARM = 100, 25, 3
 _SAMPLES_A_SECOND = 1000
 _LARGE_PART = 0.1  # of smaller parts there are too few samples to tell a twentieth
 # Which function, innermost first, says what a stack was at; the recorder's wrap the graphs.
@@ -47,7 +47,7 @@ _FUNCTIONS = {
 
 
 def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
-    """Steps of a plain and of a recorded model in turn, each first as often as second, over the same sessions."""
+    """Steps of a plain and of a recorded model, in blocks by turns, over the same sessions and on the same codes."""
     bundle = open_bundle(path)
     backend = open_backend("onnxruntime", bundle, threads=threads)
     backend.load()
@@ -56,28 +56,31 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
     prompt = Prompt.from_rows(list(random.integers(config.text_vocab_size, size=(2, 30))), paired=True)
     seconds: dict[str, list[float]] = {"plain": [], "recorded": []}
     while len(seconds["plain"]) < pairs:
-        recorder = Recorder(marks_needed(config, _STEPS_A_PROMPT))
+        recorder = Recorder()
         models = {"plain": BundleModel(backend), "recorded": RecordedModel(backend, recorder)}
         for model in models.values():
             model.prefill(prompt)
-        for index in range(_STEPS_A_PROMPT):
-            codes_BK = np.repeat(random.integers(config.codebook_size, size=(1, config.num_codebooks)), 2, axis=0)
-            position_B = prompt.first_position_B + np.float32(index)
-            for name in list(models)[:: 1 if index % 2 else -1]:
-                start = time.perf_counter()
-                models[name].step(codes_BK, position_B)
-                elapsed = time.perf_counter() - start
-                if index:  # the first step binds its buffers
-                    seconds[name].append(elapsed)
+        codes_SBK = random.integers(config.codebook_size, size=(_STEPS_A_PROMPT, 1, config.num_codebooks)).repeat(2, 1)
+        for block, first in enumerate(range(0, _STEPS_A_PROMPT, _STEPS_A_BLOCK)):
+            for name in list(models)[:: 1 if block % 2 else -1]:
+                for index in range(first, first + _STEPS_A_BLOCK):
+                    # CPU time of this thread, which waits for the others by spinning: the company of other processes
+                    # is no part of it.
+                    start = time.thread_time()
+                    models[name].step(codes_SBK[index], prompt.first_position_B + np.float32(index))
+                    elapsed = time.thread_time() - start
+                    if index >= first + _STEPS_TO_WARM:
+                        seconds[name].append(elapsed)
     plain, recorded = (np.array(seconds[name]) for name in ("plain", "recorded"))
     difference = recorded - plain
     draws = random.integers(len(plain), size=(2000, len(plain)))
     shares = np.median(difference[draws], axis=1) / np.median(plain[draws], axis=1)
-    mark = Recorder(200_000).mark
-    start = time.perf_counter()
+    put = Recorder().put
+    start = time.thread_time()
     for _ in range(200_000):
-        mark(code(Part.TRUNK))
-    mark_us = (time.perf_counter() - start) / 0.2
+        put(Part.TRUNK)
+        put(time.perf_counter_ns())
+    mark_us = (time.thread_time() - start) / 0.2
     recorder.mark(code(Part.END))
     marks_a_step = (len(recorder.marks().part_M) - 1) / (_STEPS_A_PROMPT + 1)
     return {
