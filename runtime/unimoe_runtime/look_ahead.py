@@ -42,8 +42,10 @@ class LookAhead:
         """Called after each trunk with its weights."""
         memory = self._memory
         rows: list[list[float]] = weights_NE[:, : self._config.num_routed_experts].tolist()
-        picked = {expert for row in rows for expert, weight in enumerate(row) if weight}
-        memory.note(layer, picked)
+        counts_R = [len(rows) - column.count(0.0) for column in zip(*rows, strict=True)]
+        picked = {expert for expert, count in enumerate(counts_R) if count}
+        # A prompt picks nearly every expert: there it counts how often.
+        memory.note(layer, [min(count, 1) if decoding else count / len(rows) for count in counts_R])
         if self._foretold:
             memory.note_foretold(self._foretold, picked)
             self._foretold = set()

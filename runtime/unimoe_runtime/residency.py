@@ -158,11 +158,11 @@ class ExpertMemory(Generic[T]):
             return False
         return any((layer, expert) not in self._slots for expert in range(len(self._recent[layer])))
 
-    def note(self, layer: int, picked: Collection[int]) -> None:
-        """A layer picked these experts; what it was expected to pick is of no more use."""
+    def note(self, layer: int, picked_R: Sequence[float]) -> None:
+        """How much a layer picked each expert, up to 1; what it was expected to pick is of no more use."""
         self._wishes = []
         self._recent[layer] = [
-            _KEPT * share + (1 - _KEPT) * (expert in picked) for expert, share in enumerate(self._recent[layer])
+            _KEPT * before + (1 - _KEPT) * now for before, now in zip(self._recent[layer], picked_R, strict=True)
         ]
 
     def note_step(self, step_bytes: int) -> None:

@@ -53,6 +53,11 @@ class Memory(ExpertMemory[Loaded]):
         bytes_of = dict(zip(EXPERTS, sizes or [10] * len(EXPERTS), strict=True))
         super().__init__(self._open, bytes_of, budget_bytes, {(0, 3): 0.9}, ahead=ahead)
 
+    def pick(self, layer: int, expert: int) -> None:
+        """As a step does it: the layer's picks are noted, then used."""
+        self.note(layer, [float(other == expert) for other in range(4)])
+        self.use((layer, expert))
+
     def _open(self, expert: Expert) -> Loaded:
         with self.lock:
             self.loads.append(expert)
@@ -77,8 +82,7 @@ def test_never_more_open_than_the_budget(sizes: list[int], budget: int, uses: li
     for (layer, expert), foretold in uses:
         if foretold:
             memory.expect(layer, [0.1, 0.9, 0.5, 0.0])
-        memory.note(layer, {expert})
-        memory.use((layer, expert))
+        memory.pick(layer, expert)
         assert memory.most_open <= max(budget, *sizes)
     memory.close()
     found = memory.statistics()
@@ -90,13 +94,10 @@ def test_keeps_what_is_picked_often_of_late() -> None:
     memory = Memory(40)
     for _ in range(3):
         for layer in range(3):
-            memory.note(layer, {0})
-            memory.use((layer, 0))
-    memory.note(1, {2})
-    memory.use((1, 2))  # fills the budget
-    memory.note(1, {0})
-    memory.note(2, {3})
-    memory.use((2, 3))
+            memory.pick(layer, 0)
+    memory.pick(1, 2)  # fills the budget
+    memory.note(1, [1, 0, 0, 0])
+    memory.pick(2, 3)
     assert set(memory.loaded()) == {(0, 0), (1, 0), (2, 0), (2, 3)}
 
 
@@ -112,8 +113,7 @@ def test_loaded_ahead_counts_when_it_is_used() -> None:
     memory.expect(1, [0.0, 0.9, 0.4, 0.1])
     memory._worker.shutdown()
     assert set(memory.loaded()) == {(1, 1), (1, 2)}
-    memory.note(1, {1})
-    memory.use((1, 1))
+    memory.pick(1, 1)
     found = memory.statistics()
     assert (found.loaded_ahead, found.used_ahead, found.misses, found.hit_rate) == (2, 1, 0, 1.0)
     assert found.prefetch_accuracy == 0.5
@@ -127,8 +127,7 @@ def test_threads_stay_within_the_budget_and_none_waits_for_ever() -> None:
         for _ in range(300):
             layer, expert = EXPERTS[random.integers(len(EXPERTS))]
             memory.expect(layer, random.random(4).tolist())
-            memory.note(layer, {expert})
-            memory.use((layer, expert))
+            memory.pick(layer, expert)
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(work, seed) for seed in range(4)]:
