@@ -104,11 +104,12 @@ def stored_bytes(bundle: Bundle) -> ModelBytes:
 
 
 def stored_precision(bundle: Bundle) -> str:
-    """The precision that most bytes of the experts and trunks are in, by the names of `BITS`."""
+    """The precision that most bytes of the experts and trunks are in, by the names of `BITS`; of a mixture's graph the
+    quantized one, whose name comes last."""
     totals: dict[str, float] = {}
     for name, graph in bundle.graphs.items():
         if name.startswith("layers."):
-            precision = graph.precision.split("+")[0].removesuffix("-weights")
+            precision = graph.precision.split("+")[-1].removesuffix("-weights")
             totals[precision] = totals.get(precision, 0.0) + bundle.files[graph.weights].bytes
     return max(totals, key=lambda precision: totals[precision])
 
