@@ -1,0 +1,303 @@
+"""Experts under a memory budget: what keeping and loading one costs, each way, and what budgets do to a generation.
+
+python -m benchmarks.expert_residency BUNDLE [BUNDLE …] [--rounds N] [--steps N] [--threads N] [--markdown FILE]
+
+A budget is tried in a process of its own, beside an unlimited one in the same process, in turns: the ratio holds on
+a busy machine, times do not. Memory is read from outside of that process (smaps_rollup), after the last step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from rich.console import Console
+from rich.table import Table
+
+from unimoe_runtime.backends import Backend
+from unimoe_runtime.backends.onnxruntime import CPU_ONLY, OnnxRuntimeBackend, open_session
+from unimoe_runtime.backends.onnxruntime_experts import with_inputs
+from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
+from unimoe_runtime.generation import generate
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.requests import standard_requests
+from unimoe_runtime.tensorfile import TensorFile
+
+_ROOT = Path(__file__).parent.parent
+_KEPT = 8  # experts kept while others are loaded: weights, and what makes a session, come from memory
+_SHARES = (1.5, 1.0, 0.75, 0.5, 0.0)  # of the p95 of what a step's experts take
+
+
+def memory_kb(process: int | str = "self") -> tuple[int, int]:
+    """Anonymous and mapped (file) memory of a process, resident, in KB."""
+    rows = [line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]]
+    sizes = {row[0].rstrip(":"): int(row[1]) for row in rows}
+    return sizes["Anonymous"], sizes["Rss"] - sizes["Anonymous"]
+
+
+def ways(path: Path) -> list[dict[str, Any]]:
+    """Loading, running and keeping one expert in three ways; the bits against a plain session's."""
+    bundle = open_bundle(path)
+    model = bundle.model
+    graphs = [
+        expert_name(layer, expert) for layer in range(model.num_layers) for expert in range(model.num_routed_experts)
+    ]
+    files = {graph: bundle.path / bundle.graph(graph).file for graph in graphs}
+    tensors = {graph: bundle.weights(graph) for graph in graphs}
+    random = np.random.default_rng(0)
+    hidden = model.hidden_size
+    inputs = {
+        "accumulator_NC": random.standard_normal((2, hidden), dtype=np.float32),
+        "expert_input_NC": random.standard_normal((2, hidden), dtype=np.float32),
+        "weight_N1": np.array([[0.4], [0.6]], np.float32),
+    }
+    precision = bundle.graphs[graphs[0]].precision
+    content = files[graphs[0]].read_bytes()
+    shared = open_session(files[graphs[0]], CPU_ONLY, precision, content=_with_inputs(content, tensors[graphs[0]]))
+
+    def with_weights(graph: str) -> Callable[[], Any]:
+        tensors[graph].forget()
+        tensors[graph].fetch()
+        values = {**inputs, **{name: tensors[graph].raw(name) for name in tensors[graph].entries}}
+        return lambda: shared.run(None, values)[0]
+
+    def with_session(**options: Any) -> Callable[[str], Callable[[], Any]]:
+        def load(graph: str) -> Callable[[], Any]:
+            session = open_session(files[graph], CPU_ONLY, precision, **options)
+            return lambda: session.run(None, inputs)[0]
+
+        return load
+
+    def with_map(graph: str) -> Callable[[], Any]:
+        values = {name: ort.OrtValue.ortvalue_from_numpy(tensors[graph].raw(name)) for name in tensors[graph].entries}
+        session = open_session(files[graph], CPU_ONLY, precision, **lean, weights=values)
+        tensors[graph].forget()
+        return lambda: session.run(None, inputs)[0]
+
+    lean: dict[str, Any] = {"arena": False, "optimize": precision != "float32"}
+    loaders = {
+        "session, as usual": with_session(),
+        "no arena, no optimizer for float32": with_session(**lean),
+        "the same, from a map that stays": with_map,
+        "one session, weights as inputs": with_weights,
+    }
+    expected = {graph: loaders["session, as usual"](graph)() for graph in graphs}
+    rows = []
+    for name, load in loaders.items():
+        kept: list[Callable[[], Any]] = []
+        same, loads_s, runs_s = 0, [], []
+        before = memory_kb()
+        for index in range(3 * len(graphs)):
+            graph = graphs[index * 5 % len(graphs)]
+            if len(kept) == _KEPT:
+                kept.pop(0)
+            start = time.thread_time()
+            kept.append(load(graph))
+            loads_s.append(time.thread_time() - start)
+            same += np.array_equal(kept[-1](), expected[graph])
+        for _ in range(20):
+            for run in kept:
+                start = time.thread_time()
+                run()
+                runs_s.append(time.thread_time() - start)
+        after = memory_kb()
+        rows.append(
+            {
+                "way": name,
+                "weights_kb": tensors[graphs[0]].path.stat().st_size / 1024,
+                "load_ms": 1e3 * float(np.median(loads_s)),
+                "run_us": 1e6 * float(np.median(runs_s)),
+                "anonymous_kb": (after[0] - before[0]) / _KEPT,
+                "mapped_kb": (after[1] - before[1]) / _KEPT,
+                "same_bits": same / len(loads_s),
+            }
+        )
+        kept.clear()
+    return rows
+
+
+def _with_inputs(content: bytes, tensors: TensorFile) -> bytes:
+    try:
+        return with_inputs(content, tensors)
+    except KeyError as problem:
+        raise SystemExit(f"{tensors.path}: weights of the type {problem} cannot be tried as inputs") from None
+
+
+def decode(backend: Backend, bundle: Bundle, steps: int) -> tuple[np.ndarray, list[float], list[float]]:
+    """Codes of the bundle's standard requests; CPU seconds of each step, and seconds."""
+    codes, cpu_s, wall_s = [], [], []
+    for request in standard_requests(bundle):
+        model = BundleModel(backend)
+        start = (time.process_time(), time.perf_counter())
+        for step in generate(model, request.prompt, bundle.model, request.sampling, seed=0):
+            now = (time.process_time(), time.perf_counter())
+            if step.index:  # the first one has the prefill in it
+                cpu_s.append(now[0] - start[0])
+                wall_s.append(now[1] - start[1])
+            codes.append(step.codes_UK)
+            if step.index == steps:
+                break
+            start = (time.process_time(), time.perf_counter())
+    return np.concatenate(codes), cpu_s, wall_s
+
+
+def worker(path: Path, threads: int, rounds: int, steps: int, budget_bytes: int) -> dict[str, Any]:
+    """One budget against none. Memory is read when only the budgeted backend has been used (waits for a line)."""
+    bundle = open_bundle(path)
+    budgeted = OnnxRuntimeBackend(bundle, threads=threads, memory_budget_bytes=budget_bytes)
+    first = decode(budgeted, bundle, steps)[0]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return worker_figures(bundle, budgeted, first, threads=threads, rounds=rounds, steps=steps)
+
+
+def worker_figures(
+    bundle: Bundle, budgeted: OnnxRuntimeBackend, first: np.ndarray, *, threads: int | None, rounds: int, steps: int
+) -> dict[str, Any]:
+    """Rounds of a backend with a budget and one without, in turns. `first`: codes that the former made before."""
+    plain = OnnxRuntimeBackend(bundle, threads=threads)
+    expected = decode(plain, bundle, steps)[0]
+    cpu, wall, same = [], [], np.array_equal(first, expected)
+    before = budgeted.residency()
+    count = 0
+    for _ in range(rounds):
+        _, base_cpu_s, base_wall_s = decode(plain, bundle, steps)
+        codes, cpu_s, wall_s = decode(budgeted, bundle, steps)
+        same = same and np.array_equal(codes, expected)
+        cpu.append(np.mean(cpu_s) / np.mean(base_cpu_s))
+        wall.append(np.mean(wall_s) / np.mean(base_wall_s))
+        count += len(cpu_s)
+    after = budgeted.residency()
+    assert before is not None and after is not None and budgeted.experts is not None
+    uses, misses = after.uses - before.uses, after.misses - before.misses
+    return {
+        "budget_bytes": budgeted.experts.budget_bytes,
+        "expert_bytes": budgeted.experts.bytes_of[0, 0],
+        "step_bytes_p95": after.step_bytes_p95,
+        "same": bool(same),
+        "slowdown_cpu": float(np.median(cpu)),
+        "slowdown": float(np.median(wall)),
+        "hit_rate": 1 - misses / uses,
+        "misses_per_step": misses / count,  # those of the prompts among them
+        "peak_bytes": after.peak_bytes,
+        "loaded_ahead": after.loaded_ahead - before.loaded_ahead,
+        "prefetch_accuracy": after.prefetch_accuracy,
+        "stall_ms_per_step": 1e3 * (after.stall_s - before.stall_s) / count,
+        "step_ms": 1e3 * float(np.mean(base_wall_s)),
+    }
+
+
+def budgets(path: Path, arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """Budgets from plenty to nothing, each in its own process."""
+    probe = _in_process(path, arguments, 0, rounds=1)
+    empty_kb = probe["anonymous_kb"]
+    rows = []
+    for share in _SHARES:
+        with console.status(f"{path.name}: {share:g} of the p95 of a step"):
+            row = _in_process(path, arguments, int(share * probe["step_bytes_p95"]), rounds=arguments.rounds)
+        row["share"] = share
+        row["anonymous_over_empty_kb"] = row["anonymous_kb"] - empty_kb
+        rows.append(row)
+    return rows
+
+
+def _in_process(path: Path, arguments: argparse.Namespace, budget_bytes: int, rounds: int) -> dict[str, Any]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(_ROOT / part) for part in (".", "export", "runtime", "calibration")),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable, "-m", "benchmarks.expert_residency", str(path), "--threads", str(arguments.threads),
+        "--rounds", str(rounds), "--steps", str(arguments.steps), "--budget", str(budget_bytes),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, env=environment, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        anonymous_kb, mapped_kb = memory_kb(process.pid)
+        process.stdin.write("\n")
+        process.stdin.close()
+        result: dict[str, Any] = json.loads(process.stdout.read())
+    return {**result, "anonymous_kb": anonymous_kb, "mapped_kb": mapped_kb}
+
+
+def tables(
+    name: str, kept: list[dict[str, Any]], tried: list[dict[str, Any]]
+) -> list[tuple[str, list[str], list[list[str]]]]:
+    ways_rows = [
+        [
+            row["way"], f"{row['load_ms']:.2f}", f"{row['run_us']:.0f}", f"{1e3 * row['load_ms'] / row['run_us']:.1f}",
+            f"{row['weights_kb']:.0f}", f"{row['anonymous_kb']:.0f}", f"{row['mapped_kb']:.0f}",
+            f"{100 * row['same_bits']:.0f} %",
+        ]
+        for row in kept
+    ]  # fmt: skip
+    budget_rows = [
+        [
+            f"{row['share']:g}", f"{row['budget_bytes'] / 1e6:.2f}", "yes" if row["same"] else "NO",
+            f"{row['slowdown_cpu']:.2f}", f"{row['slowdown']:.2f}", f"{100 * row['hit_rate']:.0f} %",
+            f"{row['misses_per_step']:.2f}", f"{row['peak_bytes'] / 1e6:.2f}",
+            f"{row['anonymous_kb'] * 1024 / 1e6:.1f} ({row['anonymous_over_empty_kb'] * 1024 / 1e6:+.1f})",
+            f"{row['mapped_kb'] * 1024 / 1e6:.1f}", f"{row['loaded_ahead']}",
+            f"{100 * row['prefetch_accuracy']:.0f} %" if row["loaded_ahead"] else "",
+        ]
+        for row in tried
+    ]  # fmt: skip
+    step = f"{tried[0]['step_bytes_p95'] / 1e6:.2f} MB a step at p95, {tried[0]['expert_bytes'] / 1e6:.2f} MB an expert"
+    return [
+        (
+            f"{name}: one expert, two rows, CPU time",
+            ["way", "load ms", "run µs", "load / run", "weights KB", "anonymous KB", "mapped KB", "same bits"],
+            ways_rows,
+        ),
+        (
+            f"{name}: budgets; {step}",
+            ["of p95", "MB", "same codes", "slowdown, CPU", "slowdown, wall", "hits", "misses a step", "peak MB",
+             "process's anonymous MB (over a budget of 0)", "mapped MB", "ahead", "of these used"],
+            budget_rows,
+        ),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=120, help="decode steps of a request, at most")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--markdown", type=Path, help="write the tables there as Markdown")
+    parser.add_argument("--budget", type=int, help="measure one budget and print JSON")
+    arguments = parser.parse_args()
+    if arguments.budget is not None:
+        found = worker(arguments.bundles[0], arguments.threads, arguments.rounds, arguments.steps, arguments.budget)
+        json.dump(found, sys.stdout)
+        return
+    console, lines = Console(width=170), [f"{arguments.threads} thread(s), {arguments.rounds} rounds", ""]
+    for path in arguments.bundles:
+        path = path.absolute()
+        kept = ways(path)
+        for title, columns, rows in tables(path.name, kept, budgets(path, arguments, console)):
+            table = Table(*columns, title=title)
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+            lines += [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+            lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    if arguments.markdown:
+        arguments.markdown.write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
