@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from unimoe.commands.comparing import print_comparison
+from unimoe.commands.sizes import BYTES
 from unimoe_runtime.backends import BACKENDS
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.profiling import report as reports
@@ -67,6 +68,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime provider, in order of preference.")
+@click.option("--memory-budget", type=BYTES, help="What loaded experts may take, such as 300MB. [default: any]")
 @click.option("--kernels", is_flag=True, help="Measure once more with the engine's own profiler on.")
 @click.option("--json", "json_path", type=_FILE, help="Write everything here.")
 @click.option("--csv", "csv_path", type=_FILE, help="Write a row a setting here.")
@@ -90,6 +92,7 @@ def profile(
     repetitions: int | None,
     backend: str,
     providers: tuple[str, ...],
+    memory_budget: int | None,
     kernels: bool,
     json_path: Path | None,
     csv_path: Path | None,
@@ -121,6 +124,7 @@ def profile(
         return Setting(
             bundle=str(bundle), requests=requests, threads=num_threads, rows=num_rows, steps=steps,
             chunk_frames=chunks or ChunkSchedule().frames, backend=backend, providers=providers or None,
+            memory_budget_bytes=memory_budget,
         )  # fmt: skip
 
     all_threads: tuple[int | None, ...] = threads or (None,)

@@ -223,9 +223,14 @@ class Meter:
 
 def _open_backend(bundle: Bundle, setting: Setting, kernel_folder: Path | None) -> Backend:
     if kernel_folder is None:
-        return open_backend(setting.backend, bundle, threads=setting.threads, providers=setting.providers)
+        return open_backend(
+            setting.backend, bundle, threads=setting.threads, providers=setting.providers,
+            memory_budget_bytes=setting.memory_budget_bytes,
+        )  # fmt: skip
     if setting.backend != "onnxruntime":
         raise ConfigError(f"the backend {setting.backend} has no profiler of its own: leave the kernels out")
+    if setting.memory_budget_bytes is not None:
+        raise ConfigError("experts that come and go cannot be profiled kernel by kernel: leave the kernels out")
     from ..backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(

@@ -47,7 +47,8 @@ class Setting:
 
     `threads` and `providers` None: the backend's own. `rows`: model rows of a step; a guided utterance has two.
     `steps` forces that many decode steps; None lets the model end. `chunk_frames`: frames of each chunk of audio,
-    the last size repeated. `kernels` has the backend's own profiler on: slower, and only for the detail.
+    the last size repeated. `memory_budget_bytes`: what loaded experts may take; None: any. `kernels` has the backend's
+    own profiler on: slower, and only for the detail.
     """
 
     bundle: str
@@ -58,6 +59,7 @@ class Setting:
     chunk_frames: tuple[int, ...] = ChunkSchedule().frames
     backend: str = "onnxruntime"
     providers: tuple[str, ...] | None = None
+    memory_budget_bytes: int | None = None
     kernels: bool = False
 
     def __post_init__(self) -> None:
