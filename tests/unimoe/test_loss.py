@@ -58,7 +58,7 @@ def test_training_loss_and_gradients(reference_model: UniMoE) -> None:
     compared = 0
     for name, norm in json.loads((VECTORS / "train_grad_norms.json").read_text()).items():
         canonical = public_format.canonical_name(name)
-        if canonical is not None:
+        if canonical is not None and not canonical.startswith("vision."):
             assert views[canonical].norm().item() == pytest.approx(norm or 0.0, abs=1e-4, rel=1e-5), name
             compared += 1
     assert compared == len(views)
