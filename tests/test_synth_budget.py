@@ -1,0 +1,40 @@
+"""`unimoe synth --memory-budget`, and sizes on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.speaking_bundle import write_speaking_bundle
+from tests.test_cli import run
+from unimoe.commands.sizes import BYTES
+
+
+def test_the_same_file_with_any_budget(tmp_path: Path) -> None:
+    bundle = write_speaking_bundle(tmp_path)
+    request = ("synth", bundle, "--task", "music", "--text", "flute: C4 E4", "--seed", "3", "-o")
+    assert run(*request, tmp_path / "all.wav").returncode == 0
+    none = run(*request, tmp_path / "none.wav", "--memory-budget", "0")
+    assert none.returncode == 0, none.stderr
+    assert "found there; waited" in none.stdout and "times as slow" in none.stdout
+    some = run(*request, tmp_path / "some.wav", "--memory-budget", "10MB", "--json")
+    found = json.loads(some.stdout)["experts_in_memory"]
+    assert found["budget_bytes"] == 10_000_000 and 0 < found["misses"] < found["uses"]
+    for name in ("none.wav", "some.wav"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "all.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("word", "size"), [("300MB", 300_000_000), ("1.5 gb", 1_500_000_000), ("512KiB", 524_288), ("7", 7), ("0", 0)]
+)
+def test_sizes(word: str, size: int) -> None:
+    assert BYTES.convert(word, None, None) == size
+
+
+@pytest.mark.parametrize("word", ["", "MB", "-1MB", "3 apples", "1e3"])
+def test_what_is_no_size(word: str) -> None:
+    with pytest.raises(click.BadParameter, match="no size such as"):
+        BYTES.convert(word, None, None)
