@@ -69,13 +69,13 @@ def write_models(folder: Path) -> list[Path]:
     return bundles
 
 
-def measure(folder: Path, bundles: list[Path], threads: int) -> list[dict[str, Any]]:
+def measure(folder: Path, bundles: list[Path], threads: int | None) -> list[dict[str, Any]]:
     """Every bundle's predicted and measured step, in this process."""
     probes = folder / "probes" / "probe_128" / "bundle", folder / "probes" / "probe_384" / "bundle"
     return [_measure_bundle(probes, path, threads) for path in bundles]
 
 
-def _measure_bundle(probes: tuple[Path, Path], path: Path, threads: int) -> dict[str, Any]:
+def _measure_bundle(probes: tuple[Path, Path], path: Path, threads: int | None) -> dict[str, Any]:
     """The machine's costs and the model's steps, in turns: both meet the same company."""
     company, host = Company(), HostMeter(*probes, threads=threads)
     meter = Meter(Setting(bundle=str(path), requests=(Request(task="random"),), threads=threads, steps=_STEPS))

@@ -64,8 +64,10 @@ def open_source(path: Path | str) -> Source:
     if (path / MANIFEST).is_file():
         return _of_bundle(open_bundle(path))
     config_path = path / "config.json" if path.is_dir() else path
-    if path.is_dir() and not config_path.is_file():
-        raise CheckpointError(f"{path}: holds neither a bundle's {MANIFEST} nor a config.json; give one of these")
+    if not config_path.is_file():
+        raise CheckpointError(
+            f"{path}: holds neither a bundle's {MANIFEST} nor a config.json; give a bundle, a folder or a config.json"
+        )
     config = read_json(config_path, CheckpointError)
     try:
         if public_format.is_public_config(config):
