@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
@@ -77,17 +76,10 @@ def ways(path: Path) -> list[dict[str, Any]]:
 
         return load
 
-    def with_map(graph: str) -> Callable[[], Any]:
-        values = {name: ort.OrtValue.ortvalue_from_numpy(tensors[graph].raw(name)) for name in tensors[graph].entries}
-        session = open_session(files[graph], CPU_ONLY, precision, **lean, weights=values)
-        tensors[graph].forget()
-        return lambda: session.run(None, inputs)[0]
-
     lean: dict[str, Any] = {"arena": False, "optimize": precision != "float32"}
     loaders = {
         "session, as usual": with_session(),
         "no arena, no optimizer for float32": with_session(**lean),
-        "the same, from a map that stays": with_map,
         "one session, weights as inputs": with_weights,
     }
     expected = {graph: loaders["session, as usual"](graph)() for graph in graphs}

@@ -28,7 +28,7 @@ _USUAL = 0.1
 # used; lower, and loads that nobody wanted push out what is needed.
 _LIKELY = 0.3
 # Looking ahead takes some 50 µs a layer: less than a wait for the disk, more than one for pages that memory still has.
-_DEAR_S = 0.3e-3
+_DEAR_S = 1e-3
 
 
 class Resident(Protocol):

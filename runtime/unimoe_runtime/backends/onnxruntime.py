@@ -69,13 +69,12 @@ def open_session(
     profile: Path | None = None,
     optimize: bool = True,
     arena: bool = True,
-    weights: Mapping[str, Any] = NO_WEIGHTS,
 ) -> Any:
     """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused.
 
     `content` is a graph to take instead of the file's, over the same weights. `profile` turns ONNX Runtime's own
     profiler on, and is how the name of its file begins. Without `optimize` the graph runs as it is written, without
-    `arena` the session's memory comes from malloc. `weights`: OrtValues instead of the weights' file.
+    `arena` the session's memory comes from malloc.
 
     A graph of 16-bit `precision` says by its casts what its products compute in. The CPU provider has no bfloat16
     product, and none in float16 that is faster than float32: there the casts are set to float32 as the graph is
@@ -87,8 +86,6 @@ def open_session(
     options.use_per_session_threads = False
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = arena
-    if weights:
-        options.add_external_initializers(list(weights), list(weights.values()))
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile is not None:

@@ -91,7 +91,6 @@ class _Loader:
     def __init__(self, bundle: Bundle, providers: Sequence[str]) -> None:
         self._bundle, self._providers = bundle, providers
         self._mapped: dict[Expert, BoundExpert] = {}
-        self._maps: dict[str, tuple[TensorFile, Mapping[str, Any]]] = {}
         self._shared: dict[bytes, Any] = {}
         self._lock = Lock()
 
@@ -113,24 +112,13 @@ class _Loader:
 
     def _own_session(self, graph: str) -> Any:
         info = self._bundle.graphs[graph]
-        tensors, weights = None, NO_WEIGHTS
-        if info.precision == "float32":
-            # From a map that stays: a tenth less time than opening, mapping and leaving the file again.
-            if graph not in self._maps:
-                tensors = self._bundle.weights(graph)
-                self._maps[graph] = tensors, _values(tensors)
-            tensors, weights = self._maps[graph]
-        session = open_session(
+        return open_session(
             self._bundle.path / info.file,
             self._providers,
             info.precision,
             optimize=needs_optimizing(graph, info.precision),
             arena=False,  # an arena grows by powers of two, and churn left it three times as large as its weights
-            weights=weights,
         )
-        if tensors is not None:
-            tensors.forget()  # the session has its own copy
-        return session
 
     def _shared_session(self, graph: str, tensors: TensorFile) -> Any | None:
         """The session that runs every expert of this one's shape; None where its bits are not those of its own."""
