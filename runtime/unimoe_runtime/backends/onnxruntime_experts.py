@@ -5,7 +5,7 @@ in memory, so both give the bits of an expert that is always loaded:
 
 - A session of its own. ONNX Runtime copies a float32 weight into the layout of its kernels when the session is made
   and lets go of the file's pages; that layout also decides the order in which a product is added up, so a float32
-  expert can only be run this way. Loading takes some 15 runs.
+  expert can only be run this way. Loading takes some 25 runs.
 - One session for all, whose weights are inputs: views of the mapped files. Nothing is copied, loading is a page fault.
   Integers add up to the same in any order, so int8 experts are kept this way, 1.04 times as slow.
 
