@@ -1,17 +1,9 @@
-"""Backend over ONNX Runtime: one session a graph, one thread pool for all of them, buffers bound once.
-
-A decode step makes some twenty to eighty small calls, so nothing is allocated or looked up in it that could be
-done once: inputs and outputs are bound to fixed host buffers, TensorScatter updates the cache in place (input and
-output are bound to the same memory), experts add to the accumulator in place.
-
-B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
-"""
+"""Backend over ONNX Runtime: one session a graph, one thread pool for all of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle, expert_name, language_model_graphs, trunk_name
+from ..bundle import Bundle, expert_name, language_model_graphs
 from ..errors import BackendError
 from ..look_ahead import LookAhead, look_ahead_routers
 from ..residency import Expert, ExpertMemory, Residency
-from . import Array, CachedPositions, StepInputs
+from . import Array
 
 try:
     import onnxruntime as ort
 except ImportError:
     raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
 
+from .onnxruntime_forward import BoundForward
+
 if TYPE_CHECKING:
     from .onnxruntime_experts import BoundExpert
 
 Floats = NDArray[np.float32]
-NO_WEIGHTS: Mapping[str, Any] = {}
 
 # A session with a pool of its own spins its own threads: 73 sessions on two cores were 50 times slower than one
 # global pool. ONNX Runtime lets a process set that pool once, so it is remembered here.
@@ -221,224 +214,3 @@ def needs_optimizing(graph: str, precision: str) -> bool:
     the time, which counts where experts come and go.
     """
     return ".expert." not in graph or precision != "float32"
-
-
-class _Bound:
-    """A host array and the OrtValue that shares its memory."""
-
-    def __init__(self, array: Array) -> None:
-        self.array = array
-        self.value = ort.OrtValue.ortvalue_from_numpy(array)
-
-
-class _Pass:
-    """Buffers and bindings for passes of one shape: B rows × T positions over caches of capacity S.
-
-    The hidden state goes back and forth between two buffers: layer i reads one and writes its accumulator to the
-    other, experts add to that in place, layer i + 1 reads it.
-    """
-
-    def __init__(
-        self, backend: OnnxRuntimeBackend, caches: list[tuple[_Bound, _Bound]], num_rows: int, length: int
-    ) -> None:
-        model = backend.bundle.model
-        self._backend, self._caches = backend, caches
-        tokens = num_rows * length
-        capacity = caches[0][0].array.shape[2]
-        self.hidden_BTC = [np.zeros((num_rows, length, model.hidden_size), dtype=np.float32) for _ in range(2)]
-        self.hidden_NC = [buffer.reshape(tokens, model.hidden_size) for buffer in self.hidden_BTC]
-        self.weights_NE = np.zeros((tokens, model.num_dynamic_experts), dtype=np.float32)
-        self.router_logits_NR = np.zeros((tokens, model.num_router_rows), dtype=np.float32)
-        self.weight_N1 = np.zeros((tokens, 1), dtype=np.float32)
-        self._in = {
-            "cos_BTD": _Bound(np.zeros((num_rows, length, model.head_dim), dtype=np.float32)),
-            "sin_BTD": _Bound(np.zeros((num_rows, length, model.head_dim), dtype=np.float32)),
-            "mask_B1TS": _Bound(np.zeros((num_rows, 1, length, capacity), dtype=np.bool_)),
-            "write_index_B": _Bound(np.zeros(num_rows, dtype=np.int64)),
-        }
-        self._hidden_BTC = [_Bound(buffer) for buffer in self.hidden_BTC]
-        self._hidden_NC = [_Bound(buffer) for buffer in self.hidden_NC]
-        self._expert_input = _Bound(np.zeros((tokens, model.hidden_size), dtype=np.float32))
-        self._weights = _Bound(self.weights_NE)
-        self._router_logits = _Bound(self.router_logits_NR)
-        self._weight = _Bound(self.weight_N1)
-        self.logits_NKV = np.zeros((tokens, model.num_codebooks, model.codec_vocab_size), dtype=np.float32)
-        self._trunks: list[Callable[[], None] | None] = [None] * model.num_layers
-        self._experts: dict[tuple[int, int], Callable[[], None]] = {}
-        self._head: Callable[[], None] | None = None
-
-    def write(self, inputs: StepInputs) -> None:
-        np.copyto(self.hidden_BTC[0], inputs.hidden_BTC)
-        for name in ("cos_BTD", "sin_BTD", "mask_B1TS"):
-            np.copyto(self._in[name].array, getattr(inputs, name))
-        self._in["write_index_B"].array.fill(inputs.write_index)
-
-    def trunk(self, layer: int) -> None:
-        run = self._trunks[layer]
-        if run is None:
-            run = self._trunks[layer] = self._bind_trunk(layer)
-        run()
-
-    def expert(self, layer: int, expert: int) -> None:
-        if self._backend.experts is not None:
-            resident = self._backend.experts.acquire((layer, expert))
-            try:
-                resident.bound(self, layer)()
-            finally:
-                self._backend.experts.release((layer, expert))
-            return
-        run = self._experts.get((layer, expert))
-        if run is None:
-            session = self._backend.session(expert_name(layer, expert))
-            run = self._experts[layer, expert] = self.bind_expert(session, layer)
-        run()
-
-    def head(self) -> None:
-        if self._head is None:
-            self._head = self._bind_head()
-        self._head()
-
-    def expert_input(self) -> Floats:
-        array: Floats = self._expert_input.array
-        return array
-
-    def _bind_trunk(self, layer: int) -> Callable[[], None]:
-        session = self._backend.session(trunk_name(layer))
-        binding = session.io_binding()
-        key, value = self._caches[layer]
-        binding.bind_ortvalue_input("hidden_BTC", self._hidden_BTC[layer % 2].value)
-        for name, bound in self._in.items():
-            binding.bind_ortvalue_input(name, bound.value)
-        binding.bind_ortvalue_input("key_cache_BHSD", key.value)
-        binding.bind_ortvalue_input("value_cache_BHSD", value.value)
-        binding.bind_ortvalue_output("accumulator_NC", self._hidden_NC[(layer + 1) % 2].value)
-        binding.bind_ortvalue_output("expert_input_NC", self._expert_input.value)
-        binding.bind_ortvalue_output("weights_NE", self._weights.value)
-        binding.bind_ortvalue_output("router_logits_NR", self._router_logits.value)
-        binding.bind_ortvalue_output("new_key_cache_BHSD", key.value)
-        binding.bind_ortvalue_output("new_value_cache_BHSD", value.value)
-        return partial(session.run_with_iobinding, binding)
-
-    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
-        """A call of an expert's session on this pass's buffers; `weights` are OrtValues, where they are inputs."""
-        binding = session.io_binding()
-        for name, value in weights.items():
-            binding.bind_ortvalue_input(name, value)
-        accumulator = self._hidden_NC[(layer + 1) % 2].value
-        binding.bind_ortvalue_input("accumulator_NC", accumulator)
-        binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
-        binding.bind_ortvalue_input("weight_N1", self._weight.value)
-        binding.bind_ortvalue_output("new_accumulator_NC", accumulator)
-        return partial(session.run_with_iobinding, binding)
-
-    def _bind_head(self) -> Callable[[], None]:
-        session = self._backend.session("head")
-        binding = session.io_binding()
-        last = self._hidden_NC[self._backend.bundle.model.num_layers % 2]
-        binding.bind_ortvalue_input("hidden_NC", last.value)
-        binding.bind_ortvalue_output("logits_NKV", _Bound(self.logits_NKV).value)
-        return partial(session.run_with_iobinding, binding)
-
-
-class BoundForward:
-    """Forward over bound host buffers; one utterance's cache and passes.
-
-    A pass over one position runs a picked expert on all rows (static shapes). A longer one, the prefill, gathers
-    each expert's rows first.
-    """
-
-    def __init__(self, backend: OnnxRuntimeBackend, num_rows: int) -> None:
-        self._backend = backend
-        self._num_rows = num_rows
-        self._capacity = 0
-        self._caches: list[tuple[_Bound, _Bound]] = []
-        self._pass: _Pass | None = None
-        self._length = 0
-        self._side = 0
-        self._look_ahead = backend.look_ahead()
-
-    def begin(self, inputs: StepInputs) -> None:
-        length, capacity = inputs.mask_B1TS.shape[2:]
-        if capacity != self._capacity:
-            self._grow(capacity)
-            self._pass = None
-        if self._pass is None or length != self._length:
-            self._pass = _Pass(self._backend, self._caches, self._num_rows, length)
-            self._length = length
-        self._pass.write(inputs)
-        self._side = 0
-
-    def trunk(self, layer: int) -> Floats:
-        current = self._current()
-        if self._look_ahead is not None:
-            self._look_ahead.before_trunk(layer, current.hidden_NC[layer % 2])
-        current.trunk(layer)
-        self._side = (layer + 1) % 2
-        if self._look_ahead is not None:
-            self._look_ahead.after_trunk(layer, current.weights_NE, decoding=self._length == 1)
-        return current.weights_NE
-
-    def router_logits(self) -> Floats:
-        return self._current().router_logits_NR
-
-    def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
-        current = self._current()
-        if self._length == 1:
-            np.copyto(current.weight_N1, weight_N1)
-            current.expert(layer, expert)
-            return
-        tokens_M = weight_N1[:, 0].nonzero()[0]
-        accumulator_NC = current.hidden_NC[self._side]
-        inputs = {
-            "accumulator_NC": accumulator_NC[tokens_M],
-            "expert_input_NC": current.expert_input()[tokens_M],
-            "weight_N1": weight_N1[tokens_M],
-        }
-        outputs = self._backend.run(expert_name(layer, expert), inputs)
-        accumulator_NC[tokens_M] = outputs["new_accumulator_NC"]
-
-    def hidden(self) -> Floats:
-        return self._current().hidden_NC[self._side].copy()
-
-    def head(self, tokens_M: NDArray[np.int64]) -> Floats:
-        current = self._current()
-        if self._length == 1 and len(tokens_M) == self._num_rows:
-            current.head()
-            return current.logits_NKV[tokens_M]
-        hidden_MC = current.hidden_NC[self._side][tokens_M]
-        logits: Floats = self._backend.run("head", {"hidden_NC": hidden_MC})["logits_NKV"]
-        return logits
-
-    def snapshot(self, num_positions: int) -> CachedPositions:
-        layers = [
-            (key.array[0, :, :num_positions].copy(), value.array[0, :, :num_positions].copy())
-            for key, value in self._caches
-        ]
-        return CachedPositions(layers=tuple(layers))
-
-    def restore(self, cached: CachedPositions, capacity: int) -> None:
-        if capacity > self._capacity:
-            self._grow(capacity)
-            self._pass = None
-        for pair, kept in zip(self._caches, cached.layers, strict=True):
-            for bound, kept_HPD in zip(pair, kept, strict=True):
-                bound.array[:, :, : cached.num_positions] = kept_HPD
-
-    def _current(self) -> _Pass:
-        if self._pass is None:
-            raise RuntimeError("begin() comes before a pass over the layers")
-        return self._pass
-
-    def _grow(self, capacity: int) -> None:
-        model = self._backend.bundle.model
-        old, kept = self._caches, min(capacity, self._capacity)
-        self._caches = []
-        for layer in range(model.num_layers):
-            pair = []
-            for side in range(2):
-                array = np.zeros((self._num_rows, model.num_kv_heads, capacity, model.head_dim), dtype=np.float32)
-                if kept:
-                    array[:, :, :kept] = old[layer][side].array[:, :, :kept]
-                pair.append(_Bound(array))
-            self._caches.append((pair[0], pair[1]))
-        self._capacity = capacity

@@ -31,7 +31,8 @@ from ..planning.activation import bundled_activation
 from ..residency import Expert, ExpertMemory
 from ..tensorfile import TensorFile
 from . import Array
-from .onnxruntime import NO_WEIGHTS, needs_optimizing, open_session
+from .onnxruntime import needs_optimizing, open_session
+from .onnxruntime_forward import NO_WEIGHTS
 
 # A session's own objects, whatever its weights; measured with 10 of the demo's at a time, 400 times replaced.
 _SESSION_BYTES = {"float32": 128 << 10}
