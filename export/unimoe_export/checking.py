@@ -65,9 +65,7 @@ def check_codec_graph(
     return largest_deviation_of(path, draw)
 
 
-def largest_deviation_of(
-    path: Path, draw: Callable[[int], tuple[Arrays, Arrays]], precision: str = "float32"
-) -> float:
+def largest_deviation_of(path: Path, draw: Callable[[int], tuple[Arrays, Arrays]], precision: str = "float32") -> float:
     """Run a graph on drawn inputs and compare it with what the oracle expects.
 
     A token within rounding of the Top-P threshold may rightly be routed otherwise, and a frame as near to one code
