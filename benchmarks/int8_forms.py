@@ -2,9 +2,10 @@
 
 python -m benchmarks.int8_forms [--hidden 384 1024] [--rows 2] [--rounds N] [--json FILE]
 
-One expert (SwiGLU, combine inside) as float32, static QDQ (fuses to MatMulIntegerToFloat), dynamic int8
-(DynamicQuantizeLinear, one scale for all rows: for comparison, since a row then changes another's result), and
-MatMulNBits in 8 and 4 bits by block size. Copies of each take turns, more of them than the cache holds.
+One expert (SwiGLU, combine inside) as float32, static QDQ (fuses to MatMulIntegerToFloat), the same with a range for
+each row of the down product's input, dynamic int8 (DynamicQuantizeLinear, one scale for all rows: for comparison, since
+a row then changes another's result), and MatMulNBits in 8 and 4 bits by block size. Copies of each take turns, more of
+them than the cache holds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_calibration.schemes import Engine, Scheme
-from unimoe_calibration.weights import QuantizedWeight, quantize_weight
+from unimoe_calibration.weights import SMALLEST_ROW_MAX, QuantizedWeight, quantize_weight
 from unimoe_runtime.backends.onnxruntime import open_session
 
 from .rounds import settle
@@ -34,7 +35,7 @@ from .workload import model_config
 
 _SET_BYTES = 100e6
 _INPUT_SCALE = np.float32(6 / 127)  # wide enough for both inputs of the random expert
-FORMS = ("float32", "qdq", "dynamic", "8 bits, 32", "8 bits, 64", "8 bits, 128", "4 bits, 32", "4 bits, 64")
+FORMS = ("float32", "qdq", "qdq rows", "dynamic", "8 bits, 32", "8 bits, 64", "8 bits, 128", "4 bits, 32", "4 bits, 64")
 
 
 @dataclass
@@ -56,9 +57,10 @@ class _Writer:
         y = f"{name}_out"
         if self.form == "float32":
             self.node("MatMul", [x, self.constant(name, weight_KN)], [y])
-        elif self.form in ("qdq", "dynamic"):
+        elif self.form in ("qdq", "qdq rows", "dynamic"):
             weight = quantize_weight(weight_KN, Scheme.W8A8, Engine.ONNXRUNTIME)
-            self._int8(x, y, name, weight)
+            per_row = self.form == "qdq rows" and name == "down"
+            self._int8(x, y, name, weight, np.float32(1 / 127) if per_row else _INPUT_SCALE)
         else:
             bits, block = (int(word) for word in self.form.replace(" bits", "").split(", "))
             weight = quantize_weight(weight_KN, Scheme.W8 if bits == 8 else Scheme.W4, Engine.ONNXRUNTIME, block=block)
@@ -73,7 +75,7 @@ class _Writer:
             )  # fmt: skip
         return y
 
-    def _int8(self, x: str, y: str, name: str, weight: QuantizedWeight) -> None:
+    def _int8(self, x: str, y: str, name: str, weight: QuantizedWeight, input_scale: np.float32) -> None:
         codes = self.constant(name + "_codes", weight.codes.values)
         scales = self.constant(name + "_scales", weight.scales.values)
         if self.form == "dynamic":
@@ -83,7 +85,7 @@ class _Writer:
                 "MatMulIntegerToFloat", [rounded, codes, scale, scales, zero], [y], domain="com.microsoft"
             )  # fmt: skip
             return
-        scale, zero = self.constant(name + "_input", _INPUT_SCALE), self.constant(name + "_zero", np.int8(0))
+        scale, zero = self.constant(name + "_input", input_scale), self.constant(name + "_zero", np.int8(0))
         self.node("QuantizeLinear", [x, scale, zero], [name + "_q"])
         self.node("DequantizeLinear", [name + "_q", scale, zero], [name + "_x"])
         self.node("DequantizeLinear", [codes, scales], [name + "_w"], axis=1)
@@ -104,8 +106,16 @@ def write_expert(path: Path, form: str, hidden: int, width: int, seed: int) -> i
     writer.node("Sigmoid", ["gate"], ["sigmoid"])
     writer.node("Mul", ["gate", "sigmoid"], ["silu"])
     writer.node("Mul", ["silu", "up"], ["inner"])
-    product = writer.product("inner", "down", down)
-    writer.node("Mul", [product, "weight"], ["weighted"])
+    inner, weight = "inner", "weight"
+    if form == "qdq rows":
+        writer.node("Abs", ["inner"], ["magnitude"])
+        writer.node("ReduceMax", ["magnitude", writer.constant("axis", np.array([-1]))], ["row_largest"])
+        writer.node("Max", ["row_largest", writer.constant("tiny", SMALLEST_ROW_MAX)], ["row_max"])
+        writer.node("Div", ["inner", "row_max"], ["inner_by_row"])
+        writer.node("Mul", ["weight", "row_max"], ["weight_by_row"])
+        inner, weight = "inner_by_row", "weight_by_row"
+    product = writer.product(inner, "down", down)
+    writer.node("Mul", [product, weight], ["weighted"])
     zero = writer.constant("zero", np.float32(0))
     writer.node("Greater", ["weight", zero], ["picked"])
     writer.node("Where", ["picked", "weighted", zero], ["selected"])

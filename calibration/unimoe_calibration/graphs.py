@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +18,7 @@ from unimoe_runtime.errors import BundleError
 from unimoe_runtime.tensorfile import TensorFile
 
 from .schemes import Engine, LinearPlan, Scheme
-from .weights import QuantizedWeight, StoredTensor, floats, quantize_weight
+from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, quantize_weight
 
 Floats = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ class GraphSurgery:
             self.tensors[name + _CODES], self.tensors[name + _SCALES] = weight.codes, weight.scales
             if plan.scheme.quantizes_inputs:
                 self.tensors[name + _INPUT_SCALE] = floats(np.asarray(plan.input_scale))
-            self._replace(self._product(name), name, plan.scheme, engine, weight)
+            self._replace(self._product(name), name, plan, engine, weight)
 
     def save(self, path: Path) -> None:
         """Write the graph. Its weights' file, `tensors`, already lies beside it under the suffix .safetensors."""
@@ -78,12 +79,11 @@ class GraphSurgery:
             self._graph.register_initializer(value)
         return self._graph.initializers[name]
 
-    def _zero(self, onnx_type: str) -> ir.Value:
-        name = f"zero_{onnx_type.lower()}"
+    def _constant(self, name: str, values: NDArray[Any], onnx_type: str) -> ir.Value:
         if name not in self._graph.initializers:
             dtype = ir.DataType[onnx_type]
-            tensor = ir.tensor(np.zeros((), dtype.numpy()), dtype=dtype, name=name)
-            self._graph.register_initializer(ir.val(name, dtype, (), const_value=tensor))
+            tensor = ir.tensor(values.astype(dtype.numpy()), dtype=dtype, name=name)
+            self._graph.register_initializer(ir.val(name, dtype, values.shape, const_value=tensor))
         return self._graph.initializers[name]
 
     def _product(self, weight: str) -> ir.Node:
@@ -93,19 +93,25 @@ class GraphSurgery:
             raise BundleError(f"{self._path}: has no product with {weight!r}; export the bundle again")
         return uses[0]
 
-    def _replace(self, product: ir.Node, name: str, scheme: Scheme, engine: Engine, weight: QuantizedWeight) -> None:
+    def _replace(self, product: ir.Node, name: str, plan: LinearPlan, engine: Engine, weight: QuantizedWeight) -> None:
         before = _Insertion(self._graph, product, name)
         x, addend = product.inputs[0], product.inputs[2] if len(product.inputs) > 2 else None
         assert x is not None
         weighting = _routing_weight(x)
         if weighting is not None:
             x = weighting.inner
-        y = self._quantized(before, x, name, scheme, engine, weight)
+        factor = None if weighting is None else weighting.weight
+        if plan.per_row:
+            row_max = self._row_max(before, x)
+            x = before.op("Div", [x, row_max])
+            factor = row_max if factor is None else before.op("Mul", [factor, row_max])
+        y = self._quantized(before, x, name, plan.scheme, engine, weight)
+        if factor is not None:
+            y = before.op("Mul", [y, factor])
         if weighting is not None:
             # Weighted after the product: what an Add directly follows, ONNX Runtime makes a float Gemm of, and
             # dequantizes the weights in every run. It also keeps the input's range free of the routing weights.
-            weighted = before.op("Mul", [y, weighting.weight])
-            y = before.op("Where", [weighting.picked, weighted, weighting.zero])
+            y = before.op("Where", [weighting.picked, y, weighting.zero])
         if addend is not None:
             y = before.op("Add", [y, addend])
         old = product.outputs[0]
@@ -117,6 +123,13 @@ class GraphSurgery:
         if weighting is not None:
             for node in (weighting.select, weighting.multiply):
                 self._graph.remove(node, safe=True)
+
+    def _row_max(self, before: _Insertion, x: ir.Value) -> ir.Value:
+        """The largest absolute value of each row, [N, 1], and above 0: what follows divides by it."""
+        smallest = self._constant("smallest_row_max", np.asarray(SMALLEST_ROW_MAX), "FLOAT")
+        last_axis = self._constant("last_axis", np.asarray([-1]), "INT64")
+        largest = before.op("ReduceMax", [before.op("Abs", [x]), last_axis], keepdims=1)
+        return before.op("Max", [largest, smallest])
 
     def _quantized(
         self, before: _Insertion, x: ir.Value, name: str, scheme: Scheme, engine: Engine, weight: QuantizedWeight
@@ -133,7 +146,9 @@ class GraphSurgery:
             )  # fmt: skip
         if scheme.quantizes_inputs:
             # Zero points of 0 could be left out, but ONNX Runtime only fuses what names its own.
-            scale, zero = self._initializer(name + _INPUT_SCALE), self._zero(weight.codes.onnx_type)
+            onnx_type = weight.codes.onnx_type
+            scale = self._initializer(name + _INPUT_SCALE)
+            zero = self._constant(f"zero_{onnx_type.lower()}", np.zeros(()), onnx_type)
             x = before.op("DequantizeLinear", [before.op("QuantizeLinear", [x, scale, zero]), scale, zero])
         if weight.block is None:
             restored = before.op("DequantizeLinear", [codes, scales], axis=1)

@@ -26,6 +26,12 @@ _NUM_COLUMNS = 512
 # its relative precision however wide the range is.
 _QUICK_METHODS = ("max", "percentile")
 _ALL_METHODS = ("max", "percentile", "mse", "entropy")
+_PER_ROW = "per row"
+# Products of what leaves a SwiGLU. `auto` gives all of one name the same form, so that a model's experts stay of one
+# shape: a range for each row where a static one errs by more than this, and the row's by at most that share of it.
+_AFTER_SWIGLU = ("down.weight", "shared.down.weight")
+_STATIC_ERROR = 0.02
+_WORTHWHILE = 0.5
 
 Progress = Callable[[int, int, str], None]
 """Called before each group of products, with its index, the number of groups, and the first one's name."""
@@ -34,7 +40,7 @@ Progress = Callable[[int, int, str], None]
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """How one product came to its plan. `error` is that of its outputs on the rows kept, as a share of their root
-    mean square; None where no rows reached it. `method` is None where its inputs are not quantized."""
+    mean square; None where no rows reached it. `method` is None where its inputs have no static range."""
 
     plan: LinearPlan
     strength: float
@@ -46,6 +52,7 @@ class Decision:
         scaled = self.plan.scheme.quantizes_inputs
         return {
             "scheme": str(self.plan.scheme),
+            "inputs": _PER_ROW if self.plan.per_row else "static" if scaled else "float32",
             "input_range": self.plan.input_range,
             "input_scale": float(self.plan.input_scale) if scaled else None,
             "method": self.method,
@@ -103,15 +110,27 @@ def plan_quantization(
     """Smoothing and input ranges for each product, and how they were found.
 
     Products that share their input share its factors. The strength of the smoothing, and with the method "auto" the
-    range, are those of the least error on the rows that the statistics kept. Memory holds one layer's weights.
+    range, are those of the least error on the rows that the statistics kept; "auto" also decides which products of
+    w8a8 get a range for each row. Memory holds one layer's weights.
     """
     groups = list(_groups(bundle.model, statistics))
-    decisions: dict[Linear, Decision] = {}
-    smoothing: dict[Linear, Floats] = {}
+    chosen: list[_Decided] = []
+    per_row: dict[int, _Decided] = {}
     for index, group in enumerate(groups):
         if progress is not None:
             progress(index, len(groups), str(group[0]))
-        factors_K, decided = _decide(bundle, [statistics.linears[linear] for linear in group], schemes, engine, method)
+        products = [_Product.of(bundle, statistics.linears[linear]) for linear in group]
+        chosen.append(_decide(bundle.model, products, schemes, engine, method))
+        if method == "auto" and group[0].weight in _AFTER_SWIGLU and schemes[group[0]] == Scheme.W8A8:
+            per_row[index] = _decide(bundle.model, products, schemes, engine, _PER_ROW)
+    for name in _AFTER_SWIGLU:
+        indices = [index for index in per_row if groups[index][0].weight == name]
+        if _worth_rows([chosen[index] for index in indices], [per_row[index] for index in indices]):
+            for index in indices:
+                chosen[index] = per_row[index]
+    decisions: dict[Linear, Decision] = {}
+    smoothing: dict[Linear, Floats] = {}
+    for group, (factors_K, decided) in zip(groups, chosen, strict=True):
         decisions.update(decided)
         if (factors_K != 1).any():
             smoothing.update(dict.fromkeys(group, factors_K))
@@ -178,21 +197,36 @@ class _Product:
         )
 
 
+_Decided = tuple[Floats, dict[Linear, Decision]]
+"""The factors of a group's common input, and its products' decisions."""
+
+
+def _worth_rows(static: Sequence[_Decided], per_row: Sequence[_Decided]) -> bool:
+    """Whether groups had better have a range for each row, by the medians of their errors."""
+    errors = [
+        [decision.error for _, decided in form for decision in decided.values() if decision.error is not None]
+        for form in (static, per_row)
+    ]
+    if not all(errors):
+        return False
+    error, error_of_rows = (float(np.median(each)) for each in errors)
+    return error > _STATIC_ERROR and error_of_rows <= _WORTHWHILE * error
+
+
 def _decide(
-    bundle: Bundle,
-    group: Sequence[LinearStatistics],
+    model: ModelConfig,
+    products: Sequence[_Product],
     schemes: Mapping[Linear, Scheme],
     engine: Engine,
     method: str,
-) -> tuple[Floats, dict[Linear, Decision]]:
-    """The factors of a group's common input, and its products' decisions."""
-    products = [_Product.of(bundle, seen) for seen in group]
+) -> _Decided:
+    """One group by a method of METHODS, or with a range for each row."""
     input_max_K = np.max([product.channel_max_K for product in products], axis=0)
     weight_max_K = np.max([np.abs(product.weight_KN).max(axis=1) for product in products], axis=0)
-    if group[0].linear.weight == "o.weight":
-        input_max_K, weight_max_K = (share_among_heads(each, bundle.model) for each in (input_max_K, weight_max_K))
+    if products[0].seen.linear.weight == "o.weight":
+        input_max_K, weight_max_K = (share_among_heads(each, model) for each in (input_max_K, weight_max_K))
 
-    def decide(strength: float, methods: Sequence[str]) -> tuple[Floats, dict[Linear, Decision]]:
+    def decide(strength: float, methods: Sequence[str]) -> _Decided:
         factors_K = balance(input_max_K, weight_max_K, strength)
         return factors_K, {
             product.seen.linear: _quantized(product, factors_K, strength, schemes[product.seen.linear], engine, methods)
@@ -218,6 +252,10 @@ def _quantized(
     if not scheme.quantizes_inputs:
         error = _relative_error(rows_MK @ weight_KN, product.outputs_MN)
         return Decision(plan=LinearPlan(scheme=scheme), strength=strength, method=None, error=error, num_rows=num_rows)
+    if tuple(methods) == (_PER_ROW,):
+        plan = LinearPlan(scheme=scheme, per_row=True)
+        error = _relative_error(round_inputs(rows_MK, scheme, None) @ weight_KN, product.outputs_MN)
+        return Decision(plan=plan, strength=strength, method=None, error=error, num_rows=num_rows)
     histogram = product.histogram
     if (factors_K != 1).any():
         # The histogram of all rows is of the input as it was; that of the smoothed one comes from the rows kept.

@@ -15,7 +15,8 @@ from .statistics import Linear
 class Scheme(StrEnum):
     """Number format of one product.
 
-    w8a8: weights in int8, a scale a column; inputs in int8, one static scale.
+    w8a8: weights in int8, a scale a column; inputs in int8, one static scale, over each row's own largest value where
+    a plan says so.
     w8: weights in 8 bits; inputs in float32, or rounded row by row where the engine does that.
     w4: weights in 4 bits, a scale for each block of rows in each column; inputs as for w8.
     fp8: weights and inputs in float8 (E4M3), scales as for w8a8.
@@ -59,19 +60,26 @@ class Engine(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class LinearPlan:
     """How one product is quantized. `input_range` (above 0) is the absolute value of its input, after smoothing,
-    that the largest code stands for; None for schemes that leave inputs alone."""
+    that the largest code stands for; None for schemes that leave inputs alone, and `per_row`, where each row is divided
+    by its largest absolute value first, and the product multiplied by that (w8a8 only)."""
 
     scheme: Scheme
     input_range: float | None = None
+    per_row: bool = False
 
     def __post_init__(self) -> None:
-        if self.scheme.quantizes_inputs and not (self.input_range and np.isfinite(self.input_range)):
+        if self.per_row:
+            if self.scheme != Scheme.W8A8 or self.input_range is not None:
+                raise ValueError(f"per_row is for {Scheme.W8A8} without an input_range, not {self.scheme}")
+        elif self.scheme.quantizes_inputs and not (self.input_range and np.isfinite(self.input_range)):
             raise ValueError(f"input_range is {self.input_range}; {self.scheme} needs a finite one above 0")
 
     @property
     def input_scale(self) -> np.float32:
-        assert self.input_range is not None
-        return np.float32(self.input_range / LARGEST[self.scheme])
+        """What one code stands for; with `per_row`, as a share of the row's largest value."""
+        largest = 1.0 if self.per_row else self.input_range
+        assert largest is not None
+        return np.float32(largest / LARGEST[self.scheme])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,8 +87,15 @@ def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floa
     return restored.reshape(-1, weight_KN.shape[1])[: len(weight_KN)].astype(np.float32)
 
 
-def round_inputs(x: Floats, scheme: Scheme, input_range: float) -> Floats:
-    """Inputs as the quantizer of a scheme with that range leaves them, in float32."""
+SMALLEST_ROW_MAX = np.finfo(np.float32).tiny
+"""What rows of smaller numbers, zeros above all, are divided by where each row has a range of its own."""
+
+
+def round_inputs(x: Floats, scheme: Scheme, input_range: float | None) -> Floats:
+    """Inputs as the quantizer of a scheme with that range leaves them, in float32; None: each row has its own."""
+    if input_range is None:
+        row_max = np.maximum(np.abs(x).max(axis=-1, keepdims=True), SMALLEST_ROW_MAX)
+        return round_inputs(x / row_max, scheme, 1.0) * row_max
     scale = np.float32(input_range / LARGEST[scheme])
     codes = np.clip(np.rint(x / scale), -128, 127) if scheme == Scheme.W8A8 else _to_float8(x / scale)
     return np.asarray(codes, dtype=np.float32) * scale

@@ -112,6 +112,33 @@ def test_auto_errs_least_and_a_plan_repeats(bundle: Bundle, statistics: Statisti
     assert first.linears == second.linears
 
 
+def test_inputs_of_uneven_rows_get_a_range_for_each(bundle: Bundle, statistics: Statistics) -> None:
+    schemes, _ = choose_schemes(statistics, Scheme.W8A8, Engine.ONNXRUNTIME, {}, "weight-only")
+    uneven, even = Linear("layers.0.expert.0", "down.weight"), Linear("layers.0.expert.1", "down.weight")
+    trunk = Linear("layers.0.trunk", "shared.down.weight")
+    rng = np.random.default_rng(1)
+    for linear, seen in statistics.linears.items():
+        if linear.weight == "down.weight" and linear != even:
+            # One row in fifty is far larger: a static range that spares it leaves the others few codes.
+            rows = rng.standard_normal((2000, seen.num_channels)).astype(np.float32)
+            rows[::50] *= 30
+            statistics.linears[linear] = seen = type(seen)(linear, seen.num_channels)
+            seen.add("speech", rows)
+
+    def inputs(method: str) -> dict[Linear, str]:
+        decisions = plan_quantization(bundle, statistics, schemes, Engine.ONNXRUNTIME, method=method)[1]
+        for linear, decision in decisions.items():
+            assert decision.plan.per_row == (decision.plan.input_range is None and schemes[linear] == Scheme.W8A8)
+        return {linear: decision.record()["inputs"] for linear, decision in decisions.items()}
+
+    found = inputs("auto")
+    # All of one name go by their median.
+    assert found[uneven] == found[even] == "per row"
+    assert found[Linear("layers.0.expert.3", "down.weight")] == "float32"
+    assert found[trunk] == found[Linear("head", "head.weight")] == "static"
+    assert "per row" not in inputs("percentile").values()
+
+
 def test_balance_moves_the_given_share() -> None:
     x, w = np.array([16, 1, 1, 0], np.float32), np.array([1, 1, 1, 1], np.float32)
     np.testing.assert_array_equal(balance(x, w, 0.0), [1, 1, 1, 1])

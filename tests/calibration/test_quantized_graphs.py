@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from unimoe_runtime.errors import BundleError
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
 
-FORMS = [(scheme, engine) for engine in Engine for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4, Scheme.FP8)]
+FORMS = [(scheme, engine, False) for engine in Engine for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4, Scheme.FP8)] + [
+    (Scheme.W8A8, engine, True) for engine in Engine
+]
 RANGE = 6.0
 
 
@@ -42,18 +45,26 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return open_bundle(folder / "bundle")
 
 
-def plan_of(bundle: Bundle, scheme: Scheme, engine: Engine = Engine.ONNXRUNTIME) -> QuantizationPlan:
+def plan_of(
+    bundle: Bundle, scheme: Scheme, engine: Engine = Engine.ONNXRUNTIME, per_row: bool = False
+) -> QuantizationPlan:
     one = LinearPlan(scheme=scheme, input_range=RANGE if scheme.quantizes_inputs else None)
-    return QuantizationPlan(engine=engine, linears=dict.fromkeys(linears(bundle.model), one))
+    plans = dict.fromkeys(linears(bundle.model), one)
+    if per_row:
+        after_swiglu = [linear for linear in plans if linear.weight in ("down.weight", "shared.down.weight")]
+        plans.update(dict.fromkeys(after_swiglu, LinearPlan(scheme=scheme, per_row=True)))
+    return QuantizationPlan(engine=engine, linears=plans)
 
 
-def rounded(x: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
-    return round_inputs(x, scheme, RANGE) if scheme.quantizes_inputs else x
+def rounded(x: NDArray[np.float32], scheme: Scheme, per_row: bool = False) -> NDArray[np.float32]:
+    return round_inputs(x, scheme, None if per_row else RANGE) if scheme.quantizes_inputs else x
 
 
-@pytest.mark.parametrize(("scheme", "engine"), FORMS)
-def test_an_expert_computes_with_its_codes(bundle: Bundle, scheme: Scheme, engine: Engine, tmp_path: Path) -> None:
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, scheme, engine), {})
+@pytest.mark.parametrize(("scheme", "engine", "per_row"), FORMS)
+def test_an_expert_computes_with_its_codes(
+    bundle: Bundle, scheme: Scheme, engine: Engine, per_row: bool, tmp_path: Path
+) -> None:
+    write_quantized(bundle, tmp_path / "out", plan_of(bundle, scheme, engine, per_row), {})
     quantized = open_bundle(tmp_path / "out")
     list(quantized.check_all())
     info = quantized.graphs["layers.0.expert.1"]
@@ -70,7 +81,7 @@ def test_an_expert_computes_with_its_codes(bundle: Bundle, scheme: Scheme, engin
     weight = np.array([[0.5], [0.0], [0.2], [1.0], [0.0]], np.float32)
     gate, up = np.split(rounded(x, scheme) @ codes["gate_up.weight"], 2, axis=1)
     inner = gate / (1 + np.exp(-gate)) * up
-    product = rounded(inner, scheme) @ codes["down.weight"]
+    product = rounded(inner, scheme, per_row) @ codes["down.weight"]
     feeds = {"accumulator_NC": accumulator, "expert_input_NC": x, "weight_N1": weight}
     (result,) = open_session(quantized.path / info.file).run(None, feeds)
     expected = accumulator + weight * product
@@ -82,9 +93,11 @@ def test_an_expert_computes_with_its_codes(bundle: Bundle, scheme: Scheme, engin
     np.testing.assert_array_equal(result[[1, 4]], accumulator[[1, 4]])
 
 
-@pytest.mark.parametrize(("scheme", "engine"), FORMS)
-def test_a_row_does_not_change_another(bundle: Bundle, scheme: Scheme, engine: Engine, tmp_path: Path) -> None:
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, scheme, engine), {})
+@pytest.mark.parametrize(("scheme", "engine", "per_row"), FORMS)
+def test_a_row_does_not_change_another(
+    bundle: Bundle, scheme: Scheme, engine: Engine, per_row: bool, tmp_path: Path
+) -> None:
+    write_quantized(bundle, tmp_path / "out", plan_of(bundle, scheme, engine, per_row), {})
     session = open_session(tmp_path / "out" / bundle.graphs["layers.0.expert.1"].file)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((6, 64), dtype=np.float32)
@@ -102,10 +115,13 @@ def test_a_row_does_not_change_another(bundle: Bundle, scheme: Scheme, engine: E
     np.testing.assert_allclose(run(slice(2, 4)), run(slice(0, 6))[2:4], rtol=0, atol=tolerance * 100)
 
 
+@pytest.mark.parametrize("per_row", [False, True])
 @pytest.mark.parametrize("engine", list(Engine))
-def test_every_product_but_the_routers_is_an_integer_one(bundle: Bundle, engine: Engine, tmp_path: Path) -> None:
+def test_every_product_but_the_routers_is_an_integer_one(
+    bundle: Bundle, engine: Engine, per_row: bool, tmp_path: Path
+) -> None:
     """An unfused product would dequantize its weights in every run: 20 times as slow, and nothing else tells."""
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, Scheme.W8A8, engine), {})
+    write_quantized(bundle, tmp_path / "out", plan_of(bundle, Scheme.W8A8, engine, per_row), {})
     quantized = open_bundle(tmp_path / "out")
     for graph, products in (("layers.0.trunk", 4), ("layers.0.expert.0", 2), ("head", 1)):
         options = ort.SessionOptions()
@@ -119,6 +135,26 @@ def test_every_product_but_the_routers_is_an_integer_one(bundle: Bundle, engine:
         assert nodes["MatMulIntegerToFloat"] == products
         assert not nodes["DequantizeLinear"] and not nodes["Gemm"]
         assert nodes["MatMul"] == (graph == "layers.0.trunk")  # the router
+
+
+def test_rows_of_any_size_keep_their_precision(bundle: Bundle, tmp_path: Path) -> None:
+    plan = plan_of(bundle, Scheme.W8A8, per_row=True)
+    plan = replace(plan, linears={linear: one for linear, one in plan.linears.items() if one.per_row})
+    write_quantized(bundle, tmp_path / "out", plan, {})
+    x = np.random.default_rng(0).standard_normal((4, 64), dtype=np.float32)
+    x *= np.array([[0], [1e-3], [1], [100]], np.float32)
+    feeds = {"accumulator_NC": np.zeros_like(x), "expert_input_NC": x, "weight_N1": np.ones((4, 1), np.float32)}
+    quantized = open_bundle(tmp_path / "out")
+    found, expected = (
+        open_session(each.path / each.graphs["layers.0.expert.1"].file).run(None, feeds)[0]
+        for each in (quantized, bundle)
+    )
+    assert not found[0].any()
+    assert (np.linalg.norm(found - expected, axis=1) <= 0.02 * np.linalg.norm(expected, axis=1)).all()
+    # The shared experts in the trunk too.
+    prompt = Prompt.from_rows([np.arange(7), np.arange(7)], paired=True)
+    logits, expected_logits = (read(each, prompt)[0] for each in (quantized, bundle))
+    assert 0 < np.linalg.norm(logits - expected_logits) < 0.02 * np.linalg.norm(expected_logits)
 
 
 def test_smoothing_changes_no_bit(bundle: Bundle, tmp_path: Path) -> None:
@@ -195,3 +231,5 @@ def test_a_quantized_bundle_is_not_quantized_again(bundle: Bundle, tmp_path: Pat
 def test_a_plan_without_a_range_is_refused() -> None:
     with pytest.raises(ValueError, match="input_range"):
         LinearPlan(scheme=Scheme.W8A8)
+    with pytest.raises(ValueError, match="per_row"):
+        LinearPlan(scheme=Scheme.FP8, per_row=True)

@@ -33,11 +33,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return open_bundle(folder / "bundle")
 
 
-@pytest.mark.parametrize("scheme", list(TYPES))
-def test_quantized_graphs_build_and_keep_their_types(bundle: Bundle, scheme: Scheme, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scheme", "per_row"), [*((scheme, False) for scheme in TYPES), (Scheme.W8A8, True)])
+def test_quantized_graphs_build_and_keep_their_types(
+    bundle: Bundle, scheme: Scheme, per_row: bool, tmp_path: Path
+) -> None:
     one = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
-    plan = QuantizationPlan(engine=Engine.TENSORRT, linears=dict.fromkeys(linears(bundle.model), one))
-    write_quantized(bundle, tmp_path / "out", plan, {})
+    after_swiglu = LinearPlan(scheme=scheme, per_row=True) if per_row else one
+    plans = {
+        linear: after_swiglu if linear.weight in ("down.weight", "shared.down.weight") else one
+        for linear in linears(bundle.model)
+    }
+    write_quantized(bundle, tmp_path / "out", QuantizationPlan(engine=Engine.TENSORRT, linears=plans), {})
     quantized = open_bundle(tmp_path / "out")
     for graph in usual_graphs(quantized):
         for capability in (86, 89, 120):
