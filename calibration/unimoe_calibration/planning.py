@@ -31,7 +31,7 @@ _PER_ROW = "per row"
 # shape: a range for each row where a static one errs by more than this, and the row's by at most that share of it.
 _AFTER_SWIGLU = ("down.weight", "shared.down.weight")
 _STATIC_ERROR = 0.02
-_WORTHWHILE = 0.5
+_WORTHWHILE = 2 / 3
 
 Progress = Callable[[int, int, str], None]
 """Called before each group of products, with its index, the number of groups, and the first one's name."""
