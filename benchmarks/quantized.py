@@ -11,7 +11,7 @@ import numpy as np
 
 from unimoe_calibration.data import Sample
 from unimoe_calibration.observation import Observer
-from unimoe_calibration.planning import uniform_plan
+from unimoe_calibration.planning import plan_quantization
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.statistics import Statistics
 from unimoe_calibration.writing import write_quantized
@@ -36,6 +36,8 @@ def gather_statistics(bundle: Bundle) -> Statistics:
 
 
 def write_int8(bundle_dir: Path, out: Path) -> None:
-    """The W8A8 bundle of a workload's float32 bundle, for ONNX Runtime. Ranges are plain: its speed matters."""
-    bundle = open_bundle(bundle_dir)
-    write_quantized(bundle, out, uniform_plan(gather_statistics(bundle), Scheme.W8A8, Engine.ONNXRUNTIME), {})
+    """The W8A8 bundle of a workload's float32 bundle, for ONNX Runtime, planned as `unimoe calibrate` plans it."""
+    bundle, engine = open_bundle(bundle_dir), Engine.ONNXRUNTIME
+    statistics = gather_statistics(bundle)
+    plan, _ = plan_quantization(bundle, statistics, dict.fromkeys(statistics.linears, Scheme.W8A8), engine)
+    write_quantized(bundle, out, plan, {})
