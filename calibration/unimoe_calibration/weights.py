@@ -95,7 +95,7 @@ def round_inputs(x: Floats, scheme: Scheme, input_range: float | None) -> Floats
     """Inputs as the quantizer of a scheme with that range leaves them, in float32; None: each row has its own."""
     if input_range is None:
         row_max = np.maximum(np.abs(x).max(axis=-1, keepdims=True), SMALLEST_ROW_MAX)
-        return round_inputs(x / row_max, scheme, 1.0) * row_max
+        return np.asarray(round_inputs(x / row_max, scheme, 1.0) * row_max, np.float32)
     scale = np.float32(input_range / LARGEST[scheme])
     codes = np.clip(np.rint(x / scale), -128, 127) if scheme == Scheme.W8A8 else _to_float8(x / scale)
     return np.asarray(codes, dtype=np.float32) * scale
