@@ -39,7 +39,7 @@ from .workload import bytes_touched, codes, prompt
 
 PEERS = ("ours", "int8", "single graph", "tight torch", "eager torch")
 # Largest difference of a peer's logits from ours, relative to the largest logit.
-_TOLERANCES = {peer: 0.1 if peer == "int8" else 1e-3 for peer in PEERS}
+_TOLERANCES = {peer: 0.2 if peer == "int8" else 1e-3 for peer in PEERS}
 PROMPT_TOKENS = 192
 CAPACITY = 2 * CACHE_BUCKET
 _STEPS_A_PROMPT = 48  # the cache holds 192 to 240 of 256 positions
