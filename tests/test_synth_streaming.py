@@ -32,6 +32,8 @@ def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        # Where the tests run in a shell's background, Ctrl-C is ignored, and so it would be by what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
