@@ -15,6 +15,7 @@ from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, P
 from unimoe_runtime.judgement import language_model_bytes
 from unimoe_runtime.planning.activation import SECTION as ROUTING_SECTION
 from unimoe_runtime.planning.recording import record_routing
+from unimoe_runtime.profiling.machine import read_memory
 from unimoe_runtime.targets import Target, find_target
 
 from .coverage import Coverage, draw_heat_map
@@ -36,7 +37,8 @@ PARETO = "calibration/pareto.png"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationResult:
-    """What a calibration did. Bytes are those of the language model's graphs and weights."""
+    """What a calibration did. Bytes before and after are those of the language model's graphs and weights;
+    `peak_bytes` is what the whole process had resident at most so far, None where the system does not tell."""
 
     path: Path
     settings: Settings
@@ -49,6 +51,7 @@ class CalibrationResult:
     num_items: int
     num_cached: int
     seconds: float
+    peak_bytes: int | None
     mixture: Mixture | None
 
     def figures(self) -> dict[str, Any]:
@@ -64,6 +67,7 @@ class CalibrationResult:
             "items": self.num_items,
             "items_from_cache": self.num_cached,
             "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
             "coverage": self.coverage.record(),
             "warnings": list(self.warnings),
             "mixture": None if self.mixture is None else self.mixture.record(),
@@ -142,7 +146,7 @@ def calibrate(
     draw_heat_map(gathered.coverage, out / HEAT_MAP)
     if mixture is not None:
         draw_pareto(mixture, limits, out / PARETO)
-    written = open_bundle(out)
+    written, memory = open_bundle(out), read_memory()
     return CalibrationResult(
         path=out,
         settings=settings,
@@ -155,6 +159,7 @@ def calibrate(
         num_items=len(gathered.items),
         num_cached=gathered.num_cached,
         seconds=time.perf_counter() - started,
+        peak_bytes=None if memory is None else memory.peak,
         mixture=mixture,
     )
 

@@ -126,6 +126,7 @@ def summary(result: CalibrationResult) -> str:
     share = result.bytes_after / result.bytes_before
     items = "1 item" if result.num_items == 1 else f"{result.num_items} items"
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
+    peak = "" if result.peak_bytes is None else f", at most {result.peak_bytes / 1e6:.0f} MB of memory"
     mixed = ""
     if result.mixture is not None:
         loss = result.mixture.point.loss or 0.0
@@ -133,5 +134,5 @@ def summary(result: CalibrationResult) -> str:
     return (
         f"{mixed}{result.path}: {result.scheme} for {result.settings.target}: {precisions} graphs; language model "
         f"{result.bytes_after / 1e6:.1f} MB, {share:.2f} of float32\n"
-        f"{items}{cached}, {result.seconds:.1f} s; coverage: {result.path / HEAT_MAP}"
+        f"{items}{cached}, {result.seconds:.1f} s{peak}; coverage: {result.path / HEAT_MAP}"
     )

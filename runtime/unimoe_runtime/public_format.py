@@ -6,7 +6,8 @@ Names and constants are the format and taken exactly; nothing here knows how the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from .config import ModelConfig, SamplingConfig
@@ -53,10 +54,23 @@ def is_public_config(config: Mapping[str, Any]) -> bool:
     return "text_config" in config and "codec_channels" in config
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """A field that is missing or malformed becomes one line; a value out of range has its own."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
+    except ConfigError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"not a UniMoE-Audio configuration: {error}") from None
+
+
 def model_config(config: Mapping[str, Any]) -> ModelConfig:
     """Our configuration of a published config.json. Raises CheckpointError naming a missing or malformed field,
     ConfigError where a value is out of range."""
-    try:
+    with _reading():
         text = config["text_config"]
         num_heads = int(text["num_attention_heads"])
         return ModelConfig(
@@ -94,12 +108,6 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
             capacity_factor=text["capacity_factor"],
             min_capacity=text["min_capacity"],
         )
-    except KeyError as error:
-        raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
-    except ConfigError:
-        raise
-    except (TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"not a UniMoE-Audio configuration: {error}") from None
 
 
 def vision_config(config: Mapping[str, Any]) -> VisionConfig | None:
@@ -110,7 +118,7 @@ def vision_config(config: Mapping[str, Any]) -> VisionConfig | None:
     vision = config.get("vision_config")
     if not vision:
         return None
-    try:
+    with _reading():
         if vision.get("hidden_act", "silu") != "silu":
             raise CheckpointError(f"a vision tower with the activation {vision['hidden_act']!r} is not supported")
         return VisionConfig(
@@ -130,12 +138,6 @@ def vision_config(config: Mapping[str, Any]) -> VisionConfig | None:
             vision_end_id=config["vision_end_token_id"],
             video_token_id=config["video_token_id"],
         )
-    except KeyError as error:
-        raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
-    except ConfigError:
-        raise
-    except (TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"not a UniMoE-Audio configuration: {error}") from None
 
 
 def canonical_name(public_name: str) -> str | None:
