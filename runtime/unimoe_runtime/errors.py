@@ -5,6 +5,7 @@
     ├── CheckpointError         a checkpoint folder that cannot be read as one
     ├── BundleError             a bundle that is missing something, damaged, or of another version
     ├── BackendError            a backend or provider that is not installed or cannot run this bundle
+    ├── EngineError             engines that are not built, stale, damaged, or made for another machine
     ├── AudioError              an audio file that cannot be read or written
     ├── VideoError              a video file without frames, or one that cannot be read
     ├── PromptError             text, voice or music description that the bundle cannot speak or play
@@ -36,6 +37,10 @@ class BundleError(UnimoeError):
 
 class BackendError(UnimoeError):
     """A backend is not installed, or cannot run this bundle on this machine."""
+
+
+class EngineError(UnimoeError):
+    """A bundle's engines for a target are not built, stale, damaged, or made for another machine."""
 
 
 class AudioError(UnimoeError):
