@@ -26,6 +26,9 @@ ENGINES = "engines"
 ENGINES_JSON = "engines.json"
 VERSION = 1
 FLAVOURS = ("tensorrt-rtx", "tensorrt")
+# The first TensorRT whose parser has every operator of our graphs: Attention since 10.14, RMSNormalization and
+# TensorScatter since 10.15 (onnx-tensorrt's changelog).
+MIN_TENSORRT = (10, 15)
 
 Shape = tuple[int, ...]
 
