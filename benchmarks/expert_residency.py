@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_runtime.backends import Backend
+from unimoe_runtime.backends.onnx_bytes import with_inputs
 from unimoe_runtime.backends.onnxruntime import CPU_ONLY, OnnxRuntimeBackend, open_session
-from unimoe_runtime.backends.onnxruntime_experts import with_inputs
 from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
 from unimoe_runtime.generation import generate
 from unimoe_runtime.language_model import BundleModel

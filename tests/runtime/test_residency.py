@@ -20,6 +20,8 @@ from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends import Backend, open_backend
 from unimoe_runtime.backends.numpy import rms_norm
 from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime_experts import Loader, MappedExpert, SessionExpert
+from unimoe_runtime.backends.onnxruntime_turned import TurnedExpert
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.errors import BackendError, BundleError
 from unimoe_runtime.generation import Prompt
@@ -218,14 +220,38 @@ def test_the_same_bits_with_any_budget(bundle: Path, experts: float) -> None:
         assert backend.loaded() == []
 
 
-def test_int8_experts_share_one_session_over_the_map(floats: Path, bundle: Path) -> None:
-    """Others, whose bits depend on how they are loaded, have a session each."""
+def test_each_precision_is_kept_in_its_way(bundle: Path) -> None:
+    """int8 over the map, floating point turned, what multiplies integers by floats in a session of its own."""
     backend = opened(bundle, 100)
     assert backend.experts is not None
-    experts = [backend.experts.acquire((layer, expert)) for layer in range(3) for expert in range(4)]
-    shared = open_bundle(bundle).graphs["layers.0.expert.0"].precision == "int8"
-    assert len({id(expert._session) for expert in experts}) == (1 if shared else 12)
-    assert all(bool(expert._weights) == shared for expert in experts)
+    precision = open_bundle(bundle).graphs["layers.0.expert.0"].precision
+    way = {"float32": TurnedExpert, "int8": MappedExpert}.get(precision, SessionExpert)
+    assert {type(backend.experts.acquire((layer, expert))) for layer in range(3) for expert in range(4)} == {way}
+    assert backend.experts._ahead == (way is not SessionExpert)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "inner", "precision"),
+    [(48, 64, "float32"), (256, 256, "bfloat16"), (257, 300, "float32"), (640, 36, "float16")],
+)
+def test_turned_products_have_the_bits_of_a_session_of_its_own(
+    hidden: int, inner: int, precision: str, tmp_path: Path
+) -> None:
+    config = tiny_config(hidden_size=hidden, routed_intermediate_size=inner, num_layers=1, num_routed_experts=1)
+    export_bundle(write_random_checkpoint(tmp_path / "checkpoint", config), tmp_path / "bundle", precision=precision)
+    loader = Loader(open_bundle(tmp_path / "bundle"), ["CPUExecutionProvider"])
+    assert loader.shares(precision)
+    turned, own = loader((0, 0)), loader._own("layers.0.expert.0")
+    assert isinstance(turned, TurnedExpert)
+    random = np.random.default_rng(0)
+    for tokens in (1, 2, 3, 15, 33, 64, 65, 130):
+        inputs = {
+            "accumulator_NC": random.standard_normal((tokens, hidden), dtype=np.float32),
+            "expert_input_NC": random.standard_normal((tokens, hidden), dtype=np.float32),
+            "weight_N1": random.random((tokens, 1), dtype=np.float32) * (random.random((tokens, 1)) < 0.8),
+        }
+        expected = own.run(inputs)["new_accumulator_NC"]
+        np.testing.assert_array_equal(turned.run(inputs)["new_accumulator_NC"], expected)
 
 
 def test_several_threads_share_a_budget(bundle: Path) -> None:

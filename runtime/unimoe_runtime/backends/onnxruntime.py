@@ -25,7 +25,7 @@ except ImportError:
 from .onnxruntime_forward import BoundForward
 
 if TYPE_CHECKING:
-    from .onnxruntime_experts import BoundExpert
+    from .onnxruntime_experts import ResidentExpert
 
 Floats = NDArray[np.float32]
 
@@ -125,7 +125,7 @@ class OnnxRuntimeBackend:
         _use_global_pool(threads or _pool_threads or len(os.sched_getaffinity(0)))
         self._sessions: dict[str, Any] = {}
         self._loading: dict[str, Lock] = {}
-        self.experts: ExpertMemory[BoundExpert] | None = None
+        self.experts: ExpertMemory[ResidentExpert] | None = None
         self._budgeted: dict[str, Expert] = {}
         self._routers: list[Floats] = []
         if memory_budget_bytes is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 NO_WEIGHTS: Mapping[str, Any] = {}
+
+
+class Buffers(Protocol):
+    """A pass's host buffers, which an expert's inputs and output are bound to."""
+
+    weight_N1: Floats
+
+    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
+        """A call of that session on them."""
 
 
 class _Bound:
