@@ -18,6 +18,7 @@ from unimoe_runtime.frontend.durations import DurationTable, places
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.normalise import phrases
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+from unimoe_runtime.frontend.tunes import TUNES
 
 PHONEMES = "pau aa ae ax b eh f iy ih k l n s t z".split()
 MUSIC = {
@@ -101,6 +102,13 @@ def test_cardinals_can_be_read_back(number: int) -> None:
         ("7:05, 7:00 and 17:30", ["seven oh five", "seven o'clock and seventeen thirty"]),
         ("the 21st, 3rd, 12th", ["the twenty first", "third", "twelfth"]),
         ("$1 £2.50 10%", ["one dollar two pounds fifty ten percent"]),
+        (
+            "1/2 or ½ of 2½, 1 3/4, 2/3",
+            ["one half or one half of two and a half", "one and three quarters", "two thirds"],
+        ),
+        ("24/7, 3/10/2026", ["twenty four seven", "three ten two thousand twenty six"]),
+        ("$.50 or £0.99, .5 and -.25", ["fifty cents or ninety nine pence", "point five and minus point two five"]),
+        ("Dr.Who and Dr's", ["doctor Who and doctor's"]),
         ("Dr. Who? wait - what", ["doctor Who", "wait", "what"]),
         ("caf\u00e9 \u201cnow\u201d it\u2019s", ["cafe", "now", "it's"]),
         ("twenty-three", ["twenty three"]),
@@ -171,14 +179,61 @@ def test_prompt_is_a_guided_pair(frontend: TimelineFrontEnd) -> None:
         ("a minor scale from D4", "piano, 120 bpm: D4 E4 F4 G4 A4 A#4 C5 D5"),
         ("scale down from C5", "piano, 120 bpm: C5 B4 A4 G4 F4 E4 D4 C4"),
         ("Bb4 A G, 90bpm", "piano, 90 bpm: A#4 A4 G4"),
+        ("scale of D minor", "piano, 120 bpm: D4 E4 F4 G4 A4 A#4 C5 D5"),
+        ("play a scale", "piano, 120 bpm: C4 D4 E4 F4 G4 A4 B4 C5"),
+        ("A harmonic minor scale downwards", "piano, 120 bpm: A4 G#4 F4 E4 D4 C4 B3 A3"),
+        ("E minor pentatonic scale from E4", "piano, 120 bpm: E4 G4 A4 B4 D5 E5"),
+        ("C dominant seventh arpeggio", "piano, 120 bpm: C4 E4 G4 A#4 C5"),
+        ("D diminished arpeggio up and down, flute", "flute, 120 bpm: D4 F4 G#4 D5 G#4 F4 D4"),
     ],
 )
 def test_descriptions_become_notes(frontend: TimelineFrontEnd, text: str, caption: str) -> None:
     assert frontend.build_prompt("music", text).caption == caption
 
 
+@pytest.fixture(scope="module")
+def orchestra(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
+    """A front end that also plays tunes and two voices."""
+    music = MUSIC | {"max_notes": 16, "max_voices": 2, "shortest_beats": 0.5, "longest_beats": 3.0}
+    opened = open_frontend(write_frontend(tmp_path_factory.mktemp("orchestra"), music=music, max_frames=600))
+    assert isinstance(opened, TimelineFrontEnd)
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("C4*2 E4*0.5, C4+E4 G3+B*1.5", "piano, 120 bpm: C4*2 E4*0.5 C4+E4 G3+B3*1.5"),
+        ("a C major scale in thirds", "piano, 120 bpm: C4+E4 D4+F4 E4+G4 F4+A4 G4+B4 A4+C5 B4+D5 C5+E5"),
+        (
+            "Twinkle, twinkle little star in G on the flute",
+            "flute, 120 bpm: G4 G4 D5 D5 E5 E5 D5*2 C5 C5 B4 B4 A4 A4 G4*2",
+        ),
+        ("Frère Jacques in D", "piano, 120 bpm: D4 E4 F#4 D4 D4 E4 F#4 D4 F#4 G4 A4*2 F#4 G4 A4*2"),
+        ("when the saints go marching in", "piano, 120 bpm: C4 E4 F4 G4*2 C4 E4 F4 G4*2"),
+        ("greensleeves in e minor, 100 bpm", ""),
+    ],
+)
+def test_tunes_and_two_voices_become_notes(orchestra: TimelineFrontEnd, text: str, caption: str) -> None:
+    made = orchestra.build_prompt("music", text).caption
+    assert made == caption or (not caption and made.startswith("piano, 100 bpm: E4 G4*2 A4 B4*1.5 C5*0.5"))
+
+
+@pytest.mark.parametrize("name", list(TUNES))
+@pytest.mark.parametrize("key", ["", "in C", "in F#", "in Ab", "in B"])
+def test_every_tune_can_be_played_in_every_key(orchestra: TimelineFrontEnd, name: str, key: str) -> None:
+    assert orchestra.build_prompt("music", f"{name} {key}, 120 bpm").expected_frames
+
+
+def test_notes_struck_together_stand_at_one_time(orchestra: TimelineFrontEnd) -> None:
+    timeline = orchestra.timeline("music", "120 bpm: C4+E4*2 G4", "piano")
+    assert timeline.duration_s == pytest.approx(0.1 + 1.0 + 0.5 + 0.3)
+    _, positions = orchestra.row(timeline)
+    assert positions[2:5] == pytest.approx([1.5 + 5 + 25, 1.5 + 5 + 25, 1.5 + 5 + 50 + 12.5])
+
+
 @pytest.mark.parametrize("letter", [f"{name}{sign}" for name in "ABCDEFG" for sign in ("", "#", "b")])
-@pytest.mark.parametrize("shape", ["major scale", "minor scale", "pentatonic scale", "major arpeggio"])
+@pytest.mark.parametrize("shape", ["major scale", "blues scale down", "pentatonic scale", "major arpeggio"])
 def test_every_key_can_be_played(frontend: TimelineFrontEnd, letter: str, shape: str) -> None:
     assert frontend.build_prompt("music", f"{letter} {shape}").expected_frames
 
@@ -205,6 +260,12 @@ def test_notes_stand_in_the_middle_of_their_beat(frontend: TimelineFrontEnd) -> 
         ("music", "500 bpm: C4", "", "80 to 160 bpm"),
         ("music", "C4 " * 9, "", "up to 8 at a time"),
         ("music", "flute, 100 bpm:", "", "no notes"),
+        ("music", "C4+E4", "", "strikes 2 notes at once; this model plays one at a time"),
+        ("music", "C4*2", "", "C4\\*2 is out of range: this model plays notes of one beat"),
+        ("music", "blues arpeggio", "", "no blues arpeggio; it can be major"),
+        ("music", "blues scale in thirds", "", "no blues scale in thirds"),
+        ("music", "ode to joy in E minor", "", "ode to joy is in major, not in minor"),
+        ("music", "ode to boy", "", "'ode' is neither"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(

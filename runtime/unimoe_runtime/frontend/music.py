@@ -1,45 +1,39 @@
-"""Descriptions of melodies: a caption with notes, or a friendly form that is expanded to notes before the model.
+"""Descriptions of music: a caption with notes, or a friendly form that is expanded to notes before the model.
 
-flute, 120 bpm: C4 E4 G4 C5
+flute, 120 bpm: C4 E4 G4*2 C4+E4
 a C major scale on the piano at 100 bpm
-arpeggio from G4, violin
+D minor arpeggio up and down, violin
+twinkle twinkle little star in G on the trumpet
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from ..errors import PromptError
+from .notation import Chord, match_note, note_name, parse_chord, parse_pitch, write_chords
+from .patterns import ARPEGGIOS, INTERVALS, SCALES, SYNONYMS, Direction, Pattern, Shape
+from .tunes import TUNES
 
-_STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-_ACCIDENTALS = {"#": 1, "♯": 1, "b": -1, "♭": -1, "": 0}
-_SCALES = {
-    "major": (0, 2, 4, 5, 7, 9, 11, 12),
-    "minor": (0, 2, 3, 5, 7, 8, 10, 12),
-    "pentatonic": (0, 2, 4, 7, 9, 12),
-    "chromatic": (0, 1, 2, 3, 4, 5, 6, 7),
-}
-_ARPEGGIOS = {"major": (0, 4, 7, 12), "minor": (0, 3, 7, 12)}
-_FILLERS = frozenset("a an the on at of in play with and from please melody notes note by solo starting".split())
-
-_NOTE = r"(?P<letter>[a-g])(?P<accidental>[#♯b♭]?)(?P<octave>\d?)"
-_NOTE_WORD = re.compile(rf"^{_NOTE}$", re.IGNORECASE)
+_FILLERS = frozenset("a an the on at of in play with and from please melody tune notes note by solo starting".split())
 _TEMPO = re.compile(r"(\d+(?:\.\d+)?)\s*bpm\b", re.IGNORECASE)
-_DIRECTION = re.compile(r"\b(?:(down|descending)|up|ascending)\b", re.IGNORECASE)
-_PATTERN = re.compile(
-    rf"\b(?:{_NOTE}\s+)?(?:(?P<mode>major|minor|pentatonic|chromatic)\s+)?(?P<shape>scale|arpeggio)\b"
-    rf"(?:\s+(?:starting\s+)?(?:from|on|at)\s+{_NOTE.replace('P<', 'P<from_')}(?!\w))?",
-    re.IGNORECASE,
+_MODE_NAMES = sorted({*SCALES, *ARPEGGIOS, *SYNONYMS}, key=lambda name: -len(name))
+_MODE = re.compile(rf"\b({'|'.join(_MODE_NAMES)})\b", re.IGNORECASE)
+_SHAPE = re.compile(r"\b(scale|arpeggio)\b", re.IGNORECASE)
+_DIRECTION = re.compile(
+    r"\b(?:(?P<both>up and down)|(?P<down>down(?:wards?)?|descending)|up(?:wards?)?|ascending)\b", re.IGNORECASE
 )
+_INTERVAL = re.compile(rf"\bin ({'|'.join(INTERVALS)})\b", re.IGNORECASE)
+_TUNE_NAME = re.compile(r"\b(" + "|".join(name.replace(" ", r"[\s,]+") for name in TUNES) + r")\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MusicRange:
-    """What melodies a model was trained on; the "music" section of frontend.json."""
+    """What music a model was trained on; the "music" section of frontend.json. `max_voices`: notes struck together."""
 
     lowest_pitch: int
     highest_pitch: int
@@ -50,29 +44,31 @@ class MusicRange:
     default_tempo_bpm: float
     lead_s: float
     tail_s: float
+    max_voices: int = 1
+    shortest_beats: float = 1.0
+    longest_beats: float = 1.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         return cls(**values)
 
+    @property
+    def centre(self) -> int:
+        return (self.lowest_pitch + self.highest_pitch) // 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Melody:
-    """Notes of one beat each; pitches are MIDI numbers (60 is C4)."""
+    """Notes, or notes struck together, one after another."""
 
     instrument: str
     tempo_bpm: float
-    pitches: tuple[int, ...]
+    chords: tuple[Chord, ...]
 
     @property
     def caption(self) -> str:
         """The melody in the plain form: instrument, tempo, notes."""
-        return f"{self.instrument}, {self.tempo_bpm:g} bpm: {' '.join(map(note_name, self.pitches))}"
-
-
-def note_name(pitch: int) -> str:
-    """Name of a MIDI pitch, such as C#4 for 61."""
-    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+        return f"{self.instrument}, {self.tempo_bpm:g} bpm: {write_chords(self.chords)}"
 
 
 def parse_description(text: str, instruments: Sequence[str], limits: MusicRange, instrument: str = "") -> Melody:
@@ -81,34 +77,38 @@ def parse_description(text: str, instruments: Sequence[str], limits: MusicRange,
     Raises PromptError for an unknown instrument, word or note, and for a tempo, note or number of notes out of range.
     """
     rest, tempo_bpm = _take_tempo(text, limits)
-    named = re.search(r"\b(" + "|".join(map(re.escape, instruments)) + r")\b", rest, re.IGNORECASE)
-    if named:
-        instrument = named[1].lower()
-        rest = rest[: named.start()] + " " + rest[named.end() :]
-    instrument = instrument or limits.default_instrument
+    tune, rest = _take(_TUNE_NAME, _plain(rest))  # before instruments: a tune's name is not to be searched for one
+    named, rest = _take(re.compile(r"\b(" + "|".join(map(re.escape, instruments)) + r")\b", re.IGNORECASE), rest)
+    instrument = named[1].lower() if named else instrument or limits.default_instrument
     if instrument not in instruments:
         raise PromptError(f"there is no instrument {instrument!r}; it can be {', '.join(instruments)}")
     head, colon, tail = rest.rpartition(":")
     _reject_words(head, instruments)
-    direction = _DIRECTION.search(tail)
-    pattern = _PATTERN.search(_DIRECTION.sub("", tail))
-    if pattern:
-        tail = pattern.string
-        _reject_words(tail[: pattern.start()] + " " + tail[pattern.end() :], instruments)
-        pitches = _expand(pattern, limits, down=bool(direction and direction[1]))
+    if tune:
+        chords = _tune(" ".join(re.findall(r"\w+", tune[1].lower())), tail, instruments, limits)
+    elif _SHAPE.search(tail):
+        chords = _pattern(tail, instruments, limits)
     else:
-        pitches = _notes(tail, instruments, limits, fillers=not colon)
-    if not pitches:
+        chords = _notes(tail, instruments, limits, fillers=not colon)
+    if not chords:
         raise PromptError("the description has no notes: write them, such as 'flute, 120 bpm: C4 E4 G4 C5'")
-    if len(pitches) > limits.max_notes:
-        raise PromptError(f"the melody has {len(pitches)} notes; this model plays up to {limits.max_notes} at a time")
-    for pitch in pitches:
-        _check_pitch(pitch, limits)
-    return Melody(instrument=instrument, tempo_bpm=tempo_bpm, pitches=tuple(pitches))
+    _check(chords, limits)
+    return Melody(instrument=instrument, tempo_bpm=tempo_bpm, chords=tuple(chords))
+
+
+def _plain(text: str) -> str:
+    """Without accents, so that Frère Jacques is found."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+
+
+def _take(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str] | None, str]:
+    """The first match, and the text without it."""
+    match = pattern.search(text)
+    return (match, f"{text[: match.start()]} {text[match.end() :]}") if match else (None, text)
 
 
 def _take_tempo(text: str, limits: MusicRange) -> tuple[str, float]:
-    match = _TEMPO.search(text)
+    match, rest = _take(_TEMPO, text)
     if match is None:
         return text, limits.default_tempo_bpm
     tempo_bpm = float(match[1])
@@ -117,11 +117,15 @@ def _take_tempo(text: str, limits: MusicRange) -> tuple[str, float]:
             f"{tempo_bpm:g} bpm is out of range: the tempo can be "
             f"{limits.lowest_tempo_bpm:g} to {limits.highest_tempo_bpm:g} bpm"
         )
-    return text[: match.start()] + " " + text[match.end() :], tempo_bpm
+    return rest, tempo_bpm
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip(".") for word in re.findall(r"[^\s,;!|-]+", text) if word.strip(".")]
 
 
 def _reject_words(text: str, instruments: Sequence[str]) -> None:
-    for word in re.findall(r"[^\s,.;!]+", text):
+    for word in _words(text):
         if word.lower() not in _FILLERS:
             raise _unknown(word, instruments)
 
@@ -132,49 +136,90 @@ def _unknown(word: str, instruments: Sequence[str]) -> PromptError:
     )
 
 
-def _notes(text: str, instruments: Sequence[str], limits: MusicRange, *, fillers: bool) -> list[int]:
-    """Note names in order; one without an octave is taken nearest to the note before it."""
-    pitches: list[int] = []
-    for word in re.findall(r"[^\s,.;!|-]+", text):
-        match = _NOTE_WORD.match(word)
+def _notes(text: str, instruments: Sequence[str], limits: MusicRange, *, fillers: bool) -> list[Chord]:
+    """Notes in order; one without an octave is taken nearest to the note before it."""
+    chords: list[Chord] = []
+    for word in _words(text):
         if fillers and word.lower() in _FILLERS and word != "A":
             continue
-        if match is None:
+        chord = parse_chord(word, chords[-1].pitches[0] if chords else limits.centre)
+        if chord is None:
             raise _unknown(word, instruments)
-        centre = pitches[-1] if pitches else (limits.lowest_pitch + limits.highest_pitch) // 2
-        pitches.append(_pitch(match["letter"], match["accidental"], match["octave"], centre))
-    return pitches
+        chords.append(chord)
+    return chords
 
 
-def _pitch(letter: str, accidental: str, octave: str, centre: int) -> int:
-    step = _STEPS[letter.lower()] + _ACCIDENTALS[accidental.lower()]
-    if octave:
-        return 12 * (int(octave) + 1) + step
-    return step + 12 * round((centre - step) / 12)
+def _take_key(text: str, instruments: Sequence[str], *, in_mode: bool) -> str:
+    """The note that a description of a scale or tune names last, such as "D" or "F#4"; empty where it names none.
+
+    A small "a" is an article, but before a mode it is a key.
+    """
+    words = _words(text)
+    named = [word for word in words if match_note(word) and (word != "a" or in_mode)]
+    _reject_words(" ".join(word for word in words if word not in named), instruments)
+    return named[-1] if named else ""
 
 
-def _expand(pattern: re.Match[str], limits: MusicRange, *, down: bool) -> list[int]:
-    """Pitches of a scale or arpeggio. Without an octave it starts where all of it can be played."""
-    mode = (pattern["mode"] or "major").lower()
-    shapes = _SCALES if pattern["shape"].lower() == "scale" else _ARPEGGIOS
+def _pattern(text: str, instruments: Sequence[str], limits: MusicRange) -> Sequence[Chord]:
+    """Notes of a scale or arpeggio. Without an octave it lies in the middle of what can be played."""
+    direction, rest = _take(_DIRECTION, text)
+    interval, rest = _take(_INTERVAL, rest)
+    shape_name, rest = _take(_SHAPE, rest)
+    mode_name, rest = _take(_MODE, rest)
+    shape: Shape = "arpeggio" if shape_name and shape_name[1].lower() == "arpeggio" else "scale"
+    mode = mode_name[1].lower() if mode_name else "major"
+    mode = SYNONYMS.get(mode, mode)
+    shapes = SCALES if shape == "scale" else ARPEGGIOS
     if mode not in shapes:
-        raise PromptError(f"there is no {mode} {pattern['shape']}; it can be {' or '.join(shapes)}")
-    offsets = shapes[mode]
-    which = "from_" if pattern["from_letter"] else ""
-    letter, accidental, octave = (pattern[which + part] for part in ("letter", "accidental", "octave"))
-    top_start = limits.highest_pitch - offsets[-1]
-    start = _pitch(letter or "c", accidental or "", octave or "", (limits.lowest_pitch + top_start) // 2)
-    pitches = [start + offset for offset in offsets]
-    if down:
-        pitches.reverse()
-        if octave:  # "descending from C5" starts there
-            pitches = [pitch - offsets[-1] for pitch in pitches]
-    return pitches
+        raise PromptError(f"there is no {mode} {shape}; it can be {', '.join(shapes)}")
+    if interval and (shape == "arpeggio" or len(shapes[mode]) != 8 or mode == "chromatic"):
+        raise PromptError(f"there is no {mode} {shape} in {interval[1].lower()}; take a scale of seven notes")
+    run: Direction = "up"
+    if direction:
+        run = "up and down" if direction["both"] else "down" if direction["down"] else "up"
+    pattern = Pattern(shape=shape, mode=mode, direction=run, interval=interval[1].lower() if interval else "")
+    key = _take_key(rest, instruments, in_mode=mode_name is not None) or "C"
+    start = parse_pitch(key, limits.centre - pattern.span // 2)
+    if run == "down" and key[-1].isdigit():  # "descending from C5" starts there
+        start -= pattern.span
+    return pattern.chords(start)
 
 
-def _check_pitch(pitch: int, limits: MusicRange) -> None:
-    if not limits.lowest_pitch <= pitch <= limits.highest_pitch:
-        raise PromptError(
-            f"{note_name(pitch)} is out of range: notes can be "
-            f"{note_name(limits.lowest_pitch)} to {note_name(limits.highest_pitch)}"
-        )
+def _tune(name: str, text: str, instruments: Sequence[str], limits: MusicRange) -> Sequence[Chord]:
+    """Notes of a tune in the key that the rest of the description names, or the one it is written in."""
+    tune = TUNES[name]
+    mode, rest = _take(_MODE, text)
+    if mode and mode[1].lower() != tune.mode:
+        raise PromptError(f"{name} is in {tune.mode}, not in {mode[1].lower()}")
+    key = _take_key(rest, instruments, in_mode=mode is not None) or tune.tonic
+    semitones = parse_pitch(key, 60) - parse_pitch(tune.tonic, 60)
+    if not key[-1].isdigit():
+        pitches = [pitch for chord in tune.chords(semitones) for pitch in chord.pitches]
+        semitones += 12 * round((limits.centre - (min(pitches) + max(pitches)) / 2) / 12)
+    return tune.chords(semitones)
+
+
+def _check(chords: Sequence[Chord], limits: MusicRange) -> None:
+    if len(chords) > limits.max_notes:
+        raise PromptError(f"the melody has {len(chords)} notes; this model plays up to {limits.max_notes} at a time")
+    for chord in chords:
+        if len(chord.pitches) > limits.max_voices:
+            raise PromptError(f"{chord.text} strikes {len(chord.pitches)} notes at once; this model {_at_once(limits)}")
+        if not limits.shortest_beats <= chord.beats <= limits.longest_beats:
+            raise PromptError(f"{chord.text} is out of range: this model plays notes of {_lasting(limits)}")
+        for pitch in chord.pitches:
+            if not limits.lowest_pitch <= pitch <= limits.highest_pitch:
+                raise PromptError(
+                    f"{note_name(pitch)} is out of range: notes can be "
+                    f"{note_name(limits.lowest_pitch)} to {note_name(limits.highest_pitch)}"
+                )
+
+
+def _lasting(limits: MusicRange) -> str:
+    if limits.shortest_beats == limits.longest_beats == 1:
+        return "one beat"
+    return f"{limits.shortest_beats:g} to {limits.longest_beats:g} beats"
+
+
+def _at_once(limits: MusicRange) -> str:
+    return "plays one at a time" if limits.max_voices == 1 else f"plays up to {limits.max_voices}"

@@ -1,4 +1,4 @@
-"""English number words for what a text normaliser meets: cardinals, ordinals, digit strings, times."""
+"""English number words for what a text normaliser meets: cardinals, ordinals, fractions, digit strings, times."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def ordinal(number: int) -> list[str]:
     if last in _ORDINALS:
         return [*start, _ORDINALS[last]]
     return [*start, last[:-1] + "ieth" if last.endswith("y") else last + "th"]
+
+
+def fraction(part: int, parts: int) -> list[str]:
+    """Words of a fraction, such as 1/2: one half, 3/4: three quarters, 2/5: two fifths."""
+    name = {2: "half", 4: "quarter"}.get(parts) or " ".join(ordinal(parts))
+    several = "halves" if parts == 2 else f"{name}s"
+    return [*cardinal(part), name if part == 1 else several]
 
 
 def digits(text: str) -> list[str]:

@@ -31,10 +31,11 @@ TASKS: Final = ("speech", "music")
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A token, and for how many seconds it is expected to sound."""
+    """A token, and for how many seconds it is expected to sound. `together`: the next one starts when this does."""
 
     token: str
     duration_s: float
+    together: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Timeline:
 
     @property
     def duration_s(self) -> float:
-        return sum(segment.duration_s for segment in self.segments)
+        return sum(segment.duration_s for segment in self.segments if not segment.together)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +163,9 @@ class TimelineFrontEnd:
 
     def row(self, timeline: Timeline) -> tuple[list[int], list[float]]:
         """Token ids and positions of one conditional row."""
-        ends_s = np.cumsum([segment.duration_s for segment in timeline.segments])
-        middles_s = ends_s - [segment.duration_s / 2 for segment in timeline.segments]
+        steps_s = [0.0 if segment.together else segment.duration_s for segment in timeline.segments]
+        starts_s = np.cumsum([0.0, *steps_s])[:-1]
+        middles_s = starts_s + [segment.duration_s / 2 for segment in timeline.segments]
         ids = [timeline.source, *(segment.token for segment in timeline.segments), SEPARATOR]
         positions = self.origin - 0.5 + middles_s * self.frame_rate_hz
         return [self.tokens[token] for token in ids], [0.0, *positions.tolist(), self.origin - 1.0]
@@ -192,7 +194,11 @@ class TimelineFrontEnd:
         melody = parse_description(text, self.instruments, self.music, instrument)
         pause = f"phoneme:{PAUSE}"
         beat_s = 60 / melody.tempo_bpm
-        notes = [Segment(token=f"note:{pitch}", duration_s=beat_s) for pitch in melody.pitches]
+        notes = [
+            Segment(token=f"note:{pitch}", duration_s=chord.beats * beat_s, together=index < len(chord.pitches))
+            for chord in melody.chords
+            for index, pitch in enumerate(chord.pitches, start=1)
+        ]
         lead = Segment(token=pause, duration_s=self.music.lead_s)
         tail = Segment(token=pause, duration_s=self.music.tail_s)
         segments = (lead, *notes, tail)

@@ -1,0 +1,71 @@
+"""Notes as they are written: `C4 E4*0.5 C4+E4`.
+
+A note has a letter, perhaps a sharp or flat, and an octave (C4 is MIDI pitch 60); one without an octave is taken
+nearest to the note before it. `+` joins notes that are struck together, `*` is followed by how many beats they last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from re import Match
+
+_STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+_ACCIDENTALS = {"#": 1, "♯": 1, "b": -1, "♭": -1, "": 0}
+
+_NOTE = re.compile(r"([a-g])([#♯b♭]?)(\d?)", re.IGNORECASE)
+_CHORD = re.compile(rf"(?P<notes>{_NOTE.pattern}(?:\+{_NOTE.pattern})*)(?:\*(?P<beats>\d*\.?\d+))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chord:
+    """Notes struck together, mostly a single one: MIDI pitches, and for how many beats they last."""
+
+    pitches: tuple[int, ...]
+    beats: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """As it is written, such as C4+E4*0.5."""
+        names = "+".join(map(note_name, self.pitches))
+        return names if self.beats == 1 else f"{names}*{self.beats:g}"
+
+
+def note_name(pitch: int) -> str:
+    """Name of a MIDI pitch with sharps and the octave, such as C#4 for 61."""
+    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def write_chords(chords: Sequence[Chord]) -> str:
+    """Chords as they are written, one after another."""
+    return " ".join(chord.text for chord in chords)
+
+
+def parse_chord(word: str, centre: int) -> Chord | None:
+    """What a word says; None where it is no chord. A first note without an octave is taken nearest to `centre`."""
+    match = _CHORD.fullmatch(word)
+    if match is None:
+        return None
+    pitches: list[int] = []
+    for note in match["notes"].split("+"):
+        pitches.append(parse_pitch(note, pitches[-1] if pitches else centre))
+    return Chord(pitches=tuple(pitches), beats=float(match["beats"] or 1))
+
+
+def match_note(word: str) -> Match[str] | None:
+    """A match whose groups are letter, accidental and octave, where the word is a single note."""
+    return _NOTE.fullmatch(word)
+
+
+def parse_pitch(note: str, centre: int) -> int:
+    """MIDI pitch of a note; without an octave that nearest to `centre`."""
+    match = match_note(note)
+    if match is None:
+        raise ValueError(f"{note!r} is no note")
+    letter, accidental, octave = match.groups()
+    step = _STEPS[letter.lower()] + _ACCIDENTALS[accidental.lower()]
+    if octave:
+        return 12 * (int(octave) + 1) + step
+    return step + 12 * round((centre - step) / 12)
