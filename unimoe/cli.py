@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("unimoe.commands.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "profile": ("unimoe.commands.profile:profile", "See where a bundle's time goes, and how far it is from the floor."),
     "plan": ("unimoe.commands.plan:plan", "Estimate what a model will do on a machine that is not here."),
+    "doctor": ("unimoe.commands.doctor:doctor", "See what this machine can run, and the next step for what cannot."),
     "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
     "eval": ("unimoe.commands.evaluate:evaluate", "Judge a bundle by ear: word errors, voices, notes."),
     "train": ("unimoe.commands.train:train", "Train the demo model and its codec (needs torch)."),

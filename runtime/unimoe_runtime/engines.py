@@ -21,14 +21,12 @@ from .bundle import Bundle, language_model_graphs, sha256_of
 from .checkpoint import read_json
 from .errors import EngineError
 from .partial_file import PartialFile
+from .targets import MIN_TENSORRT as MIN_TENSORRT
 
 ENGINES = "engines"
 ENGINES_JSON = "engines.json"
 VERSION = 1
 FLAVOURS = ("tensorrt-rtx", "tensorrt")
-# The first TensorRT whose parser has every operator of our graphs: Attention since 10.14, RMSNormalization and
-# TensorScatter since 10.15 (onnx-tensorrt's changelog).
-MIN_TENSORRT = (10, 15)
 
 Shape = tuple[int, ...]
 

@@ -15,6 +15,10 @@ from .errors import ConfigError
 USER_TARGETS = "UNIMOE_TARGETS"
 """The environment variable that may name a file of further targets, or of other figures for known ones."""
 
+# The first TensorRT whose parser has every operator of our graphs: Attention since 10.14, RMSNormalization and
+# TensorScatter since 10.15 (onnx-tensorrt's changelog).
+MIN_TENSORRT = (10, 15)
+
 _TABLE = Path(__file__).with_name("targets.toml")
 _ENGINES = ("onnxruntime", "tensorrt")
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
