@@ -21,7 +21,12 @@ MIN_TENSORRT = (10, 15)
 
 _TABLE = Path(__file__).with_name("targets.toml")
 _ENGINES = ("onnxruntime", "tensorrt")
+_FLAVOURS = ("tensorrt-rtx", "tensorrt")
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
+# Compute capabilities that TensorRT-RTX builds for, and what each of them multiplies in with it, where that is less
+# than the hardware can.
+RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+_RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float16",)}
 # What a scheme of quantization multiplies in, the order of preference on any target: 8 bits for weights and inputs.
 _SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
 
@@ -29,13 +34,14 @@ _SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4":
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """One kind of machine. `memory_gb` and `bandwidth_gb_per_s` (10^9 bytes) are None where they depend on the
-    machine; `compute_capability` is None for a CPU."""
+    machine; `compute_capability` and `flavour` (of TensorRT) are None for a CPU."""
 
     name: str
     title: str
     engine: str
     precisions: tuple[str, ...]
     compute_capability: tuple[int, int] | None = None
+    flavour: str | None = None
     memory_gb: float | None = None
     bandwidth_gb_per_s: float | None = None
 
@@ -49,6 +55,14 @@ class Target:
             )
         if (self.engine == "tensorrt") != (self.compute_capability is not None):
             raise ConfigError(f"target {self.name}: TensorRT, and it alone, needs a compute_capability")
+        if self.compute_capability is not None and self.flavour is None:
+            served = self.compute_capability in RTX_CAPABILITIES
+            object.__setattr__(self, "flavour", "tensorrt-rtx" if served else "tensorrt")
+        if self.flavour not in (_FLAVOURS if self.engine == "tensorrt" else (None,)):
+            raise ConfigError(
+                f"target {self.name}: flavour is {self.flavour!r}; it must be {' or '.join(_FLAVOURS)}, and is for "
+                "TensorRT alone"
+            )
         for field in ("memory_gb", "bandwidth_gb_per_s"):
             value = getattr(self, field)
             if value is not None and not value > 0:
@@ -58,6 +72,11 @@ class Target:
     def schemes(self) -> tuple[str, ...]:
         """Schemes of quantization that it takes, its first choice first."""
         return tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
+
+    def engine_precisions(self, flavour: str) -> tuple[str, ...]:
+        """The precisions that a flavour of TensorRT multiplies in there."""
+        fewer = _RTX_PRECISIONS.get(self.compute_capability or (0, 0)) if flavour == "tensorrt-rtx" else None
+        return fewer or self.precisions
 
     def choose_scheme(self, scheme: str | None) -> str:
         """The scheme asked for, or without one the target's first. Raises ConfigError for one that it lacks."""
@@ -89,13 +108,29 @@ def open_targets() -> dict[str, Target]:
 
 
 def find_target(name: str) -> Target:
-    """The target of that name. Raises ConfigError, which lists the names there are."""
+    """The target of that name, or any GPU of a compute capability ("sm86"). Raises ConfigError, which lists the names
+    there are."""
     targets = open_targets()
+    capability = re.fullmatch(r"sm(\d{1,2})(\d)", name)
+    if name not in targets and capability is not None:
+        return _any_gpu(name, (int(capability[1]), int(capability[2])))
     if name not in targets:
         raise ConfigError(
             f"no target {name!r}; there are {', '.join(targets)} (others: a file of rows, named by {USER_TARGETS})"
         )
     return targets[name]
+
+
+def _any_gpu(name: str, capability: tuple[int, int]) -> Target:
+    """A GPU of which the compute capability alone is known."""
+    first = {"float32": (0, 0), "float16": (0, 0), "bfloat16": (8, 0), "int8": (7, 5), "fp8": (8, 9), "int4": (8, 0)}
+    return Target(
+        name=name,
+        title="any GPU of compute capability {}.{}".format(*capability),
+        engine="tensorrt",
+        precisions=tuple(precision for precision in _PRECISIONS if capability >= first[precision]),
+        compute_capability=capability,
+    )
 
 
 def _read(path: Path) -> dict[str, Target]:

@@ -135,7 +135,7 @@ def mixed(bundle: Bundle, samples: list[Sample], folder: Path, limits: Limits, t
     return open_bundle(folder / "mixed"), mixture
 
 
-@pytest.mark.parametrize("target", ["cpu", "rtx2080"])
+@pytest.mark.parametrize("target", ["cpu", "rtx-2080"])
 def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_path: Path, target: str) -> None:
     most = 160_000
     written, mixture = mixed(bundle, samples, tmp_path, Limits(max_bytes=most), target)
@@ -149,11 +149,11 @@ def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_pa
 
 def test_a_bundle_within_its_milliseconds(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
     """An estimate repeats: bytes ÷ bandwidth, experts by the share of steps in which they run."""
-    target = find_target("rtx2080")
+    target = find_target("rtx-2080")
     assert target.bandwidth_gb_per_s is not None
     whole_ms = language_model_bytes(bundle) / target.bandwidth_gb_per_s / 1e6
-    _, first = mixed(bundle, samples, tmp_path / "first", Limits(max_latency_ms=0.5 * whole_ms), "rtx2080")
-    _, again = mixed(bundle, samples, tmp_path / "again", Limits(max_latency_ms=0.5 * whole_ms), "rtx2080")
+    _, first = mixed(bundle, samples, tmp_path / "first", Limits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
+    _, again = mixed(bundle, samples, tmp_path / "again", Limits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
     assert first == again
     assert first.point.latency_ms <= 0.5 * whole_ms < first.curve[-1].latency_ms <= whole_ms
     with pytest.raises(CalibrationError, match="ms a step: raise the limit"):

@@ -168,7 +168,7 @@ def test_a_budget_keeps_the_experts_that_run_most(published: Path) -> None:
     shares = np.zeros((36, 8))
     shares[:, 5] = 1.0
     activation = replace(stated_activation(source.model), share_LR=shares)
-    target = find_target("rtx4090")
+    target = find_target("rtx-4090")
     machine = assumed_machine(target)
     whole = plan_row(source, activation, target, machine, "int8")
     assert whole.fits_whole and whole.missed_share == 0
@@ -225,13 +225,13 @@ def test_interpolated_and_measured_costs(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny: Path) -> None:
     runner = CliRunner()
-    done = runner.invoke(plan, [str(published), "--target", "rtx4060", "--json"])
+    done = runner.invoke(plan, [str(published), "--target", "rtx-4060", "--json"])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert {row["precision"] for row in report["rows"]} == {
         "float32", "bfloat16", "float16", "int8", "fp8", "int4",
     }  # fmt: skip
-    assert "stated" in report["activation"]["source"] and len(report["assumptions"]["rtx4060"]) >= 4
+    assert "stated" in report["activation"]["source"] and len(report["assumptions"]["rtx-4060"]) >= 4
 
     done = runner.invoke(plan, [str(tiny), "--target", "t4", "--precision", "int8"], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.targets import USER_TARGETS, find_target, open_targets
+from unimoe_runtime.targets import RTX_CAPABILITIES, USER_TARGETS, find_target, open_targets
 
 
 def test_the_table_holds_every_generation() -> None:
@@ -24,11 +24,27 @@ def test_the_table_holds_every_generation() -> None:
 
 def test_a_scheme_is_chosen_or_refused_by_name() -> None:
     assert find_target("cpu").choose_scheme(None) == "w8a8"
-    assert find_target("rtx4090").choose_scheme("fp8") == "fp8"
-    with pytest.raises(ConfigError, match=r"rtx3060 .*SM86.* has no fp8; it takes --scheme w8a8, w8, w4"):
-        find_target("rtx3060").choose_scheme("fp8")
-    with pytest.raises(ConfigError, match="no target 'rtx1080'; there are cpu, "):
-        find_target("rtx1080")
+    assert find_target("rtx-4090").choose_scheme("fp8") == "fp8"
+    with pytest.raises(ConfigError, match=r"rtx-3060 .*SM86.* has no fp8; it takes --scheme w8a8, w8, w4"):
+        find_target("rtx-3060").choose_scheme("fp8")
+    with pytest.raises(ConfigError, match="no target 'rtx-1080'; there are cpu, "):
+        find_target("rtx-1080")
+
+
+def test_a_flavour_of_tensorrt_serves_each_gpu() -> None:
+    for target in open_targets().values():
+        served = target.compute_capability in RTX_CAPABILITIES
+        assert target.flavour == (None if target.engine != "tensorrt" else "tensorrt-rtx" if served else "tensorrt")
+    assert find_target("t4").engine_precisions("tensorrt-rtx") == ("float16",)
+    assert "int8" in find_target("t4").engine_precisions("tensorrt")
+    assert find_target("h100").engine_precisions("tensorrt") == find_target("h100").precisions
+
+
+def test_a_compute_capability_is_a_target() -> None:
+    for named in (target for target in open_targets().values() if target.compute_capability):
+        found = find_target("sm{}{}".format(*named.compute_capability or ()))
+        assert (found.precisions, found.flavour) == (named.precisions, named.flavour)
+        assert found.compute_capability == named.compute_capability and found.memory_gb is None
 
 
 def test_users_add_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +65,11 @@ def test_users_add_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("[x]\ntitle='x'\nengine='vulkan'\nprecisions=['int8']", "engine is 'vulkan'"),
         ("[x]\ntitle='x'\nengine='tensorrt'\nprecisions=['int8']", "compute_capability"),
         ("[x]\ntitle='x'\nengine='tensorrt'\nprecisions=['int8']\ncompute_capability='sm86'", "8.6"),
+        (
+            "[x]\ntitle='x'\nengine='tensorrt'\nprecisions=['int8']\ncompute_capability='8.6'\nflavour='rtx'",
+            "flavour is",
+        ),
+        ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\nflavour='tensorrt'", "for TensorRT alone"),
         ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\nmemory_gb=-1", "memory_gb"),
         ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\ncolour='red'", "colour"),
         ("x = 1", "a row is a table"),

@@ -1,7 +1,7 @@
 """The plan: every target and precision, what fits, how fast it will be, and which precision to take.
 
 source = open_source("bundle")
-report = make_plan(source, stated_activation(source.model), [find_target("orin-nano")])
+report = make_plan(source, stated_activation(source.model), [find_target("orin-nano-8gb")])
 """
 
 from __future__ import annotations
