@@ -14,6 +14,8 @@ RUNTIME_MODULES = sorted(
     for path in (ROOT / "runtime").rglob("*.py")
 )
 
+ON_A_GPU = {"tensorrt", "tensorrt_rtx", "cuda"}
+
 
 def modules_after(statement: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after a statement."""
@@ -33,7 +35,12 @@ def test_the_whole_runtime_imports_neither_torch_nor_our_other_packages() -> Non
 
 @pytest.mark.parametrize("module", ["unimoe_runtime", "unimoe_runtime.synthesis"])
 def test_engines_are_not_imported_before_they_are_asked_for(module: str) -> None:
-    assert not modules_after(f"import {module}") & {"onnxruntime", "tensorrt", "tensorrt_rtx", "torch"}
+    assert not modules_after(f"import {module}") & {"onnxruntime", *ON_A_GPU, "torch"}
+
+
+def test_the_whole_runtime_imports_without_tensorrt_and_cuda() -> None:
+    hidden = f"sys.modules.update(dict.fromkeys({sorted(ON_A_GPU)}))"  # None there: an import fails
+    assert "unimoe_runtime" in modules_after(f"{hidden}; import " + ", ".join(RUNTIME_MODULES))
 
 
 def test_export_needs_no_torch() -> None:

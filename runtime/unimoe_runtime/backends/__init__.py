@@ -17,7 +17,7 @@ from ..errors import BackendError
 from ..residency import Residency
 
 Array = NDArray[Any]
-BACKENDS = ("onnxruntime", "numpy")
+BACKENDS = ("onnxruntime", "numpy", "onnxruntime-cuda", "tensorrt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,17 +114,20 @@ def open_backend(
     threads: int | None = None,
     providers: Sequence[str] | None = None,
     memory_budget_bytes: int | None = None,
+    target: str | None = None,
 ) -> Backend:
     """The backend of that name over a bundle.
 
     `threads`, `providers` and `memory_budget_bytes` are for onnxruntime; None means all cores, the CPU provider, and
     that experts stay loaded. The budget is what loaded experts may take (`residency`); everything else comes on top.
-    Raises BackendError for an unknown name, an engine that is not installed, or a budget that cannot be kept.
+    `target` is for tensorrt: which of the bundle's engine sets; None takes the one that fits this GPU.
+    Raises BackendError for an unknown name, an engine that is not installed, or a budget that cannot be kept;
+    EngineError for engines that are not built or do not fit.
     """
+    if memory_budget_bytes is not None and name != "onnxruntime":
+        raise BackendError(f"the {name} backend keeps no memory budget; run with --backend onnxruntime")
     match name:
         case "numpy":
-            if memory_budget_bytes is not None:
-                raise BackendError("the numpy backend keeps no memory budget; run with --backend onnxruntime")
             from .numpy import NumpyBackend
 
             return NumpyBackend(bundle)
@@ -134,4 +137,12 @@ def open_backend(
             return OnnxRuntimeBackend(
                 bundle, threads=threads, providers=providers, memory_budget_bytes=memory_budget_bytes
             )
+        case "onnxruntime-cuda":
+            from .onnxruntime_cuda import open_onnxruntime_cuda
+
+            return open_onnxruntime_cuda(bundle)
+        case "tensorrt":
+            from .tensorrt import open_tensorrt
+
+            return open_tensorrt(bundle, target)
     raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")

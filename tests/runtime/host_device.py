@@ -1,0 +1,149 @@
+"""A device whose memory is the host's, as late as a GPU may be: what is enqueued happens only when somebody waits.
+
+Fresh memory is NaN, copies outside of what was allocated fail, and a host buffer that is changed before it has been
+copied gives wrong results, as it would on a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from unimoe_runtime.backends.device import ALIGNMENT, CaptureError, address_of
+
+Action = Callable[[], None]
+
+
+class HostGraph:
+    def __init__(self, device: HostDevice, actions: list[Action]) -> None:
+        self._device, self._actions, self.closed = device, actions, False
+
+    def launch(self) -> None:
+        assert not self.closed
+        self._device.launches += 1
+        self._device.queue.extend(self._actions)
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+class HostDevice:
+    kind = "cpu"
+    stream = 0x57
+    capability = (8, 9)
+
+    def __init__(self, *, refuses_capture: bool = False, eager: bool = False) -> None:
+        """`eager`: nothing is put off, for an engine that computes when it is called."""
+        self._eager = eager
+        self.queue: list[Action] = []
+        self.allocations = self.launches = 0
+        self.graphs: list[HostGraph] = []
+        self.waits = 0
+        self.closed = False
+        self._done = 0
+        self._memory: dict[int, tuple[np.ndarray, int]] = {}
+        self.pinned_memory: dict[int, np.ndarray] = {}
+        self._marks: dict[int, int] = {}
+        self._capturing: list[Action] | None = None
+        self._refuses_capture = refuses_capture
+
+    @property
+    def num_allocated(self) -> int:
+        return len(self._memory)
+
+    def allocate(self, num_bytes: int) -> int:
+        self.allocations += 1
+        memory = np.full(num_bytes + ALIGNMENT, 0xFF, np.uint8)  # NaN in every float type
+        address = -(-address_of(memory) // ALIGNMENT) * ALIGNMENT
+        self._memory[address] = (memory, num_bytes)
+        return address
+
+    def free(self, address: int) -> None:
+        del self._memory[address]
+
+    def pinned(self, num_bytes: int) -> np.ndarray:
+        self.allocations += 1
+        array = np.zeros(num_bytes, np.uint8)
+        self.pinned_memory[address_of(array)] = array
+        return array
+
+    def free_pinned(self, array: np.ndarray) -> None:
+        del self.pinned_memory[address_of(array)]
+
+    def copy(self, target: int, source: int, num_bytes: int) -> None:
+        self._check(target, num_bytes)
+        self._check(source, num_bytes)
+        self.enqueue(lambda: ctypes.memmove(target, source, num_bytes))
+
+    def copy_rows(
+        self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, height: int
+    ) -> None:
+        assert width <= target_pitch and width <= source_pitch
+        for row in range(height):
+            self.copy(target + row * target_pitch, source + row * source_pitch, width)
+
+    def clear(self, address: int, num_bytes: int) -> None:
+        self._check(address, num_bytes)
+        self.enqueue(lambda: ctypes.memset(address, 0, num_bytes))
+
+    def event(self) -> int:
+        self._marks[len(self._marks)] = 0
+        return len(self._marks) - 1
+
+    def record(self, event: int) -> None:
+        assert self._capturing is None
+        self._marks[event] = self._done + len(self.queue)
+
+    def wait(self, event: int) -> None:
+        assert self._capturing is None
+        self.waits += 1
+        self._work(self._marks[event] - self._done)
+
+    def synchronize(self) -> None:
+        assert self._capturing is None
+        self._work(len(self.queue))
+
+    def capture(self, enqueue: Action) -> HostGraph:
+        assert self._capturing is None
+        self._capturing = []
+        try:
+            enqueue()
+            if self._refuses_capture:
+                raise CaptureError("refused")
+            graph = HostGraph(self, self._capturing)
+        finally:
+            self._capturing = None
+        self.graphs.append(graph)
+        return graph
+
+    def close(self) -> None:
+        assert not self._memory and not self.pinned_memory and not self.closed
+        self.closed = True
+
+    def enqueue(self, action: Action) -> None:
+        """What an engine's kernels do."""
+        if self._eager:
+            action()
+        else:
+            (self.queue if self._capturing is None else self._capturing).append(action)
+
+    def _work(self, count: int) -> None:
+        for _ in range(count):
+            self.queue.pop(0)()
+            self._done += 1
+
+    def _check(self, address: int, num_bytes: int) -> None:
+        """An address of ours must be followed by so many bytes of ours; any other is a host array's."""
+        for begin, (_, size) in self._memory.items():
+            if begin <= address < begin + size:
+                assert address + num_bytes <= begin + size, "a copy leaves its buffer"
+
+
+def array_at(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The memory at an address, as an array."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)).view(dtype).reshape(shape)

@@ -1,0 +1,347 @@
+"""The device loop on a device that is the host's memory: the same results, fixed addresses, one capture, no leaks.
+
+Engines are TensorRT's module over a stand-in for the library, computed by the oracle, and ONNX Runtime's on the CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from tests.runtime.host_device import HostDevice
+from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.backends import Backend, Forward, StepInputs, open_backend, tensorrt
+from unimoe_runtime.backends.device import Pool
+from unimoe_runtime.backends.device_backend import DeviceBackend
+from unimoe_runtime.backends.numpy import NumpyBackend
+from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime_cuda import OnnxRuntimeEngines, open_onnxruntime_cuda
+from unimoe_runtime.backends.tensorrt import TensorRTEngines, load_library, open_tensorrt
+from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
+from unimoe_runtime.comparison import compare_graphs
+from unimoe_runtime.engines import open_engines
+from unimoe_runtime.errors import BackendError, EngineError, UnimoeError
+from unimoe_runtime.generation import Prompt
+from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.recent import Recent
+
+TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+STEPS = 12
+PROMPT = Prompt.from_rows([[1, 2, 3], [4, 5, 6, 7, 8, 9, 10]], paired=True)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    export_bundle(write_random_checkpoint(tmp_path / "checkpoint", tiny_config()), tmp_path / "bundle")
+    return open_bundle(tmp_path / "bundle")
+
+
+class Opened:
+    """A backend over a device that can be looked into."""
+
+    def __init__(self, bundle: Bundle, *, graphs: bool = True, refuses_capture: bool = False) -> None:
+        self.device = HostDevice(refuses_capture=refuses_capture)
+        self.trt = StandInTensorRT(bundle, self.device, NumpyBackend(bundle).run)
+        pool = Pool(self.device)
+        engine_set = open_engines(bundle)
+        self.engines = TensorRTEngines(bundle, engine_set, self.device, pool, self.trt, graphs=graphs)
+        self.backend = DeviceBackend("tensorrt", bundle, self.device, pool, self.engines)
+
+
+def over_onnxruntime(bundle: Bundle) -> DeviceBackend:
+    device = HostDevice(eager=True)
+    pool = Pool(device)
+    return DeviceBackend(
+        "onnxruntime-cuda", bundle, device, pool, OnnxRuntimeEngines(bundle, device, pool, graphs=True)
+    )
+
+
+def decoded(backend: Backend, steps: int = STEPS, prompt: Prompt = PROMPT) -> tuple[np.ndarray, BundleModel]:
+    """Logits of the prompt's tokens and of each step, forced to the same codes."""
+    model = BundleModel(backend)
+    model.prefill(prompt)
+    found = [model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1))).ravel()]
+    rng = np.random.default_rng(0)
+    for index in range(steps):
+        codes_BK = rng.integers(backend.bundle.model.codebook_size, size=(prompt.num_rows, 2))
+        found.append(model.step(codes_BK, prompt.first_position_B + np.float32(index)).ravel())
+    return np.concatenate(found), model
+
+
+OPENERS: dict[str, Callable[[Bundle], Backend]] = {
+    "tensorrt": lambda bundle: Opened(bundle).backend,
+    "tensorrt, no graphs": lambda bundle: Opened(bundle, graphs=False).backend,
+    "tensorrt, no capture": lambda bundle: Opened(bundle, refuses_capture=True).backend,
+    "onnxruntime": over_onnxruntime,
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_same_logits_and_routing_as_on_the_cpu(bundle: Bundle, opener: str) -> None:
+    """A prompt in chunks with a shorter last one, and steps that outgrow the first cache."""
+    write_engine_set(bundle)
+    expected, reference = decoded(OnnxRuntimeBackend(bundle))
+    backend = OPENERS[opener](bundle)
+    found, model = decoded(backend)
+    np.testing.assert_allclose(found, expected, **TOLERANCE)
+    assert model.statistics == reference.statistics
+    del model
+    backend.close()
+
+
+@pytest.mark.parametrize("opener", ["tensorrt", "onnxruntime"])
+def test_every_graph_runs_by_name(bundle: Bundle, opener: str) -> None:
+    """As `verify` compares them; a prompt's pass is one of the engine's shapes there."""
+    write_engine_set(bundle, capacities=(128,), positions=16)
+    backend = OPENERS[opener](bundle)
+    errors = compare_graphs(backend, NumpyBackend(bundle), PROMPT)
+    assert {error.graph for error in errors} == set(bundle.graphs)
+    assert max(error.max_abs_error for error in errors) < 1e-4
+    backend.close()
+
+
+@pytest.mark.parametrize("opener", ["tensorrt", "onnxruntime"])
+def test_shared_prefixes_and_reading_the_state(bundle: Bundle, opener: str) -> None:
+    write_engine_set(bundle)
+    prompt = Prompt.from_rows([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]], paired=True, num_shared=3)
+    backend = OPENERS[opener](bundle)
+    expected, _ = decoded(OnnxRuntimeBackend(bundle), 2, prompt)
+    for _ in range(2):
+        model = BundleModel(backend, prefixes=Recent(1 << 20))
+        for _ in range(2):  # read, then restored
+            model.prefill(prompt)
+        codes_BK = np.random.default_rng(0).integers(8, size=(2, 2))
+        found = model.step(codes_BK, prompt.first_position_B)
+        count = prompt.num_rows * 2 * bundle.model.codec_vocab_size
+        np.testing.assert_allclose(found.ravel(), expected[-2 * count : -count], **TOLERANCE)
+    forwards = [backend.start(2), OnnxRuntimeBackend(bundle).start(2)]
+    states = [state_after(forward) for forward in forwards]
+    for one, other in zip(*states, strict=True):
+        np.testing.assert_allclose(one, other, **TOLERANCE)
+    del model, forwards
+    backend.close()
+
+
+def state_after(forward: Forward) -> list[np.ndarray]:
+    """What a forward shows of itself within a pass over five positions."""
+    rng = np.random.default_rng(3)
+    mask = np.tri(5, dtype=np.bool_)[None, None].repeat(2, axis=0)
+    forward.begin(
+        StepInputs(
+            hidden_BTC=rng.standard_normal((2, 5, 16), dtype=np.float32),
+            cos_BTD=np.tile(rng.standard_normal((2, 5, 4), dtype=np.float32), 2),
+            sin_BTD=np.tile(rng.standard_normal((2, 5, 4), dtype=np.float32), 2),
+            mask_B1TS=np.concatenate([mask, np.zeros((2, 1, 5, 3), np.bool_)], axis=-1),
+            write_index=0,
+        )
+    )
+    weights = forward.trunk(0).copy()
+    logits = forward.router_logits().copy()
+    forward.expert(0, 1, weights[:, 1:2])
+    once = forward.hidden()
+    forward.expert(0, 1, weights[:, 1:2] + 1)
+    cached = forward.snapshot(4)
+    return [weights, logits, once, forward.hidden(), *cached.layers[0]]
+
+
+def test_addresses_stay_and_each_graph_is_captured_once(bundle: Bundle) -> None:
+    write_engine_set(bundle, capacities=(64,))
+    opened = Opened(bundle)
+    model = decoded(opened.backend, 20)[1]
+    per_engine = Counter(opened.backend.tally.captures)
+    assert set(per_engine.values()) == {1}
+    assert {graph for graph, _, _ in per_engine} >= {"layers.0.trunk", "layers.1.trunk", "head"}
+    assert {(rows, capacity) for _, rows, capacity in per_engine} == {(2, 64)}
+    replayed = [context for context in opened.trt.contexts if len(context.address_log) == len(context.addresses)]
+    assert len(replayed) >= len(per_engine)  # bound once, and never again
+    before = opened.device.allocations, len(opened.trt.contexts), len(opened.device.graphs)
+    launches = opened.device.launches
+    for _ in range(10):
+        model.step(np.zeros((2, 2), np.int64), np.zeros(2, np.float32))
+    assert opened.device.launches > launches
+    assert before[1:] == (len(opened.trt.contexts), len(opened.device.graphs))
+    assert opened.device.allocations == before[0], "the decode loop allocates"
+    # The next utterance of this size finds memory, contexts and graphs there.
+    del model
+    gc.collect()
+    expected = decoded(OnnxRuntimeBackend(bundle), 20)[0]
+    np.testing.assert_allclose(decoded(opened.backend, 20)[0], expected, **TOLERANCE)
+    assert set(Counter(opened.backend.tally.captures).values()) == {1}
+    opened.backend.close()
+
+
+def test_one_read_back_a_layer_and_one_for_the_logits(bundle: Bundle) -> None:
+    write_engine_set(bundle)
+    opened = Opened(bundle)
+    model = decoded(opened.backend)[1]
+    waits = opened.device.waits
+    model.step(np.zeros((2, 2), np.int64), np.zeros(2, np.float32))
+    assert opened.device.waits - waits == bundle.model.num_layers + 1
+    opened.backend.close()
+
+
+def test_utterances_at_the_same_time_have_their_own_state(bundle: Bundle) -> None:
+    write_engine_set(bundle)
+    opened = Opened(bundle)
+    expected = [decoded(OnnxRuntimeBackend(bundle), 6, prompt)[0] for prompt in (PROMPT, OTHER)]
+    models = [BundleModel(opened.backend) for _ in range(2)]
+    found: list[list[np.ndarray]] = []
+    generators = [np.random.default_rng(0) for _ in models]
+    for model, prompt in zip(models, (PROMPT, OTHER), strict=True):
+        model.prefill(prompt)
+        found.append([model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1))).ravel()])
+    for index in range(6):
+        for number, (model, prompt) in enumerate(zip(models, (PROMPT, OTHER), strict=True)):
+            codes_BK = generators[number].integers(8, size=(prompt.num_rows, 2))
+            found[number].append(model.step(codes_BK, prompt.first_position_B + np.float32(index)).ravel())
+    for parts, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.concatenate(parts), wanted, **TOLERANCE)
+    opened.backend.close()
+
+
+OTHER = Prompt.from_rows([[9, 8, 7, 6]])
+
+
+def test_everything_is_given_back(bundle: Bundle) -> None:
+    write_engine_set(bundle)
+    opened = Opened(bundle)
+    model = decoded(opened.backend)[1]
+    opened.backend.close()
+    opened.backend.close()
+    device = opened.device
+    assert device.closed and not device.num_allocated and not device.pinned_memory
+    assert device.graphs and all(graph.closed for graph in device.graphs)
+    del model  # its workspace is no more
+    gc.collect()
+
+
+def test_an_engine_that_fails_is_named_in_one_line_and_leaves_nothing(bundle: Bundle) -> None:
+    write_engine_set(bundle)
+    opened = Opened(bundle)
+    model = decoded(opened.backend, 1)[1]
+    for graph in ("head", "layers.1.trunk"):
+        opened.trt.fails_at = graph
+        opened.backend.tally.captures.clear()
+        with pytest.raises(BackendError, match=f"^{graph}: .*illegal memory access$"):
+            opened.backend.run(graph, inputs_of(bundle, graph))
+    opened.trt.fails_at = None
+    model.step(np.zeros((2, 2), np.int64), np.zeros(2, np.float32))
+    opened.backend.close()
+    assert not opened.device.num_allocated
+
+
+def inputs_of(bundle: Bundle, graph: str) -> dict[str, np.ndarray]:
+    sizes = {"B": 1, "T": 2, "N": 2, "S": 8}
+    return {
+        value.name: np.zeros([sizes[d] if isinstance(d, str) else d for d in value.shape], value.dtype)
+        for value in bundle.graphs[graph].inputs
+    }
+
+
+def test_what_an_engine_set_cannot_take_is_said_in_one_line(bundle: Bundle) -> None:
+    folder = write_engine_set(bundle, unbuilt={"codec_decoder": "Unsupported node"})
+    opened = Opened(bundle)
+    with pytest.raises(EngineError, match="built for 2 rows at most, 3 are asked for"):
+        opened.backend.start(3)
+    with pytest.raises(EngineError, match="33 positions do not fit"):
+        decoded(opened.backend, 33 - PROMPT.text_ids_BT.shape[1])
+    with pytest.raises(BackendError, match="does not take hidden_NC of the shape"):
+        opened.backend.run("head", {"hidden_NC": np.zeros((1, 2, 3), np.float32)})
+    with pytest.raises(BackendError, match="takes hidden_NC as float32, the bundle gives float64"):
+        opened.backend.run("head", {"hidden_NC": np.zeros((1, 16))})
+    opened.backend.close()
+    (folder / "head.engine").write_text("hurt")
+    with pytest.raises(EngineError, match="damaged"):
+        Opened(bundle).backend.load(["head"])
+
+
+def test_capacities_are_those_of_the_mask_s_bucket(bundle: Bundle) -> None:
+    engines = OnnxRuntimeEngines(bundle, HostDevice(), Pool(HostDevice()), graphs=True)
+    assert [engines.capacity(slots) for slots in (1, 256, 257, 900)] == [256, 256, 512, 1024]
+
+
+def test_tensorrt_rtx_captures_by_itself_and_keeps_its_kernels(bundle: Bundle) -> None:
+    folder = write_engine_set(bundle, flavour="tensorrt-rtx", version="1.7.1")
+    for content in (b"fresh", b"fresh+"):
+        opened = Opened(bundle)
+        expected = decoded(OnnxRuntimeBackend(bundle))[0]
+        np.testing.assert_allclose(decoded(opened.backend)[0], expected, **TOLERANCE)
+        assert not opened.device.graphs
+        strategies = Counter(context.config.cuda_graph_strategy for context in opened.trt.contexts)
+        assert set(strategies) == {"disabled", "whole"}
+        assert len({id(context.config.cache) for context in opened.trt.contexts}) == 1
+        opened.backend.close()
+        assert (folder / "runtime.cache").read_bytes() == content
+
+
+@pytest.fixture
+def machine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A machine with a GPU of capability 8.9 and the stand-in for TensorRT."""
+    machine = SimpleNamespace(devices=[])
+
+    def device() -> HostDevice:
+        machine.devices.append(HostDevice())
+        return machine.devices[-1]
+
+    def library(flavour: str) -> StandInTensorRT:
+        return StandInTensorRT(
+            bundle, machine.devices[-1] if machine.devices else HostDevice(), NumpyBackend(bundle).run
+        )
+
+    monkeypatch.setattr(tensorrt, "CudaDevice", device)
+    monkeypatch.setattr(tensorrt, "load_library", library)
+    yield machine
+    assert all(device.closed for device in machine.devices), "an error left the device open"
+
+
+def test_opening_finds_the_engines_that_fit(bundle: Bundle, machine: SimpleNamespace) -> None:
+    with pytest.raises(EngineError, match="has no engines; `unimoe build"):
+        open_backend("tensorrt", bundle)
+    write_engine_set(bundle)
+    for target in (None, "rtx-4090"):
+        open_backend("tensorrt", bundle, target=target).close()
+    with pytest.raises(EngineError, match="no engines for l4"):
+        open_backend("tensorrt", bundle, target="l4")
+    write_engine_set(bundle, target="l4")
+    with pytest.raises(EngineError, match=r"8\.9, engines that fit it: l4, rtx-4090"):
+        open_backend("tensorrt", bundle)
+    write_engine_set(bundle, target="old", version="10.15.0")
+    with pytest.raises(EngineError, match=r"built with tensorrt 10\.15\.0"):
+        open_backend("tensorrt", bundle, target="old")
+    with pytest.raises(BackendError, match="no memory budget"):
+        open_backend("tensorrt", bundle, memory_budget_bytes=1 << 20)
+
+
+def test_what_is_not_installed_or_not_there_is_said_in_one_line(bundle: Bundle) -> None:
+    write_engine_set(bundle, version="11.4.0")
+    for action in (
+        lambda: open_tensorrt(bundle, None),  # neither the library nor a GPU
+        lambda: load_library("tensorrt"),
+        lambda: open_onnxruntime_cuda(bundle),
+        lambda: open_backend("onnxruntime-cuda", bundle, memory_budget_bytes=1),
+    ):
+        with pytest.raises(UnimoeError) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+
+
+def test_an_expert_nobody_picked_in_a_chunk_is_not_called_there(bundle: Bundle) -> None:
+    write_engine_set(bundle)
+    opened = Opened(bundle)
+    model = BundleModel(opened.backend)
+    model.prefill(PROMPT)  # seven positions in chunks of three, three and one
+    opened.device.synchronize()
+    runs = Counter[str]()
+    for context in opened.trt.contexts:
+        runs[context.engine.graph] += context.runs
+    assert runs["layers.0.trunk"] == 3
+    assert all(runs[expert_name(0, expert)] <= 3 for expert in range(4))
+    opened.backend.close()
