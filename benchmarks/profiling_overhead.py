@@ -8,6 +8,7 @@ Without a bundle, the checkpoint in the box is exported. py-spy is used where it
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import subprocess
@@ -24,22 +25,23 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.bundle import language_model_graphs, open_bundle
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.profiling.breakdown import DECODE_PARTS
+from unimoe_runtime.profiling.kernels import graph_kind, read_kernels, summarize_kernels
 from unimoe_runtime.profiling.machine import Company, describe_machine
-from unimoe_runtime.profiling.measure import Meter
-from unimoe_runtime.profiling.recorder import Part, RecordedModel, Recorder, code
-from unimoe_runtime.profiling.worker import Worker
-from unimoe_runtime.profiling.workload import Setting, make_requests
+from unimoe_runtime.profiling.measure import Generation, Meter
+from unimoe_runtime.profiling.record import describe_setting
+from unimoe_runtime.profiling.recorder import Part, RecordedModel, Recorder
+from unimoe_runtime.profiling.workload import RECORDED_EVERY, Setting, make_requests
 
 _DEMO = Path(__file__).parent.parent / "checkpoints" / "demo"
-_ENGINE_PARTS = {"trunk": "trunk", "expert": "expert", "head": "head"}
-_STEPS_A_PROMPT, _STEPS_A_BLOCK, _STEPS_TO_WARM = 100, 25, 3
+_ENGINE_PARTS, _ENGINE_ROUNDS = (Part.TRUNK, Part.EXPERT, Part.HEAD), 3
+_STEPS_A_PROMPT, _STEPS_A_BLOCK, _STEPS_TO_WARM = 100, 20, 3
 _SAMPLES_A_SECOND = 1000
 _LARGE_PART = 0.1  # of smaller parts there are too few samples to tell a twentieth
-# Which function, innermost first, says what a stack was at; the recorder's wrap the graphs.
+_NOT_DECODING = {"prefill", "break_down", "settle", "_prepare", "read_memory"}
+# Which function, innermost first, says what a stack was at.
 _FUNCTIONS = {
     "trunk": "trunk", "expert": "expert", "head": "head", "_picked": "dispatch", "decode": "codec", "rotary": "inputs",
     "begin": "inputs", "_run": "dispatch", "step": "inputs", "_generate": "sampling", "measure": "host",
@@ -47,7 +49,11 @@ _FUNCTIONS = {
 
 
 def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
-    """Steps of a plain and of a recorded model, in blocks by turns, over the same sessions and on the same codes."""
+    """Steps of a plain and of a recorded model, in blocks by turns, over the same sessions and on the same codes.
+
+    Of the recorded model's steps those that are recorded call by call cost more than the others: each kind's median
+    difference counts by its share.
+    """
     bundle = open_bundle(path)
     backend = open_backend("onnxruntime", bundle, threads=threads)
     backend.load()
@@ -55,9 +61,15 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     prompt = Prompt.from_rows(list(random.integers(config.text_vocab_size, size=(2, 30))), paired=True)
     seconds: dict[str, list[float]] = {"plain": [], "recorded": []}
-    while len(seconds["plain"]) < pairs:
+    detailed: list[bool] = []
+    for phase in itertools.cycle(range(RECORDED_EVERY)):
+        if len(detailed) >= pairs and phase == 0:
+            break
         recorder = Recorder()
-        models = {"plain": BundleModel(backend), "recorded": RecordedModel(backend, recorder)}
+        models = {
+            "plain": BundleModel(backend),
+            "recorded": RecordedModel(backend, recorder, every=RECORDED_EVERY, phase=phase),
+        }
         for model in models.values():
             model.prefill(prompt)
         codes_SBK = random.integers(config.codebook_size, size=(_STEPS_A_PROMPT, 1, config.num_codebooks)).repeat(2, 1)
@@ -71,42 +83,75 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
                     elapsed = time.thread_time() - start
                     if index >= first + _STEPS_TO_WARM:
                         seconds[name].append(elapsed)
-    plain, recorded = (np.array(seconds[name]) for name in ("plain", "recorded"))
+                        if name == "plain":
+                            detailed.append(index % RECORDED_EVERY == phase)
+    plain, recorded, detailed_N = (np.array(values) for values in (*seconds.values(), detailed))
     difference = recorded - plain
-    draws = random.integers(len(plain), size=(2000, len(plain)))
-    shares = np.median(difference[draws], axis=1) / np.median(plain[draws], axis=1)
-    put = Recorder().put
-    start = time.thread_time()
-    for _ in range(200_000):
-        put(Part.TRUNK)
-        put(time.perf_counter_ns())
-    mark_us = (time.thread_time() - start) / 0.2
-    recorder.mark(code(Part.END))
-    marks_a_step = (len(recorder.marks().part_M) - 1) / (_STEPS_A_PROMPT + 1)
+    shares = {True: float(detailed_N.mean()), False: float(1 - detailed_N.mean())}
+
+    def cost(draws_N: Any) -> float:
+        of_kind = {kind: np.median(difference[draws_N][detailed_N[draws_N] == kind]) for kind in shares}
+        return float(sum(share * of_kind[kind] for kind, share in shares.items()) / np.median(plain[draws_N]))
+
+    every = np.arange(len(plain))
+    resampled = [cost(random.choice(every, len(every))) for _ in range(1000)]
     return {
         "pairs": len(plain),
+        "every": RECORDED_EVERY,
         "plain_ms": 1e3 * float(np.median(plain)),
-        "overhead": float(np.median(difference) / np.median(plain)),
-        "overhead_95": [float(value) for value in np.percentile(shares, [2.5, 97.5])],
-        "mark_us": mark_us,
-        "marks_a_step": marks_a_step,
-        "marks_share": marks_a_step * mark_us / 1e6 / float(np.median(plain)),
+        "overhead": cost(every),
+        "overhead_95": [float(value) for value in np.percentile(resampled, [2.5, 97.5])],
+        "detailed_us": 1e6 * float(np.median(difference[detailed_N])),
+        "others_us": 1e6 * float(np.median(difference[~detailed_N])),
     }
 
 
+class _Timed:
+    """A session, or what is inside of it, whose bound calls are timed where Python ends: `calls_ns` of begin and end."""
+
+    def __init__(self, inner: Any, calls_ns: list[tuple[int, int]]) -> None:
+        self._inner, self._calls_ns = inner, calls_ns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @property
+    def _sess(self) -> Any:
+        return _Timed(self._inner._sess, self._calls_ns)
+
+    def run_with_iobinding(self, binding: Any, options: Any = None) -> None:
+        run = getattr(self._inner, "_sess", self._inner).run_with_iobinding
+        binding = getattr(binding, "_iobinding", binding)
+        begin_ns = time.perf_counter_ns()
+        run(binding, options)
+        self._calls_ns.append((begin_ns, time.perf_counter_ns()))
+
+
 def compare_with_engine(setting: Setting) -> dict[str, Any]:
-    """Milliseconds a step in trunks, experts and head, by our marks and by ONNX Runtime's profiler, in one run."""
-    with Worker(replace(setting, kernels=True)) as worker:
-        worker.warm_up()
-        worker.repeat()
-        worker.read()
-        record = worker.finish()
-    runs = record["kernels"]["runs"]
-    parts = {name: (record["parts"][name]["ms_a_step"], runs[graph]) for name, graph in _ENGINE_PARTS.items()}
-    totals = [sum(values) for values in zip(*parts.values(), strict=True)]
+    """Milliseconds a step in trunks, experts and head, in one run: our part; of it the engine's call by our clock, where
+    Python ends; the same call by ONNX Runtime's profiler. What the part has beyond the call is its launch from Python.
+    """
+    calls_ns: dict[str, list[tuple[int, int]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        meter = Meter(replace(setting, kernels=True), kernel_folder=Path(folder))
+        sessions = meter.backend._sessions  # type: ignore[attr-defined]
+        for graph in language_model_graphs(meter.bundle.model):
+            sessions[graph] = _Timed(sessions[graph], calls_ns.setdefault(graph_kind(graph), []))
+        meter.measure(setting.requests[0])
+        found = [meter.measure(request) for _ in range(_ENGINE_ROUNDS) for request in setting.requests]
+        windows = [one.decode_window_ns for one in found]
+        kernels = read_kernels(meter.backend.end_profiling(), windows)  # type: ignore[attr-defined]
+    num_steps = sum(one.num_steps for one in found)
+    theirs = summarize_kernels(kernels, num_steps)["runs"]
+    parts_P = np.sum([one.breakdown.parts_SP.sum(axis=0) for one in found], axis=0) / num_steps
+    parts = {}
+    for part in _ENGINE_PARTS:
+        kind = part.name.lower()
+        inside = [end - begin for begin, end in calls_ns[kind] if any(low <= begin < high for low, high in windows)]
+        parts[kind] = {"part_ms": parts_P[part], "call_ms": sum(inside) / 1e6 / num_steps, "theirs_ms": theirs[kind]}
     return {
-        "parts": {name: {"ours_ms": ours, "theirs_ms": theirs} for name, (ours, theirs) in parts.items()},
-        "together": totals[0] / totals[1],
+        "parts": parts,
+        "worst": max((part["call_ms"] / part["theirs_ms"] - 1 for part in parts.values()), key=abs),
     }
 
 
@@ -135,9 +180,7 @@ def _shares_of_samples(text: str) -> dict[str, float]:
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
         functions = [frame.split(" (")[0].rsplit(".", 1)[-1] for frame in stack.split(";")]
-        decoding = "_decode_rounds" in functions and not {"prefill", "break_down", "settle", "_prepare"} & set(
-            functions
-        )
+        decoding = "_decode_rounds" in functions and not _NOT_DECODING & set(functions)
         if decoding and {"_generate", "decode"} & set(functions):
             part = next(_FUNCTIONS[name] for name in reversed(functions) if name in _FUNCTIONS)
             counts[part] += int(count)
@@ -150,21 +193,20 @@ def run_child(setting: Setting, seconds: float) -> None:
     meter = Meter(setting)
     for request in setting.requests:
         meter.measure(request)
-    parts_P = _decode_rounds(meter, seconds)
-    total = parts_P[list(DECODE_PARTS)].sum()
-    shares = {part.name.lower(): parts_P[part] / total for part in DECODE_PARTS}
+    generations = _decode_rounds(meter, seconds)
+    found = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1.0], reads_model_bytes_per_s=[1.0])
+    shares = {name: part["share"] for name, part in found["parts"].items()}
     shares["dispatch"] += shares.pop("read_back")  # lines of one function
     print(json.dumps(shares))
 
 
-def _decode_rounds(meter: Meter, seconds: float) -> np.ndarray:
-    """Milliseconds by part. What is sampled within this function is compared."""
-    parts_P = np.zeros(len(Part))
+def _decode_rounds(meter: Meter, seconds: float) -> list[Generation]:
+    """What is sampled within this function is compared."""
+    generations = []
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
-        for request in meter.setting.requests:
-            parts_P += meter.measure(request).breakdown.parts_SP.sum(axis=0)
-    return parts_P
+        generations += [meter.measure(request) for request in meter.setting.requests]
+    return generations
 
 
 def print_result(result: dict[str, Any], console: Console) -> None:
@@ -172,15 +214,16 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     low, high = (100 * value for value in overhead["overhead_95"])
     console.print(
         f"recording costs {100 * overhead['overhead']:.2f} % of a step of {overhead['plain_ms']:.2f} ms "
-        f"(95 %: {low:.2f} to {high:.2f}, {overhead['pairs']} pairs); {overhead['marks_a_step']:.0f} marks of "
-        f"{overhead['mark_us']:.2f} µs are {100 * overhead['marks_share']:.2f} %"
+        f"(95 %: {low:.2f} to {high:.2f}, {overhead['pairs']} pairs): one step of {overhead['every']} takes "
+        f"{overhead['detailed_us']:.1f} µs more, the others {overhead['others_us']:.1f} µs"
     )
-    table = Table("part", "ours ms a step", "ONNX Runtime ms", "ratio", box=None)
+    table = Table("part", "ms a step", "of it the engine's call", "by ONNX Runtime", "ratio", "launch", box=None)
     for name, part in engine["parts"].items():
+        whole, call, theirs = (part[f"{which}_ms"] for which in ("part", "call", "theirs"))
         table.add_row(
-            name, f"{part['ours_ms']:.3f}", f"{part['theirs_ms']:.3f}", f"{part['ours_ms'] / part['theirs_ms']:.3f}"
+            name, f"{whole:.3f}", f"{call:.3f}", f"{theirs:.3f}", f"{call / theirs:.3f}", f"{whole - call:.3f}"
         )
-    console.print(table, f"together {engine['together']:.3f}")
+    console.print(table, f"worst {100 * engine['worst']:+.1f} %")
     if sampler is None:
         console.print("py-spy is not installed: no comparison with it")
     else:

@@ -17,11 +17,12 @@ from unimoe_runtime.errors import BackendError, BundleError, ConfigError, Output
 from unimoe_runtime.generation import Prompt, collect_frames, generate
 from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.profiling import report as reports
-from unimoe_runtime.profiling.breakdown import DECODE_PARTS, Routing, break_down
+from unimoe_runtime.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, Routing, break_down
 from unimoe_runtime.profiling.floor import compare_with_floor, step_bytes, weight_bytes
 from unimoe_runtime.profiling.machine import Energy
 from unimoe_runtime.profiling.measure import Meter
 from unimoe_runtime.profiling.playback import play
+from unimoe_runtime.profiling.record import describe_setting
 from unimoe_runtime.profiling.recorder import Marks, Part, RecordedModel, Recorder, code
 from unimoe_runtime.profiling.sweep import profile, read_report
 from unimoe_runtime.profiling.worker import Worker
@@ -100,12 +101,46 @@ def test_marks_become_milliseconds_by_step_layer_and_expert() -> None:
 
 
 def test_parts_add_up_to_the_wall_time(tiny: Path) -> None:
-    meter = Meter(setting(tiny, threads=None, backend="numpy"))
+    meter = Meter(setting(tiny, threads=None, backend="numpy", every=1))
     meter.measure(Request(task="random"))
     generation = meter.measure(Request(task="random"))
     assert 0.9 < generation.coverage <= 1.0  # the bound for quiet machines is the benchmark's
     assert generation.num_steps == 20 and generation.num_frames_U == (19,)
     assert generation.breakdown.decode_ms == pytest.approx(generation.breakdown.parts_SP[:, list(DECODE_PARTS)].sum())
+
+
+def test_a_few_steps_stand_for_all(tiny: Path) -> None:
+    """Every fifth step is recorded call by call, another one each time; the codes are those of a plain run."""
+    backend = open_backend("numpy", open_bundle(tiny))
+    config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
+    recorder = Recorder()
+    recorded, plain = RecordedModel(backend, recorder, every=5, phase=3), BundleModel(backend)
+    found, expected = (
+        collect_frames(generate(model, prompt, config, SAMPLING, seed=3))[0] for model in (recorded, plain)
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert recorded.statistics == plain.statistics
+    recorder.mark(code(Part.END))
+    marks = recorder.marks()
+    breakdown = break_down(marks, config)
+    assert np.flatnonzero(breakdown.detailed_S).tolist() == [3, 8, 13, 18]
+    assert (breakdown.parts_SP[breakdown.detailed_S][:, Part.TRUNK] > 0).all()
+    assert not breakdown.parts_SP[~breakdown.detailed_S][:, MODEL_PARTS].any()
+    assert (breakdown.step_ms_S > breakdown.model_ms_S).all() and (breakdown.model_ms_S > 0).all()
+    routing = Routing.from_marks(marks, recorder.picks(), config, num_rows=2)
+    assert routing.num_steps == 4
+    assert ((routing.routed_picks_SL + routing.null_picks_SL) >= 2).all(), "each row picks"
+    assert (routing.routed_picks_SL >= routing.launched_SLR.sum(axis=2)).all()
+
+    meter = Meter(setting(tiny, threads=None, backend="numpy"))
+    generations = [meter.measure(Request(task="random")) for _ in range(3)]
+    assert [int(np.argmax(one.breakdown.detailed_S)) for one in generations] == [0, 1, 2]
+    found = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1e10], reads_model_bytes_per_s=[1e10])
+    assert found["recording"]["steps"] == 12 and found["step"]["count"] == 60
+    step_ms = sum(part["ms_a_step"] for name, part in found["parts"].items() if name not in ("codec", "host"))
+    assert step_ms == pytest.approx(found["step"]["mean_ms"]), "parts are scaled to all steps"
+    experts_ms = sum(layer["expert_ms"] for layer in found["layers"])
+    assert experts_ms == pytest.approx(found["parts"]["expert"]["ms_a_step"])
 
 
 def test_routing_counts_rows_apart_and_together() -> None:
@@ -116,7 +151,7 @@ def test_routing_counts_rows_apart_and_together() -> None:
     )
     experts = np.array([-1, 1, -1, 0, -1, 0, 1, -1])
     marks = Marks(start_ns_M=np.arange(8), part_M=parts, layer_M=np.minimum(experts, 0), expert_M=experts)
-    routing = Routing.from_marks(marks, np.array([[2, 1], [4, 1]]), config, num_rows=2)
+    routing = Routing.from_marks(marks, np.array([[2, 1], [2, 0]]), config, num_rows=2)
     assert routing.launched_mean_L().tolist() == [1.5]
     assert routing.picked_a_row_L().tolist() == [1.0]
     assert routing.launched_histogram_L() == [[0, 1, 1]]
@@ -188,7 +223,7 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     assert first["coverage"] > 0.9
     assert sum(part["share"] for part in first["parts"].values()) == pytest.approx(1)
     assert first["generations"][0]["ttfa_steps"] == 3  # two frames, and a step more for the delay
-    assert sum(first["layers"][0]["launched_histogram"]) == 40
+    assert sum(first["layers"][0]["launched_histogram"]) == first["recording"]["steps"] == 8
     assert second["tasks"]["random"]["picked_a_row"] == pytest.approx(
         sum(layer["launched"] for layer in second["layers"])
     ), "of a single row, what it picked is what ran"

@@ -23,7 +23,7 @@ def record_routing(
     `requests` None: the bundle's own examples. Raises whatever makes a request fail.
     """
     asked = tuple(make_requests(open_bundle(bundle)) if requests is None else requests)
-    meter = Meter(Setting(bundle=str(bundle), requests=asked, rows=GUIDED_ROWS, steps=steps))
+    meter = Meter(Setting(bundle=str(bundle), requests=asked, rows=GUIDED_ROWS, steps=steps, every=1))
     tasks: dict[str, Routing] = {}
     try:
         for request in asked:

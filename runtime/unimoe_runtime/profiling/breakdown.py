@@ -16,7 +16,8 @@ from .recorder import Marks, Part
 Floats = NDArray[np.float64]
 
 NUM_PARTS = len(Part)
-STEP_PARTS = (Part.INPUTS, Part.TRUNK, Part.READ_BACK, Part.DISPATCH, Part.EXPERT, Part.HEAD, Part.SAMPLING)
+MODEL_PARTS = (Part.INPUTS, Part.TRUNK, Part.READ_BACK, Part.DISPATCH, Part.EXPERT, Part.HEAD)
+STEP_PARTS = (*MODEL_PARTS, Part.SAMPLING)
 DECODE_PARTS = (*STEP_PARTS, Part.CODEC, Part.HOST)
 """All that a decoding loop spends its time on; a step is without codec and host."""
 
@@ -26,32 +27,38 @@ class Breakdown:
     """One generation's time, in milliseconds.
 
     `prefill_ms` from the prompt's inputs to its last expert. `parts_SP`: each step and what followed it, by part.
-    `layers_LP`: the decode steps' sum, by layer and part. `experts_LR`: the same of each routed expert, and
-    `launches_LR` how often it ran.
+    `detailed_S`: the steps that were recorded call by call; of them are `layers_LP`, the sum by layer and part,
+    `experts_LR`, the same of each routed expert, and `launches_LR`, how often it ran.
     """
 
     prefill_ms: float
     parts_SP: Floats
+    detailed_S: NDArray[np.bool_]
     layers_LP: Floats
     experts_LR: Floats
     launches_LR: NDArray[np.int64]
 
     @property
+    def model_ms_S(self) -> Floats:
+        """Each step from its inputs to its head: what is split into parts where it was recorded call by call."""
+        return np.asarray(self.parts_SP[:, [*MODEL_PARTS, Part.STEP]].sum(axis=1))
+
+    @property
     def step_ms_S(self) -> Floats:
         """Each step: from its inputs until its codes are drawn."""
-        return np.asarray(self.parts_SP[:, list(STEP_PARTS)].sum(axis=1))
+        return np.asarray(self.parts_SP[:, [*STEP_PARTS, Part.STEP]].sum(axis=1))
 
     @property
     def decode_ms(self) -> float:
         """All steps, with codec and host, without the profiler."""
-        return float(self.parts_SP[:, list(DECODE_PARTS)].sum())
+        return float(self.parts_SP[:, [*DECODE_PARTS, Part.STEP]].sum())
 
 
 def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
     """Sums by step, part, layer and expert. The last mark ends the generation."""
     ms_M = np.append(np.diff(marks.start_ns_M), 0) / 1e6
     # Step -1 is the prompt's pass.
-    step_M = np.cumsum(marks.part_M == Part.INPUTS) - 1
+    step_M = marks.step_M
     decode_M = step_M >= 0
     num_steps, layers, routed = int(step_M[-1]) + 1, config.num_layers, config.num_routed_experts
 
@@ -66,6 +73,7 @@ def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
     return Breakdown(
         prefill_ms=float(ms_M[~decode_M].sum()),
         parts_SP=sums(decode_M, step_M * NUM_PARTS + marks.part_M, (num_steps, NUM_PARTS)),
+        detailed_S=marks.part_M[marks.begins_M] == Part.INPUTS,
         layers_LP=sums(layer_M, marks.layer_M * NUM_PARTS + marks.part_M, (layers, NUM_PARTS)),
         experts_LR=sums(expert_M, of_expert_M, (layers, routed)),
         launches_LR=launches.reshape(layers, routed),
@@ -74,8 +82,8 @@ def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Routing:
-    """Which routed experts ran in the decode steps of one generation, and what its `num_rows` rows picked: routed and
-    null picks, counted over the rows."""
+    """Which routed experts ran in the decode steps of one generation that were recorded call by call, and what its
+    `num_rows` rows picked: routed and null picks, counted over the rows."""
 
     launched_SLR: NDArray[np.bool_]
     routed_picks_SL: NDArray[np.int64]
@@ -90,7 +98,7 @@ class Routing:
         ran_M = (step_M >= 0) & (marks.expert_M >= 0)
         launched_SLR = np.zeros((int(step_M[-1]) + 1, layers, routed), dtype=np.bool_)
         launched_SLR[step_M[ran_M], marks.layer_M[ran_M], marks.expert_M[ran_M]] = True
-        picks_SL2 = np.diff(picks, axis=0, prepend=0).reshape(-1, layers, 2)
+        picks_SL2 = picks.reshape(-1, layers, 2)
         return cls(
             launched_SLR=launched_SLR,
             routed_picks_SL=picks_SL2[..., 0],

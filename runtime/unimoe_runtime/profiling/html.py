@@ -24,7 +24,7 @@ from .report import (
     setting_line,
     shown,
 )
-from .svg import WIDTH, Axes, area, bars, figure, heat_map, legend, stacked_rows, stacked_steps, tag, text
+from .svg import WIDTH, Axes, area, bars, figure, heat_map, legend, stacked_rows, stacked_steps, steps_line, tag, text
 
 Record = Mapping[str, Any]
 
@@ -154,11 +154,13 @@ def _breakdown(run: Record) -> str:
 
 
 def _timeline(run: Record, timeline: Record) -> str:
-    parts = {name: values[:_MOST_STEPS] for name, values in timeline["parts"].items() if name not in ("codec", "host")}
-    steps = np.sum(list(parts.values()), axis=0)
-    codec = timeline["parts"]["codec"][:_MOST_STEPS]
+    steps, codec = (np.array(timeline[name][:_MOST_STEPS]) for name in ("step_ms", "codec_ms"))
+    recorded = [index for index in timeline["recorded"] if index < len(steps)]
+    parts = {name: values[: len(recorded)] for name, values in timeline["parts"].items()}
     top = 1.25 * float(np.percentile(steps, 99))
-    axes = stacked_steps(parts, COLOURS, top=top, x_label="step", y_label="ms")
+    axes = stacked_steps(parts, COLOURS, recorded, len(steps), top=top, x_label="step", y_label="ms")
+    if len(recorded) < len(steps):
+        axes.parts.append(steps_line(axes, steps.tolist()))
     for label in ("p50", "p99"):
         if run["step"][f"{label}_ms"] < top:
             axes.horizontal(run["step"][f"{label}_ms"], label)
@@ -175,8 +177,9 @@ def _timeline(run: Record, timeline: Record) -> str:
     return _figure(
         f"Step by step: {timeline['task']}",
         legend({_NAMES[name]: COLOURS[name] for name in parts}) + figure(axes.parts, axes.height, "time of each step"),
-        f"“{timeline['caption']}”, last repetition. A triangle: a chunk of audio was decoded after this step; a dot: "
-        "the step took longer than is drawn.",
+        f"“{timeline['caption']}”, last repetition. The line is every step; colours are the parts of those that were "
+        "recorded call by call, drawn up to the next of them. A triangle: a chunk of audio was decoded after this step; "
+        "a dot: the step took longer than is drawn.",
     )
 
 

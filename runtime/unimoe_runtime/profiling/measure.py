@@ -75,7 +75,7 @@ class Generation:
     @property
     def decode_window_ns(self) -> tuple[int, int]:
         """From the first step to the end, on the clock of the marks."""
-        first = int(np.argmax(self.marks.part_M == Part.INPUTS))
+        first = int(np.argmax(self.marks.begins_M))
         return int(self.marks.start_ns_M[first]), int(self.marks.start_ns_M[-1])
 
     @property
@@ -119,6 +119,7 @@ class Meter:
     def __init__(self, setting: Setting, *, kernel_folder: Path | None = None) -> None:
         start = time.perf_counter()
         self.setting = setting
+        self._made: dict[Request, tuple[int, int]] = {}  # how often, and the steps it takes
         self.bundle = open_bundle(setting.bundle)
         self.backend = _open_backend(self.bundle, setting, kernel_folder)
         self._codec = None if self.bundle.codec is None else BundleCodec(self.bundle.codec, self.backend.run)
@@ -142,7 +143,11 @@ class Meter:
         prompt, sampling, caption = self._prepare(request)
         prepare_ms = 1e3 * (time.perf_counter() - start)
         recorder = Recorder()
-        model, mark = RecordedModel(self.backend, recorder), recorder.mark
+        # Of a request that is made again, other steps are recorded call by call.
+        times, num_steps = self._made.get(request, (0, 1))
+        every = 1 if self.setting.kernels else self.setting.every
+        model = RecordedModel(self.backend, recorder, every=every, phase=times % min(every, num_steps))
+        mark = recorder.mark
         streams = [
             _Stream(
                 index=index,
@@ -188,6 +193,7 @@ class Meter:
         if not chunks:
             raise PromptError("the model ended before its first frame; try another seed or a longer text")
         marks = recorder.marks()
+        self._made[request] = times + 1, step.index + 1
         return Generation(
             request=request,
             caption=caption,

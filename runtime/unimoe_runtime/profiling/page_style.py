@@ -37,6 +37,7 @@ svg { display:block; width:100%; height:auto; }
 .grid { stroke:var(--line); stroke-width:1; }
 .rule { stroke:var(--ink); stroke-width:1; stroke-dasharray:4 3; opacity:.7; }
 .bar { fill:var(--bar); }
+.steps { fill:none; stroke:var(--ink); stroke-width:1; opacity:.75; }
 .outlier { fill:#c8503f; }
 .cell { fill:color-mix(in srgb, var(--heat) var(--share), var(--ground)); }
 .cell-text { font-size:10.5px; text-anchor:middle; font-variant-numeric:tabular-nums; }

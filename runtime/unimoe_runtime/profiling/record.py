@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import MANIFEST, Bundle
-from .breakdown import DECODE_PARTS, Routing
+from .breakdown import DECODE_PARTS, MODEL_PARTS, STEP_PARTS, Routing
 from .floor import compare_with_floor, step_bytes, weight_bytes
 from .machine import Memory, last_level_cache_bytes
 from .measure import Generation
@@ -103,14 +103,22 @@ def describe_setting(
     reads_bytes_per_s: Sequence[float],
     reads_model_bytes_per_s: Sequence[float],
 ) -> dict[str, Any]:
-    """Figures over all measured generations of a setting: steps, parts, layers, tasks, floor."""
+    """Figures over all measured generations of a setting: steps, parts, layers, tasks, floor.
+
+    From inputs to head the parts are those of the steps that were recorded call by call, scaled to the mean of all.
+    """
     num_steps = sum(generation.num_steps for generation in generations)
     step_ms = np.concatenate([generation.breakdown.step_ms_S for generation in generations])
-    part_ms = np.sum([generation.breakdown.parts_SP.sum(axis=0) for generation in generations], axis=0) / num_steps
+    detailed_S = np.concatenate([generation.breakdown.detailed_S for generation in generations])
+    parts_SP = np.concatenate([generation.breakdown.parts_SP for generation in generations])
+    model_ms_S = np.concatenate([generation.breakdown.model_ms_S for generation in generations])
+    part_ms, num_detailed = parts_SP.mean(axis=0), int(detailed_S.sum())
+    scale = float(model_ms_S.mean() / model_ms_S[detailed_S].mean())
+    part_ms[list(MODEL_PARTS)] = scale * parts_SP[detailed_S][:, list(MODEL_PARTS)].mean(axis=0)
     by_part = {part.name.lower(): float(part_ms[part]) for part in DECODE_PARTS}
     wall_ms = sum(by_part.values())
     routing = _joined(generations)
-    launches_LR = np.sum([generation.breakdown.launches_LR for generation in generations], axis=0) / num_steps
+    launches_LR = np.sum([generation.breakdown.launches_LR for generation in generations], axis=0) / num_detailed
     cached = sum(
         generation.num_steps * (generation.prompt_tokens + generation.num_steps / 2) for generation in generations
     )
@@ -124,15 +132,27 @@ def describe_setting(
             **{f"p{rank}_ms": float(np.percentile(step_ms, rank)) for rank in (50, 90, 99)},
             "max_ms": float(step_ms.max()),
         },
+        "recording": _recording(step_ms, detailed_S),
         "parts": {name: {"ms_a_step": ms, "share": ms / wall_ms} for name, ms in by_part.items()},
         "coverage": min(generation.coverage for generation in generations),
-        "layers": _layers(generations, routing, bytes_L, num_steps),
+        "layers": _layers(generations, routing, bytes_L, scale / num_detailed),
         "tasks": _tasks(generations),
         "timeline": _timelines(generations),
         "floor": _floor(
             bundle, bytes_by_part, by_part, float(step_ms.mean()), reads_bytes_per_s, reads_model_bytes_per_s
         ),
     }
+
+
+def _recording(step_ms_S: NDArray[np.float64], detailed_S: NDArray[np.bool_]) -> dict[str, Any]:
+    """Steps that were recorded call by call, and what that cost: by how much their median is longer, spread over all
+    steps; None where there are no others to compare with."""
+    share = float(detailed_S.mean())
+    cost = None
+    if share < 1:
+        others = float(np.median(step_ms_S[~detailed_S]))
+        cost = share * (float(np.median(step_ms_S[detailed_S])) / others - 1)
+    return {"steps": int(detailed_S.sum()), "cost": cost}
 
 
 def _floor(
@@ -160,9 +180,9 @@ def _floor(
 
 
 def _layers(
-    generations: Sequence[Generation], routing: Routing, bytes_L: NDArray[np.float64], num_steps: int
+    generations: Sequence[Generation], routing: Routing, bytes_L: NDArray[np.float64], scale: float
 ) -> list[dict[str, Any]]:
-    ms_LP = np.sum([generation.breakdown.layers_LP for generation in generations], axis=0) / num_steps
+    ms_LP = np.sum([generation.breakdown.layers_LP for generation in generations], axis=0) * scale
     launched_L, picked_L, null_L = routing.launched_mean_L(), routing.picked_a_row_L(), routing.null_share_L()
     return [
         {
@@ -196,15 +216,22 @@ def _tasks(generations: Sequence[Generation]) -> dict[str, Any]:
 
 
 def _timelines(generations: Sequence[Generation]) -> list[dict[str, Any]]:
-    """The last generation of each request, step by step and part by part, in milliseconds."""
+    """The last generation of each request, in milliseconds: every step, the codec after it, and the parts of the steps
+    that were recorded call by call."""
     last = {generation.request: generation for generation in generations}
     return [
         {
             "task": generation.request.task,
             "caption": generation.caption,
-            "parts": {part.name.lower(): _rounded(generation.breakdown.parts_SP[:, part]) for part in DECODE_PARTS},
+            "step_ms": _rounded(breakdown.step_ms_S),
+            "codec_ms": _rounded(breakdown.parts_SP[:, Part.CODEC]),
+            "recorded": np.flatnonzero(breakdown.detailed_S).tolist(),
+            "parts": {
+                part.name.lower(): _rounded(breakdown.parts_SP[breakdown.detailed_S, part]) for part in STEP_PARTS
+            },
         }
         for generation in last.values()
+        for breakdown in (generation.breakdown,)
     ]
 
 

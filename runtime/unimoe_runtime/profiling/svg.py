@@ -92,23 +92,43 @@ def legend(colours: Mapping[str, str]) -> str:
 
 
 def stacked_steps(
-    parts: Mapping[str, Sequence[float]], colours: Mapping[str, str], *, top: float, x_label: str, y_label: str
+    parts: Mapping[str, Sequence[float]],
+    colours: Mapping[str, str],
+    steps: Sequence[int],
+    count: int,
+    *,
+    top: float,
+    x_label: str,
+    y_label: str,
 ) -> Axes:
-    """Values stacked upon each other at 0, 1, 2, …, each as wide as one; what passes `top` is cut off there."""
-    count = len(next(iter(parts.values())))
+    """Values stacked upon each other at some of `count` steps, each as wide as it is to the next; what passes `top` is
+    cut off there."""
     axes = Axes(x0=0, x1=count, top=top, height=250, x_label=x_label, y_label=y_label)
-    base = [0.0] * count
+    edges = [*steps, count]
+    base = [0.0] * len(steps)
     for name, values in parts.items():
         upper = [low + value for low, value in zip(base, values, strict=True)]
-        axes.parts.append(_band(axes, base, upper, colours[name], name))
+        axes.parts.append(_band(axes, edges, base, upper, colours[name], name))
         base = upper
     return axes
 
 
-def _band(axes: Axes, lower: Sequence[float], upper: Sequence[float], colour: str, name: str) -> str:
+def steps_line(axes: Axes, values: Sequence[float]) -> str:
+    """A line over values at 0, 1, 2, …, each as wide as one."""
+    corners = [
+        f"{axes.x(index + side):.1f} {axes.y(min(value, axes.top)):.1f}"
+        for index, value in enumerate(values)
+        for side in (0, 1)
+    ]
+    return tag("path", d=f"M{'L'.join(corners)}", class_="steps")
+
+
+def _band(
+    axes: Axes, edges: Sequence[int], lower: Sequence[float], upper: Sequence[float], colour: str, name: str
+) -> str:
     def corners(values: Sequence[float], order: range, sides: tuple[int, int]) -> list[str]:
         return [
-            f"{axes.x(index + side):.1f} {axes.y(min(values[index], axes.top)):.1f}"
+            f"{axes.x(edges[index + side]):.1f} {axes.y(min(values[index], axes.top)):.1f}"
             for index in order
             for side in sides
         ]

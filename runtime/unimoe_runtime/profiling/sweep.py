@@ -117,6 +117,11 @@ def _notes(run: dict[str, Any]) -> list[str]:
         noise.append(f"reads spread by {100 * floor['read_spread']:.0f} % between quartiles")
     if noise:
         notes.append(f"WARNING: {' and '.join(noise)}: repeat on a quiet machine before concluding anything")
+    if (cost := run["recording"]["cost"]) is not None:
+        notes.append(
+            f"{run['recording']['steps']} of {run['step']['count']} steps were recorded call by call, which made the "
+            f"run {100 * cost:.1f} % slower"
+        )
     for name, part in floor["parts"].items():
         if part["far"]:
             notes.append(

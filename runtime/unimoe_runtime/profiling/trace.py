@@ -24,7 +24,7 @@ def host_events(generation: Generation, process: int) -> list[Event]:
     thread = threading.get_native_id()
     marks = generation.marks
     start_us = marks.start_ns_M / 1e3
-    steps = np.flatnonzero(marks.part_M == Part.INPUTS)
+    steps = np.flatnonzero(marks.begins_M)
     end_us = float(start_us[-1])
 
     def event(name: str, kind: str, begin_us: float, finish_us: float, **details: Any) -> Event:
@@ -58,6 +58,8 @@ def _name(part: Part, layer: int, expert: int) -> str:
             return "router read-back"
         case Part.PREFILL:
             return "prompt inputs"
+        case Part.STEP:
+            return "inputs to head"
     return part.name.lower()
 
 

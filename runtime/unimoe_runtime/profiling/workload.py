@@ -24,6 +24,9 @@ _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "speech": ("Remind me at seven forty-five.",),
     "music": ("a C major scale on the piano at 120 bpm",),
 }
+# One decode step of so many is recorded call by call: often enough for means, seldom enough to cost under 1 %; a prime,
+# so that chunks of audio of 8 or 16 frames do not always meet a recorded step.
+RECORDED_EVERY = 5
 # A language model without a front end reads this many random tokens, and makes this many steps unless told.
 _RANDOM_PROMPT_TOKENS = 64
 _RANDOM_STEPS = 200
@@ -47,8 +50,9 @@ class Setting:
 
     `threads` and `providers` None: the backend's own. `rows`: model rows of a step; a guided utterance has two.
     `steps` forces that many decode steps; None lets the model end. `chunk_frames`: frames of each chunk of audio,
-    the last size repeated. `memory_budget_bytes`: what loaded experts may take; None: any. `kernels` has the backend's
-    own profiler on: slower, and only for the detail.
+    the last size repeated. `memory_budget_bytes`: what loaded experts may take; None: any. `every`: one decode step of
+    so many is recorded call by call. `kernels` has the backend's own profiler on: slower, and only for the detail; every
+    step is recorded then.
     """
 
     bundle: str
@@ -60,13 +64,14 @@ class Setting:
     backend: str = "onnxruntime"
     providers: tuple[str, ...] | None = None
     memory_budget_bytes: int | None = None
+    every: int = RECORDED_EVERY
     kernels: bool = False
 
     def __post_init__(self) -> None:
         if not self.requests:
             raise ConfigError("there is nothing to run: give at least one task or text")
         self.chunk_sizes()
-        for name in ("threads", "rows", "steps"):
+        for name in ("threads", "rows", "steps", "every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
