@@ -29,6 +29,7 @@ from .preload import Preload, always_used
 from .recent import Recent
 from .residency import Residency
 from .streaming import AudioStream, Outcome, Progress
+from .verification import doubt
 from .video import MAX_FRAMES, RATE_HZ, Video, read_video
 from .vision import BundleVision
 
@@ -96,15 +97,21 @@ class Synthesizer:
         providers: Sequence[str] | None = None,
         warm: bool = False,
         memory_budget_bytes: int | None = None,
+        target: str | None = None,
     ) -> Self:
-        """Open a bundle with a backend.
+        """Open a bundle with a backend; `target` names the engines that tensorrt is to run.
 
         What every request runs is loaded in the background, experts at their first use; `warm` loads all of it before
         this returns. `memory_budget_bytes` is what loaded experts may take (`residency`): the same audio, slower.
         """
         bundle = open_bundle(path)
         engine = open_backend(
-            backend, bundle, threads=threads, providers=providers, memory_budget_bytes=memory_budget_bytes
+            backend,
+            bundle,
+            threads=threads,
+            providers=providers,
+            memory_budget_bytes=memory_budget_bytes,
+            target=target,
         )
         graphs = always_used(bundle)
         if warm:
@@ -135,6 +142,12 @@ class Synthesizer:
     def residency(self) -> Residency | None:
         """How the memory budget fared so far; None without one."""
         return self._backend.residency()
+
+    @property
+    def doubt(self) -> str | None:
+        """Why its engines are not to be trusted on this machine yet, one line; None where nothing speaks against it."""
+        engine_set = getattr(self._backend, "engine_set", None)
+        return None if engine_set is None else doubt(engine_set)
 
     def synthesize(
         self,

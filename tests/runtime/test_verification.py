@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from tests.speaking_bundle import write_speaking_bundle
+from unimoe.cli import cli
 from unimoe_runtime import verification
 from unimoe_runtime.backends import Array, Backend, open_backend
 from unimoe_runtime.bundle import Bundle, open_bundle, trunk_name
@@ -178,3 +181,43 @@ def test_a_set_of_the_bundle_opens(reference_bundle: Path, bundle: Bundle, tmp_p
     engine_set = open_engines(open_bundle(copy), "laptop")
     write_verification(engine_set.path, verified(bundle, engine_set, open_backend("onnxruntime", bundle)))
     assert open_engines(open_bundle(copy), "laptop").sha256() == engine_set.sha256()
+
+
+@pytest.fixture
+def device(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaging:
+    """What `--backend tensorrt` opens: the CPU's ONNX Runtime over an engine set, unharmed until a graph is named."""
+    backend = Damaging(open_backend("onnxruntime", bundle), "none")
+    backend.engine_set = write_set(bundle, tmp_path / "laptop")
+    opened = lambda name, *rest, **options: backend if name == "tensorrt" else open_backend(name, *rest)
+    monkeypatch.setattr("unimoe.commands.verify.open_backend", opened)
+    monkeypatch.setattr(verification, "this_machine", lambda: LAPTOP)
+    return backend
+
+
+def test_the_command_verifies_engines(device: Damaging, bundle: Bundle) -> None:
+    command = ["verify", str(bundle.path), "--backend", "tensorrt", "--target", "laptop", "--steps", "4"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert "layers.0.trunk@32" in done.stdout and "layers.2.expert.* × 8" in done.stdout
+    assert "verified (GeForce RTX 4060, driver 580.65)" in done.stdout
+    assert doubt(device.engine_set, LAPTOP) is None
+    device._graph = "layers.0.expert.0"
+    failed = CliRunner().invoke(cli, [*command, "--json"])
+    assert failed.exit_code == 1
+    told = json.loads(failed.stdout)
+    assert not told["passed"] and not told["engines"]["layers.0.expert.0"]["passed"]
+    assert "FAILED" in doubt(device.engine_set, LAPTOP)
+
+
+def test_a_synthesizer_doubts_unverified_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`synth` prints that line and goes on."""
+    bundle = open_bundle(write_speaking_bundle(tmp_path))
+    backend = Damaging(open_backend("onnxruntime", bundle), "none")
+    monkeypatch.setattr("unimoe_runtime.synthesis.open_backend", lambda *rest, **options: backend)
+    command = ["synth", str(bundle.path), "--backend", "tensorrt", "--text", "one", "-o", str(tmp_path / "one.wav")]
+    quiet = CliRunner().invoke(cli, [*command, "--max-steps", "12"])
+    assert quiet.exit_code == 0 and "never verified" not in quiet.stderr
+    backend.engine_set = write_set(bundle, tmp_path / "laptop")
+    warned = CliRunner().invoke(cli, [*command, "--max-steps", "12"])
+    assert warned.exit_code == 0, warned.output
+    assert "unimoe: the engines for laptop were never verified here" in warned.stderr

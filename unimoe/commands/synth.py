@@ -68,6 +68,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--max-steps", type=int, help="Decode steps, the delay included. [default: the bundle's]")
 @click.option("--max-seconds", type=float, help="Seconds of audio, at most. [default: the bundle's]")
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
@@ -97,6 +98,7 @@ def synth(
     max_steps: int | None,
     max_seconds: float | None,
     backend: str,
+    target: str | None,
     providers: tuple[str, ...],
     threads: int | None,
     as_json: bool,
@@ -111,8 +113,10 @@ def synth(
         from unimoe_runtime.audio import require_writable
 
         require_writable(path)
-    options = {"backend": backend, "threads": threads, "providers": providers or None}
+    options = {"backend": backend, "target": target, "threads": threads, "providers": providers or None}
     with _open(bundle, warm, **options, memory_budget_bytes=memory_budget) as synthesizer:
+        if synthesizer.doubt is not None:
+            click.echo(f"unimoe: {synthesizer.doubt}", err=True)
         wanted = {
             "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
             "eos_factor": eos_factor,

@@ -9,17 +9,25 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from unimoe.commands.judging import AT_LEAST, AT_MOST, DEFAULT_LIMITS, judge_bundles, print_report
+from unimoe.commands.verifying import agreement_lines, graph_table, reference_on_cpu, verify_set
 from unimoe_runtime.backends import BACKENDS, Backend, open_backend
 from unimoe_runtime.bundle import MANIFEST, open_bundle
-from unimoe_runtime.comparison import TOLERANCE, Agreement, GraphComparison, compare_graphs, compare_models
+from unimoe_runtime.comparison import (
+    Agreement,
+    GraphComparison,
+    allowed_error,
+    compare_graphs,
+    compare_models,
+    tolerance_of,
+)
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.generation import Prompt
 from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.requests import standard_requests
+from unimoe_runtime.verification import router_agreement_needed
 
 
 @click.command()
@@ -27,9 +35,10 @@ from unimoe_runtime.requests import standard_requests
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle]",
+    help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle; of engines, the CPU]",
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Decode steps to compare.")
 @click.option(
@@ -56,6 +65,7 @@ def verify(
     bundle: Path,
     against: Path | None,
     backend: str,
+    target: str | None,
     providers: tuple[str, ...],
     steps: int,
     tolerance: float | None,
@@ -68,10 +78,14 @@ def verify(
 
     A quantized bundle cannot agree bit by bit: it is judged by the bundle that it was made of, within limits. So is
     one of 16 bits by one of another precision. The oracle and the CPU multiply 16-bit weights in float32 and must
-    agree; a checkpoint, or another provider, must give the same graphs within rounding and nearly the same routing.
+    agree; a checkpoint, another provider or a GPU must give the same graphs within rounding and nearly the same
+    routing.
+
+    With --backend tensorrt every engine is compared with the CPU, and a record is left beside them that synth looks
+    for.
     """
     opened = open_bundle(bundle)
-    candidate = open_backend(backend, opened, providers=providers or None)
+    candidate = open_backend(backend, opened, providers=providers or None, target=target)
     other = open_bundle(against) if against is not None and (against / MANIFEST).exists() else None
     asked = corpus is not None or bool(limits)
     precision = opened.graphs["head"].precision
@@ -88,16 +102,20 @@ def verify(
         sys.exit(0 if report.passed else 1)
     if asked:
         raise click.UsageError("--corpus and --limit judge a bundle by another one: name that with --against")
-    if opened.is_quantized:
+    engine_set = getattr(candidate, "engine_set", None)
+    if engine_set is not None and against is None:
+        sys.exit(0 if verify_set(candidate, engine_set, steps=steps, tolerance=tolerance, as_json=as_json) else 1)
+    on_cpu = backend in ("onnxruntime", "numpy") and not providers
+    if opened.is_quantized and on_cpu:
         raise BackendError(f"{bundle}: it is quantized; judge it by the bundle that it was made of: --against BUNDLE")
     request = standard_requests(opened)[0]
     prompt, sampling = request.prompt, request.sampling
     with Console(stderr=True).status("comparing graphs and decoding"):
         graphs, agreement, reference = _compare(candidate, against, prompt, sampling, steps)
-    exact = precision == "float32" or (against is None and not providers)
+    exact = on_cpu and (precision == "float32" or against is None)
     if tolerance is None:
-        tolerance = TOLERANCE["float32" if exact else precision]
-    passed = _passes(graphs, agreement, tolerance, exact)
+        tolerance = tolerance_of("float32" if exact else precision)
+    passed = _passes(graphs, agreement, tolerance, None if exact else router_agreement_needed(precision))
     if as_json:
         report = {
             "bundle": str(bundle),
@@ -123,7 +141,7 @@ def _compare(
         graphs, agreement = compare_with_checkpoint(candidate, against, prompt, sampling, steps=steps)
         return graphs, agreement, f"{against} (torch)"
     if against is None:
-        reference, name = open_backend("numpy", bundle), "the numpy oracle"
+        reference, name = reference_on_cpu(bundle)
     else:
         reference, name = open_backend("onnxruntime", open_bundle(against)), str(against)
     graphs = compare_graphs(candidate, reference, prompt)
@@ -138,51 +156,28 @@ def _compare(
     return graphs, agreement, name
 
 
-def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: float, exact: bool) -> bool:
-    """`exact`: logits within the tolerance, routing and codes equal. Else a token may be routed otherwise, which moves
-    the logits by more than rounding does."""
-    if not all(graph.max_abs_error <= _allowed(graph.max_abs_value, tolerance) for graph in graphs):
+def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: float, router: float | None) -> bool:
+    """`router`: equal decisions that are enough where a token may be routed otherwise, which moves the logits by more
+    than rounding does. None: logits within the tolerance, routing and codes equal."""
+    if not all(graph.max_abs_error <= allowed_error(graph.max_abs_value, tolerance) for graph in graphs):
         return False
-    if not exact:
-        return agreement.router_agreement >= DEFAULT_LIMITS["router-agreement"]
+    if router is not None:
+        return agreement.router_agreement >= router
     return (
-        agreement.max_logit_error <= _allowed(agreement.max_logit_value, tolerance)
+        agreement.max_logit_error <= allowed_error(agreement.max_logit_value, tolerance)
         and agreement.equal_sets == 1.0
         and agreement.first_difference is None
     )
 
 
-def _allowed(value: float, tolerance: float) -> float:
-    return tolerance + 0.1 * tolerance * value
-
-
 def _print(graphs: list[GraphComparison], agreement: Agreement, title: str, tolerance: float, exact: bool) -> None:
-    table = Table("graphs", "largest error", "allowed", "", title=title, title_justify="left", box=None)
-    groups: dict[str, list[GraphComparison]] = {}
-    for graph in graphs:
-        groups.setdefault(
-            f"{graph.graph.partition('.expert.')[0]}.expert.*" if ".expert." in graph.graph else graph.graph, []
-        ).append(graph)
-    for name, members in groups.items():
-        worst = max(members, key=lambda member: member.max_abs_error - _allowed(member.max_abs_value, tolerance))
-        allowed = _allowed(worst.max_abs_value, tolerance)
-        count = f" × {len(members)}" if len(members) > 1 else ""
-        table.add_row(
-            name + count,
-            f"{worst.max_abs_error:.1e}",
-            f"{allowed:.1e}",
-            "ok" if worst.max_abs_error <= allowed else "FAILS",
-        )
-    allowed = _allowed(agreement.max_logit_value, tolerance)
+    rows = [(graph.graph, graph.max_abs_error, allowed_error(graph.max_abs_value, tolerance)) for graph in graphs]
+    table = graph_table(title, rows)
+    allowed = allowed_error(agreement.max_logit_value, tolerance)
     table.add_section()
     table.add_row(
         f"logits over {agreement.steps} forced steps", f"{agreement.max_logit_error:.1e}",
         f"{allowed:.1e}" if exact else "any", "ok" if not exact or agreement.max_logit_error <= allowed else "FAILS",
     )  # fmt: skip
     Console().print(table)
-    first = "none" if agreement.first_difference is None else f"step {agreement.first_difference}"
-    click.echo(
-        f"router: {100 * agreement.router_agreement:.3f} % of decisions agree, "
-        f"{100 * agreement.equal_sets:.3f} % of sets are equal\n"
-        f"tokens: {100 * agreement.token_agreement:.3f} % agree when forced; first difference of greedy runs: {first}"
-    )
+    click.echo(agreement_lines(agreement))
