@@ -105,7 +105,7 @@ def test_a_provider_that_was_compiled_in_may_not_open() -> None:
 
 
 def test_a_laptop_with_tensorrt_rtx() -> None:
-    versions = {"tensorrt-rtx-cu13": "1.7.1.116", "cuda-core": "1.2.2", "cuda-bindings": "13.5.0"}
+    versions = {"tensorrt-rtx-cu13": "1.7.1.116", "cuda-bindings": "13.5.0"}
     diagnosis = diagnose(replace(BARE, gpus=LAPTOP, driver="580.65", versions=versions))
     assert diagnosis.can_run
     fit = diagnosis.targets[1]
@@ -113,7 +113,21 @@ def test_a_laptop_with_tensorrt_rtx() -> None:
     without = {"tensorrt-rtx-cu13": "1.7.1.116"}
     diagnosis = diagnose(replace(BARE, gpus=LAPTOP, driver="580.65", versions=without))
     assert not diagnosis.can_run
-    assert "cuda-core" in (finding(diagnosis, "CUDA for Python").step or "")
+    assert finding(diagnosis, "CUDA for Python").step == "pip install 'cuda-bindings==13.*'"
+    assert finding(diagnosis, "TensorRT").state == "idle", "TensorRT-RTX serves it"
+    older = diagnose(replace(BARE, gpus=replace(LAPTOP, cuda="12.8"), driver="570.1", versions=versions))
+    bindings = finding(older, "CUDA for Python")
+    assert bindings.state == "broken" and bindings.step == "pip install 'cuda-bindings==12.*'"
+
+
+def test_tensorrt_rtx_builds_for_others_where_it_does_not_serve_the_gpu() -> None:
+    h100 = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability=(9, 0), memory_bytes=80 << 30, integrated=False)
+    versions = {"tensorrt-rtx-cu13": "1.7.1.116", "cuda-bindings": "13.5.0"}
+    diagnosis = diagnose(replace(BARE, gpus=Gpus(cuda="13.0", gpus=(h100,), problem=None), versions=versions))
+    assert not diagnosis.can_run
+    assert "does not serve this GPU" in finding(diagnosis, "TensorRT-RTX").detail
+    assert finding(diagnosis, "TensorRT").step == "pip install 'unimoe[tensorrt]'"
+    assert diagnosis.targets[1].closest == "h100"
 
 
 def test_a_jetson_is_told_which_tensorrt_it_needs() -> None:
@@ -125,6 +139,9 @@ def test_a_jetson_is_told_which_tensorrt_it_needs() -> None:
     hidden = finding(diagnose(replace(found, other_tensorrt="10.16.2")), "TensorRT")
     assert hidden.state == "missing" and "--system-site-packages" in (hidden.step or "")
     assert finding(diagnose(replace(found, versions={"tensorrt": "10.16.2"})), "TensorRT").state == "ok"
+    no_wheels = {"tensorrt-rtx": (Need(name="tensorrt-rtx-cu13", at_least=(1, 7), available=False),)}
+    arm = replace(BARE, needs=no_wheels)
+    assert finding(diagnose(arm), "TensorRT-RTX").detail == "there are no wheels for this machine"
     closest = diagnose(found).targets[1].closest
     assert closest is not None and "nano" in closest
 

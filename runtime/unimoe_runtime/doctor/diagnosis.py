@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ..targets import MIN_TENSORRT, Target, open_targets
+from ..targets import MIN_TENSORRT, RTX_CAPABILITIES, Target, open_targets
 from .evidence import CUDA_PYTHON, EXTRAS, TENSORRT, TENSORRT_RTX, Evidence
 from .packages import numbers
 from .probes import Gpu
@@ -55,7 +55,8 @@ def diagnose(found: Evidence) -> Diagnosis:
     """Judge the evidence. Raises ConfigError where the user's own table of targets is damaged."""
     engines = (_onnxruntime(found), _driver(found), *_gpu_engines(found))
     states = {engine.name: engine.state for engine in engines}
-    on_gpu = bool(found.gpus.gpus) and "ok" in (states["TensorRT-RTX"], states["TensorRT"])
+    flavours = [("TensorRT-RTX", _serves_rtx(found)), ("TensorRT", bool(found.gpus.gpus))]
+    on_gpu = any(serves and states[flavour] == "ok" for flavour, serves in flavours)
     can_run = _opens(found, _CPU) or (on_gpu and states["CUDA for Python"] == "ok")
     machine = {**asdict(found.system), "driver": found.driver, **asdict(found.gpus)}
     return Diagnosis(
@@ -119,16 +120,23 @@ def _gpu_engines(found: Evidence) -> Iterator[Finding]:
         yield Finding(name="ONNX Runtime, CUDA", state="idle", detail="no NVIDIA GPU to run on")
     yield _tensorrt_rtx(found)
     yield _tensorrt(found)
-    missing = [package for package in CUDA_PYTHON if package not in found.versions]
-    name = "CUDA for Python"
-    if not missing:
-        versions = ", ".join(f"{package} {found.versions[package]}" for package in CUDA_PYTHON)
-        yield Finding(name=name, state="ok" if found.gpus.gpus else "idle", detail=versions)
-    elif found.gpus.gpus:
-        detail = f"{', '.join(missing)} not installed; --backend tensorrt needs it"
-        yield Finding(name=name, state="missing", detail=detail, step=f"pip install {' '.join(missing)}")
-    else:
-        yield Finding(name=name, state="idle", detail="no NVIDIA GPU to run on")
+    yield _cuda_python(found)
+
+
+def _cuda_python(found: Evidence) -> Finding:
+    name, version = "CUDA for Python", found.versions.get(CUDA_PYTHON)
+    if not found.gpus.gpus:
+        return Finding(name=name, state="idle", detail="no NVIDIA GPU to run on")
+    serves = numbers(found.gpus.cuda or "")
+    major = f"{serves[0]}" if serves else ""
+    step = f"pip install 'cuda-bindings=={major}.*'" if major else "pip install cuda-bindings"
+    if version is None:
+        detail = f"{CUDA_PYTHON} is not installed; --backend tensorrt and onnxruntime-cuda need it"
+        return Finding(name=name, state="missing", detail=detail, step=step)
+    if serves and numbers(version)[0] > serves[0]:
+        detail = f"{CUDA_PYTHON} {version} is of a newer CUDA than the driver serves, {found.gpus.cuda}"
+        return Finding(name=name, state="broken", detail=detail, step=step)
+    return Finding(name=name, state="ok", detail=f"{CUDA_PYTHON} {version}")
 
 
 def _cuda_provider(found: Evidence) -> Finding:
@@ -146,13 +154,17 @@ def _cuda_provider(found: Evidence) -> Finding:
     return Finding(name=name, state="ok", detail=f"onnxruntime-gpu {opened.version} opens it")
 
 
+def _serves_rtx(found: Evidence) -> bool:
+    return any(gpu.compute_capability in RTX_CAPABILITIES for gpu in found.gpus.gpus)
+
+
 def _tensorrt_rtx(found: Evidence) -> Finding:
     name, version = "TensorRT-RTX", found.version(TENSORRT_RTX)
+    here = "no GPU here" if not found.gpus.gpus else "it does not serve this GPU, TensorRT does"
     if version is not None:
-        runs = "builds engines, and runs them" if found.gpus.gpus else "builds engines for other machines; no GPU here"
+        runs = "builds engines, and runs them" if _serves_rtx(found) else f"builds engines for other machines; {here}"
         return Finding(name=name, state="ok", detail=f"{version}: {runs}")
-    wheels = found.needs.get("tensorrt-rtx", ())
-    if found.system.jetson or any(not need.available for need in wheels):
+    if found.system.jetson or any(not need.available for need in found.needs.get("tensorrt-rtx", ())):
         return Finding(name=name, state="idle", detail="there are no wheels for this machine")
     return Finding(
         name=name, state="missing", detail="not installed; it builds engines, for that no GPU is needed",
@@ -179,6 +191,8 @@ def _tensorrt(found: Evidence) -> Finding:
         )  # fmt: skip
     if not found.gpus.gpus and not jetson:
         return Finding(name=name, state="idle", detail="no NVIDIA GPU to build or run on")
+    if _serves_rtx(found):
+        return Finding(name=name, state="idle", detail="not installed; TensorRT-RTX serves this GPU")
     step = "sudo apt install python3-libnvinfer" if jetson else "pip install 'unimoe[tensorrt]'"
     return Finding(name=name, state="missing", detail="not installed; it builds on the GPU that it runs on", step=step)
 
@@ -203,9 +217,10 @@ def _unlike(target: Target, gpu: Gpu, said: str) -> tuple[int, float]:
 
 
 def _extras(found: Evidence) -> Iterator[Finding]:
-    for extra, needs in found.needs.items():
-        faults = [fault for need in needs if need.available and (fault := need.fault())]
-        purpose = EXTRAS[extra]
+    for extra, purpose in EXTRAS.items():
+        if extra not in found.needs:
+            continue
+        faults = [fault for need in found.needs[extra] if need.available and (fault := need.fault())]
         name = extra or "base"
         install = f"pip install 'unimoe[{extra}]'" if extra else "pip install --upgrade unimoe"
         if faults:

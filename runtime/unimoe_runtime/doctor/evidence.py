@@ -26,7 +26,7 @@ EXTRAS: Mapping[str, str] = {
 # Names that a library is published under, the first installed one counts.
 TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings")
 TENSORRT_RTX = ("tensorrt-rtx-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12")
-CUDA_PYTHON = ("cuda-core", "cuda-bindings")
+CUDA_PYTHON = "cuda-bindings"
 _PORTAUDIO = {"linux": "libportaudio.so.2"}  # elsewhere sounddevice's wheels have it inside
 
 
@@ -50,7 +50,7 @@ class Evidence:
 
 def gather(root: Path = Path("/")) -> Evidence:
     """Ask this machine. Takes as long as its slowest library takes to load; never raises for what is missing."""
-    names = ("onnxruntime", "onnxruntime-gpu", *TENSORRT, *TENSORRT_RTX, *CUDA_PYTHON)
+    names = ("onnxruntime", "onnxruntime-gpu", *TENSORRT, *TENSORRT_RTX, CUDA_PYTHON)
     versions = {name: found for name in names if (found := installed(name))}
     gpus, onnxruntime = ask(onnxruntime="onnxruntime" in versions or "onnxruntime-gpu" in versions)
     return Evidence(
@@ -59,7 +59,7 @@ def gather(root: Path = Path("/")) -> Evidence:
         gpus=gpus,
         onnxruntime=onnxruntime,
         versions=versions,
-        needs=extras(tuple(EXTRAS)),
+        needs=extras((*EXTRAS, "tensorrt-rtx")),
         other_tensorrt=None if any(name in versions for name in TENSORRT) else _system_tensorrt(root),
         portaudio=_loads(_PORTAUDIO.get(sys.platform)),
     )
