@@ -15,6 +15,7 @@ import click
 _COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("unimoe_export.cli:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
     "calibrate": ("unimoe_calibration.cli:calibrate_command", "Quantize a bundle for a target, by the data it reads."),
+    "build": ("unimoe_export.engines.cli:build", "Compile a bundle's graphs for a GPU with TensorRT-RTX or TensorRT."),
     "synth": ("unimoe.commands.synth:synth", "Speak or play: text in, audio file out."),
     "verify": ("unimoe.commands.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "profile": ("unimoe.commands.profile:profile", "See where a bundle's time goes, and how far it is from the floor."),

@@ -203,7 +203,7 @@ def read_engines(folder: Path) -> EngineSet:
 
 
 def write_engines(engine_set: EngineSet) -> None:
-    """Write a set's engines.json, in place of an older one. Raises OSError."""
+    """Write a set's engines.json, in place of one that says something else. Raises OSError."""
     described = {
         "version": VERSION,
         "target": engine_set.target,
@@ -217,9 +217,12 @@ def write_engines(engine_set: EngineSet) -> None:
         "unbuilt": engine_set.unbuilt,
         "engines": {key: asdict(record) for key, record in engine_set.engines.items()},
     }
-    file = PartialFile(engine_set.path / ENGINES_JSON)
+    path, text = engine_set.path / ENGINES_JSON, json.dumps(described, indent=1) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+        return
+    file = PartialFile(path)
     try:
-        file.path.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        file.path.write_text(text, encoding="utf-8")
         file.keep()
     finally:
         file.drop()
