@@ -1,10 +1,12 @@
 """Many requests that end in every way, several at a time: nothing leaks, hangs, or comes out otherwise.
 
-    python -m benchmarks.soak BUNDLE [--requests N] [--seed N] [--side-by-side N] [--json FILE]
+    python -m benchmarks.soak BUNDLE [--requests N] [--seed N] [--side-by-side N] [--json FILE] [--markdown FILE]
 
-Each request has a text, a seed, a chunk schedule and a memory budget by chance, and is read to its end, slowly or not,
-or closed, or cancelled from another thread, or cut by a time limit. What came out is compared with the same request
-made as a whole without a budget: all of it where it was finished, its beginning where it was not. Memory is the
+Every 20 requests a synthesizer is opened with a memory budget by chance (none, or up to half of all experts), and each
+request has a text, a seed, a chunk schedule, a place to go (a growing WAV file, a pipe, or its reader) and an end: it
+is read to its end, at once or slowly, or closed, or cancelled from another thread, or cut by a time limit, or its
+pipe's reader goes away. What came out is compared with the same request made as a whole without a budget: all of it
+where it was finished, its beginning where it was not; a file is read back, one that is half written too. Memory is the
 process's own (anonymous) after each tenth of the requests; one that takes minutes ends the process with all stacks.
 """
 
@@ -14,113 +16,218 @@ import argparse
 import faulthandler
 import gc
 import json
+import os
 import random
+import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.chunks import ChunkSchedule
-from unimoe_runtime.errors import BackendError
+from unimoe_runtime.errors import BackendError, OutputError
 from unimoe_runtime.profiling.floor import weight_bytes
-from unimoe_runtime.profiling.machine import read_memory
+from unimoe_runtime.profiling.machine import describe_machine, read_memory
+from unimoe_runtime.sinks import PipeSink, Sink, WavSink, to_int16
+from unimoe_runtime.streaming import AudioStream
 from unimoe_runtime.synthesis import Synthesizer
 
-ENDINGS = ("read", "read slowly", "closed", "cancelled", "timed out")
-TEXTS = ("flute: C4 E4", "piano: G4", "flute, 160 bpm: C4 E4 G4", "piano, 160 bpm: C5 A4")
+ENDINGS = ("read", "read slowly", "closed", "cancelled", "timed out", "reader gone")
+PLACES = ("file", "pipe", "reader")
+TEXTS = (
+    ("music", "flute: C4 E4"),
+    ("music", "piano: G4"),
+    ("music", "flute, 160 bpm: C4 E4 G4"),
+    ("speech", "call anna tomorrow"),
+    ("speech", "nine one four two"),
+)
 TOLERANCE = 1e-5
+_FILE_TOLERANCE = 1 / 32768  # one step of 16 bits, where rounding falls the other way
 _HANGS_AFTER_S = 180
 _SEEDS = 3
-_BUDGETS = (None, 0.5, 0.1)  # shares of all experts' bytes
+_REOPENED_EVERY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One request of the soak."""
+    """One request of the soak. `moment`: how soon it is stopped, 0 to 3."""
 
+    task: str
     text: str
     seed: int
-    budget: float | None
     frames: tuple[int, ...]
+    place: str
     ending: str
-    chunks: int
+    moment: int
 
     @classmethod
-    def by_chance(cls, chance: random.Random) -> Trial:
+    def by_chance(cls, chance: random.Random, texts: tuple[tuple[str, str], ...]) -> Trial:
+        task, text = chance.choice(texts)
+        ending = chance.choice(ENDINGS)
         return cls(
-            text=chance.choice(TEXTS),
+            task=task,
+            text=text,
             seed=chance.randrange(_SEEDS),
-            budget=chance.choice(_BUDGETS),
             frames=tuple(chance.choice((1, 2, 3, 5, 8, 20, 50)) for _ in range(chance.randint(1, 4))),
-            ending=chance.choice(ENDINGS),
-            chunks=chance.randrange(4),
+            place="pipe" if ending == "reader gone" else chance.choice(PLACES),
+            ending=ending,
+            moment=chance.randrange(4),
         )
 
 
-def run(synthesizer: Synthesizer, trial: Trial, whole_L: np.ndarray) -> float:
-    """The largest difference from the whole. Raises ValueError where a finished request is not all of it."""
-    timeout_s = 0.02 * (1 + trial.chunks) if trial.ending == "timed out" else None
-    pieces: list[np.ndarray] = []
-    timer = None
+class Reader(Sink):
+    """Keeps what it is given, and takes its time where it is slow."""
+
+    def __init__(self, *, slow_chunks: int) -> None:
+        self.pieces: list[np.ndarray] = []
+        self._slow_chunks = slow_chunks
+
+    def write(self, pcm_L: np.ndarray) -> None:
+        self.pieces.append(pcm_L)
+        if len(self.pieces) <= self._slow_chunks:
+            time.sleep(0.01)
+
+    def finish(self) -> None:
+        pass
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def piped(trial: Trial) -> Iterator[tuple[PipeSink, bytearray]]:
+    """A pipe into a thread, which reads slowly or goes away where the trial says so, and what the thread has read."""
+    reading, writing = os.pipe()
+    read = bytearray()
+
+    def work() -> None:
+        with FileIO(reading) as end:
+            while piece := end.read(4096):
+                read.extend(piece)
+                if trial.ending == "reader gone" and len(read) >= 2000 * trial.moment:
+                    return
+                if trial.ending == "read slowly" and len(read) <= 4096 * trial.moment:
+                    time.sleep(0.01)
+
+    thread = threading.Thread(target=work)
+    thread.start()
     try:
-        with synthesizer.stream(
-            task="music", text=trial.text, seed=trial.seed, schedule=ChunkSchedule(frames=trial.frames),
-            timeout_s=timeout_s,
-        ) as stream:  # fmt: skip
-            if trial.ending == "cancelled":
-                timer = threading.Timer(0.01 * trial.chunks, stream.cancel)
+        with FileIO(writing, "w") as pipe:
+            yield PipeSink(pipe), read
+    finally:
+        thread.join()
+
+
+def run(synthesizer: Synthesizer, trial: Trial, whole_L: np.ndarray, folder: Path) -> float:
+    """The largest difference from the whole, in samples' units beyond the place's own rounding.
+
+    Raises ValueError where a finished request is not all of it, or a file is not what it should be.
+    """
+    stream = synthesizer.stream(
+        task=trial.task, text=trial.text, seed=trial.seed, schedule=ChunkSchedule(frames=trial.frames),
+        timeout_s=0.02 * (1 + trial.moment) if trial.ending == "timed out" else None,
+    )  # fmt: skip
+    finished, exact = trial.ending.startswith("read") and trial.ending != "reader gone", whole_L
+    if trial.place == "reader":
+        reader = Reader(slow_chunks=trial.moment if trial.ending == "read slowly" else 0)
+        _into(reader, stream, trial)
+        found = np.concatenate([np.zeros(0, np.float32), *reader.pieces])
+    else:
+        exact = to_int16(whole_L) / np.float32(32768)
+        if trial.place == "pipe":
+            with piped(trial) as (pipe, read):
+                _into(pipe, stream, trial)
+            found = np.frombuffer(bytes(read[: len(read) // 2 * 2]), "<i2") / np.float32(32768)
+        else:
+            found = _through_file(stream, trial, folder)
+    if (finished and len(found) != len(exact)) or len(found) > len(exact):
+        raise ValueError(f"{trial}: {len(found)} samples, alone {len(exact)}")
+    difference = float(np.abs(found - exact[: len(found)]).max(initial=0))
+    return difference if trial.place == "reader" else max(difference - _FILE_TOLERANCE, 0.0)
+
+
+def _through_file(stream: AudioStream, trial: Trial, folder: Path) -> np.ndarray:
+    path = folder / f"{threading.get_ident()}.wav"
+    with WavSink(path, stream.sample_rate_hz) as sink:
+        _into(sink, stream, trial)
+        sink.finish()
+    found, rate_hz = soundfile.read(path, dtype="float32")
+    path.unlink()
+    if rate_hz != stream.sample_rate_hz:
+        raise ValueError(f"{trial}: a file of {rate_hz} Hz")
+    samples: np.ndarray = found
+    return samples
+
+
+def _into(sink: Sink, stream: AudioStream, trial: Trial) -> None:
+    """All chunks into a sink, or as many as the trial's end leaves."""
+    timer = threading.Timer(0.01 * trial.moment, stream.cancel) if trial.ending == "cancelled" else None
+    given = 0
+    try:
+        with stream:
+            if timer is not None:
                 timer.start()
             for chunk in stream:
-                pieces.append(chunk.pcm_L)
-                if trial.ending == "read slowly" and len(pieces) <= trial.chunks:
-                    time.sleep(0.01)
-                if trial.ending == "closed" and len(pieces) > trial.chunks:
+                sink.write(chunk.pcm_L)
+                given += 1
+                if trial.ending == "closed" and given > trial.moment:
                     break
     except BackendError:
-        if trial.ending != "timed out" or pieces:
+        if trial.ending != "timed out" or given:
             raise
-    if timer is not None:
-        timer.join()
-    pcm_L = np.concatenate([np.zeros(0, np.float32), *pieces])
-    if trial.ending.startswith("read") and len(pcm_L) != len(whole_L):
-        raise ValueError(f"{trial}: {len(pcm_L)} samples, alone {len(whole_L)}")
-    return float(np.abs(pcm_L - whole_L[: len(pcm_L)]).max(initial=0))
+    except OutputError:
+        if trial.ending != "reader gone":
+            raise
+    finally:
+        if timer is not None:
+            timer.join()
 
 
-def soak(bundle: Path, *, requests: int, seed: int, side_by_side: int) -> dict[str, Any]:
+def soak(
+    bundle: Path, *, requests: int, seed: int, side_by_side: int, texts: tuple[tuple[str, str], ...] = TEXTS
+) -> dict[str, Any]:
     """Run the trials and tell what came of them. Raises ValueError at the first that comes out otherwise."""
     chance = random.Random(seed)
-    trials = [Trial.by_chance(chance) for _ in range(requests)]
-    anonymous, threads, largest = [], [], 0.0
-    with ExitStack() as opened:
-        synthesizers = {
-            share: opened.enter_context(Synthesizer.open(bundle, memory_budget_bytes=budget))
-            for share, budget in zip(_BUDGETS, _budget_bytes(bundle), strict=True)
-        }
+    trials = [Trial.by_chance(chance, texts) for _ in range(requests)]
+    anonymous, threads, files, budgets, largest = [], [], [], [], 0.0
+    started = time.monotonic()
+    experts = _expert_bytes(bundle)
+    with tempfile.TemporaryDirectory(prefix="unimoe-soak-") as folder, Synthesizer.open(bundle) as alone:
 
         @cache
-        def whole(text: str, seed: int) -> np.ndarray:
-            return synthesizers[None].synthesize(task="music", text=text, seed=seed).pcm_L
-
-        def difference(trial: Trial) -> float:
-            return run(synthesizers[trial.budget], trial, whole(trial.text, trial.seed))
+        def whole(task: str, text: str, seed: int) -> np.ndarray:
+            return alone.synthesize(task=task, text=text, seed=seed).pcm_L
 
         for trial in trials:
-            whole(trial.text, trial.seed)
-        baseline = threading.active_count()
-        for first in range(0, requests, side_by_side):
-            together = trials[first : first + side_by_side]
+            whole(trial.task, trial.text, trial.seed)
+        baseline, open_files = threading.active_count(), _open_files()
+        for first in range(0, requests, _REOPENED_EVERY):
+            together = trials[first : first + _REOPENED_EVERY]
+            budgets.append(None if chance.random() < 0.25 else int(chance.uniform(0, 0.5) * experts))
             faulthandler.dump_traceback_later(_HANGS_AFTER_S, exit=True)
-            with ThreadPoolExecutor(side_by_side) as pool:
-                largest = max(largest, *pool.map(difference, together))
+            with (
+                Synthesizer.open(bundle, memory_budget_bytes=budgets[-1]) as synthesizer,
+                ThreadPoolExecutor(side_by_side) as pool,
+            ):
+                differences = pool.map(
+                    lambda trial: run(synthesizer, trial, whole(trial.task, trial.text, trial.seed), Path(folder)),
+                    together,
+                )
+                largest = max(largest, *differences)
             faulthandler.cancel_dump_traceback_later()
             if largest > TOLERANCE:
                 raise ValueError(f"a stream differs from the whole by {largest:.2g}; one of {together}")
@@ -128,22 +235,45 @@ def soak(bundle: Path, *, requests: int, seed: int, side_by_side: int) -> dict[s
             memory = read_memory()
             anonymous.append(memory.anonymous if memory is not None else 0)
             threads.append(threading.active_count() - baseline)
+            files.append(_open_files() - open_files)
+        left = len(os.listdir(folder))
     tenths = [anonymous[(len(anonymous) - 1) * tenth // 10] for tenth in range(1, 11)]
     return {
         "requests": requests,
-        "endings": dict(Counter(trial.ending for trial in trials)),
-        "budgets": dict(Counter(str(trial.budget) for trial in trials)),
+        "side_by_side": side_by_side,
+        "seconds": round(time.monotonic() - started, 1),
+        "endings": dict(sorted(Counter(trial.ending for trial in trials).items())),
+        "places": dict(sorted(Counter(trial.place for trial in trials).items())),
+        "schedules": len({trial.frames for trial in trials}),
+        "budgets_mb": [None if budget is None else round(budget / 1e6, 2) for budget in budgets],
         "largest_difference": largest,
-        "anonymous_bytes_by_tenth": tenths,
-        "growth_bytes_in_the_second_half": tenths[-1] - tenths[4],
+        "anonymous_mb_by_tenth": [round(tenth / 1e6, 1) for tenth in tenths],
+        "growth_mb_in_the_second_half": round((tenths[-1] - tenths[4]) / 1e6, 2),
         "threads_left": max(threads[-3:]),
+        "open_files_left": max(files[-3:]),
+        "files_left": left,
     }
 
 
-def _budget_bytes(path: Path) -> list[int | None]:
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _expert_bytes(path: Path) -> int:
     bundle = open_bundle(path)
-    experts = sum(weight_bytes(bundle, graph) for graph in bundle.graphs if ".expert." in graph)
-    return [None if share is None else int(share * experts) for share in _BUDGETS]
+    return sum(weight_bytes(bundle, graph) for graph in bundle.graphs if ".expert." in graph)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a table of two columns."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{name} {count}" for name, count in value.items())
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    rows = [f"| {name.replace('_', ' ')} | {cell(value)} |" for name, value in result.items() if name != "machine"]
+    return "\n".join(["| what | found |", "| --- | --- |", *rows]) + "\n"
 
 
 def main() -> None:
@@ -151,15 +281,19 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--side-by-side", type=int, default=2)
+    parser.add_argument("--side-by-side", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     result = soak(
         arguments.bundle, requests=arguments.requests, seed=arguments.seed, side_by_side=arguments.side_by_side
     )
-    print(json.dumps(result, indent=1))
+    result = {"bundle": str(arguments.bundle), **result, "machine": describe_machine()}
+    print(markdown(result), end="")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(markdown(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

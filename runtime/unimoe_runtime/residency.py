@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -204,9 +204,10 @@ class ExpertMemory(Generic[T]):
         )
 
     def close(self) -> None:
-        """Drop everything."""
+        """Drop everything, what loads experts included."""
         self._wishes = []
         self._worker.shutdown()
+        self._load_expert = _closed
         with self._lock:
             values = [slot.value for slot in self._slots.values() if slot.value is not None]
             self._slots.clear()
@@ -299,3 +300,7 @@ class ExpertMemory(Generic[T]):
     def _usefulness(self, expert: Expert) -> float:
         layer, index = expert
         return (1 - _USUAL) * self._recent[layer][index] + _USUAL * self._usual[layer][index]
+
+
+def _closed(expert: Expert) -> NoReturn:
+    raise RuntimeError("experts were asked for after they were closed")
