@@ -54,7 +54,7 @@ TEXTS = (
 )
 TOLERANCE = 1e-5
 _FILE_TOLERANCE = 1 / 32768  # one step of 16 bits, where rounding falls the other way
-_HANGS_AFTER_S = 180
+_HANGS_AFTER_S = 900
 _SEEDS = 3
 _REOPENED_EVERY = 20
 
