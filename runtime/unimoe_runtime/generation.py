@@ -166,42 +166,46 @@ def _generate(
     delay_K = np.asarray(config.delay_pattern, dtype=np.int64)
     max_delay = int(delay_K.max())
     last_row = max(sampling.max_steps - max_delay - 1, 0)  # the public limit counts the row of BOS as well
-    end_U = np.full(num_utterances, -1, dtype=np.int64)  # row of EOS = number of frames
-    rows_RUK = np.zeros((max_delay + 1, num_utterances, num_codebooks), dtype=np.int64)  # ring of the last rows
+    ends = [-1] * num_utterances  # row of EOS = number of frames
+    ring = max_delay + 1
+    rows_RUK = np.zeros((ring, num_utterances, num_codebooks), dtype=np.int64)  # ring of the last rows
     codebook_K = np.arange(num_codebooks)
+    row_of_frame_RK = (np.arange(ring)[:, None] + delay_K) % ring  # where a frame lies, by its first row in the ring
     codes_UK = np.full((num_utterances, num_codebooks), config.bos_id, dtype=np.int64)
 
     model.prefill(prompt)
     index = 0
     while True:
-        codes_BK = np.repeat(codes_UK, 2, axis=0) if prompt.paired else codes_UK
+        codes_BK = codes_UK.repeat(2, axis=0) if prompt.paired else codes_UK
         logits_UKV = guide(model.step(codes_BK, prompt.first_position_B + np.float32(index)), prompt.paired, sampling)
         mask_special_ids(logits_UKV, config, sampling, allow_eos=index >= sampling.min_steps)
         codes_UK = sample(logits_UKV, sampling, config.eos_id, rng)
 
-        running_U = end_U < 0
-        end_U[running_U & ((codes_UK[:, 0] == config.eos_id) | (index >= last_row))] = index
-        active_U = running_U | (end_U == index) | (index < end_U + max_delay)
-        ending_UK = (active_U & (end_U >= 0))[:, None]
-        past_UK = index - end_U[:, None] - delay_K[None, :]  # rows since this codebook's own end
-        codes_UK[ending_UK & (past_UK == 0)] = config.eos_id
-        codes_UK[ending_UK & (past_UK > 0)] = config.pad_id
-        codes_UK[:, index < delay_K] = config.bos_id
+        for utterance, first_code in enumerate(codes_UK[:, 0].tolist()):
+            if ends[utterance] < 0 and (first_code == config.eos_id or index >= last_row):
+                ends[utterance] = index
+        active = [end < 0 or index == end or index < end + max_delay for end in ends]
+        if max(ends) >= 0:
+            ending_UK = (np.array(active) & (np.array(ends) >= 0))[:, None]
+            past_UK = index - np.array(ends)[:, None] - delay_K[None, :]  # rows since this codebook's own end
+            codes_UK[ending_UK & (past_UK == 0)] = config.eos_id
+            codes_UK[ending_UK & (past_UK > 0)] = config.pad_id
+        if index < max_delay:
+            codes_UK[:, index < delay_K] = config.bos_id
 
-        rows_RUK[index % (max_delay + 1)] = codes_UK
+        rows_RUK[index % ring] = codes_UK
         frame = index - max_delay
-        frame_UK = rows_RUK[(frame + delay_K) % (max_delay + 1), :, codebook_K].T
-        has_frame_U = active_U & (frame >= 0) & ((end_U < 0) | (frame < end_U))
+        has_frame = [frame >= 0 and on and (end < 0 or frame < end) for on, end in zip(active, ends, strict=True)]
         yield Step(
             index=index,
             codes_UK=codes_UK.copy(),
-            active_U=active_U,
-            frame_UK=frame_UK,
-            has_frame_U=has_frame_U,
-            num_frames_U=end_U.copy(),
+            active_U=np.array(active),
+            frame_UK=rows_RUK[row_of_frame_RK[frame % ring], :, codebook_K].T,
+            has_frame_U=np.array(has_frame),
+            num_frames_U=np.array(ends),
         )
         index += 1
-        if bool((end_U >= 0).all()) and index >= int(end_U.max()) + max_delay:
+        if min(ends) >= 0 and index >= max(ends) + max_delay:
             return
 
 

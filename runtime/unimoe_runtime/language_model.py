@@ -18,7 +18,7 @@ from .backends import Backend, CachedPositions, Forward, StepInputs
 from .errors import PromptError
 from .generation import Prompt
 from .recent import Recent
-from .rope import rotary
+from .rope import RotarySteps, rotary
 
 Floats = NDArray[np.float32]
 
@@ -98,6 +98,7 @@ class BundleModel:
         embeddings = backend.bundle.embeddings()
         self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
         self._codebooks_K = np.arange(self._config.num_codebooks)
+        self._rotary = RotarySteps(self._config)
         self.statistics = RoutingStatistics()
         self._forward: Forward | None = None
         self._valid_BS = np.zeros((0, 0), dtype=np.bool_)
@@ -152,12 +153,15 @@ class BundleModel:
         """One decode step: logits_BKV after reading one codec row a model row."""
         self._reserve(self._filled + 1)
         self._valid_BS[:, self._filled] = True
-        positions_BT = position_B[:, None]
-        if self._config.mrope_sections:
-            positions_BT = np.broadcast_to(positions_BT, (3, *positions_BT.shape))
-        hidden_BTC = self._codec_rows((self._codebooks_K, codes_BK)).sum(axis=1)[:, None]
         assert self._forward is not None
-        inputs = self._pass_inputs(hidden_BTC, positions_BT, self._valid_BS[:, None, None, :], self._filled)
+        cos_BTD, sin_BTD = self._rotary.at(position_B)
+        inputs = StepInputs(
+            hidden_BTC=np.add.reduce(self._codec_rows((self._codebooks_K, codes_BK)), axis=1, keepdims=True),
+            cos_BTD=cos_BTD,
+            sin_BTD=sin_BTD,
+            mask_B1TS=self._valid_BS[:, None, None, :],
+            write_index=self._filled,
+        )
         self._run(self._forward, inputs, None)
         self._filled += 1
         self.statistics.steps += 1
@@ -199,13 +203,13 @@ class BundleModel:
         what they seem to (a few tokens in a decode step, so the loops are short).
         """
         routed, statistics = self._config.num_routed_experts, self.statistics
-        columns = [any(column) for column in zip(*weights_NE, strict=True)]
+        picked = [expert for expert, column in enumerate(zip(*weights_NE, strict=True)) if any(column)]
+        while picked and picked[-1] >= routed:
+            picked.pop()
         for row in weights_NE:
-            unpicked = row.count(0.0)
             null = len(row) - routed - row[routed:].count(0.0)
             statistics.null_picks += null
-            statistics.routed_picks += len(row) - unpicked - null
-        picked = [expert for expert in range(routed) if columns[expert]]
+            statistics.routed_picks += len(row) - row.count(0.0) - null
         statistics.launched += len(picked)
         return picked
 

@@ -3,11 +3,13 @@
 Shape suffixes: B model rows, U utterances, K codebooks, V ids of one codebook, N = U·K, C candidates kept.
 
 The order is the public model's: guidance, special ids, EOS factor, temperature, EOS unless it is the largest,
-top-k, top-p, draw. Temperature comes after top-k here, which chooses the same ids; only what top-p needs is sorted, so
-that a step costs tens of microseconds.
+top-k, top-p, draw. Temperature comes after top-k here, which chooses the same ids; only what top-p needs is sorted.
+A step samples a few hundred values, so what it costs is the number of numpy's calls; reductions are the ufuncs' own.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +48,13 @@ def sample(
     if not sampling.temperature:
         largest: NDArray[np.int64] = logits_UKV.argmax(axis=-1)
         return largest
-    shape = logits_UKV.shape[:2]
-    ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, logits_UKV.shape[2]), sampling, eos_id)
-    cumulative_NC = probs_NC.cumsum(axis=1, dtype=np.float64)
+    shape = logits_UKV.shape
+    ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, shape[2]), sampling, eos_id)
+    cumulative_NC = np.add.accumulate(probs_NC, axis=1, dtype=np.float64)
     # Of the interval (0, total]: an id of probability 0 is never hit, the last one always reached.
     threshold_N1 = (1.0 - rng.random((len(ids_NC), 1))) * cumulative_NC[:, -1:]
-    pick_N = (cumulative_NC < threshold_N1).sum(axis=1)
-    codes: NDArray[np.int64] = ids_NC[np.arange(len(ids_NC)), pick_N].reshape(shape)
+    pick_N1 = np.add.reduce(cumulative_NC < threshold_N1, axis=1, keepdims=True)
+    codes: NDArray[np.int64] = ids_NC[_rows(len(ids_NC)), pick_N1].reshape(shape[:2])
     return codes
 
 
@@ -63,21 +65,25 @@ def candidates(
 
     In order of id; with top-p below 1, most likely first.
     """
-    logits_NV = logits_NV.copy()
-    eos_N = logits_NV[:, eos_id]
-    eos_N[eos_N <= logits_NV[:, :eos_id].max(axis=1)] = _MINUS_INFINITY
-    row_N1 = np.arange(len(logits_NV))[:, None]
     num_ids = logits_NV.shape[1]
+    eos_N = logits_NV[:, eos_id]
+    beaten_N = eos_N <= np.maximum.reduce(logits_NV[:, :eos_id], axis=1)
+    logits_NV = logits_NV.copy()
+    logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
+    row_N1 = _rows(len(logits_NV))
     if sampling.top_k is not None and sampling.top_k < num_ids:
         first = num_ids - sampling.top_k
-        ids_NC = np.argpartition(logits_NV, first, axis=1)[:, first:]
+        ids_NC = logits_NV.argpartition(first, axis=1)[:, first:]
         ids_NC.sort(axis=1)
-        logits_NC = logits_NV[row_N1, ids_NC]
+        probs_NC = logits_NV[row_N1, ids_NC]
     else:
         ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
-        logits_NC = logits_NV
-    probs_NC = np.exp((logits_NC - logits_NC.max(axis=1, keepdims=True)) / np.float32(sampling.temperature))
-    probs_NC /= probs_NC.sum(axis=1, keepdims=True)
+        probs_NC = logits_NV
+    probs_NC -= np.maximum.reduce(probs_NC, axis=1, keepdims=True)
+    if sampling.temperature != 1.0:
+        probs_NC /= np.float32(sampling.temperature)
+    np.exp(probs_NC, out=probs_NC)
+    probs_NC /= np.add.reduce(probs_NC, axis=1, keepdims=True)
     if sampling.top_p < 1.0:
         order_NC = np.argsort(-probs_NC, axis=1, kind="stable")
         ids_NC, probs_NC = ids_NC[row_N1, order_NC], probs_NC[row_N1, order_NC]
@@ -86,3 +92,11 @@ def candidates(
         probs_NC *= mass_before_NC <= np.float32(sampling.top_p)
         probs_NC /= probs_NC.sum(axis=1, keepdims=True)
     return ids_NC, probs_NC
+
+
+@lru_cache(maxsize=8)
+def _rows(count: int) -> NDArray[np.int64]:
+    """0 … count - 1, one below the other."""
+    rows_N1: NDArray[np.int64] = np.arange(count)[:, None]
+    rows_N1.flags.writeable = False
+    return rows_N1

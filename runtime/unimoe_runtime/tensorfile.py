@@ -102,7 +102,8 @@ class TensorFile:
 
     def rows(self, name: str) -> Callable[[Any], NDArray[np.float32]]:
         """Reads an embedding's rows, by arrays of indices, as float32 copies; the other rows are not read."""
-        table, dtype = self.raw(name), self.entries[name].dtype
+        # A plain view: what is cut out of a memmap is another memmap, which takes longer to make than to fill.
+        table, dtype = np.asarray(self.raw(name)), self.entries[name].dtype
         return lambda index: widen(table[index], dtype)
 
 

@@ -44,6 +44,12 @@ class _Bound:
         self.value = ort.OrtValue.ortvalue_from_numpy(array)
 
 
+def _call(session: Any, binding: Any) -> Callable[[], None]:
+    """A run of a session on what is bound: of the object behind the Python class, whose own method asks each time
+    whether a WebGPU graph is being captured."""
+    return partial(session._sess.run_with_iobinding, binding._iobinding, None)
+
+
 class _Pass:
     """Buffers and bindings for passes of one shape: B rows × T positions over caches of capacity S.
 
@@ -63,11 +69,15 @@ class _Pass:
         self.weights_NE = np.zeros((tokens, model.num_dynamic_experts), dtype=np.float32)
         self.router_logits_NR = np.zeros((tokens, model.num_router_rows), dtype=np.float32)
         self.weight_N1 = np.zeros((tokens, 1), dtype=np.float32)
+        self._cos_BTD = np.zeros((num_rows, length, model.head_dim), dtype=np.float32)
+        self._sin_BTD = np.zeros((num_rows, length, model.head_dim), dtype=np.float32)
+        self._mask_B1TS = np.zeros((num_rows, 1, length, capacity), dtype=np.bool_)
+        self._write_index_B = np.zeros(num_rows, dtype=np.int64)
         self._in = {
-            "cos_BTD": _Bound(np.zeros((num_rows, length, model.head_dim), dtype=np.float32)),
-            "sin_BTD": _Bound(np.zeros((num_rows, length, model.head_dim), dtype=np.float32)),
-            "mask_B1TS": _Bound(np.zeros((num_rows, 1, length, capacity), dtype=np.bool_)),
-            "write_index_B": _Bound(np.zeros(num_rows, dtype=np.int64)),
+            "cos_BTD": _Bound(self._cos_BTD),
+            "sin_BTD": _Bound(self._sin_BTD),
+            "mask_B1TS": _Bound(self._mask_B1TS),
+            "write_index_B": _Bound(self._write_index_B),
         }
         self._hidden_BTC = [_Bound(buffer) for buffer in self.hidden_BTC]
         self._hidden_NC = [_Bound(buffer) for buffer in self.hidden_NC]
@@ -80,11 +90,20 @@ class _Pass:
         self._experts: dict[tuple[int, int], Callable[[], None]] = {}
         self._head: Callable[[], None] | None = None
 
+    def rebind(self, caches: list[tuple[_Bound, _Bound]]) -> None:
+        """Go on over other caches: they and the mask alone depend on the capacity."""
+        self._caches = caches
+        mask_shape = (*self._mask_B1TS.shape[:3], caches[0][0].array.shape[2])
+        self._mask_B1TS = np.zeros(mask_shape, dtype=np.bool_)
+        self._in["mask_B1TS"] = _Bound(self._mask_B1TS)
+        self._trunks = [None] * len(self._trunks)
+
     def write(self, inputs: StepInputs) -> None:
-        np.copyto(self.hidden_BTC[0], inputs.hidden_BTC)
-        for name in ("cos_BTD", "sin_BTD", "mask_B1TS"):
-            np.copyto(self._in[name].array, getattr(inputs, name))
-        self._in["write_index_B"].array.fill(inputs.write_index)
+        self.hidden_BTC[0][...] = inputs.hidden_BTC
+        self._cos_BTD[...] = inputs.cos_BTD
+        self._sin_BTD[...] = inputs.sin_BTD
+        self._mask_B1TS[...] = inputs.mask_B1TS
+        self._write_index_B.fill(inputs.write_index)
 
     def trunk(self, layer: int) -> None:
         run = self._trunks[layer]
@@ -130,7 +149,7 @@ class _Pass:
         binding.bind_ortvalue_output("router_logits_NR", self._router_logits.value)
         binding.bind_ortvalue_output("new_key_cache_BHSD", key.value)
         binding.bind_ortvalue_output("new_value_cache_BHSD", value.value)
-        return partial(session.run_with_iobinding, binding)
+        return _call(session, binding)
 
     def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
         """A call of an expert's session on this pass's buffers; `weights` are OrtValues, where they are inputs."""
@@ -142,7 +161,7 @@ class _Pass:
         binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
         binding.bind_ortvalue_input("weight_N1", self._weight.value)
         binding.bind_ortvalue_output("new_accumulator_NC", accumulator)
-        return partial(session.run_with_iobinding, binding)
+        return _call(session, binding)
 
     def _bind_head(self) -> Callable[[], None]:
         session = self._backend.session("head")
@@ -150,7 +169,7 @@ class _Pass:
         last = self._hidden_NC[self._backend.bundle.model.num_layers % 2]
         binding.bind_ortvalue_input("hidden_NC", last.value)
         binding.bind_ortvalue_output("logits_NKV", _Bound(self.logits_NKV).value)
-        return partial(session.run_with_iobinding, binding)
+        return _call(session, binding)
 
 
 class BoundForward:
@@ -174,7 +193,8 @@ class BoundForward:
         length, capacity = inputs.mask_B1TS.shape[2:]
         if capacity != self._capacity:
             self._grow(capacity)
-            self._pass = None
+            if self._pass is not None:
+                self._pass.rebind(self._caches)
         if self._pass is None or length != self._length:
             self._pass = _Pass(self._backend, self._caches, self._num_rows, length)
             self._length = length
@@ -197,7 +217,7 @@ class BoundForward:
     def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
         current = self._current()
         if self._length == 1:
-            np.copyto(current.weight_N1, weight_N1)
+            current.weight_N1[...] = weight_N1
             current.expert(layer, expert)
             return
         tokens_M = weight_N1[:, 0].nonzero()[0]
@@ -217,7 +237,7 @@ class BoundForward:
         current = self._current()
         if self._length == 1 and len(tokens_M) == self._num_rows:
             current.head()
-            return current.logits_NKV[tokens_M]
+            return current.logits_NKV.take(tokens_M, axis=0)
         hidden_MC = current.hidden_NC[self._side][tokens_M]
         logits: Floats = self._backend.run("head", {"hidden_NC": hidden_MC})["logits_NKV"]
         return logits

@@ -1,0 +1,173 @@
+"""Decoding speed of several versions of the code, bundles or thread counts, in turns.
+
+    python -m benchmarks.decoding_speed NAME=BUNDLE[,threads=N][,tree=DIR] … [--rounds N] [--json FILE] [--markdown FILE]
+
+Each side is a process of its own that stays warm; `tree` is a checkout of this repository (`git worktree add`), whose
+code it runs instead of this one's. In a round every side makes the same requests, in an order that changes; only one
+works at a time. Ratios to the first side are taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimoe_runtime.profiling.machine import Company, describe_machine
+
+_ROOT = Path(__file__).parent.parent
+_TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
+_NOISY_CORES = 0.1
+# One side: requests come in as lines of JSON, figures go out. It runs the code of any version since streaming exists.
+_WORKER = """
+import json, sys, time
+import numpy as np
+from unimoe_runtime.synthesis import Synthesizer
+bundle, threads = sys.argv[1], int(sys.argv[2])
+synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
+for line in sys.stdin:
+    time.sleep(0.05)  # until the pools of the other sides spin no more
+    request = json.loads(line)
+    at, codes = [], None
+    cpu = time.process_time()
+    with synthesizer.stream(
+        task="speech", text=request["text"], seed=request["seed"], progress=lambda *_: at.append(time.perf_counter())
+    ) as stream:
+        for chunk in stream:
+            pass
+    outcome = stream.outcome
+    print(json.dumps({
+        "rtf": outcome.rtf, "first_audio_ms": 1e3 * outcome.first_audio_s, "prefill_ms": 1e3 * outcome.prefill_s,
+        "step_ms": (1e3 * np.diff(at)).tolist(), "audio_s": outcome.audio_s, "codes": outcome.codes_TK.tolist(),
+        "cpu_s": time.process_time() - cpu,
+    }), flush=True)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """`tree`: the checkout whose code runs."""
+
+    name: str
+    bundle: Path
+    threads: int
+    tree: Path
+
+    @classmethod
+    def parse(cls, text: str) -> Side:
+        name, _, rest = text.partition("=")
+        bundle, *fields = rest.split(",")
+        options = dict(field.split("=", 1) for field in fields)
+        return cls(
+            name=name,
+            bundle=Path(bundle),
+            threads=int(options.get("threads", len(os.sched_getaffinity(0)))),
+            tree=Path(options.get("tree", _ROOT)),
+        )
+
+    def start(self) -> subprocess.Popen[str]:
+        path = os.pathsep.join(str(self.tree / part) for part in ("runtime", "export", "calibration", "."))
+        command = [sys.executable, "-c", _WORKER, str(self.bundle.resolve()), str(self.threads)]
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(
+            command, env=environment, cwd=self.tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+
+def measure(sides: list[Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Each side's answers; those of a round stand at the same index."""
+    random = np.random.default_rng(0)
+    workers = {side.name: side.start() for side in sides}
+    answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for index in range(rounds + 1):
+        request = {"text": _TEXTS[index % len(_TEXTS)], "seed": index}
+        for name in random.permutation(list(workers)):
+            worker = workers[name]
+            assert worker.stdin is not None and worker.stdout is not None
+            worker.stdin.write(json.dumps(request) + "\n")
+            worker.stdin.flush()
+            answer = json.loads(worker.stdout.readline())
+            if index:
+                answers[name].append(answer)
+    for worker in workers.values():
+        worker.communicate()
+    return answers
+
+
+def summarize(answers: dict[str, list[dict[str, Any]]], first: str) -> list[dict[str, Any]]:
+    """Medians over the requests, ratios to the first side's, and how many requests gave its very codes."""
+    rows = []
+    before_R = [np.median(answer["step_ms"]) for answer in answers[first]]
+    for name, of_side in answers.items():
+        step_ms = np.concatenate([answer["step_ms"] for answer in of_side])
+        medians_R = [np.median(answer["step_ms"]) for answer in of_side]
+        same = [answer["codes"] == before["codes"] for answer, before in zip(of_side, answers[first], strict=True)]
+        rows.append(
+            {
+                "name": name,
+                "step_p50_ms": float(np.median(step_ms)),
+                "step_p99_ms": float(np.percentile(step_ms, 99)),
+                "step_ratio": float(np.median(np.divide(medians_R, before_R))),
+                "rtf": float(np.median([answer["rtf"] for answer in of_side])),
+                "rtf_ratio": float(
+                    np.median([a["rtf"] / b["rtf"] for a, b in zip(of_side, answers[first], strict=True)])
+                ),
+                "first_audio_ms": float(np.median([answer["first_audio_ms"] for answer in of_side])),
+                "prefill_ms": float(np.median([answer["prefill_ms"] for answer in of_side])),
+                "cpu_s_per_audio_s": float(np.median([answer["cpu_s"] / answer["audio_s"] for answer in of_side])),
+                "same_codes": float(np.mean(same)),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
+    columns = {
+        "": "name", "step p50, ms": "step_p50_ms", "× first": "step_ratio", "p99, ms": "step_p99_ms", "RTF": "rtf",
+        "RTF × first": "rtf_ratio", "first audio, ms": "first_audio_ms", "prefill, ms": "prefill_ms",
+        "CPU s / s": "cpu_s_per_audio_s", "same codes": "same_codes",
+    }  # fmt: skip
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        cells = [row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in columns.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sides", nargs="+", metavar="NAME=BUNDLE[,threads=N][,tree=DIR]", type=Side.parse)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    company, began = Company(), time.perf_counter()
+    answers = measure(arguments.sides, arguments.rounds)
+    busy = resource.getrusage(resource.RUSAGE_CHILDREN)
+    elapsed_s = time.perf_counter() - began
+    cores = max(0.0, (company.cores() or 0.0) - (busy.ru_utime + busy.ru_stime) / elapsed_s)
+    rows = summarize(answers, arguments.sides[0].name)
+    rows.sort(key=lambda row: [side.name for side in arguments.sides].index(row["name"]))
+    text = table(rows) + f"\n\n{arguments.rounds} requests; others kept {cores:.2f} cores busy"
+    text += ": repeat it on a quiet machine" if cores > _NOISY_CORES else ""
+    print(text)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(text + "\n", encoding="utf-8")
+    if arguments.json is not None:
+        result = {"rows": rows, "cores_of_others": cores, "machine": describe_machine()}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
