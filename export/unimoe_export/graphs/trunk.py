@@ -113,6 +113,7 @@ def _attend(
     if heads == kv_heads:
         return builder.op("Attention", [query_BHTD, key_BGSD, value_BGSD, mask_B1TS])
     query_BGXD = builder.op("Reshape", [query_BHTD, builder.constant([0, kv_heads, -1, size])])
-    mask_B1XS = builder.op("Tile", [mask_B1TS, builder.constant([1, 1, heads // kv_heads, 1])])
+    # Not Tile: ONNX Runtime's CUDA provider has none of bool, and a node on the CPU is a copy each way.
+    mask_B1XS = builder.op("Concat", [mask_B1TS] * (heads // kv_heads), axis=2)
     attended_BGXD = builder.op("Attention", [query_BGXD, key_BGSD, value_BGSD, mask_B1XS])
     return builder.op("Reshape", [attended_BGXD, builder.constant([0, heads, -1, size])])

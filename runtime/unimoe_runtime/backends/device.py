@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final, Protocol
 
@@ -37,18 +37,19 @@ class CaptureError(BackendError):
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor in device memory."""
+    """A tensor in device memory. `host`: the address of its content in pinned memory, where that is kept in step."""
 
     address: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    host: int | None = None
 
     @property
     def num_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def reshaped(self, *shape: int) -> Buffer:
-        return Buffer(self.address, shape, self.dtype)
+        return replace(self, shape=shape)
 
 
 class Captured(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -131,6 +132,7 @@ class DevicePass:
                 "write_index_B": ((num_rows,), np.int64),
             },
         )
+        self._mask = replace(self._inputs.device["mask_B1TS"], host=address_of(self._inputs.host["mask_B1TS"]))
         self._routing = Block(
             device,
             pool,
@@ -228,6 +230,7 @@ class DevicePass:
             trunk_name(layer),
             {
                 **self._inputs.device,
+                "mask_B1TS": self._mask,
                 "hidden_BTC": self.hidden_BTC[layer % 2],
                 "key_cache_BHSD": key,
                 "value_cache_BHSD": value,

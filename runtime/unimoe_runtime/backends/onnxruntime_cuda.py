@@ -64,7 +64,6 @@ class OnnxRuntimeEngines:
         self._graphs = graphs and device.kind == "cuda"
         self.captures = False
         self._sessions: dict[str, Any] = {}
-        self._uncaptured: set[str] = set()
         self._graph_ids = itertools.count(1)
 
     def capacity(self, num_slots: int) -> int:
@@ -81,8 +80,8 @@ class OnnxRuntimeEngines:
         session = self._session(graph)
         options = ort.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        replays = self._graphs and replayed and graph not in self._uncaptured
-        if self._graphs:
+        replays = replayed and self._captures(graph)
+        if self._captures(graph):
             options.add_run_config_entry("gpu_graph_id", str(next(self._graph_ids)) if replays else "-1")
         run = partial(session.run_with_iobinding, self._binding(session, buffers), options)
         if replays and "weight_N1" in buffers:
@@ -110,7 +109,7 @@ class OnnxRuntimeEngines:
                 else:
                     binding.bind_output(output.name, "cpu")
             options = ort.RunOptions()
-            if self._graphs:
+            if self._captures(graph):
                 options.add_run_config_entry("gpu_graph_id", "-1")
             self._enqueue(graph, partial(session.run_with_iobinding, binding, options))
             outputs: dict[str, Array] = {}
@@ -128,10 +127,15 @@ class OnnxRuntimeEngines:
         return outputs
 
     def uncaptured(self) -> Iterable[str]:
-        return tuple(self._uncaptured)
+        return tuple(graph for graph in self._sessions if self._graphs and not self._captures(graph))
 
     def close(self) -> None:
         self._sessions.clear()
+
+    def _captures(self, graph: str) -> bool:
+        """Not a trunk: its Split copies sizes and addresses from host memory that ONNX Runtime hands out again after
+        the run. A replay would read what some other run has left there. Nor the codec, whose shapes vary."""
+        return self._graphs and (graph == "head" or ".expert." in graph)
 
     def _session(self, graph: str) -> Any:
         session = self._sessions.get(graph)
@@ -144,14 +148,7 @@ class OnnxRuntimeEngines:
         path, optimize = self._bundle.path / info.file, needs_optimizing(graph, info.precision)
         if self._device.kind == "cpu":
             return open_session(path, CPU_ONLY, info.precision, optimize=optimize)
-        session = None
-        if self._graphs:
-            try:
-                session = open_session(path, self._providers(captured=True), info.precision)
-            except BackendError:  # a node without a CUDA kernel: it runs, and cannot be captured
-                self._uncaptured.add(graph)
-        if session is None:
-            session = open_session(path, self._providers(captured=False), info.precision)
+        session = open_session(path, self._providers(captured=self._captures(graph)), info.precision)
         if session.get_providers()[0] != _CUDA:
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} cannot start its CUDA provider: it needs CUDA "
@@ -171,9 +168,13 @@ class OnnxRuntimeEngines:
 
     def _binding(self, session: Any, buffers: Mapping[str, Buffer]) -> Any:
         binding = session.io_binding()
-        for value in session.get_inputs():
+        for value, memory in zip(session.get_inputs(), session.get_input_memory_infos(), strict=True):
             buffer = buffers[value.name]
-            binding.bind_input(value.name, self._device.kind, 0, buffer.dtype.type, list(buffer.shape), buffer.address)
+            kind, address = self._device.kind, buffer.address
+            if kind != "cpu" and memory.name == "Cpu" and buffer.host is not None:
+                # A node on the CPU reads it. Bound on the device it would be copied now, once and for all runs.
+                kind, address = "cpu", buffer.host
+            binding.bind_input(value.name, kind, 0, buffer.dtype.type, list(buffer.shape), address)
         for value in session.get_outputs():
             if value.name in buffers:
                 self._bind_output(binding, value.name, buffers[value.name])
