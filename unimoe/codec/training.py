@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
-from unimoe.codec.spectral import SpectralDistance
+from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus, Item
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
@@ -42,6 +42,7 @@ class CodecTraining:
     final_learning_rate: float = 5e-5
     weight_decay: float = 0.01
     commitment_weight: float = 0.25
+    envelope_weight: float = 1.0
     clip_norm: float = 1.0
     seed: int = 0
 
@@ -97,6 +98,7 @@ class CodecTrainer:
         self.codec = ConvNeXtCodec(config)
         self.segments = Segments(corpus.select(split="train"), training, config.hop_samples)
         self.distance = SpectralDistance(config.sample_rate_hz)
+        self.envelopes = EnvelopeDistance(config.sample_rate_hz)
         self.optimizer = torch.optim.AdamW(
             self.codec.parameters(), betas=(0.8, 0.99), weight_decay=training.weight_decay
         )
@@ -119,7 +121,8 @@ class CodecTrainer:
         made_BL, _ = self.codec.decoder.decode(latent_BTD, self.codec.initial_state(len(real_BL)))
         inner = slice(self.margin, -self.margin)
         distance = self.distance(made_BL[:, inner], real_BL[:, inner])
-        loss = distance + training.commitment_weight * commitment
+        envelopes = self.envelopes(made_BL[:, inner], real_BL[:, inner])
+        loss = distance + training.envelope_weight * envelopes + training.commitment_weight * commitment
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate_at(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -127,7 +130,7 @@ class CodecTrainer:
         torch.nn.utils.clip_grad_norm_(self.codec.parameters(), training.clip_norm)
         self.optimizer.step()
         self.step += 1
-        return {"distance": distance.item(), "commitment": commitment.item()}
+        return {"distance": distance.item(), "envelopes": envelopes.item(), "commitment": commitment.item()}
 
     @torch.no_grad()
     def _initialise_codebooks(self, rng: np.random.Generator, generator: torch.Generator) -> None:
