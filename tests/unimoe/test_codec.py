@@ -180,7 +180,7 @@ def test_envelopes_do_not_hear_level_but_hear_beats_that_are_not_there() -> None
     beating_L = spoken_L * (1 + 0.8 * torch.sin(2 * torch.pi * 27 * time_L))
     assert distance(0.5 * spoken_L[None], spoken_L[None]) < 0.05
     assert distance(beating_L[None], spoken_L[None]) > 0.1
-    assert 0.9 < distance(torch.rand(1, 16000) - 0.5, spoken_L[None]) < 1.1
+    assert 0.6 < distance(torch.rand(1, 16000) - 0.5, spoken_L[None]) < 1.2
 
 
 @pytest.fixture
