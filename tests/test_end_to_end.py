@@ -23,7 +23,8 @@ from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.data.melodies import Note, note_name
 from unimoe.generate import TorchLanguageModel
 from unimoe.training.examples import encode_corpus, make_examples
-from unimoe.training.trainer import Trainer, TrainingConfig
+from unimoe.training.settings import TrainingConfig
+from unimoe.training.trainer import Trainer
 from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.codec import BundleCodec

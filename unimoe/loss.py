@@ -13,16 +13,26 @@ from .config import ModelConfig
 IGNORED = -100
 
 
-def codec_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
-    """Mean cross-entropy [K] of each codebook over its labels that are not IGNORED (-100).
+def label_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
+    """Cross-entropy [M, K] of every label, in float32; 0 where it is IGNORED (-100).
 
-    Logits and labels stand at the same position: shift before. A codebook without labels has loss 0.
+    Logits and labels stand at the same position: shift before.
     """
     labels_MK = labels_MK.flatten(0, -2)
-    loss_MK = F.cross_entropy(
+    return F.cross_entropy(
         logits_MKV.flatten(0, -2).float(), labels_MK.flatten(), ignore_index=IGNORED, reduction="none"
     ).view_as(labels_MK)
-    return loss_MK.sum(dim=0) / (labels_MK != IGNORED).sum(dim=0).clamp_min(1)
+
+
+def codec_losses(logits_MKV: Tensor, labels_MK: Tensor, counts_K: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy [K] of each codebook over its labels that are not IGNORED (`label_losses`).
+
+    `counts_K`: the number of labels to divide by, where these are a part of a larger batch. A codebook without labels
+    has loss 0.
+    """
+    if counts_K is None:
+        counts_K = (labels_MK.flatten(0, -2) != IGNORED).sum(dim=0)
+    return label_losses(logits_MKV, labels_MK).sum(dim=0) / counts_K.clamp_min(1)
 
 
 def aux_loss_weight(config: ModelConfig, step: int) -> float:
@@ -32,11 +42,16 @@ def aux_loss_weight(config: ModelConfig, step: int) -> float:
 
 
 def training_loss(
-    logits_MKV: Tensor, labels_MK: Tensor, aux_loss: Tensor, config: ModelConfig, step: int
+    logits_MKV: Tensor,
+    labels_MK: Tensor,
+    aux_loss: Tensor,
+    config: ModelConfig,
+    step: int,
+    counts_K: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss to minimise, and each codebook's cross-entropy [K].
+    """Loss to minimise, and each codebook's cross-entropy [K] (`codec_losses`).
 
     Sum over the codebooks plus the weighted mean auxiliary loss of the layers (public model).
     """
-    losses_K = codec_losses(logits_MKV, labels_MK)
+    losses_K = codec_losses(logits_MKV, labels_MK, counts_K)
     return losses_K.sum() + aux_loss_weight(config, step) * aux_loss, losses_K

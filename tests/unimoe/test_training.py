@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unimoe.tiny_training import config, make_examples, training
 from unimoe.config import preset
 from unimoe.data.corpus import Item
 from unimoe.data.melodies import Note
 from unimoe.loss import IGNORED
 from unimoe.training.batches import PLACEHOLDER, collate, epoch_batches
-from unimoe.training.examples import Example, make_example, spoken
+from unimoe.training.examples import make_example, spoken
 from unimoe.training.letter_to_sound import learn_rules
-from unimoe.training.trainer import Trainer, TrainingConfig, evaluate
-from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.delay import delay_codes
+from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.timeline import Segment, Timeline
@@ -29,37 +28,6 @@ NO_AUDIO = np.zeros(0, dtype=np.int16)
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def config() -> ModelConfig:
-    return preset("tiny", text_vocab_size=12)
-
-
-def make_examples(count: int) -> list[Example]:
-    """Clips whose codes repeat what the text says: three tokens, each sounding for four frames."""
-    rng = np.random.default_rng(0)
-    examples = []
-    for index in range(count):
-        text = rng.integers(4, 12, size=3)
-        codes_TK = np.repeat(text, 4)[:, None] + np.array([0, 2])
-        examples.append(
-            Example(
-                ids_P=np.array([2, *text, 1]),
-                positions_P=np.array([0, 3.5, 7.5, 11.5, 1], dtype=np.float32),
-                rows_RK=delay_codes(codes_TK % 16, config()),
-                spoken_T=np.repeat([1, 2, 3], 4),
-                domain="music" if index % 4 == 0 else "speech",
-            )
-        )
-    return examples
-
-
-def training(**changes: object) -> TrainingConfig:
-    values: dict[str, object] = {
-        "num_steps": 60, "warmup_steps": 5, "batch_size": 8, "learning_rate": 5e-3, "guide_layers": (1,),
-        "num_threads": 1, "log_every_steps": 10,
-    }  # fmt: skip
-    return TrainingConfig(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_batches_hold_every_example_once_and_like_lengths_together() -> None:

@@ -2,14 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
+_DOMAINS = ("speech", "music")
 
-@click.group()
+
+class _RecipeOrStage(click.Group):
+    """`unimoe train RECIPE.toml` runs the recipe, `unimoe train STAGE RECIPE.toml` one stage of it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0].endswith(".toml"):
+            args = ["all", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_RecipeOrStage)
 def train() -> None:
-    """Train models (needs torch, and for the demo's corpus flite and fluidsynth)."""
+    """Train models (needs torch; to render a corpus, flite and fluidsynth).
+
+    `unimoe train RECIPE.toml` runs a recipe from data to checkpoint. Under torchrun the same commands train in many
+    processes: `torchrun --nproc-per-node 2 -m unimoe.cli train RECIPE.toml`.
+    """
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    options = [
+        click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+        click.option(
+            "--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]"
+        ),
+        click.option(
+            "--parallel", type=click.Choice(["ddp", "fsdp"]), default="ddp", show_default=True,
+            help="Engine of many processes: copies of the model, or layers and experts sharded.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _run(recipe: Path, work: Path | None, parallel: Any, stages: Sequence[str], out: Path | None = None) -> None:
+    from unimoe.training.recipe import train_recipe
+
+    train_recipe(
+        recipe, work or Path("build") / recipe.stem, stages=stages, out=out, engine=parallel, report=click.echo
+    )
+
+
+@train.command("all")
+@_with_options
+@click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
+def whole(recipe: Path, work: Path | None, parallel: str, out: Path | None) -> None:
+    """All of RECIPE: data, codec, front end, every stage, checkpoint. Goes on where it was stopped."""
+    from unimoe.training.curriculum import STAGES
+
+    work = work or Path("build") / recipe.stem
+    _run(recipe, work, parallel, STAGES, out or work / "checkpoint")
+
+
+@train.command()
+@_with_options
+def base(recipe: Path, work: Path | None, parallel: str) -> None:
+    """The dense base: a short run on everything, the specialists' common origin."""
+    _run(recipe, work, parallel, ["base"])
+
+
+@train.command()
+@_with_options
+@click.option("--domain", type=click.Choice(_DOMAINS), help="One of them. [default: each in turn]")
+def specialist(recipe: Path, work: Path | None, parallel: str, domain: str | None) -> None:
+    """A dense specialist a domain, from the base, on that domain's clips."""
+    _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else _DOMAINS)])
+
+
+@train.command()
+@_with_options
+def merge(recipe: Path, work: Path | None, parallel: str) -> None:
+    """The Mixture of Experts made of the specialists: their slices become experts, the rest is averaged."""
+    _run(recipe, work, parallel, ["merge"])
+
+
+@train.command()
+@_with_options
+def warmup(recipe: Path, work: Path | None, parallel: str) -> None:
+    """Gate and shared experts alone, on the balanced set."""
+    _run(recipe, work, parallel, ["warmup"])
+
+
+@train.command()
+@_with_options
+def joint(recipe: Path, work: Path | None, parallel: str) -> None:
+    """All weights, on the balanced set, the auxiliary loss annealed."""
+    _run(recipe, work, parallel, ["joint"])
 
 
 @train.command()

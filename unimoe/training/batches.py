@@ -6,7 +6,7 @@ Shape suffixes: B rows, T positions of a batch, K codebooks, M audio positions o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from unimoe.training.examples import Example
 from unimoe_runtime.config import ModelConfig
 
 PLACEHOLDER = -1
-_POOL_BATCHES = 40
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,18 +32,53 @@ class Batch:
     inputs_MK: Tensor
     labels_MK: Tensor
     is_music_M: Tensor
+    is_music_B: Tensor
     guide: tuple[Tensor, Tensor, Tensor]
 
     @property
     def audio_BT(self) -> Tensor:
         return self.ids_BT == PLACEHOLDER
 
+    def part(self, index: int, count: int) -> Batch:
+        """The rows of the index-th of `count` nearly equal parts, padded to the longest of them."""
+        start, stop = len(self.ids_BT) * index // count, len(self.ids_BT) * (index + 1) // count
+        before_B = torch.cat([torch.zeros(1, dtype=torch.long), self.audio_BT.sum(dim=1).cumsum(dim=0)])
+        width = int(self.mask_BT[start:stop].sum(dim=1).max())
+        audio = slice(int(before_B[start]), int(before_B[stop]))
+        rows, queries, keys = self.guide
+        here = (rows >= start) & (rows < stop)
+        return Batch(
+            ids_BT=self.ids_BT[start:stop, :width],
+            positions_BT=self.positions_BT[start:stop, :width],
+            mask_BT=self.mask_BT[start:stop, :width],
+            inputs_MK=self.inputs_MK[audio],
+            labels_MK=self.labels_MK[audio],
+            is_music_M=self.is_music_M[audio],
+            is_music_B=self.is_music_B[start:stop],
+            guide=(rows[here] - start, queries[here], keys[here]),
+        )
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Indices of one epoch's batches: shuffled, then sorted by length within pools, then shuffled as batches."""
+    def to(self, device: torch.device) -> Batch:
+        if device.type == "cpu":
+            return self
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {
+            name: tuple(part.to(device) for part in value) if isinstance(value, tuple) else value.to(device)
+            for name, value in moved.items()
+        }
+        return Batch(**moved)
+
+
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, sorted_batches: int = 40
+) -> list[np.ndarray]:
+    """Indices of one epoch's batches: shuffled, then sorted by length within pools, then shuffled as batches.
+
+    A pool is `sorted_batches` batches; 1 leaves each batch a plain draw from all clips.
+    """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
-    pool = batch_size * _POOL_BATCHES
+    pool = batch_size * sorted_batches
     batches: list[np.ndarray] = []
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
@@ -97,5 +131,6 @@ def collate(
         inputs_MK=torch.from_numpy(np.concatenate(inputs)),
         labels_MK=torch.from_numpy(np.concatenate(labels)),
         is_music_M=torch.from_numpy(np.concatenate(music)),
+        is_music_B=torch.tensor([example.domain == "music" for example in examples]),
         guide=(torch.from_numpy(places[0]), torch.from_numpy(places[1]), torch.from_numpy(places[2])),
     )

@@ -1,0 +1,267 @@
+"""What the three-stage curriculum is for, measured: it and its rivals on the same imbalanced data.
+
+    python -m benchmarks.curriculum --material build/train-demo --folder build/curriculum-claim
+
+Nine tenths of the training clips are speech, one tenth is music. All variants see the same clips, train on the same
+number of tokens and use as many parameters a token, as far as a Top-P router lets that be fixed. Each run is a folder
+with a result.json; finished runs are skipped and a killed one goes on where its last save is. At the end the table
+(results/curriculum.md) and the plot (docs/curriculum.svg) are written of all runs that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.curriculum_table import write_plot, write_table
+from unimoe.checkpoint import save_checkpoint
+from unimoe.codec.base import load_codec
+from unimoe.commands.evaluate import synthesize_with
+from unimoe.data.corpus import Corpus, Item
+from unimoe.evaluation.demo import judge
+from unimoe.evaluation.routing import routing_of
+from unimoe.model import UniMoE
+from unimoe.training.curriculum import Curriculum, CurriculumConfig
+from unimoe.training.examples import Example, read_codes
+from unimoe.training.figures import DOMAINS
+from unimoe.training.material import Material
+from unimoe.training.merging import dense_config
+from unimoe.training.settings import TrainingConfig
+from unimoe.training.trainer import Trainer, evaluate
+from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+from unimoe_runtime.synthesis import Synthesizer
+
+VARIANTS = ("specialists", "dense", "moe", "top-k", "no-null", "curriculum")
+VOICES = ("rms", "slt")
+LONGEST_S = 3.0
+SPEECH_CLIPS, MUSIC_CLIPS = 6300, 700
+MODEL = {
+    "hidden_size": 96,
+    "num_layers": 3,
+    "num_heads": 3,
+    "num_kv_heads": 3,
+    "routed_intermediate_size": 72,
+    "shared_intermediate_size": 144,
+    "aux_loss_weight": 0.025,
+    "min_aux_loss_weight": 0.001,
+}
+TRAINING = {"batch_size": 6, "sorted_batches": 1, "num_threads": 1, "log_every_steps": 20, "save_every_s": 20.0}
+# Shares of the curriculum's tokens, and where its stages differ from one long run's rate of 2e-3 with 60 warm-up steps.
+STAGES: Mapping[str, tuple[float, Mapping[str, Any]]] = {
+    "base": (0.25, {"final_share": 0.3}),
+    "specialist-speech": (0.2, {"learning_rate": 1.5e-3, "warmup_steps": 20, "final_share": 0.3}),
+    "specialist-music": (0.1, {"learning_rate": 1.5e-3, "warmup_steps": 20, "final_share": 0.3}),
+    "warmup": (0.05, {"warmup_steps": 10, "final_share": 0.5, "trained": "gate and shared", "anneal_aux": False}),
+    "joint": (0.4, {"learning_rate": 1.5e-3, "warmup_steps": 20}),
+}
+SAMPLING = SamplingConfig(guidance_scale=2.0, temperature=0.5, top_k=20, min_steps=0, max_steps=400)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """What all runs share. `tokens`: positions that each run is trained on, prompts included."""
+
+    folder: Path
+    material: Material
+    model: ModelConfig
+    train: Sequence[Example]
+    valid: Sequence[Example]
+    tokens: int
+    texts: int
+
+    def training(self, examples: Sequence[Example], tokens: float, seed: int, **changes: Any) -> TrainingConfig:
+        """A run over `tokens`: as many steps as that makes with these clips."""
+        mean = sum(example.length for example in examples) / len(examples)
+        steps = max(1, round(tokens / (mean * TRAINING["batch_size"])))
+        return TrainingConfig(**{**TRAINING, "num_steps": steps, "seed": seed, **changes})
+
+
+def short_clips(corpus: Corpus) -> Corpus:
+    """Digits and commands of two voices, and melodies, of at most three seconds."""
+    longest = LONGEST_S * corpus.sample_rate_hz
+    kept = [
+        item
+        for item in corpus
+        if item.length <= longest and (item.domain == "music" or (item.voice in VOICES and item.kind != "phrases"))
+    ]
+    return replace(corpus, items=tuple(kept))
+
+
+def open_setting(folder: Path, tokens: int, texts: int) -> Setting:
+    """The corpus of `unimoe train demo`, cut to `short_clips`, and of those to train on to nine tenths of speech."""
+    whole = Corpus.open(folder / "corpus")
+    codes = dict(zip(map(_place, whole), read_codes(folder / "codes.npz", whole), strict=True))
+    items = list(short_clips(whole))
+    rng = np.random.default_rng(0)
+    for domain, count in (("speech", SPEECH_CLIPS), ("music", MUSIC_CLIPS)):
+        places = [at for at, item in enumerate(items) if (item.split, item.domain) == ("train", domain)]
+        left_out = set(rng.permutation(places)[count:].tolist())
+        items = [item for at, item in enumerate(items) if at not in left_out]
+    frontend = open_frontend(folder / "frontend")
+    assert isinstance(frontend, TimelineFrontEnd)
+    codec_dir = folder / "codec-run" / "codec"
+    material = Material(
+        corpus=replace(whole, items=tuple(items)),
+        codes=[codes[_place(item)] for item in items],
+        frontend=frontend,
+        codec=load_codec(codec_dir),
+        codec_dir=codec_dir,
+        frontend_dir=folder / "frontend",
+    )
+    model = material.model_config(MODEL)
+    train, valid = (material.examples(split, model) for split in ("train", "valid"))
+    return Setting(folder=folder, material=material, model=model, train=train, valid=valid, tokens=tokens, texts=texts)
+
+
+def _place(item: Item) -> tuple[str, int]:
+    return item.source, item.offset
+
+
+def run(setting: Setting, variant: str, seed: int, folder: Path) -> None:
+    """Train and judge one variant with one seed, and write its result.json."""
+    trained = _specialists if variant == "specialists" else _curriculum if variant == "curriculum" else _joint
+    started = time.process_time()
+    models, steps, stages = trained(setting, variant, seed, folder)
+    seconds = time.process_time() - started
+    config = models["speech"].config
+    losses = {}
+    for domain, model in models.items():
+        here = [example for example in setting.valid if example.domain == domain]
+        trainer = Trainer(config, TrainingConfig(num_threads=1), here, initial=model.state_dict())
+        losses[domain] = evaluate(trainer, here)[f"loss_{domain}"]
+    result = {
+        "variant": variant, "seed": seed, "steps": steps, "tokens": setting.tokens, "cpu_s": round(seconds, 1),
+        "loss": losses, "stages": stages, "parameters": sum(p.numel() for p in models["speech"].parameters()),
+        "audio": _listen(setting, models, folder),
+    }  # fmt: skip
+    expert = 3 * config.hidden_size * config.routed_intermediate_size
+    active = 3 * config.hidden_size * config.shared_intermediate_size * config.num_shared_experts
+    if config.num_router_rows:
+        routing = routing_of(models["speech"], setting.valid)
+        result["routing"] = routing.summary()
+        active += round(expert * routing.summary()["experts_picked"])
+    result["active_ffn_parameters_a_layer"] = active
+    partial = folder / "result.partial"
+    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / "result.json")
+
+
+Trained = tuple[dict[str, UniMoE], dict[str, int], dict[str, Any]]
+
+
+def _joint(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
+    """One run on everything: dense, or a Mixture of Experts by its routing."""
+    training = setting.training(setting.train, setting.tokens, seed)
+    config = {
+        "dense": dense_config(setting.model, len(DOMAINS)),
+        "moe": setting.model,
+        "top-k": replace(setting.model, selection="top_k", top_k=2, num_null_experts=0),
+        "no-null": replace(setting.model, num_null_experts=0),
+    }[variant]
+    trainer = Trainer(replace(config, aux_loss_decay_steps=training.num_steps), training, setting.train)
+    trainer.run(folder / "joint", title=f"{variant} {seed}")
+    return dict.fromkeys(DOMAINS, trainer.model), {"joint": training.num_steps}, {}
+
+
+def _specialists(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
+    """A dense model a domain, which share the tokens as the joint run's batches do."""
+    config = dense_config(setting.model, len(DOMAINS))
+    models, steps = {}, {}
+    total = sum(example.length for example in setting.train)
+    for domain in DOMAINS:
+        examples = [example for example in setting.train if example.domain == domain]
+        share = sum(example.length for example in examples) / total
+        trainer = Trainer(config, setting.training(examples, share * setting.tokens, seed), examples)
+        trainer.run(folder / domain, title=f"{domain} {seed}")
+        models[domain], steps[domain] = trainer.model, trainer.training.num_steps
+    return models, steps, {}
+
+
+def _curriculum(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
+    probe = CurriculumConfig(model=setting.model, stages={name: TrainingConfig() for name in STAGES}, seed=seed)
+    data = Curriculum(probe, folder, setting.train)
+    stages = {
+        name: setting.training(data.data(name), share * setting.tokens, seed, **changes)
+        for name, (share, changes) in STAGES.items()
+    }
+    model = replace(setting.model, aux_loss_decay_steps=stages["joint"].num_steps)
+    curriculum = Curriculum(
+        CurriculumConfig(model=model, stages=stages, seed=seed), folder, setting.train, setting.valid
+    )
+    curriculum.run()
+    held_out = {name: json.loads((folder / name / "held_out.json").read_text()) for name in STAGES}
+    steps = {name: training.num_steps for name, training in stages.items()}
+    return dict.fromkeys(DOMAINS, curriculum.model()), steps, held_out
+
+
+def _listen(setting: Setting, models: Mapping[str, UniMoE], folder: Path) -> dict[str, Any]:
+    """The judge's figures of the exported bundles."""
+    from unimoe_export.exporter import export_bundle
+
+    material = setting.material
+    bundles: dict[int, Path] = {}
+    for model in models.values():
+        if id(model) not in bundles:
+            place = folder / f"heard-{len(bundles)}"
+            save_checkpoint(
+                place / "checkpoint", model, sampling=dict.fromkeys(DOMAINS, SAMPLING),
+                codec_dir=material.codec_dir, frontend_dir=material.frontend_dir,
+            )  # fmt: skip
+            export_bundle(place / "checkpoint", place / "bundle", replace=True)
+            bundles[id(model)] = place / "bundle"
+    asked = {domain: bundles[id(model)] for domain, model in models.items()}
+    # A process of its own: an engine's threads are set once a process, and exporting took them all.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        figures: dict[str, Any] = pool.submit(judge_bundles, setting.folder, asked, setting.texts).result()
+    return figures
+
+
+def judge_bundles(material: Path, bundles: Mapping[str, Path], texts: int) -> dict[str, Any]:
+    """Figures of `unimoe.evaluation.demo.judge`, each task asked of its own bundle, one thread each."""
+    corpus = short_clips(Corpus.open(material / "corpus"))
+    opened = {path: Synthesizer.open(path, threads=1) for path in set(bundles.values())}
+    speakers = {domain: synthesize_with(opened[path], corpus.sample_rate_hz) for domain, path in bundles.items()}
+    figures = judge(lambda task, text, voice, seed: speakers[task](task, text, voice, seed), corpus, num_texts=texts)
+    for synthesizer in opened.values():
+        synthesizer.close()
+    return figures.to_dict()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--material", type=Path, default=Path("build/train-demo"))
+    parser.add_argument("--folder", type=Path, default=Path("build/curriculum-claim"))
+    parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--texts", type=int, default=6, help="of each kind for each voice, and for each instrument")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--table-only", action="store_true", help="make table and plot of the runs that are there")
+    asked = parser.parse_args()
+    if not asked.table_only:
+        torch.set_num_threads(1)
+        setting = open_setting(asked.material, asked.tokens, asked.texts)
+        for seed in range(asked.seeds):
+            for variant in asked.variants:
+                folder = asked.folder / f"{variant}-{seed}"
+                if not (folder / "result.json").exists():
+                    run(setting, variant, seed, folder)
+                    print(f"{folder}: done", flush=True)
+    results = [json.loads(path.read_text()) for path in sorted(asked.folder.glob("*/result.json"))]
+    print(write_table(results, Path("benchmarks/results/curriculum.md")))
+    write_plot(results, Path("docs/curriculum.svg"))
+
+
+if __name__ == "__main__":
+    main()

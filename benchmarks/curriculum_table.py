@@ -1,0 +1,120 @@
+"""Table and plot of `benchmarks.curriculum`'s runs: the mean over seeds, and the smallest and largest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+NAMES = {
+    "specialists": "specialists (two dense models)",
+    "dense": "joint, dense",
+    "moe": "joint, MoE (Top-P, null)",
+    "top-k": "joint, MoE (Top-2)",
+    "no-null": "joint, MoE (Top-P, no null)",
+    "curriculum": "three-stage curriculum (Top-P, null)",
+}
+Value = Callable[[dict[str, Any]], float]
+COLUMNS: dict[str, tuple[Value, str]] = {
+    "loss speech": (lambda run: run["loss"]["speech"], "{:.3f}"),
+    "loss music": (lambda run: run["loss"]["music"], "{:.3f}"),
+    "WER digits": (lambda run: 100 * run["audio"]["summary"]["digits_wer"], "{:.1f}"),
+    "WER commands": (lambda run: 100 * run["audio"]["summary"]["commands_wer"], "{:.1f}"),
+    "notes exact": (lambda run: 100 * run["audio"]["summary"]["notes_exact"], "{:.1f}"),
+    "FFN active, thousands": (lambda run: run["active_ffn_parameters_a_layer"] / 1000, "{:.1f}"),
+}
+
+
+def write_table(results: Sequence[dict[str, Any]], path: Path) -> str:
+    """Markdown: a row a variant; three numbers are mean (smallest … largest) over seeds."""
+    lines = ["| | seeds | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) + 1)]
+    for variant, name in NAMES.items():
+        runs = [result for result in results if result["variant"] == variant]
+        if runs:
+            cells = [_cell([value(run) for run in runs], shown) for value, shown in COLUMNS.values()]
+            lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
+    lines += ["", *_baselines(results), "", *_routing(results)]
+    text = "\n".join(lines).rstrip() + "\n"
+    path.write_text(text, encoding="utf-8")
+    return text
+
+
+def _cell(values: Sequence[float], shown: str) -> str:
+    if len(values) == 1:
+        return shown.format(values[0])
+    low, middle, high = (shown.format(value) for value in (min(values), mean(values), max(values)))
+    return f"{middle} ({low} … {high})"
+
+
+def _baselines(results: Sequence[dict[str, Any]]) -> list[str]:
+    """What the recordings themselves score, and the rotated references, over all runs."""
+    if not results:
+        return []
+    kinds: dict[str, dict[str, list[float]]] = {}
+    notes: dict[str, list[float]] = {}
+    for run in results:
+        for voice in run["audio"]["voices"].values():
+            for kind, figures in voice["words"].items():
+                for name in ("original_wer", "rotated_wer"):
+                    kinds.setdefault(kind, {}).setdefault(name, []).append(100 * figures[name])
+        for figures in run["audio"]["instruments"].values():
+            for name in ("original_notes_exact", "rotated_notes_exact"):
+                notes.setdefault(name, []).append(100 * figures[name])
+    words = [
+        f"{kind} {mean(found['original_wer']):.1f} and {mean(found['rotated_wer']):.1f}"
+        for kind, found in kinds.items()
+    ]
+    return [
+        f"The recordings themselves, and rotated references: WER of {', '.join(words)}; notes "
+        f"{mean(notes['original_notes_exact']):.1f} and {mean(notes['rotated_notes_exact']):.1f}."
+    ]
+
+
+def _routing(results: Sequence[dict[str, Any]]) -> list[str]:
+    columns = {
+        "experts picked": ("experts_picked", "{:.2f}", 1.0),
+        "deviation": ("experts_picked_deviation", "{:.2f}", 1.0),
+        "null share, %": ("null_share", "{:.1f}", 100.0),
+        "smallest load, %": ("load_smallest", "{:.1f}", 100.0),
+        "largest load, %": ("load_largest", "{:.1f}", 100.0),
+        "distance of speech and music": ("domain_distance", "{:.2f}", 1.0),
+        "p": ("domain_distance_by_chance", "{:.3f}", 1.0),
+    }
+    lines = ["| routing | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    for variant, name in NAMES.items():
+        runs = [run for run in results if run["variant"] == variant and "routing" in run]
+        if runs:
+            cells = [
+                _cell([scale * run["routing"][key] for run in runs], shown) for key, shown, scale in columns.values()
+            ]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def write_plot(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """One panel a figure: a dot a seed, a bar at the mean."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    shown = list(COLUMNS)[:5]
+    better = {"notes exact": "more is better"}
+    variants = [variant for variant in NAMES if any(run["variant"] == variant for run in results)]
+    figure, axes = pyplot.subplots(1, len(shown), figsize=(14, 3), sharey=True, layout="constrained")
+    for axis, column in zip(axes, shown, strict=True):
+        value = COLUMNS[column][0]
+        for row, variant in enumerate(variants):
+            found = [value(run) for run in results if run["variant"] == variant]
+            colour = "#c0392b" if variant == "curriculum" else "#34495e"
+            axis.plot(found, [row] * len(found), "o", color=colour, markersize=5, alpha=0.8)
+            axis.plot([mean(found)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2)
+        axis.set_title(column if column.startswith("loss") else f"{column}, %", fontsize=10)
+        axis.set_xlabel(better.get(column, "less is better"), fontsize=8)
+        axis.grid(axis="x", alpha=0.3)
+        axis.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(variants)), [NAMES[variant] for variant in variants])
+    axes[0].invert_yaxis()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

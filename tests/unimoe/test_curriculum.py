@@ -1,0 +1,132 @@
+"""The curriculum: merging keeps what specialists know, stages follow one another, only what should is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.unimoe.tiny_training import config, make_examples, training
+from unimoe.commands.train import train
+from unimoe.model import UniMoE
+from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig, balanced
+from unimoe.training.merging import dense_config, is_new, merge
+from unimoe_runtime.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def curriculum_config() -> CurriculumConfig:
+    stages = {name: training(num_steps=6, log_every_steps=2) for name in STAGES if name != "merge"}
+    stages["warmup"] = replace(stages["warmup"], trained="gate and shared", anneal_aux=False)
+    return CurriculumConfig(model=config(), stages=stages)
+
+
+def specialists() -> list[dict[str, torch.Tensor]]:
+    dense = dense_config(config(), 2)
+    torch.manual_seed(1)
+    return [dict(UniMoE(dense).state_dict()) for _ in range(2)]
+
+
+def test_an_even_mix_of_a_specialists_slices_is_that_specialist() -> None:
+    speech, music = specialists()
+    music |= {name: value for name, value in speech.items() if ".moe." not in name}
+    model_config = replace(config(), num_null_experts=0, selection="top_k", top_k=2)
+    model = UniMoE(model_config)
+    model.load_state_dict(merge([speech, music], model_config, seed=0))
+    dense = UniMoE(dense_config(config(), 2))
+    hidden_BTC = torch.randn(2, 5, 32)
+    for weights, first in ((speech, 0), (music, 2)):
+        dense.load_state_dict(weights)
+        for layer, whole in zip(model.layers, dense.layers, strict=True):
+            with torch.no_grad():
+                layer.moe.shared.down.zero_()
+                layer.moe.router.weight.zero_()
+                layer.moe.router.weight[first : first + 2] = hidden_BTC.mean(dim=(0, 1))
+                x = hidden_BTC.mean(dim=(0, 1)).expand(2, 5, 32)
+                torch.testing.assert_close(layer.moe(x)[0], whole.moe(x)[0], atol=1e-6, rtol=1e-5)
+
+
+def test_merging_averages_the_rest_and_starts_gate_and_shared_anew() -> None:
+    one, two = specialists()
+    merged, other_seed = (merge([one, two], config(), seed=seed) for seed in (0, 1))
+    for name, value in merged.items():
+        if is_new(name):
+            assert not torch.equal(value, other_seed[name])
+        elif ".moe.experts." not in name:
+            torch.testing.assert_close(value, (one[name] + two[name]) / 2)
+    assert sum(is_new(name) for name in merged) == 3 * config().num_layers
+
+
+def test_experts_must_be_shared_out_evenly_and_specialists_must_fit() -> None:
+    with pytest.raises(ConfigError, match="num_routed_experts is 4; it must be a multiple of the 3 domains"):
+        dense_config(config(), 3)
+    wide = dense_config(config(routed_intermediate_size=32), 2)
+    with pytest.raises(ConfigError, match="the specialists make"):
+        merge([UniMoE(wide).state_dict()] * 2, config(), seed=0)
+
+
+def test_the_balanced_set_has_as_much_of_every_domain() -> None:
+    chosen = balanced(make_examples(40), seed=0)
+    domains = [example.domain for example in chosen]
+    assert domains.count("speech") == domains.count("music") == 10
+
+
+def test_stages_follow_one_another_and_are_not_run_twice(tmp_path: Path) -> None:
+    curriculum = Curriculum(curriculum_config(), tmp_path, make_examples(40), make_examples(8))
+    with pytest.raises(CheckpointError, match="run the stage base first"):
+        curriculum.run(["specialist-speech"])
+    curriculum.run()
+    losses = json.loads((tmp_path / "joint" / "held_out.json").read_text())
+    assert losses["loss_speech"] > 0 and 0 <= losses["null_share"] <= 1
+    before, after = curriculum.weights("merge"), curriculum.weights("warmup")
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) != is_new(name), name
+    assert not torch.equal(curriculum.weights("joint")["codec_head.weight"], after["codec_head.weight"])
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("training.pt")}
+    assert len(written) == len(STAGES)
+    curriculum.run()
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    curriculum.model()
+
+
+def test_a_stage_that_is_not_finished_is_named(tmp_path: Path) -> None:
+    settings = curriculum_config()
+    Curriculum(settings, tmp_path, make_examples(40)).run(["base"])
+    longer = replace(settings, stages={**settings.stages, "base": replace(settings.stages["base"], num_steps=9)})
+    curriculum = Curriculum(longer, tmp_path, make_examples(40))
+    with pytest.raises(CheckpointError, match="is at step 6: run the stage base to its end"):
+        curriculum.run(["specialist-music"])
+    with pytest.raises(CheckpointError, match="was trained with other settings"):
+        curriculum.run(["base"])
+
+
+def test_a_recipes_sections_make_the_stages() -> None:
+    recipe = {
+        "train": {"num_steps": 100, "batch_size": 4, "leave_out": ["organ"], "guide_layers": [1]},
+        "specialist": {"learning_rate": 1e-3, "music": {"num_steps": 20}},
+        "joint": {"sorted_batches": 1},
+    }
+    stages = CurriculumConfig.from_recipe(recipe, config()).stages
+    assert stages["specialist-music"].num_steps == 20 and stages["specialist-speech"].num_steps == 100
+    assert stages["specialist-speech"].learning_rate == stages["specialist-music"].learning_rate == 1e-3
+    assert stages["warmup"].trained == "gate and shared" and not stages["warmup"].anneal_aux
+    assert stages["joint"].sorted_batches == 1 and stages["base"].guide_layers == (1,)
+    with pytest.raises(ConfigError, match="training has no field 'steps'"):
+        CurriculumConfig.from_recipe({"train": {"steps": 3}}, config())
+
+
+def test_the_command_takes_a_recipe_or_a_stage(tmp_path: Path) -> None:
+    recipe = tmp_path / "some.toml"
+    recipe.write_text("[data]\n")
+    for arguments in ([str(recipe)], ["merge", str(recipe)], ["specialist", str(recipe), "--domain", "music"]):
+        result = CliRunner().invoke(train, arguments)
+        assert isinstance(result.exception, ConfigError) and "[codec] is missing" in str(result.exception)
+    assert "specialist" in CliRunner().invoke(train, ["--help"]).output

@@ -1,0 +1,181 @@
+"""The three-stage curriculum: one dense base, a specialist a domain, their merger, its warm-up, joint training.
+
+    base/               a short dense run on everything: the specialists' common origin
+    specialist-DOMAIN/  from the base, on that domain's clips as they are (imbalanced)
+    merge/              the Mixture of Experts made of the specialists; nothing is trained
+    warmup/             gate and shared experts alone, on the balanced set
+    joint/              all weights, on the balanced set, the auxiliary loss annealed
+
+Each stage is a folder with `training.pt` and reads its predecessor's; one that is finished is skipped, one that was
+stopped goes on (arXiv 2510.13344).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unimoe.model import UniMoE
+from unimoe.training.examples import Example
+from unimoe.training.figures import DOMAINS
+from unimoe.training.merging import dense_config, merge
+from unimoe.training.parallel import World
+from unimoe.training.settings import TrainingConfig
+from unimoe.training.trainer import SAVE, Trainer, evaluate, read_save
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.errors import CheckpointError, ConfigError
+
+_HELD_OUT = "held_out.json"
+STAGES = ("base", *(f"specialist-{domain}" for domain in DOMAINS), "merge", "warmup", "joint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurriculumConfig:
+    """The model that comes out, how each stage is trained, and the seed of merging and of balancing.
+
+    The specialists' feed-forward layer is as wide as a domain's share of the routed experts. `stages` has every name
+    of `STAGES` but "merge".
+    """
+
+    model: ModelConfig
+    stages: Mapping[str, TrainingConfig]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        missing = [name for name in STAGES if name != "merge" and name not in self.stages]
+        if missing:
+            raise ConfigError(f"the curriculum has no settings for the stage {missing[0]}")
+
+    @property
+    def dense(self) -> ModelConfig:
+        return dense_config(self.model, len(DOMAINS))
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], model: ModelConfig, seed: int = 0) -> CurriculumConfig:
+        """Of the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup]
+        and [joint]; the later replaces the earlier."""
+        common = {name: value for name, value in recipe["train"].items() if name != "leave_out"}
+        specialist = recipe.get("specialist", {})
+        of_all = {name: value for name, value in specialist.items() if not isinstance(value, Mapping)}
+        sections = {
+            "base": [recipe.get("base", {})],
+            **{f"specialist-{domain}": [of_all, specialist.get(domain, {})] for domain in DOMAINS},
+            "warmup": [{"trained": "gate and shared", "anneal_aux": False}, recipe.get("warmup", {})],
+            "joint": [recipe.get("joint", {})],
+        }
+        stages = {name: TrainingConfig.from_sections(common, *parts) for name, parts in sections.items()}
+        return cls(model=model, stages=stages, seed=seed)
+
+
+class Curriculum:
+    """Runs stages in the folder `work`. `held_out`: examples whose losses are written beside each finished stage."""
+
+    def __init__(
+        self,
+        config: CurriculumConfig,
+        work: Path,
+        examples: Sequence[Example],
+        held_out: Sequence[Example] = (),
+        world: World | None = None,
+    ) -> None:
+        self.config, self.work, self.held_out = config, work, held_out
+        self.world = world or World()
+        self._examples = examples
+
+    def run(self, stages: Sequence[str] = STAGES) -> None:
+        """Run stages in order. Raises CheckpointError where a stage's predecessor is unfinished."""
+        for stage in stages:
+            if stage == "merge":
+                self._merge()
+            else:
+                self._train(stage)
+
+    def weights(self, stage: str) -> dict[str, Tensor]:
+        """A finished stage's weights, by the model's names."""
+        path = self.work / stage / SAVE
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing: run the stage {stage} first")
+        state = read_save(path)
+        if stage != "merge" and state["step"] < self.config.stages[stage].num_steps:
+            raise CheckpointError(f"{path} is at step {state['step']}: run the stage {stage} to its end first")
+        weights: dict[str, Tensor] = state["model"]
+        return weights
+
+    def model(self, stage: str = "joint") -> UniMoE:
+        """A finished stage's model, in evaluation mode."""
+        model = UniMoE(self._model_config(stage))
+        model.load_state_dict(self.weights(stage))
+        return model.eval()
+
+    def _model_config(self, stage: str) -> ModelConfig:
+        return self.config.model if stage in ("merge", "warmup", "joint") else self.config.dense
+
+    def _train(self, stage: str) -> None:
+        if self._is_finished(stage):
+            return
+        initial = None if stage == "base" else self.weights(_ORIGIN.get(stage, "base"))
+        trainer = Trainer(
+            self._model_config(stage), self.config.stages[stage], self.data(stage), initial=initial, world=self.world
+        )
+        trainer.run(self.work / stage, title=stage)
+        if self.held_out:
+            losses = evaluate(trainer, self.held_out)
+            if self.world.is_first:
+                text = json.dumps({name: round(value, 5) for name, value in losses.items()}, indent=1)
+                (self.work / stage / _HELD_OUT).write_text(text + "\n", encoding="utf-8")
+
+    def _is_finished(self, stage: str) -> bool:
+        path = self.work / stage / SAVE
+        if not path.exists() or (self.held_out and not (path.parent / _HELD_OUT).exists()):
+            return False
+        save, settings = read_save(path), self.config.stages[stage]
+        same = json.loads(save["training"]) == json.loads(json.dumps(settings.of_the_result()))
+        return same and save["step"] >= settings.num_steps  # of other settings: the trainer says so
+
+    def _merge(self) -> None:
+        path = self.work / "merge" / SAVE
+        specialists = [self.weights(f"specialist-{domain}") for domain in DOMAINS]
+        if self.world.is_first and not path.exists():
+            state = {
+                "model": merge(specialists, self.config.model, seed=self.config.seed),
+                "optimizer": {},
+                "step": 0,
+                "config": json.dumps(self.config.model.to_dict()),
+                "training": "{}",
+            }
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            torch.save(state, partial)
+            partial.replace(path)
+        self.world.wait()
+
+    def data(self, stage: str) -> Sequence[Example]:
+        """What a stage is trained on."""
+        if stage == "base":
+            return self._examples
+        if stage in ("warmup", "joint"):
+            return balanced(self._examples, self.config.seed)
+        domain = stage.removeprefix("specialist-")
+        return [example for example in self._examples if example.domain == domain]
+
+
+_ORIGIN = {"warmup": "merge", "joint": "warmup"}
+
+
+def balanced(examples: Sequence[Example], seed: int) -> list[Example]:
+    """As many clips of every domain as the smallest domain has, drawn by `seed`, in their old order."""
+    places = {
+        domain: [at for at, example in enumerate(examples) if example.domain == domain]
+        for domain in {example.domain for example in examples}
+    }
+    smallest = min(map(len, places.values()))
+    rng = np.random.default_rng(seed)
+    chosen = [rng.choice(places[domain], smallest, replace=False) for domain in sorted(places)]
+    return [examples[at] for at in np.sort(np.concatenate(chosen))]

@@ -1,0 +1,97 @@
+"""What every recipe trains on: corpus, codec, front end and codec tokens, each made once in the working folder."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimoe.codec.base import Codec, load_codec
+from unimoe.codec.config import ConvNeXtCodecConfig
+from unimoe.codec.training import CodecTraining, train_codec
+from unimoe.config import preset
+from unimoe.data.corpus import Corpus
+from unimoe.data.rendering import CorpusRecipe, render_corpus
+from unimoe.training.examples import Example, encode_corpus, make_examples, read_codes
+from unimoe.training.frontend import FrontEndRecipe, write_frontend
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+
+Report = Callable[[str], None]
+
+
+def read_recipe(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """The recipe's content. Raises ConfigError where the file is missing, no TOML, or without one of the sections."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as problem:
+        raise ConfigError(f"{path}: cannot be read as a recipe ({problem})") from None
+    missing = [name for name in sections if name not in recipe]
+    if missing:
+        raise ConfigError(f"{path}: the section [{missing[0]}] is missing")
+    return recipe
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """Clips that are trained on, their codec tokens, and the folders of codec and front end."""
+
+    corpus: Corpus
+    codes: Sequence[np.ndarray]
+    frontend: TimelineFrontEnd
+    codec: Codec
+    codec_dir: Path
+    frontend_dir: Path
+
+    def model_config(self, values: dict[str, Any]) -> ModelConfig:
+        """The demo's preset with the codec's and the front end's sizes, and with the fields of `values`."""
+        return preset(
+            "demo",
+            text_vocab_size=len(self.frontend.tokens),
+            num_codebooks=self.codec.num_codebooks,
+            codebook_size=self.codec.codebook_size,
+            **{"delay_pattern": list(range(self.codec.num_codebooks)), **values},
+        )
+
+    def examples(self, split: str, config: ModelConfig) -> list[Example]:
+        """Of every clip of a split, in the corpus's order."""
+        chosen = [index for index, item in enumerate(self.corpus) if item.split == split]
+        return make_examples([self.corpus[i] for i in chosen], [self.codes[i] for i in chosen], self.frontend, config)
+
+
+def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
+    """Make what `work` lacks. In [data] and [codec], `folder` names a corpus or a codec that is there already.
+
+    Clips of sources in [train] leave_out train the codec alone.
+    """
+    corpus_dir = Path(recipe["data"].get("folder", work / "corpus"))
+    if "folder" not in recipe["data"] and not (corpus_dir / "index.jsonl").exists():
+        report("rendering the corpus")
+        render_corpus(corpus_dir, CorpusRecipe(**recipe["data"]))
+    corpus = Corpus.open(corpus_dir)
+    codec_dir = Path(recipe["codec"].get("folder", work / "codec-run" / "codec"))
+    if "folder" not in recipe["codec"] and not (codec_dir / "config.json").exists():
+        report("training the codec")
+        train_codec(corpus, work / "codec-run", ConvNeXtCodecConfig(), CodecTraining(**recipe["codec"]))
+    codec = load_codec(codec_dir)
+
+    left_out = set(recipe["train"].get("leave_out", ()))
+    heard = replace(corpus, items=tuple(item for item in corpus if item.source not in left_out))
+    frontend_dir = work / "frontend"
+    if not (frontend_dir / "frontend.json").exists():
+        report("asking flite for a lexicon")
+        rate_hz = codec.sample_rate_hz / codec.hop_samples
+        write_frontend(frontend_dir, heard, FrontEndRecipe(**recipe["frontend"]), frame_rate_hz=rate_hz)
+    frontend = open_frontend(frontend_dir)
+    assert isinstance(frontend, TimelineFrontEnd)
+    codes_path = work / "codes.npz"
+    codes = read_codes(codes_path, heard) if codes_path.exists() else encode_corpus(heard, codec, codes_path)
+    return Material(
+        corpus=heard, codes=codes, frontend=frontend, codec=codec, codec_dir=codec_dir, frontend_dir=frontend_dir
+    )

@@ -1,0 +1,58 @@
+"""A recipe with a curriculum, start to finish: data → codec → front end → five stages → checkpoint.
+
+Everything lies in one working folder and is skipped where it is finished. Under torchrun the first process makes what
+all train on while the others wait, then all of them train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
+from unimoe.training.demo import write_result
+from unimoe.training.material import Report, prepare, read_recipe
+from unimoe.training.parallel import Engine, open_world
+from unimoe.training.trainer import Trainer, evaluate
+
+_SECTIONS = ("data", "codec", "frontend", "model", "train", "sampling")
+
+
+def train_recipe(
+    recipe_path: Path,
+    work: Path,
+    *,
+    stages: Sequence[str] = STAGES,
+    out: Path | None = None,
+    engine: Engine = "ddp",
+    report: Report = print,
+) -> None:
+    """Run stages of the curriculum in `work`; with `out`, write the joint stage's checkpoint there.
+
+    Raises ConfigError for a recipe that does not hold together, CheckpointError where a stage's predecessor is not
+    finished.
+    """
+    recipe = read_recipe(recipe_path, _SECTIONS)
+    with open_world(engine) as world:
+        torch.set_num_threads(recipe["train"].get("num_threads", 2))
+        if world.is_first:
+            prepare(recipe, work, report)
+        world.wait()
+        material = prepare(recipe, work, report)
+        seed = recipe["train"].get("seed", 0)
+        config = CurriculumConfig.from_recipe(recipe, material.model_config(recipe["model"]), seed)
+        held_out = material.examples("valid", config.model)
+        curriculum = Curriculum(config, work, material.examples("train", config.model), held_out, world)
+        curriculum.run(stages)
+        if out is None or not world.is_first:
+            return
+        model = curriculum.model()
+        losses = evaluate(Trainer(config.model, config.stages["joint"], held_out, initial=model.state_dict()), held_out)
+        provenance = {
+            "training": {name: training.to_dict() for name, training in config.stages.items()},
+            "processes": world.size,
+        }
+        write_result(out, model, recipe, material, losses, provenance)
+        report(f"{out}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(losses.items())))
