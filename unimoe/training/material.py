@@ -73,7 +73,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     corpus_dir = Path(recipe["data"].get("folder", work / "corpus"))
     if "folder" not in recipe["data"] and not (corpus_dir / "index.jsonl").exists():
         report("rendering the corpus")
-        render_corpus(corpus_dir, CorpusRecipe(**recipe["data"]))
+        render_corpus(corpus_dir, CorpusRecipe(**_tuples(recipe["data"])))
     corpus = Corpus.open(corpus_dir)
     codec_dir = Path(recipe["codec"].get("folder", work / "codec-run" / "codec"))
     if "folder" not in recipe["codec"] and not (codec_dir / "config.json").exists():
@@ -95,3 +95,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     return Material(
         corpus=heard, codes=codes, frontend=frontend, codec=codec, codec_dir=codec_dir, frontend_dir=frontend_dir
     )
+
+
+def _tuples(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in section.items()}
