@@ -176,7 +176,9 @@ def _tensorrt(found: Evidence) -> Finding:
     name, version = "TensorRT", found.version(TENSORRT)
     first = ".".join(map(str, MIN_TENSORRT))
     jetson = found.system.jetson is not None
-    newer = "update to JetPack 7.2 or newer" if jetson else "pip install -U 'unimoe[tensorrt]'"
+    serves = numbers(found.gpus.cuda or "")
+    wheels = f"tensorrt-cu{serves[0]}" if serves else "tensorrt"
+    newer = "update to JetPack 7.2 or newer" if jetson else f"pip install -U {wheels}"
     here = version or found.other_tensorrt
     if here is not None and numbers(here) < MIN_TENSORRT:
         detail = f"{here} cannot parse our graphs, {first} can"
@@ -193,7 +195,7 @@ def _tensorrt(found: Evidence) -> Finding:
         return Finding(name=name, state="idle", detail="no NVIDIA GPU to build or run on")
     if _serves_rtx(found):
         return Finding(name=name, state="idle", detail="not installed; TensorRT-RTX serves this GPU")
-    step = "sudo apt install python3-libnvinfer" if jetson else "pip install 'unimoe[tensorrt]'"
+    step = "sudo apt install python3-libnvinfer" if jetson else f"pip install {wheels} 'unimoe[tensorrt]'"
     return Finding(name=name, state="missing", detail="not installed; it builds on the GPU that it runs on", step=step)
 
 
