@@ -225,3 +225,21 @@ def test_input_jitter_only_in_training() -> None:
     torch.testing.assert_close(moe(hidden_BTC)[0], moe(hidden_BTC)[0], atol=0, rtol=0)
     moe.train()
     assert not torch.equal(moe(hidden_BTC)[0], moe(hidden_BTC)[0])
+
+
+def test_the_grouped_product_in_bfloat16_is_that_of_the_single_ones() -> None:
+    """What a GPU runs under autocast; the CPU has the same operation, so it is compared here, gradients too."""
+    torch.manual_seed(0)
+    moe: MoE = UniMoE(preset("tiny", num_routed_experts=8)).layers[0].moe
+    hidden_BTC = torch.randn(2, 16, 32)
+    found = []
+    for enabled in (False, True):
+        moe.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output_BTC, routing = moe(hidden_BTC)
+        assert routing is not None and routing.weights_NE.dtype == torch.float32
+        output_BTC.float().pow(2).sum().backward()
+        assert moe.experts is not None and moe.experts.gate_up.grad is not None
+        found.append((output_BTC.detach().float(), moe.experts.gate_up.grad.clone()))
+    for exact, grouped in zip(*found, strict=True):
+        assert float((exact - grouped).norm() / exact.norm()) < 0.02

@@ -76,6 +76,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
         torch.testing.assert_close(parted.model.state_dict()[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     settings = {"num_steps": 60, "save_every_s": 0.0, "log_every_steps": 1, "micro_batches": 2}
     Trainer(config(), training(**settings), make_examples(40)).run(tmp_path / "whole")
@@ -101,6 +102,7 @@ def _step(folder: Path) -> int:
     return int(read_save(folder / "training.pt")["step"]) if (folder / "training.pt").exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_two_processes_do_what_one_does(tmp_path: Path, engine: str) -> None:
     """Also from a save of one process, and on in one process from theirs."""
