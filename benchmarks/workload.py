@@ -32,15 +32,17 @@ _SPREAD = 0.02  # of the favoured logits, so that they differ as they would in a
 
 
 def model_config(hidden: int, *, num_layers: int = 8) -> ModelConfig:
-    """The sizes that are compared: 384 and 1024 as published measurements have them, others scaled (for tests)."""
-    routed, shared = {384: (512, 256), 1024: (1376, 688)}.get(hidden, (hidden, hidden // 2))
+    """The sizes that are compared: 384 and 1024 as published measurements have them, 2048 as the published model has
+    them, others scaled (for tests)."""
+    routed, shared = {384: (512, 256), 1024: (1376, 688), 2048: (2752, 1376)}.get(hidden, (hidden, hidden // 2))
+    head_dim = 128 if hidden == 2048 else 64
     return ModelConfig(
         text_vocab_size=256,
         hidden_size=hidden,
         num_layers=num_layers,
-        num_heads=hidden // 64,
+        num_heads=hidden // head_dim,
         num_kv_heads=2 if hidden % 128 == 0 else 1,
-        head_dim=64,
+        head_dim=head_dim,
         num_routed_experts=MAX_PICKED,
         num_null_experts=1,
         num_shared_experts=2,

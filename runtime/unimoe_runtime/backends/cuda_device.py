@@ -38,12 +38,11 @@ class CudaDevice:
 
     def __init__(self) -> None:
         cuda = self._cuda = cuda_runtime()
-        try:
-            count = self._call(cuda.cudaGetDeviceCount())
-        except BackendError as problem:
-            raise BackendError(f"no GPU: {problem}; `nvidia-smi` shows what the driver sees") from None
-        if not count:
-            raise BackendError("no GPU: CUDA sees none; `nvidia-smi` shows what the driver sees")
+        error, count = cuda.cudaGetDeviceCount()
+        if error or not count:
+            _, driver = cuda.cudaDriverGetVersion()
+            why = f"CUDA: {self._words(error)}" if driver else "there is no NVIDIA driver here"
+            raise BackendError(f"no GPU: {why}; `unimoe doctor` says what is missing")
         attribute = cuda.cudaDeviceAttr
         self.capability = (
             int(self._call(cuda.cudaDeviceGetAttribute(attribute.cudaDevAttrComputeCapabilityMajor, 0))),

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle, language_model_graphs
+from ..engines import EngineSet
 from ..residency import Residency
 from . import Array, CachedPositions, StepInputs
 from .device import Buffer, Device, Engines, Pool, address_of
@@ -54,14 +55,23 @@ class Loan:
 
 
 class DeviceBackend:
-    """Backend over a device and engines for it; both are closed with it. `name` is the one it was opened by.
+    """Backend over a device and engines for it; both are closed with it. `name` is the one it was opened by;
+    `engine_set` is there where the engines come from one.
 
     Calls are put on the one stream by one thread at a time; waiting is done outside of that, so that a codec's chunk
     in one thread holds up a step in another no longer than the device takes for it.
     """
 
-    def __init__(self, name: str, bundle: Bundle, device: Device, pool: Pool, engines: Engines) -> None:
-        self.name, self.bundle = name, bundle
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        device: Device,
+        pool: Pool,
+        engines: Engines,
+        engine_set: EngineSet | None = None,
+    ) -> None:
+        self.name, self.bundle, self.engine_set = name, bundle, engine_set
         self.device, self.pool, self.engines = device, pool, engines
         self.guard = RLock()
         self.tally = Tally()

@@ -53,7 +53,7 @@ def open_tensorrt(bundle: Bundle, target: str | None, *, graphs: bool = True) ->
             trt = load_library(engine_set.flavour)
         check_machine(engine_set, device.capability, trt.__version__)
         engines = TensorRTEngines(bundle, engine_set, device, pool, trt, graphs=graphs)
-        return DeviceBackend("tensorrt", bundle, device, pool, engines)
+        return DeviceBackend("tensorrt", bundle, device, pool, engines, engine_set)
     except BaseException:
         pool.close()
         device.close()
