@@ -26,7 +26,7 @@ _PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
 # Compute capabilities that TensorRT-RTX builds for, and what each of them multiplies in with it, where that is less
 # than the hardware can.
 RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-_RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float16",)}
+_RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float32", "float16")}
 # What a scheme of quantization multiplies in, the order of preference on any target: 8 bits for weights and inputs.
 _SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
 

@@ -35,7 +35,7 @@ def test_a_flavour_of_tensorrt_serves_each_gpu() -> None:
     for target in open_targets().values():
         served = target.compute_capability in RTX_CAPABILITIES
         assert target.flavour == (None if target.engine != "tensorrt" else "tensorrt-rtx" if served else "tensorrt")
-    assert find_target("t4").engine_precisions("tensorrt-rtx") == ("float16",)
+    assert find_target("t4").engine_precisions("tensorrt-rtx") == ("float32", "float16")
     assert "int8" in find_target("t4").engine_precisions("tensorrt")
     assert find_target("h100").engine_precisions("tensorrt") == find_target("h100").precisions
 

@@ -30,7 +30,7 @@ from unimoe_runtime.engines import (
     read_engines,
     write_engines,
 )
-from unimoe_runtime.errors import EngineError, OutputError
+from unimoe_runtime.errors import EngineError, OutputError, UnimoeError
 
 from .flavours import Toolkit, open_flavour
 from .jobs import Job, list_jobs
@@ -75,14 +75,17 @@ def build_engines(
     several joined by "+" for engines that run on all of them.
 
     `num_workers`: builder processes, by default one for each core. `progress` gets the number of engines that are
-    there, of all, and the name of the last. Nothing is built where one of the targets lacks a precision (EngineError)
-    or its flavour of TensorRT (BackendError). Raises EngineError as well where a graph that every step needs has no
-    engine; graphs of the codec and of the vision tower may have none, the result says why.
+    there, of all, and the name of the last. Raises EngineError before anything is built where one of the targets
+    lacks a precision or its flavour of TensorRT, and later where a graph that every step needs has no engine. Graphs
+    of the codec and of the vision tower may have none, the result says why.
     """
     targets = [build_target(name, flavour) for name in names]
     for target in targets:
         require_precisions(bundle, target)
-        open_flavour(target.flavour).require_machine(target.capabilities, target.name)
+        try:
+            open_flavour(target.flavour).require_machine(target.capabilities)
+        except UnimoeError as problem:
+            raise EngineError(f"target {target.name}: {problem}") from None
     limits = limits or Limits(cache_capacities=(default_capacity(bundle),))
     show = progress or (lambda done, total, name: None)
     return [_build_set(bundle, target, limits, num_workers, show) for target in targets]

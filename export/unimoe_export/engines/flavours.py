@@ -47,24 +47,24 @@ class Toolkit:
             )
         self.log = _logger(self.trt)
 
-    def require_machine(self, capabilities: Capabilities, target: str) -> None:
+    def require_machine(self, capabilities: Capabilities) -> None:
         """Whether it can build for these here. Raises EngineError."""
         if self.flavour == "tensorrt-rtx":
             known = self.trt.ComputeCapability.__members__
             for major, minor in capabilities:
                 if f"SM{major}{minor}" not in known:
                     raise EngineError(
-                        f"target {target}: tensorrt-rtx does not build for compute capability {major}.{minor}; build "
+                        f"tensorrt-rtx does not build for compute capability {major}.{minor}; build "
                         "on the device with --flavour tensorrt"
                     )
             return
         here = gpus_here()
         if not here.gpus:
-            raise EngineError(f"target {target}: tensorrt builds on the device itself, here is no GPU ({here.problem})")
+            raise EngineError(f"tensorrt builds on the device itself, here is no GPU ({here.problem})")
         gpu = here.gpus[0]
         if list(capabilities) != [gpu.compute_capability]:
             raise EngineError(
-                f"target {target}: tensorrt builds for the GPU at hand, and this one ({gpu.name}) has compute "
+                f"tensorrt builds for the GPU at hand, and this one ({gpu.name}) has compute "
                 f"capability {'{}.{}'.format(*gpu.compute_capability)}; build on the device"
             )
 
