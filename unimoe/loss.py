@@ -24,14 +24,12 @@ def label_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
     ).view_as(labels_MK)
 
 
-def codec_losses(logits_MKV: Tensor, labels_MK: Tensor, counts_K: Tensor | None = None) -> Tensor:
+def codec_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
     """Mean cross-entropy [K] of each codebook over its labels that are not IGNORED (`label_losses`).
 
-    `counts_K`: the number of labels to divide by, where these are a part of a larger batch. A codebook without labels
-    has loss 0.
+    A codebook without labels has loss 0.
     """
-    if counts_K is None:
-        counts_K = (labels_MK.flatten(0, -2) != IGNORED).sum(dim=0)
+    counts_K = (labels_MK.flatten(0, -2) != IGNORED).sum(dim=0)
     return label_losses(logits_MKV, labels_MK).sum(dim=0) / counts_K.clamp_min(1)
 
 
@@ -41,17 +39,14 @@ def aux_loss_weight(config: ModelConfig, step: int) -> float:
     return config.aux_loss_weight + (config.min_aux_loss_weight - config.aux_loss_weight) * progress
 
 
-def training_loss(
-    logits_MKV: Tensor,
-    labels_MK: Tensor,
-    aux_loss: Tensor,
-    config: ModelConfig,
-    step: int,
-    counts_K: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Loss to minimise, and each codebook's cross-entropy [K] (`codec_losses`).
+def total_loss(losses_K: Tensor, aux_loss: Tensor, config: ModelConfig, step: int) -> Tensor:
+    """What is minimised: the sum over the codebooks plus the weighted auxiliary loss (public model)."""
+    return losses_K.sum() + aux_loss_weight(config, step) * aux_loss
 
-    Sum over the codebooks plus the weighted mean auxiliary loss of the layers (public model).
-    """
-    losses_K = codec_losses(logits_MKV, labels_MK, counts_K)
-    return losses_K.sum() + aux_loss_weight(config, step) * aux_loss, losses_K
+
+def training_loss(
+    logits_MKV: Tensor, labels_MK: Tensor, aux_loss: Tensor, config: ModelConfig, step: int
+) -> tuple[Tensor, Tensor]:
+    """`total_loss` of a batch, and each codebook's cross-entropy [K]. `aux_loss`: mean over the layers."""
+    losses_K = codec_losses(logits_MKV, labels_MK)
+    return total_loss(losses_K, aux_loss, config, step), losses_K

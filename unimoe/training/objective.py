@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unimoe.loss import IGNORED, label_losses, training_loss
+from unimoe.loss import IGNORED, label_losses, total_loss
 from unimoe.model import UniMoE
 from unimoe.training.batches import PLACEHOLDER, Batch
 from unimoe.training.settings import TrainingConfig
@@ -63,26 +63,19 @@ class Objective(nn.Module):
             output = self.model(embedded_BTC, batch.positions_BT, batch.mask_BT, log_attention_heads=heads)
             logits_MKV = self.model.logits(output.hidden_BTC[batch.audio_BT])
         aux_loss = output.aux_loss / totals.num_parts
-        loss, losses_K = training_loss(
-            logits_MKV,
-            batch.labels_MK,
-            aux_loss,
-            config,
-            step if settings.anneal_aux else 0,
-            totals.labels_K.to(logits_MKV.device),
-        )
+        loss_MK = label_losses(logits_MKV, batch.labels_MK)
+        losses_K = loss_MK.sum(dim=0) / totals.labels_K.to(loss_MK.device).clamp_min(1)
+        loss = total_loss(losses_K, aux_loss, config, step if settings.anneal_aux else 0)
         rows, queries, keys = batch.guide
         guide = loss.new_zeros(())
         if output.log_attention and totals.num_guided:
             mass = torch.stack([scores_BTS[rows, queries, keys] for scores_BTS in output.log_attention.values()])
             guide = -mass.float().sum() / (len(mass) * totals.num_guided)
-        with torch.no_grad():
-            loss_MK = label_losses(logits_MKV, batch.labels_MK)
         return Losses(
             total=loss + settings.guide_weight * guide,
             losses_K=losses_K,
             guide=guide,
             aux_loss=aux_loss,
-            loss_MK=loss_MK,
+            loss_MK=loss_MK.detach(),
             picked_NE=tuple(routing.picked_NE for routing in output.routings),
         )
