@@ -2,9 +2,10 @@
 
     python -m benchmarks.compare_check BUNDLE [--tries 20] [--slower 1.05] [--json FILE]
 
-Each try is one comparison as `unimoe profile --against` makes it: blocks of reference, candidate, candidate,
-reference, in one process here, so that the slower one can be made by a wait: after each step's head it spins for the
-planted share of the reference's median step. Takes two to four minutes with the demo's bundle on a quiet machine.
+Each try is one comparison as `unimoe profile --against` makes it: both sides take turns of a few steps, block
+after block until the interval is narrow; in one process here, so that the slower one can be made by a wait: after each
+step's head it spins for the planted share of the reference's median step. Takes five to ten minutes with the demo's
+bundle. `--only 1 --tries 5` does a part; JSON files of parts are joined by giving the same --json again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,22 @@ from rich.progress import track
 
 from unimoe_runtime.backends import Array, Backend, Forward
 from unimoe_runtime.bundle import Bundle, open_bundle
-from unimoe_runtime.profiling.compare import Figures, Verdict, compare_blocks, figures_of, interleave
+from unimoe_runtime.profiling.compare import (
+    Block,
+    Verdict,
+    compare_blocks,
+    interleave,
+    narrow,
+    quiet_blocks,
+)
 from unimoe_runtime.profiling.machine import describe_machine
 from unimoe_runtime.profiling.measure import Meter
 from unimoe_runtime.profiling.record import describe_generation
+from unimoe_runtime.profiling.versus import MOST_BLOCKS
 from unimoe_runtime.profiling.workload import Setting, make_requests
 
 _STEPS = 40
-_BLOCKS = 12
+_BLOCKS_A_LOOK = 6
 _RIGHT = 0.95
 _MEASURE = "step_p50_ms"
 
@@ -68,8 +77,8 @@ class _Slowed:
         self._backend.close()
 
 
-class _Run:
-    """One of the two sides: a meter, and its figures of one round."""
+class _Side:
+    """One of the two sides, in this process."""
 
     def __init__(self, bundle: Path, threads: int | None) -> None:
         requests = make_requests(open_bundle(bundle))[:1]
@@ -77,20 +86,35 @@ class _Run:
         self._meter.backend = self.slowed = _Slowed(self._meter.backend)
         self._request = requests[0]
 
-    def __call__(self) -> Figures:
-        generation = self._meter.measure(self._request)
-        return figures_of([describe_generation(generation, self._meter.bundle, repetition=0)])
+    def begin(self, request: int) -> None:
+        self._turns = self._meter.turns(self._request)
+
+    def turn(self) -> dict[str, Any] | None:
+        try:
+            next(self._turns)
+        except StopIteration as end:
+            return describe_generation(end.value, self._meter.bundle, repetition=0)
+        return None
+
+    def cpu_s(self) -> None:
+        """In this process, whose time is no company."""
+
+    def step_ms(self) -> float:
+        return float(np.median(self._meter.measure(self._request).breakdown.step_ms_S))
 
 
-def check(reference: _Run, candidate: _Run, planted: float, tries: int) -> list[dict[str, Any]]:
+def check(reference: _Side, candidate: _Side, planted: float, tries: int) -> Iterator[dict[str, Any]]:
     """The comparison of each try, of the median step."""
-    found = []
-    step_ms = float(np.median([reference()[_MEASURE] for _ in range(5)]))
+    step_ms = float(np.median([reference.step_ms() for _ in range(5)]))
     candidate.slowed.wait_s = (planted - 1) * step_ms / 1e3
     for _ in track(range(tries), f"planted {planted:g}", transient=True):
-        comparisons = compare_blocks([interleave(reference, candidate) for _ in range(_BLOCKS)])
-        found.append(next(one.to_dict() for one in comparisons if one.measure == _MEASURE))
-    return found
+        blocks: list[Block] = []
+        while len(blocks) < MOST_BLOCKS:
+            blocks += [interleave((reference, candidate), 0, first=index % 2) for index in range(_BLOCKS_A_LOOK)]
+            one = next(one for one in compare_blocks(blocks) if one.measure == _MEASURE)
+            if narrow([one]):
+                break
+        yield {**one.to_dict(), "blocks": len(blocks), "quiet": len(quiet_blocks(blocks))}
 
 
 def main() -> None:
@@ -99,24 +123,31 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--slower", type=float, default=1.05)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--only", type=float, help="this ratio alone: 1, or that of --slower")
+    parser.add_argument("--json", type=Path, help="write everything there, after what it holds already")
     arguments = parser.parse_args()
-    reference, candidate = (_Run(arguments.bundle, arguments.threads) for _ in range(2))
-    reference(), candidate()
-    results = {}
+    reference, candidate = (_Side(arguments.bundle, arguments.threads) for _ in range(2))
+    results: dict[str, list[dict[str, Any]]] = {}
+    if arguments.json and arguments.json.exists():
+        results = json.loads(arguments.json.read_text(encoding="utf-8"))["tries"]
     for planted, expected in ((1.0, Verdict.SAME), (arguments.slower, Verdict.SLOWER)):
-        found = check(reference, candidate, planted, arguments.tries)
+        found = results.setdefault(f"{planted:g}", [])
+        if arguments.only in (None, planted):
+            for one in check(reference, candidate, planted, arguments.tries):
+                found.append(one)
+                if arguments.json:
+                    report = {"machine": describe_machine(), "bundle": arguments.bundle.name, "tries": results}
+                    arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        if not found:
+            continue
         verdicts = Counter(one["verdict"] for one in found)
         right = verdicts[str(expected)]
-        results[f"{planted:g}"] = found
         ratios = [one["ratio"] for one in found]
         print(
-            f"planted {planted:g}: {right} of {arguments.tries} say {expected!s} ({dict(verdicts)}); ratios "
-            f"{min(ratios):.3f} to {max(ratios):.3f}: {'met' if right >= _RIGHT * arguments.tries else 'MISSED'}"
+            f"planted {planted:g}: {right} of {len(found)} say {expected!s} ({dict(verdicts)}); ratios "
+            f"{min(ratios):.3f} to {max(ratios):.3f}, {np.mean([one['blocks'] for one in found]):.0f} blocks a try: "
+            f"{'met' if right >= _RIGHT * len(found) else 'MISSED'}"
         )
-    if arguments.json:
-        report = {"machine": describe_machine(), "bundle": str(arguments.bundle), "tries": results}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

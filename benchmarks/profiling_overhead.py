@@ -107,7 +107,7 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
 
 
 class _Timed:
-    """A session, or what is inside of it, whose bound calls are timed where Python ends: `calls_ns` of begin and end."""
+    """A session, or what is inside of it, whose bound calls are timed where Python ends: `calls_ns`, begin and end."""
 
     def __init__(self, inner: Any, calls_ns: list[tuple[int, int]]) -> None:
         self._inner, self._calls_ns = inner, calls_ns
@@ -128,8 +128,8 @@ class _Timed:
 
 
 def compare_with_engine(setting: Setting) -> dict[str, Any]:
-    """Milliseconds a step in trunks, experts and head, in one run: our part; of it the engine's call by our clock, where
-    Python ends; the same call by ONNX Runtime's profiler. What the part has beyond the call is its launch from Python.
+    """Milliseconds a step in trunks, experts and head, in one run: our part; of it the engine's call by our clock,
+    where Python ends; the same call by ONNX Runtime's profiler. What the part has beyond the call is its launch.
     """
     calls_ns: dict[str, list[tuple[int, int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -156,14 +156,18 @@ def compare_with_engine(setting: Setting) -> dict[str, Any]:
 
 
 def compare_with_sampler(setting: Setting, seconds: float) -> dict[str, Any] | None:
-    """Shares of decoding by our marks and by py-spy's samples of the same process; None without py-spy."""
+    """Shares of decoding by our marks and by py-spy's samples of the same process; None without py-spy.
+
+    Every step is recorded call by call: the samples are of all steps.
+    """
     spy = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if spy is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         stacks = Path(folder) / "stacks.txt"
         command = [spy, "record", "--rate", _SAMPLES_A_SECOND, "--idle", "--format", "raw", "--output", stacks, "--",
-                   sys.executable, "-m", "benchmarks.profiling_overhead", "--child", json.dumps(setting.to_dict()),
+                   sys.executable, "-m", "benchmarks.profiling_overhead", "--child",
+                   json.dumps(replace(setting, every=1).to_dict()),
                    "--seconds", seconds]  # fmt: skip
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
         # py-spy has words of its own to say there.

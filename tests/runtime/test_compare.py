@@ -22,6 +22,8 @@ from unimoe_runtime.profiling.compare import (
     figures_of,
     interleave,
     judge_interval,
+    narrow,
+    quiet_blocks,
 )  # fmt: skip
 from unimoe_runtime.profiling.versus import compare_reports, run_against
 from unimoe_runtime.profiling.workload import Request, Setting
@@ -35,20 +37,38 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Machine:
-    """Synthetic timings: jitter, outliers when others want the cores, and a drift that never stops."""
+    """Synthetic timings: jitter of a run, outliers when others want the cores, and a drift that never stops."""
 
-    def __init__(self, seed: int, *, jitter: float = 0.01, drift: float = 0.002) -> None:
+    def __init__(self, seed: int, *, jitter: float = 0.01, drift: float = 0.0005) -> None:
         self.random = np.random.default_rng(seed)
-        self.jitter, self.drift, self.rounds = jitter, drift, 0
+        self.jitter, self.drift, self.turns = jitter, drift, 0
 
-    def round(self, slower: float = 1.0) -> dict[str, float]:
-        self.rounds += 1
-        outlier = 1.5 if self.random.random() < 0.05 else 1.0
-        jitter = np.exp(self.random.normal(0, self.jitter))
-        return {"step_p50_ms": 4.0 * slower * outlier * jitter * (1 + self.drift) ** self.rounds}
+    def blocks(self, slower: float, count: int = 24) -> list[Block]:
+        sides = SyntheticSide(self, 1.0), SyntheticSide(self, slower)
+        return [interleave(sides, 0, first=index % 2) for index in range(count)]
 
-    def blocks(self, slower: float, count: int = 12) -> list[Block]:
-        return [interleave(self.round, lambda: self.round(slower)) for _ in range(count)]
+
+class SyntheticSide:
+    """A request of 8 turns."""
+
+    def __init__(self, machine: Machine, slower: float) -> None:
+        self.machine, self.slower = machine, slower
+
+    def begin(self, request: int) -> None:
+        random = self.machine.random
+        outlier = 1.5 if random.random() < 0.05 else 1.0
+        self.step_ms: list[float] = []
+        self.level_ms = 4.0 * self.slower * outlier * float(np.exp(random.normal(0, self.machine.jitter)))
+
+    def turn(self) -> dict[str, Any] | None:
+        self.machine.turns += 1
+        self.step_ms.append(self.level_ms * (1 + self.machine.drift) ** self.machine.turns)
+        if len(self.step_ms) < 8:
+            return None
+        return {"step_ms": self.step_ms, "prefill_ms": None, "ttfa_ms": None, "rtf": None}
+
+    def cpu_s(self) -> None:
+        return None
 
 
 @pytest.mark.parametrize(
@@ -60,9 +80,24 @@ def test_nineteen_of_twenty_verdicts_are_right(slower: float, expected: Verdict)
 
 
 def test_a_drift_as_large_as_the_difference_cancels() -> None:
+    """A turn takes 5 % longer than the one before it."""
     one = compare_blocks(Machine(0, jitter=0.001, drift=0.05).blocks(1.05, count=20))[0]
     assert one.ratio == pytest.approx(1.05, rel=0.01)
     assert one.low < 1.05 < one.high
+
+
+def test_blocks_with_company_are_left_out_and_requests_count_alike() -> None:
+    def blocks(request: int, ratio: float, company: float, count: int) -> list[Block]:
+        return [Block(request=request, reference={"rtf": 1.0}, candidate={"rtf": ratio}, company=company)] * count
+
+    quiet = blocks(0, 1.1, 0.0, 6) + blocks(1, 1.3, 0.0, 12)
+    assert compare_blocks(quiet)[0].ratio == pytest.approx((1.1 * 1.3) ** 0.5)
+    assert narrow(compare_blocks(quiet))
+    disturbed = quiet + blocks(0, 2.0, 0.8, 10)
+    assert len(quiet_blocks(disturbed)) == 18
+    assert compare_blocks(disturbed)[0] == compare_blocks(quiet)[0]
+    assert len(quiet_blocks(blocks(0, 1.0, 0.8, 10))) == 10, "where all have company, none is better"
+    assert not narrow(compare_blocks(Machine(0, jitter=0.25).blocks(1.0)))
 
 
 def test_noise_is_called_noise_and_not_a_difference() -> None:
@@ -149,4 +184,7 @@ def test_two_bundles_run_in_turns(tiny: Path, tmp_path: Path) -> None:
     (report,) = json.loads((tmp_path / "out.json").read_text())["comparisons"]
     assert [one["measure"] for one in report["measures"]] == ["step_p50_ms", "step_p90_ms", "prefill_ms", "ttfa_ms"]
     assert len(report["blocks"]) == len(report["reads_bytes_per_s"]) == 6
+    assert {frozenset(block["candidate"]) for block in report["blocks"]} == {
+        frozenset(one["measure"] for one in report["measures"])
+    }
     assert all(one["low"] <= one["ratio"] <= one["high"] for one in report["measures"])

@@ -18,7 +18,7 @@ from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.profiling import report as reports
 from unimoe_runtime.profiling.html import as_html
 from unimoe_runtime.profiling.sweep import profile as measure
-from unimoe_runtime.profiling.versus import compare_reports, run_against
+from unimoe_runtime.profiling.versus import MOST_BLOCKS, compare_reports, run_against
 from unimoe_runtime.profiling.workload import Setting, make_requests
 from unimoe_runtime.streaming import ChunkSchedule
 
@@ -64,7 +64,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--chunks", type=_Counts(), help="Frames of each chunk, the last repeated. [default: as synth]")
 @click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")
 @click.option(
-    "--repetitions", type=click.IntRange(min=1), help="Rounds that count. [default: 5; with --against 12, in fours]"
+    "--repetitions",
+    type=click.IntRange(min=1),
+    help="Rounds that count. [default: 5; with --against at most 40, in fours]",
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime provider, in order of preference.")
@@ -141,7 +143,7 @@ def profile(
                 raise click.UsageError("--against takes one BUNDLE, and at most two threads and two rows")
             result = run_against(
                 setting(bundles[0], all_threads[0], rows[0]), setting(against, all_threads[-1], rows[-1]),
-                warmup=warmup, blocks=repetitions or 12, progress=progress,
+                warmup=warmup, blocks=repetitions or MOST_BLOCKS, progress=progress,
             )  # fmt: skip
         else:
             report, events = measure(

@@ -1,24 +1,26 @@
 """Whether one run is slower than another: ratios with bootstrap intervals, and a verdict for each measure.
 
-Interleaved runs come in blocks: reference, candidate, candidate, reference. Each block gives two ratios of neighbours,
-from which the drift of a machine that grows slower or faster can be told and taken out. Runs that were made apart have
-nothing to cancel that: their intervals are widened by as much as a reference kernel, timed in both, went up or down.
+Interleaved runs come in blocks: a request that both sides make, in turns of a few steps, so that both meet the same
+moods and the same drift of the machine; each block gives a ratio. Blocks in which others kept the machine busy are left
+out: by a count of others' CPU time, never by what the block says. Runs that were made apart have
+nothing to cancel drift: their intervals are widened by as much as a reference kernel, timed in both, went up or down.
 
 Everything is computed on logarithms; a ratio of 1.05 says that the candidate takes 5 % longer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from .machine import machine_cpu_s
 
 Floats = NDArray[np.float64]
 Record = Mapping[str, Any]
@@ -31,6 +33,9 @@ MARGIN = 0.015
 by where their memory lies."""
 TOLERANCE = 0.05
 """An interval that holds no difference but is wider than this on either side proves nothing."""
+ENOUGH = 0.02
+"""An interval of an interleaved comparison that ends within so much on either side is narrow enough to stop."""
+QUIET_CORES = 0.05
 _RESAMPLES = 4000
 _SEED = 0
 
@@ -88,30 +93,87 @@ def figures_of(generations: Sequence[Record]) -> dict[str, float]:
     return figures
 
 
-Block = tuple[Figures, Figures, Figures, Figures]
-"""Reference, candidate, candidate, reference."""
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One request, made by both sides in turns. `company`: cores that others kept busy meanwhile."""
+
+    request: int
+    reference: Figures
+    candidate: Figures
+    company: float
 
 
-def interleave(reference: Callable[[], Figures], candidate: Callable[[], Figures]) -> Block:
-    """One block: each of both runs twice, in an order in which a steady drift cancels."""
-    return reference(), candidate(), candidate(), reference()
+class Side(Protocol):
+    """What makes requests in turns."""
+
+    def begin(self, request: int) -> None:
+        """Be about to make the request of that number."""
+
+    def turn(self) -> Record | None:
+        """Some steps of it; its record after the last, None before."""
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds taken so far, as far as the machine tells."""
+
+
+def interleave(sides: tuple[Side, Side], request: int, *, first: int = 0) -> Block:
+    """One block: the reference, `sides[0]`, and the candidate take turns of a few steps, in the order a b b a a b b …,
+    in which a steady drift cancels. `first` is the side that begins."""
+    company = _others_cpu_s(sides)
+    for side in sides:
+        side.begin(request)
+    records: list[Record | None] = [None, None]
+    order = [first, 1 - first]
+    while None in records:
+        for index in order:
+            if records[index] is None:
+                records[index] = sides[index].turn()
+        order.reverse()
+    reference, candidate = (figures_of([record]) for record in records if record is not None)
+    after = _others_cpu_s(sides)
+    cores = max(0.0, (after[0] - company[0]) / (after[1] - company[1]))
+    return Block(request=request, reference=reference, candidate=candidate, company=cores)
+
+
+def _others_cpu_s(sides: tuple[Side, Side]) -> tuple[float, float]:
+    """CPU seconds of all but the sides and this process, and the time; 0 where the machine does not tell."""
+    ours = [side.cpu_s() for side in sides]
+    everyone = machine_cpu_s()
+    told = 0.0 if everyone is None else everyone - time.process_time() - sum(one or 0.0 for one in ours)
+    return told, time.perf_counter()
+
+
+def quiet_blocks(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks without company; at least half of all, those with the least of it."""
+    most = max(QUIET_CORES, float(np.median([block.company for block in blocks])))
+    return [block for block in blocks if block.company <= most]
 
 
 def compare_blocks(blocks: Sequence[Block]) -> list[Comparison]:
-    """Each measure over the blocks: the median of the ratios of neighbours, with its interval."""
+    """Each measure over the quiet blocks: the median of their ratios, with its interval.
+
+    Requests count alike, however many blocks each has.
+    """
     comparisons = []
-    for name in blocks[0][0]:
-        logs_G4 = np.log([[figures[name] for figures in block] for block in blocks])
-        first_G, second_G = logs_G4[:, 1] - logs_G4[:, 0], logs_G4[:, 2] - logs_G4[:, 3]
-        # A steady drift lengthens the one and shortens the other. Two ratios a block, not their mean, because a round
-        # that met company spoils one of them only, and a median forgets it.
-        drift = np.median(first_G - second_G) / 2
-        ratios = np.concatenate([first_G - drift, second_G + drift])
-        low, high = _interval(partial(_medians, ratios))
-        comparisons.append(
-            _comparison(name, logs_G4[:, [0, 3]], logs_G4[:, [1, 2]], float(np.median(ratios)), low, high)
-        )
+    kept = quiet_blocks(blocks)
+    by_request = [[block for block in kept if block.request == request] for request in {one.request for one in kept}]
+    for name in blocks[0].reference:
+        logs = [np.log([(one.reference[name], one.candidate[name]) for one in group]) for group in by_request]
+        ratios = [logs_G2[:, 1] - logs_G2[:, 0] for logs_G2 in logs]
+
+        def resampled(random: np.random.Generator, ratios: list[Floats] = ratios) -> Floats:
+            return np.asarray(np.mean([_medians(of_request, random) for of_request in ratios], axis=0))
+
+        low, high = _interval(resampled)
+        all_G2 = np.concatenate(logs)
+        ratio = float(np.mean([np.median(of_request) for of_request in ratios]))
+        comparisons.append(_comparison(name, all_G2[:, 0], all_G2[:, 1], ratio, low, high))
     return comparisons
+
+
+def narrow(comparisons: Sequence[Comparison]) -> bool:
+    """Whether every interval is narrow enough to stop. By its width alone: to stop at a verdict would favour it."""
+    return all(one.high / one.low <= (1 + ENOUGH) ** 2 for one in comparisons)
 
 
 def compare_runs(reference: Record, candidate: Record) -> list[Comparison]:

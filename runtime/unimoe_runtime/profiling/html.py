@@ -178,8 +178,8 @@ def _timeline(run: Record, timeline: Record) -> str:
         f"Step by step: {timeline['task']}",
         legend({_NAMES[name]: COLOURS[name] for name in parts}) + figure(axes.parts, axes.height, "time of each step"),
         f"“{timeline['caption']}”, last repetition. The line is every step; colours are the parts of those that were "
-        "recorded call by call, drawn up to the next of them. A triangle: a chunk of audio was decoded after this step; "
-        "a dot: the step took longer than is drawn.",
+        "recorded call by call, drawn up to the next of them. A triangle: a chunk was decoded after this step. "
+        "A dot: the step took longer than is drawn.",
     )
 
 

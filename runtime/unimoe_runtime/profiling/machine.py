@@ -138,12 +138,27 @@ class Company:
 
 
 def _others_s() -> float | None:
-    """CPU seconds of all processes but this one, with those that the host took from this machine (steal)."""
+    """CPU seconds of all processes but this one."""
+    all_s = machine_cpu_s()
+    return None if all_s is None else all_s - time.process_time()
+
+
+def machine_cpu_s() -> float | None:
+    """CPU seconds of all processes, with those that the host took from this machine (steal)."""
     lines = _lines("/proc/stat")
     if not lines:
         return None
     user, nice, system, _idle, _wait, *interrupts_and_steal = map(int, lines[0].split()[1:9])
-    return sum((user, nice, system, *interrupts_and_steal)) / os.sysconf("SC_CLK_TCK") - time.process_time()
+    return sum((user, nice, system, *interrupts_and_steal)) / os.sysconf("SC_CLK_TCK")
+
+
+def process_cpu_s(process: int) -> float | None:
+    """CPU seconds that another process has taken; None where it is gone, or the machine does not tell."""
+    lines = _lines(f"/proc/{process}/stat")
+    if not lines:
+        return None
+    user, system = lines[0].rpartition(")")[2].split()[11:13]  # the name before may hold anything
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _lines(path: str | Path) -> list[str]:

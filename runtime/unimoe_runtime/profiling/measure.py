@@ -6,7 +6,7 @@ U utterances · K codebooks · T frames · L samples
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from .recorder import Marks, Part, RecordedModel, Recorder, code
 from .workload import Request, Setting, batched, forced, random_prompt, random_sampling
 
 _MEMORY_EVERY_STEPS = 16
+# Steps of a turn, where two bundles are run against each other. Few, so that both meet the same moods of the machine,
+# which last some hundred milliseconds.
+STEPS_A_TURN = 5
 _CODEC, _HOST, _PROFILER, _END = map(code, (Part.CODEC, Part.HOST, Part.PROFILER, Part.END))
 
 
@@ -136,6 +139,17 @@ class Meter:
 
     def measure(self, request: Request) -> Generation:
         """Make one request, recorded. Raises PromptError where the model says nothing."""
+        turns = self.turns(request, steps_a_turn=None)
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                generation: Generation = end.value
+                return generation
+
+    def turns(self, request: Request, *, steps_a_turn: int | None = STEPS_A_TURN) -> Generator[None, None, Generation]:
+        """The same with a rest after every so many steps, for somebody else's turn; what goes by meanwhile is taken out
+        of every figure."""
         config = self.bundle.model
         settle()
         energy = Energy()
@@ -159,10 +173,10 @@ class Meter:
         chunks: list[Chunk] = []
         memory: list[tuple[float, Memory]] = []
 
-        wall_ns = time.perf_counter_ns()
+        rested_ns, wall_ns = 0, time.perf_counter_ns()
 
         def since_request_ms() -> float:
-            return prepare_ms + (time.perf_counter_ns() - wall_ns) / 1e6
+            return prepare_ms + (time.perf_counter_ns() - wall_ns - rested_ns) / 1e6
 
         def emit(stream: _Stream, step: int, *, last: bool) -> None:
             mark(_CODEC)
@@ -183,6 +197,14 @@ class Meter:
                 mark(_PROFILER)
                 if found := read_memory():
                     memory.append((time.perf_counter(), found))
+                mark(_HOST)
+            if steps_a_turn is not None and step.index % steps_a_turn == steps_a_turn - 1:
+                mark(_PROFILER)
+                rest_ns = time.perf_counter_ns()
+                if self.setting.threads != 1:
+                    settle()
+                yield
+                rested_ns += time.perf_counter_ns() - rest_ns
                 mark(_HOST)
         for stream in streams:
             if stream.num_frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from .compare import (
     CONFIDENCE,
     Block,
     Comparison,
-    Figures,
     Record,
     Verdict,
     compare_blocks,
     compare_runs,
-    figures_of,
     interleave,
+    narrow,
+    quiet_blocks,
 )
 from .machine import describe_machine
 from .report import setting_line
@@ -29,14 +30,18 @@ from .workload import Setting
 
 FORMAT = "unimoe-comparison"
 FORMAT_VERSION = 1
+MOST_BLOCKS = 40
 _LEAST_BLOCKS = 6
 """Fewer blocks than these can prove nothing at this confidence."""
 
 
 def run_against(
-    candidate: Setting, reference: Setting, *, warmup: int = 1, blocks: int = 12, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Both settings in processes of their own, in blocks of reference, candidate, candidate, reference.
+    candidate: Setting, reference: Setting, *, warmup: int = 1, blocks: int = MOST_BLOCKS,
+    progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Both settings in processes of their own, taking turns of a few steps.
+
+    A block is one request, made by both; at most so many blocks of each, fewer where all intervals are narrow before.
 
     Raises ConfigError for too few blocks or another workload, and whatever a bundle or a request makes the runtime
     raise.
@@ -52,17 +57,19 @@ def run_against(
             ours.warm_up()
             theirs.warm_up()
 
-        def figures(worker: Worker) -> Figures:
-            return figures_of(worker.repeat())
-
         for done in range(blocks):
             if progress is not None:
                 progress(label, done, blocks)
-            found.append(interleave(lambda: figures(ours), lambda: figures(theirs)))
+            for request in range(len(reference.requests)):
+                found.append(interleave((ours, theirs), request, first=done % 2))
             reads.append(ours.read())
+            if done + 1 >= _LEAST_BLOCKS and narrow(compare_blocks(found)):
+                break
     low, middle, high = np.percentile(reads, [25, 50, 75])
     spread = float((high - low) / middle)
     notes = []
+    if left_out := len(found) - len(quiet_blocks(found)):
+        notes.append(f"{left_out} of {len(found)} blocks left out: others had the cores then")
     if spread > NOISY_SPREAD:
         notes.append(f"WARNING: reads spread by {spread:.0%} between quartiles: the machine was not quiet")
     return _report(
@@ -71,7 +78,7 @@ def run_against(
         _title(reference.to_dict()),
         notes,
         machine=machine,
-        blocks=[list(map(dict, block)) for block in found],
+        blocks=[asdict(block) for block in found],
         reads_bytes_per_s=reads,
     )
 

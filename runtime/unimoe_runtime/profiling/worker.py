@@ -18,7 +18,7 @@ from .. import errors
 from ..errors import BackendError, UnimoeError
 from .bandwidth import BEYOND_CACHE_BYTES, ReadKernel
 from .kernels import read_kernels, summarize_kernels
-from .machine import Company, Memory, read_memory, settle
+from .machine import Company, Memory, process_cpu_s, read_memory, settle
 from .measure import Generation, Meter
 from .record import describe_bundle, describe_generation, describe_memory, describe_setting
 from .trace import host_events, kernel_events, track_names
@@ -85,6 +85,19 @@ class Worker:
         generations: list[Record] = self._ask("repeat")["generations"]
         return generations
 
+    def begin(self, request: int) -> None:
+        """Be about to make the request of that number, in turns with another worker."""
+        self._ask("begin", request=request)
+
+    def turn(self) -> Record | None:
+        """Some steps of it, the prompt's pass before the first ones; its figures after the last, None before."""
+        generation: Record | None = self._ask("turn")["generation"]
+        return generation
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds that the child has taken."""
+        return process_cpu_s(self._process.pid)
+
     def read(self) -> float:
         """One reading of the read bandwidth beyond the cache, in bytes a second. Comes after a first `repeat`, so
         that its buffer is no part of the memory that is measured."""
@@ -150,6 +163,17 @@ class _Child:
         if self._peak is None:
             self._peak = read_memory()
         return {"generations": described}
+
+    def begin(self, *, request: int) -> Record:
+        self._turns = self._meter.turns(self._setting.requests[request])
+        return {}
+
+    def turn(self) -> Record:
+        try:
+            next(self._turns)
+        except StopIteration as end:
+            return {"generation": describe_generation(end.value, self._meter.bundle, repetition=0)}
+        return {"generation": None}
 
     def read(self) -> Record:
         settle()

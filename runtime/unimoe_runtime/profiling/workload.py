@@ -51,8 +51,8 @@ class Setting:
     `threads` and `providers` None: the backend's own. `rows`: model rows of a step; a guided utterance has two.
     `steps` forces that many decode steps; None lets the model end. `chunk_frames`: frames of each chunk of audio,
     the last size repeated. `memory_budget_bytes`: what loaded experts may take; None: any. `every`: one decode step of
-    so many is recorded call by call. `kernels` has the backend's own profiler on: slower, and only for the detail; every
-    step is recorded then.
+    so many is recorded call by call. `kernels` has the backend's own profiler on: slower, and only for the detail;
+    every step is recorded then.
     """
 
     bundle: str
