@@ -8,6 +8,7 @@ Shapes: L samples.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,10 +24,18 @@ FORMAT = "unimoe-corpus"
 FORMAT_VERSION = 1
 
 Domain = Literal["speech", "music"]
+Kind = Literal[
+    "digits", "commands", "phrases", "sentences", "recorded",
+    "melody", "scale", "arpeggio", "tune", "harmony", "chorale", "recording",
+]  # fmt: skip
+"""What a clip says or plays: the first line is speech ("recorded": people), the second music ("recording": a band)."""
 
 
 class CorpusError(UnimoeError):
     """A corpus folder is missing, damaged, or of another version."""
+
+
+_ALWAYS = ("text", "offset")  # written to the index even where they are empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +43,14 @@ class Item:
     """One clip with what is known about it.
 
     Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order); music has `instrument`,
-    `tempo_bpm` and `notes`. `text` is the words, or the note names of a melody.
+    `tempo_bpm` and `notes`, perhaps a `key`. `text` is the words, or the notes as they are written; recorded music has
+    none. `piece`: what the clip is a part or a version of. `clip`: `hash_clip` of its samples. `metrics`: what
+    `unimoe data filter` measured.
     """
 
     source: str
     domain: Domain
-    kind: Literal["digits", "commands", "phrases", "melody"]
+    kind: Kind
     text: str
     split: Literal["train", "valid", "test"]
     offset: int
@@ -49,11 +60,24 @@ class Item:
     instrument: str = ""
     tempo_bpm: int = 0
     notes: tuple[Note, ...] = ()
+    key: str = ""
+    piece: str = ""
+    clip: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
     audio_L: np.ndarray = field(repr=False, compare=False)
+
+    def samples(self) -> np.ndarray:
+        """The clip as int16 mono samples."""
+        return self.audio_L[self.offset : self.offset + self.length]
 
     def pcm(self) -> np.ndarray:
         """The clip as float32 mono samples in -1 … 1."""
-        return self.audio_L[self.offset : self.offset + self.length].astype(np.float32) / 32768
+        return self.samples().astype(np.float32) / 32768
+
+    @property
+    def captioned(self) -> bool:
+        """Whether it is known what sounds when. A clip of which it is not can train a codec, but no token model."""
+        return bool(self.phonemes if self.domain == "speech" else self.notes)
 
     def request(self) -> tuple[str, str, str]:
         """The (task, text, voice) with which the clip would be asked for."""
@@ -65,7 +89,7 @@ class Item:
         """The item's line of the index; empty fields are left out."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "audio_L"}
         values["notes"] = [asdict(note) for note in self.notes]
-        return {name: value for name, value in values.items() if value not in ("", 0, [], ()) or name == "offset"}
+        return {name: value for name, value in values.items() if value not in ("", 0, [], (), {}) or name in _ALWAYS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +99,8 @@ class Corpus(Sequence[Item]):
     sample_rate_hz: int
     licences: Mapping[str, str]
     items: tuple[Item, ...]
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of each source more than its licence: the fields of `unimoe.data.sources.Source`. Old corpora have none."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
@@ -84,9 +110,7 @@ class Corpus(Sequence[Item]):
             lines = index.read_text(encoding="utf-8").splitlines()
             header = json.loads(lines[0])
         except (OSError, IndexError, ValueError) as error:
-            raise CorpusError(
-                f"{index} is no corpus index ({error}): render one with `python -m unimoe.data.rendering`"
-            ) from None
+            raise CorpusError(f"{index} is no corpus index ({error}): render one with `unimoe data render`") from None
         if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
             raise CorpusError(f"{index} is not a {FORMAT} of version {FORMAT_VERSION}: render it again")
         audio = {name: _open_audio(Path(folder) / f"{name}.npy") for name in header["sources"]}
@@ -99,7 +123,12 @@ class Corpus(Sequence[Item]):
             if item.offset + item.length > len(item.audio_L):
                 raise CorpusError(f"{index}: {item.source}.npy is shorter than its items need; render the corpus again")
             items.append(item)
-        return cls(sample_rate_hz=header["sample_rate_hz"], licences=header["sources"], items=tuple(items))
+        return cls(
+            sample_rate_hz=header["sample_rate_hz"],
+            licences=header["sources"],
+            items=tuple(items),
+            details=header.get("details", {}),
+        )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -109,6 +138,11 @@ class Corpus(Sequence[Item]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]
+
+    def summary(self, folder: Path) -> str:
+        """One line: clips, hours and the folder."""
+        hours = sum(item.length for item in self.items) / self.sample_rate_hz / 3600
+        return f"{len(self.items):,} clips, {hours:.2f} hours in {folder}"
 
     def select(self, *, split: str | None = None, domain: str | None = None, kind: str | None = None) -> list[Item]:
         """Items of one split, domain or kind; None means all."""
@@ -130,13 +164,27 @@ def _open_audio(path: Path) -> np.ndarray:
     return audio_L
 
 
+def to_int16(pcm_L: np.ndarray) -> np.ndarray:
+    """Float samples in -1 … 1 as int16; int16 samples as they are."""
+    if pcm_L.dtype == np.int16:
+        return pcm_L
+    return np.round(np.clip(pcm_L, -1, 1) * 32767).astype(np.int16)
+
+
+def hash_clip(samples_L: np.ndarray) -> str:
+    """Name of a clip by its int16 samples: the first 16 digits of their SHA-256."""
+    return hashlib.sha256(np.ascontiguousarray(samples_L, dtype="<i2").tobytes()).hexdigest()[:16]
+
+
 def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
-    """Write float clips of one source one after another as int16. Returns each clip's offset."""
+    """Write clips of one source (float or int16) one after another. Returns each clip's offset."""
     offsets = np.cumsum([0] + [len(clip) for clip in clips])
-    audio_L = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(int(offsets[-1]),))
+    partial = path.with_name(f"{path.name}.partial")
+    audio_L = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(int(offsets[-1]),))
     for offset, clip in zip(offsets, clips, strict=False):
-        audio_L[offset : offset + len(clip)] = np.round(np.clip(clip, -1, 1) * 32767)
+        audio_L[offset : offset + len(clip)] = to_int16(clip)
     audio_L.flush()
+    partial.replace(path)
     return [int(offset) for offset in offsets[:-1]]
 
 
@@ -147,6 +195,7 @@ def write_index(
     sample_rate_hz: int,
     licences: Mapping[str, str],
     seed: int,
+    details: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the index last, so that a folder with an index is complete."""
     header = {
@@ -155,6 +204,7 @@ def write_index(
         "sample_rate_hz": sample_rate_hz,
         "seed": seed,
         "sources": dict(licences),
+        "details": {source: dict(facts) for source, facts in (details or {}).items()},
     }
     lines = [json.dumps(header), *(json.dumps(item) for item in items)]
     partial = folder / "index.jsonl.partial"

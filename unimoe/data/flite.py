@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,15 @@ import soundfile
 import soxr
 
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.frontend.durations import PAUSE
+from unimoe_runtime.frontend.lexicon import BEFORE_VOWEL, Phonemes
 
-LICENCE = "flite and its voices: BSD-style (Carnegie Mellon University)"
+VOICES = ("rms", "slt", "awb", "kal16")
+WEAK_FORMS: dict[str, Phonemes] = {"a": ("ax",), "the": ("dh", "ax"), f"the{BEFORE_VOWEL}": ("dh", "iy")}
+"""Words that are said otherwise in a sentence than alone."""
+_BATCH = 40
 
-Phonemes = tuple[tuple[str, float], ...]
+Alignment = tuple[tuple[str, float], ...]
 """Pairs of phoneme and the time in seconds at which it ends."""
 
 
@@ -30,13 +36,13 @@ def require_flite() -> str:
     return program
 
 
-def parse_phonemes(printed: str) -> Phonemes:
+def parse_phonemes(printed: str) -> Alignment:
     """Read the output of `flite -psdur`: words such as `pau:0.136 t:0.239`, times in seconds."""
     pairs = (word.rpartition(":") for word in printed.split())
     return tuple((phoneme, float(end)) for phoneme, _, end in pairs)
 
 
-def speak(text: str, voice: str, sample_rate_hz: int) -> tuple[np.ndarray, Phonemes]:
+def speak(text: str, voice: str, sample_rate_hz: int) -> tuple[np.ndarray, Alignment]:
     """Speak `text`. Returns float32 mono samples at `sample_rate_hz` and the phonemes with end times."""
     with tempfile.TemporaryDirectory(prefix="unimoe-flite-") as folder:
         wav = Path(folder) / "speech.wav"
@@ -50,3 +56,30 @@ def speak(text: str, voice: str, sample_rate_hz: int) -> tuple[np.ndarray, Phone
     spoken_s = len(pcm_L) / rate_hz
     phonemes = tuple((phoneme, min(end_s, spoken_s)) for phoneme, end_s in parse_phonemes(done.stdout))
     return soxr.resample(pcm_L, rate_hz, sample_rate_hz), phonemes
+
+
+def phonemise(words: Sequence[str]) -> dict[str, Phonemes]:
+    """flite's phonemes of words, each spoken alone. Raises OutputError where flite is missing or fails."""
+    program = require_flite()
+    found: dict[str, Phonemes] = {}
+    for start in range(0, len(words), _BATCH):
+        batch = list(words[start : start + _BATCH])
+        groups = _ask(program, batch)
+        if len(groups) != len(batch):  # a word that flite reads as two phrases: ask one by one
+            groups = [[sound for group in _ask(program, [word]) for sound in group] for word in batch]
+        found |= {word: tuple(group) for word, group in zip(batch, groups, strict=True)}
+    return found
+
+
+def _ask(program: str, words: Sequence[str]) -> list[list[str]]:
+    command = [program, "-voice", "kal16", "-ps", "-t", ", ".join(words) + ".", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OutputError(f"flite could not phonemise {words[0]!r}: {done.stderr.strip()[-200:]}")
+    groups: list[list[str]] = [[]]
+    for sound in done.stdout.split():
+        if sound == PAUSE:
+            groups.append([])
+        else:
+            groups[-1].append(sound)
+    return [group for group in groups if group]

@@ -1,4 +1,4 @@
-"""Solo melodies with known notes, rendered by `fluidsynth` with the sound font FluidR3_GM (Frank Wen, MIT).
+"""Music with known notes, rendered by `fluidsynth` with the sound font FluidR3_GM (Frank Wen, MIT).
 
 Many melodies go into one MIDI file, which is rendered at once and cut: loading the sound font costs more than
 playing a melody. The file's clock is one tick a millisecond, so a melody's tempo is in its note times.
@@ -21,10 +21,16 @@ import soundfile
 import soxr
 
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.frontend.notation import Chord, note_name, write_chords
 
-LICENCE: Final = "rendered with fluidsynth and FluidR3_GM.sf2 (Frank Wen, MIT); the notes are random"
+__all__ = ["Melody", "Note", "draw_melodies", "note_name", "play"]
+
 SOUND_FONT: Final = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-PROGRAMS: Final = {"piano": 0, "organ": 19, "guitar": 24, "violin": 40, "trumpet": 56, "flute": 73}
+PROGRAMS: Final = {
+    "piano": 0, "celesta": 8, "vibraphone": 11, "marimba": 12, "organ": 19, "guitar": 24, "violin": 40, "cello": 42,
+    "harp": 46, "strings": 48, "trumpet": 56, "trombone": 57, "horn": 60, "saxophone": 65, "oboe": 68, "clarinet": 71,
+    "flute": 73, "recorder": 74, "ocarina": 79,
+}  # fmt: skip
 """General MIDI programs, counted from 0."""
 
 LOWEST_PITCH: Final = 55
@@ -35,7 +41,6 @@ TAIL_S: Final = 0.3
 _GAP_S = 0.6  # after the tail, so that a release does not sound into the next melody
 _SOUNDING_SHARE = 0.9  # of a beat; the rest separates repeated notes
 _RENDER_RATE_HZ = 32000  # above the corpus rate: the synthesizer itself does not filter what would alias
-_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,37 +54,40 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Melody:
-    """A melody of one note a beat."""
+    """Notes, or notes struck together, one after another. `kind`, `key` and `piece` say what is known of them."""
 
-    pitches: tuple[int, ...]
+    chords: tuple[Chord, ...]
     tempo_bpm: int
     instrument: str
+    kind: str = "melody"
+    key: str = ""
+    piece: str = ""
+
+    @property
+    def pitches(self) -> tuple[int, ...]:
+        return tuple(pitch for chord in self.chords for pitch in chord.pitches)
 
     @property
     def text(self) -> str:
-        """The note names, such as `C4 E4 G4`; the split is decided by this."""
-        return " ".join(note_name(pitch) for pitch in self.pitches)
+        """The notes as they are written, such as `C4 E4*2 G4`; the split is decided by this."""
+        return write_chords(self.chords)
 
     @property
     def notes(self) -> tuple[Note, ...]:
+        """When each note sounds, in the order in which they are written."""
         beat_s = 60 / self.tempo_bpm
-        return tuple(
-            Note(
-                pitch=pitch,
-                start_s=round(LEAD_S + index * beat_s, 4),
-                end_s=round(LEAD_S + (index + _SOUNDING_SHARE) * beat_s, 4),
-            )
-            for index, pitch in enumerate(self.pitches)
-        )
+        notes: list[Note] = []
+        clock = 0.0
+        for chord in self.chords:
+            start_s = round(LEAD_S + clock * beat_s, 4)
+            end_s = round(LEAD_S + (clock + _SOUNDING_SHARE * chord.beats) * beat_s, 4)
+            notes += [Note(pitch=pitch, start_s=start_s, end_s=end_s) for pitch in chord.pitches]
+            clock += chord.beats
+        return tuple(notes)
 
     @property
     def duration_s(self) -> float:
-        return LEAD_S + len(self.pitches) * 60 / self.tempo_bpm + TAIL_S
-
-
-def note_name(pitch: int) -> str:
-    """Name of a MIDI pitch with sharps and the octave: 60 is C4, 61 is C#4."""
-    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"
+        return LEAD_S + sum(chord.beats for chord in self.chords) * 60 / self.tempo_bpm + TAIL_S
 
 
 def draw_melodies(count: int, instrument: str, rng: random.Random) -> list[Melody]:
@@ -90,7 +98,8 @@ def draw_melodies(count: int, instrument: str, rng: random.Random) -> list[Melod
         for _ in range(rng.randint(2, 7)):
             low, high = max(LOWEST_PITCH, pitches[-1] - 7), min(HIGHEST_PITCH, pitches[-1] + 7)
             pitches.append(rng.randint(low, high))
-        melodies.append(Melody(pitches=tuple(pitches), tempo_bpm=rng.choice(TEMPI_BPM), instrument=instrument))
+        chords = tuple(Chord(pitches=(pitch,)) for pitch in pitches)
+        melodies.append(Melody(chords=chords, tempo_bpm=rng.choice(TEMPI_BPM), instrument=instrument))
     return melodies
 
 

@@ -1,55 +1,31 @@
-"""Rendering of the demo corpus: four voices of digits, commands and phrases, six instruments of melodies.
+"""Rendering of a corpus, in parallel, by what a recipe plans.
 
-Runs in a few minutes on two cores and takes about 1.5 gigabytes. What a broken-off run left in the folder is
-rendered again: a corpus is a function of the recipe and its seed.
+A source is rendered in parts of some clips, each written under a name made of what was asked for. A run that was broken
+off goes on: parts that are there are not rendered again. When all are there, they become a corpus and are removed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from rich.progress import Progress
 
-from unimoe.data import flite, melodies
-from unimoe.data.corpus import Corpus, write_audio, write_index
-from unimoe.data.melodies import Melody
-from unimoe.data.texts import draw_commands, draw_digit_strings, split_of
-from unimoe.data.words import common_words, draw_phrases
+from unimoe.data.corpus import Corpus, hash_clip, to_int16, write_audio, write_index
+from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
+
+__all__ = ["CorpusRecipe", "normalise_loudness", "render_corpus", "run_jobs"]
 
 TARGET_RMS = 0.08
 PEAK_LIMIT = 0.9
-_CHUNK = 50
-
-Clip = tuple[dict[str, Any], np.ndarray]
-"""An item's fields without its place in the audio, and its samples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusRecipe:
-    """How much of what to render."""
-
-    seed: int = 0
-    sample_rate_hz: int = 16000
-    digit_strings: dict[str, int] = field(
-        default_factory=lambda: {"rms": 2900, "slt": 2900, "awb": 1000, "kal16": 1000}
-    )
-    commands_per_voice: int = 750
-    phrases: dict[str, int] = field(default_factory=lambda: {"rms": 2000, "slt": 2000, "awb": 1000, "kal16": 1000})
-    phrase_words: int = 3000
-    melodies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(melodies.PROGRAMS, 700))
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.melodies) - set(melodies.PROGRAMS))
-        if unknown:
-            raise ValueError(f"melodies names {unknown[0]!r}; it must be one of {', '.join(melodies.PROGRAMS)}")
+_PART_VERSION = 1  # to be raised where the same request would be rendered otherwise
 
 
 def normalise_loudness(pcm_L: np.ndarray) -> np.ndarray:
@@ -60,89 +36,77 @@ def normalise_loudness(pcm_L: np.ndarray) -> np.ndarray:
     return pcm_L * min(TARGET_RMS / rms, PEAK_LIMIT / peak)
 
 
-def _speak_all(texts: Sequence[tuple[str, str]], voice: str, sample_rate_hz: int) -> list[Clip]:
-    clips: list[Clip] = []
-    for kind, text in texts:
-        pcm_L, phonemes = flite.speak(text, voice, sample_rate_hz)
-        fields = {"domain": "speech", "kind": kind, "text": text, "voice": voice, "phonemes": phonemes}
-        clips.append((fields, pcm_L))
-    return clips
+def _part_path(folder: Path, job: Job, chunk: list[Any]) -> Path:
+    """Where the clips of a chunk are kept, named by what makes them."""
+    settings = {name: str(value) for name, value in getattr(job.render, "keywords", {}).items()}
+    asked = json.dumps([_PART_VERSION, job.name, settings, [str(wanted) for wanted in chunk]])
+    return folder / f"{job.name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
 
 
-def _play_all(batch: Sequence[Melody], sample_rate_hz: int) -> list[Clip]:
-    clips: list[Clip] = []
-    for melody, pcm_L in zip(batch, melodies.play(batch, sample_rate_hz), strict=True):
-        notes = [{"pitch": note.pitch, "start_s": note.start_s, "end_s": note.end_s} for note in melody.notes]
-        fields = {"domain": "music", "kind": "melody", "text": melody.text, "instrument": melody.instrument}
-        clips.append(({**fields, "tempo_bpm": melody.tempo_bpm, "notes": notes}, pcm_L))
-    return clips
+def _render_part(work: tuple[Any, list[Any], Path]) -> Path:
+    """Render a chunk, and write it under a temporary name that is then changed."""
+    render, chunk, path = work
+    clips: list[Clip] = render(chunk)
+    audio = [to_int16(normalise_loudness(pcm_L)) for _, pcm_L in clips]
+    fields = json.dumps([fields for fields, _ in clips]).encode()
+    partial_path = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
+    np.savez(
+        partial_path,
+        audio=np.concatenate([*audio, np.zeros(0, np.int16)]),
+        lengths=np.array([len(samples_L) for samples_L in audio], dtype=np.int64),
+        fields=np.frombuffer(fields, dtype=np.uint8),
+    )
+    partial_path.replace(path)
+    return path
 
 
-def _plan(recipe: CorpusRecipe) -> dict[str, tuple[Callable[..., list[Clip]], list[Any], str]]:
-    """For each source: the function that renders a chunk, what to render, and the licence."""
-    plan: dict[str, tuple[Callable[..., list[Clip]], list[Any], str]] = {}
-    for voice, count in recipe.digit_strings.items():
-        rng = random.Random(f"{recipe.seed}/{voice}")
-        texts = [("digits", text) for text in draw_digit_strings(count, rng)]
-        texts += [("commands", text) for text in draw_commands(recipe.commands_per_voice, rng)]
-        render = partial(_speak_all, voice=voice, sample_rate_hz=recipe.sample_rate_hz)
-        plan[voice] = (render, texts, flite.LICENCE)
-    words = common_words(recipe.phrase_words) if recipe.phrases else []
-    for voice, count in recipe.phrases.items():
-        rng = random.Random(f"{recipe.seed}/{voice}-phrases")
-        texts = [("phrases", text) for text in draw_phrases(count, words, rng)]
-        render = partial(_speak_all, voice=voice, sample_rate_hz=recipe.sample_rate_hz)
-        plan[f"{voice}-phrases"] = (render, texts, flite.LICENCE)
-    for instrument, count in recipe.melodies.items():
-        drawn = melodies.draw_melodies(count, instrument, random.Random(f"{recipe.seed}/{instrument}"))
-        plan[instrument] = (partial(_play_all, sample_rate_hz=recipe.sample_rate_hz), drawn, melodies.LICENCE)
-    return plan
+def _read_part(path: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """A part's fields and int16 clips."""
+    with np.load(path, allow_pickle=False) as part:
+        audio, lengths, fields = part["audio"], part["lengths"], json.loads(part["fields"].tobytes())
+    ends = np.cumsum(lengths)
+    for values, length, end in zip(fields, lengths, ends, strict=True):
+        yield values, audio[end - length : end]
 
 
 def render_corpus(folder: str | Path, recipe: CorpusRecipe, *, num_workers: int = 2) -> Corpus:
     """Render a corpus into `folder` and open it. Raises OutputError when a program is missing or fails."""
-    if recipe.digit_strings or recipe.phrases:
-        flite.require_flite()
-    if recipe.melodies:
-        melodies.require_fluidsynth()
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    plan = make_plan(recipe)
+    return run_jobs(Path(folder), plan, sample_rate_hz=recipe.sample_rate_hz, seed=recipe.seed, num_workers=num_workers)
+
+
+def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: int, num_workers: int) -> Corpus:
+    """Make the corpus of some jobs' clips in `folder` and open it. A job without a clip is no source of it."""
+    parts_dir = folder / "parts"
+    parts_dir.mkdir(parents=True, exist_ok=True)
     (folder / "index.jsonl").unlink(missing_ok=True)
-    plan = _plan(recipe)
     items: list[dict[str, Any]] = []
+    made: list[Job] = []
     with multiprocessing.get_context("spawn").Pool(num_workers) as pool, Progress() as progress:
-        for source, (render, wanted, _) in plan.items():
-            chunks = [wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK)]
-            task = progress.add_task(source, total=len(chunks))
-            clips: list[Clip] = []
-            for rendered in pool.imap(render, chunks):
-                clips += rendered
+        for job in plan:
+            chunks = [job.wanted[start : start + job.chunk] for start in range(0, len(job.wanted), job.chunk)]
+            paths = [_part_path(parts_dir, job, chunk) for chunk in chunks]
+            missing = [
+                (job.render, chunk, path) for chunk, path in zip(chunks, paths, strict=True) if not path.exists()
+            ]
+            task = progress.add_task(job.name, total=len(chunks), completed=len(chunks) - len(missing))
+            for _ in pool.imap_unordered(_render_part, missing):
                 progress.advance(task)
-            audio = [normalise_loudness(pcm_L) for _, pcm_L in clips]
-            offsets = write_audio(folder / f"{source}.npy", audio)
-            for (fields, _), offset, pcm_L in zip(clips, offsets, audio, strict=True):
-                place = {
-                    "source": source,
-                    "split": split_of(fields["text"]),
-                    "offset": offset,
-                    "length": len(pcm_L),
-                }
-                items.append({**fields, **place})
-    licences = {source: licence for source, (_, _, licence) in plan.items()}
-    write_index(folder, items, sample_rate_hz=recipe.sample_rate_hz, licences=licences, seed=recipe.seed)
+            clips = [clip for path in paths for clip in _read_part(path)]
+            if not clips:
+                continue
+            made.append(job)
+            offsets = write_audio(folder / f"{job.name}.npy", [samples_L for _, samples_L in clips])
+            for (fields, samples_L), offset in zip(clips, offsets, strict=True):
+                place = {"source": job.name, "split": job.split(fields), "offset": offset, "length": len(samples_L)}
+                items.append({**fields, **place, "clip": hash_clip(samples_L)})
+    write_index(
+        folder,
+        items,
+        sample_rate_hz=sample_rate_hz,
+        licences={job.name: f"{job.source.name}: {job.source.licence}" for job in made},
+        seed=seed,
+        details={job.name: job.source.to_dict() for job in made},
+    )
+    shutil.rmtree(parts_dir)
     return Corpus.open(folder)
-
-
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--seed", default=0, show_default=True, help="Another seed draws other texts and melodies.")
-@click.option("--workers", default=2, show_default=True, help="Processes that render at a time.")
-def command(folder: Path, seed: int, workers: int) -> None:
-    """Render the demo corpus (speech by flite, melodies by fluidsynth) into FOLDER."""
-    corpus = render_corpus(folder, CorpusRecipe(seed=seed), num_workers=workers)
-    hours = sum(item.length for item in corpus) / corpus.sample_rate_hz / 3600
-    click.echo(f"{len(corpus)} clips, {hours:.2f} hours in {folder}")
-
-
-if __name__ == "__main__":
-    command()

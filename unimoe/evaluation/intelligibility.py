@@ -33,14 +33,15 @@ def command_grammar() -> str:
 
 
 class Recognizer:
-    """pocketsphinx with one grammar."""
+    """pocketsphinx with one grammar, or without one with its own model of English."""
 
-    def __init__(self, grammar: str) -> None:
+    def __init__(self, grammar: str | None) -> None:
         from pocketsphinx import Config, Decoder
 
         self._decoder = Decoder(Config(samprate=float(RECOGNIZER_RATE_HZ), loglevel="FATAL"))
-        self._decoder.add_jsgf_string("grammar", grammar)
-        self._decoder.activate_search("grammar")
+        if grammar is not None:
+            self._decoder.add_jsgf_string("grammar", grammar)
+            self._decoder.activate_search("grammar")
 
     def __call__(self, pcm_L: np.ndarray) -> str:
         """Words heard in mono audio at 16 kHz; an empty string where the grammar found none."""

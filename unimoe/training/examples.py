@@ -19,6 +19,7 @@ from unimoe.data.corpus import Corpus, Item
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.delay import delay_codes
 from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.timeline import Timeline, TimelineFrontEnd
 
 _ENCODE_BATCH = 16
@@ -104,8 +105,9 @@ def spoken(item: Item, timeline: Timeline, num_frames: int, frame_rate_hz: float
         sounding = [(f"phoneme:{phoneme}", end_s) for phoneme, end_s in item.phonemes]
     else:
         starts_s = [note.start_s for note in item.notes]
-        beat_s = 60 / item.tempo_bpm
-        ends_s = [*starts_s[1:], starts_s[-1] + beat_s]
+        # Of notes struck together the last one stands for the chord: the others end as they start.
+        last_s = parse_chords(item.text)[-1].beats * 60 / item.tempo_bpm
+        ends_s = [*starts_s[1:], starts_s[-1] + last_s]
         sounding = [(tokens[0], starts_s[0])]
         sounding += [(f"note:{note.pitch}", end_s) for note, end_s in zip(item.notes, ends_s, strict=True)]
         sounding.append((tokens[-1], num_frames / frame_rate_hz))

@@ -6,7 +6,6 @@ flite's own phonemisation is asked once, here; the finished front end needs neit
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,15 @@ import numpy as np
 
 from unimoe.data import melodies
 from unimoe.data.corpus import Corpus
-from unimoe.data.flite import require_flite
+from unimoe.data.flite import WEAK_FORMS, phonemise
 from unimoe.data.texts import DIGIT_WORDS, all_commands
 from unimoe.data.words import common_words
 from unimoe.training.letter_to_sound import Rules, learn_rules
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend import timeline
-from unimoe_runtime.frontend.durations import PAUSE, places
-from unimoe_runtime.frontend.lexicon import BEFORE_VOWEL, SILENT, Lexicon, Phonemes
+from unimoe_runtime.frontend.durations import places
+from unimoe_runtime.frontend.lexicon import SILENT, Lexicon, Phonemes
+from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -32,7 +32,7 @@ EXTRA_WORDS = (
     "zero eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand first second third fourth fifth sixth seventh eighth ninth tenth twelfth "
     "twentieth thirtieth minus point percent plus equals dollar dollars pound pounds euro euros number degrees times "
-    "oh o'clock hello doctor mister missus saint versus street"
+    "oh o'clock hello doctor mister missus saint versus street half halves quarter quarters thirds cents pence"
 ).split()
 # What `unimoe profile` runs where no text is given.
 EXAMPLES = {
@@ -48,8 +48,6 @@ ABBREVIATIONS = {
     "e.g": "for example",
     "i.e": "that is",
 }
-WEAK_FORMS: dict[str, Phonemes] = {"a": ("ax",), "the": ("dh", "ax"), f"the{BEFORE_VOWEL}": ("dh", "iy")}
-_BATCH = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,33 +59,6 @@ class FrontEndRecipe:
     rule_words: int = 25000
     max_characters: int = 200
     origin: int = 2
-
-
-def phonemise(words: Sequence[str]) -> dict[str, Phonemes]:
-    """flite's phonemes of words, each spoken alone. Raises OutputError where flite is missing or fails."""
-    program = require_flite()
-    found: dict[str, Phonemes] = {}
-    for start in range(0, len(words), _BATCH):
-        batch = list(words[start : start + _BATCH])
-        groups = _ask(program, batch)
-        if len(groups) != len(batch):  # a word that flite reads as two phrases: ask one by one
-            groups = [[sound for group in _ask(program, [word]) for sound in group] for word in batch]
-        found |= {word: tuple(group) for word, group in zip(batch, groups, strict=True)}
-    return found
-
-
-def _ask(program: str, words: Sequence[str]) -> list[list[str]]:
-    command = [program, "-voice", "kal16", "-ps", "-t", ", ".join(words) + ".", "none"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise OutputError(f"flite could not phonemise {words[0]!r}: {done.stderr.strip()[-200:]}")
-    groups: list[list[str]] = [[]]
-    for sound in done.stdout.split():
-        if sound == PAUSE:
-            groups.append([])
-        else:
-            groups[-1].append(sound)
-    return [group for group in groups if group]
 
 
 def grammar_words() -> list[str]:
@@ -142,7 +113,8 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
         raise OutputError(f"the corpus never says the phoneme {unseen[0]!r}: render more phrases")
     voices = list(dict.fromkeys(item.voice for item in corpus if item.voice))
     instruments = list(dict.fromkeys(item.instrument for item in corpus if item.instrument))
-    notes = range(melodies.LOWEST_PITCH, melodies.HIGHEST_PITCH + 1)
+    music = music_range(corpus)
+    notes = range(music["lowest_pitch"], music["highest_pitch"] + 1)
     tokens = [timeline.PAD, timeline.SEPARATOR, *(f"voice:{name}" for name in voices)]
     tokens += [f"instrument:{name}" for name in instruments]
     tokens += [f"phoneme:{phoneme}" for phoneme in phonemes] + [f"note:{note}" for note in notes]
@@ -156,7 +128,7 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
         "max_frames": round(longest_s * frame_rate_hz),
         "default_voice": voices[0] if voices else "",
         "abbreviations": ABBREVIATIONS,
-        "music": music_range(corpus),
+        "music": music,
         "examples": EXAMPLES,
         "tokens": tokens,
     }
@@ -168,15 +140,21 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
 
 
 def music_range(corpus: Corpus) -> dict[str, Any]:
-    """The "music" section of frontend.json: what the melodies of the corpus span."""
-    played = [item for item in corpus if item.domain == "music"]
+    """The "music" section of frontend.json: what the pieces of the corpus span."""
+    played = [item for item in corpus if item.notes]
     tempi = [item.tempo_bpm for item in played] or [120]
+    pitches = [note.pitch for item in played for note in item.notes]
+    chords = [chord for item in played for chord in parse_chords(item.text)]
+    beats = [chord.beats for chord in chords] or [1.0]
     return {
-        "lowest_pitch": melodies.LOWEST_PITCH,
-        "highest_pitch": melodies.HIGHEST_PITCH,
+        "lowest_pitch": min(pitches, default=melodies.LOWEST_PITCH),
+        "highest_pitch": max(pitches, default=melodies.HIGHEST_PITCH),
         "lowest_tempo_bpm": min(tempi),
         "highest_tempo_bpm": max(tempi),
-        "max_notes": max((len(item.notes) for item in played), default=1),
+        "max_notes": max((len(parse_chords(item.text)) for item in played), default=1),
+        "max_voices": max((len(chord.pitches) for chord in chords), default=1),
+        "shortest_beats": min(beats),
+        "longest_beats": max(beats),
         "default_instrument": played[0].instrument if played else "",
         "default_tempo_bpm": 120,
         "lead_s": melodies.LEAD_S,

@@ -43,6 +43,17 @@ def write_chords(chords: Sequence[Chord]) -> str:
     return " ".join(chord.text for chord in chords)
 
 
+def parse_chords(text: str) -> list[Chord]:
+    """Chords of a text that `write_chords` wrote. Raises ValueError where a word is none."""
+    chords = []
+    for word in text.split():
+        chord = parse_chord(word, 60)
+        if chord is None:
+            raise ValueError(f"{word!r} is no note")
+        chords.append(chord)
+    return chords
+
+
 def parse_chord(word: str, centre: int) -> Chord | None:
     """What a word says; None where it is no chord. A first note without an octave is taken nearest to `centre`."""
     match = _CHORD.fullmatch(word)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .notation import Chord, parse_chord
+from .notation import Chord, parse_chords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,9 @@ class Tune:
 
     def chords(self, semitones: int) -> tuple[Chord, ...]:
         """The notes, moved by `semitones`."""
-        written = [chord for word in self.notes.split() if (chord := parse_chord(word, 60)) is not None]
         return tuple(
-            Chord(pitches=tuple(pitch + semitones for pitch in chord.pitches), beats=chord.beats) for chord in written
+            Chord(pitches=tuple(pitch + semitones for pitch in chord.pitches), beats=chord.beats)
+            for chord in parse_chords(self.notes)
         )
 
 

@@ -1,0 +1,104 @@
+"""Codec tokens of clips, kept by what they are: a codec's hash and a clip's hash.
+
+    FOLDER/CODEC/0000.npz …   codes [sum of T, K] int16, lengths [N], clips [N]; CODEC and clips are hashes
+
+Another corpus with the same clips needs no encoding, another codec has its own folder, and a run that was stopped
+goes on with the clips that are missing.
+
+Shape suffixes: B rows, T frames, K codebooks, L samples, N clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from unimoe.codec.base import Codec, load_codec
+from unimoe.data.corpus import Corpus, Item, hash_clip
+from unimoe_runtime.errors import CheckpointError
+
+_BATCH = 16
+_SHARD = 2048
+
+
+def hash_codec(folder: Path) -> str:
+    """Name of a codec by its files: the first 12 digits of the SHA-256 of its configuration and weights."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        path = folder / name
+        if path.exists():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def encode_clips(items: Sequence[Item], codec: Codec) -> list[np.ndarray]:
+    """Codes [T, K] int16 of clips, in their order; clips of like lengths are encoded together."""
+    order = sorted(range(len(items)), key=lambda index: items[index].length)
+    found: dict[int, np.ndarray] = {}
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            # Each followed by silence, as the codec itself would add it.
+            pcm_BL = torch.zeros(len(chosen), items[chosen[-1]].length)
+            for row, index in enumerate(chosen):
+                pcm_BL[row, : items[index].length] = torch.from_numpy(items[index].pcm())
+            codes_BKT = codec.encode(pcm_BL).numpy().astype(np.int16)
+            for row, index in enumerate(chosen):
+                found[index] = codes_BKT[row, :, : -(-items[index].length // codec.hop_samples)].T
+    return [found[index] for index in range(len(items))]
+
+
+def read_cache(folder: Path) -> dict[str, np.ndarray]:
+    """Codes [T, K] by clip, of all files of one codec's folder."""
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(folder.glob("*.npz")):
+        if path.name.endswith(".partial.npz"):
+            continue
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                codes, lengths_N, clips = file["codes"], file["lengths"], file["clips"]
+        except (OSError, ValueError, KeyError) as problem:
+            raise CheckpointError(f"{path}: cannot be read ({problem}): remove it and encode again") from None
+        found.update(zip(map(str, clips), np.split(codes, np.cumsum(lengths_N)[:-1]), strict=True))
+    return found
+
+
+def _write_shard(folder: Path, clips: Sequence[str], codes: Sequence[np.ndarray]) -> None:
+    taken = [int(path.stem) for path in folder.glob("*.npz") if path.stem.isdigit()]
+    path = folder / f"{max(taken, default=-1) + 1:04d}.npz"
+    partial = folder / f"{path.stem}.{os.getpid()}.partial.npz"
+    lengths_N = np.array([len(codes_TK) for codes_TK in codes])
+    np.savez(partial, codes=np.concatenate(codes), lengths=lengths_N, clips=np.array(clips))
+    partial.replace(path)
+
+
+def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarray]:
+    """Codes [T, K] int16 of every clip in the corpus's order; what `folder` lacks is encoded and added to it.
+
+    Raises CheckpointError where the codec or the cache cannot be read, or the codec has another rate.
+    """
+    codec = load_codec(codec_dir)
+    if codec.sample_rate_hz != corpus.sample_rate_hz:
+        raise CheckpointError(
+            f"{codec_dir} is for {codec.sample_rate_hz} Hz, the corpus of {corpus.sample_rate_hz}: render that anew"
+        )
+    home = folder / hash_codec(codec_dir)
+    home.mkdir(parents=True, exist_ok=True)
+    known = read_cache(home)
+    names = [item.clip or hash_clip(item.samples()) for item in corpus]
+    missing = list({name: item for name, item in zip(names, corpus, strict=True) if name not in known}.items())
+    # Short clips first, so that a file's clips are of like lengths and little is spent on silence.
+    missing.sort(key=lambda pair: pair[1].length)
+    starts: Iterable[int] = range(0, len(missing), _SHARD)
+    for start in track(starts, description="codec tokens") if missing else ():
+        part = missing[start : start + _SHARD]
+        codes = encode_clips([item for _, item in part], codec)
+        _write_shard(home, [name for name, _ in part], codes)
+        known.update(zip((name for name, _ in part), codes, strict=True))
+    return [known[name] for name in names]

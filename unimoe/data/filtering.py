@@ -1,0 +1,220 @@
+"""Which clips are worth training on: limits of metrics, no text or sound twice, and a balance of domains.
+
+The result is another corpus, whose audio is that of the first (hard links where the file system has them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from unimoe.data.corpus import Corpus, Item, write_index
+from unimoe.data.metrics import near_copies, unpack_fingerprint
+from unimoe_runtime.errors import ConfigError, OutputError
+
+Range = tuple[float, float]
+
+SPEECH_LIMITS: Final[Mapping[str, Range]] = {
+    "duration_s": (0.3, 15.0), "level_db": (-45.0, -8.0), "clipped_share": (0.0, 0.001), "silence_share": (0.0, 0.7),
+    "snr_db": (15.0, 120.0), "bandwidth_hz": (800.0, 1e6), "sounds_per_s": (2.0, 30.0), "wer": (0.0, 0.8),
+    "dnsmos": (2.0, 5.0),
+}  # fmt: skip
+"""Least and most of each metric; one that was not measured limits nothing."""
+MUSIC_LIMITS: Final[Mapping[str, Range]] = {
+    "duration_s": (0.5, 30.0), "level_db": (-50.0, -6.0), "clipped_share": (0.0, 0.001), "silence_share": (0.0, 0.8),
+    "bandwidth_hz": (150.0, 1e6),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterRecipe:
+    """What is kept. `speech` and `music` replace single limits of the above.
+
+    `near_copy`: product of fingerprints (1 is equal) from which a clip counts as another one's copy. `balance`: the
+    larger domain's training split is cut down to the hours of the smaller one, evenly over its sources.
+    """
+
+    speech: dict[str, Sequence[float]] = field(default_factory=dict)
+    music: dict[str, Sequence[float]] = field(default_factory=dict)
+    near_copy: float = 0.999
+    balance: bool = False
+
+    def __post_init__(self) -> None:
+        for domain, known in (("speech", SPEECH_LIMITS), ("music", MUSIC_LIMITS)):
+            for name, limits in getattr(self, domain).items():
+                if name not in known:
+                    raise ConfigError(f"{domain} limits {name!r}; it can be {', '.join(known)}")
+                if len(limits) != 2 or limits[0] > limits[1]:
+                    raise ConfigError(f"{domain}.{name} is {limits!r}; give its least and most, as [0.5, 8.0]")
+        if not 0 < self.near_copy <= 1:
+            raise ConfigError(f"near_copy is {self.near_copy}; it must be above 0 and at most 1")
+
+    @classmethod
+    def from_section(cls, section: Mapping[str, Any]) -> FilterRecipe:
+        """A recipe's section [filter]. Raises ConfigError for a field that there is not."""
+        unknown = sorted(set(section) - {known.name for known in fields(cls)})
+        if unknown:
+            raise ConfigError(f"[filter] has the field {unknown[0]!r}; known: {', '.join(f.name for f in fields(cls))}")
+        return cls(**section)
+
+    def limits(self, domain: str) -> dict[str, Range]:
+        given = self.speech if domain == "speech" else self.music
+        changed = {name: (float(low), float(high)) for name, (low, high) in given.items()}
+        return {**(SPEECH_LIMITS if domain == "speech" else MUSIC_LIMITS), **changed}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """For each clip why it is left out, or an empty string."""
+
+    reasons: tuple[str, ...]
+
+    def counts(self) -> dict[str, int]:
+        """How many clips each reason took, most first."""
+        return dict(Counter(reason for reason in self.reasons if reason).most_common())
+
+
+def judge_clips(corpus: Corpus, metrics: Sequence[Mapping[str, Any]], recipe: FilterRecipe) -> Verdict:
+    """Decide on every clip; where several reasons hold, the first is counted."""
+    reasons = [_limit_reason(item, values, recipe) for item, values in zip(corpus, metrics, strict=True)]
+    _mark_same_text(corpus, reasons)
+    _mark_copies(corpus, metrics, reasons, recipe.near_copy)
+    _mark_leaks(corpus, reasons)
+    if recipe.balance:
+        _mark_surplus(corpus, reasons)
+    return Verdict(reasons=tuple(reasons))
+
+
+def _limit_reason(item: Item, values: Mapping[str, Any], recipe: FilterRecipe) -> str:
+    for name, (low, high) in recipe.limits(item.domain).items():
+        if name in values and values[name] < low:
+            return f"{item.domain}: {name} below {low:g}"
+        if name in values and values[name] > high:
+            return f"{item.domain}: {name} above {high:g}"
+    return ""
+
+
+def _mark_same_text(corpus: Corpus, reasons: list[str]) -> None:
+    """The same text by the same voice, or the same notes on the same instrument at the same tempo."""
+    seen: set[tuple[object, ...]] = set()
+    for index, item in enumerate(corpus):
+        if reasons[index] or not item.text or not item.captioned:
+            continue
+        asked = (*item.request(), item.source if not item.voice and not item.instrument else "")
+        if asked in seen:
+            reasons[index] = f"{item.domain}: same text as another clip of this voice or instrument"
+        seen.add(asked)
+
+
+def _mark_copies(corpus: Corpus, metrics: Sequence[Mapping[str, Any]], reasons: list[str], at_least: float) -> None:
+    """The same samples anywhere; nearly the same sound within a voice, an instrument, or a source without."""
+    heard: set[str] = set()
+    groups: dict[str, list[int]] = {}
+    for index, item in enumerate(corpus):
+        if reasons[index]:
+            continue
+        clip = str(metrics[index]["clip"])
+        if clip in heard:
+            reasons[index] = f"{item.domain}: same sound as another clip"
+            continue
+        heard.add(clip)
+        groups.setdefault(item.voice or item.instrument or item.source, []).append(index)
+    for indices in groups.values():
+        prints = [unpack_fingerprint(str(metrics[index]["fingerprint"])) for index in indices]
+        lengths = [corpus[index].length for index in indices]
+        for index, copied in zip(indices, near_copies(prints, lengths, at_least=at_least), strict=True):
+            if copied >= 0:
+                reasons[index] = f"{corpus[index].domain}: nearly the same sound as another clip"
+
+
+def _mark_leaks(corpus: Corpus, reasons: list[str]) -> None:
+    """Training clips whose text is also in another split, as may happen where folders are joined."""
+    held_out = {(item.domain, item.text) for item in corpus if item.split != "train" and item.text}
+    for index, item in enumerate(corpus):
+        if not reasons[index] and item.split == "train" and (item.domain, item.text) in held_out:
+            reasons[index] = f"{item.domain}: text is held out"
+
+
+def _mark_surplus(corpus: Corpus, reasons: list[str]) -> None:
+    lengths: Counter[str] = Counter()
+    for index, item in enumerate(corpus):
+        if not reasons[index] and item.split == "train":
+            lengths[item.domain] += item.length
+    if len(lengths) < 2:
+        return
+    allowed = min(lengths.values())
+    for domain in lengths:
+        kept = 0
+        for index in _turns(corpus, reasons, domain):
+            if kept + corpus[index].length > allowed:
+                reasons[index] = f"{domain}: more than the other domain has"
+            else:
+                kept += corpus[index].length
+
+
+def _turns(corpus: Corpus, reasons: Sequence[str], domain: str) -> list[int]:
+    """Training clips of a domain, one of each source in turn; within a source in an order drawn once."""
+    sources: dict[str, list[int]] = {}
+    for index, item in enumerate(corpus):
+        if not reasons[index] and item.split == "train" and item.domain == domain:
+            sources.setdefault(item.source, []).append(index)
+    rng = np.random.default_rng(0)
+    ranked = [(place, index) for group in sources.values() for place, index in enumerate(rng.permutation(group))]
+    return [int(index) for _, index in sorted(ranked)]
+
+
+def link_audio(source: Path, target: Path) -> None:
+    """The same audio file in another corpus: a hard link, or a copy where that cannot be."""
+    if target.exists():
+        target.unlink()
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_filtered(
+    corpus: Corpus,
+    folder: Path,
+    out: Path,
+    metrics: Sequence[Mapping[str, Any]],
+    verdict: Verdict,
+    recipe: FilterRecipe,
+) -> Corpus:
+    """Write the clips that are kept, with their metrics, and filtered.json, which says what was left out and why."""
+    if out.resolve() == folder.resolve():
+        raise OutputError(f"{out} is the corpus itself: give another folder for what is kept")
+    kept = [index for index, reason in enumerate(verdict.reasons) if not reason]
+    if not kept:
+        raise OutputError(f"{folder}: no clip is within the limits ({next(iter(verdict.counts()))}); widen them")
+    out.mkdir(parents=True, exist_ok=True)
+    sources = list(dict.fromkeys(corpus[index].source for index in kept))
+    for source in sources:
+        link_audio(folder / f"{source}.npy", out / f"{source}.npy")
+    lines = []
+    for index in kept:
+        values = {name: value for name, value in metrics[index].items() if name not in ("clip", "fingerprint")}
+        lines.append({**corpus[index].to_dict(), "clip": metrics[index]["clip"], "metrics": values})
+    facts = {
+        "from": str(folder), "clips": len(corpus), "kept": len(kept), "left_out": verdict.counts(),
+        "limits": {domain: recipe.limits(domain) for domain in ("speech", "music")},
+        "near_copy": recipe.near_copy, "balance": recipe.balance,
+    }  # fmt: skip
+    (out / "filtered.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_index(
+        out,
+        lines,
+        sample_rate_hz=corpus.sample_rate_hz,
+        licences={source: corpus.licences[source] for source in sources},
+        seed=0,
+        details={source: corpus.details[source] for source in sources if source in corpus.details},
+    )
+    return Corpus.open(out)

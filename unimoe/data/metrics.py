@@ -1,0 +1,213 @@
+"""What can be measured of a clip without listening, and a fingerprint by which near copies are found.
+
+Results are kept beside the corpus in metrics.jsonl, a line a clip, under the clip's hash: measuring goes on where it
+was stopped, and clips that were measured in another corpus are not measured again where that file is copied.
+
+Shapes: L samples, T frames, F frequency bins, M mel bands, S segments of time.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.progress import track
+
+from unimoe.data.corpus import Corpus, Item, hash_clip
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.spectrum import log_mel
+
+NUM_SEGMENTS: Final = 16
+NUM_BANDS: Final = 20
+_FRAME_S = 0.02
+_QUIETEST_DB = -90.0
+_SILENT_BELOW_PEAK_DB = 40.0
+_CLIPPED = 0.999
+_POWER_SHARE = 0.99
+_CHUNK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """Slow measures that are asked for: word errors of speech (pocketsphinx), DNSMOS (speechmos)."""
+
+    wer: bool = False
+    dnsmos: bool = False
+
+    def __post_init__(self) -> None:
+        for wanted, package in ((self.wer, "pocketsphinx"), (self.dnsmos, "speechmos")):
+            if wanted and importlib.util.find_spec(package) is None:
+                raise ConfigError(f"{package} is not installed: `pip install {package}`")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name in ("wer", "dnsmos") if getattr(self, name))
+
+
+def measure(pcm_L: np.ndarray, sample_rate_hz: int) -> dict[str, float]:
+    """Metrics of one clip.
+
+    `level_db` (root mean square) and `peak_db` below full scale; `clipped_share` of samples at full scale;
+    `silence_share` of frames 40 dB below the loudest; `snr_db`, the 95th against the 5th percentile of frame levels,
+    which silence between words makes high; `bandwidth_hz`, below which 99 % of the power lies.
+    """
+    frame = round(_FRAME_S * sample_rate_hz)
+    whole = max(1, len(pcm_L) // frame)
+    padded_L = np.pad(pcm_L.astype(np.float64), (0, max(0, frame - len(pcm_L))))
+    levels_T = _decibels(np.sqrt(np.mean(padded_L[: whole * frame].reshape(whole, frame) ** 2, axis=1)))
+    power_F = np.abs(np.fft.rfft(padded_L)) ** 2
+    within_F = np.cumsum(power_F) >= _POWER_SHARE * power_F.sum()
+    return {
+        "duration_s": len(pcm_L) / sample_rate_hz,
+        "level_db": float(_decibels(np.sqrt(np.mean(padded_L**2)))),
+        "peak_db": float(_decibels(np.abs(padded_L).max())),
+        "clipped_share": float(np.mean(np.abs(padded_L) >= _CLIPPED)),
+        "silence_share": float(np.mean(levels_T < levels_T.max() - _SILENT_BELOW_PEAK_DB)),
+        "snr_db": float(np.percentile(levels_T, 95) - np.percentile(levels_T, 5)),
+        "bandwidth_hz": float(within_F.argmax() * sample_rate_hz / len(padded_L)),
+    }
+
+
+def _decibels(value: Any) -> Any:
+    return np.maximum(20 * np.log10(np.maximum(value, 1e-12)), _QUIETEST_DB)
+
+
+def fingerprint(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """The log-mel spectrum in 16 segments of time and 20 bands, without its mean, of length 1; [S x M] float32."""
+    log_mel_TM = log_mel(pcm_L, sample_rate_hz)
+    bands_TM = log_mel_TM.reshape(len(log_mel_TM), NUM_BANDS, -1).mean(axis=2)
+    edges = np.linspace(0, len(bands_TM), NUM_SEGMENTS + 1)
+    starts = np.minimum(edges[:-1].astype(int), len(bands_TM) - 1)
+    stops = np.maximum(edges[1:].astype(int), starts + 1)
+    print_SM = np.stack([bands_TM[start:stop].mean(axis=0) for start, stop in zip(starts, stops, strict=True)])
+    centred = (print_SM - print_SM.mean()).ravel()
+    return (centred / max(float(np.linalg.norm(centred)), 1e-9)).astype(np.float32)
+
+
+def pack_fingerprint(values: np.ndarray) -> str:
+    """A fingerprint as text, in 8 bits a value."""
+    scale = 127 / max(float(np.abs(values).max()), 1e-9)
+    return base64.b64encode(np.round(values * scale).astype(np.int8).tobytes()).decode()
+
+
+def unpack_fingerprint(text: str) -> np.ndarray:
+    values = np.frombuffer(base64.b64decode(text), dtype=np.int8).astype(np.float32)
+    return values / max(float(np.linalg.norm(values)), 1e-9)
+
+
+Work = tuple[str, np.ndarray, str, int, float]
+"""Hash, int16 samples, text (empty for music), number of phonemes, notes or words, sample rate."""
+
+
+def _measure_one(work: Work, extras: Extras) -> dict[str, Any]:
+    clip, samples_L, text, num_sounds, sample_rate_hz = work
+    pcm_L = samples_L.astype(np.float32) / 32768
+    rate_hz = int(sample_rate_hz)
+    found: dict[str, Any] = {"clip": clip, **measure(pcm_L, rate_hz)}
+    if num_sounds:
+        found["sounds_per_s"] = num_sounds / found["duration_s"]
+    if extras.wer and text:
+        found["wer"] = _word_error_rate(pcm_L, rate_hz, text)
+    if extras.dnsmos:
+        found["dnsmos"] = _dnsmos(pcm_L, rate_hz)
+    found = {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+    return found | {"fingerprint": pack_fingerprint(fingerprint(pcm_L, rate_hz))}
+
+
+@cache
+def _recognizer() -> Callable[[np.ndarray], str]:
+    from unimoe.evaluation.intelligibility import Recognizer
+
+    return Recognizer(None)
+
+
+def _word_error_rate(pcm_L: np.ndarray, sample_rate_hz: int, text: str) -> float:
+    import soxr
+
+    from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, word_error_rate
+
+    heard = _recognizer()(soxr.resample(pcm_L, sample_rate_hz, RECOGNIZER_RATE_HZ))
+    return word_error_rate([text.lower().replace(",", "")], [heard])
+
+
+def _dnsmos(pcm_L: np.ndarray, sample_rate_hz: int) -> float:
+    import soxr
+    from speechmos import dnsmos
+
+    return float(dnsmos.run(np.clip(soxr.resample(pcm_L, sample_rate_hz, 16000), -1, 1), 16000)["ovrl_mos"])
+
+
+def _work(item: Item, sample_rate_hz: int) -> Work:
+    samples_L = np.array(item.samples())
+    sounds = sum(phoneme != "pau" for phoneme, _ in item.phonemes) or len(item.notes)
+    text = item.text if item.domain == "speech" else ""
+    return item.clip or hash_clip(samples_L), samples_L, text, sounds, sample_rate_hz
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
+    """Lines of metrics.jsonl by clip; a last line that was cut off is left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        found[values["clip"]] = values
+    return found
+
+
+def measure_corpus(
+    corpus: Corpus, path: Path, extras: Extras | None = None, *, num_workers: int = 2
+) -> list[dict[str, Any]]:
+    """Metrics of all clips, in the corpus's order; what `path` has already is not measured again."""
+    extras = extras or Extras()
+    known = read_metrics(path)
+    names = [item.clip or hash_clip(item.samples()) for item in corpus]
+    missing = [
+        item
+        for name, item in zip(names, corpus, strict=True)
+        if name not in known or any(extra not in known[name] and _applies(extra, item) for extra in extras.names)
+    ]
+    if missing:
+        works: Iterable[Work] = (_work(item, corpus.sample_rate_hz) for item in missing)
+        with multiprocessing.get_context("spawn").Pool(num_workers) as pool, path.open("a", encoding="utf-8") as file:
+            made = pool.imap(partial(_measure_one, extras=extras), works, chunksize=_CHUNK)
+            for values in track(made, description="metrics", total=len(missing)):
+                known[values["clip"]] = {**known.get(values["clip"], {}), **values}
+                file.write(json.dumps(known[values["clip"]]) + "\n")
+    return [known[name] for name in names]
+
+
+def _applies(extra: str, item: Item) -> bool:
+    return extra != "wer" or (item.domain == "speech" and bool(item.text))
+
+
+def near_copies(prints: Sequence[np.ndarray], lengths: Sequence[int], *, at_least: float) -> list[int]:
+    """For each clip the index of the first earlier one that it nearly equals, or -1.
+
+    Two are near copies where their lengths differ by 2 % at most and their fingerprints' product is `at_least` that.
+    """
+    order = sorted(range(len(prints)), key=lambda index: (lengths[index], index))
+    copies = [-1] * len(prints)
+    first = 0
+    for place, index in enumerate(order):
+        while lengths[order[first]] < 0.98 * lengths[index]:
+            first += 1
+        if place == first:
+            continue
+        others = order[first:place]
+        alike = np.stack([prints[other] for other in others]) @ prints[index]
+        near = [
+            other for other, product in zip(others, alike, strict=True) if product >= at_least and copies[other] < 0
+        ]
+        if near:
+            copies[index] = min(near)
+    return copies
