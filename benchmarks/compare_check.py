@@ -4,7 +4,7 @@
 
 Each try is one comparison as `unimoe profile --against` makes it: both sides take turns of a few steps, block
 after block until the interval is narrow; in one process here, so that the slower one can be made by a wait: after each
-step's head it spins for the planted share of the reference's median step. Takes five to ten minutes with the demo's
+step's head it spins for the planted share of that step. Takes five to ten minutes with the demo's
 bundle. `--only 1 --tries 5` does a part; JSON files of parts are joined by giving the same --json again.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from unimoe_runtime.backends import Array, Backend, Forward
+from unimoe_runtime.backends import Array, Backend, Forward, StepInputs
 from unimoe_runtime.bundle import Bundle, open_bundle
 from unimoe_runtime.profiling.compare import (
     Block,
@@ -45,11 +45,11 @@ _MEASURE = "step_p50_ms"
 
 
 class _Slowed:
-    """A backend whose steps take `wait_s` longer."""
+    """A backend whose passes take longer by a share `more` of themselves."""
 
     def __init__(self, backend: Backend) -> None:
         self.name, self.bundle, self._backend = backend.name, backend.bundle, backend
-        self.wait_s = 0.0
+        self.more = 0.0
 
     bundle: Bundle
 
@@ -58,16 +58,22 @@ class _Slowed:
 
     def start(self, num_rows: int) -> Forward:
         forward = self._backend.start(num_rows)
-        head = forward.head
+        begin, head, begin_s = forward.begin, forward.head, 0.0
+
+        def timed_begin(inputs: StepInputs) -> None:
+            nonlocal begin_s
+            begin_s = time.perf_counter()
+            begin(inputs)
 
         def slow_head(tokens_M: NDArray[np.int64]) -> NDArray[np.float32]:
             logits_MKV = head(tokens_M)
-            end = time.perf_counter() + self.wait_s
+            now = time.perf_counter()
+            end = now + self.more * (now - begin_s)
             while time.perf_counter() < end:
                 pass
             return logits_MKV
 
-        forward.head = slow_head  # type: ignore[method-assign]
+        forward.begin, forward.head = timed_begin, slow_head  # type: ignore[method-assign]
         return forward
 
     def load(self) -> None:
@@ -99,14 +105,15 @@ class _Side:
     def cpu_s(self) -> None:
         """In this process, whose time is no company."""
 
-    def step_ms(self) -> float:
-        return float(np.median(self._meter.measure(self._request).breakdown.step_ms_S))
+    def model_share(self) -> float:
+        """Of a step, from inputs to head: what can be slowed."""
+        breakdown = self._meter.measure(self._request).breakdown
+        return float(np.median(breakdown.model_ms_S) / np.median(breakdown.step_ms_S))
 
 
 def check(reference: _Side, candidate: _Side, planted: float, tries: int) -> Iterator[dict[str, Any]]:
     """The comparison of each try, of the median step."""
-    step_ms = float(np.median([reference.step_ms() for _ in range(5)]))
-    candidate.slowed.wait_s = (planted - 1) * step_ms / 1e3
+    candidate.slowed.more = (planted - 1) / float(np.median([reference.model_share() for _ in range(5)]))
     for _ in track(range(tries), f"planted {planted:g}", transient=True):
         blocks: list[Block] = []
         while len(blocks) < MOST_BLOCKS:

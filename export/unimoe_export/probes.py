@@ -1,8 +1,9 @@
-"""Two models of one layer that a machine's costs are measured on (unimoe_runtime.planning.host)."""
+"""A model of one layer that a machine's costs are measured on (unimoe_runtime.planning.host)."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +14,19 @@ from unimoe_runtime.tensor_writer import write_tensors
 
 from .exporter import export_bundle
 
-# Hidden size, width of the experts, codes of a codebook. The larger one's graphs are 2 to 3 MB each.
-_SIZES = ((128, 160, 64), (384, 512, 512))
-_NUM_EXPERTS = 2
+_NUM_EXPERTS = 2  # each is as good as any other
+_TEXT_IDS = 32
 
 
-def write_probes(folder: Path) -> tuple[Path, Path]:
-    """Bundles of random weights in `folder`, the small and the large one; every step picks every expert."""
-    small, large = (_write(folder / f"probe_{hidden}", hidden, width, codes) for hidden, width, codes in _SIZES)
-    return small, large
+def write_probe(folder: Path, model: ModelConfig) -> Path:
+    """A float32 bundle in `folder` of random weights: one layer of the model's, two of its experts, its head.
 
-
-def _write(folder: Path, hidden: int, width: int, codes: int) -> Path:
-    config = ModelConfig(
-        text_vocab_size=32,
-        hidden_size=hidden,
-        num_layers=1,
-        num_heads=hidden // 64,
-        num_kv_heads=hidden // 128,
-        head_dim=64,
-        num_routed_experts=_NUM_EXPERTS,
-        num_null_experts=1,
-        num_shared_experts=1,
-        routed_intermediate_size=width,
-        shared_intermediate_size=width,
-        num_codebooks=4,
-        codebook_size=codes,
-        delay_pattern=(0, 1, 2, 3),
-        selection="top_k",
-        top_k=_NUM_EXPERTS + 1,
-    )
+    Its router hardly prefers an expert, so that steps launch both or one of them.
+    """
+    config = replace(
+        model, num_layers=1, num_routed_experts=min(_NUM_EXPERTS, model.num_routed_experts), text_vocab_size=_TEXT_IDS,
+        top_k=min(model.top_k, _NUM_EXPERTS),
+    )  # fmt: skip
     random = np.random.default_rng(0)
     shapes = tensor_shapes(config)
 
@@ -57,4 +41,4 @@ def _write(folder: Path, hidden: int, width: int, codes: int) -> Path:
     write_tensors(checkpoint / "model.safetensors", shapes, read)
     description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict(), "sampling": {}}
     (checkpoint / "config.json").write_text(json.dumps(description), encoding="utf-8")
-    return export_bundle(checkpoint, folder / "bundle").path
+    return export_bundle(checkpoint, folder / "float32").path

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from click.testing import CliRunner
 from benchmarks.published_folder import published_config
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe.commands.plan import plan
+from unimoe_calibration.probes import quantize_probe
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import quantize_weight
 from unimoe_export.exporter import export_bundle
-from unimoe_export.probes import write_probes
+from unimoe_export.probes import write_probe
 from unimoe_runtime.bundle import language_model_graphs, open_bundle
 from unimoe_runtime.errors import BundleError, CheckpointError, ConfigError
 from unimoe_runtime.planning import host as host_module
 from unimoe_runtime.planning.activation import bundled_activation, parse_activation, read_activation, stated_activation
-from unimoe_runtime.planning.host import HostCosts, measure_host
+from unimoe_runtime.planning.host import measure_host
 from unimoe_runtime.planning.machines import MIDDLE, assumed_machine, measured_machine
 from unimoe_runtime.planning.plan import choose, make_plan, open_source, plan_row
 from unimoe_runtime.planning.recording import record_routing
@@ -32,7 +34,7 @@ from unimoe_runtime.planning.roofline import Costs, Workload, cache_bytes, predi
 from unimoe_runtime.planning.weights import graph_bytes, model_bytes, stored_bytes, stored_precision
 from unimoe_runtime.targets import find_target, open_targets
 
-PLAIN = Costs(bytes_per_s=1e9, trunk_s=0, expert_s=0, head_s=0, host_s=0, logit_s=0, miss_bytes_per_s=1e8)
+PLAIN = Costs(bytes_per_s=1e9, trunk_s=0, expert_s=0, head_s=0, host_s=0, miss_bytes_per_s=1e8)
 
 
 @pytest.fixture(scope="module")
@@ -149,17 +151,17 @@ def test_a_step_is_bytes_over_bandwidth_and_the_launches() -> None:
     config = tiny_config(delay_pattern=(0, 5))
     weights, activation = model_bytes(config, "float32"), parse_activation(record(), tiny_config(), "here")
     workload = Workload(cached_positions=100, lookahead_frames=3, min_first_frames=1)
-    found = predict(config, weights, activation, workload, lambda step_bytes, call_bytes: PLAIN)
+    found = predict(config, weights, activation, workload, PLAIN)
     expert = graph_bytes("layers.0.expert.0", config, "float32")
     read = weights.always + 3.5 * expert + cache_bytes(config, 2, 100) + 4 * 2 * 2 * 16
     assert found.step_bytes == pytest.approx(read)
     assert found.step_s == pytest.approx(read / 1e9)
     assert found.first_audio_s == pytest.approx(found.prefill_s + (5 + 2 + 3) * found.step_s)
 
-    costly = replace(PLAIN, trunk_s=1.0, expert_s=0.1, head_s=0.01, host_s=0.001, logit_s=1e-6)
-    slower = predict(config, weights, activation, workload, lambda step_bytes, call_bytes: costly)
-    assert slower.step_s - found.step_s == pytest.approx(2 + 0.35 + 0.011 + 1e-6 * 2 * 2 * 11)
-    missed = predict(config, weights, activation, workload, lambda step_bytes, call_bytes: PLAIN, missed_share=0.5)
+    costly = replace(PLAIN, trunk_s=1.0, expert_s=0.1, head_s=0.01, host_s=0.001)
+    slower = predict(config, weights, activation, workload, costly)
+    assert slower.step_s - found.step_s == pytest.approx(2 + 0.35 + 0.011)
+    missed = predict(config, weights, activation, workload, PLAIN, missed_share=0.5)
     assert missed.step_s - found.step_s == pytest.approx(0.5 * 3.5 * expert / 1e8)
 
 
@@ -199,28 +201,26 @@ def test_the_published_model_is_planned_from_its_configuration_for_every_gpu(pub
     json.dumps(report)
 
 
-def test_interpolated_and_measured_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_RING_BYTES", 25e6), ("_LEAST_S", 0.02), ("_NUM_RINGS", 2), ("_COPY_STEPS", 9)):
+def test_this_cpu_is_measured_on_a_layer_of_the_models_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_LEAST_S", 0.02), ("_RUNS", 1), ("_COPY_STEPS", 9)):
         monkeypatch.setattr(host_module, name, value)
-    costs = measure_host(*write_probes(tmp_path))
-    assert len(costs.costs) == 2
-    for one in costs.costs:
-        assert one.bytes_per_s > 1e8 and 0 < one.trunk_s < 0.1 and one.flops_per_s > 1e8
-    assert costs.at(1e12, 1e12) == costs.costs[1]
-    assert costs.at(1e12, 1.0).expert_s <= costs.costs[1].expert_s
-
-    one, small = replace(PLAIN, expert_s=3.0), replace(PLAIN, expert_s=1.0)
-    line = HostCosts(
-        ring_bytes=(1e6, 1e8),
-        costs=(one, replace(one, bytes_per_s=3e9)),
-        call_bytes=1e6,
-        small=small,
-        small_call_bytes=1e4,
-    )
-    assert line.at(1e7, 1e6).bytes_per_s == pytest.approx(2e9)
-    assert [line.at(1e7, call).expert_s for call in (1.0, 1e5, 1e9)] == pytest.approx([2, 2.5, 3])
-    best, middle, worst = (at(1e6, 1e6).bytes_per_s for at in measured_machine(line).costs)
-    assert best > middle == 1e9 > worst
+    model = tiny_config(hidden_size=64, routed_intermediate_size=96, num_layers=3)
+    probe = write_probe(tmp_path, model)
+    config = open_bundle(probe).model
+    assert (config.num_layers, config.num_routed_experts, config.hidden_size) == (1, 2, 64)
+    assert graph_bytes("layers.0.expert.0", config, "float32") == graph_bytes("layers.2.expert.3", model, "float32")
+    narrow = quantize_probe(probe, tmp_path / "int8", "int8")
+    assert stored_precision(open_bundle(narrow)) == "int8"
+    for path in (probe, narrow):
+        costs = measure_host(path, step_bytes=1e6, positions=20)
+        assert all(0 < one < 0.1 for one in (costs.trunk_s, costs.expert_s, costs.head_s, costs.host_s))
+        assert costs.bytes_per_s == inf and costs.flops_per_s > 1e8
+    best, middle, worst = (one.trunk_s for one in measured_machine(costs).costs)
+    assert best < middle == costs.trunk_s < worst
+    weights, activation = model_bytes(model, "int8"), stated_activation(model)
+    found = predict(model, weights, activation, Workload(), costs)
+    layers = 3 * costs.trunk_s + activation.mean * costs.expert_s
+    assert found.step_s == pytest.approx(layers + costs.head_s + costs.host_s)
 
 
 def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny: Path) -> None:

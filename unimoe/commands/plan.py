@@ -22,6 +22,7 @@ from unimoe_runtime.planning.activation import (
 )
 from unimoe_runtime.planning.machines import Machine, measured_machine
 from unimoe_runtime.planning.plan import Source, make_plan, open_source
+from unimoe_runtime.planning.roofline import step_bytes
 from unimoe_runtime.planning.weights import BITS, stored_bytes
 from unimoe_runtime.targets import Target, find_target, open_targets
 
@@ -56,11 +57,12 @@ def plan(
     with console.status("seeing which experts run"):
         activation = _activation(opened, routing, notes)
     here = [one for one in targets if one.engine == "onnxruntime"]
-    host: Machine | None = None
+    host: dict[str, Machine] = {}
     if here:
+        wanted = [one for one in BITS if precision in (None, one) and any(one in row.precisions for row in here)]
         with console.status("measuring this machine"):
-            host = _measure_host(here, notes, required=target != ALL)
-        if host is None:
+            host = _measure_host(opened, activation, wanted, here, notes, required=target != ALL)
+        if not host:
             targets = [one for one in targets if one not in here]
     report = make_plan(
         opened, activation, targets, host=host, precision=precision,
@@ -91,19 +93,35 @@ def _activation(source: Source, routing: Path | None, notes: list[str]) -> Activ
     return stated_activation(source.model)
 
 
-def _measure_host(targets: Sequence[Target], notes: list[str], *, required: bool) -> Machine | None:
-    """This CPU; None, with a note, where that cannot be measured and is not required."""
+def _measure_host(
+    source: Source,
+    activation: Activation,
+    precisions: Sequence[str],
+    targets: Sequence[Target],
+    notes: list[str],
+    *,
+    required: bool,
+) -> dict[str, Machine]:
+    """This CPU at each precision; nothing, with a note, where that cannot be measured and is not required."""
     try:
-        from unimoe_export.probes import write_probes
+        from unimoe_calibration.probes import SCHEMES, quantize_probe
+        from unimoe_export.probes import write_probe
         from unimoe_runtime.planning.host import measure_host
 
+        found = {}
         with tempfile.TemporaryDirectory(prefix="unimoe-plan-") as folder:
-            return measured_machine(measure_host(*write_probes(Path(folder))))
+            plain = write_probe(Path(folder), source.model)
+            for one in precisions:
+                probe = quantize_probe(plain, Path(folder) / one, one) if one in SCHEMES else plain
+                weights, workload = source.weights(one), source.workload
+                read = step_bytes(source.model, weights, activation, workload, launched=activation.mean)
+                found[one] = measured_machine(measure_host(probe, step_bytes=read, positions=workload.cached_positions))
+        return found
     except (ModuleNotFoundError, UnimoeError) as problem:
         if required:
             raise
         notes.append(f"{', '.join(one.name for one in targets)} left out: it cannot be measured here ({problem})")
-        return None
+        return {}
 
 
 def print_plan(report: Mapping[str, Any], targets: Sequence[Target], console: Console) -> None:

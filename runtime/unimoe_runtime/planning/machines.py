@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
 from ..targets import Target
-from .host import HostCosts
-from .roofline import Costs, CostsAt
+from .roofline import Costs
 
 # Share of the maker's bandwidth that products of two rows reach.
 _EFFICIENCY = (0.85, 0.70, 0.50)
@@ -42,7 +41,7 @@ BEST, MIDDLE, WORST = range(3)
 class Machine:
     """A target's costs, best, middle and worst, its memory for a model, and what all of that rests on."""
 
-    costs: tuple[CostsAt, CostsAt, CostsAt]
+    costs: tuple[Costs, Costs, Costs]
     memory_bytes: float
     assumptions: tuple[str, ...]
 
@@ -55,17 +54,15 @@ def assumed_machine(target: Target) -> Machine:
     shared = target.compute_capability in _SHARED_MEMORY
     slower = _SLOWER_HOST if shared else 1.0
 
-    def costs(case: int) -> CostsAt:
-        fixed = Costs(
+    def costs(case: int) -> Costs:
+        return Costs(
             bytes_per_s=1e9 * bandwidth * _EFFICIENCY[case],
             trunk_s=_TRUNK_S[case] * slower,
             expert_s=_EXPERT_S[case] * slower,
             head_s=_EXPERT_S[case] * slower,
             host_s=_HOST_S[case] * slower,
-            logit_s=0.0,
             miss_bytes_per_s=(_DRIVE if shared else _LINK)[case],
         )
-        return lambda step_bytes, call_bytes: fixed
 
     taken = _TAKEN_SHARED if shared else _TAKEN
     return Machine(
@@ -85,35 +82,30 @@ def assumed_machine(target: Target) -> Machine:
     )
 
 
-def measured_machine(host: HostCosts) -> Machine:
-    """This CPU."""
+def measured_machine(host: Costs) -> Machine:
+    """This CPU, by what a layer of the planned model costs on it."""
 
-    def costs(factor: float) -> CostsAt:
-        def at(step_bytes: float, call_bytes: float) -> Costs:
-            found = host.at(step_bytes, call_bytes)
-            return replace(
-                found,
-                bytes_per_s=found.bytes_per_s / factor,
-                **{
-                    name: getattr(found, name) * factor
-                    for name in ("trunk_s", "expert_s", "head_s", "host_s", "logit_s")
-                },
-                flops_per_s=found.flops_per_s / factor,
-            )
+    def costs(factor: float) -> Costs:
+        return replace(
+            host,
+            trunk_s=host.trunk_s * factor,
+            expert_s=host.expert_s * factor,
+            head_s=host.head_s * factor,
+            host_s=host.host_s * factor,
+            flops_per_s=host.flops_per_s / factor,
+        )
 
-        return at
-
-    cold = host.costs[-1]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
         costs=(costs(1 - _HOST_ERROR), costs(1.0), costs(1 + _HOST_ERROR)),
         memory_bytes=_HOST_MEMORY * memory,
         assumptions=(
-            f"measured here on two probe models: {cold.bytes_per_s / 1e9:.1f} GB/s beyond the caches, beyond its bytes "
-            f"a trunk takes {1e6 * cold.trunk_s:.0f} µs, an expert {1e6 * cold.expert_s:.0f} µs; the result may be off "
-            f"by {_HOST_ERROR:.0%}",
+            f"measured here on one layer of these sizes, in random weights, at each precision; of the first: a trunk "
+            f"takes {1e6 * host.trunk_s:.0f} µs, an expert {1e6 * host.expert_s:.0f} µs, the head "
+            f"{1e6 * host.head_s:.0f} µs, inputs and sampling {1e6 * host.host_s:.0f} µs; the result may be off by "
+            f"{_HOST_ERROR:.0%}",
             f"{_HOST_MEMORY:.0%} of this machine's memory may be taken; an expert beyond that comes from the drive at "
-            f"{cold.miss_bytes_per_s / 1e9:g} GB/s",
+            f"{host.miss_bytes_per_s / 1e9:g} GB/s",
             "a prompt's pass is bound by float32 products, whatever the precision",
         ),
     )

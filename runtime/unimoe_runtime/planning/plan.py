@@ -6,7 +6,7 @@ report = make_plan(source, stated_activation(source.model), [find_target("orin-n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -242,11 +242,11 @@ def make_plan(
     activation: Activation,
     targets: Sequence[Target],
     *,
-    host: Machine | None = None,
+    host: Mapping[str, Machine] | None = None,
     precision: str | None = None,
     memory_budget_bytes: float | None = None,
 ) -> dict[str, Any]:
-    """The whole plan as JSON. `host` is this CPU, for targets that run ONNX Runtime.
+    """The whole plan as JSON. `host` is this CPU at each precision, for targets that run ONNX Runtime.
 
     Raises ConfigError for a precision that none of the targets has.
     """
@@ -256,11 +256,12 @@ def make_plan(
         precisions = [one for one in BITS if one in target.precisions and precision in (None, one)]
         if not precisions:
             continue
-        machine = host if target.bandwidth_gb_per_s is None and host is not None else assumed_machine(target)
-        notes[target.name] = machine.assumptions
+        measured = host if target.bandwidth_gb_per_s is None else None
+        machines = measured or dict.fromkeys(precisions, assumed_machine(target))
+        notes[target.name] = machines[precisions[0]].assumptions
         rows += choose(
             [
-                plan_row(source, activation, target, machine, one, memory_budget_bytes=memory_budget_bytes)
+                plan_row(source, activation, target, machines[one], one, memory_budget_bytes=memory_budget_bytes)
                 for one in precisions
             ],
             target,

@@ -11,7 +11,6 @@ L layers · R routed experts
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -26,21 +25,17 @@ from .weights import ModelBytes
 @dataclass(frozen=True, kw_only=True)
 class Costs:
     """What a machine takes: reads in bytes a second, seconds beyond a graph's bytes for each kind of graph, and the
-    host's own seconds a step (inputs, sampling; `logit_s` for each logit). `miss_bytes_per_s`: how fast an expert
-    comes that is not in the device's memory. `flops_per_s`: products of a long prompt; inf where bytes alone count."""
+    host's own seconds a step (inputs, sampling). `bytes_per_s` inf: a graph's seconds hold the reading of its weights.
+    `miss_bytes_per_s`: how fast an expert comes that is not in the device's memory. `flops_per_s`: products of a long
+    prompt; inf where bytes alone count."""
 
     bytes_per_s: float
     trunk_s: float
     expert_s: float
     head_s: float
     host_s: float
-    logit_s: float
     miss_bytes_per_s: float
     flops_per_s: float = inf
-
-
-CostsAt = Callable[[float, float], Costs]
-"""Costs of a machine whose steps touch so many bytes, and so many a graph: what fits a cache is faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +77,7 @@ def predict(
     weights: ModelBytes,
     activation: Activation,
     workload: Workload,
-    costs_at: CostsAt,
+    costs: Costs,
     *,
     launched: float | None = None,
     missed_share: float = 0.0,
@@ -93,11 +88,8 @@ def predict(
     """
     count = activation.mean if launched is None else launched
     expert_bytes = _mean_expert(weights, activation) * count
-    read = weights.always + expert_bytes + cache_bytes(model, activation.rows, workload.cached_positions)
-    read += 4.0 * activation.rows * model.num_codebooks * model.hidden_size  # rows of the embeddings
-    costs = costs_at(read, read / (model.num_layers + count + 1))
+    read = step_bytes(model, weights, activation, workload, launched=count)
     overhead_s = model.num_layers * costs.trunk_s + count * costs.expert_s + costs.head_s + costs.host_s
-    overhead_s += costs.logit_s * activation.rows * model.num_codebooks * model.codec_vocab_size
     # Read over the slower road, then from the device's memory like the others.
     missed_s = missed_share * expert_bytes / costs.miss_bytes_per_s
     step_s = read / costs.bytes_per_s + overhead_s + missed_s
@@ -117,6 +109,15 @@ def predict(
         step_bytes=read,
         launched=count,
     )
+
+
+def step_bytes(
+    model: ModelConfig, weights: ModelBytes, activation: Activation, workload: Workload, *, launched: float
+) -> float:
+    """Bytes that a step of so many launches reads: weights, keys and values, rows of the embeddings."""
+    cache = cache_bytes(model, activation.rows, workload.cached_positions)
+    embeddings = 4.0 * activation.rows * model.num_codebooks * model.hidden_size
+    return weights.always + _mean_expert(weights, activation) * launched + cache + embeddings
 
 
 def _mean_expert(weights: ModelBytes, activation: Activation) -> float:
