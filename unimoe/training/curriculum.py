@@ -41,11 +41,13 @@ class CurriculumConfig:
     """The model that comes out, how each stage is trained, and the seed of merging and of balancing.
 
     The specialists' feed-forward layer is as wide as a domain's share of the routed experts. `stages` has every name
-    of `STAGES` but "merge".
+    of `STAGES` but "merge". `balanced_clips`: of each domain in the balanced set, of a smaller domain some more than
+    once; 0 takes as many as the smallest domain has.
     """
 
     model: ModelConfig
     stages: Mapping[str, TrainingConfig]
+    balanced_clips: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class CurriculumConfig:
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], model: ModelConfig, seed: int = 0) -> CurriculumConfig:
         """Of the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup]
-        and [joint]; the later replaces the earlier."""
+        and [joint], the later replacing the earlier; [balance] clips is `balanced_clips`."""
         common = {name: value for name, value in recipe["train"].items() if name != "leave_out"}
         specialist = recipe.get("specialist", {})
         of_all = {name: value for name, value in specialist.items() if not isinstance(value, Mapping)}
@@ -71,7 +73,7 @@ class CurriculumConfig:
             "joint": [recipe.get("joint", {})],
         }
         stages = {name: TrainingConfig.from_sections(common, *parts) for name, parts in sections.items()}
-        return cls(model=model, stages=stages, seed=seed)
+        return cls(model=model, stages=stages, seed=seed, balanced_clips=recipe.get("balance", {}).get("clips", 0))
 
 
 class Curriculum:
@@ -161,7 +163,7 @@ class Curriculum:
         if stage == "base":
             return self._examples
         if stage in ("warmup", "joint"):
-            return balanced(self._examples, self.config.seed)
+            return balanced(self._examples, self.config.seed, self.config.balanced_clips)
         domain = stage.removeprefix("specialist-")
         return [example for example in self._examples if example.domain == domain]
 
@@ -169,13 +171,14 @@ class Curriculum:
 _ORIGIN = {"warmup": "merge", "joint": "warmup"}
 
 
-def balanced(examples: Sequence[Example], seed: int) -> list[Example]:
-    """As many clips of every domain as the smallest domain has, drawn by `seed`, in their old order."""
+def balanced(examples: Sequence[Example], seed: int, clips: int = 0) -> list[Example]:
+    """`clips` examples of every domain, drawn by `seed`, in their old order (`CurriculumConfig.balanced_clips`)."""
     places = {
         domain: [at for at, example in enumerate(examples) if example.domain == domain]
         for domain in {example.domain for example in examples}
     }
-    smallest = min(map(len, places.values()))
+    count = clips or min(map(len, places.values()))
     rng = np.random.default_rng(seed)
-    chosen = [rng.choice(places[domain], smallest, replace=False) for domain in sorted(places)]
+    # Resizing repeats a domain's clips, each as often as the others but for the last round.
+    chosen = [np.resize(rng.permutation(places[domain]), count) for domain in sorted(places)]
     return [examples[at] for at in np.sort(np.concatenate(chosen))]

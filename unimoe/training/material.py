@@ -68,17 +68,22 @@ class Material:
 def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     """Make what `work` lacks. In [data] and [codec], `folder` names a corpus or a codec that is there already.
 
-    Clips of sources in [train] leave_out train the codec alone.
+    [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration. Clips of sources in
+    [train] leave_out train the codec alone.
     """
-    corpus_dir = Path(recipe["data"].get("folder", work / "corpus"))
-    if "folder" not in recipe["data"] and not (corpus_dir / "index.jsonl").exists():
+    data, codec_fields = recipe["data"], dict(recipe["codec"])
+    if "recipe" in data:
+        data = read_recipe(Path(data["recipe"]), ["data"])["data"]
+    corpus_dir = Path(data.get("folder", work / "corpus"))
+    if "folder" not in data and not (corpus_dir / "index.jsonl").exists():
         report("rendering the corpus")
-        render_corpus(corpus_dir, CorpusRecipe(**_tuples(recipe["data"])))
+        render_corpus(corpus_dir, CorpusRecipe(**_tuples(data)))
     corpus = Corpus.open(corpus_dir)
-    codec_dir = Path(recipe["codec"].get("folder", work / "codec-run" / "codec"))
-    if "folder" not in recipe["codec"] and not (codec_dir / "config.json").exists():
+    codec_dir = Path(codec_fields.get("folder", work / "codec-run" / "codec"))
+    if "folder" not in codec_fields and not (codec_dir / "config.json").exists():
         report("training the codec")
-        train_codec(corpus, work / "codec-run", ConvNeXtCodecConfig(), CodecTraining(**recipe["codec"]))
+        shape = ConvNeXtCodecConfig(**codec_fields.pop("shape", {}))
+        train_codec(corpus, work / "codec-run", shape, CodecTraining(**codec_fields))
     codec = load_codec(codec_dir)
 
     left_out = set(recipe["train"].get("leave_out", ()))

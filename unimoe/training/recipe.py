@@ -7,6 +7,7 @@ all train on while the others wait, then all of them train.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,6 +44,9 @@ def train_recipe(
         material = prepare(recipe, work, report)
         seed = recipe["train"].get("seed", 0)
         config = CurriculumConfig.from_recipe(recipe, material.model_config(recipe["model"]), seed)
+        if "aux_loss_decay_steps" not in recipe["model"]:
+            steps = config.stages["joint"].num_steps
+            config = replace(config, model=replace(config.model, aux_loss_decay_steps=steps))
         held_out = material.examples("valid", config.model)
         curriculum = Curriculum(config, work, material.examples("train", config.model), held_out, world)
         curriculum.run(stages)
