@@ -101,7 +101,7 @@ def _build_set(
     with _sole_writer(folder):
         known = _known_records(folder)
         kept = {job.key: known[job.key] for job in jobs if job.is_done_by(known.get(job.key))}
-        sound = _sound(kept, folder)
+        sound = checked_keys(kept, folder)
         kept = {key: record for key, record in kept.items() if key in sound}
         show(len(kept), len(jobs), target.name)
         built, unbuilt = _build(
@@ -204,7 +204,7 @@ def _known_records(folder: Path) -> dict[str, EngineRecord]:
     return known
 
 
-def _sound(records: Mapping[str, EngineRecord], folder: Path) -> set[str]:
+def checked_keys(records: Mapping[str, EngineRecord], folder: Path) -> set[str]:
     """Keys of the records whose files are there with their SHA-256."""
 
     def is_sound(record: EngineRecord) -> bool:

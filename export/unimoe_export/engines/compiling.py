@@ -82,7 +82,7 @@ def compile_graph(toolkit: Toolkit, path: Path, info: GraphInfo, recipe: Recipe,
     if not parser.parse(model.SerializeToString(), str(path)):
         problem = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
     else:
-        config = _configuration(toolkit, builder, recipe, recipe.profile(info), timing_cache)
+        config = configuration(toolkit, builder, recipe, recipe.profile(info), timing_cache)
         _decompose_attention(toolkit.trt, network)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -92,7 +92,7 @@ def compile_graph(toolkit: Toolkit, path: Path, info: GraphInfo, recipe: Recipe,
     return Compiled(plan=plan, problem=problem, log=tuple(toolkit.log.lines))
 
 
-def _configuration(
+def configuration(
     toolkit: Toolkit,
     builder: Any,
     recipe: Recipe,
@@ -115,9 +115,10 @@ def _configuration(
 
 def _decompose_attention(trt: Any, network: Any) -> None:
     """Allow attention without a fused kernel: float32 has none."""
+    kind = trt.LayerType.__members__.get("ATTENTION_INPUT")
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        if layer.type == trt.LayerType.ATTENTION_INPUT:
+        if layer.type == kind:
             layer.__class__ = trt.IAttentionInputLayer
             layer.attention.decomposable = True
 

@@ -84,6 +84,8 @@ class Toolkit:
             config.num_compute_capabilities = len(capabilities)
             for index, (major, minor) in enumerate(capabilities):
                 config.set_compute_capability(getattr(self.trt.ComputeCapability, f"SM{major}{minor}"), index)
+            # Nothing is allocated while it runs, so that its launches can be captured in a CUDA graph.
+            config.set_flag(self.trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         else:
             known = timing_cache.read_bytes() if timing_cache.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)

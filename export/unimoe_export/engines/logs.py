@@ -31,6 +31,7 @@ _LAYER = re.compile(
 _TENSOR = re.compile(r"Dimensions: \[([\d,]+)\].*?Datatype: (\w+)")
 _NO_KERNEL = ("shape_call", "signal", "wait")
 _FUSED_ATTENTION = "_gemm_mha"
+_PROBLEMS = ("WARNING", "ERROR", "INTERNAL_ERROR")
 _KEPT = re.compile(r"Memory|Engine generation|^Layers:|^Name: |I/O Tensors|Subgraph compilation")
 
 
@@ -103,7 +104,7 @@ def log_text(title: str, log: EngineLog, notes: Sequence[str], lines: Lines) -> 
         *(f"fallback: {note}" for note in notes),
         "",
     ]
-    kept = [f"[{severity}] {line}" for severity, line in lines if severity != "VERBOSE" or _KEPT.search(line)]
+    kept = [f"[{severity}] {line}" for severity, line in lines if severity in _PROBLEMS or _KEPT.search(line)]
     return "\n".join([*summary, *kept]) + "\n"
 
 

@@ -1,0 +1,251 @@
+"""Building 288 full-size expert engines with TensorRT-RTX: seconds, memory, and what makes it faster. Needs no GPU.
+
+    python -m benchmarks.engine_builds --folder DIR [--precision float16 int8] [--jobs 1 2] [--json F] [--markdown F]
+
+The experts have the published model's shape (hidden 2048, intermediate 2752). Eight of random weights are written, and
+linked into 36 layers; every one of the 288 engines is really built. At most 21 GB lie in DIR, and nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.workload import model_config, write_checkpoint
+from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
+from unimoe_calibration.statistics import linears
+from unimoe_calibration.writing import write_quantized
+from unimoe_export.engines.building import checked_keys
+from unimoe_export.engines.compiling import TIMING_CACHE, configuration, rewritten
+from unimoe_export.engines.flavours import Toolkit, open_flavour
+from unimoe_export.engines.jobs import Job, list_jobs
+from unimoe_export.engines.sizes import Limits
+from unimoe_export.engines.workers import Workers
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.bundle import MANIFEST, Bundle, open_bundle
+from unimoe_runtime.engines import EngineRecord
+
+LAYERS = 36
+CAPABILITY = (8, 6)
+# Builder settings that might save time, each tried on one expert in turns with none of them.
+OPTIONS: dict[str, Callable[[Any, Any, Any], object]] = {
+    "as unimoe build": lambda trt, builder, config: None,
+    "optimization level 0": lambda trt, builder, config: setattr(config, "builder_optimization_level", 0),
+    "optimization level 5": lambda trt, builder, config: setattr(config, "builder_optimization_level", 5),
+    "4 builder threads": lambda trt, builder, config: setattr(builder, "max_threads", 4),
+    "no compilation cache": lambda trt, builder, config: config.set_flag(trt.BuilderFlag.DISABLE_COMPILATION_CACHE),
+}
+
+
+def write_bundle(folder: Path, precision: str) -> Bundle:
+    """A bundle of one full-size layer with 8 experts."""
+    config = replace(
+        model_config(2048, num_layers=1),
+        num_heads=16, head_dim=128, routed_intermediate_size=2752, shared_intermediate_size=1376,
+    )  # fmt: skip
+    write_checkpoint(folder / "checkpoint", config)
+    plain = "float32" if precision == "int8" else precision
+    export_bundle(folder / "checkpoint", folder / plain, precision=plain)
+    bundle = open_bundle(folder / plain)
+    if precision == "int8":
+        plan = LinearPlan(scheme=Scheme.W8A8, input_range=6.0)
+        plans = dict.fromkeys(linears(bundle.model), plan)
+        write_quantized(bundle, folder / "int8", QuantizationPlan(engine=Engine.TENSORRT, linears=plans), {})
+        shutil.rmtree(folder / plain)
+    shutil.rmtree(folder / "checkpoint")
+    return open_bundle(folder / precision)
+
+
+def repeat_layer(bundle: Bundle) -> Bundle:
+    """The bundle with its layer linked into 36."""
+    manifest = json.loads((bundle.path / MANIFEST).read_text())
+    manifest["model"]["num_layers"] = LAYERS
+    first = {name: info for name, info in manifest["graphs"].items() if name.startswith("layers.0.")}
+    for layer in range(1, LAYERS):
+        (bundle.path / f"layers/{layer:02}").mkdir()
+        for name, info in first.items():
+            moved = {field: info[field].replace("layers/00", f"layers/{layer:02}") for field in ("file", "weights")}
+            for field, file in moved.items():
+                os.link(bundle.path / info[field], bundle.path / file)
+                manifest["files"][file] = manifest["files"][info[field]]
+            manifest["graphs"][name.replace("layers.0.", f"layers.{layer}.")] = {**info, **moved}
+    (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+    return open_bundle(bundle.path)
+
+
+class PeakMemory:
+    """The most that this process and its children hold at a time, pages shared by several counted once."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.25):
+            here = Path(f"/proc/{os.getpid()}")
+            children = (here / f"task/{os.getpid()}/children").read_text().split()
+            self.bytes = max(self.bytes, sum(map(_held, [str(os.getpid()), *children])))
+
+
+def _held(process: str) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def build_experts(bundle: Bundle, jobs: Sequence[Job], num_workers: int, folder: Path) -> dict[str, Any]:
+    """Build these engines and check them as a rebuild does: seconds, bytes, memory."""
+    start = time.perf_counter()
+    records: dict[str, EngineRecord] = {}
+    with PeakMemory() as memory, Workers(jobs, bundle.path, folder, "tensorrt-rtx", num_workers) as workers:
+        for job, record, problem in workers.outcomes():
+            if record is None:
+                raise SystemExit(f"{job.key}: {problem}")
+            records[job.key] = record
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    assert checked_keys(records, folder) == set(records)
+    return {
+        "workers": num_workers,
+        "engines": len(records),
+        "seconds": seconds,
+        "seconds_an_engine": statistics.median(record.seconds for record in records.values()),
+        "bytes": sum(record.bytes for record in records.values()),
+        "peak_memory_bytes": memory.bytes,
+        "rebuild_seconds": time.perf_counter() - start,
+    }
+
+
+def compare_options(bundle: Bundle, job: Job, rounds: int) -> dict[str, float]:
+    """Median seconds of one build with each of OPTIONS, in turns."""
+    toolkit = open_flavour("tensorrt-rtx")
+    seconds: dict[str, list[float]] = {name: [] for name in OPTIONS}
+    for _ in range(rounds):
+        for name in OPTIONS:
+            seconds[name].append(_build_once(toolkit, bundle, job, OPTIONS[name]))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _build_once(toolkit: Toolkit, bundle: Bundle, job: Job, option: Callable[[Any, Any, Any], object]) -> float:
+    start = time.perf_counter()
+    info = bundle.graph(job.graph)
+    path = bundle.path / info.file
+    toolkit.log.lines.clear()
+    builder = toolkit.trt.Builder(toolkit.log)
+    network = toolkit.create_network(builder)
+    parser = toolkit.trt.OnnxParser(network, toolkit.log)
+    assert parser.parse(rewritten(path, job.recipe).SerializeToString(), str(path))
+    config = configuration(toolkit, builder, job.recipe, job.recipe.profile(info), bundle.path / TIMING_CACHE)
+    option(toolkit.trt, builder, config)
+    assert builder.build_serialized_network(network, config) is not None
+    return time.perf_counter() - start
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a page."""
+    lines = [
+        "# Engines of 288 full-size experts",
+        "",
+        f"`{report['command']}`",
+        "",
+        f"TensorRT-RTX {report['tensorrt_rtx']}, compute capability {'.'.join(map(str, CAPABILITY))}, "
+        f"{report['cores']} cores, no GPU. Hidden 2048, intermediate 2752.",
+        "",
+        "| precision | builders | engines | seconds | s an engine | GB | peak memory GB | rebuild s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for precision, found in report["precisions"].items():
+        lines += [
+            f"| {precision} | {run['workers']} | {run['engines']} | {run['seconds']:.1f} | "
+            f"{run['seconds_an_engine']:.2f} | {run['bytes'] / 1e9:.2f} | {run['peak_memory_bytes'] / 1e9:.2f} | "
+            f"{run['rebuild_seconds']:.1f} |"
+            for run in found["runs"]
+        ]
+    lines += [
+        "",
+        "One expert, median seconds of a build in turns:",
+        "",
+        "| option | " + " | ".join(report["precisions"]) + " |",
+    ]
+    lines.append("| --- |" + " --- |" * len(report["precisions"]))
+    for name in OPTIONS:
+        row = (f"{found['options'][name]:.3f}" for found in report["precisions"].values())
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    lines += [
+        "",
+        "Builders: processes at work. Memory: the command's and its builders' together, shared pages once. Rebuild: "
+        "finding all of them up to date by SHA-256.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def measure(bundle: Bundle, workers: Sequence[int], few: int, rounds: int) -> dict[str, Any]:
+    """All experts with the last of `workers`, a few of them with the others; options on one expert."""
+    limits = Limits(cache_capacities=(1024,))
+    jobs = [job for job in list_jobs(bundle, (CAPABILITY,), limits, "benchmark") if ".expert." in job.graph]
+    runs = []
+    for count in workers:
+        folder = bundle.path / "engines"
+        runs.append(build_experts(bundle, jobs if count == workers[-1] else jobs[:few], count, folder))
+        shutil.rmtree(folder)
+    return {"runs": runs, "options": compare_options(bundle, jobs[0], rounds)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--precision", nargs="+", choices=("float16", "int8"), default=["float16", "int8"])
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    parser.add_argument("--few", type=int, default=8, help="engines for all but the last of --jobs")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    report: dict[str, Any] = {
+        "command": "python -m benchmarks.engine_builds --folder DIR",
+        "tensorrt_rtx": open_flavour("tensorrt-rtx").version,
+        "cores": os.cpu_count(),
+        "precisions": {},
+    }
+    for precision in arguments.precision:
+        folder = arguments.folder / precision
+        folder.mkdir(parents=True)
+        try:
+            with console.status(f"writing random experts, {precision}"):
+                bundle = repeat_layer(write_bundle(folder, precision))
+            with console.status(f"building, {precision}"):
+                report["precisions"][precision] = measure(bundle, arguments.jobs, arguments.few, arguments.rounds)
+        finally:
+            shutil.rmtree(folder)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        if arguments.markdown:
+            arguments.markdown.write_text(markdown(report), encoding="utf-8")
+    print(markdown(report))
+
+
+if __name__ == "__main__":
+    main()
