@@ -1,7 +1,7 @@
 """One decode step of a guided pair on a GPU: ours, the sum of its engines' device time, and PyTorch on the same GPU.
 
 python -m benchmarks.device_step [--hidden 384 2048] [--layers N] [--picked 0 1 2 4 8] [--steps N] [--backend NAME …]
-                                 [--precision fp16] [--no-torch] [--json FILE] [--markdown FILE]
+                                 [--precision float16] [--no-torch] [--json FILE] [--markdown FILE]
 
 Writes random models with a dial for the number of picked experts (`workload`), exports them and, for the backend
 tensorrt, builds engines for the GPU that is there. At hidden 2048 a layer has the published model's sizes.
@@ -32,7 +32,7 @@ from unimoe_runtime.backends.cuda_device import CudaDevice
 from unimoe_runtime.backends.device_backend import DeviceBackend
 from unimoe_runtime.backends.onnxruntime_cuda import open_onnxruntime_cuda
 from unimoe_runtime.backends.tensorrt import open_tensorrt
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.bundle import DTYPES, Bundle, open_bundle
 from unimoe_runtime.errors import BackendError, UnimoeError
 from unimoe_runtime.generation import LanguageModel
 from unimoe_runtime.language_model import BundleModel
@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--picked", type=int, nargs="+", default=[0, 1, 2, 4, 8])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=tuple(DTYPES), default="float32")
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)

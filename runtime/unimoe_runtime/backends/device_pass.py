@@ -209,6 +209,9 @@ class DevicePass:
         """Give the memory back to the pool; the stream has no more work of this pass, or will do it before others'."""
         for replayed in self._replayed:
             replayed.close()
+        # Their calls hold the engines' contexts, which end before the engines do.
+        self._replayed, self._experts, self._head = [], {}, None
+        self._trunks = [None] * len(self._trunks)
         for block in (self._inputs, self._routing, self._weights, self._logits):
             self._device.free_pinned(block.memory)
             self._pool.give([block.address])

@@ -22,6 +22,7 @@ import numpy as np
 from ..bundle import Bundle
 from ..engines import MIN_TENSORRT, EngineSet, built_targets, check_machine, open_engines
 from ..errors import BackendError, EngineError
+from ..partial_file import PartialFile
 from . import Array, Backend
 from .cuda_device import CudaDevice
 from .device import IN_PLACE, Buffer, Device, Pool, address_of
@@ -121,10 +122,17 @@ class _Flavour:
         return engine.create_execution_context(runtime_config=config)
 
     def close(self) -> None:
-        if self._cache is not None:
-            with suppress(OSError):  # a bundle may lie where nobody may write: kernels are compiled again
-                self._cache_file.write_bytes(bytes(self._cache.serialize()))
-            self._cache = None
+        content = None if self._cache is None else self._cache.serialize()
+        self._cache = None
+        if content is None:
+            return
+        with suppress(OSError):  # a bundle may lie where nobody may write: kernels are compiled again
+            file = PartialFile(self._cache_file)
+            try:
+                file.path.write_bytes(content)
+                file.keep()
+            finally:
+                file.drop()
 
 
 class TensorRTEngines:
