@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from threading import RLock, get_ident
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ class HostGraph:
     def launch(self) -> None:
         assert not self.closed
         self._device.launches += 1
-        self._device.queue.extend(self._actions)
+        for action in self._actions:
+            self._device.enqueue(action)
 
     def close(self) -> None:
         assert not self.closed
@@ -49,6 +51,8 @@ class HostDevice:
         self.pinned_memory: dict[int, np.ndarray] = {}
         self._marks: dict[int, int] = {}
         self._capturing: list[Action] | None = None
+        self._capturer = 0
+        self._lock = RLock()
         self._refuses_capture = refuses_capture
 
     @property
@@ -96,27 +100,30 @@ class HostDevice:
 
     def record(self, event: int) -> None:
         assert self._capturing is None
-        self._marks[event] = self._done + len(self.queue)
+        with self._lock:
+            self._marks[event] = self._done + len(self.queue)
 
     def wait(self, event: int) -> None:
-        assert self._capturing is None
+        assert self._capturer != get_ident()
         self.waits += 1
-        self._work(self._marks[event] - self._done)
+        with self._lock:
+            self._work(self._marks[event] - self._done)
 
     def synchronize(self) -> None:
         assert self._capturing is None
-        self._work(len(self.queue))
+        with self._lock:
+            self._work(len(self.queue))
 
     def capture(self, enqueue: Action) -> HostGraph:
         assert self._capturing is None
-        self._capturing = []
+        self._capturing, self._capturer = [], get_ident()
         try:
             enqueue()
             if self._refuses_capture:
                 raise CaptureError("refused")
             graph = HostGraph(self, self._capturing)
         finally:
-            self._capturing = None
+            self._capturing, self._capturer = None, 0
         self.graphs.append(graph)
         return graph
 
@@ -128,7 +135,9 @@ class HostDevice:
         """What an engine's kernels do."""
         if self._eager:
             action()
-        else:
+            return
+        assert self._capturer in (0, get_ident()), "another thread's call is captured as well"
+        with self._lock:
             (self.queue if self._capturing is None else self._capturing).append(action)
 
     def _work(self, count: int) -> None:

@@ -127,7 +127,8 @@ def test_a_failed_capture_ends_and_says_so(accepting: Accepting, failing: str) -
 
 
 def test_no_driver_is_said_in_one_line() -> None:
-    with pytest.raises(BackendError, match=r"^no GPU: there is no NVIDIA driver here; `unimoe doctor` says what is missing$"):
+    expected = r"^no GPU: there is no NVIDIA driver here; `unimoe doctor` says what is missing$"
+    with pytest.raises(BackendError, match=expected):
         CudaDevice()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,6 +205,25 @@ def test_utterances_at_the_same_time_have_their_own_state(bundle: Bundle) -> Non
             found[number].append(model.step(codes_BK, prompt.first_position_B + np.float32(index)).ravel())
     for parts, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(np.concatenate(parts), wanted, **TOLERANCE)
+    opened.backend.close()
+
+
+def test_threads_share_the_stream(bundle: Bundle) -> None:
+    """Two utterances and a graph by name, each in a thread; captures fall into each other's calls."""
+    write_engine_set(bundle)
+    opened = Opened(bundle)
+    prompts = (PROMPT, OTHER, PROMPT)
+    expected = [decoded(OnnxRuntimeBackend(bundle), 8, prompt)[0] for prompt in prompts]
+    hidden = {"hidden_NC": np.random.default_rng(0).standard_normal((2, 16), dtype=np.float32)}
+    logits = NumpyBackend(bundle).run("head", hidden)["logits_NKV"]
+    with ThreadPoolExecutor(4) as threads:
+        utterances = [threads.submit(decoded, opened.backend, 8, prompt) for prompt in prompts]
+        heads = [threads.submit(opened.backend.run, "head", hidden) for _ in range(50)]
+        for utterance, wanted in zip(utterances, expected, strict=True):
+            np.testing.assert_allclose(utterance.result()[0], wanted, **TOLERANCE)
+        for head in heads:
+            np.testing.assert_array_equal(head.result()["logits_NKV"], logits)
+    del utterances, utterance, heads
     opened.backend.close()
 
 
