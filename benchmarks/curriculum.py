@@ -3,7 +3,8 @@
     python -m benchmarks.curriculum --material build/train-demo --folder build/curriculum-claim
 
 Nine tenths of the training clips are speech, one tenth is music. All variants see the same clips, train on the same
-number of tokens and use as many parameters a token, as far as a Top-P router lets that be fixed. Each run is a folder
+number of tokens and use as many parameters a token, as far as a Top-P router lets that be fixed. One more, "balanced",
+is the control: the same model from random weights on the curriculum's balanced set alone. Each run is a folder
 with a result.json; finished runs are skipped and a killed one goes on where its last save is. At the end the table
 (results/curriculum.md) and the plot (docs/curriculum.svg) are written of all runs that are there.
 """
@@ -26,12 +27,12 @@ import torch
 from benchmarks.curriculum_table import write_plot, write_table
 from unimoe.checkpoint import save_checkpoint
 from unimoe.codec.base import load_codec
-from unimoe.commands.evaluate import synthesize_with
 from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation.demo import judge
 from unimoe.evaluation.routing import routing_of
+from unimoe.evaluation.suite import synthesize_with
 from unimoe.model import UniMoE
-from unimoe.training.curriculum import Curriculum, CurriculumConfig
+from unimoe.training.curriculum import Curriculum, CurriculumConfig, balanced
 from unimoe.training.examples import Example, read_codes
 from unimoe.training.figures import DOMAINS
 from unimoe.training.material import Material
@@ -43,7 +44,7 @@ from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.synthesis import Synthesizer
 
-VARIANTS = ("specialists", "dense", "moe", "top-k", "no-null", "curriculum")
+VARIANTS = ("specialists", "dense", "moe", "top-k", "no-null", "curriculum", "balanced")
 VOICES = ("rms", "slt")
 LONGEST_S = 3.0
 SPEECH_CLIPS, MUSIC_CLIPS = 6300, 700
@@ -162,15 +163,17 @@ Trained = tuple[dict[str, UniMoE], dict[str, int], dict[str, Any]]
 
 
 def _joint(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
-    """One run on everything: dense, or a Mixture of Experts by its routing."""
-    training = setting.training(setting.train, setting.tokens, seed)
+    """One run from random weights: dense, or a Mixture of Experts by its routing; "balanced" on the balanced set."""
+    examples = balanced(setting.train, seed) if variant == "balanced" else setting.train
+    training = setting.training(examples, setting.tokens, seed)
     config = {
         "dense": dense_config(setting.model, len(DOMAINS)),
         "moe": setting.model,
+        "balanced": setting.model,
         "top-k": replace(setting.model, selection="top_k", top_k=2, num_null_experts=0),
         "no-null": replace(setting.model, num_null_experts=0),
     }[variant]
-    trainer = Trainer(replace(config, aux_loss_decay_steps=training.num_steps), training, setting.train)
+    trainer = Trainer(replace(config, aux_loss_decay_steps=training.num_steps), training, examples)
     trainer.run(folder / "joint", title=f"{variant} {seed}")
     return dict.fromkeys(DOMAINS, trainer.model), {"joint": training.num_steps}, {}
 

@@ -20,13 +20,15 @@ _DB = 10 / np.log(10)
 Doubles = NDArray[np.float64]
 
 
-def log_mel(pcm_L: NDArray[np.floating[Any]], sample_rate_hz: int) -> Doubles:
-    """Natural logarithm of the power in 40 mel bands every 16 ms, log_mel_TM; at least one frame."""
-    window, hop = round(_WINDOW_S * sample_rate_hz), round(_HOP_S * sample_rate_hz)
+def log_mel(
+    pcm_L: NDArray[np.floating[Any]], sample_rate_hz: int, *, num_bands: int = _NUM_BANDS, window_s: float = _WINDOW_S
+) -> Doubles:
+    """Natural logarithm of the power in mel bands every 16 ms, log_mel_TM; at least one frame."""
+    window, hop = round(window_s * sample_rate_hz), round(_HOP_S * sample_rate_hz)
     padded_L = np.pad(np.asarray(pcm_L, np.float64), (0, max(0, window - len(pcm_L))))
     frames_TN = np.lib.stride_tricks.sliding_window_view(padded_L, window)[::hop]
     power_TF = np.abs(np.fft.rfft(frames_TN * np.hanning(window))) ** 2
-    mel_TM = power_TF @ _mel_bands(window, sample_rate_hz).T
+    mel_TM = power_TF @ _mel_bands(window, sample_rate_hz, num_bands).T
     log_mel_TM: Doubles = np.log(mel_TM + 1e-8)
     return log_mel_TM
 
@@ -45,12 +47,12 @@ def spectral_distance_db(
     return float(_DB * np.sqrt(np.square(first_TM - second_TM).mean(axis=1)).mean())
 
 
-def _mel_bands(window: int, sample_rate_hz: int) -> Doubles:
+def _mel_bands(window: int, sample_rate_hz: int, num_bands: int) -> Doubles:
     """Triangular bands evenly spaced in mel (O'Shaughnessy 1987), bands_MF."""
     low, high = (2595 * np.log10(1 + hz / 700) for hz in (_LOWEST_BAND_HZ, sample_rate_hz / 2))
-    edges_hz = 700 * (10 ** (np.linspace(low, high, _NUM_BANDS + 2) / 2595) - 1)
+    edges_hz = 700 * (10 ** (np.linspace(low, high, num_bands + 2) / 2595) - 1)
     bins_hz = np.fft.rfftfreq(window, 1 / sample_rate_hz)
-    left_M1, centre_M1, right_M1 = (edges_hz[at : at + _NUM_BANDS, None] for at in range(3))
+    left_M1, centre_M1, right_M1 = (edges_hz[at : at + num_bands, None] for at in range(3))
     rising_MF = (bins_hz - left_M1) / (centre_M1 - left_M1)
     falling_MF = (right_M1 - bins_hz) / (right_M1 - centre_M1)
     bands_MF: Doubles = np.maximum(0, np.minimum(rising_MF, falling_MF))

@@ -3,111 +3,97 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import numpy as np
-import soxr
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from unimoe.data.corpus import Corpus
-from unimoe.evaluation.demo import KINDS, DemoFigures, Synthesize, judge
-from unimoe_runtime.errors import OutputError
+from unimoe.evaluation.suite import Evaluation, evaluate_bundle
+from unimoe.evaluation.tables import tables
+from unimoe_runtime.backends import open_backend
+from unimoe_runtime.bundle import MANIFEST, open_bundle
+from unimoe_runtime.profiling.report import require_writable, write_output
 from unimoe_runtime.synthesis import Synthesizer
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
 @click.option("--corpus", required=True, type=click.Path(path_type=Path), help="Folder of the rendered corpus.")
 @click.option("--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts a voice and kind.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: the engine's own]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
-def evaluate(bundle: Path, corpus: Path, texts: int, threads: int | None, json_path: Path | None) -> None:
-    """Judge a BUNDLE on held-out texts by ear: word errors, voices, notes.
+@click.option(
+    "--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to read and listen to."
+)
+def evaluate(
+    model: Path, corpus: Path, texts: int, threads: int | None, json_path: Path | None, html_path: Path | None
+) -> None:
+    """Judge a MODEL, a bundle or a checkpoint, on held-out texts of a corpus.
 
-    Words are what pocketsphinx hears, who speaks is the nearest of the corpus's voices by spectrum and pitch, and
-    notes are what a pitch tracker hears.
+    Words that are heard, voices, notes, how natural it sounds, loss by domain, and what the routers pick; beside each
+    what the original recordings score, and a baseline. A checkpoint is exported first, into a temporary folder.
     """
+    for path in (json_path, html_path):
+        if path is not None:
+            require_writable(path)
     opened = Corpus.open(corpus)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} texts"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     console = Console(stderr=True)
     with (
-        Synthesizer.open(bundle, threads=threads) as synthesizer,
+        _as_bundle(model) as folder,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
-        task = bar.add_task("judging", total=None)
-        figures = judge(
-            synthesize_with(synthesizer, opened.sample_rate_hz), opened, num_texts=texts,
-            tick=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+        task = bar.add_task("opening", total=None)
+        backend = open_backend("onnxruntime", open_bundle(folder), threads=threads)
+        with Synthesizer(backend.bundle, backend) as synthesizer:
+            found = evaluate_bundle(
+                synthesizer, backend, opened, name=model.name, corpus_name=str(corpus), num_texts=texts,
+                tick=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+            )  # fmt: skip
     if json_path is not None:
-        record = {"bundle": str(bundle), "corpus": str(corpus), "texts": texts, **figures.to_dict()}
-        try:
-            json_path.parent.mkdir(parents=True, exist_ok=True)
-            json_path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{json_path}: cannot be written ({error.strerror}); choose another place") from None
-    print_figures(figures, Console())
+        record = {"model": str(model), "corpus": str(corpus), "texts": texts, **found.to_dict()}
+        write_output(json_path, json.dumps(record, indent=1) + "\n")
+    if html_path is not None:
+        from unimoe.evaluation.page import as_html
+
+        write_output(html_path, as_html(found))
+    print_tables(found, Console())
 
 
-def synthesize_with(synthesizer: Synthesizer, sample_rate_hz: int) -> Synthesize:
-    """A synthesizer as the judge asks it, with the bundle's own sampling."""
+@contextmanager
+def _as_bundle(model: Path) -> Iterator[Path]:
+    """The folder of a bundle; a checkpoint's is there as long as it is needed."""
+    if (model / MANIFEST).exists():
+        yield model
+        return
+    from unimoe_export.exporter import export_bundle
 
-    def synthesize(task: str, text: str, voice: str, seed: int) -> np.ndarray:
-        result = synthesizer.synthesize(task=task, text=text, voice=voice, seed=seed)
-        if result.sample_rate_hz == sample_rate_hz:
-            return result.pcm_L
-        resampled_L: np.ndarray = soxr.resample(result.pcm_L, result.sample_rate_hz, sample_rate_hz)
-        return resampled_L
-
-    return synthesize
-
-
-def print_figures(figures: DemoFigures, console: Console) -> None:
-    """Tables of words and voices, of notes, and one line on what was refused."""
-    if figures.voices:
-        table = Table("voice", "kind", title="word error rate", title_justify="left", box=None)
-        _add_columns(table, "WER", "original", "rotated", "words", "taken for this voice", "of originals")
-        for name, voice in figures.voices.items():
-            recognised = (f"{voice.num_recognised} of {voice.num_clips}", str(voice.num_originals_recognised))
-            for kind, score in voice.words.items():
-                rates = score.rates()
-                shares = (rates["wer"], rates["original_wer"], rates["rotated_wer"])
-                table.add_row(name, kind, *map(_percent, shares), str(score.num_words), *recognised)
-                name, recognised = "", ("", "")
-            table.add_section()
-        console.print(table)
-    if figures.instruments:
-        table = Table("instrument", title="notes heard as written", title_justify="left", box=None)
-        _add_columns(table, "exact", "up to octave", "original", "rotated", "notes")
-        for name, row in figures.instruments.items():
-            notes = (row.made.exact_share, row.made.octave_share, row.original.exact_share, row.rotated.exact_share)
-            table.add_row(name, *map(_percent, notes), str(row.made.total))
-        console.print(table)
-    console.print(_sentence(figures.summary()), highlight=False)
-    if figures.refused:
-        name, reason = next(iter(figures.refused.items()))
-        console.print(f"{len(figures.refused)} requests gave no audio, such as {name!r}: {reason}", highlight=False)
+    with tempfile.TemporaryDirectory(prefix="unimoe-eval-") as folder:
+        export_bundle(model, Path(folder) / "bundle")
+        yield Path(folder) / "bundle"
 
 
-def _add_columns(table: Table, *names: str) -> None:
-    for name in names:
-        table.add_column(name, justify="right")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _sentence(summary: dict[str, float]) -> str:
-    rates = {kind: summary[f"{kind}_wer"] for kind in KINDS if f"{kind}_wer" in summary}
-    parts = [f"word error rate of {kind} {_percent(rate)}" for kind, rate in rates.items()]
-    if "voices_recognised" in summary:
-        parts.append(f"voices right {_percent(summary['voices_recognised'])}")
-    if "notes_exact" in summary:
-        parts.append(
-            f"notes right {_percent(summary['notes_exact'])}, up to octave {_percent(summary['notes_up_to_octave'])}"
-        )
-    return "all: " + ", ".join(parts)
+def print_tables(found: Evaluation, console: Console) -> None:
+    """Every table with its note, then what was refused or could not be measured."""
+    console = console if console.is_terminal else Console(width=150)
+    for described in tables(found):
+        table = Table(title=described.title, title_justify="left", box=box.SIMPLE_HEAD, caption=described.note)
+        table.caption_justify = "left"
+        for number, name in enumerate(described.columns):
+            table.add_column(name, justify="left" if number == 0 else "right")
+        for row in described.rows:
+            table.add_row(*row)
+        console.print(table, highlight=False)
+    for name, why in found.unmeasured.items():
+        console.print(f"{name}: not measured, {why}", highlight=False, markup=False)
+    if found.heard.refused:
+        name, reason = next(iter(found.heard.refused.items()))
+        line = f"{len(found.heard.refused)} requests gave no audio, such as {name!r}: {reason}"
+        console.print(line, highlight=False, markup=False)

@@ -100,10 +100,10 @@ def _ticker(bar: Progress, name: str) -> Callable[[int, int], None]:
 
 
 def _hear(backend: Backend, corpus: Path, texts: int, tick: Callable[[int, int], None]) -> dict[str, float]:
-    from unimoe.commands.evaluate import synthesize_with
     from unimoe.data.corpus import Corpus
     from unimoe.evaluation.demo import NO_WORDS
     from unimoe.evaluation.demo import judge as listen
+    from unimoe.evaluation.suite import synthesize_with
     from unimoe_runtime.synthesis import Synthesizer
 
     opened = Corpus.open(corpus)

@@ -2,13 +2,14 @@
 
 The judge is any function from a request to audio, so that recordings, a bundle and a torch model are measured alike.
 Beside every figure stands what the corpus's own recordings score, and the baseline of rotated references: what
-audio of the next request would score. Nothing here says how natural it sounds.
+audio of the next request would score. How natural it sounds is left to `quality` and to ears.
 
 Shape suffixes: L samples.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -25,13 +26,28 @@ Synthesize = Callable[[str, str, str, int], np.ndarray]
 """(task, text, voice, seed) -> mono samples at the corpus's rate."""
 
 KINDS: Final = ("digits", "commands")
-"""Kinds of text that a small grammar covers. Free phrases are left out: of the original recordings of unrelated words a
-general recognizer gets a third to four fifths wrong, which measures nothing."""
+"""Kinds of text that a small grammar covers."""
+FREE_KINDS: Final = ("sentences",)
+"""Kinds that only the recognizer's full model can hear. Phrases of unrelated words are left out: of the original
+recordings it gets a third to four fifths wrong, which measures nothing."""
 MELODIC: Final = ("piano", "guitar", "violin", "trumpet", "flute")
 """Instruments whose own recordings the pitch tracker hears right; an organ sounds octaves below what is written."""
 
 _LEARNT_CLIPS = 60  # training clips of each voice, from which its centroid is learnt
 _SHORTEST_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """A held-out item, and what was made of its request; `refused` says why that is nothing (then it is silence)."""
+
+    item: Item
+    pcm_L: np.ndarray
+    refused: str = ""
+
+    @property
+    def source(self) -> str:
+        return self.item.voice or self.item.instrument
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +78,13 @@ NO_WORDS = WordScore(errors=0, rotated_errors=0, original_errors=0, num_words=0,
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceFigures:
-    """Of one voice: words by kind of text, and how many clips are taken for this voice, synthesized and original."""
+    """Of one voice: words by kind of text, and how many clips are taken for this voice, synthesized and original.
+
+    `words` by a grammar, `full_words` by the recognizer's full model, where that was asked for.
+    """
 
     words: Mapping[str, WordScore]
+    full_words: Mapping[str, WordScore]
     num_recognised: int
     num_originals_recognised: int
     num_clips: int
@@ -90,10 +110,12 @@ class DemoFigures:
     def summary(self) -> dict[str, float]:
         """Over all voices and instruments: rates by kind of text, share of voices and notes recognised."""
         found: dict[str, float] = {}
-        for kind in KINDS:
-            total = sum((voice.words[kind] for voice in self.voices.values() if kind in voice.words), NO_WORDS)
-            if total.num_words:
-                found |= {f"{kind}_{name}": rate for name, rate in total.rates().items()}
+        for kind in (*KINDS, *FREE_KINDS):
+            for prefix, which in (("", "words"), ("full_", "full_words")):
+                scores = [getattr(voice, which) for voice in self.voices.values()]
+                total = sum((score[kind] for score in scores if kind in score), NO_WORDS)
+                if total.num_words:
+                    found |= {f"{kind}_{prefix}{name}": rate for name, rate in total.rates().items()}
         clips = sum(voice.num_clips for voice in self.voices.values())
         if clips:
             found["voices_recognised"] = sum(voice.num_recognised for voice in self.voices.values()) / clips
@@ -117,9 +139,12 @@ class DemoFigures:
         """Summary and details as JSON values."""
         voices = {
             name: {
-                "words": {
-                    kind: {**score.rates(), "words": score.num_words, "texts": score.num_texts}
-                    for kind, score in voice.words.items()
+                **{
+                    which: {
+                        kind: {**score.rates(), "words": score.num_words, "texts": score.num_texts}
+                        for kind, score in getattr(voice, which).items()
+                    }
+                    for which in ("words", "full_words")
                 },
                 "recognised": voice.num_recognised,
                 "originals_recognised": voice.num_originals_recognised,
@@ -143,11 +168,11 @@ class DemoFigures:
         }  # fmt: skip
 
 
-def held_out(corpus: Corpus, num_texts: int) -> list[Item]:
+def held_out(corpus: Corpus, num_texts: int, kinds: Sequence[str] = KINDS) -> list[Item]:
     """The requests: of each voice and kind of text, and of each instrument, the first `num_texts` of the test split."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in corpus.select(split="test"):
-        if item.kind in KINDS or item.instrument in MELODIC:
+        if item.kind in kinds or item.instrument in MELODIC:
             groups.setdefault((item.voice or item.instrument, item.kind), []).append(item)
     return [item for group in groups.values() for item in group[:num_texts]]
 
@@ -155,79 +180,108 @@ def held_out(corpus: Corpus, num_texts: int) -> list[Item]:
 def judge(
     synthesize: Synthesize, corpus: Corpus, *, num_texts: int = 24, tick: Callable[[int, int], object] = lambda *_: None
 ) -> DemoFigures:
-    """Synthesize the held-out texts and measure them. Text i of all is made with seed i, so figures repeat.
+    """Synthesize the held-out texts that a grammar covers, and the melodies, and measure them. See `make_clips`."""
+    return measure(make_clips(synthesize, corpus, held_out(corpus, num_texts), tick=tick), corpus)
 
-    `num_texts`: of each kind of text for each voice, and of melodies for each instrument. `tick` is called with the
-    number of texts done and of all texts. Raises CorpusError where the corpus has no test texts.
+
+def make_clips(
+    synthesize: Synthesize,
+    corpus: Corpus,
+    items: Sequence[Item],
+    *,
+    tick: Callable[[int, int], object] = lambda *_: None,
+) -> list[Clip]:
+    """Synthesize the items' requests. Text i of all is made with seed i, so figures repeat.
+
+    `tick` is called with the number of texts done and of all texts. Raises CorpusError where there are no items.
     """
-    items = held_out(corpus, num_texts)
     if not items:
         raise CorpusError("the corpus has no texts in its test split: render it with more texts")
-    made: list[np.ndarray] = []
-    refused: dict[str, str] = {}
+    clips: list[Clip] = []
     for seed, item in enumerate(items):
-        task, text, voice = item.request()
+        reason = ""
         try:
-            pcm_L = synthesize(task, text, voice, seed)
+            pcm_L = synthesize(*item.request(), seed)
         except PromptError as problem:
-            refused[f"{voice}: {text}"] = str(problem)
-            pcm_L = np.zeros(0, dtype=np.float32)
+            pcm_L, reason = np.zeros(0, dtype=np.float32), str(problem)
         shortest = round(_SHORTEST_S * corpus.sample_rate_hz)
-        made.append(np.pad(pcm_L, (0, max(0, shortest - len(pcm_L)))))
+        clips.append(Clip(item=item, pcm_L=np.pad(pcm_L, (0, max(0, shortest - len(pcm_L)))), refused=reason))
         tick(seed + 1, len(items))
-    spoken = [(item, pcm_L) for item, pcm_L in zip(items, made, strict=True) if item.domain == "speech"]
-    played = [(item, pcm_L) for item, pcm_L in zip(items, made, strict=True) if item.domain == "music"]
+    return clips
+
+
+def measure(clips: Sequence[Clip], corpus: Corpus, *, full_model: bool = False) -> DemoFigures:
+    """Words, voices and notes of what was made. `full_model`: words by the recognizer's full model as well."""
+    spoken = [clip for clip in clips if clip.item.domain == "speech"]
+    played = [clip for clip in clips if clip.item.instrument in MELODIC]
     return DemoFigures(
-        voices=_voice_figures(spoken, corpus),
-        instruments={name: _instrument_figures(group, corpus.sample_rate_hz) for name, group in _by_source(played)},
-        refused=refused,
+        voices=_voice_figures(spoken, corpus, full_model),
+        instruments={name: _instrument_figures(group, corpus.sample_rate_hz) for name, group in by_source(played)},
+        refused={f"{clip.source}: {clip.item.text}": clip.refused for clip in clips if clip.refused},
     )
 
 
-def _by_source(clips: Sequence[tuple[Item, np.ndarray]]) -> Iterator[tuple[str, list[tuple[Item, np.ndarray]]]]:
-    for name in dict.fromkeys(item.voice or item.instrument for item, _ in clips):
-        yield name, [(item, pcm_L) for item, pcm_L in clips if (item.voice or item.instrument) == name]
+def by_source(clips: Sequence[Clip]) -> Iterator[tuple[str, list[Clip]]]:
+    """Voices and instruments, each with its clips."""
+    for name in dict.fromkeys(clip.source for clip in clips):
+        yield name, [clip for clip in clips if clip.source == name]
 
 
-def _voice_figures(spoken: Sequence[tuple[Item, np.ndarray]], corpus: Corpus) -> dict[str, VoiceFigures]:
+def _voice_figures(spoken: Sequence[Clip], corpus: Corpus, full_model: bool) -> dict[str, VoiceFigures]:
     if not spoken:
         return {}
     grammars = {"digits": intelligibility.digit_grammar(), "commands": intelligibility.command_grammar()}
-    scores: dict[str, dict[str, WordScore]] = {}
-    for kind in KINDS:
-        clips = [(item, pcm_L) for item, pcm_L in spoken if item.kind == kind]
-        if clips:
-            recognizer = intelligibility.Recognizer(grammars[kind])
-            for voice, group in _by_source(clips):
-                scores.setdefault(voice, {})[kind] = _word_score(group, recognizer)
+    words: dict[str, dict[str, WordScore]] = {clip.source: {} for clip in spoken}
+    for kind, grammar in grammars.items():
+        _score_words(words, kind, spoken, intelligibility.Recognizer(grammar))
+    full_words: dict[str, dict[str, WordScore]] = {clip.source: {} for clip in spoken}
+    if full_model:
+        recognizer = intelligibility.Recognizer(None)
+        for kind in (*KINDS, *FREE_KINDS):
+            _score_words(full_words, kind, spoken, recognizer)
     rate_hz = corpus.sample_rate_hz
-    centroids = _learn_voices(corpus, list(scores))
+    centroids = _learn_voices(corpus, list(words))
     figures: dict[str, VoiceFigures] = {}
-    for voice, group in _by_source(spoken):
+    for voice, group in by_source(spoken):
         figures[voice] = VoiceFigures(
-            words=scores[voice],
-            num_recognised=sum(centroids.nearest(pcm_L, rate_hz) == voice for _, pcm_L in group),
-            num_originals_recognised=sum(centroids.nearest(item.pcm(), rate_hz) == voice for item, _ in group),
+            words=words[voice],
+            full_words=full_words[voice],
+            num_recognised=sum(centroids.nearest(clip.pcm_L, rate_hz) == voice for clip in group),
+            num_originals_recognised=sum(centroids.nearest(clip.item.pcm(), rate_hz) == voice for clip in group),
             num_clips=len(group),
         )
     return figures
 
 
-def _learn_voices(corpus: Corpus, voices: Sequence[str]) -> VoiceCentroids:
+def _score_words(
+    found: dict[str, dict[str, WordScore]], kind: str, spoken: Sequence[Clip], recognizer: Callable[[np.ndarray], str]
+) -> None:
+    """Put the score of each voice's texts of a kind into `found`."""
+    for voice, group in by_source([clip for clip in spoken if clip.item.kind == kind]):
+        found[voice][kind] = _word_score(group, recognizer)
+
+
+def training_clips(corpus: Corpus, voices: Sequence[str], most: int = _LEARNT_CLIPS) -> dict[str, list[np.ndarray]]:
+    """Recordings of each voice that a model has been trained on, the first `most` of each."""
     clips: dict[str, list[np.ndarray]] = {voice: [] for voice in voices}
     for item in corpus.select(split="train", domain="speech"):
-        if len(clips.get(item.voice, [None] * _LEARNT_CLIPS)) < _LEARNT_CLIPS:
+        if item.voice in clips and len(clips[item.voice]) < most:
             clips[item.voice].append(item.pcm())
+    return clips
+
+
+def _learn_voices(corpus: Corpus, voices: Sequence[str]) -> VoiceCentroids:
+    clips = training_clips(corpus, voices)
     for voice, found in clips.items():
         if len(found) < 2:
             raise CorpusError(f"the corpus has {len(found)} training clips of {voice}; its voice cannot be learnt")
     return VoiceCentroids.learn(clips, corpus.sample_rate_hz)
 
 
-def _word_score(group: Sequence[tuple[Item, np.ndarray]], recognizer: Callable[[np.ndarray], str]) -> WordScore:
-    texts = [item.text.split() for item, _ in group]
-    heard = [recognizer(pcm_L).split() for _, pcm_L in group]
-    originals = [recognizer(item.pcm()).split() for item, _ in group]
+def _word_score(group: Sequence[Clip], recognizer: Callable[[np.ndarray], str]) -> WordScore:
+    texts = [_words(clip.item.text) for clip in group]
+    heard = [_words(recognizer(clip.pcm_L)) for clip in group]
+    originals = [_words(recognizer(clip.item.pcm())) for clip in group]
     return WordScore(
         errors=_total_errors(texts, heard),
         rotated_errors=_total_errors([*texts[1:], *texts[:1]], heard),
@@ -237,15 +291,19 @@ def _word_score(group: Sequence[tuple[Item, np.ndarray]], recognizer: Callable[[
     )
 
 
+def _words(text: str) -> list[str]:
+    """As the recognizer writes them: lower case, no punctuation but apostrophes."""
+    return re.findall(r"[\w']+", text.lower())
+
+
 def _total_errors(references: Sequence[Sequence[str]], heard: Sequence[Sequence[str]]) -> int:
     return sum(map(intelligibility.word_errors, references, heard))
 
 
-def _instrument_figures(group: Sequence[tuple[Item, np.ndarray]], rate_hz: int) -> InstrumentFigures:
+def _instrument_figures(group: Sequence[Clip], rate_hz: int) -> InstrumentFigures:
     made = rotated = original = NO_NOTES
-    items = [item for item, _ in group]
-    for (item, pcm_L), other in zip(group, [*items[1:], *items[:1]], strict=True):
-        made += score_notes(pcm_L, rate_hz, item.notes)
-        rotated += score_notes(pcm_L, rate_hz, other.notes)
-        original += score_notes(item.pcm(), rate_hz, item.notes)
+    for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
+        made += score_notes(clip.pcm_L, rate_hz, clip.item.notes)
+        rotated += score_notes(clip.pcm_L, rate_hz, other.item.notes)
+        original += score_notes(clip.item.pcm(), rate_hz, clip.item.notes)
     return InstrumentFigures(made=made, rotated=rotated, original=original)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from unimoe.model import UniMoE
-from unimoe.training.batches import PLACEHOLDER, collate
-from unimoe.training.examples import Example
+if TYPE_CHECKING:  # the record needs no torch: `unimoe eval` fills one from a bundle
+    from unimoe.model import UniMoE
+    from unimoe.training.examples import Example
 
 _BATCH = 8
 
@@ -103,9 +102,12 @@ def _distance(picks_XLE: np.ndarray, chosen_X: np.ndarray) -> float:
     return float(0.5 * np.abs(loads[0] - loads[1]).sum(axis=1).mean())
 
 
-@torch.inference_mode()
 def routing_of(model: UniMoE, examples: Sequence[Example]) -> RoutingRecord:
     """Run clips through a Mixture of Experts, without noise, and count. Raises ValueError for a dense model."""
+    import torch
+
+    from unimoe.training.batches import PLACEHOLDER, collate
+
     config = model.config
     if not config.num_router_rows:
         raise ValueError("a dense model has no routing")
@@ -119,20 +121,21 @@ def routing_of(model: UniMoE, examples: Sequence[Example]) -> RoutingRecord:
     order = np.argsort(tokens_X, kind="stable")
     was_training = model.training
     model.eval()
-    for start in range(0, len(order), _BATCH):
-        chosen = order[start : start + _BATCH]
-        rng = np.random.default_rng(0)
-        batch = collate([examples[at] for at in chosen], config, token_noise=0.0, text_drop=0.0, rng=rng).to(device)
-        embedded_BTC = model.embed(batch.ids_BT, batch.inputs_MK, PLACEHOLDER)
-        output = model(embedded_BTC, batch.positions_BT, batch.mask_BT)
-        mask_BT = batch.mask_BT.cpu().numpy()
-        for layer, routing in enumerate(output.routings):
-            picked_BTE = routing.picked_NE.view(*batch.mask_BT.shape, -1).cpu().numpy()
-            picks_XLE[chosen, layer] = (picked_BTE & mask_BT[:, :, None]).sum(axis=1)
-            numbers_BT = picked_BTE[:, :, :num_routed].sum(axis=2)
-            for row, at in enumerate(chosen):
-                counted_P = np.bincount(numbers_BT[row][mask_BT[row]], minlength=num_routed + 1)
-                picked_DLP[domain_X[at], layer] += counted_P
+    with torch.inference_mode():
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            rng = np.random.default_rng(0)
+            batch = collate([examples[at] for at in chosen], config, token_noise=0.0, text_drop=0.0, rng=rng).to(device)
+            embedded_BTC = model.embed(batch.ids_BT, batch.inputs_MK, PLACEHOLDER)
+            output = model(embedded_BTC, batch.positions_BT, batch.mask_BT)
+            mask_BT = batch.mask_BT.cpu().numpy()
+            for layer, routing in enumerate(output.routings):
+                picked_BTE = routing.picked_NE.view(*batch.mask_BT.shape, -1).cpu().numpy()
+                picks_XLE[chosen, layer] = (picked_BTE & mask_BT[:, :, None]).sum(axis=1)
+                numbers_BT = picked_BTE[:, :, :num_routed].sum(axis=2)
+                for row, at in enumerate(chosen):
+                    counted_P = np.bincount(numbers_BT[row][mask_BT[row]], minlength=num_routed + 1)
+                    picked_DLP[domain_X[at], layer] += counted_P
     model.train(was_training)
     return RoutingRecord(
         domains=domains, num_routed=num_routed, domain_X=domain_X, tokens_X=tokens_X, picks_XLE=picks_XLE,

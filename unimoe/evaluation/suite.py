@@ -1,0 +1,226 @@
+"""Everything that `unimoe eval` measures of one bundle, in the order it is measured, and its figures as JSON values.
+
+Whatever lacks its package is left out with the reason; everything else goes on.
+
+Shape suffixes: L samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import soxr
+
+from unimoe.data.corpus import Corpus
+from unimoe.evaluation.demo import (
+    FREE_KINDS,
+    KINDS,
+    Clip,
+    DemoFigures,
+    Synthesize,
+    by_source,
+    held_out,
+    make_clips,
+    measure,
+    training_clips,
+)  # fmt: skip
+from unimoe.evaluation.forced import ForcedFigures, read_clips
+from unimoe.evaluation.frechet import log_mel_frechet
+from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
+from unimoe_runtime.backends import Backend
+from unimoe_runtime.synthesis import Synthesizer
+
+Tick = Callable[[str, int, int], object]
+"""Called with what is going on, how much of it is done and of how much."""
+
+_VOICE_CLIPS: Final = 10  # recordings that a voice's embedding is made of
+_DNSMOS_CLIPS: Final = 8  # of each voice: the network takes half a second each
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceQuality:
+    """Means over a voice's clips, synthesized and original.
+
+    `similarity`: cosine to the voice's own recordings of the training split; `other_similarity`: of what was made, to
+    the next voice's. `dnsmos`: signal, background, overall. None where it was not measured.
+    """
+
+    similarity: float | None = None
+    original_similarity: float | None = None
+    other_similarity: float | None = None
+    dnsmos: tuple[float, float, float] | None = None
+    original_dnsmos: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrechetFigures:
+    """Log-mel Fréchet distances of a domain: what was made to the originals; beside it how far one half of the
+    originals lies from the other, and the originals of the other domain from these."""
+
+    made: float
+    halves: float
+    other_domain: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """`unmeasured`: name of a measure and why it is missing, one line."""
+
+    name: str
+    corpus: str
+    sample_rate_hz: int
+    clips: Sequence[Clip] = field(repr=False)
+    heard: DemoFigures
+    quality: Mapping[str, VoiceQuality]
+    frechet: Mapping[str, FrechetFigures]
+    forced: ForcedFigures
+    unmeasured: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        routing = self.forced.routing
+        return {
+            "name": self.name,
+            "corpus": self.corpus,
+            "clips": len(self.clips),
+            **self.heard.to_dict(),
+            "quality": {voice: asdict(figures) for voice, figures in self.quality.items()},
+            "log_mel_frechet": {domain: asdict(figures) for domain, figures in self.frechet.items()},
+            "loss": {domain: asdict(loss) for domain, loss in self.forced.losses.items()},
+            "routing": None
+            if routing is None
+            else {
+                **routing.summary(),
+                "domains": routing.domains,
+                "experts_by_domain_and_layer": routing.picked_mean_DL().tolist(),
+                "null_share_by_domain_and_layer": routing.null_share_DL().tolist(),
+                "load_by_domain_layer_and_expert": routing.load_DLE().tolist(),
+            },
+            "unmeasured": dict(self.unmeasured),
+        }
+
+
+def evaluate_bundle(
+    synthesizer: Synthesizer,
+    backend: Backend,
+    corpus: Corpus,
+    *,
+    name: str,
+    corpus_name: str,
+    num_texts: int,
+    tick: Tick = lambda *_: None,
+) -> Evaluation:
+    """Synthesize held-out texts with the bundle's own sampling and measure. See `demo.held_out` and `make_clips`."""
+    rate_hz = corpus.sample_rate_hz
+    items = held_out(corpus, num_texts, (*KINDS, *FREE_KINDS))
+    speak = synthesize_with(synthesizer, rate_hz)
+    clips = make_clips(speak, corpus, items, tick=lambda done, total: tick("synthesizing", done, total))
+    forced = read_clips(
+        backend, synthesizer.frontend, items, rate_hz, tick=lambda done, total: tick("loss and routing", done, total)
+    )
+    tick("listening to words, voices and notes", 0, 1)
+    heard = measure(clips, corpus, full_model=True)
+    unmeasured: dict[str, str] = {}
+    quality = _quality([clip for clip in clips if clip.item.domain == "speech"], corpus, unmeasured, tick)
+    return Evaluation(
+        name=name,
+        corpus=corpus_name,
+        sample_rate_hz=rate_hz,
+        clips=clips,
+        heard=heard,
+        quality=quality,
+        frechet=_frechet(clips, rate_hz),
+        forced=forced,
+        unmeasured=unmeasured,
+    )
+
+
+def synthesize_with(synthesizer: Synthesizer, sample_rate_hz: int) -> Synthesize:
+    """A synthesizer as the judge asks it, with the bundle's own sampling."""
+
+    def synthesize(task: str, text: str, voice: str, seed: int) -> np.ndarray:
+        result = synthesizer.synthesize(task=task, text=text, voice=voice, seed=seed)
+        return _resampled(result.pcm_L, result.sample_rate_hz, sample_rate_hz)
+
+    return synthesize
+
+
+def _resampled(pcm_L: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    return pcm_L if from_hz == to_hz else np.asarray(soxr.resample(pcm_L, from_hz, to_hz))
+
+
+def _quality(spoken: Sequence[Clip], corpus: Corpus, unmeasured: dict[str, str], tick: Tick) -> dict[str, VoiceQuality]:
+    found: dict[str, dict[str, Any]] = {voice: {} for voice, _ in by_source(spoken)}
+    rate_hz = corpus.sample_rate_hz
+    for measure_of, name in ((_similarities, "speaker similarity"), (_scores, "DNSMOS")):
+        try:
+            for voice, figures in measure_of(spoken, corpus, rate_hz, tick).items():
+                found[voice] |= figures
+        except Unmeasured as problem:
+            unmeasured[name] = str(problem)
+    return {voice: VoiceQuality(**figures) for voice, figures in found.items()}
+
+
+def _similarities(spoken: Sequence[Clip], corpus: Corpus, rate_hz: int, tick: Tick) -> dict[str, dict[str, float]]:
+    encoder = SpeakerEncoder()
+
+    def embed(pcm_L: np.ndarray) -> np.ndarray:
+        return encoder.embed(_resampled(pcm_L, rate_hz, RATE_HZ))
+
+    groups = dict(by_source(spoken))
+    references = {}
+    for voice, recordings in training_clips(corpus, list(groups), _VOICE_CLIPS).items():
+        mean_D = np.mean([embed(pcm_L) for pcm_L in recordings], axis=0)
+        references[voice] = mean_D / np.linalg.norm(mean_D)
+    voices = list(groups)
+    found = {}
+    for at, (voice, group) in enumerate(groups.items()):
+        tick("speaker similarity", at, len(groups))
+        made_CD = np.stack([embed(clip.pcm_L) for clip in group])
+        originals_CD = np.stack([embed(clip.item.pcm()) for clip in group])
+        other = voices[(at + 1) % len(voices)]
+        found[voice] = {
+            "similarity": float((made_CD @ references[voice]).mean()),
+            "original_similarity": float((originals_CD @ references[voice]).mean()),
+            "other_similarity": float((made_CD @ references[other]).mean()),
+        }
+    return found
+
+
+def _scores(
+    spoken: Sequence[Clip], corpus: Corpus, rate_hz: int, tick: Tick
+) -> dict[str, dict[str, tuple[float, ...]]]:
+    dnsmos = Dnsmos()
+    found = {}
+    groups = dict(by_source(spoken))
+    for at, (voice, group) in enumerate(groups.items()):
+        tick("DNSMOS", at, len(groups))
+        kinds: dict[str, list[np.ndarray]] = {"dnsmos": [], "original_dnsmos": []}
+        # Some of every kind of text: clips come kind by kind.
+        for clip in group[:: -(-len(group) // _DNSMOS_CLIPS)]:
+            kinds["dnsmos"].append(clip.pcm_L)
+            kinds["original_dnsmos"].append(clip.item.pcm())
+        found[voice] = {
+            name: tuple(np.mean([dnsmos(_resampled(pcm_L, rate_hz, RATE_HZ)) for pcm_L in recordings], axis=0).tolist())
+            for name, recordings in kinds.items()
+        }
+    return found
+
+
+def _frechet(clips: Sequence[Clip], rate_hz: int) -> dict[str, FrechetFigures]:
+    domains = sorted({clip.item.domain for clip in clips}, reverse=True)
+    originals = {domain: [clip.item.pcm() for clip in clips if clip.item.domain == domain] for domain in domains}
+    found = {}
+    for domain in domains:
+        if len(originals[domain]) < 2:
+            continue
+        made = [clip.pcm_L for clip in clips if clip.item.domain == domain]
+        others = [pcm_L for other in domains if other != domain for pcm_L in originals[other]]
+        found[domain] = FrechetFigures(
+            made=log_mel_frechet(originals[domain], made, rate_hz),
+            halves=log_mel_frechet(originals[domain][::2], originals[domain][1::2], rate_hz),
+            other_domain=log_mel_frechet(originals[domain], others, rate_hz) if others else None,
+        )
+    return found

@@ -1,0 +1,131 @@
+"""An evaluation as tables of words, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unimoe.evaluation.demo import DemoFigures
+from unimoe.evaluation.suite import Evaluation
+
+_NONE = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """`note`: what its columns are, in a sentence or two."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+def tables(found: Evaluation) -> Iterator[Table]:
+    """Those that have rows."""
+    yield from (table for table in (_words(found.heard), _quality(found), _notes(found.heard), _domains(found),
+                                    _routing(found)) if table.rows)  # fmt: skip
+
+
+def _words(heard: DemoFigures) -> Table:
+    rows = []
+    for voice, figures in heard.voices.items():
+        shares = (f"{figures.num_recognised} of {figures.num_clips}", str(figures.num_originals_recognised))
+        for by, scores in (("grammar", figures.words), ("full model", figures.full_words)):
+            for kind, score in scores.items():
+                rates = score.rates()
+                errors = (percent(rates[name]) for name in ("wer", "original_wer", "rotated_wer"))
+                rows.append((voice, kind, by, *errors, str(score.num_words), *shares))
+                voice, shares = "", ("", "")
+    return Table(
+        title="Word error rate",
+        columns=("voice", "kind", "heard by", "WER", "original", "rotated", "words", "taken for it", "of originals"),
+        rows=tuple(rows),
+        note="By pocketsphinx, with a grammar of just such texts, which flatters, and with its full model of English. "
+        "Rotated: against the next text. Taken for it: the nearest of the corpus's voices by spectrum and pitch.",
+    )
+
+
+def _quality(found: Evaluation) -> Table:
+    rows = []
+    for voice, quality in found.quality.items():
+        similar = (quality.similarity, quality.original_similarity, quality.other_similarity)
+        scores = (quality.dnsmos, quality.original_dnsmos)
+        rows.append(
+            (
+                voice,
+                *(_NONE if value is None else f"{value:.2f}" for value in similar),
+                *(_NONE if score is None else " / ".join(f"{part:.2f}" for part in score) for score in scores),
+            )
+        )
+    return Table(
+        title="Voice and sound",
+        columns=("voice", "similarity", "original", "other voice", "DNSMOS", "original DNSMOS"),
+        rows=tuple(rows),
+        note="Similarity: cosine of speaker embeddings to the voice's training recordings, and to the next voice's. "
+        "DNSMOS: signal / background / overall, 1 to 5; it is blind to words.",
+    )
+
+
+def _notes(heard: DemoFigures) -> Table:
+    rows = tuple(
+        (
+            name,
+            *map(percent, (row.made.exact_share, row.made.octave_share, row.original.exact_share,
+                           row.rotated.exact_share, row.rotated.octave_share)),
+            str(row.made.total),
+        )
+        for name, row in heard.instruments.items()
+    )  # fmt: skip
+    return Table(
+        title="Notes heard as written",
+        columns=("instrument", "exact", "up to octave", "original", "rotated", "rotated to octave", "notes"),
+        rows=rows,
+        note="By a pitch tracker (YIN) in the middle of each note, to the semitone. Rotated: against the next melody.",
+    )
+
+
+def _domains(found: Evaluation) -> Table:
+    rows = []
+    for domain in dict.fromkeys((*found.forced.losses, *found.frechet)):
+        loss, frechet = found.forced.losses.get(domain), found.frechet.get(domain)
+        losses = (_NONE, _NONE) if loss is None else (f"{loss.loss:.3f}", f"{loss.chance:.3f}")
+        apart = (None,) * 3 if frechet is None else (frechet.made, frechet.halves, frechet.other_domain)
+        rows.append((domain, *losses, *(_NONE if value is None else f"{value:.1f}" for value in apart)))
+    return Table(
+        title="Loss and closeness",
+        columns=("domain", "loss", "chance", "log-mel Fréchet", "of halves", "other domain"),
+        rows=tuple(rows),
+        note="Loss: nats of a code when the original recordings' codes are forced. Log-mel Fréchet (not FAD: no "
+        "trained model): what was made to the originals; beside it half of the originals to the other half, and "
+        "another domain.",
+    )
+
+
+def _routing(found: Evaluation) -> Table:
+    routing = found.forced.routing
+    rows: list[tuple[str, ...]] = []
+    note = ""
+    if routing is not None:
+        means_D, null_D = routing.picked_mean_DL().mean(axis=1), routing.null_share_DL().mean(axis=1)
+        load_DLE = routing.load_DLE()
+        for number, domain in enumerate(routing.domains):
+            least, most = percent(load_DLE[number].min()), percent(load_DLE[number].max())
+            rows.append((domain, f"{means_D[number]:.2f}", percent(null_D[number]), least, most))
+        summary = routing.summary()
+        note = (
+            f"Over all: {summary['experts_picked']:.2f} ± {summary['experts_picked_deviation']:.2f} experts a token, "
+            f"null share {percent(summary['null_share'])}, loads {percent(summary['load_smallest'])} to "
+            f"{percent(summary['load_largest'])}; the domains' loads lie {summary['domain_distance']:.2f} apart "
+            f"(0 alike, 1 nothing in common), by chance with p = {summary['domain_distance_by_chance']:.3f}."
+        )
+    return Table(
+        title="Routing",
+        columns=("domain", "experts a token", "null share", "least load", "most load"),
+        rows=tuple(rows),
+        note=note,
+    )
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
