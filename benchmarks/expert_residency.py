@@ -25,6 +25,7 @@ from rich.table import Table
 from unimoe_runtime.backends import Backend
 from unimoe_runtime.backends.onnx_bytes import with_inputs
 from unimoe_runtime.backends.onnxruntime import CPU_ONLY, OnnxRuntimeBackend, open_session
+from unimoe_runtime.backends.onnxruntime_experts import Loader
 from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
 from unimoe_runtime.generation import generate
 from unimoe_runtime.language_model import BundleModel
@@ -44,7 +45,7 @@ def memory_kb(process: int | str = "self") -> tuple[int, int]:
 
 
 def ways(path: Path) -> list[dict[str, Any]]:
-    """Loading, running and keeping one expert in three ways; the bits against a plain session's."""
+    """Loading, running and keeping one expert in four ways; the bits against a plain session's."""
     bundle = open_bundle(path)
     model = bundle.model
     graphs = [
@@ -63,41 +64,48 @@ def ways(path: Path) -> list[dict[str, Any]]:
     content = files[graphs[0]].read_bytes()
     shared = open_session(files[graphs[0]], CPU_ONLY, precision, content=_with_inputs(content, tensors[graphs[0]]))
 
-    def with_weights(graph: str) -> Callable[[], Any]:
-        tensors[graph].forget()
+    def with_weights(graph: str) -> tuple[Callable[[], Any], Callable[[], None]]:
         tensors[graph].fetch()
         values = {**inputs, **{name: tensors[graph].raw(name) for name in tensors[graph].entries}}
-        return lambda: shared.run(None, values)[0]
+        return lambda: shared.run(None, values)[0], tensors[graph].forget
 
-    def with_session(**options: Any) -> Callable[[str], Callable[[], Any]]:
-        def load(graph: str) -> Callable[[], Any]:
+    def with_session(**options: Any) -> Callable[[str], tuple[Callable[[], Any], Callable[[], None]]]:
+        def load(graph: str) -> tuple[Callable[[], Any], Callable[[], None]]:
             session = open_session(files[graph], CPU_ONLY, precision, **options)
-            return lambda: session.run(None, inputs)[0]
+            return lambda: session.run(None, inputs)[0], lambda: None
 
         return load
+
+    loader = Loader(bundle, CPU_ONLY)
+
+    def as_done(graph: str) -> tuple[Callable[[], Any], Callable[[], None]]:
+        layer, expert = divmod(graphs.index(graph), model.num_routed_experts)
+        resident = loader((layer, expert))
+        return lambda: resident.run(inputs)["new_accumulator_NC"], resident.close
 
     lean: dict[str, Any] = {"arena": False, "optimize": precision != "float32"}
     loaders = {
         "session, as usual": with_session(),
         "no arena, no optimizer for float32": with_session(**lean),
         "one session, weights as inputs": with_weights,
+        "as under a budget": as_done,
     }
-    expected = {graph: loaders["session, as usual"](graph)() for graph in graphs}
+    expected = {graph: loaders["session, as usual"](graph)[0]() for graph in graphs}
     rows = []
     for name, load in loaders.items():
-        kept: list[Callable[[], Any]] = []
+        kept: list[tuple[Callable[[], Any], Callable[[], None]]] = []
         same, loads_s, runs_s = 0, [], []
         before = memory_kb()
         for index in range(3 * len(graphs)):
             graph = graphs[index * 5 % len(graphs)]
             if len(kept) == _KEPT:
-                kept.pop(0)
+                kept.pop(0)[1]()
             start = time.thread_time()
             kept.append(load(graph))
             loads_s.append(time.thread_time() - start)
-            same += np.array_equal(kept[-1](), expected[graph])
+            same += np.array_equal(kept[-1][0](), expected[graph])
         for _ in range(20):
-            for run in kept:
+            for run, _ in kept:
                 start = time.thread_time()
                 run()
                 runs_s.append(time.thread_time() - start)
@@ -113,7 +121,8 @@ def ways(path: Path) -> list[dict[str, Any]]:
                 "same_bits": same / len(loads_s),
             }
         )
-        kept.clear()
+        for _, close in kept:
+            close()
     return rows
 
 
@@ -263,6 +272,19 @@ def tables(
     ]  # fmt: skip
 
 
+def print_tables(console: Console, found: list[tuple[str, list[str], list[list[str]]]]) -> list[str]:
+    """Print tables of (title, columns, rows); returns them as lines of Markdown."""
+    lines = []
+    for title, columns, rows in found:
+        table = Table(*columns, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        lines += [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", type=Path)
@@ -280,13 +302,7 @@ def main() -> None:
     for path in arguments.bundles:
         path = path.absolute()
         kept = ways(path)
-        for title, columns, rows in tables(path.name, kept, budgets(path, arguments, console)):
-            table = Table(*columns, title=title)
-            for row in rows:
-                table.add_row(*row)
-            console.print(table)
-            lines += [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-            lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+        lines += print_tables(console, tables(path.name, kept, budgets(path, arguments, console)))
     if arguments.markdown:
         arguments.markdown.write_text("\n".join(lines), encoding="utf-8")
 

@@ -16,11 +16,9 @@ N tokens · C hidden
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -35,7 +33,7 @@ from ..residency import Expert, ExpertMemory
 from ..tensorfile import TensorFile
 from . import Array
 from .onnx_bytes import with_inputs
-from .onnxruntime import needs_optimizing, open_session
+from .onnxruntime import needs_optimizing, open_session, trim_heap
 from .onnxruntime_forward import NO_WEIGHTS, Buffers
 from .onnxruntime_turned import TurnedExpert, turned_bytes, turned_graph
 
@@ -235,5 +233,4 @@ def _freed() -> None:
     A new session takes the room of the old one, but the heap keeps holes. Each trim costs a third of a load.
     """
     if next(_drops) % _TRIM_EVERY == 0:
-        with suppress(AttributeError, OSError):  # another C library than glibc: what it keeps stays with it
-            ctypes.CDLL(None).malloc_trim(0)
+        trim_heap()
