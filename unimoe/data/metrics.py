@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,6 +21,7 @@ import numpy as np
 from rich.progress import track
 
 from unimoe.data.corpus import Corpus, Item, hash_clip
+from unimoe.data.parallel import spread
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.spectrum import log_mel
 
@@ -178,8 +178,10 @@ def measure_corpus(
     ]
     if missing:
         works: Iterable[Work] = (_work(item, corpus.sample_rate_hz) for item in missing)
-        with multiprocessing.get_context("spawn").Pool(num_workers) as pool, path.open("a", encoding="utf-8") as file:
-            made = pool.imap(partial(_measure_one, extras=extras), works, chunksize=_CHUNK)
+        with spread(num_workers) as run, path.open("a", encoding="utf-8") as file:
+            if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+                file.write("\n")  # after a line that was cut off
+            made = run(partial(_measure_one, extras=extras), works, chunk=_CHUNK)
             for values in track(made, description="metrics", total=len(missing)):
                 known[values["clip"]] = {**known.get(values["clip"], {}), **values}
                 file.write(json.dumps(known[values["clip"]]) + "\n")

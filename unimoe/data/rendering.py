@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from rich.progress import Progress
 
 from unimoe.data.corpus import Corpus, hash_clip, to_int16, write_audio, write_index
+from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
 
 __all__ = ["CorpusRecipe", "normalise_loudness", "render_corpus", "run_jobs"]
@@ -82,7 +82,7 @@ def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: in
     (folder / "index.jsonl").unlink(missing_ok=True)
     items: list[dict[str, Any]] = []
     made: list[Job] = []
-    with multiprocessing.get_context("spawn").Pool(num_workers) as pool, Progress() as progress:
+    with spread(num_workers) as run, Progress() as progress:
         for job in plan:
             chunks = [job.wanted[start : start + job.chunk] for start in range(0, len(job.wanted), job.chunk)]
             paths = [_part_path(parts_dir, job, chunk) for chunk in chunks]
@@ -90,7 +90,7 @@ def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: in
                 (job.render, chunk, path) for chunk, path in zip(chunks, paths, strict=True) if not path.exists()
             ]
             task = progress.add_task(job.name, total=len(chunks), completed=len(chunks) - len(missing))
-            for _ in pool.imap_unordered(_render_part, missing):
+            for _ in run(_render_part, missing):
                 progress.advance(task)
             clips = [clip for path in paths for clip in _read_part(path)]
             if not clips:

@@ -1,0 +1,27 @@
+"""Work that several processes share."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Spread = Callable[..., Iterator[Any]]
+
+
+@contextmanager
+def spread(num_workers: int) -> Iterator[Spread]:
+    """A function like `map` whose calls run in `num_workers` processes, a chunk at a time; results come in order.
+
+    With one worker the work is done here, as it is asked for.
+    """
+    if num_workers == 1:
+        yield lambda function, work, chunk=1: map(function, work)
+        return
+    with multiprocessing.get_context("spawn").Pool(num_workers) as pool:
+
+        def run(function: Callable[[Any], Any], work: Iterable[Any], chunk: int = 1) -> Iterator[Any]:
+            return pool.imap(function, work, chunksize=chunk)
+
+        yield run
