@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,16 +245,42 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     check_trace(events)
 
 
-def check_trace(events: list[dict[str, object]]) -> None:
-    """Complete events that lie within each other on each track, kernels within the part that ran them."""
+def test_a_memory_budget_says_how_it_fared(tiny: Path) -> None:
+    report, _ = profile([setting(tiny, memory_budget_bytes=1_500_000)], warmup=0, repetitions=1)
+    (run,) = report["runs"]
+    found = run["residency"]
+    assert found["misses"] <= found["uses"] and found["budget_bytes"] == 1_500_000
+    assert found["uses"] >= run["step"]["count"], "each step uses an expert or more"
+    assert any("calls found theirs there" in note for note in run["notes"])
+
+
+def check_trace(events: list[dict[str, Any]]) -> None:
+    """By the rules of the trace event format: complete events with numbers for their times, which lie within each other
+    on each track, of processes and threads that have names. And kernels lie within the part that ran them."""
+    json.dumps(events, allow_nan=False)
+    assert {event["ph"] for event in events} == {"X", "M"}
     complete = [event for event in events if event["ph"] == "X"]
+    named = {(event["name"], event["pid"], event.get("tid")) for event in events if event["ph"] == "M"}
+    tracks: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for event in complete:
+        assert event["name"] and event["cat"] and event["ts"] >= 0 and event["dur"] >= 0
+        assert ("process_name", event["pid"], None) in named and ("thread_name", event["pid"], event["tid"]) in named
+        begin, end = round(1e3 * event["ts"]), round(1e3 * (event["ts"] + event["dur"]))
+        tracks.setdefault((event["pid"], event["tid"]), []).append((begin, end))
+    for spans_ns in tracks.values():
+        open_until: list[int] = []
+        for begin, end in sorted(spans_ns, key=lambda span: (span[0], -span[1])):
+            while open_until and open_until[-1] <= begin:
+                open_until.pop()
+            assert not open_until or end <= open_until[-1], "half inside of another event"
+            open_until.append(end)
     assert {"request", "prefill", "step", "trunk", "expert", "kernel", "engine"} <= {event["cat"] for event in complete}
     for process in {event["pid"] for event in complete}:
         spans = {"trunk": [], "engine": []}  # type: dict[str, list[tuple[float, float]]]
         for event in complete:
-            graph = event["args"].get("graph", event["name"])  # type: ignore[attr-defined]
+            graph = event["args"].get("graph", event["name"])
             if event["pid"] == process and event["cat"] in spans and graph == "layers.0.trunk":
-                spans[str(event["cat"])].append((event["ts"], event["ts"] + event["dur"]))  # type: ignore[arg-type,operator]
+                spans[str(event["cat"])].append((event["ts"], event["ts"] + event["dur"]))
         assert len(spans["engine"]) == 20, "the prompt's pass is left to the host's track"
         inside = [any(begin - 20 <= ts and end <= finish + 20 for begin, finish in spans["trunk"])
                   for ts, end in spans["engine"]]  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import MANIFEST, Bundle
+from ..residency import Residency
 from .breakdown import DECODE_PARTS, MODEL_PARTS, STEP_PARTS, Routing
 from .floor import compare_with_floor, step_bytes, weight_bytes
 from .machine import Memory, last_level_cache_bytes
@@ -146,13 +148,18 @@ def describe_setting(
 
 def _recording(step_ms_S: NDArray[np.float64], detailed_S: NDArray[np.bool_]) -> dict[str, Any]:
     """Steps that were recorded call by call, and what that cost: by how much their median is longer, spread over all
-    steps; None where there are no others to compare with."""
+    steps, and two standard errors of it; None where there are no others to compare with."""
     share = float(detailed_S.mean())
-    cost = None
-    if share < 1:
-        others = float(np.median(step_ms_S[~detailed_S]))
-        cost = share * (float(np.median(step_ms_S[detailed_S])) / others - 1)
-    return {"steps": int(detailed_S.sum()), "cost": cost}
+    if share == 1:
+        return {"steps": len(detailed_S), "cost": None, "cost_error": None}
+    detailed, others = step_ms_S[detailed_S], step_ms_S[~detailed_S]
+    usual = float(np.median(others))
+    errors = [1.25 * 1.48 * np.median(np.abs(one - np.median(one))) / np.sqrt(len(one)) for one in (detailed, others)]
+    return {
+        "steps": len(detailed),
+        "cost": share * (float(np.median(detailed)) / usual - 1),
+        "cost_error": 2 * share * float(np.hypot(*errors)) / usual,
+    }
 
 
 def _floor(
@@ -233,6 +240,17 @@ def _timelines(generations: Sequence[Generation]) -> list[dict[str, Any]]:
         for generation in last.values()
         for breakdown in (generation.breakdown,)
     ]
+
+
+_COUNTS = ("uses", "misses", "loaded_ahead", "used_ahead", "foretold", "foreseen", "stall_s")
+
+
+def describe_residency(before: Residency | None, after: Residency | None) -> dict[str, float] | None:
+    """How the experts' memory budget fared between two readings; None without a budget."""
+    if after is None:
+        return None
+    counts = {name: getattr(after, name) - (getattr(before, name) if before else 0) for name in _COUNTS}
+    return replace(after, **counts).figures()
 
 
 def describe_memory(peak: Memory | None, readings: Sequence[tuple[float, Memory]]) -> dict[str, Any] | None:

@@ -120,7 +120,13 @@ def _notes(run: dict[str, Any]) -> list[str]:
     if (cost := run["recording"]["cost"]) is not None:
         notes.append(
             f"{run['recording']['steps']} of {run['step']['count']} steps were recorded call by call, which made the "
-            f"run {100 * cost:.1f} % slower"
+            f"run {100 * cost:.1f} ± {100 * run['recording']['cost_error']:.1f} % slower"
+        )
+    if (residency := run["residency"]) is not None:
+        notes.append(
+            f"experts in at most {residency['peak_bytes'] / 1e6:.1f} MB of {residency['budget_bytes'] / 1e6:.1f}: "
+            f"{100 * residency['hit_rate']:.1f} % of {residency['uses']} calls found theirs there, the others waited "
+            f"{1e3 * residency['stall_s']:.0f} ms in all, prompts included"
         )
     for name, part in floor["parts"].items():
         if part["far"]:

@@ -16,11 +16,12 @@ from typing import Any, Self
 
 from .. import errors
 from ..errors import BackendError, UnimoeError
+from ..residency import Residency
 from .bandwidth import BEYOND_CACHE_BYTES, ReadKernel
 from .kernels import read_kernels, summarize_kernels
 from .machine import Company, Memory, process_cpu_s, read_memory, settle
 from .measure import Generation, Meter
-from .record import describe_bundle, describe_generation, describe_memory, describe_setting
+from .record import describe_bundle, describe_generation, describe_memory, describe_residency, describe_setting
 from .trace import host_events, kernel_events, track_names
 from .workload import Setting
 
@@ -143,6 +144,7 @@ class _Child:
         self._kernel: ReadKernel | None = None
         self._reads: list[float] = []
         self._company = Company()
+        self._residency: Residency | None = None
 
     def warm_up(self) -> Record:
         generations = self._measure_all()
@@ -150,6 +152,7 @@ class _Child:
             described = describe_generation(generations[0], self._meter.bundle, repetition=-1)
             self._cold = {name: described[name] for name in ("task", "prepare_ms", "prefill_ms", "ttfa_ms")}
             self._company = Company()
+        self._residency = self._meter.backend.residency()
         return {}
 
     def repeat(self) -> Record:
@@ -200,6 +203,7 @@ class _Child:
                 reads_model_bytes_per_s=reads_model,
             ),
             "memory": describe_memory(self._peak, self._memory),
+            "residency": describe_residency(self._residency, self._meter.backend.residency()),
             "cores_of_others": company,
             "generations": self._described,
         }
