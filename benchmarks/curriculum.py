@@ -5,8 +5,8 @@
 Nine tenths of the training clips are speech, one tenth is music. All variants see the same clips, train on the same
 number of tokens and use as many parameters a token, as far as a Top-P router lets that be fixed. One more, "balanced",
 is the control: the same model from random weights on the curriculum's balanced set alone. Each run is a folder
-with a result.json; finished runs are skipped and a killed one goes on where its last save is. At the end the table
-(results/curriculum.md) and the plot (docs/curriculum.svg) are written of all runs that are there.
+with a result.json; finished runs are skipped and a killed one goes on where its last save is. At the end all results
+are written to results/curriculum.json, the table into docs/experiments.md and the plot as docs/curriculum.svg.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.synthesis import Synthesizer
 
 VARIANTS = ("specialists", "dense", "moe", "top-k", "no-null", "curriculum", "balanced")
+RESULTS = Path(__file__).parent / "results" / "curriculum.json"
 VOICES = ("rms", "slt")
 LONGEST_S = 3.0
 SPEECH_CLIPS, MUSIC_CLIPS = 6300, 700
@@ -251,19 +252,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--table-only", action="store_true", help="make table and plot of the runs that are there")
+    parser.add_argument("--fill", action="store_true", help="keep the runs of results/curriculum.json, make the others")
     asked = parser.parse_args()
+    found = {}
+    if asked.fill:
+        kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+        found = {_name(result): result for result in kept if result["tokens"] == asked.tokens}
     if not asked.table_only:
         torch.set_num_threads(1)
         setting = open_setting(asked.material, asked.tokens, asked.texts)
         for seed in range(asked.seeds):
             for variant in asked.variants:
                 folder = asked.folder / f"{variant}-{seed}"
-                if not (folder / "result.json").exists():
+                if folder.name not in found and not (folder / "result.json").exists():
                     run(setting, variant, seed, folder)
                     print(f"{folder}: done", flush=True)
-    results = [json.loads(path.read_text()) for path in sorted(asked.folder.glob("*/result.json"))]
-    print(write_table(results, Path("benchmarks/results/curriculum.md")))
+    made = [json.loads(path.read_text(encoding="utf-8")) for path in asked.folder.glob("*/result.json")]
+    found |= {_name(result): result for result in made}
+    results = [found[name] for name in sorted(found)]
+    for result in results:  # all that the table needs of what was heard
+        result["audio"] = {name: result["audio"][name] for name in ("summary", "voices", "instruments")}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(write_table(results, Path("docs/experiments.md")))
     write_plot(results, Path("docs/curriculum.svg"))
+
+
+def _name(result: dict[str, Any]) -> str:
+    return f"{result['variant']}-{result['seed']}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ NAMES = {
     "top-k": "joint, MoE (Top-2)",
     "no-null": "joint, MoE (Top-P, no null)",
     "curriculum": "three-stage curriculum (Top-P, null)",
+    "balanced": "control: that MoE from scratch on the balanced set",
 }
 Value = Callable[[dict[str, Any]], float]
 COLUMNS: dict[str, tuple[Value, str]] = {
@@ -26,8 +27,11 @@ COLUMNS: dict[str, tuple[Value, str]] = {
 }
 
 
-def write_table(results: Sequence[dict[str, Any]], path: Path) -> str:
-    """Markdown: a row a variant; three numbers are mean (smallest … largest) over seeds."""
+_BEGIN, _END = "<!-- runs -->", "<!-- end of runs -->"
+
+
+def write_table(results: Sequence[dict[str, Any]], page: Path) -> str:
+    """Markdown, put between the page's two marks: a row a variant; numbers are mean (smallest … largest) over seeds."""
     lines = ["| | seeds | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) + 1)]
     for variant, name in NAMES.items():
         runs = [result for result in results if result["variant"] == variant]
@@ -36,7 +40,9 @@ def write_table(results: Sequence[dict[str, Any]], path: Path) -> str:
             lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
     lines += ["", *_baselines(results), "", *_routing(results)]
     text = "\n".join(lines).rstrip() + "\n"
-    path.write_text(text, encoding="utf-8")
+    before, _, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    page.write_text(f"{before}{_BEGIN}\n{text}{_END}{after}", encoding="utf-8")
     return text
 
 

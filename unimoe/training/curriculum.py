@@ -139,7 +139,7 @@ class Curriculum:
             return False
         save, settings = read_save(path), self.config.stages[stage]
         same = json.loads(save["training"]) == json.loads(json.dumps(settings.of_the_result()))
-        return same and save["step"] >= settings.num_steps  # of other settings: the trainer says so
+        return same and bool(save["step"] >= settings.num_steps)  # of other settings: the trainer says so
 
     def _merge(self) -> None:
         path = self.work / "merge" / SAVE

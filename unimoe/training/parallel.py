@@ -115,7 +115,7 @@ def whole_state(wrapped: nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
 
 def load_weights(wrapped: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load whole weights, which every process has read."""
-    named = {_PREFIX + name: value for name, value in weights.items()}
+    named: dict[str, Any] = {_PREFIX + name: value for name, value in weights.items()}
     set_model_state_dict(wrapped, named, options=StateDictOptions(full_state_dict=True))
 
 

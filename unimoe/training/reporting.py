@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 _said: set[str] = set()
 _NOTES = {
@@ -39,7 +39,7 @@ class Reporter:
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._log = path.open("a", encoding="utf-8")
         self._board = _open_board(folder, step)
-        columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description} {task.percentage:.0f}%"), BarColumn(16), TimeRemainingColumn())
         self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
         self._task = self._progress.add_task(title, total=num_steps, completed=step, note="")
 

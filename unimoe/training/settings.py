@@ -64,7 +64,8 @@ class TrainingConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigError(f"training has no field {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**values)
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine to `final_share` of the rate."""
