@@ -46,7 +46,7 @@ class HostDevice:
         self.graphs: list[HostGraph] = []
         self.waits = 0
         self.closed = False
-        self._done = 0
+        self._done = self._next_event = 0
         self._memory: dict[int, tuple[np.ndarray, int]] = {}
         self.pinned_memory: dict[int, np.ndarray] = {}
         self._marks: dict[int, int] = {}
@@ -71,7 +71,7 @@ class HostDevice:
 
     def pinned(self, num_bytes: int) -> np.ndarray:
         self.allocations += 1
-        array = np.zeros(num_bytes, np.uint8)
+        array = np.full(num_bytes, 0xFF, np.uint8)
         self.pinned_memory[address_of(array)] = array
         return array
 
@@ -95,8 +95,12 @@ class HostDevice:
         self.enqueue(lambda: ctypes.memset(address, 0, num_bytes))
 
     def event(self) -> int:
-        self._marks[len(self._marks)] = 0
-        return len(self._marks) - 1
+        self._next_event += 1
+        self._marks[self._next_event] = 0
+        return self._next_event
+
+    def free_event(self, event: int) -> None:
+        del self._marks[event]
 
     def record(self, event: int) -> None:
         assert self._capturing is None
@@ -128,7 +132,7 @@ class HostDevice:
         return graph
 
     def close(self) -> None:
-        assert not self._memory and not self.pinned_memory and not self.closed
+        assert not self._memory and not self.pinned_memory and not self._marks and not self.closed
         self.closed = True
 
     def enqueue(self, action: Action) -> None:

@@ -50,7 +50,6 @@ class CudaDevice:
         )
         self._stream = self._call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         self.stream = int(self._stream)
-        self._events: list[Any] = []
         # Looked up once: a decode step makes some hundred calls.
         self._memcpy, self._kind = cuda.cudaMemcpyAsync, cuda.cudaMemcpyKind.cudaMemcpyDefault
         self._record, self._wait = cuda.cudaEventRecord, cuda.cudaEventSynchronize
@@ -73,9 +72,7 @@ class CudaDevice:
 
     def pinned(self, num_bytes: int) -> NDArray[np.uint8]:
         address = int(self._call(self._cuda.cudaHostAlloc(num_bytes, self._cuda.cudaHostAllocDefault)))
-        array = np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(address))
-        array[:] = 0
-        return array
+        return np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(address))
 
     def free_pinned(self, array: NDArray[np.uint8]) -> None:
         self._call(self._cuda.cudaFreeHost(address_of(array)))
@@ -96,9 +93,10 @@ class CudaDevice:
         self._call(self._cuda.cudaMemsetAsync(address, 0, num_bytes, self._stream))
 
     def event(self) -> Any:
-        event = self._call(self._cuda.cudaEventCreateWithFlags(self._cuda.cudaEventDisableTiming))
-        self._events.append(event)
-        return event
+        return self._call(self._cuda.cudaEventCreateWithFlags(self._cuda.cudaEventDisableTiming))
+
+    def free_event(self, event: Any) -> None:
+        self._call(self._cuda.cudaEventDestroy(event))
 
     def record(self, event: Any) -> None:
         self._check(self._record(event, self._stream)[0])
@@ -152,9 +150,6 @@ class CudaDevice:
                 cuda.cudaEventDestroy(event)
 
     def close(self) -> None:
-        for event in self._events:
-            self._cuda.cudaEventDestroy(event)
-        self._events.clear()
         self._cuda.cudaStreamDestroy(self._stream)
 
     def _call(self, result: tuple[Any, ...]) -> Any:

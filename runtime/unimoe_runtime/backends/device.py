@@ -96,6 +96,8 @@ class Device(Protocol):
     def event(self) -> Any:
         """A mark that can be recorded again and again."""
 
+    def free_event(self, event: Any) -> None: ...
+
     def record(self, event: Any) -> None:
         """Enqueue the mark."""
 
@@ -141,17 +143,19 @@ class Engines(Protocol):
 
 
 class Pool:
-    """All device memory of a backend. What is given back is handed out again; the driver gets it at `close`."""
+    """All memory of a backend, device and pinned. What is given back is handed out again; CUDA gets it at `close`."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._free: defaultdict[int, list[int]] = defaultdict(list)
         self._sizes: dict[int, int] = {}
+        self._free_pinned: defaultdict[int, list[NDArray[np.uint8]]] = defaultdict(list)
+        self._pinned: list[NDArray[np.uint8]] = []
         self._lock = Lock()
 
     @property
     def num_bytes(self) -> int:
-        """Held, in use or not."""
+        """Of the device's memory, in use or not."""
         return sum(self._sizes.values())
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
@@ -173,11 +177,29 @@ class Pool:
             for address in addresses:
                 self._free[self._sizes[address]].append(address)
 
+    def take_pinned(self, num_bytes: int) -> NDArray[np.uint8]:
+        """At least so many bytes of pinned memory, of unknown content."""
+        size = _rounded(num_bytes)
+        with self._lock:
+            if self._free_pinned[size]:
+                return self._free_pinned[size].pop()
+            memory = self._device.pinned(size)
+            self._pinned.append(memory)
+            return memory
+
+    def give_pinned(self, memory: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._free_pinned[memory.nbytes].append(memory)
+
     def close(self) -> None:
         for address in self._sizes:
             self._device.free(address)
+        for memory in self._pinned:
+            self._device.free_pinned(memory)
         self._sizes.clear()
         self._free.clear()
+        self._pinned.clear()
+        self._free_pinned.clear()
 
 
 def _rounded(num_bytes: int) -> int:

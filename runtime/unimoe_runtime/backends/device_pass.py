@@ -42,7 +42,7 @@ class Block:
             offsets[name] = end
             end += aligned(max(1, math.prod(shape) * dtypes[name].itemsize))
         self.num_bytes, self.address = end, pool.take_bytes(end)
-        self.memory = device.pinned(end)
+        self.memory = pool.take_pinned(end)
         self._host_address = address_of(self.memory)
         self.device = {
             name: Buffer(self.address + offsets[name], shape, dtypes[name]) for name, (shape, _) in tensors.items()
@@ -212,8 +212,9 @@ class DevicePass:
         # Their calls hold the engines' contexts, which end before the engines do.
         self._replayed, self._experts, self._head = [], {}, None
         self._trunks = [None] * len(self._trunks)
+        self._device.free_event(self._event)
         for block in (self._inputs, self._routing, self._weights, self._logits):
-            self._device.free_pinned(block.memory)
+            self._pool.give_pinned(block.memory)
             self._pool.give([block.address])
         self._pool.give([self._expert_input.address, self.hidden_BTC[1].address])
 
