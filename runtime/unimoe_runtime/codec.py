@@ -23,7 +23,7 @@ Run = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 ENCODER = "codec_encoder"
 DECODER = "codec_decoder"
 # A decoder that has no state is large and wide: in windows it takes less memory, and less time on a CPU.
-_WINDOW_FRAMES = 100
+WINDOW_FRAMES = 100
 
 
 class BundleCodec:
@@ -118,8 +118,8 @@ class StreamingDecoder:
         codec = self._codec
         if not codec.context_frames:
             return self._decode_window(num_frames) if num_frames > 0 else np.zeros(0, np.float32)
-        starts = range(0, num_frames, _WINDOW_FRAMES)
-        pieces = [self._decode_window(min(_WINDOW_FRAMES, num_frames - start)) for start in starts]
+        starts = range(0, num_frames, WINDOW_FRAMES)
+        pieces = [self._decode_window(min(WINDOW_FRAMES, num_frames - start)) for start in starts]
         return np.concatenate([np.zeros(0, np.float32), *pieces])
 
     def _decode_window(self, num_frames: int) -> NDArray[np.float32]:

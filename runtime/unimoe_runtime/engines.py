@@ -56,6 +56,16 @@ class EngineRecord:
     scratch_bytes: int | None = None
     fallbacks: tuple[str, ...] = ()
 
+    def takes(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether inputs of these shapes, by name, lie within the profile."""
+        return all(
+            len(shape) == len(smallest)
+            and all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
+            for name, shape in shapes.items()
+            if name in self.profile
+            for smallest, _, largest in [self.profile[name]]
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSet:

@@ -16,11 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.engines import one_layer, quantized, random_bundle, replace_file
+from tests.random_checkpoint import write_random_checkpoint
 from unimoe_calibration.schemes import Scheme
 from unimoe_export.engines.building import build_engines
-from unimoe_export.engines.cli import build
+from unimoe_export.engines.cli import build, summary
 from unimoe_export.engines.jobs import list_jobs
-from unimoe_export.engines.sizes import Limits, default_capacity
+from unimoe_export.engines.sizes import Limits, default_capacity, graph_sizes
 from unimoe_export.engines.workers import Workers
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle import Bundle, open_bundle
@@ -30,6 +31,8 @@ from unimoe_runtime.errors import ConfigError, EngineError
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
+ENCODEC = Path(__file__).parents[1] / "vectors" / "encodec_small" / "codec"
+DAC = Path(__file__).parents[1] / "vectors" / "dac_small" / "weights.pth"
 SMALL = Limits(cache_capacities=(64,))
 
 
@@ -204,6 +207,28 @@ def test_a_graph_that_every_step_needs_must_build(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match=r"head: tensorrt-rtx builds no engine \(.*see .*head\.log"):
         build_engines(broken, ["sm86"], limits=SMALL)
     assert "[ERROR]" in (engine_folder(broken, "sm86") / "head.log").read_text()
+
+
+def bundle_with_codec(folder: Path, codec: Path, num_codes: int) -> Bundle:
+    config = one_layer(num_codebooks=3, delay_pattern=(0, 1, 2), codebook_size=num_codes)
+    write_random_checkpoint(folder / "checkpoint", config)
+    export_bundle(folder / "checkpoint", folder / "bundle", codec=codec)
+    return open_bundle(folder / "bundle")
+
+
+def test_a_codec_without_an_engine_is_left_to_the_cpu(tmp_path: Path) -> None:
+    """Turing has no float32 product for EnCodec's LSTM."""
+    bundle = bundle_with_codec(tmp_path, ENCODEC, 16)
+    (result,) = build_engines(bundle, ["sm75"], limits=SMALL)
+    assert set(result.unbuilt) == {"codec_encoder", "codec_decoder"} and result.num_built == 4
+    with pytest.raises(EngineError, match=r"no engine for codec_decoder \(.*Turing"):
+        open_engines(bundle).find("codec_decoder")
+    assert "no engine for codec_decoder, it runs on the CPU: " in summary(result)
+
+
+def test_a_decoder_without_a_state_is_given_windows(tmp_path: Path) -> None:
+    bundle = bundle_with_codec(tmp_path, DAC, 32)
+    assert graph_sizes(bundle, "codec_decoder", SMALL, None)["T"] == (1, 40, 132)
 
 
 def test_a_builder_that_dies_is_one_line(original: Bundle, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_what_is_written_is_read(bundle: Bundle) -> None:
     assert read == written == open_engines(bundle) and built_targets(bundle) == ("sm86",)
     assert read.sha256() == sha256_of(written.path / ENGINES_JSON) and read.precisions == ("float32",)
     assert read.checked(read.find("head")) == written.path / "head.engine"
+    shapes = {(1, 8): True, (64, 8): True, (65, 8): False, (1, 9): False, (8,): False}
+    assert {shape: read.find("head").takes({"x": shape, "fixed": (3,)}) for shape in shapes} == shapes
     with pytest.raises(EngineError, match=r"no engine for codec_encoder \(no kernel\)"):
         read.find("codec_encoder")
     with pytest.raises(EngineError, match=r"no engine for layers\.0\.trunk with a cache of 65"):

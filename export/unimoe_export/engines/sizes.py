@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from unimoe_runtime.bundle import Bundle
-from unimoe_runtime.codec import DECODER, ENCODER
+from unimoe_runtime.codec import DECODER, ENCODER, WINDOW_FRAMES
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.vision import GRAPH as VISION
 
@@ -81,6 +81,8 @@ def _codec_sizes(bundle: Bundle) -> dict[str, Range]:
     around = int(codec.get("context_frames", 0)) + int(codec.get("lookahead_frames", 0))
     first = int(codec.get("min_first_frames", 1))
     longest = max((sampling.max_steps for sampling in bundle.sampling.values()), default=1000)
+    if around:
+        longest = min(longest, WINDOW_FRAMES)
     usual, most = (-(-seconds * rate // hop) * hop for seconds in _ENCODED_S)
     return {
         "B": (1, 1, 1),
