@@ -98,6 +98,22 @@ def test_same_logits_and_routing_as_on_the_cpu(bundle: Bundle, opener: str) -> N
     backend.close()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"num_routed_experts": 0, "num_null_experts": 0}, {"num_layers": 1}, {"num_heads": 2, "num_null_experts": 3}],
+    ids=["dense", "one layer", "a key head each"],
+)
+def test_models_without_some_parts(tmp_path: Path, changes: dict[str, int]) -> None:
+    export_bundle(write_random_checkpoint(tmp_path / "checkpoint", tiny_config(**changes)), tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    write_engine_set(bundle)
+    expected, _ = decoded(OnnxRuntimeBackend(bundle), 4)
+    for opener in ("tensorrt", "onnxruntime"):
+        backend = OPENERS[opener](bundle)
+        np.testing.assert_allclose(decoded(backend, 4)[0], expected, **TOLERANCE)
+        backend.close()
+
+
 @pytest.mark.parametrize("opener", ["tensorrt", "onnxruntime"])
 def test_every_graph_runs_by_name(bundle: Bundle, opener: str) -> None:
     """As `verify` compares them; a prompt's pass is one of the engine's shapes there."""
