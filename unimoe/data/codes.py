@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def encode_clips(items: Sequence[Item], codec: Codec) -> list[np.ndarray]:
     order = sorted(range(len(items)), key=lambda index: items[index].length)
     found: dict[int, np.ndarray] = {}
     with torch.inference_mode():
-        for start in range(0, len(order), _BATCH):
+        for start in track(range(0, len(order), _BATCH), description="codec tokens"):
             chosen = order[start : start + _BATCH]
             # Each followed by silence, as the codec itself would add it.
             pcm_BL = torch.zeros(len(chosen), items[chosen[-1]].length)
@@ -95,8 +95,7 @@ def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarr
     missing = list({name: item for name, item in zip(names, corpus, strict=True) if name not in known}.items())
     # Short clips first, so that a file's clips are of like lengths and little is spent on silence.
     missing.sort(key=lambda pair: pair[1].length)
-    starts: Iterable[int] = range(0, len(missing), _SHARD)
-    for start in track(starts, description="codec tokens") if missing else ():
+    for start in range(0, len(missing), _SHARD):
         part = missing[start : start + _SHARD]
         codes = encode_clips([item for _, item in part], codec)
         _write_shard(home, [name for name, _ in part], codes)

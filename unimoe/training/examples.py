@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from rich.progress import track
 
 from unimoe.codec.base import Codec
+from unimoe.data.codes import encode_clips
 from unimoe.data.corpus import Corpus, Item
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.delay import delay_codes
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.timeline import Timeline, TimelineFrontEnd
-
-_ENCODE_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,19 +43,7 @@ class Example:
 
 def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
     """Codes [T, K] of every clip, written to `path` (.npz) and returned in the order of the corpus."""
-    order = sorted(range(len(corpus)), key=lambda index: corpus[index].length)
-    found: dict[int, np.ndarray] = {}
-    with torch.inference_mode():
-        for start in track(range(0, len(order), _ENCODE_BATCH), description="codec tokens"):
-            chosen = order[start : start + _ENCODE_BATCH]
-            # Clips of like lengths, each followed by silence as the codec itself would add it.
-            pcm_BL = torch.zeros(len(chosen), corpus[chosen[-1]].length)
-            for row, index in enumerate(chosen):
-                pcm_BL[row, : corpus[index].length] = torch.from_numpy(corpus[index].pcm())
-            codes_BKT = codec.encode(pcm_BL).numpy().astype(np.int16)
-            for row, index in enumerate(chosen):
-                found[index] = codes_BKT[row, :, : -(-corpus[index].length // codec.hop_samples)].T
-    codes = [found[index] for index in range(len(corpus))]
+    codes = encode_clips(corpus.items, codec)
     lengths_N = np.array([len(frames) for frames in codes])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")

@@ -87,7 +87,8 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     codec = load_codec(codec_dir)
 
     left_out = set(recipe["train"].get("leave_out", ()))
-    heard = replace(corpus, items=tuple(item for item in corpus if item.source not in left_out))
+    told = (item for item in corpus if item.captioned and item.source not in left_out)
+    heard = replace(corpus, items=tuple(told))
     frontend_dir = work / "frontend"
     if not (frontend_dir / "frontend.json").exists():
         report("asking flite for a lexicon")
