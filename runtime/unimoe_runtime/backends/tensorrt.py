@@ -6,7 +6,7 @@ the context's shapes and addresses at its capture, and the loop never changes th
 codec, `run`) goes through one further context per engine, set anew for each call.
 
 Never run on a GPU: no machine of ours has one. The tests check that the calls exist in tensorrt_rtx, and drive this
-module with a stand-in for the library whose engines ONNX Runtime computes.
+module with a stand-in for the library whose engines the numpy oracle computes.
 """
 
 from __future__ import annotations
