@@ -52,7 +52,10 @@ ABBREVIATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEndRecipe:
-    """How large the front end is. `known_words` are always listed, of `listed_words` those that the rules miss."""
+    """How large the front end is. `known_words` are always listed, of `listed_words` those that the rules miss.
+
+    `max_characters` of a request, more where the corpus has longer ones.
+    """
 
     known_words: int = 3000
     listed_words: int = 6000
@@ -124,7 +127,7 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
         "format_version": timeline.FORMAT_VERSION,
         "frame_rate_hz": frame_rate_hz,
         "origin": recipe.origin,
-        "max_characters": recipe.max_characters,
+        "max_characters": max([recipe.max_characters, *(len(item.request()[1]) for item in corpus)]),
         "max_frames": round(longest_s * frame_rate_hz),
         "default_voice": voices[0] if voices else "",
         "abbreviations": ABBREVIATIONS,
