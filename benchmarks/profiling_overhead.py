@@ -1,6 +1,7 @@
 """What recording costs, and whether others who look at the same run see the same: ONNX Runtime's profiler, py-spy.
 
-python -m benchmarks.profiling_overhead [--bundle DIR] [--threads N] [--pairs N] [--seconds S] [--json FILE]
+python -m benchmarks.profiling_overhead [--bundle DIR] [--threads N] [--pairs N] [--seconds S]
+    [--json FILE] [--markdown FILE]
 
 Without a bundle, the checkpoint in the box is exported. py-spy is used where it is installed (`pip install py-spy`).
 """
@@ -21,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import language_model_graphs, open_bundle
@@ -44,7 +43,7 @@ _NOT_DECODING = {"prefill", "break_down", "settle", "_prepare", "read_memory"}
 # Which function, innermost first, says what a stack was at.
 _FUNCTIONS = {
     "trunk": "trunk", "expert": "expert", "head": "head", "_picked": "dispatch", "decode": "codec", "rotary": "inputs",
-    "begin": "inputs", "_run": "dispatch", "step": "inputs", "_generate": "sampling", "measure": "host",
+    "begin": "inputs", "_run": "dispatch", "step": "inputs", "_generate": "sampling",
 }  # fmt: skip
 
 
@@ -201,6 +200,8 @@ def run_child(setting: Setting, seconds: float) -> None:
     found = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1.0], reads_model_bytes_per_s=[1.0])
     shares = {name: part["share"] for name, part in found["parts"].items()}
     shares["dispatch"] += shares.pop("read_back")  # lines of one function
+    del shares["host"]  # whose samples are those of this script as well
+    shares = {name: share / sum(shares.values()) for name, share in shares.items()}
     print(json.dumps(shares))
 
 
@@ -213,30 +214,32 @@ def _decode_rounds(meter: Meter, seconds: float) -> list[Generation]:
     return generations
 
 
-def print_result(result: dict[str, Any], console: Console) -> None:
-    overhead, engine, sampler = result["overhead"], result["engine"], result["py_spy"]
+def as_markdown(result: dict[str, Any]) -> str:
+    """What is printed, and what lies in benchmarks/results."""
+    overhead, engine, sampler, machine = (result[name] for name in ("overhead", "engine", "py_spy", "machine"))
     low, high = (100 * value for value in overhead["overhead_95"])
-    console.print(
-        f"recording costs {100 * overhead['overhead']:.2f} % of a step of {overhead['plain_ms']:.2f} ms "
+    cores = result["cores_of_others"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}, {machine['date']}; "
+        f"{result['bundle']}, {result['threads']} thread(s); others kept {cores or 0.0:.2f} cores busy",
+        "",
+        f"Recording costs {100 * overhead['overhead']:.2f} % of a step of {overhead['plain_ms']:.2f} ms "
         f"(95 %: {low:.2f} to {high:.2f}, {overhead['pairs']} pairs): one step of {overhead['every']} takes "
-        f"{overhead['detailed_us']:.1f} µs more, the others {overhead['others_us']:.1f} µs"
-    )
-    table = Table("part", "ms a step", "of it the engine's call", "by ONNX Runtime", "ratio", "launch", box=None)
+        f"{overhead['detailed_us']:.1f} µs more, the others {overhead['others_us']:.1f} µs.",
+        "",
+        "| part | ms a step | of it the engine's call | by ONNX Runtime | ratio | launch |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name, part in engine["parts"].items():
         whole, call, theirs = (part[f"{which}_ms"] for which in ("part", "call", "theirs"))
-        table.add_row(
-            name, f"{whole:.3f}", f"{call:.3f}", f"{theirs:.3f}", f"{call / theirs:.3f}", f"{whole - call:.3f}"
-        )
-    console.print(table, f"worst {100 * engine['worst']:+.1f} %")
+        lines.append(f"| {name} | {whole:.3f} | {call:.3f} | {theirs:.3f} | {call / theirs:.3f} | {whole - call:.3f} |")
     if sampler is None:
-        console.print("py-spy is not installed: no comparison with it")
-    else:
-        table = Table("part", "ours", "py-spy", box=None)
-        for name, part in sampler["parts"].items():
-            table.add_row(name, f"{100 * part['ours']:.1f} %", f"{100 * part['theirs']:.1f} %")
-        console.print(table, f"worst of the parts of 10 % and more: {100 * sampler['worst']:+.1f} %")
-    if (cores := result["cores_of_others"]) and cores > 0.1:
-        console.print(f"WARNING others kept {cores:.2f} cores busy: repeat on a quiet machine")
+        return "\n".join([*lines, "", "py-spy is not installed: no comparison with it."]) + "\n"
+    lines += ["", "| part | ours | py-spy |", "| --- | --- | --- |"]
+    for name, part in sampler["parts"].items():
+        lines.append(f"| {name} | {100 * part['ours']:.1f} % | {100 * part['theirs']:.1f} % |")
+    lines += ["", f"Of the parts of 10 % and more, the farthest apart are {100 * sampler['worst']:+.1f} %."]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -245,7 +248,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=2000, help="pairs of steps that the overhead is taken from")
     parser.add_argument("--seconds", type=float, default=20, help="that py-spy looks on")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--markdown", type=Path, help="write the tables there")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -266,12 +270,14 @@ def main() -> None:
             "threads": arguments.threads,
         }
         result["engine"] = compare_with_engine(setting)
-        result["py_spy"] = compare_with_sampler(setting, arguments.seconds)
         result["overhead"] = measure_overhead(path, arguments.threads, arguments.pairs)
         result["cores_of_others"] = company.cores()
-    print_result(result, Console())
+        result["py_spy"] = compare_with_sampler(setting, arguments.seconds)
+    print(as_markdown(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(as_markdown(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.profiling import report as reports
 from unimoe_runtime.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, Routing, break_down
 from unimoe_runtime.profiling.floor import compare_with_floor, step_bytes, weight_bytes
-from unimoe_runtime.profiling.machine import Energy
+from unimoe_runtime.profiling.machine import Energy, read_device_bytes
 from unimoe_runtime.profiling.measure import Meter
 from unimoe_runtime.profiling.playback import play
 from unimoe_runtime.profiling.record import describe_setting
@@ -182,6 +183,20 @@ def test_energy_is_that_of_the_packages(tmp_path: Path) -> None:
     energy = Energy(tmp_path)
     write("intel-rapl:0", "package-0", 1_000_000)  # the counter went round
     assert energy.joules() == 2.0
+
+
+def test_device_memory_is_that_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert read_device_bytes() is None, "a machine without nvidia-smi"
+    smi = tmp_path / "nvidia-smi"
+    for rows, expected in (
+        (f"{os.getpid()}, 100\n1, 7\n{os.getpid()}, 20", 120 << 20),
+        ("1, 7", None),
+        (f"{os.getpid()}, [N/A]", None),
+    ):
+        smi.write_text(f"#!/bin/sh\nprintf '%s\\n' '{rows}'\n")
+        smi.chmod(0o755)
+        assert read_device_bytes() == expected
 
 
 def test_floor_counts_what_ran(tiny: Path) -> None:

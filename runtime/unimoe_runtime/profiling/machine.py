@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,7 @@ from typing import Any
 # comes next would share its cores with them. A window without CPU time of this process says that all sleep.
 _SETTLE_WINDOW_S = 0.02
 _SETTLE_AT_MOST_S = 1.0
+_TELL_AT_MOST_S = 10.0
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy")
 
 
@@ -96,6 +98,18 @@ def read_memory() -> Memory | None:
     if len(fields) < 4:
         return None
     return Memory(resident=fields["VmRSS"], anonymous=fields["RssAnon"], file=fields["RssFile"], peak=fields["VmHWM"])
+
+
+def read_device_bytes() -> int | None:
+    """NVIDIA device memory that this process holds, over all devices, by nvidia-smi; None where it does not tell."""
+    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=_TELL_AT_MOST_S, check=True).stdout
+        rows = [line.split(",") for line in told.splitlines()]
+        held = [int(used) << 20 for process, used in rows if int(process) == os.getpid()]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return sum(held) or None
 
 
 class Energy:

@@ -253,16 +253,18 @@ def describe_residency(before: Residency | None, after: Residency | None) -> dic
     return replace(after, **counts).figures()
 
 
-def describe_memory(peak: Memory | None, readings: Sequence[tuple[float, Memory]]) -> dict[str, Any] | None:
-    """Host memory after warming up and one repetition, and readings over time: seconds, bytes. No backend that runs
-    on a device exists yet, so `device_peak_bytes` is not told."""
+def describe_memory(
+    peak: Memory | None, readings: Sequence[tuple[float, Memory]], device_bytes: int | None
+) -> dict[str, Any] | None:
+    """Host memory after warming up and one repetition, and readings over time: seconds, bytes. `device_peak_bytes`: what a
+    device holds then, for backends that run on one; their pools never shrink. None: not told."""
     if peak is None:
         return None
     return {
         "peak_bytes": peak.peak,
         "anonymous_bytes": peak.anonymous,
         "file_bytes": peak.file,
-        "device_peak_bytes": None,
+        "device_peak_bytes": device_bytes,
         "curve": [
             {"at_s": at_s, "anonymous_bytes": memory.anonymous, "file_bytes": memory.file} for at_s, memory in readings
         ],

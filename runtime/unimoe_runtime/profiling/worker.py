@@ -19,11 +19,11 @@ from ..errors import BackendError, UnimoeError
 from ..residency import Residency
 from .bandwidth import BEYOND_CACHE_BYTES, ReadKernel
 from .kernels import read_kernels, summarize_kernels
-from .machine import Company, Memory, process_cpu_s, read_memory, settle
+from .machine import Company, Memory, process_cpu_s, read_device_bytes, read_memory, settle
 from .measure import Generation, Meter
 from .record import describe_bundle, describe_generation, describe_memory, describe_residency, describe_setting
 from .trace import host_events, kernel_events, track_names
-from .workload import Setting
+from .workload import HOST_BACKENDS, Setting
 
 Record = dict[str, Any]
 
@@ -141,6 +141,7 @@ class _Child:
         self._generations: list[Generation] = []
         self._described: list[Record] = []
         self._peak: Memory | None = None
+        self._device_bytes: int | None = None
         self._kernel: ReadKernel | None = None
         self._reads: list[float] = []
         self._company = Company()
@@ -165,6 +166,8 @@ class _Child:
         self._described += described
         if self._peak is None:
             self._peak = read_memory()
+            if self._setting.backend not in HOST_BACKENDS or self._setting.providers is not None:
+                self._device_bytes = read_device_bytes()
         return {"generations": described}
 
     def begin(self, *, request: int) -> Record:
@@ -202,7 +205,7 @@ class _Child:
                 reads_bytes_per_s=self._reads,
                 reads_model_bytes_per_s=reads_model,
             ),
-            "memory": describe_memory(self._peak, self._memory),
+            "memory": describe_memory(self._peak, self._memory, self._device_bytes),
             "residency": describe_residency(self._residency, self._meter.backend.residency()),
             "cores_of_others": company,
             "generations": self._described,

@@ -31,6 +31,8 @@ RECORDED_EVERY = 5
 _RANDOM_PROMPT_TOKENS = 64
 _RANDOM_STEPS = 200
 RANDOM_TASK = "random"
+HOST_BACKENDS = ("onnxruntime", "numpy")
+"""Those that have no device's memory to tell of, unless they are given a provider."""
 
 
 @dataclass(frozen=True, kw_only=True)
