@@ -1,10 +1,12 @@
 """Decoding speed of several versions of the code, bundles or thread counts, in turns.
 
-    python -m benchmarks.decoding_speed NAME=BUNDLE[,threads=N][,tree=DIR] … [--rounds N] [--json FILE] [--markdown FILE]
+    python -m benchmarks.decoding_speed SIDE SIDE … [--rounds N] [--json FILE] [--markdown FILE]
+    SIDE: NAME=BUNDLE[,threads=N][,codec=thread|between][,tree=DIR]
 
 Each side is a process of its own that stays warm; `tree` is a checkout of this repository (`git worktree add`), whose
-code it runs instead of this one's. In a round every side makes the same requests, in an order that changes; only one
-works at a time. Ratios to the first side are taken within a round.
+code it runs instead of this one's; `codec` says where the codec works, if not where that code has it. In a round every
+side makes the same requests, in an order that changes; only one works at a time. Ratios to the first side are taken
+within a round.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ _WORKER = """
 import json, sys, time
 import numpy as np
 from unimoe_runtime.synthesis import Synthesizer
-bundle, threads = sys.argv[1], int(sys.argv[2])
+bundle, threads, codec = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
+if codec:
+    synthesizer.overlap = codec == "thread"
 for line in sys.stdin:
     time.sleep(0.05)  # until the pools of the other sides spin no more
     request = json.loads(line)
@@ -56,11 +60,12 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """`tree`: the checkout whose code runs."""
+    """`codec`: thread or between, empty for what the code does by itself. `tree`: the checkout whose code runs."""
 
     name: str
     bundle: Path
     threads: int
+    codec: str
     tree: Path
 
     @classmethod
@@ -72,12 +77,13 @@ class Side:
             name=name,
             bundle=Path(bundle),
             threads=int(options.get("threads", len(os.sched_getaffinity(0)))),
+            codec=options.get("codec", ""),
             tree=Path(options.get("tree", _ROOT)),
         )
 
     def start(self) -> subprocess.Popen[str]:
         path = os.pathsep.join(str(self.tree / part) for part in ("runtime", "export", "calibration", "."))
-        command = [sys.executable, "-c", _WORKER, str(self.bundle.resolve()), str(self.threads)]
+        command = [sys.executable, "-c", _WORKER, str(self.bundle.resolve()), str(self.threads), self.codec]
         environment = {**os.environ, "PYTHONPATH": path}
         return subprocess.Popen(
             command, env=environment, cwd=self.tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -147,7 +153,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sides", nargs="+", metavar="NAME=BUNDLE[,threads=N][,tree=DIR]", type=Side.parse)
+    parser.add_argument("sides", nargs="+", metavar="SIDE", type=Side.parse)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)

@@ -1,7 +1,7 @@
 """Time to first audio, cold and warm, beside what the delay pattern alone demands; underruns; how even steps are.
 
     python -m benchmarks.first_audio BUNDLE [--threads N] [--cold N] [--rounds N] [--json FILE]
-    python -m benchmarks.first_audio --hidden 384 …      a model of random weights that it writes itself
+    python -m benchmarks.first_audio --hidden 384 [--int8] …      a model of random weights that it writes itself
 
 Cold: `unimoe synth -o -` in a fresh process, from its start until the first samples come out of the pipe; files are in
 the page cache and Python's modules compiled, as after an installation's first run. Warm: `Synthesizer.stream` in a
@@ -93,7 +93,7 @@ def measure_warm(bundle: Path, threads: int, rounds: int) -> dict[str, Any]:
             settle()
             requests.append(_stream(synthesizer, TEXTS[index % len(TEXTS)], seed=index))
         overlap = _overlap(synthesizer, rounds)
-    meter = Meter(Setting(bundle=str(bundle), requests=tuple(map(_request, TEXTS)), threads=threads))
+    meter = Meter(Setting(bundle=str(bundle), requests=tuple(map(_request, TEXTS)), threads=threads, every=1))
     steps = _step_ratios(meter, rounds)
     meter.close()
     return {"requests": requests[1:], "overlap_over_inline": overlap, **steps}
@@ -202,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--hidden", type=int, help="measure a model of random weights of this width instead")
+    parser.add_argument("--int8", action="store_true", help="with --hidden: its W8A8 bundle")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cold", type=int, default=8, help="cold starts")
     parser.add_argument("--rounds", type=int, default=20, help="warm requests")
@@ -209,15 +210,22 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.bundle is None) == (arguments.hidden is None):
         parser.error("give either a bundle or --hidden")
+    if arguments.int8 and arguments.hidden is None:
+        parser.error("--int8 goes with --hidden; of your own model give the calibrated bundle")
     with tempfile.TemporaryDirectory(prefix="unimoe-first-audio-") as folder:
         bundle = arguments.bundle
         if bundle is None:
             from .speaking_model import write_speaking_bundle
 
             bundle = write_speaking_bundle(Path(folder), arguments.hidden)
+            if arguments.int8:
+                from .quantized import write_int8
+
+                write_int8(bundle, Path(folder) / "int8")
+                bundle = Path(folder) / "int8"
         company = Company()
         result = {
-            "bundle": str(arguments.bundle or f"random weights, hidden {arguments.hidden}"),
+            "bundle": str(arguments.bundle or f"random weights, hidden {arguments.hidden}{', int8' * arguments.int8}"),
             "threads": arguments.threads,
             "warm": measure_warm(bundle, arguments.threads, arguments.rounds),
             "cold": measure_cold(bundle, arguments.threads, arguments.cold),

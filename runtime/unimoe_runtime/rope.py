@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from .config import ModelConfig
 
-
 _AHEAD: Final = 64
 
 

@@ -115,8 +115,8 @@ class Synthesizer:
         )
         graphs = always_used(bundle)
         if warm:
-            engine.load()
             engine.load(graphs)
+            engine.load()
             return cls(bundle, engine)
         preload = Preload(engine, graphs)
         try:

@@ -25,7 +25,7 @@ except ImportError:
     raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
 
 from .large_pages import use_large_pages
-from .onnxruntime_forward import BoundForward
+from .onnxruntime_forward import BoundForward, Spare
 
 if TYPE_CHECKING:
     from .onnxruntime_experts import ResidentExpert
@@ -140,6 +140,7 @@ class OnnxRuntimeBackend:
             raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
         _use_global_pool(threads or _pool_threads or len(os.sched_getaffinity(0)))
         self._sessions: dict[str, Any] = {}
+        self._spares: dict[int, list[Spare]] = {}
         self._loading: dict[str, Lock] = {}
         self.experts: ExpertMemory[ResidentExpert] | None = None
         self._budgeted: dict[str, Expert] = {}
@@ -197,7 +198,7 @@ class OnnxRuntimeBackend:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     def start(self, num_rows: int) -> BoundForward:
-        return BoundForward(self, num_rows)
+        return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
         """Load graphs now; of experts under a budget as many as it holds.
@@ -224,6 +225,7 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         self._sessions.clear()
+        self._spares.clear()
         if self.experts is not None:
             self.experts.close()
         trim_heap()

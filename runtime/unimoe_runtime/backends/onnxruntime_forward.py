@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import finalize
 
 import numpy as np
 import onnxruntime as ort
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .onnxruntime import OnnxRuntimeBackend
 
 Floats = NDArray[np.float32]
+# Caches up to so many slots are left to the next utterance, some ten seconds of the demo's.
+_KEPT_CAPACITY = 512
 NO_WEIGHTS: Mapping[str, Any] = {}
 
 
@@ -172,16 +175,32 @@ class _Pass:
         return _call(session, binding)
 
 
+class Spare:
+    """What an utterance leaves to the next one of as many rows: bound decode steps, and caches by their capacity.
+
+    Bindings and fresh memory would make the first step, and each one in which the cache grows, twice as long.
+    """
+
+    def __init__(self) -> None:
+        self.decoding: _Pass | None = None
+        self.caches: dict[int, list[tuple[_Bound, _Bound]]] = {}
+
+
 class BoundForward:
     """Forward over bound host buffers; one utterance's cache and passes.
 
-    A pass over one position runs a picked expert on all rows (static shapes). A longer one, the prefill, gathers
-    each expert's rows first.
+    What it leaves goes back to `spares` with its end. A pass over one position runs a picked expert on all rows
+    (static shapes). A longer one, the prefill, gathers each expert's rows first.
     """
 
-    def __init__(self, backend: OnnxRuntimeBackend, num_rows: int) -> None:
+    def __init__(self, backend: OnnxRuntimeBackend, num_rows: int, spares: list[Spare]) -> None:
         self._backend = backend
         self._num_rows = num_rows
+        try:
+            self._spare = spares.pop()
+        except IndexError:
+            self._spare = Spare()
+        finalize(self, spares.append, self._spare).atexit = False
         self._capacity = 0
         self._caches: list[tuple[_Bound, _Bound]] = []
         self._pass: _Pass | None = None
@@ -196,7 +215,7 @@ class BoundForward:
             if self._pass is not None:
                 self._pass.rebind(self._caches)
         if self._pass is None or length != self._length:
-            self._pass = _Pass(self._backend, self._caches, self._num_rows, length)
+            self._pass = self._decoding() if length == 1 else self._new_pass(length)
             self._length = length
         self._pass.write(inputs)
         self._side = 0
@@ -262,16 +281,33 @@ class BoundForward:
             raise RuntimeError("begin() comes before a pass over the layers")
         return self._pass
 
+    def _new_pass(self, length: int) -> _Pass:
+        return _Pass(self._backend, self._caches, self._num_rows, length)
+
+    def _decoding(self) -> _Pass:
+        if self._spare.decoding is None:
+            self._spare.decoding = self._new_pass(1)
+        else:
+            self._spare.decoding.rebind(self._caches)
+        return self._spare.decoding
+
     def _grow(self, capacity: int) -> None:
-        model = self._backend.bundle.model
         old, kept = self._caches, min(capacity, self._capacity)
-        self._caches = []
-        for layer in range(model.num_layers):
-            pair = []
-            for side in range(2):
-                array = np.zeros((self._num_rows, model.num_kv_heads, capacity, model.head_dim), dtype=np.float32)
+        self._caches = self._spare.caches.get(capacity) or self._new_caches(capacity)
+        for layer, pair in enumerate(self._caches):
+            for side, bound in enumerate(pair):
+                bound.array[:, :, kept:] = 0
                 if kept:
-                    array[:, :, :kept] = old[layer][side].array[:, :, :kept]
-                pair.append(_Bound(array))
-            self._caches.append((pair[0], pair[1]))
+                    bound.array[:, :, :kept] = old[layer][side].array[:, :, :kept]
         self._capacity = capacity
+
+    def _new_caches(self, capacity: int) -> list[tuple[_Bound, _Bound]]:
+        model = self._backend.bundle.model
+        shape = (self._num_rows, model.num_kv_heads, capacity, model.head_dim)
+        caches = [
+            (_Bound(np.empty(shape, dtype=np.float32)), _Bound(np.empty(shape, dtype=np.float32)))
+            for _ in range(model.num_layers)
+        ]
+        if capacity <= _KEPT_CAPACITY:
+            self._spare.caches[capacity] = caches
+        return caches
