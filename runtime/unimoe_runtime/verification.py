@@ -117,7 +117,7 @@ def verify_engines(
     verdicts = {}
     for number, key in enumerate(keys, start=1):
         record = engine_set.engines[key]
-        verdicts[key] = _judge(candidate, reference, record, calls[record.graph][0], tolerance)
+        verdicts[key] = _judge(candidate, reference, engine_set, record, calls[record.graph][0], tolerance)
         tick(number, len(keys))
     model = candidate.bundle.model
     room = engine_set.cache_capacities[-1] - request.prompt.text_ids_BT.shape[1] - max(model.delay_pattern) - 1
@@ -147,9 +147,14 @@ def verify_engines(
 
 
 def _judge(
-    candidate: Backend, reference: Backend, record: EngineRecord, met: Mapping[str, Array], tolerance: float | None
+    candidate: Backend,
+    reference: Backend,
+    engine_set: EngineSet,
+    record: EngineRecord,
+    met: Mapping[str, Array],
+    tolerance: float | None,
 ) -> EngineVerdict:
-    inputs = _fitted(record, met)
+    inputs = _fitted(engine_set, record, met)
     expected = reference.run(record.graph, inputs)
     found = candidate.run(record.graph, inputs)
     compared = compare_outputs(record.graph, record.precision, found, expected)
@@ -167,26 +172,31 @@ def _judge(
     )
 
 
-def _fitted(record: EngineRecord, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The inputs, cut to the largest shapes of the engine's profile; caches and mask of exactly its capacity."""
+def _fitted(engine_set: EngineSet, record: EngineRecord, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs, cut to the largest shapes of the engine's profile; caches and mask of exactly its capacity.
+
+    A letter of a name is an axis: key_cache_BHSD has rows, heads, slots, and their size.
+    """
+    longest = {"B": engine_set.max_rows, "T": engine_set.max_positions}
+    longest["N"] = engine_set.max_rows * engine_set.max_positions
+    if record.cache_capacity is not None:
+        longest |= {"T": min(engine_set.max_positions, record.cache_capacity), "S": record.cache_capacity}
     fitted = {}
     for name, array in inputs.items():
         if name in record.profile:
-            array = array[tuple(slice(longest) for longest in record.profile[name][2])]
-        axes = name.rpartition("_")[2]  # "BHSD" of key_cache_BHSD: a letter an axis
-        if record.cache_capacity is not None and "S" in axes:
-            array = _resized(array, axes.index("S"), record.cache_capacity)
+            array = array[tuple(slice(most) for most in record.profile[name][2])]
+        if record.graph.startswith("layers.") or record.graph == "head":
+            axes = name.rpartition("_")[2]
+            array = array[tuple(slice(longest.get(axis)) for axis in axes)]
+            missing = [
+                max(0, longest["S"] - size) if axis == "S" else 0 for axis, size in zip(axes, array.shape, strict=True)
+            ]
+            array = np.pad(array, [(0, room) for room in missing])
         fitted[name] = np.ascontiguousarray(array)
     weight_N1 = fitted.get("weight_N1")
     if weight_N1 is not None and not (weight_N1 > 0).any():  # an expert that would add nothing
         fitted["weight_N1"] = np.ones_like(weight_N1)
     return fitted
-
-
-def _resized(array: Array, axis: int, length: int) -> Array:
-    """Cut or filled with zeros (False) to a length along an axis."""
-    room = [(0, max(0, length - size) if at == axis else 0) for at, size in enumerate(array.shape)]
-    return np.pad(array, room)[tuple(slice(length if at == axis else None) for at in range(array.ndim))]
 
 
 def write_verification(folder: Path, verification: Verification) -> Path:

@@ -12,10 +12,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from tests.runtime.host_device import HostDevice
+from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli import cli
+from unimoe_export.exporter import export_bundle
 from unimoe_runtime import verification
 from unimoe_runtime.backends import Array, Backend, open_backend
+from unimoe_runtime.backends.device import Pool
+from unimoe_runtime.backends.device_backend import DeviceBackend
+from unimoe_runtime.backends.tensorrt import TensorRTEngines
 from unimoe_runtime.bundle import Bundle, open_bundle, trunk_name
 from unimoe_runtime.engines import EngineRecord, EngineSet, engine_key, open_engines, source_sha256, write_engines
 from unimoe_runtime.errors import EngineError
@@ -221,3 +228,21 @@ def test_a_synthesizer_doubts_unverified_engines(tmp_path: Path, monkeypatch: py
     warned = CliRunner().invoke(cli, [*command, "--max-steps", "12"])
     assert warned.exit_code == 0, warned.output
     assert "unimoe: the engines for laptop were never verified here" in warned.stderr
+
+
+def test_the_device_loop_is_verified_over_a_stand_in_for_tensorrt(tmp_path: Path) -> None:
+    """DeviceBackend and TensorRT's module as on a GPU; the oracle computes the engines. A wrong one is named."""
+    export_bundle(write_random_checkpoint(tmp_path / "checkpoint", tiny_config()), tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    write_engine_set(bundle)
+    engine_set, device = open_engines(bundle), HostDevice()
+    pool, oracle = Pool(device), Damaging(open_backend("numpy", bundle), "none")
+    engines = TensorRTEngines(
+        bundle, engine_set, device, pool, StandInTensorRT(bundle, device, oracle.run), graphs=True
+    )
+    candidate = DeviceBackend("tensorrt", bundle, device, pool, engines, engine_set)
+    assert verified(bundle, candidate.engine_set, candidate).passed
+    oracle._graph, oracle._value = "layers.1.expert.0", 0.5
+    found = verified(bundle, engine_set, candidate)
+    assert [key for key, verdict in found.engines.items() if not verdict.passed] == ["layers.1.expert.0"]
+    candidate.close()

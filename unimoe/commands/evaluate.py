@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -75,8 +77,12 @@ def _as_bundle(model: Path) -> Iterator[Path]:
         return
     from unimoe_export.exporter import export_bundle
 
-    with tempfile.TemporaryDirectory(prefix="unimoe-eval-") as folder:
-        export_bundle(model, Path(folder) / "bundle")
+    # A process of its own: exporting compares graphs with all cores, and an engine's threads are set once a process.
+    with (
+        tempfile.TemporaryDirectory(prefix="unimoe-eval-") as folder,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+    ):
+        pool.submit(export_bundle, model, Path(folder) / "bundle").result()
         yield Path(folder) / "bundle"
 
 
