@@ -30,6 +30,8 @@ from .onnx_bytes import float_scalar, integers, model, node
 from .onnxruntime_forward import Buffers
 
 _BLOCK = 256
+# Python's own choice on Unix is shared memory, which is not counted as a process's anonymous memory.
+_PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _MOST_TOKENS = 64
 _GATE_UP, _DOWN = "gate_up.weight", "down.weight"
 _OUTPUT = "new_accumulator_NC"
@@ -101,7 +103,7 @@ class TurnedExpert:
         self._sessions, self._closed = sessions, closed
         self._parts: list[tuple[str, int, NDArray[np.float32]]] = []
         self._values: dict[str, Any] = {}
-        flat, start = np.frombuffer(mmap.mmap(-1, turned_bytes(config)), np.float32), 0
+        flat, start = np.frombuffer(mmap.mmap(-1, turned_bytes(config), **_PRIVATE), np.float32), 0
         for name, rows, columns in ((_GATE_UP, 2 * inner, hidden), (_DOWN, hidden, inner)):
             for index, size in enumerate(_blocks(columns)):
                 part = flat[start : start + rows * size].reshape(rows, size)
