@@ -256,8 +256,10 @@ def describe_residency(before: Residency | None, after: Residency | None) -> dic
 def describe_memory(
     peak: Memory | None, readings: Sequence[tuple[float, Memory]], device_bytes: int | None
 ) -> dict[str, Any] | None:
-    """Host memory after warming up and one repetition, and readings over time: seconds, bytes. `device_peak_bytes`: what a
-    device holds then, for backends that run on one; their pools never shrink. None: not told."""
+    """Host memory after warming up and one repetition, and readings over time: seconds, bytes.
+
+    `device_peak_bytes`: what a device holds then, for backends that run on one; their pools never shrink. None: not told.
+    """
     if peak is None:
         return None
     return {
