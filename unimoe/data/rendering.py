@@ -75,31 +75,40 @@ def render_corpus(folder: str | Path, recipe: CorpusRecipe, *, num_workers: int 
     return run_jobs(Path(folder), plan, sample_rate_hz=recipe.sample_rate_hz, seed=recipe.seed, num_workers=num_workers)
 
 
-def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: int, num_workers: int) -> Corpus:
-    """Make the corpus of some jobs' clips in `folder` and open it. A job without a clip is no source of it."""
-    parts_dir = folder / "parts"
-    parts_dir.mkdir(parents=True, exist_ok=True)
-    (folder / "index.jsonl").unlink(missing_ok=True)
-    items: list[dict[str, Any]] = []
-    made: list[Job] = []
+def _render_parts(plan: Sequence[Job], folder: Path, num_workers: int) -> list[list[Path]]:
+    """Render the parts that `folder` lacks. Returns the paths of each job's parts."""
+    parts: list[list[Path]] = []
     with spread(num_workers) as run, Progress() as progress:
         for job in plan:
             chunks = [job.wanted[start : start + job.chunk] for start in range(0, len(job.wanted), job.chunk)]
-            paths = [_part_path(parts_dir, job, chunk) for chunk in chunks]
+            paths = [_part_path(folder, job, chunk) for chunk in chunks]
             missing = [
                 (job.render, chunk, path) for chunk, path in zip(chunks, paths, strict=True) if not path.exists()
             ]
             task = progress.add_task(job.name, total=len(chunks), completed=len(chunks) - len(missing))
             for _ in run(_render_part, missing):
                 progress.advance(task)
-            clips = [clip for path in paths for clip in _read_part(path)]
-            if not clips:
-                continue
-            made.append(job)
-            offsets = write_audio(folder / f"{job.name}.npy", [samples_L for _, samples_L in clips])
-            for (fields, samples_L), offset in zip(clips, offsets, strict=True):
-                place = {"source": job.name, "split": job.split(fields), "offset": offset, "length": len(samples_L)}
-                items.append({**fields, **place, "clip": hash_clip(samples_L)})
+            parts.append(paths)
+    return parts
+
+
+def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: int, num_workers: int) -> Corpus:
+    """Make the corpus of some jobs' clips in `folder` and open it. A job without a clip is no source of it."""
+    parts_dir = folder / "parts"
+    parts_dir.mkdir(parents=True, exist_ok=True)
+    (folder / "index.jsonl").unlink(missing_ok=True)
+    parts = _render_parts(plan, parts_dir, num_workers)
+    items: list[dict[str, Any]] = []
+    made: list[Job] = []
+    for job, paths in zip(plan, parts, strict=True):
+        clips = [clip for path in paths for clip in _read_part(path)]
+        if not clips:
+            continue
+        made.append(job)
+        offsets = write_audio(folder / f"{job.name}.npy", [samples_L for _, samples_L in clips])
+        for (fields, samples_L), offset in zip(clips, offsets, strict=True):
+            place = {"source": job.name, "split": job.split(fields), "offset": offset, "length": len(samples_L)}
+            items.append({**fields, **place, "clip": hash_clip(samples_L)})
     write_index(
         folder,
         items,
