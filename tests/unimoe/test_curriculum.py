@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from tests.unimoe.tiny_training import config, make_examples, training
 from unimoe.commands.train import train
+from unimoe.config import preset
 from unimoe.model import UniMoE
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig, balanced
+from unimoe.training.material import read_recipe
 from unimoe.training.merging import dense_config, is_new, merge
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
@@ -134,3 +136,12 @@ def test_the_command_takes_a_recipe_or_a_stage(tmp_path: Path) -> None:
         result = CliRunner().invoke(train, arguments)
         assert isinstance(result.exception, ConfigError) and "[codec] is missing" in str(result.exception)
     assert "specialist" in CliRunner().invoke(train, ["--help"]).output
+
+
+def test_the_recipe_in_the_repository_holds_together() -> None:
+    root = Path(__file__).parents[2]
+    recipe = read_recipe(root / "recipes" / "curriculum.toml", ["data", "codec", "frontend", "sampling"])
+    found = CurriculumConfig.from_recipe(recipe, preset("demo", **recipe["model"]))
+    assert found.dense.shared_intermediate_size == 4 * found.model.routed_intermediate_size
+    assert found.stages["joint"].sorted_batches == found.stages["warmup"].sorted_batches == 1
+    assert (root / recipe["data"]["recipe"]).is_file()
