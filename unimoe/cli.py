@@ -24,7 +24,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
     "eval": ("unimoe.commands.evaluate:evaluate", "Judge a bundle or checkpoint by ear: words, voices, notes, routing."),
     "data": ("unimoe.commands.data:data", "Make, judge, filter and encode corpora of speech and music."),
-    "train": ("unimoe.commands.train:train", "Train the demo model and its codec (needs torch)."),
+    "train": ("unimoe.commands.train:train", "Train models: a recipe with its stages, or the demo (needs torch)."),
 }
 
 
