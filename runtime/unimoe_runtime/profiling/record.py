@@ -258,7 +258,8 @@ def describe_memory(
 ) -> dict[str, Any] | None:
     """Host memory after warming up and one repetition, and readings over time: seconds, bytes.
 
-    `device_peak_bytes`: what a device holds then, for backends that run on one; their pools never shrink. None: not told.
+    `device_peak_bytes`: what a device holds then, for backends that run on one, whose pools never shrink; None: not
+    told.
     """
     if peak is None:
         return None
