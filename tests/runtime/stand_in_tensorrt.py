@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,15 @@ import numpy as np
 from tests.runtime.host_device import HostDevice, array_at
 from unimoe_runtime.backends import Array
 from unimoe_runtime.bundle import Bundle, GraphInfo, language_model_graphs, sha256_of
-from unimoe_runtime.engines import EngineRecord, EngineSet, engine_folder, engine_key, source_sha256, write_engines
+from unimoe_runtime.engines import (
+    EngineRecord,
+    EngineSet,
+    Shape,
+    engine_folder,
+    engine_key,
+    source_sha256,
+    write_engines,
+)
 
 TensorIOMode = Enum("TensorIOMode", "INPUT OUTPUT")
 
@@ -32,10 +40,14 @@ def write_engine_set(
     capacities: tuple[int, ...] = (8, 32),
     rows: int = 2,
     positions: int = 3,
-    extra: tuple[str, ...] = (),
+    extra: Mapping[str, dict[str, tuple[Shape, Shape, Shape]]] | None = None,
     unbuilt: dict[str, str] | None = None,
 ) -> Path:
-    """An engine set as `unimoe build` leaves it; an engine is the name of its graph and of its capacity."""
+    """An engine set as `unimoe build` leaves it; an engine is the name of its graph and of its capacity.
+
+    `extra`: further graphs with the profile of each.
+    """
+    extra = extra or {}
     folder = engine_folder(bundle, target)
     folder.mkdir(parents=True)
     engines = {}
@@ -47,7 +59,7 @@ def write_engine_set(
             engines[key] = EngineRecord(
                 graph=graph, file=file.name, log=f"{key}.log", bytes=file.stat().st_size, sha256=sha256_of(file),
                 source_sha256=source_sha256(bundle, graph), recipe_sha256="", precision="float32", seconds=0.1,
-                profile={}, cache_capacity=capacity,
+                profile=extra.get(graph, {}), cache_capacity=capacity,
             )  # fmt: skip
     write_engines(
         EngineSet(
@@ -168,6 +180,8 @@ class Context:
         for value, mode in self.engine.tensors:
             if mode is TensorIOMode.INPUT:
                 sizes |= {d: s for d, s in zip(value.shape, self.shapes[value.name], strict=True) if isinstance(d, str)}
+        if "L" in sizes:
+            sizes.setdefault("T", -(-sizes["L"] // int((self.engine.trt.bundle.codec or {})["hop_samples"])))
         sizes.setdefault("N", sizes.get("B", 0) * sizes.get("T", 0))
         declared = next(value.shape for value, _ in self.engine.tensors if value.name == name)
         return tuple(sizes[size] if isinstance(size, str) else size for size in declared)

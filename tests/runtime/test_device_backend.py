@@ -18,6 +18,7 @@ import pytest
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.runtime.host_device import HostDevice
 from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
+from tests.speaking_bundle import write_speaking_bundle
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends import Backend, Forward, StepInputs, open_backend, tensorrt
 from unimoe_runtime.backends.device import Pool
@@ -297,6 +298,19 @@ def test_what_an_engine_set_cannot_take_is_said_in_one_line(bundle: Bundle) -> N
     (folder / "head.engine").write_text("hurt")
     with pytest.raises(EngineError, match="damaged"):
         Opened(bundle).backend.load(["head"])
+
+
+def test_a_longer_recording_than_the_encoder_s_engine_takes_goes_to_the_cpu(tmp_path: Path) -> None:
+    bundle = open_bundle(write_speaking_bundle(tmp_path))
+    (pcm,) = bundle.graphs["codec_encoder"].inputs
+    write_engine_set(bundle, extra={"codec_encoder": {pcm.name: ((1, 1), (1, 320), (1, 640))}})
+    opened, cpu = Opened(bundle), OnnxRuntimeBackend(bundle)
+    for samples, num_engines in ((960, 0), (640, 1)):
+        inputs = {pcm.name: np.random.default_rng(0).standard_normal((1, samples), dtype=np.float32)}
+        found, expected = (backend.run("codec_encoder", inputs) for backend in (opened.backend, cpu))
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+        assert len(opened.trt.deserialized) == num_engines
+    opened.backend.close()
 
 
 def test_capacities_are_those_of_the_mask_s_bucket(bundle: Bundle) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle
+from ..bundle import Bundle, language_model_graphs
 from ..engines import MIN_TENSORRT, EngineSet, built_targets, check_machine, open_engines
 from ..errors import BackendError, EngineError
 from ..partial_file import PartialFile
@@ -142,6 +142,7 @@ class TensorRTEngines:
         self, bundle: Bundle, engine_set: EngineSet, device: Device, pool: Pool, trt: Any, *, graphs: bool
     ) -> None:
         self._bundle, self._set, self._device, self._pool, self._trt = bundle, engine_set, device, pool, trt
+        self._language_model = frozenset(language_model_graphs(bundle.model))
         self._flavour = _Flavour(trt, engine_set, graphs=graphs)
         self.captures = self._flavour.captures
         self.max_tokens = engine_set.max_rows * engine_set.max_positions
@@ -186,9 +187,9 @@ class TensorRTEngines:
         return run
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        if graph in self._set.unbuilt:
-            return self._on_cpu().run(graph, inputs)
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        if self._left_to_cpu(graph, arrays):
+            return self._on_cpu().run(graph, arrays)
         capacity = arrays["key_cache_BHSD"].shape[2] if graph.endswith(".trunk") else None
         engine, context = self._engine(graph, capacity), self._shared_context(graph, capacity)
         buffers: dict[str, Buffer] = {}
@@ -292,8 +293,15 @@ class TensorRTEngines:
     def _problem(self) -> str:
         return self._log[-1].splitlines()[0] if self._log else "no reason in its log"
 
+    def _left_to_cpu(self, graph: str, inputs: Mapping[str, Array]) -> bool:
+        """Graphs of the codec and the vision tower: without an engine, or larger than theirs takes (a long voice)."""
+        if graph in self._set.unbuilt:
+            return True
+        if graph in self._language_model:
+            return False
+        return not self._set.find(graph).takes({name: array.shape for name, array in inputs.items()})
+
     def _on_cpu(self) -> Backend:
-        """For graphs of the codec and the vision tower that the flavour could not build."""
         if self._cpu is None:
             from .onnxruntime import OnnxRuntimeBackend
 
