@@ -24,7 +24,7 @@ Range = tuple[float, float]
 
 SPEECH_LIMITS: Final[Mapping[str, Range]] = {
     "duration_s": (0.3, 15.0), "level_db": (-45.0, -8.0), "clipped_share": (0.0, 0.001), "silence_share": (0.0, 0.7),
-    "snr_db": (15.0, 120.0), "bandwidth_hz": (800.0, 1e6), "sounds_per_s": (2.0, 30.0), "wer": (0.0, 0.8),
+    "snr_db": (15.0, 120.0), "bandwidth_hz": (400.0, 1e6), "sounds_per_s": (2.0, 30.0), "wer": (0.0, 0.8),
     "dnsmos": (2.0, 5.0),
 }  # fmt: skip
 """Least and most of each metric; one that was not measured limits nothing."""

@@ -6,6 +6,7 @@ flite's own phonemisation is asked once, here; the finished front end needs neit
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
         "frame_rate_hz": frame_rate_hz,
         "origin": recipe.origin,
         "max_characters": max([recipe.max_characters, *(len(item.request()[1]) for item in corpus)]),
-        "max_frames": round(longest_s * frame_rate_hz),
+        "max_frames": math.ceil(longest_s * frame_rate_hz) + 1,
         "default_voice": voices[0] if voices else "",
         "abbreviations": ABBREVIATIONS,
         "music": music,
