@@ -28,7 +28,7 @@ from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import Bundle, open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.generation import LanguageModel
-from unimoe_runtime.language_model import CACHE_BUCKET, BundleModel
+from unimoe_runtime.language_model import BundleModel
 from unimoe_runtime.profiling.machine import Company, settle
 from unimoe_runtime.sampling import guide, mask_special_ids, sample
 
@@ -41,8 +41,8 @@ PEERS = ("ours", "int8", "single graph", "tight torch", "eager torch")
 # Largest difference of a peer's logits from ours, relative to the largest logit.
 _TOLERANCES = {peer: 0.2 if peer == "int8" else 1e-3 for peer in PEERS}
 PROMPT_TOKENS = 192
-CAPACITY = 2 * CACHE_BUCKET
-_STEPS_A_PROMPT = 48  # the cache holds 192 to 240 of 256 positions
+CAPACITY = 256  # of the peers' caches
+_STEPS_A_PROMPT = 48  # a cache holds 192 to 240 positions
 
 _SET_BYTES = 140e6
 _MOST_COPIES = 8  # of the int8 model: its smallest step then cycles through some 80 MB

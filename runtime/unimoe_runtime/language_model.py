@@ -22,9 +22,9 @@ from .rope import RotarySteps, rotary
 
 Floats = NDArray[np.float32]
 
-# The cache grows by whole buckets: shapes, and with them bindings, stay the same for this many steps, and at most
-# this many empty slots are attended to (masked) in vain.
-CACHE_BUCKET = 128
+# A step attends to every slot of the cache, to the empty, masked ones in vain, and a growth copies what it holds: so it
+# grows by an eighth, and by this many slots at least.
+_SMALLEST_GROWTH = 16
 
 Observer = Callable[[int, Floats, Floats], None]
 """Called after each trunk with layer, router_logits_NR and weights_NE; both are valid during the call only."""
@@ -66,6 +66,12 @@ def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
     if prompt.video_embeddings_VC is not None:
         hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
     return hidden_BTC
+
+
+def cache_capacity(num_positions: int) -> int:
+    """Slots of the cache that holds so many positions."""
+    growth = max(_SMALLEST_GROWTH, 1 << num_positions.bit_length() >> 4)
+    return -(-num_positions // growth) * growth
 
 
 def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> NDArray[np.bool_]:
@@ -216,7 +222,6 @@ class BundleModel:
     def _reserve(self, length: int) -> None:
         rows, capacity = self._valid_BS.shape
         if length > capacity:
-            buckets = -(-length // CACHE_BUCKET)
-            grown_BS = np.zeros((rows, buckets * CACHE_BUCKET), dtype=np.bool_)
+            grown_BS = np.zeros((rows, cache_capacity(length)), dtype=np.bool_)
             grown_BS[:, :capacity] = self._valid_BS
             self._valid_BS = grown_BS

@@ -18,7 +18,7 @@ from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError, UnimoeError
 from unimoe_runtime.generation import Prompt, collect_frames, generate
-from unimoe_runtime.language_model import CACHE_BUCKET, BundleModel
+from unimoe_runtime.language_model import BundleModel, cache_capacity
 from unimoe_runtime.tensorfile import TensorFile
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -140,8 +140,15 @@ def test_onnxruntime_equals_the_oracle(variant: str, tmp_path: Path) -> None:
     check_against_oracle(random_bundle(tmp_path, **VARIANTS[variant]), num_steps=10)
 
 
-def test_cache_grows_by_a_bucket(tmp_path: Path) -> None:
-    check_against_oracle(random_bundle(tmp_path), num_steps=CACHE_BUCKET)
+def test_cache_grows_as_it_fills(tmp_path: Path) -> None:
+    check_against_oracle(random_bundle(tmp_path), num_steps=2 * cache_capacity(1))
+
+
+def test_a_cache_has_an_eighth_of_empty_slots_at_most() -> None:
+    for num_positions in (1, 15, 16, 17, 127, 128, 129, 255, 256, 257, 511, 1000, 4096, 5000):
+        capacity = cache_capacity(num_positions)
+        assert 0 <= capacity - num_positions < max(16, num_positions / 8 + 1)
+        assert cache_capacity(capacity) == capacity
 
 
 def check_against_oracle(path: Path, num_steps: int) -> None:

@@ -9,6 +9,7 @@ B rows · T positions · N = B·T tokens · S cache capacity · D head dimension
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from .onnxruntime import OnnxRuntimeBackend
 
 Floats = NDArray[np.float32]
-# Caches up to so many slots are left to the next utterance, some ten seconds of the demo's.
-_KEPT_CAPACITY = 512
+# Memory of caches for so many slots, some ten seconds of the demo's, is left to the next utterance. It is taken up as
+# it fills: what has not been written costs nothing.
+_KEPT_SLOTS = 512
 NO_WEIGHTS: Mapping[str, Any] = {}
 
 
@@ -176,14 +178,14 @@ class _Pass:
 
 
 class Spare:
-    """What an utterance leaves to the next one of as many rows: bound decode steps, and caches by their capacity.
+    """What an utterance leaves to the next one of as many rows: bound decode steps, and the memory of its caches.
 
     Bindings and fresh memory would make the first step, and each one in which the cache grows, twice as long.
     """
 
     def __init__(self) -> None:
         self.decoding: _Pass | None = None
-        self.caches: dict[int, list[tuple[_Bound, _Bound]]] = {}
+        self.caches: list[tuple[Floats, Floats]] = []
 
 
 class BoundForward:
@@ -203,6 +205,7 @@ class BoundForward:
         finalize(self, spares.append, self._spare).atexit = False
         self._capacity = 0
         self._caches: list[tuple[_Bound, _Bound]] = []
+        self._memory = self._spare.caches or [(np.empty(0, np.float32), np.empty(0, np.float32))]
         self._pass: _Pass | None = None
         self._length = 0
         self._side = 0
@@ -292,22 +295,27 @@ class BoundForward:
         return self._spare.decoding
 
     def _grow(self, capacity: int) -> None:
-        old, kept = self._caches, min(capacity, self._capacity)
-        self._caches = self._spare.caches.get(capacity) or self._new_caches(capacity)
+        kept = min(capacity, self._capacity)
+        # The new caches lie in the same memory, their slots elsewhere.
+        held = [tuple(bound.array[:, :, :kept].copy() for bound in pair) for pair in self._caches]
+        self._caches = self._new_caches(capacity)
         for layer, pair in enumerate(self._caches):
             for side, bound in enumerate(pair):
                 bound.array[:, :, kept:] = 0
                 if kept:
-                    bound.array[:, :, :kept] = old[layer][side].array[:, :, :kept]
+                    bound.array[:, :, :kept] = held[layer][side]
         self._capacity = capacity
 
     def _new_caches(self, capacity: int) -> list[tuple[_Bound, _Bound]]:
         model = self._backend.bundle.model
         shape = (self._num_rows, model.num_kv_heads, capacity, model.head_dim)
-        caches = [
-            (_Bound(np.empty(shape, dtype=np.float32)), _Bound(np.empty(shape, dtype=np.float32)))
-            for _ in range(model.num_layers)
-        ]
-        if capacity <= _KEPT_CAPACITY:
-            self._spare.caches[capacity] = caches
-        return caches
+        slot_size, size = math.prod(shape) // capacity, math.prod(shape)
+        if len(self._memory[0][0]) < size:
+            slots = max(_KEPT_SLOTS, 1 << (capacity - 1).bit_length())
+            self._memory = [
+                (np.empty(slots * slot_size, np.float32), np.empty(slots * slot_size, np.float32))
+                for _ in range(model.num_layers)
+            ]
+            if slots == _KEPT_SLOTS:
+                self._spare.caches = self._memory
+        return [(_Bound(key[:size].reshape(shape)), _Bound(value[:size].reshape(shape))) for key, value in self._memory]
