@@ -87,10 +87,10 @@ class _Side:
     """One of the two sides, in this process."""
 
     def __init__(self, bundle: Path, threads: int | None) -> None:
-        requests = make_requests(open_bundle(bundle))[:1]
-        self._meter = Meter(Setting(bundle=str(bundle), requests=requests, threads=threads, steps=_STEPS))
+        requests = make_requests(open_bundle(bundle))
+        self.num_requests, self._request = len(requests), requests[0]
+        self._meter = Meter(Setting(bundle=str(bundle), requests=requests[:1], threads=threads, steps=_STEPS))
         self._meter.backend = self.slowed = _Slowed(self._meter.backend)
-        self._request = requests[0]
 
     def begin(self, request: int) -> None:
         self._turns = self._meter.turns(self._request)
@@ -116,10 +116,11 @@ def check(reference: _Side, candidate: _Side, planted: float, tries: int) -> Ite
     candidate.slowed.more = (planted - 1) / float(np.median([reference.model_share() for _ in range(5)]))
     for _ in track(range(tries), f"planted {planted:g}", transient=True):
         blocks: list[Block] = []
-        while len(blocks) < MOST_BLOCKS:
+        # As many as the command makes at most: a round there has a block for each request.
+        while len(blocks) < MOST_BLOCKS * reference.num_requests:
             blocks += [interleave((reference, candidate), 0, first=index % 2) for index in range(_BLOCKS_A_LOOK)]
             one = next(one for one in compare_blocks(blocks) if one.measure == _MEASURE)
-            if narrow([one]):
+            if narrow(blocks, [one]):
                 break
         yield {**one.to_dict(), "blocks": len(blocks), "quiet": len(quiet_blocks(blocks))}
 

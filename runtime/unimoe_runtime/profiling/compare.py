@@ -35,6 +35,8 @@ TOLERANCE = 0.05
 """An interval that holds no difference but is wider than this on either side proves nothing."""
 ENOUGH = 0.02
 """An interval of an interleaved comparison that ends within so much on either side is narrow enough to stop."""
+FEWEST_BLOCKS = 12
+"""Of so many quiet blocks and more, the interval of their median may be believed; by chance a few agree."""
 QUIET_CORES = 0.05
 _RESAMPLES = 4000
 _SEED = 0
@@ -171,9 +173,12 @@ def compare_blocks(blocks: Sequence[Block]) -> list[Comparison]:
     return comparisons
 
 
-def narrow(comparisons: Sequence[Comparison]) -> bool:
-    """Whether every interval is narrow enough to stop. By its width alone: to stop at a verdict would favour it."""
-    return all(one.high / one.low <= (1 + ENOUGH) ** 2 for one in comparisons)
+def narrow(blocks: Sequence[Block], comparisons: Sequence[Comparison]) -> bool:
+    """Whether the intervals of these blocks are narrow enough to stop. By their width alone: to stop at a verdict would
+    favour it."""
+    return len(quiet_blocks(blocks)) >= FEWEST_BLOCKS and all(
+        one.high / one.low <= (1 + ENOUGH) ** 2 for one in comparisons
+    )
 
 
 def compare_runs(reference: Record, candidate: Record) -> list[Comparison]:

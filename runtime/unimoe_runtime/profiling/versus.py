@@ -63,7 +63,7 @@ def run_against(
             for request in range(len(reference.requests)):
                 found.append(interleave((ours, theirs), request, first=done % 2))
             reads.append(ours.read())
-            if done + 1 >= _LEAST_BLOCKS and narrow(compare_blocks(found)):
+            if done + 1 >= _LEAST_BLOCKS and narrow(found, compare_blocks(found)):
                 break
     low, middle, high = np.percentile(reads, [25, 50, 75])
     spread = float((high - low) / middle)
