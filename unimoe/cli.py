@@ -22,7 +22,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("unimoe.commands.plan:plan", "Estimate what a model will do on a machine that is not here."),
     "doctor": ("unimoe.commands.doctor:doctor", "See what this machine can run, and the next step for what cannot."),
     "inspect": ("unimoe.commands.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
-    "eval": ("unimoe.commands.evaluate:evaluate", "Judge a bundle or checkpoint by ear: words, voices, notes, routing."),
+    "eval": (
+        "unimoe.commands.evaluate:evaluate",
+        "Judge a bundle or checkpoint by ear: words, voices, notes, routing.",
+    ),
     "data": ("unimoe.commands.data:data", "Make, judge, filter and encode corpora of speech and music."),
     "train": ("unimoe.commands.train:train", "Train models: a recipe with its stages, or the demo (needs torch)."),
 }
