@@ -189,6 +189,8 @@ def tables(result: dict[str, Any]) -> list[Table]:
         "slack, ms": [request["slack_ms"] for request in requests if request["slack_ms"] is not None],
     }
     for name, values in rows.items():
+        if not values:  # --cold 0
+            continue
         first.add_row(name, *(f"{value:.4g}" for value in (np.median(values), min(values), max(values))))
     stages = Table("", "ms since the start", "ms", title="a cold start", title_justify="left", box=None)
     before = 0.0

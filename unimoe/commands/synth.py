@@ -202,6 +202,7 @@ def _print(
         click.echo(
             f"experts in memory: at most {residency.peak_bytes / 1e6:.2f} MB of {residency.budget_bytes / 1e6:.2f}, "
             f"{100 * residency.hit_rate:.0f} % of {residency.uses} found there; waited {residency.stall_s:.2f} s for "
-            f"the others, at least {slower:.1f} times as slow; 95 of 100 steps need {residency.step_bytes_p95 / 1e6:.2f} MB",
+            f"the others, at least {slower:.1f} times as slow; "
+            f"95 of 100 steps need {residency.step_bytes_p95 / 1e6:.2f} MB",
             err=err,
         )

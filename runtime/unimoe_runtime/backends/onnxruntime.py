@@ -24,7 +24,6 @@ try:
 except ImportError:
     raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
 
-from .large_pages import use_large_pages
 from .onnxruntime_forward import BoundForward, Spare
 
 if TYPE_CHECKING:
@@ -201,18 +200,13 @@ class OnnxRuntimeBackend:
         return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
-        """Load graphs now; of experts under a budget as many as it holds.
-
-        All of them, and for good, go into large pages of memory; experts that come and go would leave holes there.
-        """
+        """Load graphs now; of experts under a budget as many as it holds."""
         wanted = list(graphs or language_model_graphs(self.bundle.model))
         for graph in wanted:
             if graph not in self._budgeted:
                 self.session(graph)
         if self.experts is not None:
             self.experts.fill(self._budgeted[graph] for graph in wanted if graph in self._budgeted)
-        elif graphs is None:
-            use_large_pages()
 
     def look_ahead(self) -> LookAhead | None:
         """What a forward reports its picks to, under a budget."""
