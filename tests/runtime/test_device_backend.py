@@ -32,7 +32,7 @@ from unimoe_runtime.comparison import compare_graphs
 from unimoe_runtime.engines import open_engines
 from unimoe_runtime.errors import BackendError, EngineError, UnimoeError
 from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.language_model import BundleModel, cache_capacity
 from unimoe_runtime.recent import Recent
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
@@ -118,7 +118,7 @@ def test_models_without_some_parts(tmp_path: Path, changes: dict[str, int]) -> N
 @pytest.mark.parametrize("opener", ["tensorrt", "onnxruntime"])
 def test_every_graph_runs_by_name(bundle: Bundle, opener: str) -> None:
     """As `verify` compares them; a prompt's pass is one of the engine's shapes there."""
-    write_engine_set(bundle, capacities=(128,), positions=16)
+    write_engine_set(bundle, capacities=(cache_capacity(PROMPT.text_ids_BT.shape[1]),), positions=16)
     backend = OPENERS[opener](bundle)
     errors = compare_graphs(backend, NumpyBackend(bundle), PROMPT)
     assert {error.graph for error in errors} == set(bundle.graphs)
