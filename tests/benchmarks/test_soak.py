@@ -13,6 +13,8 @@ def test_requests_that_end_in_every_way_leave_nothing_behind(tmp_path: Path) -> 
     assert set(result["endings"]) == set(ENDINGS) and set(result["places"]) == set(PLACES)
     assert len(result["budgets_mb"]) == 3
     assert result["largest_difference"] <= TOLERANCE
-    assert result["threads_left"] == result["open_files_left"] == result["files_left"] == 0
+    # Below 0 where threads or files of earlier tests in this process ended meanwhile.
+    assert result["threads_left"] <= 0 and result["open_files_left"] <= 0
+    assert result["files_left"] == 0
     assert result["growth_mb_in_the_second_half"] < 8
     assert "| endings | " in markdown(result)
