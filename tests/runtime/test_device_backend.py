@@ -26,7 +26,8 @@ from unimoe_runtime.backends.device_backend import DeviceBackend
 from unimoe_runtime.backends.numpy import NumpyBackend
 from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from unimoe_runtime.backends.onnxruntime_cuda import OnnxRuntimeEngines, open_onnxruntime_cuda
-from unimoe_runtime.backends.tensorrt import TensorRTEngines, load_library, open_tensorrt
+from unimoe_runtime.backends.tensorrt import TensorRTEngines, open_tensorrt
+from unimoe_runtime.backends.tensorrt_library import load_library
 from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
 from unimoe_runtime.comparison import compare_graphs
 from unimoe_runtime.engines import open_engines

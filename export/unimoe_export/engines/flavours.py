@@ -8,20 +8,14 @@ them. TensorRT 11 knows strongly typed networks only, TensorRT 10 has to be aske
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unimoe_runtime.backends.tensorrt_library import load_library
 from unimoe_runtime.doctor.probes import gpus_here
-from unimoe_runtime.engines import MIN_TENSORRT
-from unimoe_runtime.errors import BackendError, EngineError
+from unimoe_runtime.errors import EngineError
 
-_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-_INSTALL = {
-    "tensorrt-rtx": "`pip install unimoe[tensorrt-rtx]` (Linux or Windows on x86-64)",
-    "tensorrt": "on a Jetson it comes with JetPack 7.2 or later, elsewhere `pip install tensorrt`",
-}
 Capabilities = Sequence[tuple[int, int]]
 
 
@@ -34,17 +28,8 @@ class Toolkit:
 
     def __init__(self, flavour: str) -> None:
         self.flavour = flavour
-        try:
-            self.trt: Any = importlib.import_module(_MODULES[flavour])
-        except (ImportError, OSError) as problem:
-            reason = str(problem).splitlines()[0]
-            raise BackendError(f"{flavour} cannot be loaded ({reason}); {_INSTALL[flavour]}") from None
+        self.trt = load_library(flavour)
         self.version = str(self.trt.__version__)
-        if flavour == "tensorrt" and _numbers(self.version) < MIN_TENSORRT:
-            wanted = ".".join(map(str, MIN_TENSORRT))
-            raise BackendError(
-                f"tensorrt {self.version} does not know our graphs' operators, they need {wanted}; {_INSTALL[flavour]}"
-            )
         self.log = _logger(self.trt)
 
     def require_machine(self, capabilities: Capabilities) -> None:
@@ -116,7 +101,3 @@ def _logger(trt: Any) -> Any:
             self.lines.append((severity.name, message))
 
     return Log()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -11,7 +11,6 @@ module with a stand-in for the library whose engines the numpy oracle computes.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -20,19 +19,15 @@ from typing import Any
 import numpy as np
 
 from ..bundle import Bundle, language_model_graphs
-from ..engines import MIN_TENSORRT, EngineSet, built_targets, check_machine, open_engines
+from ..engines import EngineSet, built_targets, check_machine, open_engines
 from ..errors import BackendError, EngineError
 from ..partial_file import PartialFile
 from . import Array, Backend
 from .cuda_device import CudaDevice
 from .device import IN_PLACE, Buffer, Device, Pool, address_of
 from .device_backend import DeviceBackend
+from .tensorrt_library import load_library
 
-_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-_INSTALL = {
-    "tensorrt-rtx": "`pip install unimoe[tensorrt-rtx]`",
-    "tensorrt": "`pip install tensorrt`, or JetPack's own (python3-libnvinfer)",
-}
 _RUNTIME_CACHE = "runtime.cache"
 
 
@@ -59,19 +54,6 @@ def open_tensorrt(bundle: Bundle, target: str | None, *, graphs: bool = True) ->
         pool.close()
         device.close()
         raise
-
-
-def load_library(flavour: str) -> Any:
-    """The module of a flavour. Raises BackendError where it is not installed or too old for our graphs."""
-    try:
-        trt = importlib.import_module(_MODULES[flavour])
-    except (ImportError, OSError):
-        raise BackendError(f"{flavour} is not installed; {_INSTALL[flavour]}") from None
-    if flavour == "tensorrt" and tuple(map(int, trt.__version__.split(".")[:2])) < MIN_TENSORRT:
-        raise BackendError(
-            f"TensorRT {trt.__version__} lacks operators of our graphs; {MIN_TENSORRT[0]}.{MIN_TENSORRT[1]} has them"
-        )
-    return trt
 
 
 def _fitting(bundle: Bundle, capability: tuple[int, int]) -> EngineSet:
