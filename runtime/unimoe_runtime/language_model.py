@@ -39,6 +39,14 @@ class RoutingStatistics:
     routed_picks: int = 0
     null_picks: int = 0
 
+    def __add__(self, other: RoutingStatistics) -> RoutingStatistics:
+        return RoutingStatistics(
+            steps=self.steps + other.steps,
+            launched=self.launched + other.launched,
+            routed_picks=self.routed_picks + other.routed_picks,
+            null_picks=self.null_picks + other.null_picks,
+        )
+
     @property
     def experts_per_step(self) -> float:
         """Expert graphs launched a step, over all layers."""

@@ -5,6 +5,8 @@ that looks ahead, with as many frames more), by a thread of its own while the ne
 so that nothing stands between its last frame and its samples. One chunk is in the codec's hands at most, and no step
 is made unless a chunk is asked for: a slow reader slows the decode loop down instead of filling memory.
 
+A long text comes in parts. Their frames follow one another in one stream of the codec, without a seam.
+
 T frames · K codebooks · L samples
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -29,6 +31,14 @@ from .language_model import BundleModel, RoutingStatistics
 
 Progress = Callable[[int, int], None]
 """Called after each step with the steps done and the steps expected."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """A prompt, and how it is to be decoded."""
+
+    prepared: PreparedPrompt
+    sampling: SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +108,8 @@ class AudioStream:
         model: BundleModel,
         codec: BundleCodec,
         config: ModelConfig,
-        prepared: PreparedPrompt,
-        sampling: SamplingConfig,
+        parts: Sequence[Part],
+        most_frames: int | None,
         seed: int,
         schedule: ChunkSchedule,
         overlap: bool,
@@ -108,25 +118,23 @@ class AudioStream:
         progress: Progress | None,
     ) -> None:
         self.sample_rate_hz, self._hop_samples = codec.sample_rate_hz, codec.hop_samples
-        self.caption = prepared.caption
-        max_delay = max(config.delay_pattern)
-        self._most_frames = sampling.max_steps - max_delay - 1
-        self._expected_steps = sampling.max_steps
-        if prepared.expected_frames is not None:
-            self._expected_steps = min(self._expected_steps, prepared.expected_frames + max_delay)
+        self.caption = ". ".join(part.prepared.caption for part in parts)
+        self._max_delay = max_delay = max(config.delay_pattern)
+        self._most_frames = most_frames
+        self._expected_steps = sum(_expected_steps(part, max_delay) for part in parts)
         self._num_codebooks = config.num_codebooks
         self._requested, self._timeout_s, self._progress = requested, timeout_s, progress
         self._cancelled = threading.Event()
         self._frames: list[NDArray[np.int64]] = []
-        self._num_frames, self._num_samples, self._timed_out = -1, 0, False
+        self._num_frames, self._num_samples, self._cut, self._timed_out = -1, 0, False, False
         self._started = self._finished = time.perf_counter()
         self._first_audio_s = float("inf")
         self._prefill_s = self._decode_s = self._reader_s = 0.0
-        self._statistics = RoutingStatistics()
+        self._past = self._statistics = RoutingStatistics()
         self._maker = ChunkMaker(codec, schedule, overlap=overlap)
         self.first_chunk_steps = max_delay + self._maker.wanted
         """Decode steps before the first chunk: the delay, its frames, and what the codec looks ahead."""
-        self._chunks = self._run(model, prepared, config, sampling, seed)
+        self._chunks = self._run(model, parts, config, seed)
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
@@ -157,48 +165,74 @@ class AudioStream:
             num_samples=self._num_samples,
             codes_TK=np.array(self._frames, dtype=np.int64).reshape(-1, self._num_codebooks),
             caption=self.caption,
-            ended=all_given and self._num_frames < self._most_frames,
+            ended=all_given and not self._cut,
             timed_out=self._timed_out,
             first_audio_s=self._first_audio_s,
             prefill_s=self._prefill_s,
             decode_s=self._decode_s,
             codec_s=self._maker.codec_s,
             compute_s=self._finished - self._started - self._reader_s,
-            routing=replace(self._statistics),
+            routing=self._past + self._statistics,
         )
 
     def _run(
-        self, model: BundleModel, prepared: PreparedPrompt, config: ModelConfig, sampling: SamplingConfig, seed: int
+        self, model: BundleModel, parts: Sequence[Part], config: ModelConfig, seed: int
     ) -> Generator[Chunk, None, None]:
         maker = self._maker
         try:
-            began = self._started = time.perf_counter()
-            for step in generate(model, prepared.prompt, config, sampling, seed=seed):
-                # The first step cannot be told apart from the prefill from outside of the loop; it counts as prefill.
-                self._finished = now = time.perf_counter()
-                if step.index == 0:
-                    self._prefill_s = now - began
-                else:
-                    self._decode_s += now - began
-                self._statistics = model.statistics
-                self._num_frames = int(step.num_frames_U[0])
-                if step.has_frame_U[0]:
-                    self._frames.append(step.frame_UK[0])
-                    maker.take(step.frame_UK[0])
-                if self._progress is not None:
-                    self._progress(step.index + 1, self._expected_steps)
+            self._started = time.perf_counter()
+            for part in parts:
+                yield from self._decode(model, part, config, seed, last=part is parts[-1])
                 if self._cancelled.is_set():
                     return
-                if self._timeout_s is not None and now - self._requested > self._timeout_s:
-                    self._timed_out = True
+                if self._timed_out or self._room() == 0:
                     break
-                yield from self._given(maker.ready())
-                began = time.perf_counter()
             if not self._frames:
                 raise self._silence()
             yield from self._given(maker.finish())
         finally:
             maker.close()
+
+    def _decode(
+        self, model: BundleModel, part: Part, config: ModelConfig, seed: int, *, last: bool
+    ) -> Generator[Chunk, None, None]:
+        """One part's frames, up to its end, the caller's limit, the time limit or a cancellation."""
+        sampling, room = part.sampling, self._room()
+        if room is not None:
+            max_steps = min(sampling.max_steps, room + self._max_delay + 1)
+            sampling = replace(sampling, min_steps=min(sampling.min_steps, max_steps), max_steps=max_steps)
+        most_frames = sampling.max_steps - self._max_delay - 1
+        frames_before = len(self._frames)
+        self._past, self._statistics = self._past + self._statistics, RoutingStatistics()
+        began = time.perf_counter()
+        for step in generate(model, part.prepared.prompt, config, sampling, seed=seed):
+            # The first step cannot be told apart from the prefill from outside of the loop; it counts as prefill.
+            self._finished = now = time.perf_counter()
+            if step.index == 0:
+                self._prefill_s += now - began
+            else:
+                self._decode_s += now - began
+            self._statistics = model.statistics
+            num_frames = int(step.num_frames_U[0])
+            if num_frames >= 0:
+                self._cut |= num_frames == most_frames
+                self._num_frames = frames_before + num_frames if last else -1
+            if step.has_frame_U[0]:
+                self._frames.append(step.frame_UK[0])
+                self._maker.take(step.frame_UK[0])
+            if self._progress is not None:
+                self._progress(self._past.steps + step.index + 1, self._expected_steps)
+            if self._cancelled.is_set():
+                return
+            if self._timeout_s is not None and now - self._requested > self._timeout_s:
+                self._timed_out = True
+                return
+            yield from self._given(self._maker.ready())
+            began = time.perf_counter()
+
+    def _room(self) -> int | None:
+        """Frames that the caller's limit leaves; None where there is none."""
+        return None if self._most_frames is None else max(0, self._most_frames - len(self._frames))
 
     def _given(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """The chunks as they are handed to the reader, whose own time is taken."""
@@ -213,3 +247,8 @@ class AudioStream:
         if self._timed_out:
             return BackendError(f"there was no audio within {self._timeout_s:g} s: give it more time")
         return PromptError("the model ended before its first frame; try another seed or a longer text")
+
+
+def _expected_steps(part: Part, max_delay: int) -> int:
+    expected = part.prepared.expected_frames
+    return part.sampling.max_steps if expected is None else min(part.sampling.max_steps, expected + max_delay)

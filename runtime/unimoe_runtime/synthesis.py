@@ -28,7 +28,7 @@ from .language_model import BundleModel
 from .preload import Preload, always_used
 from .recent import Recent
 from .residency import Residency
-from .streaming import AudioStream, Outcome, Progress
+from .streaming import AudioStream, Outcome, Part, Progress
 from .verification import doubt
 from .video import MAX_FRAMES, RATE_HZ, Video, read_video
 from .vision import BundleVision
@@ -194,6 +194,8 @@ class Synthesizer:
         otherwise. After `timeout_s` (seconds since this call, the reader's own time included) the stream ends with
         the frames that are complete.
         Same bundle, text, voice, video, seed and sampling give the same codes, and with any schedule the same audio.
+        A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
+        (`FrontEnd.pieces`); `limits` hold for the whole, but for `min_steps`, which hold for each piece.
 
         Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
         read, VideoError for frames that the vision tower cannot take; while it is read from, BundleError where a file
@@ -203,13 +205,24 @@ class Synthesizer:
         requested = time.perf_counter()
         config = self.bundle.model
         sampling = sampling or self.sampling(task)
-        prepared = self.prepare(task=task, text=text, voice=voice, voice_text=voice_text, video=video)
+        limits = limits or Limits()
+        pieces = self.frontend.pieces(task, text, voice)
+        prompts = [
+            self.prepare(task=task, text=piece, voice=voice, voice_text=voice_text, video=video) for piece in pieces
+        ]
+        max_delay = max(config.delay_pattern)
+        most_steps = self._most_steps(limits, max_delay)
+        if len(pieces) > 1:  # the caller's steps are then those of all pieces together
+            limits = replace(limits, max_steps=None)
         return AudioStream(
             model=BundleModel(self._backend, prefixes=self._prefixes),
             codec=self._codec,
             config=config,
-            prepared=prepared,
-            sampling=self._limited(prepared, sampling, limits or Limits()),
+            parts=[
+                Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
+                for prepared in prompts
+            ],
+            most_frames=None if most_steps is None else most_steps - max_delay - 1,
             seed=seed,
             schedule=schedule or ChunkSchedule(),
             overlap=self.overlap,
@@ -280,22 +293,30 @@ class Synthesizer:
             raise PromptError("this bundle has no vision tower: it makes music from a text alone")
         return BundleVision(self.bundle.manifest["vision"], self._backend.run)
 
-    def _limited(self, prepared: PreparedPrompt, sampling: SamplingConfig, limits: Limits) -> SamplingConfig:
-        """`sampling` with the limits of the expected length and then the caller's."""
-        config = self.bundle.model
-        max_delay = max(config.delay_pattern)
-        sampling = prepared.limit(sampling, max_delay=max_delay)
-        max_steps = sampling.max_steps if limits.max_steps is None else limits.max_steps
+    def _most_steps(self, limits: Limits, max_delay: int) -> int | None:
+        """Decode steps that the caller allows; None where that is left to the bundle."""
+        allowed = [] if limits.max_steps is None else [limits.max_steps]
         if limits.max_s is not None:
             frames = int(limits.max_s * self._codec.sample_rate_hz / self._codec.hop_samples)
-            max_steps = min(max_steps, max(frames, 1) + max_delay + 1)
-        min_steps = min(sampling.min_steps, max_steps) if limits.min_steps is None else limits.min_steps
+            allowed.append(max(frames, 1) + max_delay + 1)
+        return min(allowed, default=None)
+
+    def _limited(
+        self, prepared: PreparedPrompt, sampling: SamplingConfig, limits: Limits, most_steps: int | None
+    ) -> SamplingConfig:
+        """`sampling` with the limits of the expected length and then the caller's."""
+        config = self.bundle.model
+        sampling = prepared.limit(sampling, max_delay=max(config.delay_pattern))
+        max_steps = sampling.max_steps if limits.max_steps is None else limits.max_steps
+        if most_steps is not None:
+            max_steps = min(max_steps, most_steps)
         last_position = int(prepared.prompt.first_position_B.max()) + max_steps
         if last_position > config.max_positions:
             raise PromptError(
                 f"the prompt and {max_steps} steps take {last_position} positions; the model has "
                 f"{config.max_positions}: give a shorter prompt or fewer steps"
             )
+        min_steps = min(sampling.min_steps, max_steps) if limits.min_steps is None else limits.min_steps
         return replace(sampling, min_steps=min_steps, max_steps=max_steps)
 
 

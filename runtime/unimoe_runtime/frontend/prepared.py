@@ -87,6 +87,10 @@ class FrontEnd(Protocol):
         """The recording behind a voice of this bundle; None where the model knows its voices by heart."""
         ...
 
+    def pieces(self, task: str, text: str, voice: str = "") -> list[str]:
+        """`text` alone, or where it is too long for one prompt and can be cut, what is to be spoken in turn."""
+        ...
+
     def build_prompt(
         self,
         task: str,

@@ -99,6 +99,10 @@ class PublishedFrontEnd:
         """The recording of a voice of this bundle; the first one's where `voice` is empty."""
         return self.recordings.get(voice or next(iter(self.recordings), ""))
 
+    def pieces(self, task: str, text: str, voice: str = "") -> list[str]:
+        """The text alone: the model takes what fits its prompt."""
+        return [text]
+
     def build_prompt(
         self,
         task: str,

@@ -21,6 +21,7 @@ from .lexicon import Lexicon
 from .music import MusicRange, parse_description
 from .normalise import phrases
 from .prepared import PreparedPrompt, VideoPrompt, VoicePrompt
+from .splitting import split_text
 
 KIND: Final = "timeline"
 FORMAT_VERSION: Final = 1
@@ -123,12 +124,25 @@ class TimelineFrontEnd:
                 f"the text has {len(text)} characters; the limit is {self.max_characters}: split it into shorter pieces"
             )
         made = self._speech(text, voice) if task == "speech" else self._melody(text, voice)
-        if made.duration_s * self.frame_rate_hz > self.max_frames:
+        if not self._has_room(made):
             raise PromptError(
                 f"this would take about {made.duration_s:.1f} s; the limit is "
                 f"{self.max_frames / self.frame_rate_hz:.1f} s: split it into shorter pieces"
             )
         return made
+
+    def pieces(self, task: str, text: str, voice: str = "") -> list[str]:
+        """`text` alone, or where it is too long to be spoken in one go, in pieces, each a prompt of its own."""
+        voice = voice or self.default_voice
+        if task != "speech" or voice not in self.voices:
+            return [text]
+
+        def fits(piece: str) -> bool:
+            spoken = phrases(piece, self.abbreviations)
+            return not spoken or (len(piece) <= self.max_characters and self._has_room(self._speech(piece, voice)))
+
+        split = split_text(text, fits, self.abbreviations)
+        return [piece for piece in split if phrases(piece, self.abbreviations)] or [text]
 
     def recording(self, voice: str) -> None:
         """None: the model knows its voices by heart."""
@@ -169,6 +183,9 @@ class TimelineFrontEnd:
         ids = [timeline.source, *(segment.token for segment in timeline.segments), SEPARATOR]
         positions = self.origin - 0.5 + middles_s * self.frame_rate_hz
         return [self.tokens[token] for token in ids], [0.0, *positions.tolist(), self.origin - 1.0]
+
+    def _has_room(self, timeline: Timeline) -> bool:
+        return timeline.duration_s * self.frame_rate_hz <= self.max_frames
 
     def _names(self, prefix: str) -> tuple[str, ...]:
         return tuple(token.removeprefix(prefix) for token in self.tokens if token.startswith(prefix))
