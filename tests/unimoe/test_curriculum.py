@@ -143,5 +143,5 @@ def test_the_recipe_in_the_repository_holds_together() -> None:
     recipe = read_recipe(root / "recipes" / "curriculum.toml", ["data", "codec", "frontend", "sampling"])
     found = CurriculumConfig.from_recipe(recipe, preset("demo", **recipe["model"]))
     assert found.dense.shared_intermediate_size == 4 * found.model.routed_intermediate_size
-    assert found.stages["joint"].sorted_batches == found.stages["warmup"].sorted_batches == 1
+    assert found.stages["warmup"].trained == "gate and shared"
     assert (root / recipe["data"]["recipe"]).is_file()

@@ -43,6 +43,18 @@ def test_batches_hold_every_example_once_and_like_lengths_together() -> None:
     )
 
 
+def test_batches_mix_domains_and_still_hold_like_lengths() -> None:
+    rng = np.random.default_rng(2)
+    domains = np.where(rng.random(1200) < 0.5, "speech", "music")
+    lengths = rng.integers(50, 150, size=1200) + 300 * (domains == "music")
+    batches = epoch_batches(lengths.tolist(), 12, 0, 0, domains=domains.tolist())
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1200))
+    for batch in batches:
+        assert 3 <= (domains[batch] == "music").sum() <= 9
+        for domain in ("speech", "music"):
+            assert np.ptp(lengths[batch][domains[batch] == domain]) < 20
+
+
 def test_a_batch_lines_up_prompt_audio_and_guide() -> None:
     examples = make_examples(3)
     batch = collate(examples, config(), token_noise=0.0, text_drop=0.0, rng=np.random.default_rng(0))

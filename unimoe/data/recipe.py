@@ -14,7 +14,7 @@ import numpy as np
 from unimoe.data import chorales, flite, kokoro, melodies, recordings
 from unimoe.data.melodies import Melody
 from unimoe.data.music_forms import FORMS, draw_forms
-from unimoe.data.sentences import all_sentences, draw_sentences, is_held_out, split_of_sentence
+from unimoe.data.sentences import all_sentences, draw_pairs, draw_sentences, is_held_out, split_of_sentence
 from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words, draw_phrases
@@ -30,9 +30,9 @@ Clip = tuple[dict[str, Any], np.ndarray]
 class CorpusRecipe:
     """How much of what to render.
 
-    `digit_strings`, `phrases`, `sentences`: texts by voice, one of VOICES; `commands_per_voice` for each voice that
-    has digit strings, where `commands` does not say otherwise. `melodies` of random notes, and the pieces of
-    music_forms.FORMS, by instrument. `chorales`: phrases by instrument. `recordings`: names of
+    `digit_strings`, `phrases`, `sentences`, `sentence_pairs`: texts by voice, one of VOICES; `commands_per_voice` for
+    each voice that has digit strings, where `commands` does not say otherwise. `melodies` of random notes, and the
+    pieces of music_forms.FORMS, by instrument. `chorales`: phrases by instrument. `recordings`: names of
     unimoe.data.recordings.COLLECTIONS; of each `recorded_minutes` at most, spread over its files, in pieces of
     `recorded_s`.
     """
@@ -47,6 +47,7 @@ class CorpusRecipe:
     phrases: dict[str, int] = field(default_factory=lambda: {"rms": 2000, "slt": 2000, "awb": 1000, "kal16": 1000})
     phrase_words: int = 3000
     sentences: dict[str, int] = field(default_factory=dict)
+    sentence_pairs: dict[str, int] = field(default_factory=dict)
     melodies: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("piano", "organ", "guitar", "violin", "trumpet", "flute"), 700)
     )
@@ -63,7 +64,7 @@ class CorpusRecipe:
     def __post_init__(self) -> None:
         for name in ("melodies", *FORMS, "chorales"):
             _check_names(name, getattr(self, name), melodies.PROGRAMS)
-        for name in ("digit_strings", "commands", "phrases", "sentences"):
+        for name in ("digit_strings", "commands", "phrases", "sentences", "sentence_pairs"):
             _check_names(name, getattr(self, name), VOICES)
         _check_names("recordings", self.recordings, recordings.COLLECTIONS)
         for name in ("recorded_s", "recorded_minutes"):
@@ -92,7 +93,7 @@ class Job:
 
 def by_text(fields: dict[str, Any]) -> str:
     """Split by the text: of free sentences also by their words, of what has no text by the piece."""
-    if fields["kind"] == "sentences":
+    if fields["kind"] in ("sentences", "pairs"):
         return split_of_sentence(fields["text"])
     return split_of(fields["text"] or fields["piece"])
 
@@ -132,12 +133,12 @@ def make_plan(recipe: CorpusRecipe) -> list[Job]:
 
 
 def _require_tools(recipe: CorpusRecipe) -> None:
-    voices = {*recipe.digit_strings, *recipe.phrases, *recipe.sentences}
+    voices = {*recipe.digit_strings, *recipe.phrases, *recipe.sentences, *recipe.sentence_pairs}
     if voices:
         flite.require_flite()
     if any(voice.startswith(kokoro.PREFIX) for voice in voices):
         kokoro.model_path()
-    if recipe.sentences:
+    if recipe.sentences or recipe.sentence_pairs:
         all_sentences()
     if recipe.melodies or recipe.chorales or any(getattr(recipe, form) for form in FORMS):
         melodies.require_fluidsynth()
@@ -157,7 +158,7 @@ def _speech_jobs(recipe: CorpusRecipe) -> list[Job]:
         ]
         drawn.append((voice, voice, texts))
     words = common_words(recipe.phrase_words) if recipe.phrases else []
-    if recipe.sentences:
+    if recipe.sentences or recipe.sentence_pairs:
         words = [word for word in words if not is_held_out(word)]
     for voice, count in recipe.phrases.items():
         rng = random.Random(f"{recipe.seed}/{voice}-phrases")
@@ -165,6 +166,9 @@ def _speech_jobs(recipe: CorpusRecipe) -> list[Job]:
     for voice, count in recipe.sentences.items():
         rng = random.Random(f"{recipe.seed}/{voice}-sentences")
         drawn.append((f"{voice}-sentences", voice, [("sentences", text) for text in draw_sentences(count, rng)]))
+    for voice, count in recipe.sentence_pairs.items():
+        rng = random.Random(f"{recipe.seed}/{voice}-pairs")
+        drawn.append((f"{voice}-pairs", voice, [("pairs", text) for text in draw_pairs(count, rng)]))
     return [
         Job(
             name=name,

@@ -18,6 +18,7 @@ from unimoe.data.words import common_words
 from unimoe_runtime.errors import OutputError
 
 WORDNET: Final = Path("/usr/share/wordnet")
+BETWEEN_SENTENCES: Final = "; "
 FEWEST_WORDS: Final = 3
 MOST_WORDS: Final = 10
 HELD_OUT_SHARE: Final = 0.03
@@ -51,8 +52,15 @@ def words_of(text: str) -> list[str]:
 
 
 def split_of_sentence(text: str) -> Split:
-    """Split of a sentence: test where one of its words is held out, else as of any text."""
-    return "test" if any(map(is_held_out, words_of(text))) else split_of(text)
+    """Split of a sentence: test where one of its words is held out, else as of any text.
+
+    A pair of sentences is trained on only where both are.
+    """
+    splits = {
+        "test" if any(map(is_held_out, words_of(sentence))) else split_of(sentence)
+        for sentence in text.split(BETWEEN_SENTENCES)
+    }
+    return "test" if "test" in splits else "valid" if "valid" in splits else "train"
 
 
 @functools.cache
@@ -82,3 +90,9 @@ def draw_sentences(count: int, rng: random.Random) -> list[str]:
     """`count` different sentences in random order; all of them where there are no more than that."""
     sentences = all_sentences()
     return rng.sample(sentences, min(count, len(sentences)))
+
+
+def draw_pairs(count: int, rng: random.Random) -> list[str]:
+    """`count` pairs of sentences, a pause between them, so that a model also learns to speak for longer."""
+    sentences = draw_sentences(2 * count, rng)
+    return [BETWEEN_SENTENCES.join(pair) for pair in zip(sentences[::2], sentences[1::2], strict=False)]

@@ -18,8 +18,8 @@ import numpy as np
 
 from unimoe.data.corpus import Corpus, CorpusError, Item
 from unimoe.evaluation import intelligibility
+from unimoe.evaluation.identity import Features, Identifier, timbre, timbre_and_pitch
 from unimoe.evaluation.pitch import NO_NOTES, NoteScore, score_notes
-from unimoe.evaluation.voices import VoiceCentroids
 from unimoe_runtime.errors import PromptError
 
 Synthesize = Callable[[str, str, str, int], np.ndarray]
@@ -27,7 +27,7 @@ Synthesize = Callable[[str, str, str, int], np.ndarray]
 
 KINDS: Final = ("digits", "commands")
 """Kinds of text that a small grammar covers."""
-FREE_KINDS: Final = ("sentences",)
+FREE_KINDS: Final = ("sentences", "pairs")
 """Kinds that only the recognizer's full model can hear. Phrases of unrelated words are left out: of the original
 recordings it gets a third to four fifths wrong, which measures nothing."""
 MELODIES: Final = ("melody", "scale", "arpeggio", "tune")
@@ -35,7 +35,7 @@ MELODIES: Final = ("melody", "scale", "arpeggio", "tune")
 MELODIC: Final = ("piano", "guitar", "violin", "trumpet", "flute", "clarinet", "oboe", "marimba")
 """Instruments whose own recordings the pitch tracker hears right; an organ sounds octaves below what is written."""
 
-_LEARNT_CLIPS = 60  # training clips of each voice, from which its centroid is learnt
+_LEARNT_CLIPS = 60  # training clips of each voice or instrument, from which its mean is learnt
 _SHORTEST_S = 0.1
 
 
@@ -94,11 +94,15 @@ class VoiceFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentFigures:
-    """Of one instrument: notes heard as written, synthesized, against the next melody, and in the recordings."""
+    """Of one instrument: notes heard as written, synthesized, against the next melody, and in the recordings; and how
+    many clips are taken for this instrument, synthesized and original."""
 
     made: NoteScore
     rotated: NoteScore
     original: NoteScore
+    num_recognised: int
+    num_originals_recognised: int
+    num_clips: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +122,6 @@ class DemoFigures:
                 total = sum((score[kind] for score in scores if kind in score), NO_WORDS)
                 if total.num_words:
                     found |= {f"{kind}_{prefix}{name}": rate for name, rate in total.rates().items()}
-        clips = sum(voice.num_clips for voice in self.voices.values())
-        if clips:
-            found["voices_recognised"] = sum(voice.num_recognised for voice in self.voices.values()) / clips
-            originals = sum(voice.num_originals_recognised for voice in self.voices.values())
-            found["original_voices_recognised"] = originals / clips
         if self.instruments:
             made, rotated, original = (
                 sum((getattr(figures, name) for figures in self.instruments.values()), NO_NOTES)
@@ -135,6 +134,8 @@ class DemoFigures:
                 "original_notes_exact": original.exact_share,
                 "original_notes_up_to_octave": original.octave_share,
             }
+        for name, sources in (("voices", self.voices), ("instruments", self.instruments)):
+            found |= _recognised(name, list(sources.values()))
         return {name: round(value, 4) for name, value in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,12 +163,26 @@ class DemoFigures:
                 "original_notes_exact": figures.original.exact_share,
                 "original_notes_up_to_octave": figures.original.octave_share,
                 "notes": figures.made.total,
+                "recognised": figures.num_recognised,
+                "originals_recognised": figures.num_originals_recognised,
+                "clips": figures.num_clips,
             }
             for name, figures in self.instruments.items()
         }
         return {
             "summary": self.summary(), "voices": voices, "instruments": instruments, "refused": dict(self.refused),
         }  # fmt: skip
+
+
+def _recognised(name: str, sources: Sequence[VoiceFigures | InstrumentFigures]) -> dict[str, float]:
+    """Shares of clips that are taken for the source that was asked for, synthesized and original."""
+    clips = sum(figures.num_clips for figures in sources)
+    if not clips:
+        return {}
+    return {
+        f"{name}_recognised": sum(figures.num_recognised for figures in sources) / clips,
+        f"original_{name}_recognised": sum(figures.num_originals_recognised for figures in sources) / clips,
+    }
 
 
 def held_out(corpus: Corpus, num_texts: int, kinds: Sequence[str] = KINDS) -> list[Item]:
@@ -218,7 +233,7 @@ def measure(clips: Sequence[Clip], corpus: Corpus, *, full_model: bool = False) 
     played = [clip for clip in clips if clip.item.instrument in MELODIC]
     return DemoFigures(
         voices=_voice_figures(spoken, corpus, full_model),
-        instruments={name: _instrument_figures(group, corpus.sample_rate_hz) for name, group in by_source(played)},
+        instruments=_instruments(played, corpus),
         refused={f"{clip.source}: {clip.item.text}": clip.refused for clip in clips if clip.refused},
     )
 
@@ -242,14 +257,14 @@ def _voice_figures(spoken: Sequence[Clip], corpus: Corpus, full_model: bool) -> 
         for kind in (*KINDS, *FREE_KINDS):
             _score_words(full_words, kind, spoken, recognizer)
     rate_hz = corpus.sample_rate_hz
-    centroids = _learn_voices(corpus, list(words))
+    known = _learn(training_clips(corpus, list(words)), corpus, timbre_and_pitch)
     figures: dict[str, VoiceFigures] = {}
     for voice, group in by_source(spoken):
         figures[voice] = VoiceFigures(
             words=words[voice],
             full_words=full_words[voice],
-            num_recognised=sum(centroids.nearest(clip.pcm_L, rate_hz) == voice for clip in group),
-            num_originals_recognised=sum(centroids.nearest(clip.item.pcm(), rate_hz) == voice for clip in group),
+            num_recognised=sum(known.nearest(clip.pcm_L, rate_hz) == voice for clip in group),
+            num_originals_recognised=sum(known.nearest(clip.item.pcm(), rate_hz) == voice for clip in group),
             num_clips=len(group),
         )
     return figures
@@ -263,21 +278,21 @@ def _score_words(
         found[voice][kind] = _word_score(group, recognizer)
 
 
-def training_clips(corpus: Corpus, voices: Sequence[str], most: int = _LEARNT_CLIPS) -> dict[str, list[np.ndarray]]:
-    """Recordings of each voice that a model has been trained on, the first `most` of each."""
-    clips: dict[str, list[np.ndarray]] = {voice: [] for voice in voices}
-    for item in corpus.select(split="train", domain="speech"):
-        if item.voice in clips and len(clips[item.voice]) < most:
-            clips[item.voice].append(item.pcm())
+def training_clips(corpus: Corpus, sources: Sequence[str], most: int = _LEARNT_CLIPS) -> dict[str, list[np.ndarray]]:
+    """Recordings of each voice or instrument that a model has been trained on, the first `most` of each."""
+    clips: dict[str, list[np.ndarray]] = {source: [] for source in sources}
+    for item in corpus.select(split="train"):
+        source = item.voice or item.instrument
+        if source in clips and len(clips[source]) < most and (item.voice or item.kind in MELODIES):
+            clips[source].append(item.pcm())
     return clips
 
 
-def _learn_voices(corpus: Corpus, voices: Sequence[str]) -> VoiceCentroids:
-    clips = training_clips(corpus, voices)
-    for voice, found in clips.items():
+def _learn(clips: dict[str, list[np.ndarray]], corpus: Corpus, features: Features) -> Identifier:
+    for source, found in clips.items():
         if len(found) < 2:
-            raise CorpusError(f"the corpus has {len(found)} training clips of {voice}; its voice cannot be learnt")
-    return VoiceCentroids.learn(clips, corpus.sample_rate_hz)
+            raise CorpusError(f"the corpus has {len(found)} training clips of {source}; its sound cannot be learnt")
+    return Identifier.learn(clips, corpus.sample_rate_hz, features)
 
 
 def _word_score(group: Sequence[Clip], recognizer: Callable[[np.ndarray], str]) -> WordScore:
@@ -302,10 +317,24 @@ def _total_errors(references: Sequence[Sequence[str]], heard: Sequence[Sequence[
     return sum(map(intelligibility.word_errors, references, heard))
 
 
-def _instrument_figures(group: Sequence[Clip], rate_hz: int) -> InstrumentFigures:
-    made = rotated = original = NO_NOTES
-    for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
-        made += score_notes(clip.pcm_L, rate_hz, clip.item.notes)
-        rotated += score_notes(clip.pcm_L, rate_hz, other.item.notes)
-        original += score_notes(clip.item.pcm(), rate_hz, clip.item.notes)
-    return InstrumentFigures(made=made, rotated=rotated, original=original)
+def _instruments(played: Sequence[Clip], corpus: Corpus) -> dict[str, InstrumentFigures]:
+    groups = dict(by_source(played))
+    if not groups:
+        return {}
+    known, rate_hz = _learn(training_clips(corpus, list(groups)), corpus, timbre), corpus.sample_rate_hz
+    figures = {}
+    for name, group in groups.items():
+        made = rotated = original = NO_NOTES
+        for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
+            made += score_notes(clip.pcm_L, rate_hz, clip.item.notes)
+            rotated += score_notes(clip.pcm_L, rate_hz, other.item.notes)
+            original += score_notes(clip.item.pcm(), rate_hz, clip.item.notes)
+        figures[name] = InstrumentFigures(
+            made=made,
+            rotated=rotated,
+            original=original,
+            num_recognised=sum(known.nearest(clip.pcm_L, rate_hz) == name for clip in group),
+            num_originals_recognised=sum(known.nearest(clip.item.pcm(), rate_hz) == name for clip in group),
+            num_clips=len(group),
+        )
+    return figures

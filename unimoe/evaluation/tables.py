@@ -74,14 +74,27 @@ def _notes(heard: DemoFigures) -> Table:
             *map(percent, (row.made.exact_share, row.made.octave_share, row.original.exact_share,
                            row.rotated.exact_share, row.rotated.octave_share)),
             str(row.made.total),
+            f"{row.num_recognised} of {row.num_clips}",
+            str(row.num_originals_recognised),
         )
         for name, row in heard.instruments.items()
     )  # fmt: skip
     return Table(
         title="Notes heard as written",
-        columns=("instrument", "exact", "up to octave", "original", "rotated", "rotated to octave", "notes"),
+        columns=(
+            "instrument",
+            "exact",
+            "up to octave",
+            "original",
+            "rotated",
+            "rotated to octave",
+            "notes",
+            "taken for it",
+            "of originals",
+        ),
         rows=rows,
-        note="By a pitch tracker (YIN) in the middle of each note, to the semitone. Rotated: against the next melody.",
+        note="By a pitch tracker (YIN) in the middle of each note, to the semitone. Rotated: against the next melody. "
+        "Taken for it: the nearest of the corpus's instruments by spectrum.",
     )
 
 

@@ -70,19 +70,32 @@ class Batch:
 
 
 def epoch_batches(
-    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, sorted_batches: int = 40
+    lengths: Sequence[int],
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    *,
+    sorted_batches: int = 40,
+    domains: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
-    """Indices of one epoch's batches: shuffled, then sorted by length within pools, then shuffled as batches.
+    """Indices of one epoch's batches: shuffled, then sorted within pools of `sorted_batches`, then shuffled as batches.
 
-    A pool is `sorted_batches` batches; 1 leaves each batch a plain draw from all clips.
+    Sorted is by how long a clip is for its domain (its rank there), so that a batch has clips of like lengths and still
+    all domains in the pool's proportions: the balance of experts is one over speech and music together.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
     pool = batch_size * sorted_batches
+    lengths_N = np.asarray(lengths)
+    domain_N = np.zeros(len(lengths), np.int64) if domains is None else np.unique(domains, return_inverse=True)[1]
     batches: list[np.ndarray] = []
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
-        part = part[np.argsort(np.asarray(lengths)[part], kind="stable")]
+        rank_P = np.empty(len(part))
+        for domain in np.unique(domain_N[part]):
+            here = np.flatnonzero(domain_N[part] == domain)
+            rank_P[here[np.argsort(lengths_N[part][here], kind="stable")]] = (np.arange(len(here)) + 0.5) / len(here)
+        part = part[np.argsort(rank_P, kind="stable")]
         batches += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
     return [batches[index] for index in rng.permutation(len(batches))]
 

@@ -19,9 +19,8 @@ class TrainingConfig:
     `guide_layers`: the layers whose head 0 is guided; `guide_weight` times the mean of -log(attention mass on what is
     being spoken) is added to the loss. `micro_batches`: parts in which a step's batch is worked, the gradient
     accumulated over them; processes share the parts, so their number does not change the result. `sorted_batches`:
-    batches whose clips are sorted by length together; 1 leaves speech and music mixed in each batch, as the balance of
-    experts wants it. `trained`: all weights, or those of gate and shared experts alone. `anneal_aux` False holds the
-    auxiliary loss at the weight that it starts with.
+    batches whose clips are sorted by length together (`batches.epoch_batches`). `trained`: all weights, or those of
+    gate and shared experts alone. `anneal_aux` False holds the auxiliary loss at the weight that it starts with.
     """
 
     num_steps: int = 6000

@@ -71,6 +71,7 @@ class Trainer:
         # Each process takes as many parts of a batch as the others.
         self.num_parts = math.ceil(training.micro_batches / self.world.size) * self.world.size
         self._lengths = [example.length for example in examples]
+        self._domains = [example.domain for example in examples]
         self._epoch = -1
         self._batches: list[np.ndarray] = []
 
@@ -82,7 +83,7 @@ class Trainer:
             self._epoch = epoch
             self._batches = epoch_batches(
                 self._lengths, self.training.batch_size, self.training.seed, epoch,
-                sorted_batches=self.training.sorted_batches,
+                sorted_batches=self.training.sorted_batches, domains=self._domains,
             )  # fmt: skip
         chosen = self._batches[index]
         if len(chosen) < self.num_parts:  # an epoch's last batch: no part may be empty
