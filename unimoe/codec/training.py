@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,13 @@ def save_training(trainer: CodecTrainer, folder: Path) -> None:
 
 
 def train_codec(
-    corpus: Corpus, folder: str | Path, config: ConvNeXtCodecConfig, training: CodecTraining, *, save_every: int = 250
+    corpus: Corpus,
+    folder: str | Path,
+    config: ConvNeXtCodecConfig,
+    training: CodecTraining,
+    *,
+    save_every: int = 250,
+    report: Callable[[str], None] = lambda line: None,
 ) -> ConvNeXtCodec:
     """Train a codec, going on from the state in `folder` where there is one. Writes `folder`/codec."""
     folder = Path(folder)
@@ -181,6 +187,9 @@ def train_codec(
     trainer = CodecTrainer(config, training, corpus)
     if (folder / "training.pt").exists():
         trainer.load_state_dict(torch.load(folder / "training.pt", weights_only=True))
+        if trainer.step >= training.num_steps:
+            return trainer.codec
+    report(f"training the codec: steps {trainer.step:,} to {training.num_steps:,}")
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[distance]:.3f}"))
     with Progress(*columns) as progress, (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         task = progress.add_task("codec", total=training.num_steps, completed=trainer.step, distance=math.nan)

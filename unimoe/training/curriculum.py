@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,21 @@ class CurriculumConfig:
     """The model that comes out, how each stage is trained, and the seed of merging and of balancing.
 
     The specialists' feed-forward layer is as wide as a domain's share of the routed experts. `stages` has every name
-    of `STAGES` but "merge". `balanced_clips`: of each domain in the balanced set, of a smaller domain some more than
-    once; 0 takes as many as the smallest domain has.
+    of `STAGES` but "merge". `balanced_clips`: by domain, how many the balanced set has, some more than once where that
+    is more than there are; without it as many of each as the smallest domain has.
     """
 
     model: ModelConfig
     stages: Mapping[str, TrainingConfig]
-    balanced_clips: int = 0
+    balanced_clips: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
         missing = [name for name in STAGES if name != "merge" and name not in self.stages]
         if missing:
             raise ConfigError(f"the curriculum has no settings for the stage {missing[0]}")
+        if self.balanced_clips and set(self.balanced_clips) != set(DOMAINS):
+            raise ConfigError(f"[balance] names {', '.join(self.balanced_clips)}; it must name {', '.join(DOMAINS)}")
 
     @property
     def dense(self) -> ModelConfig:
@@ -62,7 +64,7 @@ class CurriculumConfig:
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], model: ModelConfig, seed: int = 0) -> CurriculumConfig:
         """Of the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup]
-        and [joint], the later replacing the earlier; [balance] clips is `balanced_clips`."""
+        and [joint], the later replacing the earlier; [balance] is `balanced_clips`."""
         common = {name: value for name, value in recipe["train"].items() if name != "leave_out"}
         specialist = recipe.get("specialist", {})
         of_all = {name: value for name, value in specialist.items() if not isinstance(value, Mapping)}
@@ -73,7 +75,7 @@ class CurriculumConfig:
             "joint": [recipe.get("joint", {})],
         }
         stages = {name: TrainingConfig.from_sections(common, *parts) for name, parts in sections.items()}
-        return cls(model=model, stages=stages, seed=seed, balanced_clips=recipe.get("balance", {}).get("clips", 0))
+        return cls(model=model, stages=stages, seed=seed, balanced_clips=recipe.get("balance", {}))
 
 
 class Curriculum:
@@ -171,14 +173,16 @@ class Curriculum:
 _ORIGIN = {"warmup": "merge", "joint": "warmup"}
 
 
-def balanced(examples: Sequence[Example], seed: int, clips: int = 0) -> list[Example]:
-    """`clips` examples of every domain, drawn by `seed`, in their old order (`CurriculumConfig.balanced_clips`)."""
+def balanced(examples: Sequence[Example], seed: int, clips: Mapping[str, int] | None = None) -> list[Example]:
+    """`clips` examples by domain, drawn by `seed`, in their old order (`CurriculumConfig.balanced_clips`)."""
     places = {
         domain: [at for at, example in enumerate(examples) if example.domain == domain]
         for domain in {example.domain for example in examples}
     }
-    count = clips or min(map(len, places.values()))
+    smallest = min(map(len, places.values()))
     rng = np.random.default_rng(seed)
     # Resizing repeats a domain's clips, each as often as the others but for the last round.
-    chosen = [np.resize(rng.permutation(places[domain]), count) for domain in sorted(places)]
+    chosen = [
+        np.resize(rng.permutation(places[domain]), clips[domain] if clips else smallest) for domain in sorted(places)
+    ]
     return [examples[at] for at in np.sort(np.concatenate(chosen))]

@@ -80,10 +80,9 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
         render_corpus(corpus_dir, CorpusRecipe(**_tuples(data)))
     corpus = Corpus.open(corpus_dir)
     codec_dir = Path(codec_fields.get("folder", work / "codec-run" / "codec"))
-    if "folder" not in codec_fields and not (codec_dir / "config.json").exists():
-        report("training the codec")
+    if "folder" not in codec_fields:
         shape = ConvNeXtCodecConfig(**codec_fields.pop("shape", {}))
-        train_codec(corpus, work / "codec-run", shape, CodecTraining(**codec_fields))
+        train_codec(corpus, work / "codec-run", shape, CodecTraining(**codec_fields), report=report)
     codec = load_codec(codec_dir)
 
     left_out = set(recipe["train"].get("leave_out", ()))
