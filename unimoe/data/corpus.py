@@ -25,7 +25,7 @@ FORMAT_VERSION = 1
 
 Domain = Literal["speech", "music"]
 Kind = Literal[
-    "digits", "commands", "phrases", "sentences", "recorded",
+    "digits", "commands", "phrases", "sentences", "pairs", "recorded",
     "melody", "scale", "arpeggio", "tune", "harmony", "chorale", "recording",
 ]  # fmt: skip
 """What a clip says or plays: the first line is speech ("recorded": people), the second music ("recording": a band)."""
