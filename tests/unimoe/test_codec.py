@@ -113,6 +113,15 @@ def test_size_of_the_default_codec() -> None:
     assert sum(tensor.numel() for tensor in ConvNeXtCodec(ConvNeXtCodecConfig()).state_dict().values()) < 2.6e6
 
 
+def test_the_first_codebooks_alone_are_a_codec_of_the_same_first_codes(codec: ConvNeXtCodec) -> None:
+    pcm_BL = torch.randn(1, 4 * codec.hop_samples, generator=torch.Generator().manual_seed(3))
+    kept = codec.with_codebooks(2)
+    assert kept.config.num_codebooks == kept.num_codebooks == 2
+    assert torch.equal(kept.encode(pcm_BL), codec.encode(pcm_BL)[:, :2])
+    with pytest.raises(ConfigError, match="5 of them cannot be kept"):
+        codec.with_codebooks(5)
+
+
 def test_broken_folders_have_one_line_errors(tmp_path: Path, codec: ConvNeXtCodec) -> None:
     with pytest.raises(CheckpointError, match="no codec configuration"):
         load_codec(tmp_path)

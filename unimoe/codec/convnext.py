@@ -35,6 +35,7 @@ N - H samples of the overlap are dropped.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ from torch import Tensor, nn
 
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.quantizer import ResidualQuantizer
-from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.errors import CheckpointError, ConfigError
 
 _OVERLAP_GAIN = 1.5
 
@@ -239,6 +240,18 @@ class ConvNeXtCodec(nn.Module):
     def decode_step(self, codes_BKT: Tensor, state: State) -> tuple[Tensor, State]:
         """Decode the next T frames. Returns their T x hop_samples samples and the state to go on with."""
         return self.decoder.decode(self.codebooks.decode(codes_BKT), state)
+
+    def with_codebooks(self, count: int) -> ConvNeXtCodec:
+        """This codec with its first codebooks alone: fewer tokens a frame, a little less detail.
+
+        Raises ConfigError where it has not as many.
+        """
+        if not 0 < count <= self.num_codebooks:
+            raise ConfigError(f"the codec has {self.num_codebooks} codebooks; {count} of them cannot be kept")
+        kept = ConvNeXtCodec(replace(self.config, num_codebooks=count))
+        tensors = self.state_dict()
+        kept.load_state_dict({**tensors, "codebooks.weight": tensors["codebooks.weight"][:count]})
+        return kept.eval().requires_grad_(False)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write config.json and model.safetensors into `folder`."""

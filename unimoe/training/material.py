@@ -68,8 +68,8 @@ class Material:
 def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     """Make what `work` lacks. In [data] and [codec], `folder` names a corpus or a codec that is there already.
 
-    [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration. Clips of sources in
-    [train] leave_out train the codec alone.
+    [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration, and of its codebooks
+    the first `kept_codebooks` are used. Clips of sources in [train] leave_out train the codec alone.
     """
     data, codec_fields = recipe["data"], dict(recipe["codec"])
     if "recipe" in data:
@@ -79,10 +79,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
         report("rendering the corpus")
         render_corpus(corpus_dir, CorpusRecipe(**_tuples(data)))
     corpus = Corpus.open(corpus_dir)
-    codec_dir = Path(codec_fields.get("folder", work / "codec-run" / "codec"))
-    if "folder" not in codec_fields:
-        shape = ConvNeXtCodecConfig(**codec_fields.pop("shape", {}))
-        train_codec(corpus, work / "codec-run", shape, CodecTraining(**codec_fields), report=report)
+    codec_dir = _codec(codec_fields, corpus, work, report)
     codec = load_codec(codec_dir)
 
     left_out = set(recipe["train"].get("leave_out", ()))
@@ -100,6 +97,18 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     return Material(
         corpus=heard, codes=codes, frontend=frontend, codec=codec, codec_dir=codec_dir, frontend_dir=frontend_dir
     )
+
+
+def _codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
+    """The folder of the codec, trained to its end and cut to its first codebooks where the recipe says so."""
+    if "folder" in fields:
+        return Path(fields["folder"])
+    shape, kept = ConvNeXtCodecConfig(**fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
+    codec = train_codec(corpus, work / "codec-run", shape, CodecTraining(**fields), report=report)
+    if not kept:
+        return work / "codec-run" / "codec"
+    codec.with_codebooks(kept).save(work / "codec")
+    return work / "codec"
 
 
 def _tuples(section: dict[str, Any]) -> dict[str, Any]:
