@@ -36,8 +36,8 @@ check: $(DEV)/ready
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy runtime/unimoe_runtime
 
-train-demo: $(DEV)/ready  ## make the checkpoint in the box anew (needs flite and fluidsynth)
-	$(DEV)/bin/unimoe train demo
+train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/training.md)
+	$(DEV)/bin/unimoe train recipes/curriculum.toml
 
 clean:
 	rm -rf .venv build

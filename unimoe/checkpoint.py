@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS
 from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import OutputError
 
@@ -67,10 +68,12 @@ def save_checkpoint(
     dtype: torch.dtype = torch.float32,
     codec_dir: Path | None = None,
     frontend_dir: Path | None = None,
+    calibration: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write a checkpoint directory, replacing one that is there; a killed save leaves the old one whole.
 
-    `dtype`: float32, bfloat16 or float16. `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/.
+    `dtype`: float32, bfloat16 or float16. `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/;
+    `calibration` are requests that a bundle of it is calibrated with where its user has none.
     Raises OutputError where the directory cannot be written or holds something else than a checkpoint.
     """
     path = Path(path)
@@ -96,6 +99,10 @@ def save_checkpoint(
             for name, source in (("codec", codec_dir), ("frontend", frontend_dir)):
                 if source is not None:
                     shutil.copytree(source, staging / name)
+            if calibration:
+                (staging / CALIBRATION_PROMPTS).parent.mkdir()
+                lines = "".join(json.dumps(request) + "\n" for request in calibration)
+                (staging / CALIBRATION_PROMPTS).write_text(lines, encoding="utf-8")
             _replace_directory(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from unimoe import checkpoint as checkpoint_module
 from unimoe.checkpoint import load_model, save_checkpoint, tensor_views
 from unimoe.config import SamplingConfig, preset
 from unimoe.model import UniMoE
+from unimoe_runtime.bundle import CALIBRATION_PROMPTS
 from unimoe_runtime.checkpoint import open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import CheckpointError, OutputError
 
@@ -58,11 +60,16 @@ def test_saving_replaces_a_checkpoint_and_copies_codec_and_frontend(tmp_path: Pa
         folder.mkdir()
         (folder / name).write_text("{}")
     model = UniMoE(preset("tiny"))
+    requests = [{"task": "speech", "text": "one two", "voice": "ann"}, {"task": "music", "text": "piano: C4"}]
     for step in (1, 2):
-        save_checkpoint(tmp_path / "m", model, provenance={"step": step}, codec_dir=codec, frontend_dir=frontend)
+        save_checkpoint(
+            tmp_path / "m", model, provenance={"step": step}, codec_dir=codec, frontend_dir=frontend,
+            calibration=requests,
+        )  # fmt: skip
     opened = open_checkpoint(tmp_path / "m")
     assert opened.provenance == {"step": 2}
     assert opened.codec_dir and opened.frontend_dir
+    assert [json.loads(line) for line in (tmp_path / "m" / CALIBRATION_PROMPTS).read_text().splitlines()] == requests
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codec_source", "frontend_source", "m"]
 
 

@@ -105,9 +105,9 @@ def joint(recipe: Path, work: Path | None, parallel: str) -> None:
 @train.command()
 @click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/demo.toml"), show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/train-demo"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("checkpoints/demo"), show_default=True)
-def demo(recipe: Path, work: Path, out: Path) -> None:
-    """Make the checkpoint in the box anew: corpus, codec, front end, token model. Goes on where it was stopped."""
+@click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
+def demo(recipe: Path, work: Path, out: Path | None) -> None:
+    """A recipe without stages: corpus, codec, front end, one joint run. Goes on where it was stopped."""
     from unimoe.training.demo import train_demo
 
-    train_demo(recipe, work, out, report=click.echo)
+    train_demo(recipe, work, out or work / "checkpoint", report=click.echo)

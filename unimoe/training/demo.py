@@ -1,4 +1,4 @@
-"""The demo's recipe, start to finish: corpus, codec, front end, codec tokens, token model, checkpoint.
+"""A recipe without stages, start to finish: corpus, codec, front end, codec tokens, token model, checkpoint.
 
 Each step leaves its result in the working folder and is skipped when that is there, so a run that was stopped goes
 on where it was.
@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from unimoe.checkpoint import save_checkpoint
+from unimoe.data.corpus import Corpus, Item
 from unimoe.model import UniMoE
 from unimoe.training.material import Material, Report, prepare, read_recipe
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import SamplingConfig
 
+_CALIBRATION_TURNS = 2
 _SECTIONS = ("data", "codec", "frontend", "model", "train", "sampling")
 
 
@@ -52,7 +54,7 @@ def write_result(
     losses: Mapping[str, float],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write the checkpoint in bfloat16, with codec, front end, sampling and how it was made."""
+    """Write the checkpoint in bfloat16, with codec, front end, sampling, calibration set and how it was made."""
     save_checkpoint(
         out,
         model,
@@ -66,4 +68,17 @@ def write_result(
         dtype=torch.bfloat16,
         codec_dir=material.codec_dir,
         frontend_dir=material.frontend_dir,
+        calibration=calibration_requests(material.corpus),
     )
+
+
+def calibration_requests(corpus: Corpus) -> list[dict[str, str]]:
+    """Requests of the training split: in turn one of every voice or instrument and kind."""
+    groups: dict[tuple[str, str], list[Item]] = {}
+    for item in corpus.select(split="train"):
+        groups.setdefault((item.voice or item.instrument, item.kind), []).append(item)
+    chosen = [group[turn] for turn in range(_CALIBRATION_TURNS) for group in groups.values() if turn < len(group)]
+    requests = [(item, *item.request()[:2]) for item in chosen]
+    return [
+        {"task": task, "text": text, **({"voice": item.voice} if item.voice else {})} for item, task, text in requests
+    ]
