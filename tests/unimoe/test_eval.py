@@ -45,12 +45,13 @@ def write_corpus(folder: Path, *, speech: bool) -> Corpus:
     """Melodies of a flute and, where asked for, two voices that hum what they are to say."""
     folder.mkdir()
     rows = []
-    offsets = write_audio(folder / "flute.npy", [tones(pitches) for pitches in MELODIES])
+    melodies = [(split, pitches) for split in ("test", "train") for pitches in MELODIES]
+    offsets = write_audio(folder / "flute.npy", [tones(pitches) for _, pitches in melodies])
     names = {60: "C4", 64: "E4", 67: "G4", 62: "D4", 65: "F4", 69: "A4", 71: "B4", 61: "C#4"}
-    for pitches, offset in zip(MELODIES, offsets, strict=True):
+    for (split, pitches), offset in zip(melodies, offsets, strict=True):
         rows.append({
             "source": "flute", "domain": "music", "kind": "melody", "text": " ".join(names[p] for p in pitches),
-            "split": "test", "offset": offset, "length": 3 * RATE_HZ // 2, "instrument": "flute", "tempo_bpm": 120,
+            "split": split, "offset": offset, "length": 3 * RATE_HZ // 2, "instrument": "flute", "tempo_bpm": 120,
             "notes": [{"pitch": p, "start_s": i / 2, "end_s": i / 2 + 0.45} for i, p in enumerate(pitches)],
         })  # fmt: skip
     for number, voice in enumerate(("ann", "bob") if speech else ()):
@@ -77,6 +78,7 @@ def test_recordings_score_full_marks(melodies: Corpus) -> None:
     figures = judge(lambda task, text, voice, seed: recordings[task, text, voice], melodies)
     summary = figures.summary()
     assert summary["notes_exact"] == summary["original_notes_exact"] == 1 and summary["rotated_notes_exact"] == 0
+    assert summary["instruments_recognised"] == summary["original_instruments_recognised"] == 1
     assert not figures.refused and not figures.voices and figures.to_dict()["instruments"]["flute"]["notes"] == 9
 
 

@@ -17,6 +17,8 @@ from unimoe.evaluation.pitch import yin
 from unimoe_runtime.spectrum import log_mel
 
 _QUIETEST_DB = 35.0  # frames this much below the loudest are pauses
+_RANGE_DB = 60.0  # bands this much below a clip's loudest hold a codec's noise: all are as quiet as that
+_NEPERS_PER_DB = np.log(10) / 10
 _SHRINKAGE = 0.3  # towards features without covariance: there are few clips to a feature
 _SMALLEST_VARIANCE = 1e-6
 
@@ -55,8 +57,9 @@ class Identifier:
 def timbre(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Mean log-mel spectrum of the frames that sound, its level taken out."""
     log_mel_TM = log_mel(pcm_L, sample_rate_hz)
-    level_T = log_mel_TM.mean(axis=1)
-    sounding_TM = log_mel_TM[level_T > level_T.max() - _QUIETEST_DB * np.log(10) / 10]
+    log_mel_TM = np.maximum(log_mel_TM, log_mel_TM.max() - _RANGE_DB * _NEPERS_PER_DB)
+    power_T = np.log(np.exp(log_mel_TM).sum(axis=1))
+    sounding_TM = log_mel_TM[power_T > power_T.max() - _QUIETEST_DB * _NEPERS_PER_DB]
     spectrum_M = sounding_TM.mean(axis=0)
     return np.asarray(spectrum_M - spectrum_M.mean())
 
