@@ -27,6 +27,7 @@ from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.page import chosen_clips
 from unimoe.evaluation.quality import Dnsmos, SpeakerEncoder, Unmeasured
+from unimoe.evaluation.transcription import Transcriber
 from unimoe_runtime.backends import open_backend
 from unimoe_runtime.bundle import open_bundle
 from unimoe_runtime.errors import PromptError
@@ -54,6 +55,7 @@ def write_corpus(folder: Path, *, speech: bool) -> Corpus:
             "split": split, "offset": offset, "length": 3 * RATE_HZ // 2, "instrument": "flute", "tempo_bpm": 120,
             "notes": [{"pitch": p, "start_s": i / 2, "end_s": i / 2 + 0.45} for i, p in enumerate(pitches)],
         })  # fmt: skip
+    rows += [{**row, "kind": "harmony"} for row in rows[:1]]
     for number, voice in enumerate(("ann", "bob") if speech else ()):
         texts = ["one two", "six", "one", "two six", "cat"]
         offsets = write_audio(folder / f"{voice}.npy", [tones((50 + 9 * number, 52 + 9 * number))] * len(texts))
@@ -154,6 +156,8 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "find_spec", lambda package: SimpleNamespace(origin="/nowhere/__init__.py"))
     with pytest.raises(Unmeasured, match="resemblyzer"):
         SpeakerEncoder()
+    with pytest.raises(Unmeasured, match="basic_pitch"):
+        Transcriber()
 
 
 def test_clips_take_turns(melodies: Corpus) -> None:
@@ -202,6 +206,8 @@ def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(first["voices"]["ann"]["words"]) == {"digits"}
     assert set(first["voices"]["ann"]["full_words"]) == {"digits", "sentences"}
     assert set(first["log_mel_frechet"]) == {"speech", "music"} and set(first["quality"]) == {"ann", "bob"}
+    assert first["together"]["harmony, flute"]["clips"] == 1
+    assert first["together"]["harmony, flute"]["original"]["recall"] > 0.9
     assert first["routing"]["domains"] == ["speech", "music"]
     page = (tmp_path / "bundle.html").read_text()
     assert page.count("<audio") == 2 * first["clips"] and page.count("data:image/png") == 2 * first["clips"]
@@ -219,6 +225,7 @@ def test_measures_without_their_package_are_named(
     assert done.exit_code == 0, done.output
     assert "DNSMOS: not measured, speechmos is not installed" in done.stdout
     assert "speaker similarity: not measured" in done.stdout
+    assert "notes that sound together: not measured, basic_pitch is not installed" in done.stdout
 
 
 def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:

@@ -32,6 +32,8 @@ FREE_KINDS: Final = ("sentences", "pairs")
 recordings it gets a third to four fifths wrong, which measures nothing."""
 MELODIES: Final = ("melody", "scale", "arpeggio", "tune")
 """Kinds of music with one note at a time, which is what the pitch tracker can follow."""
+TOGETHER: Final = ("harmony", "chorale")
+"""Kinds of music with notes that sound together, which `transcription` follows."""
 MELODIC: Final = ("piano", "guitar", "violin", "trumpet", "flute", "clarinet", "oboe", "marimba")
 """Instruments whose own recordings the pitch tracker hears right; an organ sounds octaves below what is written."""
 
@@ -230,7 +232,7 @@ def make_clips(
 def measure(clips: Sequence[Clip], corpus: Corpus, *, full_model: bool = False) -> DemoFigures:
     """Words, voices and notes of what was made. `full_model`: words by the recognizer's full model as well."""
     spoken = [clip for clip in clips if clip.item.domain == "speech"]
-    played = [clip for clip in clips if clip.item.instrument in MELODIC]
+    played = [clip for clip in clips if clip.item.instrument in MELODIC and clip.item.kind in MELODIES]
     return DemoFigures(
         voices=_voice_figures(spoken, corpus, full_model),
         instruments=_instruments(played, corpus),

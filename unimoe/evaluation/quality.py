@@ -24,7 +24,7 @@ class Unmeasured(UnimoeError):
     """A measure's package is not installed. One line that says which."""
 
 
-def _file_of(package: str, file: str) -> Path:
+def file_of(package: str, file: str) -> Path:
     """A file in an installed package. Raises Unmeasured."""
     spec = find_spec(package)
     path = Path(spec.origin).parent / file if spec is not None and spec.origin else None
@@ -47,7 +47,7 @@ class Dnsmos:
     def __init__(self) -> None:
         from unimoe_runtime.backends.onnxruntime import open_session
 
-        self._session: Any = open_session(_file_of("speechmos", "dnsmos_models/sig_bak_ovr.onnx"))
+        self._session: Any = open_session(file_of("speechmos", "dnsmos_models/sig_bak_ovr.onnx"))
 
     def __call__(self, pcm_L: np.ndarray) -> tuple[float, float, float]:
         """Signal, background and overall score of mono samples at 16 kHz, which are repeated to 9 seconds."""
@@ -73,7 +73,7 @@ class SpeakerEncoder:
     _LOUDNESS_DBFS, _PAUSE_DB = -30.0, 40.0
 
     def __init__(self) -> None:
-        weights = _file_of("resemblyzer", "pretrained.pt")
+        weights = file_of("resemblyzer", "pretrained.pt")
         try:
             import torch
         except ImportError:

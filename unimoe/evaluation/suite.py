@@ -18,6 +18,7 @@ from unimoe.data.corpus import Corpus
 from unimoe.evaluation.demo import (
     FREE_KINDS,
     KINDS,
+    TOGETHER,
     Clip,
     DemoFigures,
     Synthesize,
@@ -30,6 +31,7 @@ from unimoe.evaluation.demo import (
 from unimoe.evaluation.forced import ForcedFigures, read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
+from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
 from unimoe_runtime.backends import Backend
 from unimoe_runtime.synthesis import Synthesizer
 
@@ -65,6 +67,21 @@ class FrechetFigures:
     other_domain: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TogetherFigures:
+    """Of an instrument's music in several voices: keys heard as written, synthesized, against the next piece's notes,
+    and in the recordings."""
+
+    made: FrameScore
+    rotated: FrameScore
+    original: FrameScore
+    num_clips: int
+
+    def to_dict(self) -> dict[str, Any]:
+        scores = {"made": self.made, "original": self.original, "rotated": self.rotated}
+        return {**{name: score.rates() for name, score in scores.items()}, "clips": self.num_clips}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """`unmeasured`: name of a measure and why it is missing, one line."""
@@ -75,6 +92,7 @@ class Evaluation:
     clips: Sequence[Clip] = field(repr=False)
     heard: DemoFigures
     quality: Mapping[str, VoiceQuality]
+    together: Mapping[str, TogetherFigures]
     frechet: Mapping[str, FrechetFigures]
     forced: ForcedFigures
     unmeasured: Mapping[str, str]
@@ -87,6 +105,7 @@ class Evaluation:
             "clips": len(self.clips),
             **self.heard.to_dict(),
             "quality": {voice: asdict(figures) for voice, figures in self.quality.items()},
+            "together": {name: figures.to_dict() for name, figures in self.together.items()},
             "log_mel_frechet": {domain: asdict(figures) for domain, figures in self.frechet.items()},
             "loss": {domain: asdict(loss) for domain, loss in self.forced.losses.items()},
             "routing": None
@@ -114,7 +133,7 @@ def evaluate_bundle(
 ) -> Evaluation:
     """Synthesize held-out texts with the bundle's own sampling and measure. See `demo.held_out` and `make_clips`."""
     rate_hz = corpus.sample_rate_hz
-    items = held_out(corpus, num_texts, (*KINDS, *FREE_KINDS))
+    items = held_out(corpus, num_texts, (*KINDS, *FREE_KINDS, *TOGETHER))
     speak = synthesize_with(synthesizer, rate_hz)
     clips = make_clips(speak, corpus, items, tick=lambda done, total: tick("synthesizing", done, total))
     forced = read_clips(
@@ -131,6 +150,7 @@ def evaluate_bundle(
         clips=clips,
         heard=heard,
         quality=quality,
+        together=_together([clip for clip in clips if clip.item.kind in TOGETHER], rate_hz, unmeasured, tick),
         frechet=_frechet(clips, rate_hz),
         forced=forced,
         unmeasured=unmeasured,
@@ -206,6 +226,33 @@ def _scores(
             name: tuple(np.mean([dnsmos(_resampled(pcm_L, rate_hz, RATE_HZ)) for pcm_L in recordings], axis=0).tolist())
             for name, recordings in kinds.items()
         }
+    return found
+
+
+def _together(
+    played: Sequence[Clip], rate_hz: int, unmeasured: dict[str, str], tick: Tick
+) -> dict[str, TogetherFigures]:
+    """By "kind, instrument"."""
+    groups: dict[str, list[Clip]] = {}
+    for clip in played:
+        groups.setdefault(f"{clip.item.kind}, {clip.item.instrument}", []).append(clip)
+    if not groups:
+        return {}
+    try:
+        transcribe = Transcriber()
+    except Unmeasured as problem:
+        unmeasured["notes that sound together"] = str(problem)
+        return {}
+    found = {}
+    for at, (name, group) in enumerate(groups.items()):
+        tick("notes that sound together", at, len(groups))
+        made = rotated = original = NO_FRAMES
+        for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
+            heard_TP = transcribe(clip.pcm_L, rate_hz)
+            made += score_frames(heard_TP, clip.item.notes)
+            rotated += score_frames(heard_TP, other.item.notes)
+            original += score_frames(transcribe(clip.item.pcm(), rate_hz), clip.item.notes)
+        found[name] = TogetherFigures(made=made, rotated=rotated, original=original, num_clips=len(group))
     return found
 
 

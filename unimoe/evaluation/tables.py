@@ -23,8 +23,8 @@ class Table:
 
 def tables(found: Evaluation) -> Iterator[Table]:
     """Those that have rows."""
-    yield from (table for table in (_words(found.heard), _quality(found), _notes(found.heard), _domains(found),
-                                    _routing(found)) if table.rows)  # fmt: skip
+    yield from (table for table in (_words(found.heard), _quality(found), _notes(found.heard), _together(found),
+                                    _domains(found), _routing(found)) if table.rows)  # fmt: skip
 
 
 def _words(heard: DemoFigures) -> Table:
@@ -95,6 +95,25 @@ def _notes(heard: DemoFigures) -> Table:
         rows=rows,
         note="By a pitch tracker (YIN) in the middle of each note, to the semitone. Rotated: against the next melody. "
         "Taken for it: the nearest of the corpus's instruments by spectrum.",
+    )
+
+
+def _together(found: Evaluation) -> Table:
+    rows = tuple(
+        (
+            name,
+            *map(percent, (row.made.f1, row.original.f1, row.rotated.f1, row.made.recall, row.original.recall,
+                           row.rotated.recall)),
+            str(row.num_clips),
+        )
+        for name, row in found.together.items()
+    )  # fmt: skip
+    return Table(
+        title="Notes that sound together",
+        columns=("music", "F1", "original", "rotated", "recall", "original", "rotated", "clips"),
+        rows=rows,
+        note="Keys heard by Basic Pitch in frames of 12 ms, against those written; recall: of those written, the share "
+        "that is heard. Rotated: against the next piece.",
     )
 
 
