@@ -53,7 +53,7 @@ def _write_convnext(folder: Path, num_codebooks: int, codebook_size: int) -> Non
         ConvNeXtCodecConfig(
             hop_samples=32, window_samples=128, num_bands=12, lowest_band_hz=400.0, width=16, intermediate_size=24,
             kernel_size=5, num_encoder_blocks=1, num_decoder_blocks=2, latent_size=8, num_codebooks=num_codebooks,
-            codebook_size=codebook_size,
+            codebook_size=codebook_size, synthesis_frames=2,
         )
     )  # fmt: skip
     with torch.no_grad():

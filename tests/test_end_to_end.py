@@ -72,7 +72,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = write_corpus(folder / "corpus", num_clips=16)
     shape = ConvNeXtCodecConfig(
         width=24, intermediate_size=48, num_encoder_blocks=1, num_decoder_blocks=1, latent_size=8,
-        num_codebooks=2, codebook_size=16, num_bands=40,
+        num_codebooks=2, codebook_size=16, num_bands=40, synthesis_frames=2,
     )  # fmt: skip
     steps = CodecTraining(num_steps=12, warmup_steps=2, codebooks_from_step=4, batch_size=4, segment_frames=20)
     train_codec(corpus, folder / "codec-run", shape, steps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,11 @@ SMALL = ConvNeXtCodecConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def convnext_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one spectrum a frame", "two spectra a frame"])
+def convnext_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small codec of ours with random weights, stored in bfloat16 as checkpoints are."""
     torch.manual_seed(0)
-    codec = ConvNeXtCodec(SMALL)
+    codec = ConvNeXtCodec(replace(SMALL, synthesis_frames=request.param))
     with torch.no_grad():
         for name, parameter in codec.named_parameters():
             if not name.endswith("norm.weight"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from unimoe.codec.quantizer import ResidualQuantizer
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.codec.training import CodecTrainer, CodecTraining, train_codec
 from unimoe.data.corpus import Corpus, write_audio, write_index
+from unimoe.training.material import make_codec
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 SMALL = ConvNeXtCodecConfig(
@@ -29,10 +31,10 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def codec() -> ConvNeXtCodec:
+@pytest.fixture(params=[1, 2], ids=["one spectrum a frame", "two spectra a frame"])
+def codec(request: pytest.FixtureRequest) -> ConvNeXtCodec:
     torch.manual_seed(0)
-    codec = ConvNeXtCodec(SMALL).eval()
+    codec = ConvNeXtCodec(replace(SMALL, synthesis_frames=request.param)).eval()
     codec.codebooks.weight.normal_()
     return codec
 
@@ -86,6 +88,20 @@ def test_analysis_and_synthesis_windows_reconstruct() -> None:
     codec = ConvNeXtCodec(SMALL)
     analysis, synthesis = codec.encoder.window, codec.decoder.window
     assert torch.allclose((analysis * synthesis).reshape(4, -1).sum(0), torch.ones(320), atol=1e-6)
+
+
+def test_each_of_two_spectra_sounds_for_four_half_hops(codec: ConvNeXtCodec) -> None:
+    """A decoder whose head makes the same spectrum each time repeats with the synthesis hop, between the ends."""
+    with torch.no_grad():
+        codec.decoder.head.weight.zero_()
+        codec.decoder.head.bias.copy_(codec.decoder.head.bias[: 2 * codec.config.num_synthesis_bins].repeat(
+            codec.config.synthesis_frames
+        ))  # fmt: skip
+    pcm_L = codec.decode(torch.zeros(1, 4, 9, dtype=torch.int64))[0]
+    hop = codec.config.synthesis_hop_samples
+    inner_NH = pcm_L[3 * hop :].reshape(-1, hop)
+    assert torch.allclose(inner_NH, inner_NH[:1].expand_as(inner_NH), atol=1e-6) and inner_NH.abs().max() > 1e-3
+    assert not torch.allclose(pcm_L[:hop], inner_NH[0], atol=1e-3)
 
 
 def test_bands_cover_the_spectrum() -> None:
@@ -145,6 +161,8 @@ def test_configuration_is_validated() -> None:
         ConvNeXtCodecConfig(window_samples=1024)
     with pytest.raises(ConfigError, match="num_codebooks is 0"):
         ConvNeXtCodecConfig(num_codebooks=0)
+    with pytest.raises(ConfigError, match="synthesis_frames is 3; it must divide hop_samples, 320"):
+        ConvNeXtCodecConfig(synthesis_frames=3)
     assert ConvNeXtCodecConfig.from_dict(SMALL.to_dict()) == SMALL
 
 
@@ -229,6 +247,44 @@ def test_training_goes_on_where_it_stopped(corpus: Corpus, tmp_path: Path) -> No
     for name, tensor in whole.codec.state_dict().items():
         assert torch.allclose(tensor, resumed.state_dict()[name], atol=1e-5), name
     assert load_codec(tmp_path / "run" / "codec").num_codebooks == 4
+
+
+def test_a_decoder_is_trained_anew_for_the_same_tokens(corpus: Corpus, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = ConvNeXtCodec(SMALL).eval()
+    first.codebooks.weight.normal_()
+    shape = replace(SMALL, num_decoder_blocks=3, synthesis_frames=2)
+    training = replace(TRAINING, codebooks_from_step=0)
+    whole = CodecTrainer(shape, training, corpus, first)
+    assert torch.equal(whole.codec.decoder.blocks[1].expand.weight, first.decoder.blocks[1].expand.weight)
+    losses = [step["distance"] for step in whole.steps()]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
+    stopped = CodecTrainer(shape, training, corpus, first)
+    for _ in range(14):
+        stopped.train_step()
+    (tmp_path / "run").mkdir()
+    torch.save(stopped.state_dict(), tmp_path / "run" / "training.pt")
+    resumed = train_codec(corpus, tmp_path / "run", shape, training, tokens_of=first)
+    for name, tensor in whole.codec.state_dict().items():
+        assert torch.allclose(tensor, resumed.state_dict()[name], atol=1e-5), name
+    pcm_BL = corpus[0].pcm()[None]
+    assert torch.equal(resumed.encode(torch.from_numpy(pcm_BL)), first.encode(torch.from_numpy(pcm_BL)))
+
+
+def test_a_recipe_keeps_the_first_codebooks_and_trains_the_decoder_for_them(corpus: Corpus, tmp_path: Path) -> None:
+    steps = {"num_steps": 4, "warmup_steps": 1, "batch_size": 2, "segment_frames": 24}
+    fields = {
+        **steps, "codebooks_from_step": 1, "kept_codebooks": 2, "shape": SMALL.to_dict(),
+        "decoder": {**steps, "shape": {"num_decoder_blocks": 3, "synthesis_frames": 4}},
+    }  # fmt: skip
+    lines: list[str] = []
+    folder = make_codec(fields, corpus, tmp_path, lines.append)
+    made, first = load_codec(folder), load_codec(tmp_path / "codec-run" / "codec")
+    assert isinstance(made, ConvNeXtCodec) and len(made.decoder.blocks) == 3 and made.config.synthesis_frames == 4
+    pcm_BL = torch.from_numpy(corpus[0].pcm()[None])
+    assert made.num_codebooks == 2 and torch.equal(made.encode(pcm_BL), first.encode(pcm_BL)[:, :2])
+    assert [line.split(":")[0] for line in lines] == ["training the codec", "training the codec's decoder"]
+    assert "kept_codebooks" in fields, "the recipe is read once for every stage"
 
 
 def test_training_refuses_another_rate(corpus: Corpus) -> None:

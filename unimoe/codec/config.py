@@ -13,7 +13,8 @@ from unimoe_runtime.errors import ConfigError
 class ConvNeXtCodecConfig(_Record):
     """Shape of a causal ConvNeXt codec (`unimoe.codec.convnext` has the architecture).
 
-    A frame is `hop_samples` long; both transforms use windows of `window_samples`, four hops.
+    A frame is `hop_samples` long. Analysis windows are `window_samples`, four hops; synthesis makes
+    `synthesis_frames` spectra of every frame, each with a window of four of its own, shorter hops.
     """
 
     kind: Literal["convnext"] = "convnext"
@@ -29,6 +30,7 @@ class ConvNeXtCodecConfig(_Record):
     kernel_size: int = 7
     num_encoder_blocks: int = 3
     num_decoder_blocks: int = 5
+    synthesis_frames: int = 1
     latent_size: int = 64
     num_codebooks: int = 4
     codebook_size: int = 256
@@ -48,13 +50,30 @@ class ConvNeXtCodecConfig(_Record):
             raise ConfigError(
                 f"window_samples is {self.window_samples!r}; it must be 4 x hop_samples, {4 * self.hop_samples}"
             )
+        if self.synthesis_frames < 1 or self.hop_samples % self.synthesis_frames:
+            raise ConfigError(
+                f"synthesis_frames is {self.synthesis_frames!r}; it must divide hop_samples, {self.hop_samples}"
+            )
         if not 0 <= self.lowest_band_hz < self.sample_rate_hz / 2:
             raise ConfigError(f"lowest_band_hz is {self.lowest_band_hz!r}; it must be below half the sample rate")
 
     @property
     def num_bins(self) -> int:
-        """Frequency bins of a window: DC to Nyquist."""
+        """Frequency bins of an analysis window: DC to Nyquist."""
         return self.window_samples // 2 + 1
+
+    @property
+    def synthesis_hop_samples(self) -> int:
+        return self.hop_samples // self.synthesis_frames
+
+    @property
+    def synthesis_window_samples(self) -> int:
+        return self.window_samples // self.synthesis_frames
+
+    @property
+    def num_synthesis_bins(self) -> int:
+        """Frequency bins of a synthesis window: DC to Nyquist."""
+        return self.synthesis_window_samples // 2 + 1
 
     @property
     def frame_rate_hz(self) -> float:

@@ -4,10 +4,11 @@ After Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814): the network works 
 STFT makes the samples. Everything after the codes is causal, so that decoding streams with an explicit state.
 
 Shapes: B rows, L samples, T frames, N window, F bins, M bands, C width, I intermediate, D latent, K codebooks,
-V codes, P left context (kernel_size - 1), H hop.
+V codes, P left context (kernel_size - 1), H hop, J synthesis frames of a frame, h = H / J, n = N / J, f = n / 2 + 1.
 
-Windows.  hann[n] = 0.5 - 0.5 cos(2 pi n / N), N = 4 H. Window t covers samples t H ... t H + N - 1, in analysis and
-          in synthesis: the encoder looks 3 hops ahead of its frame, the decoder needs nothing ahead.
+Windows.  hann_N[i] = 0.5 - 0.5 cos(2 pi i / N), N = 4 H. Analysis window t covers samples t H ... t H + N - 1: the
+          encoder looks 3 hops ahead of its frame. Synthesis window s = t J + j of frame t covers samples
+          s h ... s h + n - 1: the decoder needs nothing ahead, and short windows keep a stop's silence silent.
 Encoder.  pcm_BL (zeros appended: up to a multiple of H, then N - H) -> frames_BTN x hann -> |rfft|_BTF
           -> @ encoder.bands.weight [F, M] -> log(max(., band_floor)) -> embed -> blocks -> norm -> project:
           encoder.embed.{weight [C, M, P+1], bias}   causal Conv1d, P zeros on the left
@@ -20,16 +21,16 @@ Decoder.  latent_BTD = sum over k of codebooks.weight[k, codes[:, k]] -> embed -
           decoder.embed.{weight [C, D, P+1], bias}   causal Conv1d; state `embed_context_BDP`, the last P latents
           decoder.embed_norm, decoder.norm           LayerNorm over C
           decoder.blocks.N.*                         as below; state `block_N_context_BCP`
-          decoder.head.{weight [2F, C], bias}        Linear: F log magnitudes, then F phases
+          decoder.head.{weight [J 2f, C], bias}      Linear: J times f log magnitudes, then f phases
           magnitude = exp(min(log magnitude, max_log_magnitude)); spectrum = magnitude (cos phase + i sin phase)
-          frame = irfft(spectrum) x hann / 1.5, where irfft divides by N and ignores the imaginary part of DC and
-          Nyquist; 1.5 is the sum of hann^2 over four hops. Frames overlap and add: frame t begins at sample t H.
-          State `overlap_BS`, S = N - H: what earlier frames add to the samples that are not yet given out.
+          frame = irfft(spectrum) x hann_n / 1.5, where irfft divides by n and ignores the imaginary part of DC and
+          Nyquist; 1.5 is the sum of hann^2 over four hops. Frames overlap and add: frame s begins at sample s h.
+          State `overlap_BS`, S = n - h: what earlier frames add to the samples that are not yet given out.
 Block.    y = depthwise(x) (causal Conv1d, weight [C, 1, P+1], bias), y = norm(y) (LayerNorm over C),
           y = expand(y) (Linear C -> I), y = gelu(y) (exact, with erf), y = contract(y) (Linear I -> C),
           x + scale x y (scale [C]). The state of a depthwise convolution is its last P inputs.
 All LayerNorms have eps = norm_eps. All states are zero at the start. Decoding T frames gives T H samples: the last
-N - H samples of the overlap are dropped.
+n - h samples of the overlap are dropped.
 """
 
 from __future__ import annotations
@@ -171,25 +172,29 @@ class Decoder(Stack):
     def __init__(self, config: ConvNeXtCodecConfig) -> None:
         super().__init__(config, config.latent_size, config.num_decoder_blocks)
         self.config = config
-        self.head = nn.Linear(config.width, 2 * config.num_bins)
-        self.register_buffer("window", torch.hann_window(config.window_samples) / _OVERLAP_GAIN, persistent=False)
+        self.head = nn.Linear(config.width, config.synthesis_frames * 2 * config.num_synthesis_bins)
+        hann = torch.hann_window(config.synthesis_window_samples)
+        self.register_buffer("window", hann / _OVERLAP_GAIN, persistent=False)
 
     def initial_state(self, num_rows: int) -> State:
-        overlap = self.config.window_samples - self.config.hop_samples
+        overlap = self.config.synthesis_window_samples - self.config.synthesis_hop_samples
         return {
             **super().initial_state(num_rows),
             "overlap_BS": self.embed.weight.new_zeros(num_rows, overlap),
         }
 
     def decode(self, latent_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        config = self.config
         hidden_BTC, new = self(latent_BTD.transpose(1, 2), state)
-        log_magnitude_BTF, phase_BTF = self.head(hidden_BTC).chunk(2, dim=-1)
-        magnitude_BTF = log_magnitude_BTF.clamp(max=self.config.max_log_magnitude).exp()
-        frames_BTN = torch.fft.irfft(torch.polar(magnitude_BTF, phase_BTF), self.config.window_samples) * self.window
-        hop, num_frames = self.config.hop_samples, frames_BTN.shape[1]
+        # From here on T counts synthesis frames, and H, N and F are a synthesis frame's.
+        spectra_BTG = self.head(hidden_BTC).reshape(len(hidden_BTC), -1, 2 * config.num_synthesis_bins)
+        log_magnitude_BTF, phase_BTF = spectra_BTG.chunk(2, dim=-1)
+        magnitude_BTF = log_magnitude_BTF.clamp(max=config.max_log_magnitude).exp()
+        waves_BTN = torch.fft.irfft(torch.polar(magnitude_BTF, phase_BTF), config.synthesis_window_samples)
+        hop, num_frames = config.synthesis_hop_samples, waves_BTN.shape[1]
         # Quarter q of frame t belongs to hop t + q.
-        quarters_BTQH = frames_BTN.reshape(*frames_BTN.shape[:2], -1, hop)
-        hops_BTH = F.pad(state["overlap_BS"].reshape(len(frames_BTN), -1, hop), (0, 0, 0, num_frames))
+        quarters_BTQH = (waves_BTN * self.window).reshape(*waves_BTN.shape[:2], -1, hop)
+        hops_BTH = F.pad(state["overlap_BS"].reshape(len(waves_BTN), -1, hop), (0, 0, 0, num_frames))
         for q in range(quarters_BTQH.shape[2]):
             hops_BTH = hops_BTH + F.pad(quarters_BTQH[:, :, q], (0, 0, q, 3 - q))
         new["overlap_BS"] = hops_BTH[:, num_frames:].flatten(1)

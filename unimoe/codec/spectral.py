@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import band_weights
 
-RESOLUTIONS = ((512, 160, 48), (1024, 320, 80), (2048, 512, 120))
+RESOLUTIONS = ((256, 64, 40), (512, 128, 64), (1024, 320, 80), (2048, 512, 120))
 """Window and hop in samples, number of bands."""
 
 _SILENT_ENVELOPE = 1.0  # of a full-scale tone's some 500 that comes and goes

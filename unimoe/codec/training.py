@@ -1,6 +1,7 @@
 """Training of our codec on a rendered corpus: minutes on a CPU, resumable.
 
-The working folder holds `training.pt` (everything that is needed to go on), `log.jsonl` and the finished codec.
+A decoder can be trained anew for the tokens of a codec that is there: everything that was encoded stays valid. The
+working folder holds `training.pt` (everything that is needed to go on), `log.jsonl` and the finished codec.
 
 Shapes: B rows, L samples, T frames, D latent.
 """
@@ -88,20 +89,34 @@ class Segments:
 
 
 class CodecTrainer:
-    """The codec, its optimizer and where training stands."""
+    """The codec, its optimizer and where training stands.
 
-    def __init__(self, config: ConvNeXtCodecConfig, training: CodecTraining, corpus: Corpus) -> None:
+    `tokens_of`: a codec whose encoder and codebooks are kept as they are, and whose decoder is what this one's begins
+    with, wherever shapes agree.
+    """
+
+    def __init__(
+        self,
+        config: ConvNeXtCodecConfig,
+        training: CodecTraining,
+        corpus: Corpus,
+        tokens_of: ConvNeXtCodec | None = None,
+    ) -> None:
         if corpus.sample_rate_hz != config.sample_rate_hz:
             raise ConfigError(f"the corpus is at {corpus.sample_rate_hz} Hz, the codec at {config.sample_rate_hz} Hz")
         torch.manual_seed(training.seed)
         self.training = training
         self.codec = ConvNeXtCodec(config)
+        self.tokens_are_given = tokens_of is not None
+        if tokens_of is not None:
+            own, given = self.codec.state_dict(), tokens_of.state_dict()
+            fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+            self.codec.load_state_dict({**own, **fitting})
         self.segments = Segments(corpus.select(split="train"), training, config.hop_samples)
         self.distance = SpectralDistance(config.sample_rate_hz)
         self.envelopes = EnvelopeDistance(config.sample_rate_hz)
-        self.optimizer = torch.optim.AdamW(
-            self.codec.parameters(), betas=(0.8, 0.99), weight_decay=training.weight_decay
-        )
+        trained = self.codec.decoder if self.tokens_are_given else self.codec
+        self.optimizer = torch.optim.AdamW(trained.parameters(), betas=(0.8, 0.99), weight_decay=training.weight_decay)
         self.step = 0
         # What the window still lacks at either end of a segment is no fault of the codec.
         self.margin = config.window_samples - config.hop_samples
@@ -112,12 +127,7 @@ class CodecTrainer:
         rng = np.random.default_rng((training.seed, self.step))
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         real_BL = self.segments.batch(rng)
-        latent_BTD = self.codec.encoder.encode(real_BL)
-        commitment = real_BL.new_zeros(())
-        if self.step == training.codebooks_from_step:
-            self._initialise_codebooks(rng, generator)
-        if self.step >= training.codebooks_from_step:
-            latent_BTD, commitment = self.codec.codebooks(latent_BTD, generator)
+        latent_BTD, commitment = self._latent(real_BL, rng, generator)
         made_BL, _ = self.codec.decoder.decode(latent_BTD, self.codec.initial_state(len(real_BL)))
         inner = slice(self.margin, -self.margin)
         distance = self.distance(made_BL[:, inner], real_BL[:, inner])
@@ -131,6 +141,19 @@ class CodecTrainer:
         self.optimizer.step()
         self.step += 1
         return {"distance": distance.item(), "envelopes": envelopes.item(), "commitment": commitment.item()}
+
+    def _latent(self, real_BL: Tensor, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the decoder is given, latent_BTD, and the commitment loss."""
+        nothing = real_BL.new_zeros(())
+        if self.tokens_are_given:
+            return self.codec.codebooks.decode(self.codec.encode(real_BL)), nothing
+        latent_BTD = self.codec.encoder.encode(real_BL)
+        if self.step < self.training.codebooks_from_step:
+            return latent_BTD, nothing
+        if self.step == self.training.codebooks_from_step:
+            self._initialise_codebooks(rng, generator)
+        quantized: tuple[Tensor, Tensor] = self.codec.codebooks(latent_BTD, generator)
+        return quantized
 
     @torch.no_grad()
     def _initialise_codebooks(self, rng: np.random.Generator, generator: torch.Generator) -> None:
@@ -178,18 +201,23 @@ def train_codec(
     config: ConvNeXtCodecConfig,
     training: CodecTraining,
     *,
+    tokens_of: ConvNeXtCodec | None = None,
     save_every: int = 250,
     report: Callable[[str], None] = lambda line: None,
 ) -> ConvNeXtCodec:
-    """Train a codec, going on from the state in `folder` where there is one. Writes `folder`/codec."""
+    """Train a codec, going on from the state in `folder` where there is one. Writes `folder`/codec.
+
+    With `tokens_of` the decoder alone is trained, for that codec's tokens (`CodecTrainer`).
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = CodecTrainer(config, training, corpus)
+    trainer = CodecTrainer(config, training, corpus, tokens_of)
     if (folder / "training.pt").exists():
         trainer.load_state_dict(torch.load(folder / "training.pt", weights_only=True))
         if trainer.step >= training.num_steps:
             return trainer.codec
-    report(f"training the codec: steps {trainer.step:,} to {training.num_steps:,}")
+    what = "codec" if tokens_of is None else "codec's decoder"
+    report(f"training the {what}: steps {trainer.step:,} to {training.num_steps:,}")
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[distance]:.3f}"))
     with Progress(*columns) as progress, (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         task = progress.add_task("codec", total=training.num_steps, completed=trainer.step, distance=math.nan)

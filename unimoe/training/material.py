@@ -68,10 +68,11 @@ class Material:
 def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     """Make what `work` lacks. In [data] and [codec], `folder` names a corpus or a codec that is there already.
 
-    [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration, and of its codebooks
-    the first `kept_codebooks` are used. Clips of sources in [train] leave_out train the codec alone.
+    [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration, of its codebooks the
+    first `kept_codebooks` are used, and [codec.decoder] trains the decoder anew for those. Clips of sources in
+    [train] leave_out train the codec alone.
     """
-    data, codec_fields = recipe["data"], dict(recipe["codec"])
+    data = recipe["data"]
     if "recipe" in data:
         data = read_recipe(Path(data["recipe"]), ["data"])["data"]
     corpus_dir = Path(data.get("folder", work / "corpus"))
@@ -79,7 +80,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
         report("rendering the corpus")
         render_corpus(corpus_dir, CorpusRecipe(**_tuples(data)))
     corpus = Corpus.open(corpus_dir)
-    codec_dir = _codec(codec_fields, corpus, work, report)
+    codec_dir = make_codec(recipe["codec"], corpus, work, report)
     codec = load_codec(codec_dir)
 
     left_out = set(recipe["train"].get("leave_out", ()))
@@ -99,15 +100,26 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     )
 
 
-def _codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
-    """The folder of the codec, trained to its end and cut to its first codebooks where the recipe says so."""
+def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
+    """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, its decoder trained anew.
+
+    The last two are done where the recipe says so; see `prepare`.
+    """
     if "folder" in fields:
         return Path(fields["folder"])
+    fields = dict(fields)
     shape, kept = ConvNeXtCodecConfig(**fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
+    of_decoder = dict(fields.pop("decoder", {}))
     codec = train_codec(corpus, work / "codec-run", shape, CodecTraining(**fields), report=report)
-    if not kept:
+    if not kept and not of_decoder:
         return work / "codec-run" / "codec"
-    codec.with_codebooks(kept).save(work / "codec")
+    if kept:
+        codec = codec.with_codebooks(kept)
+    if of_decoder:
+        shape = replace(codec.config, **of_decoder.pop("shape", {}))
+        training = CodecTraining(codebooks_from_step=0, **of_decoder)
+        codec = train_codec(corpus, work / "decoder-run", shape, training, tokens_of=codec, report=report)
+    codec.save(work / "codec")
     return work / "codec"
 
 

@@ -5,7 +5,8 @@ side, the basis turns it into real and imaginary parts; on the way back each qua
 The decoder's state is every convolution's left context and the samples that overlap into the next chunk.
 
 Shapes: B batch, L samples, H hop, N window (4 H), F bins, M bands, T frames, C width, I intermediate, D latent,
-K codebooks, P left context of a convolution, S = N - H.
+K codebooks, J synthesis frames of a frame, P left context of a convolution, S what of a synthesis window reaches past
+its hop. Of the decoder's frames, once they are J to one, T, H, N and F are meant.
 """
 
 from __future__ import annotations
@@ -48,11 +49,15 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     config = read_json(codec_dir / "config.json", CheckpointError)
     if config["window_samples"] != (_OVERLAPS + 1) * config["hop_samples"]:
         raise CheckpointError(f"{codec_dir}/config.json: window_samples must be four times hop_samples")
+    config = {"synthesis_frames": 1, **config}
+    if config["hop_samples"] % config["synthesis_frames"]:
+        raise CheckpointError(f"{codec_dir}/config.json: synthesis_frames must divide hop_samples")
     num_codebooks = num_codebooks or config["num_codebooks"]
     source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
     codebooks_KVD = source.float32("codebooks.weight")[:num_codebooks]
     of_encoder, of_decoder = quantizer_weights(list(codebooks_KVD))
-    forward_NG, inverse_GN = transform_bases(config["window_samples"])
+    forward_NG, _ = transform_bases(config["window_samples"])
+    _, inverse_GN = transform_bases(config["window_samples"] // config["synthesis_frames"])
     encoder = _weights(source, "encoder.") | of_encoder | {"transform.weight": forward_NG}
     decoder = _weights(source, "decoder.") | of_decoder | {"transform.weight": inverse_GN}
     write_weights(encoder, out_dir, ENCODER)
@@ -67,7 +72,7 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
         encoder=_encoder(out_dir, config, num_codebooks),
         decoder=graph,
         decoder_state=state,
-        facts={name: config[name] for name in ("norm_eps", "band_floor", "max_log_magnitude")},
+        facts={name: config[name] for name in ("norm_eps", "band_floor", "max_log_magnitude", "synthesis_frames")},
     )
 
 
@@ -127,16 +132,17 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tu
     latent_BTD = dequantize(builder, codes_BKT, num_codebooks, config["codebook_size"])
     stack = _Stack(builder, "decoder", config, streaming=True)
     hidden_BTC = stack.run(op("Transpose", [latent_BTD], perm=[0, 2, 1]), config["num_decoder_blocks"])
-    log_magnitude_BTF, phase_BTF = builder.ops(
-        "Split", [stack.linear("decoder.head", hidden_BTC)], 2, axis=2, num_outputs=2
-    )
+    hop = config["hop_samples"] // config["synthesis_frames"]
+    of_a_frame = 2 * ((_OVERLAPS + 1) * hop // 2 + 1)
+    spectra_BTG = op("Reshape", [stack.linear("decoder.head", hidden_BTC), constant([0, -1, of_a_frame])])
+    log_magnitude_BTF, phase_BTF = builder.ops("Split", [spectra_BTG], 2, axis=2, num_outputs=2)
     limit = constant(config["max_log_magnitude"], "float32")
     magnitude_BTF = op("Exp", [op("Min", [log_magnitude_BTF, limit])])
     real_BTF = op("Mul", [magnitude_BTF, op("Cos", [phase_BTF])])
     imaginary_BTF = op("Mul", [magnitude_BTF, op("Sin", [phase_BTF])])
     spectrum_BTG = op("Concat", [real_BTF, imaginary_BTF], axis=2)
     frames_BTN = op("MatMul", [spectrum_BTG, builder.weight("transform.weight")])
-    _overlap_add(builder, stack.states, frames_BTN, config["hop_samples"])
+    _overlap_add(builder, stack.states, frames_BTN, hop)
     state = stack.states.finish()
     return finish(builder, out_dir, DECODER), state
 

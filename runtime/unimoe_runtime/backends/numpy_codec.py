@@ -4,7 +4,7 @@ The architecture is drawn in `unimoe.codec.convnext`. Weights are a bundle's: li
 scale folded into its last product.
 
 B batch · L samples · H hop · N window (4 H) · F bins · M bands · T frames · C channels · K codebooks · V codes
-D latent · P left context of a convolution · S = N - H
+D latent · P left context of a convolution · S what of a synthesis window reaches past its hop
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ def decoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
     states = {name: value for name, value in inputs.items() if name != "codes_BKT"}
     outputs: dict[str, Any] = {}
     hidden_BTC = _stack(description, weights, "decoder", latent_BTD.swapaxes(1, 2), (states, outputs))
-    log_magnitude_BTF, phase_BTF = np.split(_linear(weights, "decoder.head", hidden_BTC), 2, axis=-1)
+    hop //= int(description.get("synthesis_frames", 1))  # from here on T counts synthesis frames
+    spectra_BTG = _linear(weights, "decoder.head", hidden_BTC).reshape(len(hidden_BTC), -1, 2 * (2 * hop + 1))
+    log_magnitude_BTF, phase_BTF = np.split(spectra_BTG, 2, axis=-1)
     magnitude_BTF = np.exp(np.minimum(log_magnitude_BTF, np.float32(description["max_log_magnitude"])))
     spectrum_BTF = magnitude_BTF * np.exp(1j * phase_BTF)
     frames_BTN = np.fft.irfft(spectrum_BTF, 4 * hop) * _hann(4 * hop) / _OVERLAP_GAIN
-    batch, length = codes_BKT.shape[0], codes_BKT.shape[2]
+    batch, length = frames_BTN.shape[:2]
     sum_BL = np.zeros((batch, (length + 3) * hop))
     sum_BL[:, : 3 * hop] = states["overlap_BS"]
     for frame in range(length):
