@@ -173,7 +173,7 @@ class CodecTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["config"] != self.codec.config.to_dict():
+        if ConvNeXtCodecConfig.from_dict(state["config"]) != self.codec.config:
             raise CheckpointError("the training state is of a codec of another configuration: use an empty folder")
         self.codec.load_state_dict(state["codec"])
         self.codec.codebooks.usage_KV.copy_(state["quantizer"]["usage_KV"])
