@@ -1,12 +1,19 @@
-"""Pitch and intelligibility measures on material whose answer is known."""
+"""Pitch and intelligibility measures on material whose answer is known, and what they say of a codec."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from unimoe.codec.config import ConvNeXtCodecConfig
+from unimoe.codec.convnext import ConvNeXtCodec
+from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.data.melodies import Note
 from unimoe.evaluation import intelligibility
+from unimoe.evaluation.codec import evaluate_codec
 from unimoe.evaluation.pitch import NoteScore, score_notes, yin
 
 RATE_HZ = 16000
@@ -57,10 +64,33 @@ def test_word_error_rates() -> None:
     assert intelligibility.rotated_word_error_rate(references, heard) == 1.0
 
 
+def test_words_are_what_a_recognizer_writes() -> None:
+    assert intelligibility.words_of("It's Anna's, at 7 o'clock!") == ["it's", "anna's", "at", "7", "o'clock"]
+
+
 @pytest.mark.parametrize("grammar", [intelligibility.digit_grammar(), intelligibility.command_grammar()])
 def test_grammars_are_understood(grammar: str) -> None:
     pytest.importorskip("pocketsphinx")
     assert intelligibility.recognize_all(grammar, [np.zeros(4000, np.float32)]) == [""]
+
+
+def test_a_codec_is_heard_by_grammar_and_by_the_full_model(tmp_path: Path) -> None:
+    pytest.importorskip("pocketsphinx")
+    pytest.importorskip("pystoi")
+    rng, rows = np.random.default_rng(0), []
+    for source, kind, text in (("rms", "digits", "one two"), ("rms-sentences", "sentences", "It's late, he said.")):
+        clips = [0.1 * rng.normal(size=RATE_HZ) for _ in range(2)]
+        for offset in write_audio(tmp_path / f"{source}.npy", clips):
+            place = {"source": source, "split": "test", "offset": offset, "length": RATE_HZ}
+            rows.append({"domain": "speech", "kind": kind, "text": text, "voice": "rms", **place})
+    write_index(tmp_path, rows, sample_rate_hz=RATE_HZ, licences={"rms": "none", "rms-sentences": "none"}, seed=0)
+    torch.manual_seed(0)
+    codec = ConvNeXtCodec(ConvNeXtCodecConfig(width=16, intermediate_size=16, codebook_size=4)).eval()
+    found = evaluate_codec(codec, Corpus.open(tmp_path), clips_per_source=2)
+    assert len(found.perplexity) == 4 and set(found.speech) == {"rms", "rms-sentences"}
+    for figures in found.speech.values():  # noise: whatever is heard, little of it is right
+        for rate in (figures.original_wer, figures.codec_wer, figures.rotated_wer):
+            assert rate is not None and rate > 0.4
 
 
 def test_intelligibility_of_the_same_and_of_noisy_speech() -> None:

@@ -8,7 +8,7 @@ V codes, P left context (kernel_size - 1), H hop, J synthesis frames of a frame,
 
 Windows.  hann_N[i] = 0.5 - 0.5 cos(2 pi i / N), N = 4 H. Analysis window t covers samples t H ... t H + N - 1: the
           encoder looks 3 hops ahead of its frame. Synthesis window s = t J + j of frame t covers samples
-          s h ... s h + n - 1: the decoder needs nothing ahead, and short windows keep a stop's silence silent.
+          s h ... s h + n - 1: the decoder needs nothing ahead.
 Encoder.  pcm_BL (zeros appended: up to a multiple of H, then N - H) -> frames_BTN x hann -> |rfft|_BTF
           -> @ encoder.bands.weight [F, M] -> log(max(., band_floor)) -> embed -> blocks -> norm -> project:
           encoder.embed.{weight [C, M, P+1], bias}   causal Conv1d, P zeros on the left

@@ -18,6 +18,7 @@ from rich.table import Table
 from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation import intelligibility
+from unimoe.evaluation.demo import FREE_KINDS
 from unimoe.evaluation.pitch import NO_NOTES, score_notes
 
 
@@ -25,7 +26,7 @@ from unimoe.evaluation.pitch import NO_NOTES, score_notes
 class SpeechFigures:
     """Of one source: mean STOI, and word error rates of the original and of what came out of the codec.
 
-    Word error rates are of digit strings; free phrases have none, since no grammar covers them.
+    Word error rates are of digit strings by grammar, and of free sentences by the recognizer's full model of English.
     """
 
     stoi: float
@@ -93,12 +94,15 @@ def _speech_figures(
         intelligibility.short_time_intelligibility(a_L, b_L, rate_hz) for a_L, b_L in zip(originals, made, strict=True)
     ]
     original_wer = codec_wer = rotated_wer = None
-    if items[0].kind == "digits":
-        texts, grammar = [item.text for item in items], intelligibility.digit_grammar()
-        heard = intelligibility.recognize_all(grammar, made)
+    if items[0].kind in ("digits", *FREE_KINDS):
+        grammar = intelligibility.digit_grammar() if items[0].kind == "digits" else None
+        texts = [_spelled(item.text) for item in items]
+        heard, heard_before = (
+            [_spelled(text) for text in intelligibility.recognize_all(grammar, clips)] for clips in (made, originals)
+        )
         codec_wer = intelligibility.word_error_rate(texts, heard)
         rotated_wer = intelligibility.rotated_word_error_rate(texts, heard)
-        original_wer = intelligibility.word_error_rate(texts, intelligibility.recognize_all(grammar, originals))
+        original_wer = intelligibility.word_error_rate(texts, heard_before)
     return SpeechFigures(
         stoi=float(np.mean(stoi)),
         original_wer=original_wer,
@@ -106,6 +110,10 @@ def _speech_figures(
         rotated_wer=rotated_wer,
         num_clips=len(items),
     )
+
+
+def _spelled(text: str) -> str:
+    return " ".join(intelligibility.words_of(text))
 
 
 def _music_figures(

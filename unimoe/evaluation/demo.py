@@ -9,7 +9,6 @@ Shape suffixes: L samples.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -298,9 +297,9 @@ def _learn(clips: dict[str, list[np.ndarray]], corpus: Corpus, features: Feature
 
 
 def _word_score(group: Sequence[Clip], recognizer: Callable[[np.ndarray], str]) -> WordScore:
-    texts = [_words(clip.item.text) for clip in group]
-    heard = [_words(recognizer(clip.pcm_L)) for clip in group]
-    originals = [_words(recognizer(clip.item.pcm())) for clip in group]
+    texts = [intelligibility.words_of(clip.item.text) for clip in group]
+    heard = [intelligibility.words_of(recognizer(clip.pcm_L)) for clip in group]
+    originals = [intelligibility.words_of(recognizer(clip.item.pcm())) for clip in group]
     return WordScore(
         errors=_total_errors(texts, heard),
         rotated_errors=_total_errors([*texts[1:], *texts[:1]], heard),
@@ -308,11 +307,6 @@ def _word_score(group: Sequence[Clip], recognizer: Callable[[np.ndarray], str]) 
         num_words=sum(map(len, texts)),
         num_texts=len(texts),
     )
-
-
-def _words(text: str) -> list[str]:
-    """As the recognizer writes them: lower case, no punctuation but apostrophes."""
-    return re.findall(r"[\w']+", text.lower())
 
 
 def _total_errors(references: Sequence[Sequence[str]], heard: Sequence[Sequence[str]]) -> int:

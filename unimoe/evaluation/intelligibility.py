@@ -6,6 +6,7 @@ next clip's, beside every word error rate. pocketsphinx and pystoi come with the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -54,6 +55,11 @@ class Recognizer:
         return heard.hypstr if heard is not None else ""
 
 
+def words_of(text: str) -> list[str]:
+    """As the recognizer writes them: lower case, no punctuation but apostrophes."""
+    return re.findall(r"[\w']+", text.lower())
+
+
 def word_errors(reference: Sequence[str], heard: Sequence[str]) -> int:
     """Least number of words to insert, delete or replace (Levenshtein distance)."""
     row = list(range(len(heard) + 1))
@@ -75,7 +81,9 @@ def rotated_word_error_rate(references: Sequence[str], heard: Sequence[str]) -> 
     return word_error_rate([*references[1:], *references[:1]], heard)
 
 
-def recognize_all(grammar: str, clips: Sequence[np.ndarray], tick: Callable[[], object] = lambda: None) -> list[str]:
+def recognize_all(
+    grammar: str | None, clips: Sequence[np.ndarray], tick: Callable[[], object] = lambda: None
+) -> list[str]:
     """Recognize clips one after another, calling `tick` after each."""
     recognizer = Recognizer(grammar)
     heard = []

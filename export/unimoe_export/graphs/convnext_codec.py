@@ -50,8 +50,11 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     if config["window_samples"] != (_OVERLAPS + 1) * config["hop_samples"]:
         raise CheckpointError(f"{codec_dir}/config.json: window_samples must be four times hop_samples")
     config = {"synthesis_frames": 1, **config}
-    if config["hop_samples"] % config["synthesis_frames"]:
-        raise CheckpointError(f"{codec_dir}/config.json: synthesis_frames must divide hop_samples")
+    frames = config["synthesis_frames"]
+    if not isinstance(frames, int) or frames < 1 or config["hop_samples"] % frames:
+        raise CheckpointError(
+            f"{codec_dir}/config.json: synthesis_frames must be a whole number that divides hop_samples"
+        )
     num_codebooks = num_codebooks or config["num_codebooks"]
     source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
     codebooks_KVD = source.float32("codebooks.weight")[:num_codebooks]
