@@ -118,6 +118,14 @@ def test_files_round_trip(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch
     assert (again.sample_rate_hz, again.hop_samples, again.num_codebooks, again.codebook_size) == (16000, 320, 4, 16)
 
 
+def test_a_codec_that_is_there_is_not_written_again(tmp_path: Path, codec: ConvNeXtCodec) -> None:
+    codec.save(tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(before) == {"config.json", "model.safetensors"}
+    codec.save(tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
 def test_bfloat16_files_sound_alike(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
     codec.save(tmp_path)
     assert all(tensor.dtype == torch.bfloat16 for tensor in load_file(tmp_path / "model.safetensors").values())
@@ -285,6 +293,20 @@ def test_a_recipe_keeps_the_first_codebooks_and_trains_the_decoder_for_them(corp
     assert made.num_codebooks == 2 and torch.equal(made.encode(pcm_BL), first.encode(pcm_BL)[:, :2])
     assert [line.split(":")[0] for line in lines] == ["training the codec", "training the codec's decoder"]
     assert "kept_codebooks" in fields, "the recipe is read once for every stage"
+
+
+def test_a_recipe_that_does_not_fit_is_one_line(corpus: Corpus, tmp_path: Path) -> None:
+    steps = {"num_steps": 2, "warmup_steps": 1, "batch_size": 2, "segment_frames": 24}
+    fields = {**steps, "codebooks_from_step": 1, "shape": SMALL.to_dict()}
+    for wrong, said in (
+        ({"steps": 3}, "CodecTraining does not know the field 'steps'"),
+        ({"decoder": {"steps": 3}}, "CodecTraining does not know the field 'steps'"),
+        ({"decoder": {**steps, "shape": {"blocks": 3}}}, "ConvNeXtCodecConfig does not know the field 'blocks'"),
+        ({"decoder": {**steps, "shape": {"width": 48}}}, "may differ in num_decoder_blocks, synthesis_frames"),
+        ({"decoder": {**steps, "shape": {"band_floor": 1e-2}}}, "may differ in num_decoder_blocks, synthesis_frames"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            make_codec({**fields, **wrong}, corpus, tmp_path, lambda line: None)
 
 
 def test_training_refuses_another_rate(corpus: Corpus) -> None:

@@ -251,7 +251,7 @@ def test_commands_refuse_in_one_line(tmp_path: Path) -> None:
     recipe.write_text("[data]\nsamples = 3\n")
     for arguments, message in (
         (["render", str(tmp_path / "none.toml"), str(tmp_path / "out")], "cannot be read as a recipe"),
-        (["render", str(recipe), str(tmp_path / "out")], "unexpected keyword argument 'samples'"),
+        (["render", str(recipe), str(tmp_path / "out")], "CorpusRecipe does not know the field 'samples'"),
         (["filter", str(tmp_path), str(tmp_path / "out"), "--recipe", str(recipe)], r"the section [filter] is missing"),
         (["report", str(tmp_path)], "render one with `unimoe data render`"),
         (["import", str(tmp_path), str(tmp_path / "out"), "--no-align"], "has no recordings with texts"),

@@ -259,12 +259,21 @@ class ConvNeXtCodec(nn.Module):
         return kept.eval().requires_grad_(False)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Write config.json and model.safetensors into `folder`."""
+        """Write config.json and model.safetensors into `folder`, each at once.
+
+        Files that hold that already are left alone: other processes may be reading them.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
-        (folder / "model.safetensors").write_bytes(save(tensors))
-        (folder / "config.json").write_text(json.dumps(self.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        config = json.dumps(self.config.to_dict(), indent=2) + "\n"
+        for name, content in (("model.safetensors", save(tensors)), ("config.json", config.encode())):
+            path = folder / name
+            if path.exists() and path.read_bytes() == content:
+                continue
+            partial = folder / f"{name}.partial"
+            partial.write_bytes(content)
+            partial.replace(path)
 
     @classmethod
     def load(cls, folder: str | Path) -> ConvNeXtCodec:

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus, Item
+from unimoe_runtime.config import _Record
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecTraining:
+class CodecTraining(_Record):
     """How the codec is trained. The defaults are the demo's recipe."""
 
     num_steps: int = 3600
@@ -88,11 +89,14 @@ class Segments:
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
+_DECODER_FIELDS = ("num_decoder_blocks", "synthesis_frames", "max_log_magnitude")
+
+
 class CodecTrainer:
     """The codec, its optimizer and where training stands.
 
     `tokens_of`: a codec whose encoder and codebooks are kept as they are, and whose decoder is what this one's begins
-    with, wherever shapes agree.
+    with, wherever shapes agree. Raises ConfigError where `config` is not that codec's but for the decoder.
     """
 
     def __init__(
@@ -109,6 +113,9 @@ class CodecTrainer:
         self.codec = ConvNeXtCodec(config)
         self.tokens_are_given = tokens_of is not None
         if tokens_of is not None:
+            decoder_fields = {name: getattr(config, name) for name in _DECODER_FIELDS}
+            if replace(tokens_of.config, **decoder_fields) != config:
+                raise ConfigError(f"a decoder for given tokens may differ in {', '.join(_DECODER_FIELDS)} alone")
             own, given = self.codec.state_dict(), tokens_of.state_dict()
             fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
             self.codec.load_state_dict({**own, **fitting})

@@ -59,9 +59,9 @@ def render(recipe: Path, out: Path, workers: int) -> None:
 
     section = read_section(recipe, "data")
     try:
-        wanted = CorpusRecipe(**section)
-    except TypeError as problem:
-        raise ConfigError(f"{recipe}: section [data]: {str(problem).partition(') ')[2]}") from None
+        wanted = CorpusRecipe.from_dict(section)
+    except ConfigError as problem:
+        raise ConfigError(f"{recipe}: section [data]: {problem}") from None
     click.echo(render_corpus(out, wanted, num_workers=workers).summary(out))
 
 

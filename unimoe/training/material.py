@@ -78,7 +78,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     corpus_dir = Path(data.get("folder", work / "corpus"))
     if "folder" not in data and not (corpus_dir / "index.jsonl").exists():
         report("rendering the corpus")
-        render_corpus(corpus_dir, CorpusRecipe(**_tuples(data)))
+        render_corpus(corpus_dir, CorpusRecipe.from_dict(data))
     corpus = Corpus.open(corpus_dir)
     codec_dir = make_codec(recipe["codec"], corpus, work, report)
     codec = load_codec(codec_dir)
@@ -90,7 +90,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     if not (frontend_dir / "frontend.json").exists():
         report("asking flite for a lexicon")
         rate_hz = codec.sample_rate_hz / codec.hop_samples
-        write_frontend(frontend_dir, heard, FrontEndRecipe(**recipe["frontend"]), frame_rate_hz=rate_hz)
+        write_frontend(frontend_dir, heard, FrontEndRecipe.from_dict(recipe["frontend"]), frame_rate_hz=rate_hz)
     frontend = open_frontend(frontend_dir)
     assert isinstance(frontend, TimelineFrontEnd)
     codes_path = work / "codes.npz"
@@ -108,20 +108,16 @@ def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Repor
     if "folder" in fields:
         return Path(fields["folder"])
     fields = dict(fields)
-    shape, kept = ConvNeXtCodecConfig(**fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
+    shape, kept = ConvNeXtCodecConfig.from_dict(fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
     of_decoder = dict(fields.pop("decoder", {}))
-    codec = train_codec(corpus, work / "codec-run", shape, CodecTraining(**fields), report=report)
+    codec = train_codec(corpus, work / "codec-run", shape, CodecTraining.from_dict(fields), report=report)
     if not kept and not of_decoder:
         return work / "codec-run" / "codec"
     if kept:
         codec = codec.with_codebooks(kept)
     if of_decoder:
-        shape = replace(codec.config, **of_decoder.pop("shape", {}))
-        training = CodecTraining(codebooks_from_step=0, **of_decoder)
+        shape = ConvNeXtCodecConfig.from_dict({**codec.config.to_dict(), **of_decoder.pop("shape", {})})
+        training = CodecTraining.from_dict({"codebooks_from_step": 0, **of_decoder})
         codec = train_codec(corpus, work / "decoder-run", shape, training, tokens_of=codec, report=report)
     codec.save(work / "codec")
     return work / "codec"
-
-
-def _tuples(section: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in section.items()}
