@@ -35,6 +35,7 @@ test: $(DEV)/ready check  ## lint, types and every test
 check: $(DEV)/ready
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
+	$(DEV)/bin/lint-imports
 	$(DEV)/bin/mypy runtime/unimoe_runtime
 
 train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/training.md)

@@ -22,21 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from unimoe_runtime.backends import Array, Backend, Forward, StepInputs
-from unimoe_runtime.bundle import Bundle, open_bundle
-from unimoe_runtime.profiling.compare import (
-    Block,
-    Verdict,
-    compare_blocks,
-    interleave,
-    narrow,
-    quiet_blocks,
-)
-from unimoe_runtime.profiling.machine import describe_machine
-from unimoe_runtime.profiling.measure import Meter
-from unimoe_runtime.profiling.record import describe_generation
-from unimoe_runtime.profiling.versus import MOST_BLOCKS
-from unimoe_runtime.profiling.workload import Setting, make_requests
+from unimoe_runtime.backends.protocol import Array, Backend, Forward, StepInputs
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_tools.profiling.compare import Block, Verdict, compare_blocks, interleave, narrow, quiet_blocks
+from unimoe_tools.profiling.machine import describe_machine
+from unimoe_tools.profiling.measure import Meter
+from unimoe_tools.profiling.record import describe_generation
+from unimoe_tools.profiling.versus import MOST_BLOCKS
+from unimoe_tools.profiling.workload import Setting, make_requests
 
 _STEPS = 40
 _BLOCKS_A_LOOK = 6
@@ -103,7 +96,7 @@ class _Side:
         return None
 
     def cpu_s(self) -> None:
-        """In this process, whose time is no company."""
+        """In this process, whose time is no background_cpu_cores."""
 
     def model_share(self) -> float:
         """Of a step, from inputs to head: what can be slowed."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from unimoe_runtime.bundle import Bundle, expert_name, open_bundle, trunk_name
+from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle, trunk_name
 
 # The functions that must do more than answer 0. {} is the function's name.
 _ALLOCATE = "int {}(void** p, size_t n) {{ *p = aligned_alloc(512, (n + 1023) / 512 * 512); return 0; }}"

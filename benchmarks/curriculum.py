@@ -42,7 +42,7 @@ from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 VARIANTS = ("specialists", "dense", "moe", "top-k", "no-null", "curriculum", "balanced")
 RESULTS = Path(__file__).parent / "results" / "curriculum.json"

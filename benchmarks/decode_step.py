@@ -21,14 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.profiling.machine import describe_machine
+from unimoe_tools.profiling.machine import describe_machine
 
 from .quantized import write_int8
 from .workload import model_config, write_checkpoint
 
 _ROOT = Path(__file__).parent.parent
 # A run proves little beyond these: quartile spread of the read kernel, as a part of its median, and cores that other
-# processes kept busy on average. The spread alone is no sign: steady company slows all reads alike, but not all peers.
+# processes kept busy on average. The spread alone does not tell: a steady load slows all
+# reads alike, but not all peers.
 _NOISY_SPREAD = 0.15
 _NOISY_CORES = 0.1
 _FILE_WIDTH = 150

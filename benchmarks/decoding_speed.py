@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.profiling.machine import Company, describe_machine
+from unimoe_tools.profiling.machine import Company, describe_machine
 
 _ROOT = Path(__file__).parent.parent
 _TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
@@ -34,7 +34,10 @@ _NOISY_CORES = 0.1
 _WORKER = """
 import json, sys, time
 import numpy as np
-from unimoe_runtime.synthesis import Synthesizer
+try:
+    from unimoe_runtime.synthesis.synthesizer import Synthesizer
+except ImportError:  # a version before the rooms
+    from unimoe_runtime.synthesis import Synthesizer
 bundle, threads, codec = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
 if codec:
@@ -158,11 +161,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
-    company, began = Company(), time.perf_counter()
+    background_cpu_cores, began = Company(), time.perf_counter()
     answers = measure(arguments.sides, arguments.rounds)
     busy = resource.getrusage(resource.RUSAGE_CHILDREN)
     elapsed_s = time.perf_counter() - began
-    cores = max(0.0, (company.cores() or 0.0) - (busy.ru_utime + busy.ru_stime) / elapsed_s)
+    cores = max(0.0, (background_cpu_cores.cores() or 0.0) - (busy.ru_utime + busy.ru_stime) / elapsed_s)
     rows = summarize(answers, arguments.sides[0].name)
     rows.sort(key=lambda row: [side.name for side in arguments.sides].index(row["name"]))
     text = table(rows) + f"\n\n{arguments.rounds} requests; others kept {cores:.2f} cores busy"

@@ -28,16 +28,16 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends.cuda_device import CudaDevice
-from unimoe_runtime.backends.device_backend import DeviceBackend
-from unimoe_runtime.backends.onnxruntime_cuda import open_onnxruntime_cuda
-from unimoe_runtime.backends.tensorrt import open_tensorrt
-from unimoe_runtime.bundle import DTYPES, Bundle, open_bundle
+from unimoe_runtime.backends.gpu.backend import DeviceBackend
+from unimoe_runtime.backends.gpu.cuda import CudaDevice
+from unimoe_runtime.backends.gpu.onnxruntime_engines import open_onnxruntime_cuda
+from unimoe_runtime.backends.gpu.tensorrt_engines import open_tensorrt
+from unimoe_runtime.bundle.engine_verification import this_machine
+from unimoe_runtime.bundle.reader import DTYPES, Bundle, open_bundle
 from unimoe_runtime.errors import BackendError, UnimoeError
-from unimoe_runtime.generation import LanguageModel
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.profiling.machine import describe_machine
-from unimoe_runtime.verification import this_machine
+from unimoe_runtime.model.generation import LanguageModel
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.profiling.machine import describe_machine
 
 from .workload import ROWS, codes, model_config, prompt, write_checkpoint
 
@@ -211,8 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         device = CudaDevice()
-    except BackendError as problem:
-        print(f"nothing measured: {problem}", file=sys.stderr)
+    except BackendError as error:
+        print(f"nothing measured: {error}", file=sys.stderr)
         return 1
     measured: list[Measured] = []
     for hidden in options.hidden:
@@ -227,8 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
             for way, opener in open_ways(bundle, options.backend):
                 try:
                     backend = opener()
-                except UnimoeError as problem:
-                    print(f"{way}: left out: {problem}", file=sys.stderr)
+                except UnimoeError as error:
+                    print(f"{way}: left out: {error}", file=sys.stderr)
                     continue
                 assert isinstance(backend.device, CudaDevice)
                 measured += measure_ours(way, backend, options.picked, options.steps, backend.device.milliseconds)

@@ -33,8 +33,8 @@ from unimoe_export.engines.jobs import Job, list_jobs
 from unimoe_export.engines.sizes import Limits
 from unimoe_export.engines.workers import Workers
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import MANIFEST, Bundle, open_bundle
-from unimoe_runtime.engines import EngineRecord
+from unimoe_runtime.bundle.engine_sets import EngineRecord
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
 
 LAYERS = 36
 CAPABILITY = (8, 6)

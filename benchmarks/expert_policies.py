@@ -20,15 +20,15 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.expert_residency import decode, print_tables
-from unimoe_runtime import residency
-from unimoe_runtime.backends import Backend
-from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from unimoe_runtime.bundle import Bundle, open_bundle
-from unimoe_runtime.generation import generate
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.planning.activation import bundled_activation
-from unimoe_runtime.requests import standard_requests
-from unimoe_runtime.residency import Expert, ExpertMemory
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.bundle.routing_statistics import bundled_activation
+from unimoe_runtime.expert_cache import cache as residency
+from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
+from unimoe_runtime.model.generation import generate
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.sample_requests import standard_requests
 
 _SHARES = (1.5, 1.0, 0.75, 0.5)
 _DISKS_MS = (0.0, 1.0, 4.0)
@@ -82,7 +82,7 @@ def loads_of_ours(passes: list[LayerPass], bundle: Bundle, room: int) -> int:
     experts = [(layer, expert) for layer in range(model.num_layers) for expert in range(model.num_routed_experts)]
     activation = bundled_activation(bundle)
     usual = {} if activation is None else {expert: float(activation.share_LR[expert]) for expert in experts}
-    memory: ExpertMemory[_Nothing] = ExpertMemory(
+    memory: ExpertCache[_Nothing] = ExpertCache(
         lambda expert: _Nothing(), dict.fromkeys(experts, 1), room, usual, ahead=False
     )
     loads = 0
@@ -168,10 +168,10 @@ def ahead_figures(bundle: Bundle, threads: int | None, steps: int, *, disk_ms: f
         time.sleep(disk_ms / 1e3)
         return load(expert)
 
-    def counted(foretold: Collection[int], picked: Collection[int]) -> None:
+    def counted(predicted: Collection[int], picked: Collection[int]) -> None:
         nonlocal picked_of_asked
         picked_of_asked += len(picked)
-        note_foretold(foretold, picked)
+        note_foretold(predicted, picked)
 
     memory._load_expert, memory.note_foretold, memory._ahead = slow, counted, ahead  # type: ignore[method-assign]
     _, _, wall_s = decode(backend, bundle, steps)
@@ -183,30 +183,30 @@ def ahead_figures(bundle: Bundle, threads: int | None, steps: int, *, disk_ms: f
         "stall_ms": 1e3 * found.stall_s / len(wall_s),
         "loaded_ahead": found.loaded_ahead,
         "used": found.prefetch_accuracy,
-        "came_true": found.foreseen / found.foretold if found.foretold else None,
-        "foreseen": found.foreseen / picked_of_asked if picked_of_asked else None,
+        "came_true": found.predicted_hits / found.predicted if found.predicted else None,
+        "predicted_hits": found.predicted_hits / picked_of_asked if picked_of_asked else None,
     }
 
 
 def ahead_table(path: Path, steps: int, threads: int) -> tuple[str, list[str], list[list[str]]]:
     """Looking ahead always, and never: the runtime's own rule (only while waits are long) is left out."""
     bundle = open_bundle(path)
-    rule, residency._DEAR_S = residency._DEAR_S, 0.0
+    rule, residency.PREFETCH_MIN_STALL_S = residency.PREFETCH_MIN_STALL_S, 0.0
     rows = []
     try:
         for disk_ms in _DISKS_MS:
             for ahead in (False, True):
                 found = ahead_figures(bundle, threads, steps, disk_ms=disk_ms, ahead=ahead)
-                shares = [found["used"] if ahead else None, found["came_true"], found["foreseen"]]
+                shares = [found["used"] if ahead else None, found["came_true"], found["predicted_hits"]]
                 rows.append(
                     [f"{disk_ms:g}", "yes" if ahead else "no", f"{found['step_ms']:.2f}", f"{found['stall_ms']:.2f}",
                      str(found["loaded_ahead"]), *("" if share is None else f"{100 * share:.0f} %" for share in shares)]
                 )  # fmt: skip
     finally:
-        residency._DEAR_S = rule
+        residency.PREFETCH_MIN_STALL_S = rule
     columns = [
         "load slower by ms", "looks ahead", "step ms", "waits, ms a step", "loaded ahead", "of these used",
-        "of the foretold came", "of the picks foretold",
+        "of the predicted came", "of the picks predicted",
     ]  # fmt: skip
     return f"{path.name}: looking ahead, room for the p95 of a step", columns, rows
 

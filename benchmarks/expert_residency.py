@@ -24,16 +24,17 @@ import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
-from unimoe_runtime.backends import Backend
-from unimoe_runtime.backends.onnx_bytes import with_inputs
-from unimoe_runtime.backends.onnxruntime import CPU_ONLY, OnnxRuntimeBackend, open_session
-from unimoe_runtime.backends.onnxruntime_experts import Loader
-from unimoe_runtime.backends.onnxruntime_forward import NO_WEIGHTS
-from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
-from unimoe_runtime.generation import generate
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.requests import standard_requests
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime.expert_loader import Loader
+from unimoe_runtime.backends.onnxruntime.forward import NO_WEIGHTS
+from unimoe_runtime.backends.onnxruntime.onnx_proto import with_inputs
+from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, open_session
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle
+from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.model.generation import generate
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.sample_requests import standard_requests
 
 _ROOT = Path(__file__).parent.parent
 _KEPT = 8  # experts kept while others are loaded: weights, and what makes a session, come from memory
@@ -157,8 +158,8 @@ def ways(path: Path) -> list[dict[str, Any]]:
 def _with_inputs(content: bytes, tensors: TensorFile) -> bytes:
     try:
         return with_inputs(content, tensors)
-    except KeyError as problem:
-        raise SystemExit(f"{tensors.path}: weights of the type {problem} cannot be tried as inputs") from None
+    except KeyError as error:
+        raise SystemExit(f"{tensors.path}: weights of the type {error} cannot be tried as inputs") from None
 
 
 def decode(backend: Backend, bundle: Bundle, steps: int) -> tuple[np.ndarray, list[float], list[float]]:

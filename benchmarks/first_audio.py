@@ -24,13 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from unimoe_runtime.bundle import Bundle, expert_name, trunk_name
-from unimoe_runtime.profiling.floor import weight_bytes
-from unimoe_runtime.profiling.machine import Company, describe_machine, settle
-from unimoe_runtime.profiling.measure import Meter
-from unimoe_runtime.profiling.playback import play
-from unimoe_runtime.profiling.workload import Request, Setting
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
+from unimoe_tools.profiling.floor import weight_bytes
+from unimoe_tools.profiling.machine import Company, describe_machine, settle
+from unimoe_tools.profiling.measure import Meter
+from unimoe_tools.profiling.playback import play
+from unimoe_tools.profiling.workload import Request, Setting
 
 TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
 _FIRST_BYTES = 64
@@ -45,7 +45,7 @@ def reached(name):
 reached("python")
 import numpy
 reached("numpy")
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 reached("runtime")
 import onnxruntime
 reached("engine")
@@ -225,13 +225,13 @@ def main() -> None:
 
                 write_int8(bundle, Path(folder) / "int8")
                 bundle = Path(folder) / "int8"
-        company = Company()
+        background_cpu_cores = Company()
         result = {
             "bundle": str(arguments.bundle or f"random weights, hidden {arguments.hidden}{', int8' * arguments.int8}"),
             "threads": arguments.threads,
             "warm": measure_warm(bundle, arguments.threads, arguments.rounds),
             "cold": measure_cold(bundle, arguments.threads, arguments.cold),
-            "cores_of_others": company.cores(),
+            "cores_of_others": background_cpu_cores.cores(),
             "machine": describe_machine(),
         }
     console = Console()

@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.published_folder import published_config, write_published_folder
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.bundle.reader import open_bundle
 
 # Runs in a process of its own. Arguments: checkpoint, bundle, precision, share of the parts after which to be killed.
 _EXPORT = """

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import SMALLEST_ROW_MAX, QuantizedWeight, quantize_weight
-from unimoe_runtime.backends.onnxruntime import open_session
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
 from .rounds import settle
 from .workload import model_config

@@ -5,7 +5,7 @@
 Models of three sizes (hidden x layers) in float32 and int8, random weights, random text. Of each the prediction has the
 configuration, the bytes, and which experts run; the machine's costs are measured on one layer of these sizes in other
 random weights (`unimoe_export.probes`). A process a size and thread count, in which probe and model take turns, so that
-both meet the same company; compared is the median step.
+both meet the same background_cpu_cores; compared is the median step.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from rich.table import Table
 from unimoe_calibration.probes import quantize_probe
 from unimoe_export.exporter import export_bundle
 from unimoe_export.probes import write_probe
-from unimoe_runtime.planning.activation import parse_activation
-from unimoe_runtime.planning.host import HostMeter
-from unimoe_runtime.planning.recording import describe_routing
-from unimoe_runtime.planning.roofline import Workload, predict, step_bytes
-from unimoe_runtime.planning.weights import stored_bytes
-from unimoe_runtime.profiling.machine import Company, describe_machine
-from unimoe_runtime.profiling.measure import Meter
-from unimoe_runtime.profiling.workload import Request, Setting
+from unimoe_runtime.bundle.routing_statistics import parse_activation
+from unimoe_tools.planning.host import HostMeter
+from unimoe_tools.planning.recording import describe_routing
+from unimoe_tools.planning.roofline import Workload, predict, step_bytes
+from unimoe_tools.planning.weights import stored_bytes
+from unimoe_tools.profiling.machine import Company, describe_machine
+from unimoe_tools.profiling.measure import Meter
+from unimoe_tools.profiling.workload import Request, Setting
 
 from .workload import model_config, write_checkpoint
 
@@ -59,7 +59,7 @@ def write_models(folder: Path, size: str) -> list[tuple[Path, Path]]:
 
 def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]:
     """A bundle's predicted and measured step, in this process."""
-    company = Company()
+    background_cpu_cores = Company()
     setting = Setting(bundle=str(path), requests=(Request(task="random"),), threads=threads, steps=_STEPS)
     meter = Meter(setting)
     first = meter.measure(setting.requests[0])
@@ -87,7 +87,7 @@ def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]
         "experts_a_step": found.launched,
         "predicted_ms": 1e3 * found.step_s,
         "step_ms": step_ms,
-        "cores_of_others": company.cores(),
+        "cores_of_others": background_cpu_cores.cores(),
         "error": error,
         "met": abs(error) <= _GOAL,
     }

@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import language_model_graphs, open_bundle
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.profiling.kernels import graph_kind, read_kernels, summarize_kernels
-from unimoe_runtime.profiling.machine import Company, describe_machine
-from unimoe_runtime.profiling.measure import Generation, Meter
-from unimoe_runtime.profiling.record import describe_setting
-from unimoe_runtime.profiling.recorder import Part, RecordedModel, Recorder
-from unimoe_runtime.profiling.workload import RECORDED_EVERY, Setting, make_requests
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import language_model_graphs, open_bundle
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.profiling.kernels import graph_kind, read_kernels, summarize_kernels
+from unimoe_tools.profiling.machine import Company, describe_machine
+from unimoe_tools.profiling.measure import Generation, Meter
+from unimoe_tools.profiling.record import describe_setting
+from unimoe_tools.profiling.recorder import Part, RecordedModel, Recorder
+from unimoe_tools.profiling.workload import RECORDED_EVERY, Setting, make_requests
 
 _DEMO = Path(__file__).parent.parent / "checkpoints" / "demo"
 _ENGINE_PARTS, _ENGINE_ROUNDS = (Part.TRUNK, Part.EXPERT, Part.HEAD), 3
@@ -90,8 +90,8 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
         for block, first in enumerate(range(0, _STEPS_A_PROMPT, _STEPS_A_BLOCK)):
             for name in list(models)[:: 1 if block % 2 else -1]:
                 for index in range(first, first + _STEPS_A_BLOCK):
-                    # CPU time of this thread, which waits for the others by spinning: the company of other processes
-                    # is no part of it.
+                    # CPU time of this thread, which waits for the others by spinning: work of other
+                    # processes is no part of it.
                     start = time.thread_time()
                     models[name].step(codes_SBK[index], prompt.first_position_B + np.float32(index))
                     elapsed = time.thread_time() - start
@@ -278,7 +278,7 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", "unimoe.cli", "export", _DEMO, path], check=True)
         bundle = open_bundle(path)
         setting = Setting(bundle=str(path), requests=make_requests(bundle), threads=arguments.threads)
-        company = Company()
+        background_cpu_cores = Company()
         result: dict[str, Any] = {
             "machine": describe_machine(),
             "bundle": bundle.path.name,
@@ -286,7 +286,7 @@ def main() -> None:
         }
         result["engine"] = compare_with_engine(setting)
         result["overhead"] = measure_overhead(path, arguments.threads, arguments.pairs)
-        result["cores_of_others"] = company.cores()
+        result["cores_of_others"] = background_cpu_cores.cores()
         result["py_spy"] = compare_with_sampler(setting, arguments.seconds)
     print(as_markdown(result))
     if arguments.json:

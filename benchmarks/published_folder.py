@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime import public_format
-from unimoe_runtime.checkpoint import tensor_shapes, vision_tensor_shapes
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import encode
+from unimoe_runtime.checkpoint import published as public_format
+from unimoe_runtime.checkpoint.folder import tensor_shapes, vision_tensor_shapes
+from unimoe_runtime.files.safetensors_reader import encode
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 # The configuration of the published model: 36 layers, 7.16 G parameters in 1846 tensors.
 PUBLISHED: Mapping[str, Any] = {

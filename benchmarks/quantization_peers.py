@@ -32,15 +32,17 @@ from unimoe_calibration.schemes import Engine, QuantizationPlan, Scheme
 from unimoe_calibration.settings import Settings
 from unimoe_calibration.statistics import Statistics
 from unimoe_calibration.writing import write_quantized
-from unimoe_runtime.backends import Array, Backend, open_backend
-from unimoe_runtime.backends.numpy import HostForward
-from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend, open_session
-from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
-from unimoe_runtime.divergence import ForcedItem, diverge, force, read_forced
-from unimoe_runtime.generation import collect_frames, generate
-from unimoe_runtime.judgement import language_model_bytes
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.requests import limit_steps, standard_requests
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.host_forward import HostForward
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.model.generation import collect_frames, generate
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.quantized import language_model_bytes
+from unimoe_tools.parity.sample_requests import limit_steps, standard_requests
+from unimoe_tools.parity.teacher_forced import ForcedItem, diverge, force, read_forced
 
 from .decode_step import machine
 

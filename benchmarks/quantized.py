@@ -15,8 +15,8 @@ from unimoe_calibration.planning import plan_quantization
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.statistics import Statistics
 from unimoe_calibration.writing import write_quantized
-from unimoe_runtime.bundle import Bundle, open_bundle
-from unimoe_runtime.forcing import forced_prompt
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.model.teacher_forcing import forced_prompt
 
 from .workload import MAX_PICKED, codes, prompt
 

@@ -24,13 +24,13 @@ import torch
 
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.generation import LanguageModel
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.profiling.machine import Company, settle
-from unimoe_runtime.sampling import guide, mask_special_ids, sample
+from unimoe_runtime.model.generation import LanguageModel
+from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.profiling.machine import Company, settle
 
 from .bandwidth import BUFFER_BYTES, ReadKernels
 from .single_graph import SingleGraph
@@ -183,9 +183,9 @@ def _sampling_seconds(bundle: Bundle, logits_BKV: np.ndarray, random: np.random.
 
 def main() -> None:
     folder, hidden, threads, rounds, *picked = sys.argv[1:]
-    company = Company()
+    background_cpu_cores = Company()
     result = measure(Path(folder), int(hidden), int(threads), int(rounds), [int(count) for count in picked])
-    result["cores_of_others"] = company.cores()
+    result["cores_of_others"] = background_cpu_cores.cores()
     json.dump(result, sys.stdout)
 
 

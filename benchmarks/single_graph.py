@@ -20,9 +20,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from unimoe_runtime.bundle import Bundle, expert_name, trunk_name
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.rope import rotary
+from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.model.rope import rotary
 
 _SHARED_INPUTS = ("cos_BTD", "sin_BTD", "mask_B1TS", "write_index_B")
 _CACHES = ("key_cache_BHSD", "value_cache_BHSD")

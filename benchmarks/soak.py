@@ -34,14 +34,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.chunks import ChunkSchedule
+from unimoe_runtime.audio.sinks import PipeSink, Sink, WavSink, to_int16
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BackendError, OutputError
-from unimoe_runtime.profiling.floor import weight_bytes
-from unimoe_runtime.profiling.machine import describe_machine, read_memory
-from unimoe_runtime.sinks import PipeSink, Sink, WavSink, to_int16
-from unimoe_runtime.streaming import AudioStream
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_runtime.synthesis.stream import AudioStream
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
+from unimoe_tools.profiling.floor import weight_bytes
+from unimoe_tools.profiling.machine import describe_machine, read_memory
 
 ENDINGS = ("read", "read slowly", "closed", "cancelled", "timed out", "reader gone")
 PLACES = ("file", "pipe", "reader")

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, tensor_shapes
+from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, tensor_shapes
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 

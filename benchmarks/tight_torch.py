@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from unimoe.generate import TorchLanguageModel
 from unimoe.model import Layer, UniMoE
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.rope import rotary
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.model.rope import rotary
 
 
 class _Layer:

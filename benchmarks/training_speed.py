@@ -28,7 +28,7 @@ from unimoe.training.merging import dense_config
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.delay import delay_codes
+from unimoe_runtime.model.delay_pattern import delay_codes
 
 _LARGE = 1024
 _BACKWARD = 2  # a product's gradients are two products of its size

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from unimoe_runtime.bundle import Bundle
-from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, tensor_shapes
+from unimoe_runtime.bundle.reader import Bundle
+from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, tensor_shapes
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.generation import Prompt
+from unimoe_runtime.model.generation import Prompt
 
 MAX_PICKED = 8
 ROWS = 2  # a guided pair

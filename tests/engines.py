@@ -16,8 +16,9 @@ from unimoe_export.engines.jobs import list_jobs
 from unimoe_export.engines.logs import EngineLog, fallbacks, read_log
 from unimoe_export.engines.sizes import Limits
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import MANIFEST, Bundle, open_bundle, sha256_of
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
 from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.files.hashes import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, tensor_shapes
+from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, tensor_shapes
 from unimoe_runtime.config import ModelConfig
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from unimoe_runtime.dac import DacConfig, tensor_shapes
+from unimoe_runtime.codec.dac_config import DacConfig, tensor_shapes
 
 PUBLISHED = {
     "sample_rate": 16000, "encoder_dim": 64, "encoder_rates": [2, 4, 5, 8], "latent_dim": 1024, "decoder_dim": 1536,

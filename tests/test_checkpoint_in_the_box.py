@@ -19,9 +19,9 @@ from unimoe.evaluation import intelligibility
 from unimoe.evaluation.forced import read_clips
 from unimoe.evaluation.pitch import NO_NOTES, score_notes
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import open_backend
+from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 pytestmark = pytest.mark.slow
 BOX = Path(__file__).parents[1] / "checkpoints" / "demo"

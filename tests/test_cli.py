@@ -90,7 +90,7 @@ def test_verify_finds_a_difference(reference_bundle: Path, tmp_path: Path) -> No
     """Another model of the same shape is not this one: exit code 1 and a table that says where."""
     from tests.random_checkpoint import write_random_checkpoint
     from unimoe_export.exporter import export_bundle
-    from unimoe_runtime.bundle import open_bundle
+    from unimoe_runtime.bundle.reader import open_bundle
 
     other = write_random_checkpoint(tmp_path / "checkpoint", open_bundle(reference_bundle).model)
     export_bundle(other, tmp_path / "other")

@@ -55,8 +55,8 @@ def test_commands_exist(document: Path) -> None:
     for line in commands_in(document.read_text(encoding="utf-8")):
         try:
             found = fault(line)
-        except click.UsageError as problem:
-            found = problem.format_message()
+        except click.UsageError as error:
+            found = error.format_message()
         if found:
             faults.append(f"{line}: {found}")
     assert not faults, "\n".join(faults)

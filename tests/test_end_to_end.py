@@ -25,14 +25,14 @@ from unimoe.generate import TorchLanguageModel
 from unimoe.training.examples import encode_corpus, make_examples
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.codec import BundleCodec
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
-from unimoe_runtime.generation import collect_frames, generate
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.model.generation import collect_frames, generate
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 RATE_HZ = 16000
 REQUEST = "flute, 120 bpm: C4 E4 G4"

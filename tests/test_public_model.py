@@ -19,11 +19,11 @@ from tests.test_cli import assert_one_line, run
 from unimoe import cli
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import UnimoeError
-from unimoe_runtime.generation import collect_frames, generate
-from unimoe_runtime.synthesis import Limits, Synthesizer
+from unimoe_runtime.model.generation import collect_frames, generate
+from unimoe_runtime.synthesis.synthesizer import Limits, Synthesizer
 
 RATE_HZ = 16000
 STEPS = ("--min-steps", "30", "--max-steps", "35")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.speaking_bundle import write_speaking_bundle
 from tests.test_cli import run
-from unimoe.commands.sizes import BYTES
+from unimoe.cli.sizes import BYTES
 
 
 def test_the_same_file_with_any_budget(tmp_path: Path) -> None:

@@ -23,17 +23,18 @@ from unimoe.generate import TorchLanguageModel
 from unimoe.loss import training_loss
 from unimoe.vision import load_vision
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import Backend, open_backend
-from unimoe_runtime.backends.numpy import rms_norm
-from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.checkpoint import open_checkpoint
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.numpy.ops import rms_norm
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError, CheckpointError
-from unimoe_runtime.generation import LanguageModel, Prompt, generate
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.multimodal_positions import video_positions
-from unimoe_runtime.video import Video
-from unimoe_runtime.vision import BundleVision, VideoFeatures, VisionConfig, tower_inputs
+from unimoe_runtime.model.generation import LanguageModel, Prompt, generate
+from unimoe_runtime.model.mrope import video_positions
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.vision.tower import BundleVision, VideoFeatures, VisionConfig, tower_inputs
+from unimoe_runtime.vision.video import Video
 
 VECTORS = Path(__file__).parent / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

@@ -1,6 +1,6 @@
 """Our checkpoint directory: saving a model, and loading ours or the published format into one.
 
-The layout is documented in `unimoe_runtime.checkpoint`. In memory experts are stacked for speed; on disk each
+The layout is documented in `unimoe_runtime.checkpoint.folder`. In memory experts are stacked for speed; on disk each
 expert's matrices have their own names, so that an exporter can read one expert at a time.
 """
 
@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS
-from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
+from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import OutputError
 
 from .config import ModelConfig, SamplingConfig
@@ -106,8 +106,8 @@ def save_checkpoint(
             _replace_directory(staging, path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    except OSError as problem:
-        raise OutputError(f"{path}: the checkpoint cannot be written ({problem.strerror})") from None
+    except OSError as error:
+        raise OutputError(f"{path}: the checkpoint cannot be written ({error.strerror})") from None
 
 
 def _replace_directory(staging: Path, path: Path) -> None:

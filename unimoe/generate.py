@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unimoe_runtime.generation import Prompt, Step, collect_frames, generate
+from unimoe_runtime.model.generation import Prompt, Step, collect_frames, generate
 
 from .attention import LayerCache
 from .model import ModelOutput, UniMoE

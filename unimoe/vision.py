@@ -1,7 +1,7 @@
 """The vision tower (Qwen2.5-VL, arXiv 2502.13923): patches of video frames to embeddings of video tokens.
 
-It computes what the bundle's graph `vision` computes, from the same inputs (`unimoe_runtime.vision.tower_inputs`), so
-that one host side serves both:
+It computes what the bundle's graph `vision` computes, from the same inputs
+(`unimoe_runtime.vision.tower.tower_inputs`), so that one host side serves both:
 
     vision = BundleVision(tower.config.to_dict(), tower.run)
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unimoe_runtime.checkpoint import Checkpoint, vision_tensor_shapes
+from unimoe_runtime.checkpoint.folder import Checkpoint, vision_tensor_shapes
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.vision import RMS_NORM_EPS, VisionConfig
+from unimoe_runtime.vision.tower import RMS_NORM_EPS, VisionConfig
 
 from .attention import rotate
 from .model import RMSNorm

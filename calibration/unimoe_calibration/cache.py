@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.bundle import MANIFEST, Bundle, sha256_of
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle
 from unimoe_runtime.errors import CalibrationError, OutputError
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.hashes import sha256_of
+from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .data import CalibrationData
 from .observation import Observer
@@ -65,9 +66,9 @@ def save(path: Path, observer: Observer, progress: Mapping[str, Any]) -> None:
             {name: _DTYPES[array.dtype.name] for name, array in tensors.items()},
         )
         partial.replace(path)
-    except OSError as problem:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise OutputError(f"{path.parent}: the cache cannot be written ({problem.strerror}); choose another") from None
+        raise OutputError(f"{path.parent}: the cache cannot be written ({error.strerror}); choose another") from None
 
 
 def load(path: Path, observer: Observer) -> dict[str, Any] | None:

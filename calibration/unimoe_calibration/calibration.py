@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.bundle.routing_statistics import SECTION as ROUTING_SECTION
 from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, PromptError
-from unimoe_runtime.judgement import language_model_bytes
-from unimoe_runtime.planning.activation import SECTION as ROUTING_SECTION
-from unimoe_runtime.planning.recording import record_routing
-from unimoe_runtime.profiling.machine import read_memory
-from unimoe_runtime.targets import Target, find_target
+from unimoe_runtime.hardware.targets import Target, find_target
+from unimoe_tools.parity.quantized import language_model_bytes
+from unimoe_tools.planning.recording import record_routing
+from unimoe_tools.profiling.machine import read_memory
 
 from .coverage import Coverage, draw_heat_map
 from .data import ItemReader, read_data

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends import Array
-from unimoe_runtime.backends.numpy import HostForward
-from unimoe_runtime.bundle import Bundle, expert_name, language_model_graphs
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.requests import standard_requests
-from unimoe_runtime.targets import Target
+from unimoe_runtime.backends.host_forward import HostForward
+from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs
+from unimoe_runtime.hardware.targets import Target
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.sample_requests import standard_requests
 
 from .mixing import MixedBackend
 

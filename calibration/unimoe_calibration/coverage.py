@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from unimoe_runtime.bundle import Bundle
+from unimoe_runtime.bundle.reader import Bundle
 
 from .statistics import Counts, Statistics
 

@@ -18,17 +18,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.audio import READABLE, read_audio
-from unimoe_runtime.backends import Backend, open_backend
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle
-from unimoe_runtime.codec import BundleCodec
+from unimoe_runtime.audio.files import READABLE, read_audio
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CalibrationError, PromptError, UnimoeError
-from unimoe_runtime.forcing import forced_prompt
 from unimoe_runtime.frontend import PreparedPrompt
-from unimoe_runtime.generation import Prompt, collect_frames, generate
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.model.generation import Prompt, collect_frames, generate
+from unimoe_runtime.model.teacher_forcing import forced_prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 MAX_FRAMES = 1024
 """A longer recording is cut here: attention takes memory by the square of the length."""
@@ -228,8 +229,8 @@ class ItemReader:
             sampling = replace(sampling, max_steps=max_steps, min_steps=min(sampling.min_steps, max_steps))
             codes_FK = self._codes(item, prepared.prompt, sampling)[:max_frames]
             prompt = forced_prompt(prepared.prompt, codes_FK, config)
-        except UnimoeError as problem:
-            raise CalibrationError(f"{item.name}: {problem}") from None
+        except UnimoeError as error:
+            raise CalibrationError(f"{item.name}: {error}") from None
         num_rows = prompt.text_ids_BT.shape[1] - prepared.prompt.text_ids_BT.shape[1]
         return Sample(name=item.name, domain=item.task, prompt=prompt, num_rows=num_rows)
 

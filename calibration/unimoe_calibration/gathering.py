@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from unimoe_runtime.bundle import Bundle
+from unimoe_runtime.bundle.reader import Bundle
 
 from . import cache
 from .coverage import Coverage

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.safetensors_reader import TensorFile
 
 from .schemes import Engine, LinearPlan, Scheme
 from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, quantize_weight

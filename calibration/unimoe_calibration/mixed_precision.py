@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.targets import Target
+from unimoe_runtime.hardware.targets import Target
 
 from .costs import graph_bytes, step_ms
 from .data import Sample
@@ -43,8 +43,8 @@ def mix_precisions(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise OutputError(f"{folder}: cannot be written here ({problem.strerror})") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written here ({error.strerror})") from None
     plans = _formats(plan, target)
     graphs = list(language_model_graphs(bundle.model))
     with tempfile.TemporaryDirectory(prefix=".mixing-", dir=folder) as temporary:

@@ -17,13 +17,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.bundle import Bundle, expert_name, trunk_name
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.errors import CalibrationError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import embed_prompt, prompt_mask
-from unimoe_runtime.rope import rotary
-from unimoe_runtime.routing import softmax
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.model.rope import rotary
+from unimoe_runtime.model.routing import softmax
+from unimoe_runtime.synthesis.language_model import embed_prompt, prompt_mask
 
 from .data import Sample
 from .statistics import NEAREST, Floats, Linear, Statistics

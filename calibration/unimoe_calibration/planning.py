@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.bundle import Bundle, expert_name, trunk_name
+from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.config import ModelConfig
 
 from .ranges import input_range

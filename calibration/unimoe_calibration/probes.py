@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.bundle.reader import open_bundle
 
 from .schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from .statistics import linears

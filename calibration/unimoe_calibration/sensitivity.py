@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.bundle import language_model_graphs
+from unimoe_runtime.bundle.reader import language_model_graphs
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.divergence import Divergence, ForcedItem, ForcedPass, diverge, read_forced
+from unimoe_tools.parity.teacher_forced import Divergence, ForcedItem, TeacherForcedOutput, diverge, read_forced
 
 from .data import Sample
 from .mixing import MixedBackend
@@ -76,7 +76,7 @@ class Trial:
         shares = np.stack([each.launched_LE() for each in self._reference])
         return np.asarray(np.tensordot(rows / rows.sum(), shares, axes=1))
 
-    def _passes(self, choice: Mapping[str, str]) -> list[ForcedPass]:
+    def _passes(self, choice: Mapping[str, str]) -> list[TeacherForcedOutput]:
         self.backend.choice = choice
         try:
             return [read_forced(self.backend, item) for item in self._items]

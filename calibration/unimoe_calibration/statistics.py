@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.bundle import language_model_graphs, weight_shapes
+from unimoe_runtime.bundle.reader import language_model_graphs, weight_shapes
 from unimoe_runtime.config import ModelConfig
 
 Floats = NDArray[np.float32]

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs
-from unimoe_runtime.bundle_writer import BundleWriter
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
+from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.tensor_writer import write_tensors
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .graphs import GraphSurgery
 from .schemes import QuantizationPlan

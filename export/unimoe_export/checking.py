@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends import numpy as oracle
+from unimoe_export.graphs.codecs.common import CodecGraph
+from unimoe_runtime.backends.numpy import backend as oracle
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import GraphError
-from unimoe_runtime.tensorfile import TensorFile
-
-from .graphs.codec import CodecGraph
+from unimoe_runtime.files.safetensors_reader import TensorFile
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -71,7 +70,7 @@ def largest_deviation_of(path: Path, draw: Callable[[int], tuple[Arrays, Arrays]
     A token within rounding of the Top-P threshold may rightly be routed otherwise, and a frame as near to one code
     as to another coded otherwise; so a draw that fails is drawn anew, and a graph that is wrong fails on all.
     """
-    from unimoe_runtime.backends.onnxruntime import open_session
+    from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
     session = open_session(path, precision=precision)
     output, error = "", np.inf

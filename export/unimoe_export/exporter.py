@@ -15,16 +15,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, EMBEDDINGS, language_model_graphs
-from unimoe_runtime.bundle_writer import BundleWriter
-from unimoe_runtime.checkpoint import Checkpoint, open_checkpoint
+from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, EMBEDDINGS, language_model_graphs
+from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.checkpoint.folder import Checkpoint, open_checkpoint
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.safetensors_reader import TensorFile
 
 from .checking import check_codec_graph, check_graph, engine_available
 from .graphs.builder import OPSET, GraphBuilder
-from .graphs.codec import write_codec
 from .graphs.expert import expert_graph
 from .graphs.head import head_graph
 from .graphs.trunk import trunk_graph
@@ -92,9 +92,9 @@ def export_bundle(
             if known is None:
                 try:
                     known = _write_part(writer, checkpoint, codec_path, part, precision, check=runs)
-                except OverflowError as problem:
+                except OverflowError as error:
                     raise CheckpointError(
-                        f"{checkpoint.path}: {part}: {problem}; export with --precision bf16 or fp32"
+                        f"{checkpoint.path}: {part}: {error}; export with --precision bf16 or fp32"
                     ) from None
                 writer.commit(part, **known)
             notes[part] = known

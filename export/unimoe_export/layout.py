@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.bundle import DTYPES, FileInfo, weight_shapes
-from unimoe_runtime.checkpoint import Checkpoint
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import widen
+from unimoe_runtime.bundle.reader import DTYPES, weight_shapes
+from unimoe_runtime.checkpoint.folder import Checkpoint
+from unimoe_runtime.files.hashes import FileInfo
+from unimoe_runtime.files.safetensors_reader import widen
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 Stored = NDArray[Any]
 

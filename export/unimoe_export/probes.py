@@ -1,4 +1,4 @@
-"""A model of one layer that a machine's costs are measured on (unimoe_runtime.planning.host)."""
+"""A model of one layer that a machine's costs are measured on (unimoe_tools.planning.host)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, tensor_shapes
+from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, tensor_shapes
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.tensor_writer import write_tensors
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .exporter import export_bundle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from unimoe_runtime.checkpoint import Checkpoint
+from unimoe_runtime.checkpoint.folder import Checkpoint
 from unimoe_runtime.errors import CheckpointError
 
 WEIGHT_FILES: Final = ("dac_model/weights_16khz.pth", "utils/dac_model/weights_16khz.pth", "weights_16khz.pth")

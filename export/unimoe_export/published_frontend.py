@@ -14,9 +14,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from unimoe_runtime.audio import READABLE
-from unimoe_runtime.checkpoint import read_json
+from unimoe_runtime.audio.files import READABLE
 from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend.published import FORMAT_VERSION, KIND, TOKENIZER
 
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
@@ -104,8 +104,8 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
     # merge leads to an added token.
     try:
         tokenizer = Tokenizer(models.BPE(vocab={**vocabulary, **added}, merges=merges))
-    except Exception as problem:  # the package raises Exception itself
-        raise CheckpointError(f"{folder}: {_VOCABULARY} and {_MERGES} do not belong together ({problem})") from None
+    except Exception as error:  # the package raises Exception itself
+        raise CheckpointError(f"{folder}: {_VOCABULARY} and {_MERGES} do not belong together ({error})") from None
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(_PIECES), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
@@ -124,8 +124,8 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "not UTF-8"
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise CheckpointError(f"{path}: cannot be read ({reason})") from None
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     if not merges or any(len(merge) != 2 for merge in merges):
@@ -147,8 +147,8 @@ def _added_tokens(folder: Path) -> tuple[dict[str, int], str]:
             added.update(read_json(folder / "added_tokens.json", CheckpointError))
         added = {str(token): int(index) for token, index in added.items()}
         return added, str(pad["content"] if isinstance(pad, dict) else pad)
-    except (AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise CheckpointError(f"{folder}: the added tokens cannot be read ({problem})") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: the added tokens cannot be read ({error})") from None
 
 
 def _recordings(folder: Path) -> dict[Path, str]:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends import numpy_vision
-from unimoe_runtime.bundle import DTYPES, FileInfo
-from unimoe_runtime.bundle_writer import BundleWriter
-from unimoe_runtime.checkpoint import Checkpoint
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import TensorFile, widen
-from unimoe_runtime.vision import GRAPH, Grid, VisionConfig, tower_inputs, vision_weight_shapes
+from unimoe_runtime.backends.numpy import vision as numpy_vision
+from unimoe_runtime.bundle.reader import DTYPES
+from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.checkpoint.folder import Checkpoint
+from unimoe_runtime.files.hashes import FileInfo
+from unimoe_runtime.files.safetensors_reader import TensorFile, widen
+from unimoe_runtime.files.safetensors_writer import write_tensors
+from unimoe_runtime.vision.tower import GRAPH, Grid, VisionConfig, tower_inputs, vision_weight_shapes
 
 from .checking import largest_deviation_of
 from .graphs.vision import vision_graph

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-from .errors import ConfigError
+from unimoe_runtime.errors import ConfigError
 
 Weighting = Literal["probability", "sparsemixer"]
 Selection = Literal["top_p", "top_k"]
 DropPolicy = Literal["probs", "position"]
 
 
-def _require(ok: bool, field: str, value: object, allowed: str) -> None:
+def require(ok: bool, field: str, value: object, allowed: str) -> None:
     if not ok:
         raise ConfigError(f"{field} is {value!r}; it must be {allowed}")
 
 
-class _Record:
+class JsonRecord:
     """Reading and writing of a flat dataclass as JSON: unknown and missing fields are named."""
 
     @classmethod
@@ -47,7 +47,7 @@ class _Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(_Record):
+class ModelConfig(JsonRecord):
     """Shape and routing of one UniMoE-Audio model.
 
     Router rows come in the order routed, null, shared; shared rows exist only with the `sparsemixer`
@@ -96,54 +96,54 @@ class ModelConfig(_Record):
             "codebook_size max_positions aux_loss_decay_steps min_capacity"
         ).split():
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 1, name, value, "an integer of at least 1")
+            require(isinstance(value, int) and value >= 1, name, value, "an integer of at least 1")
         for name in "num_routed_experts num_null_experts num_shared_experts".split():
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 0, name, value, "an integer of at least 0")
+            require(isinstance(value, int) and value >= 0, name, value, "an integer of at least 0")
         for name, count in (
             ("routed_intermediate_size", self.num_routed_experts),
             ("shared_intermediate_size", self.num_shared_experts),
         ):
             value = getattr(self, name)
-            _require(
+            require(
                 isinstance(value, int) and value >= min(count, 1),
                 name,
                 value,
                 "at least 1 where it has experts",
             )
-        _require(self.num_heads % self.num_kv_heads == 0, "num_heads", self.num_heads, "a multiple of num_kv_heads")
-        _require(self.head_dim % 2 == 0, "head_dim", self.head_dim, "even (rotary embedding turns pairs)")
-        _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
+        require(self.num_heads % self.num_kv_heads == 0, "num_heads", self.num_heads, "a multiple of num_kv_heads")
+        require(self.head_dim % 2 == 0, "head_dim", self.head_dim, "even (rotary embedding turns pairs)")
+        require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
         dynamic = self.num_dynamic_experts
         if self.selection == "top_k":
-            _require(1 <= self.top_k <= max(dynamic, 1), "top_k", self.top_k, f"in 1 … {max(dynamic, 1)}")
-        _require(self.selection in ("top_p", "top_k"), "selection", self.selection, "'top_p' or 'top_k'")
-        _require(
+            require(1 <= self.top_k <= max(dynamic, 1), "top_k", self.top_k, f"in 1 … {max(dynamic, 1)}")
+        require(self.selection in ("top_p", "top_k"), "selection", self.selection, "'top_p' or 'top_k'")
+        require(
             self.weighting in ("probability", "sparsemixer"),
             "weighting",
             self.weighting,
             "'probability' or 'sparsemixer'",
         )
-        _require(self.drop_policy in ("probs", "position"), "drop_policy", self.drop_policy, "'probs' or 'position'")
-        _require(self.capacity_factor > 0.0, "capacity_factor", self.capacity_factor, "above 0")
+        require(self.drop_policy in ("probs", "position"), "drop_policy", self.drop_policy, "'probs' or 'position'")
+        require(self.capacity_factor > 0.0, "capacity_factor", self.capacity_factor, "above 0")
         sections = self.mrope_sections
-        _require(
+        require(
             not sections or (len(sections) == 3 and min(sections) >= 0 and sum(sections) == self.head_dim // 2),
             "mrope_sections",
             sections,
             f"empty or three counts adding up to {self.head_dim // 2}",
         )
-        _require(
+        require(
             len(self.delay_pattern) == self.num_codebooks
             and all(isinstance(delay, int) and delay >= 0 for delay in self.delay_pattern),
             "delay_pattern", self.delay_pattern, f"one delay of 0 or more for each of {self.num_codebooks} codebooks",
         )  # fmt: skip
         for name in ("router_jitter_noise", "input_jitter_noise"):
-            _require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "in [0, 1)")
+            require(0.0 <= getattr(self, name) < 1.0, name, getattr(self, name), "in [0, 1)")
         for name in ("rope_theta", "rms_norm_eps"):
-            _require(getattr(self, name) > 0.0, name, getattr(self, name), "above 0")
+            require(getattr(self, name) > 0.0, name, getattr(self, name), "above 0")
         for name in ("aux_loss_weight", "min_aux_loss_weight"):
-            _require(getattr(self, name) >= 0.0, name, getattr(self, name), "at least 0")
+            require(getattr(self, name) >= 0.0, name, getattr(self, name), "at least 0")
 
     @property
     def num_dynamic_experts(self) -> int:
@@ -173,7 +173,7 @@ class ModelConfig(_Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingConfig(_Record):
+class SamplingConfig(JsonRecord):
     """How the next frame is drawn. Defaults are the public model's for speech.
 
     `guidance_scale` 0 turns guidance off; guided = cond + scale * (cond - uncond).
@@ -189,10 +189,10 @@ class SamplingConfig(_Record):
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        _require(self.guidance_scale >= 0.0, "guidance_scale", self.guidance_scale, "at least 0")
-        _require(self.temperature >= 0.0, "temperature", self.temperature, "at least 0")
-        _require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "None or at least 1")
-        _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
-        _require(self.eos_factor > 0.0, "eos_factor", self.eos_factor, "above 0")
-        _require(self.min_steps >= 0, "min_steps", self.min_steps, "at least 0")
-        _require(self.max_steps >= max(1, self.min_steps), "max_steps", self.max_steps, "at least min_steps and 1")
+        require(self.guidance_scale >= 0.0, "guidance_scale", self.guidance_scale, "at least 0")
+        require(self.temperature >= 0.0, "temperature", self.temperature, "at least 0")
+        require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "None or at least 1")
+        require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
+        require(self.eos_factor > 0.0, "eos_factor", self.eos_factor, "above 0")
+        require(self.min_steps >= 0, "min_steps", self.min_steps, "at least 0")
+        require(self.max_steps >= max(1, self.min_steps), "max_steps", self.max_steps, "at least min_steps and 1")

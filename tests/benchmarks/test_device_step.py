@@ -12,11 +12,11 @@ from benchmarks import device_step
 from benchmarks.workload import model_config, write_checkpoint
 from tests.runtime.host_device import HostDevice
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends.cuda_device import CudaDevice
-from unimoe_runtime.backends.device import Pool
-from unimoe_runtime.backends.device_backend import DeviceBackend
-from unimoe_runtime.backends.onnxruntime_cuda import OnnxRuntimeEngines
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.gpu.backend import DeviceBackend
+from unimoe_runtime.backends.gpu.cuda import CudaDevice
+from unimoe_runtime.backends.gpu.device import Pool
+from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BackendError
 
 

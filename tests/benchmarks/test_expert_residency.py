@@ -7,8 +7,8 @@ from pathlib import Path
 from benchmarks.expert_residency import decode, tables, ways, worker_figures
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.bundle.reader import open_bundle
 
 
 def test_ways_budgets_and_tables(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import plan_backtest
-from unimoe_runtime.planning import host
+from unimoe_tools.planning import host
 
 
 def test_a_prediction_stands_beside_the_measured_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

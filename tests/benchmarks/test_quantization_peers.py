@@ -12,8 +12,8 @@ from benchmarks.quantization_peers import TITLES, columns, markdown, modelopt_ba
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.data import ItemReader, read_data
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 
 OURS = ["ours", "largest value, random data", "largest value, our data"]
 

@@ -11,7 +11,7 @@ import pytest
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.runtime.test_frontend import write_frontend
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle, open_bundle
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle, open_bundle
 
 CODEC = Path(__file__).parents[1] / "vectors/encodec_small/codec"
 PROMPTS = [

@@ -12,9 +12,9 @@ from unimoe_calibration.calibration import HEAT_MAP, calibrate
 from unimoe_calibration.schemes import Scheme
 from unimoe_calibration.settings import Settings
 from unimoe_calibration.statistics import linears
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import BundleError, CalibrationError, ConfigError, OutputError
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 
 @pytest.fixture(scope="module")

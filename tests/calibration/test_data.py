@@ -14,9 +14,9 @@ import soundfile
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.data import RANDOM_IDS, CalibrationData, Item, ItemReader, read_data
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, Bundle, open_bundle
-from unimoe_runtime.delay import delay_codes
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle, open_bundle
 from unimoe_runtime.errors import CalibrationError
+from unimoe_runtime.model.delay_pattern import delay_codes
 
 CODES = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 15]]
 

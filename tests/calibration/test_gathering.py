@@ -13,7 +13,7 @@ from unimoe_calibration.data import read_data
 from unimoe_calibration.gathering import Gathered, gather
 from unimoe_calibration.settings import Settings
 from unimoe_calibration.statistics import NEAREST
-from unimoe_runtime.bundle import Bundle
+from unimoe_runtime.bundle.reader import Bundle
 
 OUT_OF_REACH = 100_000
 

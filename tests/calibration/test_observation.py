@@ -13,12 +13,14 @@ from unimoe_calibration.data import ItemReader, Sample, read_data
 from unimoe_calibration.observation import Observer
 from unimoe_calibration.statistics import NEAREST, Linear, Statistics, linears
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import Array, open_backend
-from unimoe_runtime.backends.numpy import HostForward, rms_norm, swiglu
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.host_forward import HostForward
+from unimoe_runtime.backends.numpy.ops import rms_norm, swiglu
+from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import CalibrationError
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.synthesis.language_model import BundleModel
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.smoothing import balance
 from unimoe_calibration.statistics import Linear, Statistics
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 
 LOUD = 3  # a channel that is far louder than the others
 

@@ -20,12 +20,12 @@ from unimoe_calibration.statistics import Linear, linears
 from unimoe_calibration.weights import dequantize_weight, round_inputs
 from unimoe_calibration.writing import read_weights, write_quantized
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
 
 FORMS = [(scheme, engine, False) for engine in Engine for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4, Scheme.FP8)] + [
     (Scheme.W8A8, engine, True) for engine in Engine

@@ -18,11 +18,11 @@ from unimoe_calibration.sensitivity import Sensitivity, Trial, measure
 from unimoe_calibration.statistics import Linear, linears
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
-from unimoe_runtime.divergence import Divergence
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import CalibrationError
-from unimoe_runtime.judgement import language_model_bytes
-from unimoe_runtime.targets import find_target
+from unimoe_runtime.hardware.targets import find_target
+from unimoe_tools.parity.quantized import language_model_bytes
+from unimoe_tools.parity.teacher_forced import Divergence
 
 QUANTIZED = "w4"
 

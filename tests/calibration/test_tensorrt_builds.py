@@ -8,7 +8,7 @@ import pytest
 
 from tests.engines import compile_for, one_layer, quantized, random_bundle
 from unimoe_calibration.schemes import Scheme
-from unimoe_runtime.bundle import Bundle
+from unimoe_runtime.bundle.reader import Bundle
 
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 

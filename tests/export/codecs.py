@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_export.graphs.codec import CodecGraphs, write_codec
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.codec import BundleCodec
+from unimoe_export.graphs.codecs.common import CodecGraphs
+from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 
 
 @dataclass(frozen=True, kw_only=True)

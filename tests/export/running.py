@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.tensor_writer import write_tensors
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 
 def save_values(path: Path, values: Mapping[str, NDArray[np.float32]]) -> Path:

@@ -22,9 +22,9 @@ from safetensors.numpy import load_file
 from tests.export.codecs import Written, write
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
-from unimoe_export.graphs.codec import write_codec
-from unimoe_export.graphs.convnext_codec import transform_bases
-from unimoe_runtime.codec import BundleCodec
+from unimoe_export.graphs.codecs.convnext import transform_bases
+from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BundleError, CheckpointError
 
 ENCODEC = Path(__file__).parents[1] / "vectors" / "encodec_small"

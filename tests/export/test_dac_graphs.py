@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 from tests.export.codecs import Written, write
 from tests.random_dac import PUBLISHED, write_random_dac
 from unimoe.codec.dac import DacCodec, import_dac
-from unimoe_export.graphs.codec import write_codec
-from unimoe_runtime.backends import numpy_dac
+from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.backends.numpy import dac as numpy_dac
 from unimoe_runtime.errors import BackendError, CheckpointError
 
 SMALL = Path(__file__).parents[1] / "vectors" / "dac_small"

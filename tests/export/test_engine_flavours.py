@@ -12,8 +12,8 @@ import pytest
 
 from unimoe_export.engines import flavours
 from unimoe_export.engines.flavours import Toolkit
-from unimoe_runtime.doctor.probes import Gpu, Gpus
 from unimoe_runtime.errors import BackendError, EngineError
+from unimoe_runtime.hardware.probes import Gpu, Gpus
 
 
 class _TypedFlag(IntEnum):

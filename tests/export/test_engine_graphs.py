@@ -12,8 +12,8 @@ from tests.engines import compile_for, one_layer, quantized, random_bundle
 from unimoe_calibration.schemes import Scheme
 from unimoe_export.engines.rewriting import convolve_products, narrow_attention
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.bundle import Bundle, open_bundle
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 

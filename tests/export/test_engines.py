@@ -17,15 +17,15 @@ from click.testing import CliRunner
 
 from tests.engines import one_layer, quantized, random_bundle, replace_file
 from tests.random_checkpoint import write_random_checkpoint
+from unimoe.cli.build import build, summary
 from unimoe_calibration.schemes import Scheme
 from unimoe_export.engines.building import build_engines
-from unimoe_export.engines.cli import build, summary
 from unimoe_export.engines.jobs import list_jobs
 from unimoe_export.engines.sizes import Limits, default_capacity, graph_sizes
 from unimoe_export.engines.workers import Workers
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.bundle import Bundle, open_bundle
-from unimoe_runtime.engines import ENGINES_JSON, check_machine, engine_folder, open_engines
+from unimoe_runtime.bundle.engine_sets import ENGINES_JSON, check_machine, engine_folder, open_engines
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import ConfigError, EngineError
 
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
@@ -143,7 +143,7 @@ _KILLED = """
 import os, signal, sys
 from unimoe_export.engines.building import build_engines
 from unimoe_export.engines.sizes import Limits
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.bundle.reader import open_bundle
 
 def watch(done, total, name):
     if done == 2:

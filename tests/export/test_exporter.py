@@ -18,20 +18,20 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe.cli.export import PRECISIONS, export
 from unimoe_export import exporter
 from unimoe_export.checking import check_graph
-from unimoe_export.cli import PRECISIONS, export
 from unimoe_export.exporter import export_bundle
 from unimoe_export.layout import write_graph_weights
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS, DTYPES, language_model_graphs, open_bundle
-from unimoe_runtime.checkpoint import FORMAT, FORMAT_VERSION, open_checkpoint, tensor_shapes
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, DTYPES, language_model_graphs, open_bundle
+from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, open_checkpoint, tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError, GraphError, OutputError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import TensorFile, encode, widen
+from unimoe_runtime.files.safetensors_reader import TensorFile, encode, widen
+from unimoe_runtime.files.safetensors_writer import write_tensors
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
 
 ROOT = Path(__file__).parents[2]
 ENCODEC = ROOT / "tests/vectors/encodec_small/codec"
@@ -307,9 +307,9 @@ def test_full_disk_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
 def test_needs_no_torch(checkpoint: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from unimoe_export.cli import export\n"
+        "from unimoe.cli.export import export\n"
         "export(sys.argv[1:], standalone_mode=False)\n"
-        "import unimoe_export.parity\n"
+        "import unimoe.parity.checkpoint\n"
         "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)"
     )
     result = python(code, checkpoint, tmp_path / "bundle")

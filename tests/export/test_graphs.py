@@ -20,12 +20,12 @@ from unimoe_export.checking import largest_deviation, oracle_outputs, random_inp
 from unimoe_export.exporter import build_graph
 from unimoe_export.graphs.builder import OPSET
 from unimoe_export.layout import write_graph_weights
-from unimoe_runtime.backends import numpy as oracle
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.bundle import DTYPES
-from unimoe_runtime.checkpoint import open_checkpoint
+from unimoe_runtime.backends.numpy import backend as oracle
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.bundle.reader import DTYPES
+from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.safetensors_reader import TensorFile
 
 GRAPHS = ["layers.0.trunk", "layers.1.expert.3", "head"]
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe.parity.checkpoint import compare_with_checkpoint
 from unimoe_export.exporter import export_bundle
-from unimoe_export.parity import compare_with_checkpoint
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import language_model_graphs, open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import language_model_graphs, open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.generation import Prompt
+from unimoe_runtime.model.generation import Prompt
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "probability": {},

@@ -12,15 +12,15 @@ from click.testing import CliRunner
 
 from tests.public_folder import write_public_folder
 from tests.random_dac import TINY, write_random_dac
+from unimoe.cli.export import export
 from unimoe.codec.dac import DacCodec, import_dac
-from unimoe_export.cli import export
 from unimoe_export.exporter import export_bundle
 from unimoe_export.published_codec import WEIGHT_FILES, find_codec
-from unimoe_runtime.audio import read_audio
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.checkpoint import open_checkpoint
-from unimoe_runtime.codec import BundleCodec
+from unimoe_runtime.audio.files import read_audio
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.checkpoint.folder import open_checkpoint
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import CheckpointError
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.public_folder import VECTORS, write_tokenizer
 from unimoe_export.published_frontend import published_frontend, read_tokenizer
-from unimoe_runtime.audio import write_audio
+from unimoe_runtime.audio.files import write_audio
 from unimoe_runtime.errors import CheckpointError
 
 

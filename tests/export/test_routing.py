@@ -21,8 +21,8 @@ from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.expert import expert_graph
 from unimoe_export.graphs.feed_forward import shared_experts
 from unimoe_export.graphs.routing import route
-from unimoe_runtime import routing as oracle
 from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.model import routing as oracle
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 PUBLIC = tiny_config(

@@ -15,11 +15,11 @@ from safetensors.numpy import load_file
 from tests.export.running import run_graph
 from unimoe_export.graphs.vision import vision_graph
 from unimoe_export.vision import check_vision, write_vision_weights
-from unimoe_runtime.backends import numpy_vision
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.checkpoint import open_checkpoint
+from unimoe_runtime.backends.numpy import vision as numpy_vision
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.errors import GraphError
-from unimoe_runtime.vision import Grid, VisionConfig, tower_inputs
+from unimoe_runtime.vision.tower import Grid, VisionConfig, tower_inputs
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")

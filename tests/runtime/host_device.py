@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.backends.device import ALIGNMENT, CaptureError, address_of
+from unimoe_runtime.backends.gpu.device import ALIGNMENT, CaptureError, address_of
 
 Action = Callable[[], None]
 

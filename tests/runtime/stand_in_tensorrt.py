@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from tests.runtime.host_device import HostDevice, array_at
-from unimoe_runtime.backends import Array
-from unimoe_runtime.bundle import Bundle, GraphInfo, language_model_graphs, sha256_of
-from unimoe_runtime.engines import (
+from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.bundle.engine_sets import (
     EngineRecord,
     EngineSet,
     Shape,
@@ -22,6 +21,8 @@ from unimoe_runtime.engines import (
     source_sha256,
     write_engines,
 )
+from unimoe_runtime.bundle.reader import Bundle, GraphInfo, language_model_graphs
+from unimoe_runtime.files.hashes import sha256_of
 
 TensorIOMode = Enum("TensorIOMode", "INPUT OUTPUT")
 

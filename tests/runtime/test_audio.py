@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from unimoe_runtime import audio
+from unimoe_runtime.audio import files as audio
 from unimoe_runtime.errors import AudioError
 
 

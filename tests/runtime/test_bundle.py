@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.random_checkpoint import tiny_config
-from unimoe_runtime.backends.numpy import NumpyBackend
-from unimoe_runtime.bundle import (
+from unimoe_runtime.backends.numpy.backend import NumpyBackend
+from unimoe_runtime.bundle.reader import (
     EMBEDDINGS,
     MANIFEST,
     TensorInfo,
@@ -21,7 +21,7 @@ from unimoe_runtime.bundle import (
     open_bundle,
     weight_shapes,
 )
-from unimoe_runtime.bundle_writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import BundleError, OutputError
 
@@ -72,7 +72,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_opening_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening stays fast: hashes are for the first use."""
     target = write_bundle(tmp_path / "bundle")
-    monkeypatch.setattr("unimoe_runtime.bundle.sha256_of", lambda path: pytest.fail(f"{path} was hashed"))
+    monkeypatch.setattr("unimoe_runtime.bundle.reader.sha256_of", lambda path: pytest.fail(f"{path} was hashed"))
     open_bundle(target)
 
 

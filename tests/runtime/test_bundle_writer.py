@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.random_checkpoint import tiny_config
-from unimoe_runtime.bundle import TensorInfo
-from unimoe_runtime.bundle_writer import BundleWriter
+from unimoe_runtime.bundle.reader import TensorInfo
+from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import OutputError
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from unimoe_runtime.bundle_writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleWriter
 writer = BundleWriter(Path(sys.argv[1]), fingerprint=sys.argv[2])
 for part in "ab":
     (writer.directory / part).write_text("content of " + part)

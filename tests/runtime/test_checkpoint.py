@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_runtime import public_format
-from unimoe_runtime.checkpoint import open_checkpoint, tensor_shapes, vision_tensor_shapes
+from unimoe_runtime.checkpoint import published as public_format
+from unimoe_runtime.checkpoint.folder import open_checkpoint, tensor_shapes, vision_tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError
 

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe.commands.profile import profile
+from unimoe.cli.profile import profile
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.profiling.compare import (
+from unimoe_tools.profiling.compare import (
     Block,
     Verdict,
     compare_blocks,
@@ -25,8 +25,8 @@ from unimoe_runtime.profiling.compare import (
     narrow,
     quiet_blocks,
 )  # fmt: skip
-from unimoe_runtime.profiling.versus import compare_reports, run_against
-from unimoe_runtime.profiling.workload import Request, Setting
+from unimoe_tools.profiling.versus import compare_reports, run_against
+from unimoe_tools.profiling.workload import Request, Setting
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,15 @@ def test_a_drift_as_large_as_the_difference_cancels() -> None:
 
 
 def test_blocks_with_company_are_left_out_and_requests_count_alike() -> None:
-    def blocks(request: int, ratio: float, company: float, count: int) -> list[Block]:
-        return [Block(request=request, reference={"rtf": 1.0}, candidate={"rtf": ratio}, company=company)] * count
+    def blocks(request: int, ratio: float, background_cpu_cores: float, count: int) -> list[Block]:
+        return [
+            Block(
+                request=request,
+                reference={"rtf": 1.0},
+                candidate={"rtf": ratio},
+                background_cpu_cores=background_cpu_cores,
+            )
+        ] * count
 
     quiet = blocks(0, 1.1, 0.0, 6) + blocks(1, 1.3, 0.0, 12)
     assert compare_blocks(quiet)[0].ratio == pytest.approx((1.1 * 1.3) ** 0.5)
@@ -97,7 +104,7 @@ def test_blocks_with_company_are_left_out_and_requests_count_alike() -> None:
     disturbed = quiet + blocks(0, 2.0, 0.8, 10)
     assert len(quiet_blocks(disturbed)) == 18
     assert compare_blocks(disturbed)[0] == compare_blocks(quiet)[0]
-    assert len(quiet_blocks(blocks(0, 1.0, 0.8, 10))) == 10, "where all have company, none is better"
+    assert len(quiet_blocks(blocks(0, 1.0, 0.8, 10))) == 10, "where all have background_cpu_cores, none is better"
     uneven = Machine(0, jitter=0.25).blocks(1.0)
     assert not narrow(uneven, compare_blocks(uneven))
 

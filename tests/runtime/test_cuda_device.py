@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unimoe_runtime.backends import cuda_device
-from unimoe_runtime.backends.cuda_device import CudaDevice
-from unimoe_runtime.backends.device import CaptureError, address_of
+from unimoe_runtime.backends.gpu import cuda as cuda_device
+from unimoe_runtime.backends.gpu.cuda import CudaDevice
+from unimoe_runtime.backends.gpu.device import CaptureError, address_of
 from unimoe_runtime.errors import BackendError
 
 runtime = pytest.importorskip("cuda.bindings.runtime")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
-from unimoe_runtime.delay import delay_codes, undelay_codes
 from unimoe_runtime.errors import PromptError
+from unimoe_runtime.model.delay_pattern import delay_codes, undelay_codes
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 CASES = json.loads((VECTORS / "delay.json").read_text())

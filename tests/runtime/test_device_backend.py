@@ -20,21 +20,23 @@ from tests.runtime.host_device import HostDevice
 from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import Backend, Forward, StepInputs, open_backend, tensorrt
-from unimoe_runtime.backends.device import Pool
-from unimoe_runtime.backends.device_backend import DeviceBackend
-from unimoe_runtime.backends.numpy import NumpyBackend
-from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from unimoe_runtime.backends.onnxruntime_cuda import OnnxRuntimeEngines, open_onnxruntime_cuda
-from unimoe_runtime.backends.tensorrt import TensorRTEngines, open_tensorrt
-from unimoe_runtime.backends.tensorrt_library import load_library
-from unimoe_runtime.bundle import Bundle, expert_name, open_bundle
-from unimoe_runtime.comparison import compare_graphs
-from unimoe_runtime.engines import open_engines
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.gpu import tensorrt_engines as tensorrt
+from unimoe_runtime.backends.gpu.backend import DeviceBackend
+from unimoe_runtime.backends.gpu.device import Pool
+from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines, open_onnxruntime_cuda
+from unimoe_runtime.backends.gpu.tensorrt_engines import TensorRTEngines, open_tensorrt
+from unimoe_runtime.backends.gpu.tensorrt_library import load_library
+from unimoe_runtime.backends.numpy.backend import NumpyBackend
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.protocol import Backend, Forward, StepInputs
+from unimoe_runtime.bundle.engine_sets import open_engines
+from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle
 from unimoe_runtime.errors import BackendError, EngineError, UnimoeError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel, cache_capacity
-from unimoe_runtime.recent import Recent
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.synthesis.language_model import BundleModel, cache_capacity
+from unimoe_runtime.synthesis.lru_cache import LRUCache
+from unimoe_tools.parity.graphs import compare_graphs
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 STEPS = 12
@@ -134,7 +136,7 @@ def test_shared_prefixes_and_reading_the_state(bundle: Bundle, opener: str) -> N
     backend = OPENERS[opener](bundle)
     expected, _ = decoded(OnnxRuntimeBackend(bundle), 2, prompt)
     for _ in range(2):
-        model = BundleModel(backend, prefixes=Recent(1 << 20))
+        model = BundleModel(backend, prefixes=LRUCache(1 << 20))
         for _ in range(2):  # read, then restored
             model.prefill(prompt)
         codes_BK = np.random.default_rng(0).integers(8, size=(2, 2))

@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from unimoe.cli import cli
-from unimoe_runtime.doctor import packages, probes
-from unimoe_runtime.doctor.cuda_probe import read_gpus
-from unimoe_runtime.doctor.diagnosis import Diagnosis, Finding, diagnose
-from unimoe_runtime.doctor.evidence import Evidence, gather
-from unimoe_runtime.doctor.packages import Need
-from unimoe_runtime.doctor.probes import Gpu, Gpus, OnnxRuntime
-from unimoe_runtime.doctor.system import System, driver_version, read_system
+from unimoe_runtime.hardware import probes
+from unimoe_runtime.hardware.cuda_probe import read_gpus
+from unimoe_runtime.hardware.probes import Gpu, Gpus, OnnxRuntime
+from unimoe_runtime.hardware.system import System, driver_version, read_system
+from unimoe_tools.doctor import packages
+from unimoe_tools.doctor.diagnosis import Diagnosis, Finding, diagnose
+from unimoe_tools.doctor.evidence import Evidence, gather
+from unimoe_tools.doctor.packages import Need
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 BARE = Evidence(

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle, sha256_of
-from unimoe_runtime.engines import (
+from unimoe_runtime.bundle.engine_sets import (
     ENGINES_JSON,
     EngineRecord,
     EngineSet,
@@ -23,7 +22,9 @@ from unimoe_runtime.engines import (
     source_sha256,
     write_engines,
 )
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import EngineError
+from unimoe_runtime.files.hashes import sha256_of
 
 
 def write_set(bundle: Bundle, target: str = "sm86") -> EngineSet:

@@ -10,13 +10,13 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.delay import delay_codes
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.forcing import forced_prompt
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
+from unimoe_runtime.model.delay_pattern import delay_codes
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.model.teacher_forcing import forced_prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
 
 VOICE_PK = np.array([[1, 2], [3, 4], [5, 6]])
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.generation import Prompt, collect_frames, generate
+from unimoe_runtime.model.generation import Prompt, collect_frames, generate
 
 GREEDY = SamplingConfig(guidance_scale=0.0, temperature=0.0, min_steps=0, max_steps=50)
 

@@ -16,13 +16,13 @@ from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Sch
 from unimoe_calibration.statistics import linears
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
-from unimoe_runtime.divergence import diverge, force, read_forced
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.judgement import judge
-from unimoe_runtime.requests import standard_requests
+from unimoe_runtime.model.generation import Prompt
+from unimoe_tools.parity.quantized import judge
+from unimoe_tools.parity.sample_requests import standard_requests
+from unimoe_tools.parity.teacher_forced import diverge, force, read_forced
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
     codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(7, 2))
     item = force(request.prompt, codes_TK, replace(request.sampling, guidance_scale=2.0), config)
     first, second = (read_forced(backend, item) for backend in backends)
-    assert first.said_RK.tolist() == [[1, 0], *[[1, 1]] * 6, [0, 1]]
+    assert first.is_frame_code_RK.tolist() == [[1, 0], *[[1, 1]] * 6, [0, 1]]
     total = 0.0
-    for row, codebook in np.argwhere(first.said_RK):
+    for row, codebook in np.argwhere(first.is_frame_code_RK):
         p, q = (
             np.exp(3 * cond.astype(np.float64) - 2 * uncond)
             for uncond, cond in (
@@ -85,7 +85,7 @@ def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
         p, q = p / p.sum(), q / q.sum()
         total += float((p * np.log(p / q)).sum())
     found = diverge([first], [second])
-    assert found.kl_nats == pytest.approx(total / first.said_RK.sum(), rel=1e-4)
+    assert found.kl_nats == pytest.approx(total / first.is_frame_code_RK.sum(), rel=1e-4)
     assert found.num_tokens == 2 * (12 + 8)
     assert first.launched_LE().shape == (2, 5)
 

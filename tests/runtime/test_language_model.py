@@ -12,14 +12,15 @@ from safetensors.numpy import load_file, save_file
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import Backend, open_backend
-from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError, UnimoeError
-from unimoe_runtime.generation import Prompt, collect_frames, generate
-from unimoe_runtime.language_model import BundleModel, cache_capacity
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.model.generation import Prompt, collect_frames, generate
+from unimoe_runtime.synthesis.language_model import BundleModel, cache_capacity
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from unimoe_runtime.checkpoint.published import vision_config
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.multimodal_positions import video_positions
-from unimoe_runtime.public_format import vision_config
-from unimoe_runtime.vision import Grid, VisionConfig
+from unimoe_runtime.model.mrope import video_positions
+from unimoe_runtime.vision.tower import Grid, VisionConfig
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDED = load_file(VECTORS / "video_mrope.safetensors")

@@ -16,23 +16,28 @@ from click.testing import CliRunner
 
 from benchmarks.published_folder import published_config
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe.commands.plan import plan
+from unimoe.cli.plan import plan
 from unimoe_calibration.probes import quantize_probe
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import quantize_weight
 from unimoe_export.exporter import export_bundle
 from unimoe_export.probes import write_probe
-from unimoe_runtime.bundle import language_model_graphs, open_bundle
+from unimoe_runtime.bundle.reader import language_model_graphs, open_bundle
+from unimoe_runtime.bundle.routing_statistics import (
+    bundled_activation,
+    parse_activation,
+    read_activation,
+    stated_activation,
+)
 from unimoe_runtime.errors import BundleError, CheckpointError, ConfigError
-from unimoe_runtime.planning import host as host_module
-from unimoe_runtime.planning.activation import bundled_activation, parse_activation, read_activation, stated_activation
-from unimoe_runtime.planning.host import measure_host
-from unimoe_runtime.planning.machines import MIDDLE, assumed_machine, measured_machine
-from unimoe_runtime.planning.plan import choose, make_plan, open_source, plan_row
-from unimoe_runtime.planning.recording import record_routing
-from unimoe_runtime.planning.roofline import Costs, Workload, cache_bytes, predict
-from unimoe_runtime.planning.weights import graph_bytes, model_bytes, stored_bytes, stored_precision
-from unimoe_runtime.targets import find_target, open_targets
+from unimoe_runtime.hardware.targets import find_target, open_targets
+from unimoe_tools.planning import host as host_module
+from unimoe_tools.planning.host import measure_host
+from unimoe_tools.planning.machines import MIDDLE, assumed_machine, measured_machine
+from unimoe_tools.planning.plan import choose, make_plan, open_source, plan_row
+from unimoe_tools.planning.recording import record_routing
+from unimoe_tools.planning.roofline import Costs, Workload, cache_bytes, predict
+from unimoe_tools.planning.weights import graph_bytes, model_bytes, stored_bytes, stored_precision
 
 PLAIN = Costs(bytes_per_s=1e9, trunk_s=0, expert_s=0, head_s=0, host_s=0, miss_bytes_per_s=1e8)
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import Backend, CachedPositions, open_backend
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.protocol import Backend, CachedPositions
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.recent import Recent
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.lru_cache import LRUCache
 
 PLACEHOLDER = 19
 
@@ -68,7 +69,7 @@ def test_kept_positions_give_the_logits_of_a_fresh_prefill(
     shared = [1, 2, *[PLACEHOLDER] * 4, 3] if with_voice else [1, 2, 3]
     prompt = prompt_of(shared, texts, VOICE if with_voice else None)
     counting = Counting(backend)
-    prefixes: Recent[CachedPositions] = Recent(1 << 20)
+    prefixes: LRUCache[CachedPositions] = LRUCache(1 << 20)
     fresh = logits_after(BundleModel(backend), prompt)
     first, again = (logits_after(BundleModel(counting, prefixes=prefixes), prompt) for _ in range(2))  # type: ignore[arg-type]
     np.testing.assert_allclose(first, fresh, atol=1e-4)
@@ -78,7 +79,7 @@ def test_kept_positions_give_the_logits_of_a_fresh_prefill(
 
 def test_another_text_finds_the_same_voice_and_another_voice_does_not(backend: Backend) -> None:
     counting = Counting(backend)
-    prefixes: Recent[CachedPositions] = Recent(1 << 20)
+    prefixes: LRUCache[CachedPositions] = LRUCache(1 << 20)
     model = BundleModel(counting, prefixes=prefixes)  # type: ignore[arg-type]
     shared = [1, *[PLACEHOLDER] * 4]
     for voice_RK, text in [(VOICE, [5]), (VOICE, [6, 7, 8]), (VOICE[::-1], [5])]:
@@ -94,20 +95,20 @@ def test_any_split_of_any_rows(backend: Backend, data: st.DataObject) -> None:
     shared = data.draw(st.lists(tokens, max_size=6))
     texts = data.draw(st.lists(st.lists(tokens, min_size=1, max_size=6), min_size=1, max_size=3))
     prompt = prompt_of(shared, texts)
-    reused = logits_after(BundleModel(backend, prefixes=Recent(1 << 20)), prompt)
+    reused = logits_after(BundleModel(backend, prefixes=LRUCache(1 << 20)), prompt)
     np.testing.assert_allclose(reused, logits_after(BundleModel(backend), prompt), atol=1e-4)
 
 
 def test_rows_must_really_share(backend: Backend) -> None:
     rows = Prompt.from_rows([[1, 2, 3], [1, 4, 3]], num_shared=2)
     with pytest.raises(PromptError, match="differ within the 2 tokens"):
-        BundleModel(backend, prefixes=Recent(1000)).prefill(rows)
+        BundleModel(backend, prefixes=LRUCache(1000)).prefill(rows)
     with pytest.raises(PromptError, match="cannot share 3 tokens"):
         Prompt.from_rows([[1, 2, 3], [1, 4, 3, 5]], num_shared=3)
 
 
 def test_room_is_bounded_and_the_longest_unused_goes_first() -> None:
-    recent: Recent[str] = Recent(10)
+    recent: LRUCache[str] = LRUCache(10)
     recent.put(b"a", "first", 4)
     recent.put(b"b", "second", 4)
     recent.put(b"huge", "never", 11)

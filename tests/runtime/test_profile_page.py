@@ -14,8 +14,8 @@ import pytest
 
 from tests.test_cli import assert_one_line, run
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.profiling.html import as_html
-from unimoe_runtime.profiling.sweep import read_report
+from unimoe_tools.profiling.page import as_html
+from unimoe_tools.profiling.sweep import read_report
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

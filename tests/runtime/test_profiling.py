@@ -12,23 +12,23 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError, BundleError, ConfigError, OutputError
-from unimoe_runtime.generation import Prompt, collect_frames, generate
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.profiling import report as reports
-from unimoe_runtime.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, Routing, break_down
-from unimoe_runtime.profiling.floor import compare_with_floor, step_bytes, weight_bytes
-from unimoe_runtime.profiling.machine import Energy, read_device_bytes
-from unimoe_runtime.profiling.measure import Meter
-from unimoe_runtime.profiling.playback import play
-from unimoe_runtime.profiling.record import describe_setting
-from unimoe_runtime.profiling.recorder import Marks, Part, RecordedModel, Recorder, code
-from unimoe_runtime.profiling.sweep import profile, read_report
-from unimoe_runtime.profiling.worker import Worker
-from unimoe_runtime.profiling.workload import Request, Setting, batched, make_requests
+from unimoe_runtime.model.generation import Prompt, collect_frames, generate
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.profiling import report as reports
+from unimoe_tools.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, Routing, break_down
+from unimoe_tools.profiling.floor import compare_with_floor, step_bytes, weight_bytes
+from unimoe_tools.profiling.machine import Energy, read_device_bytes
+from unimoe_tools.profiling.measure import Meter
+from unimoe_tools.profiling.playback import play
+from unimoe_tools.profiling.record import describe_setting
+from unimoe_tools.profiling.recorder import Marks, Part, RecordedModel, Recorder, code
+from unimoe_tools.profiling.sweep import profile, read_report
+from unimoe_tools.profiling.worker import Worker
+from unimoe_tools.profiling.workload import Request, Setting, batched, make_requests
 
 SAMPLING = SamplingConfig(min_steps=21, max_steps=21, top_k=None)
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tests.public_folder import VECTORS, write_frontend, write_tokenizer
-from unimoe_runtime.audio import write_audio
+from unimoe_runtime.audio.files import write_audio
+from unimoe_runtime.checkpoint.published import vision_config
 from unimoe_runtime.errors import BundleError, PromptError
 from unimoe_runtime.frontend import VideoPrompt, VoicePrompt, open_frontend
 from unimoe_runtime.frontend.published import PublishedFrontEnd
-from unimoe_runtime.public_format import vision_config
-from unimoe_runtime.vision import VideoFeatures
+from unimoe_runtime.vision.tower import VideoFeatures
 
 CONFIG = json.loads((VECTORS / "tiny_config.json").read_text())
 TEMPLATES = json.loads((VECTORS / "templates.json").read_text())

@@ -17,19 +17,20 @@ from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Sch
 from unimoe_calibration.statistics import linears
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime import residency
-from unimoe_runtime.backends import Backend, open_backend
-from unimoe_runtime.backends.numpy import rms_norm
-from unimoe_runtime.backends.onnxruntime import OnnxRuntimeBackend
-from unimoe_runtime.backends.onnxruntime_experts import Loader, MappedExpert, SessionExpert
-from unimoe_runtime.backends.onnxruntime_turned import TurnedExpert
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.numpy.ops import rms_norm
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime.expert_loader import Loader, MappedExpert, SessionExpert
+from unimoe_runtime.backends.onnxruntime.transposed_expert import TransposedExpert
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BackendError, BundleError
-from unimoe_runtime.generation import Prompt
-from unimoe_runtime.language_model import BundleModel
-from unimoe_runtime.look_ahead import LookAhead, look_ahead_routers
-from unimoe_runtime.residency import Expert, ExpertMemory
-from unimoe_runtime.routing import route
+from unimoe_runtime.expert_cache import cache as residency
+from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
+from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.model.routing import route
+from unimoe_runtime.synthesis.language_model import BundleModel
 
 EXPERTS = [(layer, expert) for layer in range(3) for expert in range(4)]
 
@@ -47,8 +48,8 @@ class Loaded:
             self.memory.open_bytes -= self.memory.bytes_of[self.expert]
 
 
-class Memory(ExpertMemory[Loaded]):
-    """An ExpertMemory that counts what is really open."""
+class Memory(ExpertCache[Loaded]):
+    """An ExpertCache that counts what is really open."""
 
     def __init__(self, budget_bytes: int, *, sizes: list[int] | None = None, ahead: bool = False) -> None:
         self.lock, self.open_bytes, self.most_open = threading.Lock(), 0, 0
@@ -82,8 +83,8 @@ class Memory(ExpertMemory[Loaded]):
 )
 def test_never_more_open_than_the_budget(sizes: list[int], budget: int, uses: list[tuple[Expert, bool]]) -> None:
     memory = Memory(budget, sizes=sizes, ahead=True)
-    for (layer, expert), foretold in uses:
-        if foretold:
+    for (layer, expert), predicted in uses:
+        if predicted:
             memory.expect(layer, [0.1, 0.9, 0.5, 0.0])
         memory.pick(layer, expert)
         assert memory.most_open <= max(budget, *sizes)
@@ -203,7 +204,7 @@ def opened(path: Path, experts: float) -> OnnxRuntimeBackend:
 def test_the_same_bits_with_any_budget(bundle: Path, experts: float, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = decoded(open_backend("onnxruntime", open_bundle(bundle)))
     for ahead in (False, True):
-        monkeypatch.setattr(residency, "_DEAR_S", 0.0)  # whatever is missing is worth looking ahead for
+        monkeypatch.setattr(residency, "PREFETCH_MIN_STALL_S", 0.0)  # whatever is missing is worth looking ahead for
         backend = opened(bundle, experts)
         assert backend.experts is not None
         backend.experts._ahead = ahead
@@ -215,7 +216,7 @@ def test_the_same_bits_with_any_budget(bundle: Path, experts: float, monkeypatch
         if experts == 100:
             assert found.misses <= 12  # once each; one that is being loaded ahead counts too
         if ahead and experts:
-            assert found.foretold
+            assert found.predicted
         backend.close()
         assert backend.loaded() == []
 
@@ -225,7 +226,7 @@ def test_each_precision_is_kept_in_its_way(bundle: Path) -> None:
     backend = opened(bundle, 100)
     assert backend.experts is not None
     precision = open_bundle(bundle).graphs["layers.0.expert.0"].precision
-    way = {"float32": TurnedExpert, "int8": MappedExpert}.get(precision, SessionExpert)
+    way = {"float32": TransposedExpert, "int8": MappedExpert}.get(precision, SessionExpert)
     assert {type(backend.experts.acquire((layer, expert))) for layer in range(3) for expert in range(4)} == {way}
     assert backend.experts._ahead == (way is not SessionExpert)
 
@@ -242,7 +243,7 @@ def test_turned_products_have_the_bits_of_a_session_of_its_own(
     loader = Loader(open_bundle(tmp_path / "bundle"), ["CPUExecutionProvider"])
     assert loader.shares(precision)
     turned, own = loader((0, 0)), loader._own("layers.0.expert.0")
-    assert isinstance(turned, TurnedExpert)
+    assert isinstance(turned, TransposedExpert)
     random = np.random.default_rng(0)
     for tokens in (1, 2, 3, 15, 33, 64, 65, 130):
         inputs = {
@@ -273,9 +274,9 @@ def test_loading_all_loads_what_fits(floats: Path) -> None:
 def test_looking_ahead_asks_the_layer_s_own_router(floats: Path) -> None:
     """With its attention's output at zero, a trunk's router sees its norm of the hidden state, nothing else."""
     bundle = open_bundle(floats)
-    routers = look_ahead_routers(bundle)
+    routers = prefetch_routers(bundle)
     weights = bundle.weights("layers.1.trunk")
-    look_ahead = LookAhead(Memory(0), routers, bundle.model)
+    look_ahead = ExpertPrefetcher(Memory(0), routers, bundle.model)
     hidden_NC = np.random.default_rng(0).standard_normal((2, 320), dtype=np.float32)
     normed_NC = rms_norm(hidden_NC, weights.float32("moe_norm.weight"), bundle.model.rms_norm_eps)
     weights_NE, _ = route(normed_NC @ weights.float32("router.weight"), bundle.model)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.routing import route, select, softmax
+from unimoe_runtime.model.routing import route, select, softmax
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.sampling import candidates, guide, mask_special_ids, sample
+from unimoe_runtime.model.sampling import candidates, guide, mask_special_ids, sample
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FILTERS = json.loads((VECTORS / "sampling_filters.json").read_text())

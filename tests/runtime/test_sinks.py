@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from unimoe_runtime.audio import write_audio
+from unimoe_runtime.audio.files import write_audio
+from unimoe_runtime.audio.sinks import PipeSink, PlaySink, WavSink, to_int16
 from unimoe_runtime.errors import AudioError, OutputError
-from unimoe_runtime.sinks import PipeSink, PlaySink, WavSink, to_int16
 
 RATE_HZ = 16000
 PCM_L = (0.9 * np.sin(np.arange(1000) / 7)).astype(np.float32)

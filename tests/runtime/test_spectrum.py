@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unimoe_runtime.spectrum import log_mel, spectral_distance_db
+from unimoe_runtime.audio.log_mel import log_mel, spectral_distance_db
 
 RATE_HZ = 16000
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe_runtime.frontend.splitting import split_text
-from unimoe_runtime.synthesis import Limits, Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Limits, Synthesizer
 
 LONG = "The cat. " * 30
 

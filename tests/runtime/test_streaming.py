@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.speaking_bundle import CODECS, write_speaking_bundle
-from unimoe_runtime.chunks import WHOLE, Chunk, ChunkSchedule
 from unimoe_runtime.errors import BackendError, BundleError, ConfigError, PromptError
-from unimoe_runtime.streaming import AudioStream
-from unimoe_runtime.synthesis import Limits, Synthesis, Synthesizer
+from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
+from unimoe_runtime.synthesis.stream import AudioStream
+from unimoe_runtime.synthesis.synthesizer import Limits, Synthesis, Synthesizer
 
 REQUEST: dict[str, Any] = {"task": "music", "text": "flute, 120 bpm: C4 E4", "seed": 3}
 schedules = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple).map(lambda f: ChunkSchedule(frames=f))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.targets import RTX_CAPABILITIES, USER_TARGETS, find_target, open_targets
+from unimoe_runtime.hardware.targets import RTX_CAPABILITIES, USER_TARGETS, find_target, open_targets
 
 
 def test_the_table_holds_every_generation() -> None:

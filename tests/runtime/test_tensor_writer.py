@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 SHAPES = st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple), min_size=0, max_size=5)
 

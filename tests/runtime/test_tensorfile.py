@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.tensor_writer import write_tensors
-from unimoe_runtime.tensorfile import TensorFile, encode, widen
+from unimoe_runtime.files.safetensors_reader import TensorFile, encode, widen
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 TORCH_TYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 1e-8, 3.4e38, 1.00390625, 1.01171875], np.float32)

@@ -18,23 +18,31 @@ from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli import cli
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime import verification
-from unimoe_runtime.backends import Array, Backend, open_backend
-from unimoe_runtime.backends.device import Pool
-from unimoe_runtime.backends.device_backend import DeviceBackend
-from unimoe_runtime.backends.tensorrt import TensorRTEngines
-from unimoe_runtime.bundle import Bundle, open_bundle, trunk_name
-from unimoe_runtime.engines import EngineRecord, EngineSet, engine_key, open_engines, source_sha256, write_engines
-from unimoe_runtime.errors import EngineError
-from unimoe_runtime.requests import standard_requests
-from unimoe_runtime.verification import (
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.gpu.backend import DeviceBackend
+from unimoe_runtime.backends.gpu.device import Pool
+from unimoe_runtime.backends.gpu.tensorrt_engines import TensorRTEngines
+from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.bundle.engine_sets import (
+    EngineRecord,
+    EngineSet,
+    engine_key,
+    open_engines,
+    source_sha256,
+    write_engines,
+)
+from unimoe_runtime.bundle.engine_verification import (
     VERIFICATION_JSON,
     Verification,
-    doubt,
+    engine_warning,
     read_verification,
-    verify_engines,
     write_verification,
-)  # fmt: skip
+)
+from unimoe_runtime.bundle.reader import Bundle, open_bundle, trunk_name
+from unimoe_runtime.errors import EngineError
+from unimoe_tools.parity import engines as verification
+from unimoe_tools.parity.engines import verify_engines
+from unimoe_tools.parity.sample_requests import standard_requests
 
 LAPTOP = {"gpu": "GeForce RTX 4060", "compute_capability": "8.9", "driver": "580.65", "cuda": "13.0", "system": "Linux"}
 MAX_TOKENS = 12
@@ -150,31 +158,35 @@ def test_steps_are_cut_to_the_largest_cache(bundle: Bundle, engine_set: EngineSe
 
 def test_the_record_is_kept_and_looked_for(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine_set = write_set(bundle, tmp_path / "laptop")
-    assert "were never verified here; `unimoe verify BUNDLE --backend tensorrt --target laptop`" in doubt(engine_set)
+    assert "were never verified here; `unimoe verify BUNDLE --backend tensorrt --target laptop`" in engine_warning(
+        engine_set
+    )
     monkeypatch.setattr(verification, "this_machine", lambda: LAPTOP)
+    monkeypatch.setattr("unimoe_runtime.bundle.engine_verification.this_machine", lambda: LAPTOP)
     found = verified(bundle, engine_set, open_backend("onnxruntime", bundle))
     path = write_verification(engine_set.path, found)
     assert path.name == VERIFICATION_JSON and read_verification(engine_set.path) == found
-    assert doubt(engine_set) is None
-    assert "driver was 580.65, here it is 590.1" in doubt(engine_set, {**LAPTOP, "driver": "590.1"})
-    assert "gpu was GeForce RTX 4060, here it is unknown" in doubt(engine_set, {**LAPTOP, "gpu": None})
+    assert engine_warning(engine_set) is None
+    assert "driver was 580.65, here it is 590.1" in engine_warning(engine_set, {**LAPTOP, "driver": "590.1"})
+    assert "gpu was GeForce RTX 4060, here it is unknown" in engine_warning(engine_set, {**LAPTOP, "gpu": None})
     write_engines(replace(engine_set, engine_version="1.7.2"))
-    assert "were built anew since they were verified" in doubt(engine_set)
+    assert "were built anew since they were verified" in engine_warning(engine_set)
 
 
 def test_a_failed_or_damaged_record_is_doubted(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine_set = write_set(bundle, tmp_path / "laptop")
     monkeypatch.setattr(verification, "this_machine", lambda: LAPTOP)
+    monkeypatch.setattr("unimoe_runtime.bundle.engine_verification.this_machine", lambda: LAPTOP)
     device = Damaging(open_backend("onnxruntime", bundle), "head")
     path = write_verification(engine_set.path, verified(bundle, engine_set, device))
-    assert "FAILED their verification here" in doubt(engine_set)
+    assert "FAILED their verification here" in engine_warning(engine_set)
     described = json.loads(path.read_text())
     del described["agreement"]
     for content in ("{", json.dumps(described), json.dumps({**described, "version": 9})):
         path.write_text(content)
         with pytest.raises(EngineError, match=r"verification\.json"):
             read_verification(engine_set.path)
-        line = doubt(engine_set)
+        line = engine_warning(engine_set)
         assert "never verified here" in line and "\n" not in line
 
 
@@ -196,8 +208,9 @@ def device(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> D
     backend = Damaging(open_backend("onnxruntime", bundle), "none")
     backend.engine_set = write_set(bundle, tmp_path / "laptop")
     opened = lambda name, *rest, **options: backend if name == "tensorrt" else open_backend(name, *rest)
-    monkeypatch.setattr("unimoe.commands.verify.open_backend", opened)
+    monkeypatch.setattr("unimoe.cli.verify.open_backend", opened)
     monkeypatch.setattr(verification, "this_machine", lambda: LAPTOP)
+    monkeypatch.setattr("unimoe_runtime.bundle.engine_verification.this_machine", lambda: LAPTOP)
     return backend
 
 
@@ -207,20 +220,20 @@ def test_the_command_verifies_engines(device: Damaging, bundle: Bundle) -> None:
     assert done.exit_code == 0, done.output
     assert "layers.0.trunk@32" in done.stdout and "layers.2.expert.* × 8" in done.stdout
     assert "verified (GeForce RTX 4060, driver 580.65)" in done.stdout
-    assert doubt(device.engine_set, LAPTOP) is None
+    assert engine_warning(device.engine_set, LAPTOP) is None
     device._graph = "layers.0.expert.0"
     failed = CliRunner().invoke(cli, [*command, "--json"])
     assert failed.exit_code == 1
     told = json.loads(failed.stdout)
     assert not told["passed"] and not told["engines"]["layers.0.expert.0"]["passed"]
-    assert "FAILED" in doubt(device.engine_set, LAPTOP)
+    assert "FAILED" in engine_warning(device.engine_set, LAPTOP)
 
 
 def test_a_synthesizer_doubts_unverified_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`synth` prints that line and goes on."""
     bundle = open_bundle(write_speaking_bundle(tmp_path))
     backend = Damaging(open_backend("onnxruntime", bundle), "none")
-    monkeypatch.setattr("unimoe_runtime.synthesis.open_backend", lambda *rest, **options: backend)
+    monkeypatch.setattr("unimoe_runtime.synthesis.synthesizer.open_backend", lambda *rest, **options: backend)
     command = ["synth", str(bundle.path), "--backend", "tensorrt", "--text", "one", "-o", str(tmp_path / "one.wav")]
     quiet = CliRunner().invoke(cli, [*command, "--max-steps", "12"])
     assert quiet.exit_code == 0 and "never verified" not in quiet.stderr

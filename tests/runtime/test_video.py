@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from unimoe_runtime.errors import VideoError
-from unimoe_runtime.video import frame_size, read_video
+from unimoe_runtime.vision.video import frame_size, read_video
 
 
 def write_video(path: Path, frames_FHWC: np.ndarray, rate_hz: int, *, codec: str = "png") -> Path:

@@ -14,8 +14,15 @@ from safetensors.numpy import load_file
 
 from tests.runtime.test_multimodal_positions import GRIDS, tiny_vision
 from unimoe_runtime.errors import BundleError, ConfigError, VideoError
-from unimoe_runtime.video import Video
-from unimoe_runtime.vision import BundleVision, VisionConfig, patchify, rotation_angles, tower_inputs, window_order
+from unimoe_runtime.vision.tower import (
+    BundleVision,
+    VisionConfig,
+    patchify,
+    rotation_angles,
+    tower_inputs,
+    window_order,
+)
+from unimoe_runtime.vision.video import Video
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")

@@ -12,8 +12,8 @@ from unimoe import checkpoint as checkpoint_module
 from unimoe.checkpoint import load_model, save_checkpoint, tensor_views
 from unimoe.config import SamplingConfig, preset
 from unimoe.model import UniMoE
-from unimoe_runtime.bundle import CALIBRATION_PROMPTS
-from unimoe_runtime.checkpoint import open_checkpoint, tensor_shapes
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
+from unimoe_runtime.checkpoint.folder import open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import CheckpointError, OutputError
 
 

@@ -11,10 +11,10 @@ import torch
 
 from unimoe.config import ModelConfig, preset
 from unimoe.model import UniMoE
-from unimoe_runtime import public_format
-from unimoe_runtime.checkpoint import tensor_shapes, vision_tensor_shapes
+from unimoe_runtime.checkpoint import published as public_format
+from unimoe_runtime.checkpoint.folder import tensor_shapes, vision_tensor_shapes
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.vision import VisionConfig
+from unimoe_runtime.vision.tower import VisionConfig
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 # What a parameter's name holds -> the component of the published counts; the first that fits.

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from tests.unimoe.tiny_training import config, make_examples, training
-from unimoe.commands.train import train
+from unimoe.cli.train import train
 from unimoe.config import preset
 from unimoe.model import UniMoE
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig, balanced

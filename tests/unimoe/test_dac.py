@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.random_dac import PUBLISHED, TINY, dac_config, random_state, write_random_dac
 from unimoe.codec.base import load_codec
 from unimoe.codec.dac import DacCodec, import_dac
-from unimoe_runtime.dac import tensor_shapes
+from unimoe_runtime.codec.dac_config import tensor_shapes
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 SMALL = Path(__file__).parents[1] / "vectors" / "dac_small"

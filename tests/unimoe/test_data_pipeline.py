@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from unimoe.commands.data import data
+from unimoe.cli.data import data
 from unimoe.data import codes
 from unimoe.data.corpus import Corpus, CorpusError, hash_clip, write_audio, write_index
 from unimoe.data.filtering import FilterRecipe, judge_clips, write_filtered

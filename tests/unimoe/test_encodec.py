@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from unimoe.codec.base import load_codec
 from unimoe.codec.encodec import EncodecCodec, import_encodec
-from unimoe_export.graphs.codec import write_codec
-from unimoe_runtime.backends.onnxruntime import open_session
-from unimoe_runtime.codec import BundleCodec
+from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BackendError, CheckpointError
 
 VECTORS = Path(__file__).parents[1] / "vectors"

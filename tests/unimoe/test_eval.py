@@ -28,8 +28,8 @@ from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.page import chosen_clips
 from unimoe.evaluation.quality import Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import Transcriber
-from unimoe_runtime.backends import open_backend
-from unimoe_runtime.bundle import open_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend import open_frontend
 
@@ -240,7 +240,7 @@ def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
 
 def test_evaluation_needs_no_torch() -> None:
     """Of a bundle, but for speaker similarity."""
-    script = "import sys; sys.modules['torch'] = None; import unimoe.evaluation.page, unimoe.commands.evaluate"
+    script = "import sys; sys.modules['torch'] = None; import unimoe.evaluation.page, unimoe.cli.evaluate"
     root = Path(__file__).parents[2]
     path = ":".join(str(root / part) for part in (".", "export", "runtime", "calibration"))
     done = subprocess.run(

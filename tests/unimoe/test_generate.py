@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from unimoe.config import SamplingConfig, preset
 from unimoe.generate import Prompt, TorchLanguageModel, collect_frames, generate
 from unimoe.model import UniMoE
-from unimoe_runtime.sampling import guide, mask_special_ids
+from unimoe_runtime.model.sampling import guide, mask_special_ids
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

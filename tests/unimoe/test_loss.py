@@ -17,7 +17,7 @@ from unimoe.checkpoint import tensor_views
 from unimoe.config import preset
 from unimoe.loss import aux_loss_weight, codec_losses, training_loss
 from unimoe.model import ModelOutput, UniMoE
-from unimoe_runtime import public_format
+from unimoe_runtime.checkpoint import published as public_format
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from unimoe.attention import rotary
 from unimoe.config import preset
 from unimoe.model import UniMoE
-from unimoe_runtime.rope import rotary as numpy_rotary
+from unimoe_runtime.model.rope import rotary as numpy_rotary
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

@@ -16,7 +16,7 @@ from unimoe.config import ModelConfig, preset
 from unimoe.model import UniMoE
 from unimoe.moe import MoE
 from unimoe.router import comes_before, select
-from unimoe_runtime import public_format
+from unimoe_runtime.checkpoint import published as public_format
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unimoe.config import ModelConfig, preset
 from unimoe.router import Router, balance_loss, comes_before, route, select
-from unimoe_runtime import routing as oracle
+from unimoe_runtime.model import routing as oracle
 
 SETTINGS = settings(max_examples=60, deadline=None)
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.numpy import load_file
 
 from unimoe.vision import VisionTower, load_vision
-from unimoe_runtime.checkpoint import open_checkpoint
+from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.vision import Grid, tower_inputs
+from unimoe_runtime.vision.tower import Grid, tower_inputs
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")

@@ -19,7 +19,7 @@ from unimoe.training.parallel import open_world
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.delay import delay_codes
+from unimoe_runtime.model.delay_pattern import delay_codes
 
 
 def config(**changes: Any) -> ModelConfig:

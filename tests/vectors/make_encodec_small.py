@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from unimoe.codec.encodec import EncodecCodec, _import_encodec_package, import_encodec
+from unimoe.codec.encodec import EncodecCodec, import_encodec, import_encodec_package
 
 FOLDER = Path(__file__).parent / "encodec_small"
 LENGTHS = (1, 2, 6, 7, 8, 31)
@@ -23,7 +23,7 @@ CODEBOOK_SIZE = 16
 
 def published_state(num_filters: int, dimension: int, ratios: list[int], num_codebooks: int, codebook_size: int):
     """Random weights under the published names: weight_norm's weight_g and weight_v, codebooks with statistics."""
-    package = _import_encodec_package()
+    package = import_encodec_package()
     options = {"dimension": dimension, "n_filters": num_filters, "ratios": ratios, "norm": "weight_norm"}
     encoder = package.modules.SEANetEncoder(**options, causal=True)
     decoder = package.modules.SEANetDecoder(**options, causal=True)

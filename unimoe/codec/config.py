@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from unimoe_runtime.config import _Record
+from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvNeXtCodecConfig(_Record):
+class ConvNeXtCodecConfig(JsonRecord):
     """Shape of a causal ConvNeXt codec (`unimoe.codec.convnext` has the architecture).
 
     A frame is `hop_samples` long. Analysis windows are `window_samples`, four hops; synthesis makes

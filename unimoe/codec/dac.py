@@ -2,7 +2,7 @@
 
 The published model speaks the codes of `weights_16khz.pth` (descript-audio-codec 0.0.5): a dictionary of
 "state_dict", with weight normalization as `weight_g` and `weight_v`, and "metadata", whose "kwargs" are the
-configuration. The architecture is drawn in `unimoe_runtime.dac`.
+configuration. The architecture is drawn in `unimoe_runtime.codec.dac_config`.
 
 Shapes: B batch, L samples, C channels, D width of the latent, K codebooks, T frames, N = B x T, W width of a code.
 """
@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from unimoe_runtime.checkpoint import read_json
-from unimoe_runtime.dac import DILATIONS, KERNEL, DacConfig, check_shapes, half, tensor_shapes
+from unimoe_runtime.codec.dac_config import DILATIONS, KERNEL, DacConfig, check_shapes, half, tensor_shapes
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.files.json import read_json
 
 # The published configuration's names for ours.
 _FIELDS = {
@@ -77,8 +77,8 @@ class DacCodec(nn.Module):
         try:
             config = DacConfig.from_dict(read_json(codec_dir / "config.json", CheckpointError))
             weights = load_file(codec_dir / "model.safetensors")
-        except (ConfigError, OSError, SafetensorError) as problem:
-            raise CheckpointError(f"{codec_dir}: is no DAC codec ({' '.join(str(problem).split())})") from None
+        except (ConfigError, OSError, SafetensorError) as error:
+            raise CheckpointError(f"{codec_dir}: is no DAC codec ({' '.join(str(error).split())})") from None
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         check_shapes(codec_dir / "model.safetensors", tensor_shapes(config), shapes)
         return cls._of(config, weights)
@@ -103,20 +103,20 @@ def read_published(path: Path | str) -> tuple[DacConfig, dict[str, Tensor]]:
     path = Path(path)
     try:
         published = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as problem:
-        raise CheckpointError(f"{path}: cannot be read ({problem.strerror or problem})") from None
-    except Exception as problem:  # torch raises many kinds for a damaged or unsafe file
-        reason = str(problem).strip().partition("\n")[0]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{path}: not a file of plain weights ({reason}); take weights_16khz.pth") from None
     try:
         state, options = published["state_dict"], published["metadata"]["kwargs"]
         config = _config(options)
         stored = {str(name): _plain_shape(name, tensor) for name, tensor in state.items()}
-    except ConfigError as problem:
-        raise CheckpointError(f"{path}: {problem}") from None
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as problem:
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: not the weights of DAC ({type(problem).__name__}: {problem}); take weights_16khz.pth"
+            f"{path}: not the weights of DAC ({type(error).__name__}: {error}); take weights_16khz.pth"
         ) from None
     expected: dict[str, tuple[int, ...]] = {}
     for name, shape in tensor_shapes(config).items():

@@ -29,8 +29,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from unimoe_runtime.checkpoint import read_json
 from unimoe_runtime.errors import BackendError, CheckpointError
+from unimoe_runtime.files.json import read_json
 
 SAMPLE_RATE_HZ = 24_000
 _CODEBOOK = "quantizer.vq.layers.{}._codebook.embed"
@@ -58,13 +58,13 @@ class EncodecCodec:
             self.num_codebooks = config["num_codebooks"]
             self.codebook_size = config["codebook_size"]
             ratios = config["ratios"]
-        except KeyError as problem:
-            raise CheckpointError(f"{codec_dir}/config.json: lacks the field {problem}") from None
+        except KeyError as error:
+            raise CheckpointError(f"{codec_dir}/config.json: lacks the field {error}") from None
         try:
             weights = load_file(codec_dir / "model.safetensors")
             self._encoder, self._decoder, self._quantizer = _build(weights, ratios)
-        except (OSError, KeyError, RuntimeError, SafetensorError) as problem:
-            reason = " ".join(str(problem).split())
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
             raise CheckpointError(f"{codec_dir}/model.safetensors does not fit its config.json: {reason}") from None
 
     @torch.no_grad()
@@ -139,10 +139,10 @@ def fold_weight_norm(published: Mapping[str, Tensor], num_codebooks: int) -> dic
 def _read_published(path: Path) -> dict[str, Tensor]:
     try:
         published = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as problem:
-        raise CheckpointError(f"{path}: cannot be read ({problem.strerror})") from None
-    except Exception as problem:  # torch raises many kinds for a damaged or unsafe file
-        first_line = str(problem).partition("\n")[0]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        first_line = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not a file of plain weights ({first_line})") from None
     if isinstance(published, dict) and "encoder.model.0.conv.norm.weight" in published:
         raise CheckpointError(
@@ -166,7 +166,7 @@ def _ratios(weights: Mapping[str, Tensor]) -> list[int]:
 
 def _build(weights: Mapping[str, Tensor], ratios: list[int]) -> tuple[Any, Any, Any]:
     """The encoder, decoder and quantizer modules of the `encodec` package with our folded weights in them."""
-    encodec = _import_encodec_package()
+    encodec = import_encodec_package()
     first = weights["encoder.model.0.conv.conv.weight"]
     codebooks = [weights[name] for name in weights if name.startswith("quantizer.")]
     size, dimension = codebooks[0].shape
@@ -188,7 +188,7 @@ def _build(weights: Mapping[str, Tensor], ratios: list[int]) -> tuple[Any, Any, 
     return encoder, decoder, quantizer.vq
 
 
-def _import_encodec_package() -> ModuleType:
+def import_encodec_package() -> ModuleType:
     try:
         with _torchaudio_or_stand_in(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its use of the older weight_norm is no news to our user
@@ -196,9 +196,9 @@ def _import_encodec_package() -> ModuleType:
             importlib.import_module("encodec.modules")
             importlib.import_module("encodec.quantization")
             return package
-    except ImportError as problem:
+    except ImportError as error:
         raise BackendError(
-            f"EnCodec needs a package that is missing ({problem}): pip install --no-deps encodec einops"
+            f"EnCodec needs a package that is missing ({error}): pip install --no-deps encodec einops"
         ) from None
 
 

@@ -26,12 +26,12 @@ from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus, Item
-from unimoe_runtime.config import _Record
+from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecTraining(_Record):
+class CodecTraining(JsonRecord):
     """How the codec is trained. The defaults are the demo's recipe."""
 
     num_steps: int = 3600

@@ -63,8 +63,8 @@ def read_cache(folder: Path) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as file:
                 codes, lengths_N, clips = file["codes"], file["lengths"], file["clips"]
-        except (OSError, ValueError, KeyError) as problem:
-            raise CheckpointError(f"{path}: cannot be read ({problem}): remove it and encode again") from None
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path}: cannot be read ({error}): remove it and encode again") from None
         found.update(zip(map(str, clips), np.split(codes, np.cumsum(lengths_N)[:-1]), strict=True))
     return found
 

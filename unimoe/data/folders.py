@@ -19,7 +19,7 @@ from unimoe.data.flite import WEAK_FORMS, phonemise, require_flite
 from unimoe.data.recipe import Clip, Job, by_text
 from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import Split
-from unimoe_runtime.audio import READABLE, read_audio
+from unimoe_runtime.audio.files import READABLE, read_audio
 from unimoe_runtime.errors import ConfigError, OutputError
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.normalise import phrases

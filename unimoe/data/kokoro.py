@@ -93,7 +93,7 @@ def model_path() -> Path:
 
 @functools.cache
 def _open() -> tuple[Any, dict[str, int], dict[str, np.ndarray]]:
-    from unimoe_runtime.backends.onnxruntime import open_session
+    from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
     data = require_kokoro()
     vocabulary = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]

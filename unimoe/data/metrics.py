@@ -22,8 +22,8 @@ from rich.progress import track
 
 from unimoe.data.corpus import Corpus, Item, hash_clip
 from unimoe.data.parallel import spread
+from unimoe_runtime.audio.log_mel import log_mel
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.spectrum import log_mel
 
 NUM_SEGMENTS: Final = 16
 NUM_BANDS: Final = 20

@@ -18,7 +18,7 @@ from unimoe.data.sentences import all_sentences, draw_pairs, draw_sentences, is_
 from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words, draw_phrases
-from unimoe_runtime.config import _Record
+from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import ConfigError
 
 VOICES = (*flite.VOICES, *(kokoro.PREFIX + name for name in kokoro.VOICES))
@@ -28,7 +28,7 @@ Clip = tuple[dict[str, Any], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusRecipe(_Record):
+class CorpusRecipe(JsonRecord):
     """How much of what to render.
 
     `digit_strings`, `phrases`, `sentences`, `sentence_pairs`: texts by voice, one of VOICES; `commands_per_voice` for

@@ -125,7 +125,7 @@ def read_recording(path: Path, sample_rate_hz: int) -> np.ndarray:
     """Mono float32 samples of an audio file; G.722 (telephone, 16 kHz) through PyAV."""
     if path.suffix == ".g722":
         return _read_g722(path, sample_rate_hz)
-    from unimoe_runtime.audio import read_audio
+    from unimoe_runtime.audio.files import read_audio
 
     return read_audio(path, sample_rate_hz)
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe.data.corpus import Corpus, Item
-from unimoe_runtime.profiling import svg
-from unimoe_runtime.profiling.page_style import STYLE
+from unimoe_tools.pages import svg
+from unimoe_tools.pages.style import STYLE
 
 SPLITS: Final = ("train", "valid", "test")
 HISTOGRAMS: Final = {

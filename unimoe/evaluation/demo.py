@@ -220,8 +220,8 @@ def make_clips(
         reason = ""
         try:
             pcm_L = synthesize(*item.request(), seed)
-        except PromptError as problem:
-            pcm_L, reason = np.zeros(0, dtype=np.float32), str(problem)
+        except PromptError as error:
+            pcm_L, reason = np.zeros(0, dtype=np.float32), str(error)
         shortest = round(_SHORTEST_S * corpus.sample_rate_hz)
         clips.append(Clip(item=item, pcm_L=np.pad(pcm_L, (0, max(0, shortest - len(pcm_L)))), refused=reason))
         tick(seed + 1, len(items))

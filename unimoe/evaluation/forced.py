@@ -16,14 +16,14 @@ import numpy as np
 import soxr
 
 from unimoe.data.corpus import Item
-from unimoe_runtime.backends import Backend
-from unimoe_runtime.codec import BundleCodec
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.delay import delay_codes
-from unimoe_runtime.divergence import force, read_forced
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend import FrontEnd
-from unimoe_runtime.generation import Prompt
+from unimoe_runtime.model.delay_pattern import delay_codes
+from unimoe_runtime.model.generation import Prompt
+from unimoe_tools.parity.teacher_forced import force, read_forced
 
 if TYPE_CHECKING:
     from unimoe.evaluation.routing import RoutingRecord
@@ -75,8 +75,8 @@ def read_clips(
         shifted = logits_RKV - logits_RKV.max(axis=-1, keepdims=True)
         log_sum_RK = np.log(np.exp(shifted).sum(axis=-1))
         chosen_RK = np.take_along_axis(shifted, np.minimum(labels_RK, config.codec_vocab_size - 1)[..., None], -1)
-        nats_RK = np.where(found.said_RK, log_sum_RK - chosen_RK[..., 0], 0)
-        summed = np.stack([nats_RK.sum(axis=0), found.said_RK.sum(axis=0)])
+        nats_RK = np.where(found.is_frame_code_RK, log_sum_RK - chosen_RK[..., 0], 0)
+        summed = np.stack([nats_RK.sum(axis=0), found.is_frame_code_RK.sum(axis=0)])
         sums[item.domain] = sums.get(item.domain, 0) + summed
         picked.append((item.domain, found.picked_LNE))
     losses = {

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unimoe_runtime.spectrum import log_mel
+from unimoe_runtime.audio.log_mel import log_mel
 
 NUM_BANDS = 80
 _WINDOW_S = 0.064  # of 80 bands the lowest are narrower than the bins of a shorter window

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unimoe.evaluation.pitch import yin
-from unimoe_runtime.spectrum import log_mel
+from unimoe_runtime.audio.log_mel import log_mel
 
 _QUIETEST_DB = 35.0  # frames this much below the loudest are pauses
 _RANGE_DB = 60.0  # bands this much below a clip's loudest hold a codec's noise: all are as quiet as that

@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 import soundfile
 
-from unimoe_runtime.spectrum import log_mel
+from unimoe_runtime.audio.log_mel import log_mel
 
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 _BANDS, _RANGE_DB = 80, 70.0

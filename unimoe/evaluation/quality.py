@@ -45,7 +45,7 @@ class Dnsmos:
                   (-0.06766283, 1.11546468, 0.04602535))  # fmt: skip
 
     def __init__(self) -> None:
-        from unimoe_runtime.backends.onnxruntime import open_session
+        from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
         self._session: Any = open_session(file_of("speechmos", "dnsmos_models/sig_bak_ovr.onnx"))
 

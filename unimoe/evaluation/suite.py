@@ -32,8 +32,8 @@ from unimoe.evaluation.forced import ForcedFigures, read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
-from unimoe_runtime.backends import Backend
-from unimoe_runtime.synthesis import Synthesizer
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 Tick = Callable[[str, int, int], object]
 """Called with what is going on, how much of it is done and of how much."""
@@ -178,8 +178,8 @@ def _quality(spoken: Sequence[Clip], corpus: Corpus, unmeasured: dict[str, str],
         try:
             for voice, figures in measure_of(spoken, corpus, rate_hz, tick).items():
                 found[voice] |= figures
-        except Unmeasured as problem:
-            unmeasured[name] = str(problem)
+        except Unmeasured as error:
+            unmeasured[name] = str(error)
     return {voice: VoiceQuality(**figures) for voice, figures in found.items()}
 
 
@@ -240,8 +240,8 @@ def _together(
         return {}
     try:
         transcribe = Transcriber()
-    except Unmeasured as problem:
-        unmeasured["notes that sound together"] = str(problem)
+    except Unmeasured as error:
+        unmeasured["notes that sound together"] = str(error)
         return {}
     found = {}
     for at, (name, group) in enumerate(groups.items()):

@@ -61,7 +61,7 @@ class Transcriber:
     """Hears the keys that sound at a time. Raises Unmeasured where its package is missing."""
 
     def __init__(self) -> None:
-        from unimoe_runtime.backends.onnxruntime import open_session
+        from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
         self._session: Any = open_session(file_of("basic_pitch", "saved_models/icassp_2022/nmp.onnx"))
 

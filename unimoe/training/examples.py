@@ -16,10 +16,10 @@ from unimoe.codec.base import Codec
 from unimoe.data.codes import encode_clips
 from unimoe.data.corpus import Corpus, Item
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.delay import delay_codes
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.timeline import Timeline, TimelineFrontEnd
+from unimoe_runtime.model.delay_pattern import delay_codes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -30,8 +30,8 @@ def read_recipe(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     """The recipe's content. Raises ConfigError where the file is missing, no TOML, or without one of the sections."""
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as problem:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({problem})") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
     missing = [name for name in sections if name not in recipe]
     if missing:
         raise ConfigError(f"{path}: the section [{missing[0]}] is missing")

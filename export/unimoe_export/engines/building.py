@@ -21,8 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs
-from unimoe_runtime.engines import (
+from unimoe_runtime.bundle.engine_sets import (
     EngineRecord,
     EngineSet,
     engine_folder,
@@ -30,6 +29,7 @@ from unimoe_runtime.engines import (
     read_engines,
     write_engines,
 )
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.errors import EngineError, OutputError, UnimoeError
 
 from .flavours import Toolkit, open_flavour
@@ -84,8 +84,8 @@ def build_engines(
         require_precisions(bundle, target)
         try:
             open_flavour(target.flavour).require_machine(target.capabilities)
-        except UnimoeError as problem:
-            raise EngineError(f"target {target.name}: {problem}") from None
+        except UnimoeError as error:
+            raise EngineError(f"target {target.name}: {error}") from None
     limits = limits or Limits(cache_capacities=(default_capacity(bundle),))
     show = progress or (lambda done, total, name: None)
     return [_build_set(bundle, target, limits, num_workers, show) for target in targets]
@@ -176,15 +176,15 @@ def _sole_writer(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as problem:
-        raise OutputError(f"{folder}: cannot be written here ({problem.strerror})") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written here ({error.strerror})") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
         raise OutputError(f"{folder}: another process is building these engines; wait for that") from None
-    except OSError as problem:
-        raise OutputError(f"{folder}: could not be written ({problem.strerror or problem})") from problem
+    except OSError as error:
+        raise OutputError(f"{folder}: could not be written ({error.strerror or error})") from error
     finally:
         os.close(descriptor)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from unimoe_runtime.bundle import GraphInfo
+from unimoe_runtime.bundle.reader import GraphInfo
 
 from .flavours import Toolkit
 from .rewriting import convolve_products, fix_dimensions, narrow_attention

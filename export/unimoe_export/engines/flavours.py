@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.backends.tensorrt_library import load_library
-from unimoe_runtime.doctor.probes import gpus_here
+from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.errors import EngineError
+from unimoe_runtime.hardware.probes import gpus_here
 
 Capabilities = Sequence[tuple[int, int]]
 

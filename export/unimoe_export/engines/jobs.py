@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from unimoe_runtime.bundle import Bundle
-from unimoe_runtime.engines import EngineRecord, engine_key, source_sha256
+from unimoe_runtime.bundle.engine_sets import EngineRecord, engine_key, source_sha256
+from unimoe_runtime.bundle.reader import Bundle
 
 from .compiling import RECIPE, Recipe
 from .sizes import Limits, graph_sizes

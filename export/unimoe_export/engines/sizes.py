@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from unimoe_runtime.bundle import Bundle
-from unimoe_runtime.codec import DECODER, ENCODER, WINDOW_FRAMES
+from unimoe_runtime.bundle.reader import Bundle
+from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER, WINDOW_FRAMES
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.vision import GRAPH as VISION
+from unimoe_runtime.vision.tower import GRAPH as VISION
 
 Range = tuple[int, int, int]
 """Smallest, usual and largest."""

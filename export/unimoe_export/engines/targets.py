@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.errors import EngineError
-from unimoe_runtime.targets import find_target
+from unimoe_runtime.hardware.targets import find_target
 
 from .jobs import Capabilities
 

@@ -17,10 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.bundle import Bundle, language_model_graphs, open_bundle
-from unimoe_runtime.engines import EngineRecord
+from unimoe_runtime.bundle.engine_sets import EngineRecord
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import UnimoeError
-from unimoe_runtime.partial_file import PartialFile
+from unimoe_runtime.files.atomic import PartialFile
 
 from .compiling import TIMING_CACHE, Recipe, compile_graph
 from .flavours import open_flavour

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.engines import EngineRecord, parse_record
+from unimoe_runtime.bundle.engine_sets import EngineRecord, parse_record
 from unimoe_runtime.errors import EngineError
 
 from .jobs import Job

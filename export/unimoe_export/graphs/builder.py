@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from unimoe_runtime.bundle import TensorInfo
-from unimoe_runtime.tensorfile import TensorFile
+from unimoe_runtime.bundle.reader import TensorInfo
+from unimoe_runtime.files.safetensors_reader import TensorFile
 
 OPSET = 24
 IR_VERSION = 11
@@ -73,7 +73,7 @@ class GraphBuilder:
         A weight of 16 bits is multiplied in its own type, as strongly typed engines (TensorRT) need it said: x is
         cast down, the product up, and the addend is added in float32. The cast of the weight to the type it has
         does nothing, but every cast to 16 bits then names the type of the products, and a backend that computes
-        them in float32 need only change those (`unimoe_runtime.backends.onnxruntime.open_session`).
+        them in float32 need only change those (`unimoe_runtime.backends.onnxruntime.backend.open_session`).
         """
         matrix = self.weight(weight)
         half = matrix.dtype

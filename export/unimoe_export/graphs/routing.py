@@ -5,7 +5,7 @@ N tokens · R router rows (routed, null, then shared) · E dynamic experts (rout
 Selection compares every pair of experts and needs no sort: expert j comes before i when its logit is larger, or
 equal with j < i, and Top-P picks i exactly when the probabilities before it add up to less than P. That is the
 stable sort's result; it has no operator that an engine lacks and no data-dependent shape. What the formulas mean is
-told in `unimoe_runtime.routing`, which computes the same in numpy.
+told in `unimoe_runtime.model.routing`, which computes the same in numpy.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from unimoe_runtime.vision import RMS_NORM_EPS, VisionConfig
+from unimoe_runtime.vision.tower import RMS_NORM_EPS, VisionConfig
 
 from .builder import GraphBuilder
 from .feed_forward import swiglu

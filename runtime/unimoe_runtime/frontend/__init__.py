@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..errors import BundleError
-from .prepared import FrontEnd, PreparedPrompt, Recording, VideoPrompt, VoicePrompt
-from .published import KIND as PUBLISHED
-from .published import PublishedFrontEnd
-from .timeline import KIND as TIMELINE
-from .timeline import TimelineFrontEnd
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.frontend.prepared import FrontEnd, PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.published import KIND as PUBLISHED
+from unimoe_runtime.frontend.published import PublishedFrontEnd
+from unimoe_runtime.frontend.timeline import KIND as TIMELINE
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 __all__ = ["FrontEnd", "PreparedPrompt", "Recording", "VideoPrompt", "VoicePrompt", "open_frontend"]
 

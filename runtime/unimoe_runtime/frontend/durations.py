@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BundleError
-from .lexicon import VOWELS, read_table
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.frontend.lexicon import VOWELS, read_table
 
 PAUSE = "pau"
 

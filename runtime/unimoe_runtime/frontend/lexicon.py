@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BundleError
+from unimoe_runtime.errors import BundleError
 
 Phonemes = tuple[str, ...]
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..errors import PromptError
-from .notation import Chord, match_note, note_name, parse_chord, parse_pitch, write_chords
-from .patterns import ARPEGGIOS, INTERVALS, SCALES, SYNONYMS, Direction, Pattern, Shape
-from .tunes import TUNES
+from unimoe_runtime.errors import PromptError
+from unimoe_runtime.frontend.notation import Chord, match_note, note_name, parse_chord, parse_pitch, write_chords
+from unimoe_runtime.frontend.patterns import ARPEGGIOS, INTERVALS, SCALES, SYNONYMS, Direction, Pattern, Shape
+from unimoe_runtime.frontend.tunes import TUNES
 
 _FILLERS = frozenset("a an the on at of in play with and from please melody tune notes note by solo starting".split())
 _TEMPO = re.compile(r"(\d+(?:\.\d+)?)\s*bpm\b", re.IGNORECASE)

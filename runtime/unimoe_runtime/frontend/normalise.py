@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from re import Match
 
-from . import numbers
+from unimoe_runtime.frontend import numbers
 
 _LOOKALIKES = str.maketrans(
     {

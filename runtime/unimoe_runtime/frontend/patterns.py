@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .notation import Chord
+from unimoe_runtime.frontend.notation import Chord
 
 Shape = Literal["scale", "arpeggio"]
 Direction = Literal["up", "down", "up and down"]

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import SamplingConfig
-from ..generation import Prompt
-from ..vision import VideoFeatures, VisionConfig
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.vision.tower import VideoFeatures, VisionConfig
 
 _SHORTEST, _LONGEST = 0.7, 1.4
 

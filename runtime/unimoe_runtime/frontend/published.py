@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import BundleError, PromptError
-from ..generation import Prompt
-from ..multimodal_positions import video_positions
-from .prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.frontend.prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.model.mrope import video_positions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -88,8 +88,8 @@ class PublishedFrontEnd:
                     for name, voice in settings["voices"].items()
                 },
             )
-        except Exception as problem:  # the tokenizers package raises Exception itself
-            raise BundleError(f"{path}: incomplete or damaged ({problem}); export again") from None
+        except Exception as error:  # the tokenizers package raises Exception itself
+            raise BundleError(f"{path}: incomplete or damaged ({error}); export again") from None
 
     @property
     def voices(self) -> tuple[str, ...]:

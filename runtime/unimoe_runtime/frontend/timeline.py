@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import BundleError, PromptError
-from ..generation import Prompt
-from .durations import PAUSE, DurationTable
-from .lexicon import Lexicon
-from .music import MusicRange, parse_description
-from .normalise import phrases
-from .prepared import PreparedPrompt, VideoPrompt, VoicePrompt
-from .splitting import split_text
+from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.frontend.durations import PAUSE, DurationTable
+from unimoe_runtime.frontend.lexicon import Lexicon
+from unimoe_runtime.frontend.music import MusicRange, parse_description
+from unimoe_runtime.frontend.normalise import phrases
+from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.splitting import split_text
+from unimoe_runtime.model.generation import Prompt
 
 KIND: Final = "timeline"
 FORMAT_VERSION: Final = 1

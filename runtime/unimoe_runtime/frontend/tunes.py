@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .notation import Chord, parse_chords
+from unimoe_runtime.frontend.notation import Chord, parse_chords
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Graphs of the codecs: ConvNeXt (ours), DAC, EnCodec."""

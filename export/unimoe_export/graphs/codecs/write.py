@@ -1,0 +1,40 @@
+"""The one entry point that writes the graphs of every kind of codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unimoe_export.graphs.codecs import convnext, dac, encodec
+from unimoe_export.graphs.codecs.common import CodecGraphs
+from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.files.json import read_json
+
+
+def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
+    """Write codec_encoder and codec_decoder (.onnx, .safetensors) of a checkpoint's codec folder into `out_dir`.
+
+    Where `codec_dir` is a file, it is DAC's published weight file. `num_codebooks` keeps the first so many, where the
+    model speaks fewer than the codec has. Raises CheckpointError where the codec is damaged or of an unknown kind.
+    """
+    if codec_dir.is_file():
+        return dac.write_published(codec_dir, out_dir, num_codebooks)
+
+    config = read_json(codec_dir / "config.json", CheckpointError)
+    stored = config.get("num_codebooks")
+    if not isinstance(stored, int) or not 1 <= (num_codebooks or stored) <= stored:
+        raise CheckpointError(
+            f"{codec_dir}: the codec has {stored!r} codebooks, {num_codebooks or 'at least 1'} are wanted"
+        )
+    try:
+        match config.get("kind"):
+            case "encodec":
+                return encodec.write_codec(codec_dir, out_dir, num_codebooks)
+            case "convnext":
+                return convnext.write_codec(codec_dir, out_dir, num_codebooks)
+            case "dac":
+                return dac.write_codec(codec_dir, out_dir, num_codebooks)
+    except KeyError as error:
+        raise CheckpointError(f"{codec_dir}: the codec is damaged: it lacks {error}") from None
+    raise CheckpointError(
+        f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, encodec, dac"
+    )

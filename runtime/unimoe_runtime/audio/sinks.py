@@ -1,0 +1,192 @@
+"""Where a stream's samples go as they come: a growing WAV file, a pipe, the loudspeaker.
+
+A sink is a context manager: `write` chunks, then `finish`; leaving it without gives up what can be given up.
+
+L samples
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.errors import AudioError, OutputError
+from unimoe_runtime.files.atomic import PartialFile
+
+Floats = NDArray[np.float32]
+_HEADER_BYTES = 44
+_PLAYED_AHEAD_CHUNKS = 4
+
+
+def to_int16(pcm_L: Floats) -> NDArray[np.int16]:
+    """16-bit samples as libsndfile makes them, so that a stream's file is that of `write_audio` to the bit."""
+    samples_L: NDArray[np.int16] = np.floor(pcm_L * np.float32(32768)).clip(-32768, 32767).astype("<i2")
+    return samples_L
+
+
+class Sink(Protocol):
+    """Takes samples as they come."""
+
+    def write(self, pcm_L: Floats) -> None:
+        """Take one chunk; returns when there is room for the next. Raises AudioError or OutputError."""
+
+    def finish(self) -> None:
+        """Everything was written, or as much as there will be: make it last."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class WavSink:
+    """A mono 16-bit WAV file, valid after every chunk: it grows under a temporary name beside `path`.
+
+    `finish` gives it its name; without it nothing is left behind.
+    """
+
+    def __init__(self, path: Path, sample_rate_hz: int) -> None:
+        if path.suffix.lower() != ".wav":
+            raise AudioError(f"{path}: a stream is written as WAV: give a name that ends in .wav, or - for a pipe")
+        self._path, self._rate_hz, self._num_bytes = path, sample_rate_hz, 0
+        try:
+            self._partial = PartialFile(path)
+            self._file = self._partial.path.open("wb")
+        except OSError as error:
+            raise self._error(error) from None
+        self._write(b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._partial.drop()
+
+    def write(self, pcm_L: Floats) -> None:
+        self._write(to_int16(pcm_L).tobytes())
+
+    def finish(self) -> None:
+        try:
+            self._file.close()
+            self._partial.keep()
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _write(self, samples: bytes) -> None:
+        try:
+            self._file.seek(_HEADER_BYTES + self._num_bytes)
+            self._file.write(samples)
+            self._num_bytes += len(samples)
+            self._file.seek(0)
+            self._file.write(self._header())
+            self._file.flush()
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _header(self) -> bytes:
+        """RIFF, one channel of 16-bit PCM, with the sizes so far."""
+        chunk = (b"fmt ", 16, 1, 1, self._rate_hz, 2 * self._rate_hz, 2, 16)
+        sizes = self._num_bytes + _HEADER_BYTES - 8, self._num_bytes
+        return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", sizes[0], b"WAVE", *chunk, b"data", sizes[1])
+
+    def _error(self, problem: OSError) -> AudioError:
+        return AudioError(f"{self._path} cannot be written ({problem.strerror}): is the folder there, the disk full?")
+
+
+class PipeSink:
+    """Raw mono 16-bit little-endian samples into an open file without a buffer (stdout). Raises OutputError."""
+
+    def __init__(self, pipe: FileIO) -> None:
+        self._pipe = pipe
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: the pipe is the caller's."""
+
+    def write(self, pcm_L: Floats) -> None:
+        try:
+            waiting = memoryview(to_int16(pcm_L).tobytes())
+            while waiting:
+                waiting = waiting[self._pipe.write(waiting) :]
+        except OSError as error:
+            raise OutputError(f"the pipe takes no more ({error.strerror}): its reader is gone") from None
+
+    def finish(self) -> None:
+        """Nothing: nothing is held back."""
+
+
+class PlaySink:
+    """The default loudspeaker, through `sounddevice`, fed by a thread some chunks ahead.
+
+    `underruns` counts the chunks that came too late. Raises AudioError where nothing can be played.
+    """
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        try:
+            import sounddevice
+        except ImportError:
+            raise AudioError("playing needs sounddevice; `pip install unimoe[play]`") from None
+        except OSError:
+            raise AudioError("playing needs the PortAudio library, such as the package libportaudio2") from None
+        try:
+            self._device: Any = sounddevice.OutputStream(samplerate=sample_rate_hz, channels=1, dtype="float32")
+            self._device.start()
+        except sounddevice.PortAudioError as error:
+            raise AudioError(f"there is nothing to play on ({error}): write a file with -o") from None
+        self.underruns = 0
+        self._problem: Exception | None = None
+        self._gone = Event()
+        self._queue: Queue[Floats | None] = Queue(_PLAYED_AHEAD_CHUNKS)
+        self._thread = Thread(target=self._play, name="play", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._gone.set()
+        self._device.abort()
+        with suppress(Empty):
+            while True:
+                self._queue.get_nowait()
+        self._queue.put(None)
+        self._thread.join()
+        self._device.close()
+
+    def write(self, pcm_L: Floats) -> None:
+        self._put(pcm_L)
+
+    def finish(self) -> None:
+        self._put(None)
+        self._thread.join()
+        self._device.stop()
+
+    def _put(self, pcm_L: Floats | None) -> None:
+        while True:
+            if self._problem is not None:
+                raise AudioError(f"playing stopped ({self._problem}): is the device still there?")
+            try:
+                return self._queue.put(pcm_L, timeout=0.1)
+            except Full:
+                continue
+
+    def _play(self) -> None:
+        first = True
+        while not self._gone.is_set() and (pcm_L := self._queue.get()) is not None:
+            try:
+                late = self._device.write(pcm_L[:, None])
+            except Exception as error:
+                self._problem = error
+                return
+            self.underruns += bool(late and not first)
+            first = False

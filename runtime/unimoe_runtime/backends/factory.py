@@ -1,0 +1,52 @@
+"""The one factory of backends. An engine is imported only inside its branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import Bundle
+from unimoe_runtime.errors import BackendError
+
+BACKENDS = ("onnxruntime", "numpy", "onnxruntime-cuda", "tensorrt")
+
+
+def open_backend(
+    name: str,
+    bundle: Bundle,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    memory_budget_bytes: int | None = None,
+    target: str | None = None,
+) -> Backend:
+    """The backend of that name over a bundle.
+
+    `threads`, `providers` and `memory_budget_bytes` are for onnxruntime; None means all cores, the CPU provider, and
+    that experts stay loaded. The budget is what loaded experts may take (`residency`); everything else comes on top.
+    `target` is for tensorrt: which of the bundle's engine sets; None takes the one that fits this GPU.
+    Raises BackendError for an unknown name, an engine that is not installed, or a budget that cannot be kept;
+    EngineError for engines that are not built or do not fit.
+    """
+    if memory_budget_bytes is not None and name != "onnxruntime":
+        raise BackendError(f"the {name} backend keeps no memory budget; run with --backend onnxruntime")
+    match name:
+        case "numpy":
+            from unimoe_runtime.backends.numpy.backend import NumpyBackend
+
+            return NumpyBackend(bundle)
+        case "onnxruntime":
+            from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(
+                bundle, threads=threads, providers=providers, memory_budget_bytes=memory_budget_bytes
+            )
+        case "onnxruntime-cuda":
+            from unimoe_runtime.backends.gpu.onnxruntime_engines import open_onnxruntime_cuda
+
+            return open_onnxruntime_cuda(bundle)
+        case "tensorrt":
+            from unimoe_runtime.backends.gpu.tensorrt_engines import open_tensorrt
+
+            return open_tensorrt(bundle, target)
+    raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")

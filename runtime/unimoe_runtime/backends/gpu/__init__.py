@@ -1,0 +1,1 @@
+"""Backends on a GPU: TensorRT, TensorRT-RTX and ONNX Runtime with CUDA."""

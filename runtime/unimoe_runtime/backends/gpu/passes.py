@@ -1,0 +1,284 @@
+"""The buffers of a pass on the device, and the calls bound to them: at fixed addresses, captured once, replayed.
+
+B rows · T positions · N = B·T tokens · S cache capacity · H key/value heads · D head dimension · C hidden
+R router rows · E dynamic experts · X routed experts · K codebooks · V codec vocabulary
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.gpu.device import (
+    Buffer,
+    Captured,
+    CaptureError,
+    Device,
+    Engines,
+    Pool,
+    address_of,
+    aligned,
+)
+from unimoe_runtime.backends.protocol import StepInputs
+from unimoe_runtime.bundle.reader import expert_name, trunk_name
+from unimoe_runtime.config import ModelConfig
+
+Floats = NDArray[np.float32]
+
+
+class Tally:
+    """What was captured, by (graph, rows, capacity), and which graphs could not be."""
+
+    def __init__(self) -> None:
+        self.captures: list[tuple[str, int, int]] = []
+        self.uncaptured: dict[str, str] = {}
+
+
+class Block:
+    """Tensors side by side in device memory and in pinned host memory, so that one copy moves them all."""
+
+    def __init__(self, device: Device, pool: Pool, tensors: Mapping[str, tuple[tuple[int, ...], Any]]) -> None:
+        self._device = device
+        dtypes = {name: np.dtype(dtype) for name, (_, dtype) in tensors.items()}
+        offsets, end = {}, 0
+        for name, (shape, _) in tensors.items():
+            offsets[name] = end
+            end += aligned(max(1, math.prod(shape) * dtypes[name].itemsize))
+        self.num_bytes, self.address = end, pool.take_bytes(end)
+        self.memory = pool.take_pinned(end)
+        self._host_address = address_of(self.memory)
+        self.device = {
+            name: Buffer(self.address + offsets[name], shape, dtypes[name]) for name, (shape, _) in tensors.items()
+        }
+        self.host: dict[str, NDArray[Any]] = {}
+        for name, buffer in self.device.items():
+            begin = offsets[name]
+            self.host[name] = self.memory[begin : begin + buffer.num_bytes].view(buffer.dtype).reshape(buffer.shape)
+
+    def upload(self) -> None:
+        self._device.copy(self.address, self._host_address, self.num_bytes)
+
+    def download(self) -> None:
+        self._device.copy(self._host_address, self.address, self.num_bytes)
+
+    def upload_one(self, name: str) -> None:
+        buffer = self.device[name]
+        offset = buffer.address - self.address
+        self._device.copy(buffer.address, self._host_address + offset, buffer.num_bytes)
+
+
+class Replayed:
+    """A sequence of calls: run as it is the first time, captured the second, launched as one from then on.
+
+    The first run lets the engine do what it does once. A capture runs nothing, so the launch follows it at once.
+    """
+
+    def __init__(self, device: Device, enqueue: Callable[[], None], tally: Tally, key: tuple[str, int, int]) -> None:
+        self._device, self._enqueue, self._tally, self._key = device, enqueue, tally, key
+        self._captured: Captured | None = None
+        self.run: Callable[[], None] = self._first
+
+    def _first(self) -> None:
+        self._enqueue()
+        self.run = self._capture
+
+    def _capture(self) -> None:
+        try:
+            self._captured = self._device.capture(self._enqueue)
+        except CaptureError as error:
+            self._tally.uncaptured[self._key[0]] = str(error)
+            self.run = self._enqueue
+        else:
+            self._tally.captures.append(self._key)
+            self.run = self._captured.launch
+        self.run()
+
+    def close(self) -> None:
+        if self._captured is not None:
+            self._captured.close()
+
+
+class DevicePass:
+    """Buffers and calls for passes of one shape: B rows × T positions over caches of capacity S.
+
+    The hidden state goes back and forth between two buffers: layer i reads one and writes its accumulator to the
+    other, experts add to that in place, layer i + 1 reads it. Each expert has its own place for its weights: the host
+    fills it and goes on, and the next read-back says that all of them were taken.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        pool: Pool,
+        engines: Engines,
+        model: ModelConfig,
+        caches: list[tuple[Buffer, Buffer]],
+        num_rows: int,
+        length: int,
+        tally: Tally | None,
+    ) -> None:
+        """`tally`: calls are captured, and counted there; without it (a prompt's pass) they are not."""
+        self._device, self._pool, self._engines, self._tally = device, pool, engines, tally
+        self._model, self._caches = model, caches
+        self.num_rows, self.length = num_rows, length
+        self.capacity = caches[0][0].shape[2]
+        tokens, hidden = num_rows * length, model.hidden_size
+        angles = (num_rows, length, model.head_dim)
+        self._inputs = Block(
+            device,
+            pool,
+            {
+                "hidden_BTC": ((num_rows, length, hidden), np.float32),
+                "cos_BTD": (angles, np.float32),
+                "sin_BTD": (angles, np.float32),
+                "mask_B1TS": ((num_rows, 1, length, self.capacity), np.bool_),
+                "write_index_B": ((num_rows,), np.int64),
+            },
+        )
+        self._mask = replace(self._inputs.device["mask_B1TS"], host=address_of(self._inputs.host["mask_B1TS"]))
+        self._routing = Block(
+            device,
+            pool,
+            {
+                "weights_NE": ((tokens, model.num_dynamic_experts), np.float32),
+                "router_logits_NR": ((tokens, model.num_router_rows), np.float32),
+            },
+        )
+        experts = [f"weight_{expert}" for expert in range(model.num_routed_experts)]
+        self._weights = Block(device, pool, {name: ((tokens, 1), np.float32) for name in experts})
+        logits = (tokens, model.num_codebooks, model.codec_vocab_size) if tally is not None else (0,)
+        self._logits = Block(device, pool, {"logits_NKV": (logits, np.float32)})
+        self._expert_input = pool.take((tokens, hidden), np.float32)
+        spare = pool.take((num_rows, length, hidden), np.float32)
+        self.hidden_BTC = (self._inputs.device["hidden_BTC"], spare)
+        self.hidden_NC = tuple(buffer.reshaped(tokens, hidden) for buffer in self.hidden_BTC)
+        self.weights_NE: Floats = self._routing.host["weights_NE"]
+        self.router_logits_NR: Floats = self._routing.host["router_logits_NR"]
+        self.logits_NKV: Floats = self._logits.host["logits_NKV"]
+        self._weight_slots = [self._weights.host[name] for name in experts]
+        self._event = device.event()
+        self._replayed: list[Replayed] = []
+        self._trunks: list[Callable[[], None] | None] = [None] * model.num_layers
+        self._experts: dict[tuple[int, int], Callable[[], None]] = {}
+        self._head: Callable[[], None] | None = None
+        self._pending: set[int] = set()
+
+    def write(self, inputs: StepInputs, start: int) -> None:
+        """Take the pass's positions of the inputs, from position `start` on."""
+        host, stop = self._inputs.host, start + self.length
+        np.copyto(host["hidden_BTC"], inputs.hidden_BTC[:, start:stop])
+        np.copyto(host["cos_BTD"], inputs.cos_BTD[:, start:stop])
+        np.copyto(host["sin_BTD"], inputs.sin_BTD[:, start:stop])
+        mask_B1TS = inputs.mask_B1TS[:, :, start:stop, : self.capacity]  # what lies beyond is empty, and masked
+        np.copyto(host["mask_B1TS"][..., : mask_B1TS.shape[-1]], mask_B1TS)
+        host["mask_B1TS"][..., mask_B1TS.shape[-1] :] = False
+        host["write_index_B"].fill(inputs.write_index + start)
+        self._inputs.upload()
+
+    def trunk(self, layer: int) -> None:
+        """Enqueue a trunk, and the copy of its routing to the host. `wait` comes before that is read."""
+        run = self._trunks[layer]
+        if run is None:
+            run = self._trunks[layer] = self._runner(trunk_name(layer), self._trunk_call(layer))
+        run()
+        self._device.record(self._event)
+
+    def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
+        """Enqueue an expert, and before it the copy of its weights to the device."""
+        if expert in self._pending:  # its weights of the last call may not have been taken yet
+            self._device.synchronize()
+            self._pending.clear()
+        self._pending.add(expert)
+        np.copyto(self._weight_slots[expert], weight_N1)
+        run = self._experts.get((layer, expert))
+        if run is None:
+            run = self._runner(expert_name(layer, expert), self._expert_call(layer, expert))
+            self._experts[layer, expert] = run
+        run()
+
+    def head(self) -> None:
+        """Enqueue the head, and the copy of the logits to the host."""
+        if self._head is None:
+            self._head = self._runner("head", self._head_call())
+        self._head()
+        self._device.record(self._event)
+
+    def wait(self) -> None:
+        """Until the last trunk or head has been read back."""
+        self._device.wait(self._event)
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Give the memory back to the pool; the stream has no more work of this pass, or will do it before others'."""
+        for replayed in self._replayed:
+            replayed.close()
+        # Their calls hold the engines' contexts, which end before the engines do.
+        self._replayed, self._experts, self._head = [], {}, None
+        self._trunks = [None] * len(self._trunks)
+        self._device.free_event(self._event)
+        for block in (self._inputs, self._routing, self._weights, self._logits):
+            self._pool.give_pinned(block.memory)
+            self._pool.give([block.address])
+        self._pool.give([self._expert_input.address, self.hidden_BTC[1].address])
+
+    def _runner(self, graph: str, enqueue: Callable[[], None]) -> Callable[[], None]:
+        if self._tally is None or not self._engines.captures:
+            return enqueue
+        replayed = Replayed(self._device, enqueue, self._tally, (graph, self.num_rows, self.capacity))
+        self._replayed.append(replayed)
+        return partial(_run, replayed)
+
+    def _bind(self, graph: str, buffers: Mapping[str, Buffer]) -> Callable[[], None]:
+        return self._engines.bind(graph, buffers, replayed=self._tally is not None)
+
+    def _trunk_call(self, layer: int) -> Callable[[], None]:
+        key, value = self._caches[layer]
+        run = self._bind(
+            trunk_name(layer),
+            {
+                **self._inputs.device,
+                "mask_B1TS": self._mask,
+                "hidden_BTC": self.hidden_BTC[layer % 2],
+                "key_cache_BHSD": key,
+                "value_cache_BHSD": value,
+                "accumulator_NC": self.hidden_NC[(layer + 1) % 2],
+                "expert_input_NC": self._expert_input,
+                **self._routing.device,
+                "new_key_cache_BHSD": key,
+                "new_value_cache_BHSD": value,
+            },
+        )
+        return partial(_both, run, self._routing.download)
+
+    def _expert_call(self, layer: int, expert: int) -> Callable[[], None]:
+        accumulator, slot = self.hidden_NC[(layer + 1) % 2], f"weight_{expert}"
+        run = self._bind(
+            expert_name(layer, expert),
+            {
+                "accumulator_NC": accumulator,
+                "expert_input_NC": self._expert_input,
+                "weight_N1": self._weights.device[slot],
+                "new_accumulator_NC": accumulator,
+            },
+        )
+        return partial(_both, partial(self._weights.upload_one, slot), run)
+
+    def _head_call(self) -> Callable[[], None]:
+        last = self.hidden_NC[self._model.num_layers % 2]
+        run = self._bind("head", {"hidden_NC": last, "logits_NKV": self._logits.device["logits_NKV"]})
+        return partial(_both, run, self._logits.download)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()
+
+
+def _run(replayed: Replayed) -> None:
+    replayed.run()

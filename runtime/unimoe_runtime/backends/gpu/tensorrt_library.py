@@ -1,0 +1,31 @@
+"""TensorRT's and TensorRT-RTX's Python modules, of one API: what builds engines and what runs them loads here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from unimoe_runtime.errors import BackendError
+from unimoe_runtime.hardware.targets import MIN_TENSORRT
+
+_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_INSTALL = {
+    "tensorrt-rtx": "`pip install unimoe[tensorrt-rtx]` (Linux or Windows on x86-64)",
+    "tensorrt": "on a Jetson it comes with JetPack 7.2 or later (python3-libnvinfer), elsewhere `pip install tensorrt`",
+}
+
+
+def load_library(flavour: str) -> Any:
+    """The module of a flavour. Raises BackendError where it is not installed or too old for our graphs."""
+    try:
+        trt = importlib.import_module(_MODULES[flavour])
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"{flavour} cannot be loaded ({reason}); {_INSTALL[flavour]}") from None
+    version = str(trt.__version__)
+    if flavour == "tensorrt" and tuple(map(int, version.split(".")[:2])) < MIN_TENSORRT:
+        wanted = ".".join(map(str, MIN_TENSORRT))
+        raise BackendError(
+            f"tensorrt {version} does not know our graphs' operators, they need {wanted}; {_INSTALL[flavour]}"
+        )
+    return trt

@@ -1,0 +1,91 @@
+"""Forward over any backend's `run`, with every array on the host.
+
+B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
+M chosen tokens · K codebooks · V codec vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.protocol import Array, CachedPositions, StepInputs
+from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
+
+Floats = NDArray[np.float32]
+
+
+class GraphRunner(Protocol):
+    """What `HostForward` needs of a backend: the bundle, and a run of a graph by name."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+class HostForward:
+    """Forward over any backend's `run`, with every array on the host."""
+
+    def __init__(self, backend: GraphRunner, num_rows: int) -> None:
+        self._backend = backend
+        config = backend.bundle.model
+        empty = np.zeros((num_rows, config.num_kv_heads, 0, config.head_dim), dtype=np.float32)
+        self._caches = [(empty, empty)] * config.num_layers
+        self._shared: dict[str, Any] = {}
+        self._hidden_BTC = np.zeros((num_rows, 0, config.hidden_size), dtype=np.float32)
+        self._last: dict[str, Array] = {}
+
+    def begin(self, inputs: StepInputs) -> None:
+        rows = inputs.mask_B1TS.shape[0]
+        self._grow(inputs.mask_B1TS.shape[-1])
+        self._hidden_BTC = inputs.hidden_BTC
+        self._shared = {
+            "cos_BTD": inputs.cos_BTD,
+            "sin_BTD": inputs.sin_BTD,
+            "mask_B1TS": inputs.mask_B1TS,
+            "write_index_B": np.full(rows, inputs.write_index, dtype=np.int64),
+        }
+
+    def trunk(self, layer: int) -> Floats:
+        key, value = self._caches[layer]
+        inputs = {"hidden_BTC": self._hidden_BTC, **self._shared, "key_cache_BHSD": key, "value_cache_BHSD": value}
+        self._last = self._backend.run(trunk_name(layer), inputs)
+        self._caches[layer] = self._last["new_key_cache_BHSD"], self._last["new_value_cache_BHSD"]
+        self._hidden_BTC = self._last["accumulator_NC"].reshape(self._hidden_BTC.shape)
+        return self._last["weights_NE"]
+
+    def router_logits(self) -> Floats:
+        return self._last["router_logits_NR"]
+
+    def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
+        inputs = {
+            "accumulator_NC": self.hidden(),
+            "expert_input_NC": self._last["expert_input_NC"],
+            "weight_N1": weight_N1,
+        }
+        outputs = self._backend.run(expert_name(layer, expert), inputs)
+        self._hidden_BTC = outputs["new_accumulator_NC"].reshape(self._hidden_BTC.shape)
+
+    def hidden(self) -> Floats:
+        return self._hidden_BTC.reshape(-1, self._hidden_BTC.shape[-1])
+
+    def head(self, tokens_M: NDArray[np.int64]) -> Floats:
+        return self._backend.run("head", {"hidden_NC": self.hidden()[tokens_M]})["logits_NKV"]
+
+    def snapshot(self, num_positions: int) -> CachedPositions:
+        layers = [(key[0, :, :num_positions].copy(), value[0, :, :num_positions].copy()) for key, value in self._caches]
+        return CachedPositions(layers=tuple(layers))
+
+    def restore(self, cached: CachedPositions, capacity: int) -> None:
+        self._grow(capacity)
+        for pair, kept in zip(self._caches, cached.layers, strict=True):
+            for cache_BHSD, kept_HPD in zip(pair, kept, strict=True):
+                cache_BHSD[:, :, : cached.num_positions] = kept_HPD
+
+    def _grow(self, capacity: int) -> None:
+        room = ((0, 0), (0, 0), (0, max(0, capacity - self._caches[0][0].shape[2])), (0, 0))
+        self._caches = [(np.pad(key, room), np.pad(value, room)) for key, value in self._caches]

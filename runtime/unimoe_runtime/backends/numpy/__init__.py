@@ -1,0 +1,1 @@
+"""The oracle: every graph computed in numpy from its definition."""

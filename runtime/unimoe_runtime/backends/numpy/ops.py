@@ -1,0 +1,44 @@
+"""The operators that the oracle's graphs share, computed in numpy as ONNX defines them.
+
+B rows · T positions · S cache capacity · H heads · D head dimension · C hidden
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+Weights = Mapping[str, Floats]
+
+
+def rms_norm(x: Floats, weight_C: Floats, epsilon: float) -> Floats:
+    """x / rms(x) * weight over the last axis (ONNX RMSNormalization)."""
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(epsilon)) * weight_C)
+
+
+def swiglu(gate_up: Floats) -> Floats:
+    """silu(gate) * up, the two halves of the last axis."""
+    gate, up = np.split(gate_up, 2, axis=-1)
+    with np.errstate(over="ignore"):  # exp of a large -gate is inf, and gate / inf is the right 0
+        return np.asarray(gate / (1 + np.exp(-gate)) * up)
+
+
+def rotate(x_BHTD: Floats, cos_BTD: Floats, sin_BTD: Floats) -> Floats:
+    first, second = np.split(x_BHTD, 2, axis=-1)
+    turned = np.concatenate([-second, first], axis=-1)
+    return np.asarray(x_BHTD * cos_BTD[:, None] + turned * sin_BTD[:, None])
+
+
+def attention(q_BHTD: Floats, k_BHSD: Floats, v_BHSD: Floats, mask_B1TS: NDArray[np.bool_]) -> Floats:
+    """Scaled dot-product attention; query heads share key heads in order (grouped queries)."""
+    groups = q_BHTD.shape[1] // k_BHSD.shape[1]
+    k, v = np.repeat(k_BHSD, groups, axis=1), np.repeat(v_BHSD, groups, axis=1)
+    scores = q_BHTD @ np.swapaxes(k, -1, -2) / np.float32(np.sqrt(q_BHTD.shape[-1]))
+    scores = np.where(mask_B1TS, scores, np.float32(-np.inf))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ v)

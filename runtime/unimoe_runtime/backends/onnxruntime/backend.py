@@ -1,0 +1,152 @@
+"""Backend over ONNX Runtime: one session a graph, one thread pool for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.onnxruntime.sessions import (
+    CPU_ONLY,
+    needs_optimizing,
+    open_session,
+    pool_threads,
+    trim_heap,
+    use_global_pool,
+)
+from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs
+from unimoe_runtime.errors import BackendError
+from unimoe_runtime.expert_cache.cache import Expert, ExpertCache, ExpertCacheStats
+from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
+
+try:
+    import onnxruntime as ort
+except ImportError:
+    raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
+
+from unimoe_runtime.backends.onnxruntime.forward import BoundForward, Spare
+
+if TYPE_CHECKING:
+    from unimoe_runtime.backends.onnxruntime.expert_loader import ResidentExpert
+
+Floats = NDArray[np.float32]
+
+
+class OnnxRuntimeBackend:
+    """Sessions over a bundle's graphs, each made at its first use.
+
+    `threads` None: one per core this process may use (or the pool's, where it is set already). `profile_folder`: ONNX
+    Runtime's profiler is on, and `end_profiling` leaves a file for each graph there.
+    Raises BackendError where a provider is not available or ONNX Runtime refuses a graph.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        memory_budget_bytes: int | None = None,
+        profile_folder: Path | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self._profile_folder = profile_folder
+        self.providers = list(providers or CPU_ONLY)
+        available = ort.get_available_providers()
+        missing = [provider for provider in self.providers if provider not in available]
+        if missing:
+            raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
+        use_global_pool(threads or pool_threads() or len(os.sched_getaffinity(0)))
+        self._sessions: dict[str, Any] = {}
+        self._spares: dict[int, list[Spare]] = {}
+        self._loading: dict[str, Lock] = {}
+        self.experts: ExpertCache[ResidentExpert] | None = None
+        self._budgeted: dict[str, Expert] = {}
+        self._routers: list[Floats] = []
+        if memory_budget_bytes is not None:
+            from unimoe_runtime.backends.onnxruntime.expert_loader import expert_cache
+
+            self.experts = expert_cache(bundle, self.providers, memory_budget_bytes)
+            self._budgeted = {expert_name(*expert): expert for expert in self.experts.bytes_of}
+            self._routers = prefetch_routers(bundle)
+
+    def session(self, graph: str) -> Any:
+        """The InferenceSession of a graph, its files verified and loaded at the first call, once for all threads."""
+        session = self._sessions.get(graph)
+        if session is None:
+            with self._loading.setdefault(graph, Lock()):
+                session = self._sessions.get(graph)
+                if session is None:
+                    session = self._sessions[graph] = self._load(graph)
+        return session
+
+    def _load(self, graph: str) -> Any:
+        info = self.bundle.graph(graph)
+        profile = None if self._profile_folder is None else self._profile_folder / graph
+        return open_session(
+            self.bundle.path / info.file,
+            self.providers,
+            info.precision,
+            profile=profile,
+            optimize=needs_optimizing(graph, info.precision),
+        )
+
+    def loaded(self) -> list[str]:
+        """Names of the graphs that are loaded, in the order of their first use; experts under a budget last."""
+        experts = self.experts.loaded() if self.experts is not None else []
+        return [*self._sessions, *(expert_name(*expert) for expert in experts)]
+
+    def end_profiling(self) -> dict[str, tuple[Path, int]]:
+        """Each loaded graph's profile: its file, and its time 0 in nanoseconds of `time.time_ns`."""
+        return {
+            graph: (Path(session.end_profiling()), session.get_profiling_start_time_ns())
+            for graph, session in self._sessions.items()
+        }
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        expert = self._budgeted.get(graph)
+        if self.experts is not None and expert is not None:
+            resident = self.experts.acquire(expert)
+            try:
+                return resident.run(inputs)
+            finally:
+                self.experts.release(expert)
+        session = self.session(graph)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    def start(self, num_rows: int) -> BoundForward:
+        return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
+
+    def load(self, graphs: Iterable[str] | None = None) -> None:
+        """Load graphs now; of experts under a budget as many as it holds."""
+        wanted = list(graphs or language_model_graphs(self.bundle.model))
+        for graph in wanted:
+            if graph not in self._budgeted:
+                self.session(graph)
+        if self.experts is not None:
+            self.experts.fill(self._budgeted[graph] for graph in wanted if graph in self._budgeted)
+
+    def look_ahead(self) -> ExpertPrefetcher | None:
+        """What a forward reports its picks to, under a budget."""
+        if self.experts is None:
+            return None
+        return ExpertPrefetcher(self.experts, self._routers, self.bundle.model)
+
+    def residency(self) -> ExpertCacheStats | None:
+        return None if self.experts is None else self.experts.statistics()
+
+    def close(self) -> None:
+        self._sessions.clear()
+        self._spares.clear()
+        if self.experts is not None:
+            self.experts.close()
+        trim_heap()

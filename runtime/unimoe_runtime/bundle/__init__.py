@@ -1,0 +1,1 @@
+"""The bundle: manifest and weights, engine sets, routing statistics."""

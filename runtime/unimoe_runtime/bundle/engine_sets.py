@@ -1,0 +1,309 @@
+"""Engine sets: a bundle's graphs compiled for one target, `BUNDLE/engines/TARGET/engines.json` and what it names.
+
+They lie beside the manifest and outside it: a bundle is the same with and without them. `unimoe build` writes a set
+(unimoe_export.engines), a device backend opens it. Opening reads engines.json only, and compares it with the bundle:
+an engine whose graph or weights are others now is named. An engine's own SHA-256 is checked before its first use.
+
+A trunk has an engine for each capacity of the cache (S), because an update in place wants it fixed; every other graph
+has one. All other dimensions vary within the engine's one profile: rows B, positions T, tokens N = B·T.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
+from unimoe_runtime.errors import EngineError
+from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.hashes import sha256_of
+from unimoe_runtime.files.json import read_json
+from unimoe_runtime.hardware.targets import MIN_TENSORRT as MIN_TENSORRT
+
+ENGINES = "engines"
+ENGINES_JSON = "engines.json"
+VERSION = 1
+FLAVOURS = ("tensorrt-rtx", "tensorrt")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """One engine. `file` and `log` are relative to the set's folder.
+
+    `source_sha256` stands for the graph and its weights, `recipe_sha256` for all of the build's settings.
+    `profile`: of each input with a varying dimension, the smallest, the usual and the largest shape; inputs that are
+    not in it have the bundle's shape (and the capacity for S). `weight_bytes` and `scratch_bytes` as the builder's
+    log says, None where it does not.
+    """
+
+    graph: str
+    file: str
+    log: str
+    bytes: int
+    sha256: str
+    source_sha256: str
+    recipe_sha256: str
+    precision: str
+    seconds: float
+    profile: Mapping[str, tuple[Shape, Shape, Shape]]
+    cache_capacity: int | None = None
+    weight_bytes: int | None = None
+    scratch_bytes: int | None = None
+    fallbacks: tuple[str, ...] = ()
+
+    def takes(self, shapes: Mapping[str, Shape]) -> bool:
+        """Whether inputs of these shapes, by name, lie within the profile."""
+        return all(
+            len(shape) == len(smallest)
+            and all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
+            for name, shape in shapes.items()
+            if name in self.profile
+            for smallest, _, largest in [self.profile[name]]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSet:
+    """The engines of one bundle for one target, by `engine_key`.
+
+    A pass has at most `max_rows` rows (B) and `max_positions` positions (T); a longer prompt goes in chunks. `unbuilt`:
+    graphs of the codec or the vision tower without an engine, and why: they run on the CPU.
+    """
+
+    path: Path
+    target: str
+    flavour: str
+    engine_version: str
+    capabilities: tuple[tuple[int, int], ...]
+    max_rows: int
+    max_positions: int
+    cache_capacities: tuple[int, ...]
+    engines: Mapping[str, EngineRecord]
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        return tuple(sorted({record.precision for record in self.engines.values()}))
+
+    def find(self, graph: str, cache_capacity: int | None = None) -> EngineRecord:
+        """The engine of a graph; of a trunk, for exactly that capacity. Raises EngineError where there is none."""
+        record = self.engines.get(engine_key(graph, cache_capacity))
+        if record is None:
+            why = f" ({self.unbuilt[graph]})" if graph in self.unbuilt else ""
+            size = "" if cache_capacity is None else f" with a cache of {cache_capacity}"
+            raise EngineError(f"{self.path}: has no engine for {graph}{size}{why}")
+        return record
+
+    def capacity_for(self, num_slots: int) -> int:
+        """The smallest capacity of the cache that holds so many positions. Raises EngineError where none does."""
+        for capacity in self.cache_capacities:
+            if capacity >= num_slots:
+                return capacity
+        raise EngineError(
+            f"{self.path}: {num_slots} positions do not fit: the largest cache has {self.cache_capacities[-1]}; "
+            f"build again with --cache-capacity {num_slots}"
+        )
+
+    def checked(self, record: EngineRecord) -> Path:
+        """Path of an engine, its SHA-256 verified the first time. Raises EngineError."""
+        path = self.path / record.file
+        if record.file not in self._checked:
+            if not path.is_file():
+                raise EngineError(f"{path}: missing; {_advice(self.target)}")
+            if path.stat().st_size != record.bytes or sha256_of(path) != record.sha256:
+                raise EngineError(f"{path}: damaged: its SHA-256 is not that of {ENGINES_JSON}; {_advice(self.target)}")
+            self._checked.add(record.file)
+        return path
+
+    def sha256(self) -> str:
+        """Of engines.json, which has every engine's: what a verification is a verification of."""
+        return sha256_of(self.path / ENGINES_JSON)
+
+
+def engine_key(graph: str, cache_capacity: int | None = None) -> str:
+    """The key of an engine in its set: "layers.0.expert.3", "layers.0.trunk@1024"."""
+    return graph if cache_capacity is None else f"{graph}@{cache_capacity}"
+
+
+def source_sha256(bundle: Bundle, graph: str) -> str:
+    """What a graph's engine is made from: its ONNX file and its weights, by the manifest's hashes."""
+    info = bundle.graphs[graph]
+    return hashlib.sha256(f"{bundle.files[info.file].sha256} {bundle.files[info.weights].sha256}".encode()).hexdigest()
+
+
+def engine_folder(bundle: Bundle, target: str) -> Path:
+    return bundle.path / ENGINES / target
+
+
+def built_targets(bundle: Bundle) -> tuple[str, ...]:
+    """Names of the targets that the bundle has engines for, sorted."""
+    return tuple(sorted(path.parent.name for path in (bundle.path / ENGINES).glob(f"*/{ENGINES_JSON}")))
+
+
+def open_engines(bundle: Bundle, target: str | None = None) -> EngineSet:
+    """The bundle's engines for a target; without a name, the only ones there are.
+
+    Raises EngineError, one line, where there are none or several, where they are of other graphs than the bundle's,
+    or where a file is missing, has another size or lies outside the folder.
+    """
+    if target is None:
+        target = _only_target(bundle)
+    folder = engine_folder(bundle, target)
+    if not (folder / ENGINES_JSON).is_file():
+        built = built_targets(bundle)
+        there = f" (there are some for {', '.join(built)})" if built else ""
+        raise EngineError(
+            f"{bundle.path}: no engines for {target}{there}; `unimoe build {bundle.path} --target {target}`"
+        )
+    engine_set = read_engines(folder)
+    _check_graphs(bundle, engine_set)
+    _check_files(engine_set)
+    return engine_set
+
+
+def check_machine(engine_set: EngineSet, capability: tuple[int, int], engine_version: str) -> None:
+    """Whether this machine can run the set: its GPU's capability, its TensorRT's version as the library gives it.
+
+    Raises EngineError that says what to build again.
+    """
+    if capability not in engine_set.capabilities:
+        built = ", ".join(_dotted(one) for one in engine_set.capabilities)
+        name = f"sm{capability[0]}{capability[1]}"
+        raise EngineError(
+            f"{engine_set.path}: built for compute capability {built}, this GPU has {_dotted(capability)}; "
+            f"`unimoe build BUNDLE --target {name}`"
+        )
+    if engine_version != engine_set.engine_version:
+        raise EngineError(
+            f"{engine_set.path}: built with {engine_set.flavour} {engine_set.engine_version}, here is "
+            f"{engine_version}; {_advice(engine_set.target)}"
+        )
+
+
+def read_engines(folder: Path) -> EngineSet:
+    """engines.json of a folder as it stands, compared with nothing. Raises EngineError for one that is damaged."""
+    path = folder / ENGINES_JSON
+    described = read_json(path, EngineError)
+    if described.get("version") != VERSION:
+        raise EngineError(
+            f"{path}: version {described.get('version')!r}, this release reads {VERSION}; {_advice(folder.name)}"
+        )
+    try:
+        return EngineSet(
+            path=folder,
+            target=str(described["target"]),
+            flavour=str(described["flavour"]),
+            engine_version=str(described["engine_version"]),
+            capabilities=tuple(_capability(text) for text in described["capabilities"]),
+            max_rows=int(described["max_rows"]),
+            max_positions=int(described["max_positions"]),
+            cache_capacities=tuple(sorted(map(int, described["cache_capacities"]))),
+            engines={key: parse_record(item) for key, item in described["engines"].items()},
+            unbuilt={str(graph): str(why) for graph, why in described["unbuilt"].items()},
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
+        raise EngineError(f"{path}: damaged: {reason}; {_advice(folder.name)}") from None
+
+
+def write_engines(engine_set: EngineSet) -> None:
+    """Write a set's engines.json, in place of one that says something else. Raises OSError."""
+    described = {
+        "version": VERSION,
+        "target": engine_set.target,
+        "flavour": engine_set.flavour,
+        "engine_version": engine_set.engine_version,
+        "capabilities": [_dotted(one) for one in engine_set.capabilities],
+        "precisions": engine_set.precisions,
+        "max_rows": engine_set.max_rows,
+        "max_positions": engine_set.max_positions,
+        "cache_capacities": engine_set.cache_capacities,
+        "unbuilt": engine_set.unbuilt,
+        "engines": {key: asdict(record) for key, record in engine_set.engines.items()},
+    }
+    path, text = engine_set.path / ENGINES_JSON, json.dumps(described, indent=1) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+        return
+    file = PartialFile(path)
+    try:
+        file.path.write_text(text, encoding="utf-8")
+        file.keep()
+    finally:
+        file.drop()
+
+
+def parse_record(item: Mapping[str, Any]) -> EngineRecord:
+    """A record as `dataclasses.asdict` wrote it. Raises KeyError, TypeError, ValueError where it is damaged."""
+    profile = {}
+    for name, shapes in item["profile"].items():
+        smallest, usual, largest = (tuple(map(int, shape)) for shape in shapes)
+        profile[str(name)] = (smallest, usual, largest)
+    fields: dict[str, Any] = {**item, "profile": profile, "fallbacks": tuple(item["fallbacks"])}
+    return EngineRecord(**fields)
+
+
+def _only_target(bundle: Bundle) -> str:
+    built = built_targets(bundle)
+    if len(built) == 1:
+        return built[0]
+    if built:
+        raise EngineError(f"{bundle.path}: has engines for {', '.join(built)}; name one with --target")
+    raise EngineError(f"{bundle.path}: has no engines; `unimoe build {bundle.path} --target NAME`")
+
+
+def _check_graphs(bundle: Bundle, engine_set: EngineSet) -> None:
+    """Every graph of a step has its engines, and no engine is of a graph that has changed."""
+    for graph in language_model_graphs(bundle.model):
+        for capacity in engine_set.cache_capacities if graph.endswith(".trunk") else (None,):
+            engine_set.find(graph, capacity)
+    stale = list(dict.fromkeys(_stale(bundle, engine_set)))
+    if stale:
+        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+        raise EngineError(
+            f"{engine_set.path}: built from other graphs than the bundle has now: {', '.join(stale[:3])}{more}; "
+            f"`unimoe build {bundle.path} --target {engine_set.target}` builds those again"
+        )
+
+
+def _stale(bundle: Bundle, engine_set: EngineSet) -> Iterator[str]:
+    for record in engine_set.engines.values():
+        if record.graph not in bundle.graphs or record.source_sha256 != source_sha256(bundle, record.graph):
+            yield record.graph
+
+
+def _check_files(engine_set: EngineSet) -> None:
+    root = engine_set.path.resolve()
+    for record in engine_set.engines.values():
+        relative = PurePosixPath(record.file)
+        path = engine_set.path / record.file
+        if relative.is_absolute() or ".." in relative.parts or "\\" in record.file:
+            raise EngineError(
+                f"{engine_set.path / ENGINES_JSON}: the path {record.file!r} leaves the folder; do not use this bundle"
+            )
+        if not path.is_file():
+            raise EngineError(f"{path}: missing; {_advice(engine_set.target)}")
+        if not path.resolve().is_relative_to(root):
+            raise EngineError(f"{path}: a link that leaves the folder; do not use this bundle")
+        size = path.stat().st_size
+        if size != record.bytes:
+            raise EngineError(f"{path}: {size} bytes, {ENGINES_JSON} says {record.bytes}; {_advice(engine_set.target)}")
+
+
+def _advice(target: str) -> str:
+    return f"build again with `unimoe build BUNDLE --target {target}`"
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return "{}.{}".format(*capability)
+
+
+def _capability(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)

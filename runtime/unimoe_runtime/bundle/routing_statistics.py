@@ -1,0 +1,153 @@
+"""How many routed experts a step launches: recorded from generations, or stated where nobody has recorded it.
+
+L layers · R routed experts · K launched experts of a step, over all layers
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.bundle.reader import Bundle
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.errors import BundleError, ConfigError
+
+Floats = NDArray[np.float64]
+
+FORMAT = "unimoe-routing"
+FORMAT_VERSION = 1
+SECTION = "routing_statistics"
+"""The manifest's section that may hold the same record."""
+
+GUIDED_ROWS = 2
+# Without a recording: experts that a row picks with Top-P, on average; that rows pick independently; and how far off
+# that may be: rows that agree on one expert, rows that pick three quarters of all.
+_STATED_PICKS = 2.0
+_STATED_MOST = 0.75
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activation:
+    """Experts launched a step, by the union over `rows` rows.
+
+    `launched_LK`: for each layer the share of the steps in which 0, 1, … R experts ran. `share_LR`: share of the steps
+    in which each expert ran. `low`, `high`: experts a step, at the least and at the most that it may be on average.
+    """
+
+    source: str
+    rows: int
+    launched_LK: Floats
+    share_LR: Floats
+    low: float
+    high: float
+
+    @property
+    def mean(self) -> float:
+        """Experts launched a step, over all layers."""
+        return float(self.share_LR.sum())
+
+    def quantile(self, share: float) -> int:
+        """Experts launched in a step that this share of the steps does not exceed, as if layers were independent."""
+        total_K = np.ones(1)
+        for launched_K in self.launched_LK:
+            total_K = np.convolve(total_K, launched_K)
+        return int(np.searchsorted(total_K.cumsum(), share - 1e-9))
+
+    def resident_share(self, resident_LR: NDArray[np.bool_]) -> float:
+        """Share of all launches that meet an expert which is resident."""
+        return float(self.share_LR[resident_LR].sum() / self.mean) if self.mean else 1.0
+
+
+def stated_activation(model: ModelConfig) -> Activation:
+    """The distribution that is taken where none was recorded; it says so."""
+    routed, layers = model.num_routed_experts, model.num_layers
+    picks = min(_STATED_PICKS, float(routed))
+    if model.selection == "top_k":
+        picks = model.top_k * routed / max(model.num_dynamic_experts, 1)
+    launched = 1 - (1 - picks / routed) ** GUIDED_ROWS if routed else 0.0
+    counts_K = np.arange(routed + 1)
+    choices_K = np.array([_choose(routed, int(count)) for count in counts_K], dtype=np.float64)
+    launched_K = choices_K * launched**counts_K * (1 - launched) ** (routed - counts_K)
+    return Activation(
+        source=f"stated, not recorded: a row picks {picks:g} of {routed} experts, rows independently",
+        rows=GUIDED_ROWS,
+        launched_LK=np.tile(launched_K, (layers, 1)),
+        share_LR=np.full((layers, routed), launched),
+        low=float(layers * min(1, routed)),
+        high=layers * routed * max(_STATED_MOST, launched),
+    )
+
+
+def _choose(total: int, count: int) -> int:
+    result = 1
+    for index in range(count):
+        result = result * (total - index) // (index + 1)
+    return result
+
+
+def parse_activation(record: Mapping[str, Any], model: ModelConfig, source: str) -> Activation:
+    """Of a record {"rows", "tasks": {task: {"steps", "launched_histogram" [L][R + 1], "launch_share" [L][R]}}}.
+
+    Tasks count by their steps; the least and the most are those of the tasks. Raises ConfigError, one line, where the
+    record is none, or is another model's.
+    """
+    layers, routed = model.num_layers, model.num_routed_experts
+    try:
+        tasks = [
+            (
+                float(task["steps"]),
+                np.array(task["launched_histogram"], dtype=np.float64),
+                np.array(task["launch_share"], dtype=np.float64),
+            )
+            for task in record["tasks"].values()
+        ]
+        rows = int(record["rows"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ConfigError(f"{source}: no record of which experts ran in this model; record it again") from None
+    shapes = {(histogram.shape, shares.shape) for _, histogram, shares in tasks}
+    if shapes != {((layers, routed + 1), (layers, routed))}:
+        raise ConfigError(
+            f"{source}: recorded from another model: this one has {layers} layers of {routed} routed experts"
+        )
+    steps = sum(count for count, _, _ in tasks)
+    if not steps > 0:
+        raise ConfigError(f"{source}: recorded no step; record it again")
+    means = [float(share_LR.sum()) for _, _, share_LR in tasks]
+    histogram_LK = sum(histogram for _, histogram, _ in tasks)
+    return Activation(
+        source=f"recorded over {steps:.0f} steps ({source})",
+        rows=rows,
+        launched_LK=np.asarray(histogram_LK / np.sum(histogram_LK, axis=1, keepdims=True)),
+        share_LR=np.asarray(sum(count * share_LR for count, _, share_LR in tasks) / steps),
+        low=min(means),
+        high=max(means),
+    )
+
+
+def read_activation(path: Path, model: ModelConfig) -> Activation:
+    """From a file: what `record_routing` gives, or the JSON of `unimoe profile`. Raises ConfigError."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("format") == "unimoe-profile":
+            runs = [run for run in record["runs"] if run["setting"]["rows"] == GUIDED_ROWS] or record["runs"]
+            record = {"rows": runs[0]["setting"]["rows"], "tasks": runs[0]["tasks"]}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        raise ConfigError(f"{path}: cannot be read as routing statistics ({error})") from None
+    return parse_activation(record, model, str(path))
+
+
+def bundled_activation(bundle: Bundle) -> Activation | None:
+    """From the manifest's section; None where it has none. Raises BundleError where the section is damaged."""
+    record = bundle.manifest.get(SECTION)
+    if record is None:
+        return None
+    try:
+        return parse_activation(record, bundle.model, f"{bundle.path.name}'s manifest")
+    except ConfigError as error:
+        raise BundleError(f"{bundle.path}/manifest.json: {error}; export or calibrate the bundle again") from None

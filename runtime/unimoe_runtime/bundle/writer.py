@@ -1,0 +1,233 @@
+"""Writing a bundle: into a hidden folder beside the target, renamed when complete.
+
+    with BundleWriter(target, fingerprint=what_it_is_made_of) as writer:
+        notes = writer.resume("layers.0.trunk")
+        if notes is None:                   # not written yet, or not sound
+            ...                             # files under writer.directory, add_graph, add_file
+            writer.commit("layers.0.trunk")
+        writer.finish(...)
+
+A killed or failed writer leaves no half bundle under the target's name. A writer that failed leaves nothing at all.
+One that was killed leaves its folder, and the next with the same fingerprint goes on where it stopped: a journal has
+a line for each part that is complete, with the size and SHA-256 of its files, which are checked before they count.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from unimoe_runtime.bundle.reader import FORMAT, FORMAT_VERSION, MANIFEST, GraphInfo, TensorInfo, parse_graph
+from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.hashes import FileInfo, sha256_of
+
+_JOURNAL = ".journal"
+
+
+class BundleWriter:
+    """Context manager that builds one bundle.
+
+    Files are written under `directory` and announced with `add_file` or `add_graph`; `finish` writes the manifest
+    and puts the bundle in its place. Leaving the block without `finish` removes everything that was written.
+
+    `fingerprint` stands for everything that decides the bundle's content; None starts from nothing.
+    Raises OutputError where the target exists (unless `replace`, and then only if it is a bundle), another process
+    writes it, or the disk refuses to take the files.
+    """
+
+    def __init__(self, target: Path, *, replace: bool = False, fingerprint: str | None = None) -> None:
+        self.target = target
+        self.directory = target.parent / f".{target.name}.part"
+        self._old = target.parent / f".{target.name}.old"
+        self._files: dict[str, FileInfo] = {}
+        self._graphs: dict[str, GraphInfo] = {}
+        self._noted: dict[str, dict[str, Any]] = {}
+        self._finished = False
+        self._require_free(replace)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._acquire()
+            try:
+                self._recover()
+                self._require_free(replace)
+                self._open_journal(fingerprint)
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except OSError as error:
+            raise OutputError(f"{target}: cannot be written here ({error.strerror})") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._finished:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock)
+        if isinstance(problem, OSError):
+            reason = problem.strerror or str(problem)
+            raise OutputError(f"{self.target}: could not be written ({reason}); nothing was left behind") from problem
+
+    def add_file(self, file: str, info: FileInfo | None = None) -> None:
+        """Announce a file that has been written under `directory`. `info`, where the writer hashed as it wrote;
+        else size and SHA-256 are taken now."""
+        path = self.directory / file
+        self._files[file] = info or FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path))
+
+    def add_graph(
+        self,
+        name: str,
+        *,
+        file: str,
+        weights: str,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[TensorInfo],
+        precision: str = "float32",
+        weights_info: FileInfo | None = None,
+    ) -> None:
+        """Announce a graph and its weights, both written under `directory`."""
+        self.add_file(file)
+        self.add_file(weights, weights_info)
+        self._graphs[name] = GraphInfo(
+            file=file, weights=weights, precision=precision, inputs=tuple(inputs), outputs=tuple(outputs)
+        )
+
+    def commit(self, part: str, **notes: Any) -> None:
+        """Note in the journal that a part is complete: all that was announced since the last one.
+
+        `notes` (JSON) are what `resume` gives back for it.
+        """
+        earlier = {file for line in self._noted.values() for file in line["files"]}
+        line = {
+            "part": part,
+            "files": {file: asdict(info) for file, info in self._files.items() if file not in earlier},
+            "graphs": {name: asdict(graph) for name, graph in self._graphs.items() if graph.weights not in earlier},
+            "notes": notes,
+        }
+        self._noted[part] = line
+        with (self.directory / _JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line) + "\n")
+
+    def resume(self, part: str) -> Mapping[str, Any] | None:
+        """The notes of a part that a killed writer completed and whose files are sound; they count as announced.
+
+        None where it has to be written.
+        """
+        line = self._noted.get(part)
+        if line is None:
+            return None
+        files = {file: FileInfo(**info) for file, info in line["files"].items()}
+        for file, info in files.items():
+            path = self.directory / file
+            if not path.is_file() or path.stat().st_size != info.bytes or sha256_of(path) != info.sha256:
+                del self._noted[part]
+                return None
+        self._files.update(files)
+        self._graphs.update({name: parse_graph(info) for name, info in line["graphs"].items()})
+        notes: dict[str, Any] = line["notes"]
+        return notes
+
+    def finish(
+        self,
+        *,
+        model: ModelConfig,
+        sampling: Mapping[str, SamplingConfig],
+        codec: Mapping[str, Any] | None,
+        provenance: Mapping[str, Any],
+        opset: int,
+        sections: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the manifest and rename the folder to its place.
+
+        `sections` are the manifest's optional ones, JSON each: `vision`, `quantization`, `routing_statistics`, ….
+        Raises ValueError where one has the name of a field that every manifest has.
+        """
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "opset": opset,
+            "model": model.to_dict(),
+            "sampling": {task: config.to_dict() for task, config in sampling.items()},
+            "codec": codec,
+            "provenance": provenance,
+            "graphs": {name: asdict(graph) for name, graph in self._graphs.items()},
+            "files": {name: asdict(info) for name, info in sorted(self._files.items())},
+        }
+        taken = sorted(set(sections or {}) & set(manifest))
+        if taken:
+            raise ValueError(f"the manifest's field {taken[0]!r} is no optional section")
+        text = json.dumps({**manifest, **(sections or {})}, indent=1) + "\n"
+        (self.directory / MANIFEST).write_text(text, encoding="utf-8")
+        (self.directory / _JOURNAL).unlink()
+        if self.target.exists():
+            os.rename(self.target, self._old)
+        os.rename(self.directory, self.target)
+        self._finished = True
+        shutil.rmtree(self._old, ignore_errors=True)
+
+    def _require_free(self, replace: bool) -> None:
+        if not self.target.exists():
+            return
+        is_bundle = (self.target / MANIFEST).is_file()
+        is_empty = self.target.is_dir() and not any(self.target.iterdir())
+        if not is_empty and not (replace and is_bundle):
+            advice = "pass --force to replace it" if is_bundle else "it is no bundle; choose another name"
+            raise OutputError(f"{self.target}: exists already; {advice}")
+
+    def _acquire(self) -> int:
+        """The folder, made and locked: its descriptor. The lock goes with the process, however that ends."""
+        while True:
+            self.directory.mkdir(exist_ok=True)
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self.target}: another process is writing it; wait for that, or choose another name"
+                ) from None
+            # Between the two calls the other writer may have finished and renamed, or removed, what was opened.
+            if self.directory.is_dir() and os.path.samestat(os.fstat(descriptor), self.directory.stat()):
+                return descriptor
+            os.close(descriptor)
+
+    def _recover(self) -> None:
+        """A writer killed between the last two renames left the old bundle under its hidden name: put it back."""
+        if self._old.exists() and not self.target.exists():
+            os.rename(self._old, self.target)
+        shutil.rmtree(self._old, ignore_errors=True)
+
+    def _open_journal(self, fingerprint: str | None) -> None:
+        path = self.directory / _JOURNAL
+        lines = _read_lines(path) if fingerprint is not None else []
+        if not lines or lines[0] != {"fingerprint": fingerprint}:
+            for stale in self.directory.iterdir():
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+            lines = [{"fingerprint": fingerprint}]
+        self._noted = {line["part"]: line for line in lines[1:]}
+        # Written anew, because the last line of a killed writer may be cut off.
+        fresh = path.with_suffix(".new")
+        fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        os.replace(fresh, path)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The journal's lines up to the first that is not whole."""
+    lines: list[dict[str, Any]] = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+    return lines

@@ -1,0 +1,1 @@
+"""Reading checkpoints: our folder and the published one."""

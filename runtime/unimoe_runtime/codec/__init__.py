@@ -1,0 +1,1 @@
+"""The neural codec of a bundle: encode recordings, decode frames to samples."""

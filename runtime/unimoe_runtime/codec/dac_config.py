@@ -1,0 +1,154 @@
+"""The Descript Audio Codec (Kumar et al. 2023, arXiv:2306.06546): its configuration, tensors, and how far it sees.
+
+    encoder   conv 7 -> per stride s: 3 residual units, snake, conv 2s by s -> snake, conv 3       latent_BDT
+    quantizer per codebook: project down, nearest direction, project the code up, subtract
+    decoder   conv 7 -> per stride s: snake, transposed conv 2s by s, 3 residual units -> snake, conv 7, tanh
+
+A residual unit is snake, conv 7 of dilation 1, 3 or 9, snake, conv 1. Nothing is causal: every convolution is
+centred. Names are those of the published weight file, with weight normalization folded: `weight` for `weight_g`,
+`weight_v`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Final, Literal
+
+from unimoe_runtime.config import JsonRecord
+from unimoe_runtime.errors import CheckpointError, ConfigError
+
+KERNEL: Final = 7
+DILATIONS: Final = (1, 3, 9)
+_MAX_CODEBOOKS, _MAX_STRIDES, _MAX_STRIDE = 64, 8, 64
+_UNIT_REACH = KERNEL // 2 * sum(DILATIONS)  # samples that three residual units see to each side
+
+
+@dataclass(frozen=True, kw_only=True)
+class DacConfig(JsonRecord):
+    """Shape of a DAC; the fields are `config.json` of a codec folder of this kind.
+
+    The encoder's width doubles with every stride, the decoder's halves. Raises ConfigError.
+    """
+
+    kind: Literal["dac"] = "dac"
+    sample_rate_hz: int
+    encoder_width: int
+    encoder_strides: tuple[int, ...]
+    decoder_width: int
+    decoder_strides: tuple[int, ...]
+    latent_size: int
+    num_codebooks: int
+    codebook_size: int
+    codebook_width: int
+
+    def __post_init__(self) -> None:
+        if self.kind != "dac":
+            raise ConfigError(f"kind is {self.kind!r}; it must be 'dac'")
+        for name in (
+            "sample_rate_hz encoder_width decoder_width latent_size num_codebooks codebook_size codebook_width"
+        ).split():
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name} is {value!r}; it must be an integer of at least 1")
+        if self.num_codebooks > _MAX_CODEBOOKS:
+            raise ConfigError(f"num_codebooks is {self.num_codebooks}; it must be at most {_MAX_CODEBOOKS}")
+        for name in ("encoder_strides", "decoder_strides"):
+            strides = getattr(self, name)
+            good = isinstance(strides, tuple) and 1 <= len(strides) <= _MAX_STRIDES
+            if not good or not all(type(stride) is int and 2 <= stride <= _MAX_STRIDE for stride in strides):
+                raise ConfigError(
+                    f"{name} is {strides!r}; it must be 1 to {_MAX_STRIDES} integers from 2 to {_MAX_STRIDE}"
+                )
+        if prod(self.encoder_strides) != prod(self.decoder_strides):
+            raise ConfigError(f"decoder_strides {self.decoder_strides} do not undo encoder_strides")
+        if self.decoder_width % 2 ** len(self.decoder_strides):
+            raise ConfigError(f"decoder_width is {self.decoder_width}; it must halve {len(self.decoder_strides)} times")
+
+    @property
+    def hop_samples(self) -> int:
+        return prod(self.encoder_strides)
+
+    @property
+    def missing_samples(self) -> int:
+        """Samples by which the decoder falls short of T · hop_samples: an odd stride loses one at its rate."""
+        length = 1
+        for stride in self.decoder_strides:
+            length = (length + 1) * stride - 2 * half(stride)
+        return self.hop_samples - length
+
+    @property
+    def frames_around(self) -> tuple[int, int]:
+        """Frames before and after a frame that its samples depend on, followed back through the decoder's layers."""
+        first, last = -(KERNEL // 2), self.hop_samples - 1 + KERNEL // 2
+        for stride in reversed(self.decoder_strides):
+            first, last = first - _UNIT_REACH, last + _UNIT_REACH
+            # Input i of a transposed convolution reaches outputs i · stride - padding … + 2 · stride - 1.
+            first = -((2 * stride - 1 - first - half(stride)) // stride)
+            last = (last + half(stride)) // stride
+        return KERNEL // 2 - first, last + KERNEL // 2
+
+
+def half(stride: int) -> int:
+    """The padding of a convolution that changes the rate: half its stride, rounded up."""
+    return (stride + 1) // 2
+
+
+def tensor_shapes(config: DacConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor: convolutions [out, in, kernel], transposed ones [in, out, kernel]."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def conv(name: str, outputs: int, inputs: int, kernel: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs, kernel), (outputs,)
+
+    def unit(name: str, width: int) -> None:
+        shapes[f"{name}.block.0.alpha"] = shapes[f"{name}.block.2.alpha"] = (1, width, 1)
+        conv(f"{name}.block.1", width, width, KERNEL)
+        conv(f"{name}.block.3", width, width, 1)
+
+    width = config.encoder_width
+    conv("encoder.block.0", width, 1, KERNEL)
+    for index, stride in enumerate(config.encoder_strides, 1):
+        for position in range(3):
+            unit(f"encoder.block.{index}.block.{position}", width)
+        shapes[f"encoder.block.{index}.block.3.alpha"] = (1, width, 1)
+        conv(f"encoder.block.{index}.block.4", 2 * width, width, 2 * stride)
+        width *= 2
+    end = len(config.encoder_strides) + 1
+    shapes[f"encoder.block.{end}.alpha"] = (1, width, 1)
+    conv(f"encoder.block.{end + 1}", config.latent_size, width, 3)
+    for index in range(config.num_codebooks):
+        name = f"quantizer.quantizers.{index}"
+        conv(f"{name}.in_proj", config.codebook_width, config.latent_size, 1)
+        conv(f"{name}.out_proj", config.latent_size, config.codebook_width, 1)
+        shapes[f"{name}.codebook.weight"] = (config.codebook_size, config.codebook_width)
+    width = config.decoder_width
+    conv("decoder.model.0", width, config.latent_size, KERNEL)
+    for index, stride in enumerate(config.decoder_strides, 1):
+        shapes[f"decoder.model.{index}.block.0.alpha"] = (1, width, 1)
+        width //= 2
+        shapes[f"decoder.model.{index}.block.1.weight"] = (2 * width, width, 2 * stride)
+        shapes[f"decoder.model.{index}.block.1.bias"] = (width,)
+        for position in range(2, 5):
+            unit(f"decoder.model.{index}.block.{position}", width)
+    end = len(config.decoder_strides) + 1
+    shapes[f"decoder.model.{end}.alpha"] = (1, width, 1)
+    conv(f"decoder.model.{end + 1}", 1, width, KERNEL)
+    return shapes
+
+
+def check_shapes(where: object, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise CheckpointError naming tensors that are missing, extra or misshapen."""
+    problems = [f"missing {name}" for name in expected if name not in found]
+    for name, shape in found.items():
+        if name not in expected:
+            problems.append(f"extra {name}")
+        elif shape != expected[name]:
+            problems.append(f"{name} is {list(shape)}, must be {list(expected[name])}")
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(
+            f"{where}: tensors do not fit the DAC configuration: {'; '.join(problems[:3])}{more}; "
+            "take weights_16khz.pth of descript-audio-codec"
+        )

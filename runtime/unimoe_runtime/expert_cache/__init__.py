@@ -1,0 +1,1 @@
+"""Which experts stay in memory under a budget, and which are loaded ahead."""

@@ -1,0 +1,1 @@
+"""Reading and writing files: safetensors, JSON, hashes, and atomic replacement."""

@@ -1,0 +1,1 @@
+"""What this machine has, and the deployment targets with their precisions, memory and bandwidth."""

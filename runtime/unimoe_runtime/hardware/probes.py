@@ -1,0 +1,103 @@
+"""Questions that may crash, hang or be slow, asked in processes of their own, all at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unimoe_runtime.hardware import cuda_probe
+
+_TIMEOUT_S = 30.0
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as the driver describes it. `integrated`: it shares the host's memory."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    memory_bytes: int
+    integrated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """`cuda`: the newest CUDA that the driver serves; None without a driver. `problem`: why there are no GPUs."""
+
+    cuda: str | None
+    gpus: tuple[Gpu, ...]
+    problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxRuntime:
+    """`providers`: None for one that opens, else why it does not. `problem`: why it cannot be imported."""
+
+    version: str | None
+    providers: Mapping[str, str | None]
+    problem: str | None
+
+
+def gpus_here() -> Gpus:
+    """Asked in this process, for those who use the GPU anyway."""
+    return _gpus(cuda_probe.read_gpus())
+
+
+def ask(*, onnxruntime: bool) -> tuple[Gpus, OnnxRuntime | None]:
+    """GPUs, and ONNX Runtime's providers where it is installed. A probe that dies is a problem, not an exception."""
+    questions = [["-I", "-S", cuda_probe.__file__]]
+    if onnxruntime:
+        questions.append(["-P", str(_PACKAGE / "backends" / "onnxruntime" / "probe.py")])
+    started = [_start(question) for question in questions]
+    answers = [_finish(process) for process in started]
+    gpus = _gpus({"cuda": None, "gpus": [], "problem": None, **answers[0]})
+    if not onnxruntime:
+        return gpus, None
+    found = answers[1]
+    return gpus, OnnxRuntime(
+        version=found.get("version"), providers=found.get("providers", {}), problem=found.get("problem")
+    )
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[str] | OSError:
+    try:
+        return subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace",
+        )  # fmt: skip
+    except OSError as error:
+        return error
+
+
+def _finish(process: subprocess.Popen[str] | OSError) -> dict[str, Any]:
+    if isinstance(process, OSError):
+        return {"problem": f"no process could be started to ask ({process.strerror})"}
+    try:
+        said, errors = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return {"problem": f"no answer within {_TIMEOUT_S:.0f} s"}
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        answer = None
+    if process.returncode == 0 and isinstance(answer, dict):
+        return answer
+    last = (errors.strip().splitlines() or ["nothing said"])[-1]
+    how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+    return {"problem": f"it ended with {how}: {last}"}
+
+
+def _gpus(found: Mapping[str, Any]) -> Gpus:
+    gpus = []
+    for gpu in found["gpus"]:
+        major, _, minor = gpu["compute_capability"].partition(".")
+        gpus.append(Gpu(**{**gpu, "compute_capability": (int(major), int(minor))}))
+    return Gpus(cuda=found["cuda"], gpus=tuple(gpus), problem=found["problem"])

@@ -1,0 +1,165 @@
+"""The one table of deployment targets (targets.toml), and what each of them can multiply in."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unimoe_runtime.errors import ConfigError
+
+USER_TARGETS = "UNIMOE_TARGETS"
+"""The environment variable that may name a file of further targets, or of other figures for known ones."""
+
+# The first TensorRT whose parser has every operator of our graphs: Attention since 10.14, RMSNormalization and
+# TensorScatter since 10.15 (onnx-tensorrt's changelog).
+MIN_TENSORRT = (10, 15)
+
+_TABLE = Path(__file__).with_name("targets.toml")
+_ENGINES = ("onnxruntime", "tensorrt")
+_FLAVOURS = ("tensorrt-rtx", "tensorrt")
+_PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
+# Compute capabilities that TensorRT-RTX builds for, and what each of them multiplies in with it, where that is less
+# than the hardware can.
+RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+_RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float32", "float16")}
+# What a scheme of quantization multiplies in, the order of preference on any target: 8 bits for weights and inputs.
+_SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One kind of machine. `memory_gb` and `bandwidth_gb_per_s` (10^9 bytes) are None where they depend on the
+    machine; `compute_capability` and `flavour` (of TensorRT) are None for a CPU."""
+
+    name: str
+    title: str
+    engine: str
+    precisions: tuple[str, ...]
+    compute_capability: tuple[int, int] | None = None
+    flavour: str | None = None
+    memory_gb: float | None = None
+    bandwidth_gb_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in _ENGINES:
+            raise ConfigError(f"target {self.name}: engine is {self.engine!r}; it must be {' or '.join(_ENGINES)}")
+        unknown = [precision for precision in self.precisions if precision not in _PRECISIONS]
+        if unknown or not self.precisions:
+            raise ConfigError(
+                f"target {self.name}: precisions are {list(self.precisions)}; take some of {', '.join(_PRECISIONS)}"
+            )
+        if (self.engine == "tensorrt") != (self.compute_capability is not None):
+            raise ConfigError(f"target {self.name}: TensorRT, and it alone, needs a compute_capability")
+        if self.compute_capability is not None and self.flavour is None:
+            served = self.compute_capability in RTX_CAPABILITIES
+            object.__setattr__(self, "flavour", "tensorrt-rtx" if served else "tensorrt")
+        if self.flavour not in (_FLAVOURS if self.engine == "tensorrt" else (None,)):
+            raise ConfigError(
+                f"target {self.name}: flavour is {self.flavour!r}; it must be {' or '.join(_FLAVOURS)}, and is for "
+                "TensorRT alone"
+            )
+        for field in ("memory_gb", "bandwidth_gb_per_s"):
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise ConfigError(f"target {self.name}: {field} is {value}; it must be above 0")
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Schemes of quantization that it takes, its first choice first."""
+        return tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
+
+    def engine_precisions(self, flavour: str) -> tuple[str, ...]:
+        """The precisions that a flavour of TensorRT multiplies in there."""
+        fewer = _RTX_PRECISIONS.get(self.compute_capability or (0, 0)) if flavour == "tensorrt-rtx" else None
+        return fewer or self.precisions
+
+    def choose_scheme(self, scheme: str | None) -> str:
+        """The scheme asked for, or without one the target's first. Raises ConfigError for one that it lacks."""
+        if not self.schemes:
+            raise ConfigError(
+                f"target {self.name} ({self.title}) takes no quantized products: it has neither int8 nor fp8"
+            )
+        if scheme is None:
+            return self.schemes[0]
+        if scheme not in self.schemes:
+            raise ConfigError(
+                f"target {self.name} ({self.title}{self._capability()}) has no {_SCHEMES.get(scheme, scheme)}; "
+                f"it takes --scheme {', '.join(self.schemes)}"
+            )
+        return scheme
+
+    def _capability(self) -> str:
+        return "" if self.compute_capability is None else ", SM{}{}".format(*self.compute_capability)
+
+
+def open_targets() -> dict[str, Target]:
+    """All targets by name: the table's, and those of the file that UNIMOE_TARGETS names.
+
+    Raises ConfigError, one line, where that file or a row of it is not as it must be.
+    """
+    targets = _read(_TABLE)
+    user = os.environ.get(USER_TARGETS)
+    return {**targets, **_read(Path(user))} if user else targets
+
+
+def find_target(name: str) -> Target:
+    """The target of that name, or any GPU of a compute capability ("sm86"). Raises ConfigError, which lists the names
+    there are."""
+    targets = open_targets()
+    capability = re.fullmatch(r"sm(\d{1,2})(\d)", name)
+    if name not in targets and capability is not None:
+        return _any_gpu(name, (int(capability[1]), int(capability[2])))
+    if name not in targets:
+        raise ConfigError(
+            f"no target {name!r}; there are {', '.join(targets)} (others: a file of rows, named by {USER_TARGETS})"
+        )
+    return targets[name]
+
+
+def _any_gpu(name: str, capability: tuple[int, int]) -> Target:
+    """A GPU of which the compute capability alone is known."""
+    first = {"float32": (0, 0), "float16": (0, 0), "bfloat16": (8, 0), "int8": (7, 5), "fp8": (8, 9), "int4": (8, 0)}
+    return Target(
+        name=name,
+        title="any GPU of compute capability {}.{}".format(*capability),
+        engine="tensorrt",
+        precisions=tuple(precision for precision in _PRECISIONS if capability >= first[precision]),
+        compute_capability=capability,
+    )
+
+
+def _read(path: Path) -> dict[str, Target]:
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: the table of targets cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: the table of targets is no TOML: {error}") from None
+    try:
+        return {name: _target(name, row) for name, row in rows.items()}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _target(name: str, row: Any) -> Target:
+    if not isinstance(row, dict):
+        raise ConfigError(f"target {name}: a row is a table, [{name}]")
+    fields: dict[str, Any] = {**row, "name": name}
+    capability = fields.get("compute_capability")
+    if capability is not None:
+        match = re.fullmatch(r"(\d+)\.(\d)", str(capability))
+        if match is None:
+            raise ConfigError(f'target {name}: compute_capability is {capability!r}; write it as "8.6"')
+        fields["compute_capability"] = (int(match[1]), int(match[2]))
+    try:
+        fields["precisions"] = tuple(map(str, fields["precisions"]))
+        return Target(**fields)
+    except KeyError as error:
+        raise ConfigError(f"target {name}: lacks the field {error}") from None
+    except TypeError as error:
+        raise ConfigError(f"target {name}: {str(error).removeprefix('Target.__init__() ')}") from None

@@ -1,0 +1,1 @@
+"""The language model around its graphs: positions, routing, delay pattern, sampling, generation."""

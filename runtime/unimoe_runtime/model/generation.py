@@ -1,0 +1,221 @@
+"""The one generation loop, for the torch model and for every backend of the runtime.
+
+Shape suffixes: B model rows, U utterances (B = U, or 2 U where rows come as pairs), T prompt positions,
+K codebooks, V ids of one codebook, P prompt codec rows, R decode steps.
+
+Semantics are those of the public model's `generate` (order of sampling: see `sampling`): the prompt is prefilled,
+the first decode step reads a row of BOS, and step s writes delayed row s. A codebook's rows before its delay are
+forced to BOS. When codebook 0 draws EOS in row e, or row e is the last that leaves room for the delays, the
+utterance has e frames; the other codebooks run on for their delays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.errors import PromptError
+from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """What a model reads before its first audio row.
+
+    `text_ids_BT` int64, padded on the left; `mask_BT` bool, False where padded.
+    `positions` float32 [B, T], or [3, B, T] with M-RoPE; fractions are allowed.
+    `first_position_B` float32: position of the first decode step's input; step s stands at first_position + s.
+    `codec_ids_PK` int64: codec rows that take the place of `placeholder_id`, over the batch in row order.
+    `video_embeddings_VC` float32: embeddings that take the place of `video_token_id`, in the same order; V video
+    tokens, C hidden. A clip that two rows share is in there twice.
+    `paired`: rows come as [unconditional, conditional] pairs, one pair an utterance.
+    `num_shared`: how many tokens all rows begin with, positions, codec rows and video included, that other prompts
+    may begin with as well: a voice, a template's words.
+    """
+
+    text_ids_BT: NDArray[np.int64]
+    mask_BT: NDArray[np.bool_]
+    positions: NDArray[np.float32]
+    first_position_B: NDArray[np.float32]
+    codec_ids_PK: NDArray[np.int64] | None = None
+    placeholder_id: int | None = None
+    video_embeddings_VC: NDArray[np.float32] | None = None
+    video_token_id: int | None = None
+    paired: bool = False
+    num_shared: int = 0
+
+    def __post_init__(self) -> None:
+        shape = self.text_ids_BT.shape
+        if len(shape) != 2 or 0 in shape:
+            raise PromptError(f"a prompt needs ids of shape [rows, positions], not {list(shape)}")
+        if self.mask_BT.shape != shape or self.positions.shape not in (shape, (3, *shape)):
+            raise PromptError("a prompt's mask and positions must have the shape of its ids")
+        if self.first_position_B.shape != shape[:1]:
+            raise PromptError(f"a prompt of {shape[0]} rows needs as many first positions")
+        if self.paired and shape[0] % 2:
+            raise PromptError(f"{shape[0]} rows cannot be pairs of unconditional and conditional")
+        if not self.mask_BT[:, -1].all():
+            raise PromptError("a prompt is padded on the left: its last position must hold a token in every row")
+        if not 0 <= self.num_shared < int(self.mask_BT.sum(axis=1).min()):
+            raise PromptError(f"rows cannot share {self.num_shared} tokens: each needs one more of its own")
+        num_codec_rows = 0 if self.codec_ids_PK is None else len(self.codec_ids_PK)
+        num_places = 0 if self.placeholder_id is None else int((self.text_ids_BT == self.placeholder_id).sum())
+        if num_codec_rows != num_places:
+            raise PromptError(f"the prompt has {num_places} places for codec rows and {num_codec_rows} codec rows")
+        num_video_rows = 0 if self.video_embeddings_VC is None else len(self.video_embeddings_VC)
+        num_places = 0 if self.video_token_id is None else int((self.text_ids_BT == self.video_token_id).sum())
+        if num_video_rows != num_places:
+            raise PromptError(f"the prompt has {num_places} video tokens and {num_video_rows} video embeddings")
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.text_ids_BT.shape[0])
+
+    @property
+    def num_utterances(self) -> int:
+        return self.num_rows // 2 if self.paired else self.num_rows
+
+    @classmethod
+    def from_rows(
+        cls,
+        text_ids: Sequence[Sequence[int] | NDArray[np.int64]],
+        *,
+        positions: Sequence[Sequence[float] | NDArray[np.float32]] | None = None,
+        first_positions: Sequence[float] | None = None,
+        codec_ids_PK: NDArray[np.int64] | None = None,
+        placeholder_id: int | None = None,
+        pad_id: int = 0,
+        paired: bool = False,
+        num_shared: int = 0,
+    ) -> Prompt:
+        """Pad rows of different lengths on the left.
+
+        Without `positions` a row's tokens stand at 0, 1, …; without `first_positions` audio follows the last token.
+        """
+        lengths = [len(row) for row in text_ids]
+        shape = (len(lengths), max(lengths, default=0))
+        ids_BT = np.full(shape, pad_id, dtype=np.int64)
+        mask_BT = np.zeros(shape, dtype=np.bool_)
+        positions_BT = np.ones(shape, dtype=np.float32)  # the public model's value for padded positions
+        for row, length in enumerate(lengths):
+            start = shape[1] - length
+            ids_BT[row, start:] = text_ids[row]
+            mask_BT[row, start:] = True
+            positions_BT[row, start:] = np.arange(length) if positions is None else positions[row]
+        return cls(
+            text_ids_BT=ids_BT,
+            mask_BT=mask_BT,
+            positions=positions_BT,
+            first_position_B=np.asarray(lengths if first_positions is None else first_positions, dtype=np.float32),
+            codec_ids_PK=codec_ids_PK,
+            placeholder_id=placeholder_id,
+            paired=paired,
+            num_shared=num_shared,
+        )
+
+
+class LanguageModel(Protocol):
+    """What the loop needs of a model. One object serves one generation at a time; `prefill` starts it anew."""
+
+    def prefill(self, prompt: Prompt) -> None:
+        """Read the prompt into the key/value cache."""
+
+    def step(self, codes_BK: NDArray[np.int64], position_B: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Read one codec row a model row, at `position_B`; float32 logits [B, K, V] of the next row."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """Result of one decode step.
+
+    `codes_UK` int64: delayed row `index`; means nothing where the utterance had ended before (`active_U` False).
+    `frame_UK` int64: frame `index - max delay`, complete with this row; valid where `has_frame_U`.
+    `num_frames_U` int64: frames of each utterance, -1 as long as its end is not known.
+    """
+
+    index: int
+    codes_UK: NDArray[np.int64]
+    active_U: NDArray[np.bool_]
+    frame_UK: NDArray[np.int64]
+    has_frame_U: NDArray[np.bool_]
+    num_frames_U: NDArray[np.int64]
+
+
+def generate(
+    model: LanguageModel, prompt: Prompt, config: ModelConfig, sampling: SamplingConfig, *, seed: int = 0
+) -> Iterator[Step]:
+    """Decode until every utterance has ended; yields after each step, so that frames can leave at once.
+
+    Same seed, same codes. Closing the iterator stops decoding.
+    Raises PromptError where guidance is asked for and the prompt's rows are not paired.
+    """
+    if sampling.guidance_scale and not prompt.paired:
+        raise PromptError("guidance needs a prompt of [unconditional, conditional] pairs; set guidance_scale to 0")
+    return _generate(model, prompt, config, sampling, np.random.default_rng(seed))
+
+
+def _generate(
+    model: LanguageModel, prompt: Prompt, config: ModelConfig, sampling: SamplingConfig, rng: np.random.Generator
+) -> Iterator[Step]:
+    num_utterances, num_codebooks = prompt.num_utterances, config.num_codebooks
+    delay_K = np.asarray(config.delay_pattern, dtype=np.int64)
+    max_delay = int(delay_K.max())
+    last_row = max(sampling.max_steps - max_delay - 1, 0)  # the public limit counts the row of BOS as well
+    ends = [-1] * num_utterances  # row of EOS = number of frames
+    ring = max_delay + 1
+    rows_RUK = np.zeros((ring, num_utterances, num_codebooks), dtype=np.int64)  # ring of the last rows
+    codebook_K = np.arange(num_codebooks)
+    row_of_frame_RK = (np.arange(ring)[:, None] + delay_K) % ring  # where a frame lies, by its first row in the ring
+    codes_UK = np.full((num_utterances, num_codebooks), config.bos_id, dtype=np.int64)
+
+    model.prefill(prompt)
+    index = 0
+    while True:
+        codes_BK = codes_UK.repeat(2, axis=0) if prompt.paired else codes_UK
+        logits_UKV = guide(model.step(codes_BK, prompt.first_position_B + np.float32(index)), prompt.paired, sampling)
+        mask_special_ids(logits_UKV, config, sampling, allow_eos=index >= sampling.min_steps)
+        codes_UK = sample(logits_UKV, sampling, config.eos_id, rng)
+
+        for utterance, first_code in enumerate(codes_UK[:, 0].tolist()):
+            if ends[utterance] < 0 and (first_code == config.eos_id or index >= last_row):
+                ends[utterance] = index
+        active = [end < 0 or index == end or index < end + max_delay for end in ends]
+        if max(ends) >= 0:
+            ending_UK = (np.array(active) & (np.array(ends) >= 0))[:, None]
+            past_UK = index - np.array(ends)[:, None] - delay_K[None, :]  # rows since this codebook's own end
+            codes_UK[ending_UK & (past_UK == 0)] = config.eos_id
+            codes_UK[ending_UK & (past_UK > 0)] = config.pad_id
+        if index < max_delay:
+            codes_UK[:, index < delay_K] = config.bos_id
+
+        rows_RUK[index % ring] = codes_UK
+        frame = index - max_delay
+        has_frame = [frame >= 0 and on and (end < 0 or frame < end) for on, end in zip(active, ends, strict=True)]
+        yield Step(
+            index=index,
+            codes_UK=codes_UK.copy(),
+            active_U=np.array(active),
+            frame_UK=rows_RUK[row_of_frame_RK[frame % ring], :, codebook_K].T,
+            has_frame_U=np.array(has_frame),
+            num_frames_U=np.array(ends),
+        )
+        index += 1
+        if min(ends) >= 0 and index >= max(ends) + max_delay:
+            return
+
+
+def collect_frames(steps: Iterable[Step]) -> list[NDArray[np.int64]]:
+    """Run a generation to its end: each utterance's frames [T, K], delay taken out."""
+    frames: list[list[NDArray[np.int64]]] = []
+    width = 0
+    for step in steps:
+        frames = frames or [[] for _ in step.has_frame_U]
+        width = step.frame_UK.shape[1]
+        for utterance in np.flatnonzero(step.has_frame_U):
+            frames[utterance].append(step.frame_UK[utterance])
+    return [np.stack(rows) if rows else np.zeros((0, width), dtype=np.int64) for rows in frames]

@@ -1,0 +1,102 @@
+"""From logits to the next codes: guidance, masks, EOS rules, temperature, top-k, top-p, draw.
+
+Shape suffixes: B model rows, U utterances, K codebooks, V ids of one codebook, N = U·K, C candidates kept.
+
+The order is the public model's: guidance, special ids, EOS factor, temperature, EOS unless it is the largest,
+top-k, top-p, draw. Temperature comes after top-k here, which chooses the same ids; only what top-p needs is sorted.
+A step samples a few hundred values, so what it costs is the number of numpy's calls; reductions are the ufuncs' own.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.config import ModelConfig, SamplingConfig
+
+_MINUS_INFINITY = np.float32(-np.inf)
+
+
+def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfig) -> NDArray[np.float32]:
+    """Classifier-free guidance: cond + scale · (cond - uncond) of each pair, as a new array [U, K, V]."""
+    if not paired:
+        return logits_BKV.copy()
+    uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
+    if not sampling.guidance_scale:
+        return cond_UKV.copy()
+    return cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
+
+
+def mask_special_ids(
+    logits_UKV: NDArray[np.float32], config: ModelConfig, sampling: SamplingConfig, *, allow_eos: bool
+) -> None:
+    """Rule out PAD and BOS, and EOS but on codebook 0 once it is allowed; scale the EOS logit. In place."""
+    logits_UKV[:, 0, config.eos_id + 1 :] = _MINUS_INFINITY
+    logits_UKV[:, 1:, config.eos_id :] = _MINUS_INFINITY
+    if not allow_eos:
+        logits_UKV[:, 0, config.eos_id] = _MINUS_INFINITY
+    elif sampling.eos_factor != 1.0:
+        logits_UKV[:, 0, config.eos_id] *= np.float32(sampling.eos_factor)
+
+
+def sample(
+    logits_UKV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """One id [U, K] for every codebook: the largest logit at temperature 0, else a draw."""
+    if not sampling.temperature:
+        largest: NDArray[np.int64] = logits_UKV.argmax(axis=-1)
+        return largest
+    shape = logits_UKV.shape
+    ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, shape[2]), sampling, eos_id)
+    cumulative_NC = np.add.accumulate(probs_NC, axis=1, dtype=np.float64)
+    # Of the interval (0, total]: an id of probability 0 is never hit, the last one always reached.
+    threshold_N1 = (1.0 - rng.random((len(ids_NC), 1))) * cumulative_NC[:, -1:]
+    pick_N1 = np.add.reduce(cumulative_NC < threshold_N1, axis=1, keepdims=True)
+    codes: NDArray[np.int64] = ids_NC[_rows(len(ids_NC)), pick_N1].reshape(shape[:2])
+    return codes
+
+
+def candidates(
+    logits_NV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids [N, C] that a draw chooses from and their probabilities, 0 where ruled out.
+
+    In order of id; with top-p below 1, most likely first.
+    """
+    num_ids = logits_NV.shape[1]
+    eos_N = logits_NV[:, eos_id]
+    beaten_N = eos_N <= np.maximum.reduce(logits_NV[:, :eos_id], axis=1)
+    logits_NV = logits_NV.copy()
+    logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
+    row_N1 = _rows(len(logits_NV))
+    if sampling.top_k is not None and sampling.top_k < num_ids:
+        first = num_ids - sampling.top_k
+        ids_NC = logits_NV.argpartition(first, axis=1)[:, first:]
+        ids_NC.sort(axis=1)
+        probs_NC = logits_NV[row_N1, ids_NC]
+    else:
+        ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
+        probs_NC = logits_NV
+    probs_NC -= np.maximum.reduce(probs_NC, axis=1, keepdims=True)
+    if sampling.temperature != 1.0:
+        probs_NC /= np.float32(sampling.temperature)
+    np.exp(probs_NC, out=probs_NC)
+    probs_NC /= np.add.reduce(probs_NC, axis=1, keepdims=True)
+    if sampling.top_p < 1.0:
+        order_NC = np.argsort(-probs_NC, axis=1, kind="stable")
+        ids_NC, probs_NC = ids_NC[row_N1, order_NC], probs_NC[row_N1, order_NC]
+        # An id stays as long as the mass before it does not exceed top_p: the first always does.
+        mass_before_NC = probs_NC.cumsum(axis=1) - probs_NC
+        probs_NC *= mass_before_NC <= np.float32(sampling.top_p)
+        probs_NC /= probs_NC.sum(axis=1, keepdims=True)
+    return ids_NC, probs_NC
+
+
+@lru_cache(maxsize=8)
+def _rows(count: int) -> NDArray[np.int64]:
+    """0 … count - 1, one below the other."""
+    rows_N1: NDArray[np.int64] = np.arange(count)[:, None]
+    rows_N1.flags.writeable = False
+    return rows_N1

@@ -1,0 +1,1 @@
+"""From a request to audio: language model, chunks, streams, synthesizer."""

@@ -1,0 +1,332 @@
+"""Synthesis: text in, with a voice or a video to go by, audio out, whole or as a stream, through a bundle's graphs.
+
+L samples · K codebooks · T frames
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.protocol import Backend, CachedPositions
+from unimoe_runtime.bundle.engine_verification import engine_warning
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.codec.bundle_codec import BundleCodec
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import BundleError, ConfigError, PromptError, UnimoeError
+from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
+from unimoe_runtime.model.delay_pattern import delay_codes
+from unimoe_runtime.synthesis.chunks import WHOLE, ChunkSchedule
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.lru_cache import LRUCache
+from unimoe_runtime.synthesis.preload import Preload, always_used
+from unimoe_runtime.synthesis.stream import AudioStream, Outcome, Part, Progress
+from unimoe_runtime.vision.tower import BundleVision
+from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video, read_video
+
+# Room for voices and templates that were read before, as keys and values, and for voices' codes.
+_PREFIX_BYTES = 128 << 20
+_VOICE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long the audio may become, where that is not left to the bundle: decode steps, delay included, or seconds."""
+
+    min_steps: int | None = None
+    max_steps: int | None = None
+    max_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_steps", "max_steps", "max_s"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} is {value}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis(Outcome):
+    """Audio and how it came about: `pcm_L` float32 mono."""
+
+    pcm_L: NDArray[np.float32]
+
+
+class Synthesizer:
+    """Speaks and plays from one bundle.
+
+        with Synthesizer.open("bundle") as synthesizer:
+            result = synthesizer.synthesize(task="speech", text="Hello.", voice="slt", seed=1)
+
+    Graphs stay loaded between calls. Any number of streams and syntheses may go on at once, in any threads: each has
+    its own state, and all share weights and the engine's threads.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        frontend_dir = bundle.checked_frontend()
+        if frontend_dir is None or bundle.codec is None:
+            part = "front end" if frontend_dir is None else "codec"
+            raise BundleError(
+                f"{bundle.path}: has no {part}, so it cannot synthesize; it can be verified and inspected"
+            )
+        self.bundle = bundle
+        self.frontend = open_frontend(frontend_dir)
+        self._backend = backend
+        self._codec = BundleCodec(bundle.codec, backend.run)
+        self._prefixes = LRUCache[CachedPositions](_PREFIX_BYTES)
+        self._voices = LRUCache[NDArray[np.int64]](_VOICE_BYTES)
+        self._preload: Preload | None = None
+        self.overlap = len(os.sched_getaffinity(0)) > 1
+        """Whether a stream's codec works beside the next steps, in a thread."""
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        backend: str = "onnxruntime",
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        warm: bool = False,
+        memory_budget_bytes: int | None = None,
+        target: str | None = None,
+    ) -> Self:
+        """Open a bundle with a backend; `target` names the engines that tensorrt is to run.
+
+        What every request runs is loaded in the background, experts at their first use; `warm` loads all of it before
+        this returns. `memory_budget_bytes` is what loaded experts may take (`residency`): the same audio, slower.
+        """
+        bundle = open_bundle(path)
+        engine = open_backend(
+            backend,
+            bundle,
+            threads=threads,
+            providers=providers,
+            memory_budget_bytes=memory_budget_bytes,
+            target=target,
+        )
+        graphs = always_used(bundle)
+        if warm:
+            engine.load(graphs)
+            engine.load()
+            return cls(bundle, engine)
+        preload = Preload(engine, graphs)
+        try:
+            opened = cls(bundle, engine)
+        except UnimoeError:
+            preload.close()
+            raise
+        opened._preload = preload
+        return opened
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._preload is not None:
+            self._preload.close()
+        self._backend.close()
+
+    @property
+    def residency(self) -> ExpertCacheStats | None:
+        """How the memory budget fared so far; None without one."""
+        return self._backend.residency()
+
+    @property
+    def engine_warning(self) -> str | None:
+        """Why its engines are not to be trusted on this machine yet, one line; None where nothing speaks against it."""
+        engine_set = getattr(self._backend, "engine_set", None)
+        return None if engine_set is None else engine_warning(engine_set)
+
+    def synthesize(
+        self,
+        *,
+        task: str,
+        text: str,
+        voice: str = "",
+        voice_text: str = "",
+        video: Video | None = None,
+        seed: int = 0,
+        sampling: SamplingConfig | None = None,
+        limits: Limits | None = None,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Synthesis:
+        """The whole of what `stream` gives chunk by chunk; arguments and errors are those of `stream`."""
+        with self.stream(
+            task=task, text=text, voice=voice, voice_text=voice_text, video=video, seed=seed, sampling=sampling,
+            limits=limits, schedule=WHOLE, timeout_s=timeout_s, progress=progress,
+        ) as stream:  # fmt: skip
+            pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
+        return Synthesis(pcm_L=pcm_L, **vars(stream.outcome))
+
+    def stream(
+        self,
+        *,
+        task: str,
+        text: str,
+        voice: str = "",
+        voice_text: str = "",
+        video: Video | None = None,
+        seed: int = 0,
+        sampling: SamplingConfig | None = None,
+        limits: Limits | None = None,
+        schedule: ChunkSchedule | None = None,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> AudioStream:
+        """Synthesize one text, chunk by chunk as `schedule` says.
+
+        `voice` is one of `frontend.voices` (for music, an instrument), or an audio file to clone, which says
+        `voice_text`; empty takes the front end's first. `video` is what to make music for (`read_video`). `sampling`
+        replaces the bundle's own for this task; its limits still follow the expected length, unless `limits` says
+        otherwise. After `timeout_s` (seconds since this call, the reader's own time included) the stream ends with
+        the frames that are complete.
+        Same bundle, text, voice, video, seed and sampling give the same codes, and with any schedule the same audio.
+        A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
+        (`FrontEnd.pieces`); `limits` hold for the whole, but for `min_steps`, which hold for each piece.
+
+        Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
+        read, VideoError for frames that the vision tower cannot take; while it is read from, BundleError where a file
+        of the bundle is damaged, PromptError where the model has nothing to say, BackendError where not one frame was
+        complete in time.
+        """
+        requested = time.perf_counter()
+        config = self.bundle.model
+        sampling = sampling or self.sampling(task)
+        limits = limits or Limits()
+        pieces = self.frontend.pieces(task, text, voice)
+        prompts = [
+            self.prepare(task=task, text=piece, voice=voice, voice_text=voice_text, video=video) for piece in pieces
+        ]
+        max_delay = max(config.delay_pattern)
+        most_steps = self._most_steps(limits, max_delay)
+        if len(pieces) > 1:  # the caller's steps are then those of all pieces together
+            limits = replace(limits, max_steps=None)
+        return AudioStream(
+            model=BundleModel(self._backend, prefixes=self._prefixes),
+            codec=self._codec,
+            config=config,
+            parts=[
+                Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
+                for prepared in prompts
+            ],
+            most_frames=None if most_steps is None else most_steps - max_delay - 1,
+            seed=seed,
+            schedule=schedule or ChunkSchedule(),
+            overlap=self.overlap,
+            timeout_s=timeout_s,
+            requested=requested,
+            progress=progress,
+        )
+
+    def prepare(
+        self, *, task: str, text: str, voice: str = "", voice_text: str = "", video: Video | None = None
+    ) -> PreparedPrompt:
+        """What the model reads before it speaks or plays; arguments and errors are those of `stream`."""
+        return self.frontend.build_prompt(
+            task,
+            text,
+            voice,
+            voice_prompt=self._voice_prompt(voice, voice_text) if task == "speech" else None,
+            video=None if video is None else self._video_prompt(video),
+        )
+
+    def read_video(self, path: Path | str, *, rate_hz: float = RATE_HZ, max_frames: int = MAX_FRAMES) -> Video:
+        """A file's frames in the size that the vision tower takes, `rate_hz` a second, `max_frames` at most.
+
+        Raises VideoError where the file cannot be read, PromptError where the bundle has no vision tower.
+        """
+        return read_video(path, factor=self._vision().config.factor, rate_hz=rate_hz, max_frames=max_frames)
+
+    def sampling(self, task: str) -> SamplingConfig:
+        """The bundle's own sampling for a task. Raises PromptError where it has no such task."""
+        try:
+            return self.bundle.sampling[task]
+        except KeyError:
+            known = ", ".join(sorted(self.bundle.sampling))
+            raise PromptError(f"this bundle has no task {task!r}; it knows {known}") from None
+
+    def _voice_prompt(self, voice: str, voice_text: str) -> VoicePrompt | None:
+        """The recording that a voice is cloned from, through the codec; None where the model knows the voice."""
+        path: Path | None = Path(voice)
+        if "/" not in voice and not _is_audio_file(Path(voice)):
+            recording = self.frontend.recording(voice)
+            if voice_text:
+                raise PromptError("a voice's text goes with a recording: give an audio file as the voice")
+            path, voice_text = (recording.path, recording.text) if recording else (None, "")
+        if path is None:
+            return None
+        from unimoe_runtime.audio.files import read_audio
+
+        max_s = self.frontend.max_voice_s
+        pcm_L = read_audio(path, self._codec.sample_rate_hz, max_s=max_s or None)
+        if not max_s:
+            names = ", ".join(self.frontend.voices)
+            raise PromptError(f"{voice}: this bundle does not clone voices; choose one of its own: {names}")
+        if not voice_text.strip():
+            raise PromptError(f"{voice}: to clone this voice the model needs the words of the recording (--voice-text)")
+        key = blake2b(pcm_L.tobytes(), digest_size=16).digest()
+        codes_TK = self._voices.get(key)
+        if codes_TK is None:
+            codes_TK = self._codec.encode(pcm_L).T
+            self._voices.put(key, codes_TK, codes_TK.nbytes)
+        return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, self.bundle.model), text=voice_text)
+
+    def _video_prompt(self, video: Video) -> VideoPrompt:
+        vision = self._vision()
+        return VideoPrompt(features=vision.embed(video), config=vision.config)
+
+    def _vision(self) -> BundleVision:
+        if not self.frontend.takes_video or not self.bundle.manifest.get("vision"):
+            raise PromptError("this bundle has no vision tower: it makes music from a text alone")
+        return BundleVision(self.bundle.manifest["vision"], self._backend.run)
+
+    def _most_steps(self, limits: Limits, max_delay: int) -> int | None:
+        """Decode steps that the caller allows; None where that is left to the bundle."""
+        allowed = [] if limits.max_steps is None else [limits.max_steps]
+        if limits.max_s is not None:
+            frames = int(limits.max_s * self._codec.sample_rate_hz / self._codec.hop_samples)
+            allowed.append(max(frames, 1) + max_delay + 1)
+        return min(allowed, default=None)
+
+    def _limited(
+        self, prepared: PreparedPrompt, sampling: SamplingConfig, limits: Limits, most_steps: int | None
+    ) -> SamplingConfig:
+        """`sampling` with the limits of the expected length and then the caller's."""
+        config = self.bundle.model
+        sampling = prepared.limit(sampling, max_delay=max(config.delay_pattern))
+        max_steps = sampling.max_steps if limits.max_steps is None else limits.max_steps
+        if most_steps is not None:
+            max_steps = min(max_steps, most_steps)
+        last_position = int(prepared.prompt.first_position_B.max()) + max_steps
+        if last_position > config.max_positions:
+            raise PromptError(
+                f"the prompt and {max_steps} steps take {last_position} positions; the model has "
+                f"{config.max_positions}: give a shorter prompt or fewer steps"
+            )
+        min_steps = min(sampling.min_steps, max_steps) if limits.min_steps is None else limits.min_steps
+        return replace(sampling, min_steps=min_steps, max_steps=max_steps)
+
+
+def _is_audio_file(path: Path) -> bool:
+    """Whether its suffix says so."""
+    if not path.suffix:
+        return False
+    from unimoe_runtime.audio.files import (
+        READABLE,
+    )  # with what reads audio, which takes longer to import than a request that needs none
+
+    return path.suffix.lower() in READABLE

@@ -1,0 +1,1 @@
+"""The vision tower and the video frames that it reads."""

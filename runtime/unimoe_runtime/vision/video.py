@@ -1,0 +1,195 @@
+"""A clip's frames, sampled at a rate and resized as the vision tower wants them.
+
+The sizes are those that the published code means to use: `MAX_TOKENS` video tokens a grid step (two frames) at most,
+`TOTAL_TOKENS` for the whole clip as long as that leaves `MIN_TOKENS` a step. (Its own entry point overrides them with
+one frame of six tokens, and rounds the height of wide clips down to nothing; here no side is less than one token.)
+
+F frames · H height · W width · C colours (red, green, blue)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.errors import VideoError
+
+RATE_HZ = 1.0
+# 64 frames are the most that keep to TOTAL_TOKENS, and three times as long as the longest music.
+MAX_FRAMES = 64
+TOTAL_TOKENS, MIN_TOKENS, MAX_TOKENS = 512, 16, 64
+_FRAMES_PER_STEP = 2
+_MAX_RATIO = 200
+_EPSILON_S = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Video:
+    """Sampled and resized frames: `frames_FHWC` uint8, RGB; a frame stands for `seconds_per_frame`."""
+
+    frames_FHWC: NDArray[np.uint8]
+    seconds_per_frame: float
+
+
+def frame_size(
+    height: int,
+    width: int,
+    num_frames: int,
+    *,
+    factor: int = 28,
+    total_tokens: int = TOTAL_TOKENS,
+    min_tokens: int = MIN_TOKENS,
+    max_tokens: int = MAX_TOKENS,
+) -> tuple[int, int]:
+    """Height and width in pixels that `num_frames` frames are resized to: multiples of `factor`, a token's side.
+
+    The aspect ratio stays as it is but for rounding. Raises VideoError beyond a ratio of 200.
+    """
+    if max(height, width) > _MAX_RATIO * min(height, width):
+        raise VideoError(f"a video of {width} × {height} pixels is too narrow; the longest side may be 200 × the other")
+    pixels = factor * factor
+    most = max(
+        min(max_tokens * pixels, total_tokens * pixels / num_frames * _FRAMES_PER_STEP), int(min_tokens * pixels * 1.05)
+    )
+    least = min_tokens * pixels
+    rows, columns = (max(1, round(side / factor)) for side in (height, width))
+    if rows * columns * pixels > most:
+        scale = math.sqrt(height * width / most)
+        rows, columns = (max(1, math.floor(side / scale / factor)) for side in (height, width))
+        # A side that was lifted to one token leaves less for the other.
+        tokens = int(most / pixels)
+        rows, columns = min(rows, tokens // min(columns, tokens)), min(columns, tokens // min(rows, tokens))
+    elif rows * columns * pixels < least:
+        scale = math.sqrt(least / (height * width))
+        rows, columns = (math.ceil(side * scale / factor) for side in (height, width))
+    return rows * factor, columns * factor
+
+
+def read_video(
+    path: Path | str,
+    *,
+    factor: int = 28,
+    rate_hz: float = RATE_HZ,
+    max_frames: int = MAX_FRAMES,
+    total_tokens: int = TOTAL_TOKENS,
+    min_tokens: int = MIN_TOKENS,
+    max_tokens: int = MAX_TOKENS,
+) -> Video:
+    """The frames shown at 0, 1 / rate_hz, 2 / rate_hz … seconds of a file's video stream, `max_frames` at most.
+
+    `factor` is the vision tower's (`VisionConfig.factor`); for the sizes see `frame_size`. Resized bicubically with
+    antialiasing; turned upright where the file says so. Only sampled frames are kept, resized.
+    Raises VideoError, one line, for a file that is missing, has no video stream or no frames, or cannot be decoded,
+    and where PyAV or Pillow is not installed.
+    """
+    path = Path(path)
+    for name, value in (("rate_hz", rate_hz), ("max_frames", max_frames), ("total_tokens", total_tokens)):
+        if not value > 0:
+            raise VideoError(f"{name} is {value}; it must be above 0")
+    if not path.is_file():
+        raise VideoError(f"{path}: there is no such file")
+    Image = _pillow()
+    num_frames = min(max_frames, max(1, math.ceil((_duration_s(path) - _EPSILON_S) * rate_hz)))
+    frames: list[NDArray[np.uint8]] = []
+    size: tuple[int, int] | None = None
+    for frame in _shown_at(path, [index / rate_hz for index in range(num_frames)]):
+        if size is None:
+            size = frame_size(
+                frame.shape[0],
+                frame.shape[1],
+                num_frames,
+                factor=factor,
+                total_tokens=total_tokens,
+                min_tokens=min_tokens,
+                max_tokens=max_tokens,
+            )
+        resized = Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        frames.append(np.asarray(resized, dtype=np.uint8))
+    return Video(frames_FHWC=np.stack(frames), seconds_per_frame=1 / rate_hz)
+
+
+def _duration_s(path: Path) -> float:
+    """Seconds from the first frame's beginning to the last one's end, from the packets alone."""
+    with _opened(path) as (container, stream):
+        spans = [
+            (packet.pts, packet.pts + (packet.duration or 0))
+            for packet in container.demux(stream)
+            if packet.pts is not None
+        ]
+        rate = stream.average_rate or Fraction(25)
+        if not spans:
+            raise VideoError(f"{path}: has no frames")
+        begin, end = min(span[0] for span in spans), max(span[1] for span in spans)
+        last_begin = max(span[0] for span in spans)
+        # A format without durations leaves the last frame's open.
+        tail = 1 / rate if end == last_begin else 0
+        return float((end - begin) * stream.time_base + tail)
+
+
+def _shown_at(path: Path, times_s: list[float]) -> Iterator[NDArray[np.uint8]]:
+    """The frame shown at each of the times (ascending, from the first frame on), upright, [H, W, 3]."""
+    with _opened(path) as (container, stream):
+        shown: Any = None
+        begin_s = 0.0
+        next_time = 0
+        for frame in container.decode(stream):
+            if frame.time is None:
+                raise VideoError(f"{path}: its frames have no time stamps; convert it to mp4")
+            if shown is None:
+                begin_s = frame.time
+            while shown is not None and times_s[next_time] < frame.time - begin_s - _EPSILON_S:
+                yield _upright(shown)
+                next_time += 1
+                if next_time == len(times_s):
+                    return
+            shown = frame
+        if shown is None:
+            raise VideoError(f"{path}: has no frames")
+        for _ in times_s[next_time:]:
+            yield _upright(shown)
+
+
+def _upright(frame: Any) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """A file's container and its first video stream; whatever goes wrong in the block is one line."""
+    try:
+        import av
+    except ImportError:
+        raise VideoError("reading a video needs PyAV: `pip install unimoe[video]`") from None
+    try:
+        # A playlist may name other files and addresses; nothing but this file is read.
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+            streams = [
+                stream
+                for stream in container.streams.video
+                if not stream.disposition & av.stream.Disposition.attached_pic
+            ]
+            if not streams:
+                raise VideoError(f"{path}: has no video stream")
+            streams[0].thread_type = "AUTO"
+            yield container, streams[0]
+    except av.EOFError:
+        raise VideoError(f"{path}: has no frames") from None
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: cannot be decoded as a video ({error.strerror})") from None
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise VideoError("reading a video needs Pillow: `pip install unimoe[video]`") from None
+    return Image

@@ -1,0 +1,1 @@
+"""The style and the plots of every HTML page."""

@@ -1,0 +1,1 @@
+"""Comparing a backend, a bundle or an engine set with a reference."""

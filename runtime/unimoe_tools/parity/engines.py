@@ -1,0 +1,133 @@
+"""Whether a set of engines computes on this machine what the CPU computes: compared engine by engine, and recorded.
+
+An engine that builds may still be wrong on the device that it is built for, and no build machine can tell. `unimoe
+verify --backend tensorrt` writes BUNDLE/engines/TARGET/verification.json; `unimoe synth` says so where there is none
+for these engines and this GPU.
+
+N tokens · S cache capacity
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.bundle.engine_sets import EngineRecord, EngineSet
+from unimoe_runtime.bundle.engine_verification import EngineVerdict, Verification, this_machine
+from unimoe_runtime.errors import EngineError
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.graphs import allowed_error, compare_models, compare_outputs, record_calls, tolerance_of
+from unimoe_tools.parity.sample_requests import Request
+
+
+def router_agreement_needed(precision: str) -> float:
+    """The share of equal decisions of the router that is enough on another device: float32 differs there in the order
+    of its sums alone."""
+    return 0.999 if precision == "float32" else 0.97
+
+
+def verify_engines(
+    candidate: Backend,
+    reference: Backend,
+    engine_set: EngineSet,
+    request: Request,
+    *,
+    steps: int,
+    tolerance: float | None = None,
+    tick: Callable[[int, int], object] = lambda done, total: None,
+) -> Verification:
+    """Run every engine on the inputs that the reference meets, then decode with both, at most `steps` steps.
+
+    Inputs are cut to the engine's profile, and a trunk's caches to each of its capacities. `tolerance` instead of each
+    precision's own. `tick`: engines done and of all. Raises EngineError where a prompt leaves no room in the largest
+    cache, BackendError where an engine fails.
+    """
+    calls = record_calls(reference, request.prompt)
+    keys = [key for key, record in engine_set.engines.items() if record.graph in calls]
+    verdicts = {}
+    for number, key in enumerate(keys, start=1):
+        record = engine_set.engines[key]
+        verdicts[key] = _judge(candidate, reference, engine_set, record, calls[record.graph][0], tolerance)
+        tick(number, len(keys))
+    model = candidate.bundle.model
+    room = engine_set.cache_capacities[-1] - request.prompt.text_ids_BT.shape[1] - max(model.delay_pattern) - 1
+    if room < 1:
+        raise EngineError(
+            f"{engine_set.path}: the largest cache, {engine_set.cache_capacities[-1]}, has no room for a prompt of "
+            f"{request.prompt.text_ids_BT.shape[1]}; build again with a larger --cache-capacity"
+        )
+    agreement = compare_models(
+        lambda observer: BundleModel(candidate, observer=observer),
+        lambda observer: BundleModel(reference, observer=observer),
+        request.prompt,
+        model,
+        request.sampling,
+        steps=min(steps, room),
+    )
+    return Verification(
+        engines_sha256=engine_set.sha256(),
+        backend=candidate.name,
+        reference=reference.name,
+        machine=this_machine(),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        engines=verdicts,
+        agreement=agreement,
+        router_agreement_needed=min(map(router_agreement_needed, engine_set.precisions)),
+    )
+
+
+def _judge(
+    candidate: Backend,
+    reference: Backend,
+    engine_set: EngineSet,
+    record: EngineRecord,
+    met: Mapping[str, Array],
+    tolerance: float | None,
+) -> EngineVerdict:
+    inputs = _fitted(engine_set, record, met)
+    expected = reference.run(record.graph, inputs)
+    found = candidate.run(record.graph, inputs)
+    compared = compare_outputs(record.graph, record.precision, found, expected)
+    if tolerance is None:
+        tolerance = tolerance_of(record.precision)
+    digest = hashlib.sha256()
+    for name in sorted(expected):
+        digest.update(name.encode() + np.ascontiguousarray(found[name]).tobytes())
+    return EngineVerdict(
+        precision=record.precision,
+        max_abs_error=compared.max_abs_error,
+        max_abs_value=compared.max_abs_value,
+        allowed=allowed_error(compared.max_abs_value, tolerance),
+        result_sha256=digest.hexdigest(),
+    )
+
+
+def _fitted(engine_set: EngineSet, record: EngineRecord, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs, cut to the largest shapes of the engine's profile; caches and mask of exactly its capacity.
+
+    A letter of a name is an axis: key_cache_BHSD has rows, heads, slots, and their size.
+    """
+    longest = {"B": engine_set.max_rows, "T": engine_set.max_positions}
+    longest["N"] = engine_set.max_rows * engine_set.max_positions
+    if record.cache_capacity is not None:
+        longest |= {"T": min(engine_set.max_positions, record.cache_capacity), "S": record.cache_capacity}
+    fitted = {}
+    for name, array in inputs.items():
+        if name in record.profile:
+            array = array[tuple(slice(most) for most in record.profile[name][2])]
+        if record.graph.startswith("layers.") or record.graph == "head":
+            axes = name.rpartition("_")[2]
+            array = array[tuple(slice(longest.get(axis)) for axis in axes)]
+            missing = [
+                max(0, longest["S"] - size) if axis == "S" else 0 for axis, size in zip(axes, array.shape, strict=True)
+            ]
+            array = np.pad(array, [(0, room) for room in missing])
+        fitted[name] = np.ascontiguousarray(array)
+    weight_N1 = fitted.get("weight_N1")
+    if weight_N1 is not None and not (weight_N1 > 0).any():  # an expert that would add nothing
+        fitted["weight_N1"] = np.ones_like(weight_N1)
+    return fitted

@@ -1,0 +1,161 @@
+"""Judging one bundle by another: a quantized one by the one it was made of.
+
+Both answer the same requests with the same seeds; then both read the reference's codes. No two need be equal bit by
+bit, so this measures how far apart they are, and what smaller weights gain in bytes and time.
+
+R rows · K codebooks · T frames · N bundles · S blocks of steps
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.audio.log_mel import spectral_distance_db
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
+from unimoe_runtime.codec.bundle_codec import BundleCodec
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.model.generation import collect_frames, generate
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.sample_requests import Request, limit_steps
+from unimoe_tools.parity.teacher_forced import Divergence, TeacherForcedOutput, diverge, force, read_forced
+
+_OTHER_SEED = 1000
+_TIMED_BLOCKS, _BLOCK_STEPS = 8, 24
+_TIMED_REQUESTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A candidate beside its reference.
+
+    `forced`: both read the reference's codes. `first_differences`: of each request's own runs at the same seed, the
+    first step with another code, None where there is none. `spectral_db`: how far their audio lies apart, and
+    beside it how far the reference's own lies from what it makes of another seed; None without a codec.
+    `graph_bytes` of the language model's graphs. `step_ms`: median of a decode step at one utterance's rows, and
+    `speedup` the median ratio of the reference's steps to those that ran right after them.
+    """
+
+    forced: Divergence
+    first_differences: tuple[int | None, ...]
+    spectral_db: float | None
+    other_seed_db: float | None
+    graph_bytes: int
+    reference_graph_bytes: int
+    step_ms: float
+    reference_step_ms: float
+    speedup: float
+
+    @property
+    def equal_runs(self) -> float:
+        return self.first_differences.count(None) / len(self.first_differences)
+
+    @property
+    def size(self) -> float:
+        """Bytes of the language model's graphs as a part of the reference's."""
+        return self.graph_bytes / self.reference_graph_bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Run:
+    rows_RK: NDArray[np.int64]
+    codes_TK: NDArray[np.int64]
+
+
+def judge(
+    candidate: Backend,
+    reference: Backend,
+    requests: Sequence[Request],
+    *,
+    steps: int,
+    tick: Callable[[int, int], object] = lambda done, total: None,
+) -> Judgement:
+    """Answer the requests with both, at most `steps` decode steps each. `tick`: requests done and of all.
+
+    Raises BundleError where the two are not the same model.
+    """
+    ours, theirs = candidate.bundle, reference.bundle
+    if ours.model != theirs.model:
+        raise BundleError(f"{ours.path} is no version of {theirs.path}: their models' configurations differ")
+    differences: list[int | None] = []
+    passes: tuple[list[TeacherForcedOutput], list[TeacherForcedOutput]] = ([], [])
+    distances: tuple[list[float], list[float]] = ([], [])
+    runs: list[_Run] = []
+    for seed, request in enumerate(requests):
+        expected = _answer(reference, request, steps, seed)
+        found = _answer(candidate, request, steps, seed)
+        runs.append(expected)
+        differences.append(_first_difference(expected.rows_RK, found.rows_RK))
+        item = force(request.prompt, expected.codes_TK, request.sampling, theirs.model)
+        for backend, of_backend in zip((reference, candidate), passes, strict=True):
+            of_backend.append(read_forced(backend, item))
+        if theirs.codec is not None:
+            other = _answer(reference, request, steps, seed + _OTHER_SEED)
+            codec = BundleCodec(theirs.codec, reference.run)
+            audio = codec.decode(expected.codes_TK.T)
+            for run, of_run in zip((found, other), distances, strict=True):
+                of_run.append(spectral_distance_db(audio, codec.decode(run.codes_TK.T), codec.sample_rate_hz))
+        tick(seed + 1, len(requests))
+    seconds_NS = _step_seconds((reference, candidate), requests, runs)
+    return Judgement(
+        forced=diverge(*passes),
+        first_differences=tuple(differences),
+        spectral_db=float(np.mean(distances[0])) if distances[0] else None,
+        other_seed_db=float(np.mean(distances[1])) if distances[1] else None,
+        graph_bytes=language_model_bytes(ours),
+        reference_graph_bytes=language_model_bytes(theirs),
+        step_ms=1e3 * float(np.median(seconds_NS[1])),
+        reference_step_ms=1e3 * float(np.median(seconds_NS[0])),
+        speedup=float(np.median(seconds_NS[0] / seconds_NS[1])),
+    )
+
+
+def language_model_bytes(bundle: Bundle) -> int:
+    """Bytes of the language model's graphs with their weights; codec and embeddings left out."""
+    graphs = [bundle.graphs[name] for name in language_model_graphs(bundle.model)]
+    return sum(bundle.files[file].bytes for file in {file for graph in graphs for file in (graph.file, graph.weights)})
+
+
+def _answer(backend: Backend, request: Request, steps: int, seed: int) -> _Run:
+    sampling = limit_steps(request, steps, backend.bundle.model)
+    made = list(generate(BundleModel(backend), request.prompt, backend.bundle.model, sampling, seed=seed))
+    return _Run(rows_RK=np.stack([step.codes_UK[0] for step in made]), codes_TK=collect_frames(made)[0])
+
+
+def _first_difference(first_RK: NDArray[np.int64], second_RK: NDArray[np.int64]) -> int | None:
+    """The first row that differs; where one merely goes on, the row at which the other has ended."""
+    shared = min(len(first_RK), len(second_RK))
+    differing = np.flatnonzero((first_RK[:shared] != second_RK[:shared]).any(axis=1))
+    if len(differing):
+        return int(differing[0])
+    return None if len(first_RK) == len(second_RK) else shared
+
+
+def _step_seconds(
+    backends: Sequence[Backend], requests: Sequence[Request], runs: Sequence[_Run]
+) -> NDArray[np.float64]:
+    """Seconds of a decode step [backend, block]: the median of a block of steps, the backends turn and turn about.
+
+    All make the same steps. The first blocks are not counted: there graphs are loaded.
+    """
+    seconds_NS = np.zeros((len(backends), _TIMED_BLOCKS))
+    for block in range(-_TIMED_REQUESTS, _TIMED_BLOCKS):
+        at = block % min(_TIMED_REQUESTS, len(runs))
+        prompt = requests[at].prompt
+        for number, backend in enumerate(backends):
+            model = BundleModel(backend)
+            model.prefill(prompt)
+            times = []
+            for index, row_K in enumerate(runs[at].rows_RK[:_BLOCK_STEPS]):
+                codes_BK = np.tile(row_K, (prompt.num_rows, 1))
+                position_B = prompt.first_position_B + np.float32(index)
+                started = time.perf_counter()
+                model.step(codes_BK, position_B)
+                times.append(time.perf_counter() - started)
+            seconds_NS[number, block] = np.median(times)
+    return seconds_NS

@@ -1,0 +1,316 @@
+"""The plan: every target and precision, what fits, how fast it will be, and which precision to take.
+
+source = open_source("bundle")
+report = make_plan(source, stated_activation(source.model), [find_target("orin-nano-8gb")])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
+from unimoe_runtime.bundle.routing_statistics import Activation
+from unimoe_runtime.checkpoint import published as public_format
+from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.files.json import read_json
+from unimoe_runtime.hardware.targets import Target
+from unimoe_tools.planning.machines import BEST, MIDDLE, WORST, Machine, assumed_machine
+from unimoe_tools.planning.roofline import Prediction, Workload, cache_bytes, predict
+from unimoe_tools.planning.weights import (
+    BITS,
+    ModelBytes,
+    beside_bytes,
+    model_bytes,
+    stored_bytes,
+    stored_precision,
+    vision_bytes,
+)
+
+FORMAT = "unimoe-plan"
+FORMAT_VERSION = 1
+# The published model's codec, DAC at 16 kHz: it is no part of the published config.json.
+_PUBLISHED_CODEC = Workload(frame_rate_hz=50.0, lookahead_frames=10)
+_PUBLISHED_CODEC_BYTES = 0.3e9
+_BUSY = 0.9
+"""Share of the steps that the recorded quantile covers."""
+
+_ENOUGH_RTF = 0.7
+"""Real-time factor, in the middle of its range, that leaves room for the codec and for errors of the estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The model that is planned for. `extra_bytes`: codec and vision tower. `max_steps` of any task."""
+
+    name: str
+    model: ModelConfig
+    workload: Workload
+    extra_bytes: float
+    max_steps: int
+    bundle: Bundle | None = None
+
+    def weights(self, precision: str) -> ModelBytes:
+        """As they are stored where that is the bundle's precision, else computed from the configuration."""
+        if self.bundle is not None and stored_precision(self.bundle) == precision:
+            return stored_bytes(self.bundle)
+        return model_bytes(self.model, precision, extra=self.extra_bytes)
+
+
+def open_source(path: Path | str) -> Source:
+    """A bundle, a checkpoint's or published folder, or a config.json alone; weights are not needed.
+
+    Raises CheckpointError, BundleError or ConfigError, one line, where it is none of these.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return _of_bundle(open_bundle(path))
+    config_path = path / "config.json" if path.is_dir() else path
+    if not config_path.is_file():
+        raise CheckpointError(
+            f"{path}: holds neither a bundle's {MANIFEST} nor a config.json; give a bundle, a folder or a config.json"
+        )
+    config = read_json(config_path, CheckpointError)
+    try:
+        if public_format.is_public_config(config):
+            vision = public_format.vision_config(config)
+            return Source(
+                name=str(path),
+                model=public_format.model_config(config),
+                workload=_PUBLISHED_CODEC,
+                extra_bytes=_PUBLISHED_CODEC_BYTES + (vision_bytes(vision) if vision else 0.0),
+                max_steps=max(task.max_steps for task in public_format.SAMPLING.values()),
+            )
+        model = ModelConfig.from_dict(config["model"])
+        tasks = [SamplingConfig.from_dict(values) for values in config.get("sampling", {}).values()]
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(f"{config_path}: {error}") from None
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(
+            f"{config_path}: neither a checkpoint's configuration nor a published UniMoE-Audio one"
+        ) from None
+    return Source(name=str(path), model=model, workload=Workload(), extra_bytes=0.0, max_steps=_max_steps(tasks))
+
+
+def _of_bundle(bundle: Bundle) -> Source:
+    workload, codec = Workload(), bundle.codec
+    if codec is not None:
+        workload = Workload(
+            frame_rate_hz=codec["sample_rate_hz"] / codec["hop_samples"],
+            lookahead_frames=int(codec.get("lookahead_frames", 0)),
+            min_first_frames=int(codec.get("min_first_frames", 1)),
+        )
+    return Source(
+        name=str(bundle.path),
+        model=bundle.model,
+        workload=workload,
+        extra_bytes=beside_bytes(bundle),
+        max_steps=_max_steps(list(bundle.sampling.values())),
+        bundle=bundle,
+    )
+
+
+def _max_steps(tasks: Sequence[SamplingConfig]) -> int:
+    return max((task.max_steps for task in tasks), default=SamplingConfig().max_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One target at one precision. Triples are best, middle and worst; None where it does not fit, or has no codec.
+
+    `needed_bytes`: weights with every expert, cache, codec, vision. `resident_share`: experts that fit; `missed_share`:
+    launches that meet one that does not. `busy_step_ms`: middle, of a step that launches as many as 9 of 10 do at most.
+    """
+
+    target: str
+    precision: str
+    weight_bytes: float
+    needed_bytes: float
+    memory_bytes: float
+    resident_share: float
+    missed_share: float
+    step_bytes: float | None = None
+    step_ms: tuple[float, float, float] | None = None
+    busy_step_ms: float | None = None
+    rtf: tuple[float, float, float] | None = None
+    prefill_ms: tuple[float, float, float] | None = None
+    ttfa_ms: tuple[float, float, float] | None = None
+    chosen: bool = False
+    reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can run at all."""
+        return self.step_ms is not None
+
+    @property
+    def fits_whole(self) -> bool:
+        return self.fits and self.resident_share == 1.0
+
+
+def plan_row(
+    source: Source,
+    activation: Activation,
+    target: Target,
+    machine: Machine,
+    precision: str,
+    *,
+    memory_budget_bytes: float | None = None,
+) -> Row:
+    """One cell of the plan. A budget below the machine's memory takes its place."""
+    weights, model = source.weights(precision), source.model
+    memory = min(machine.memory_bytes, memory_budget_bytes or machine.memory_bytes)
+    cache = cache_bytes(model, activation.rows, source.workload.prompt_tokens + source.max_steps)
+    needed = weights.resident + cache
+    resident_LR = _resident(weights, activation, memory - (needed - float(weights.experts_LR.sum())))
+    row = Row(
+        target=target.name,
+        precision=precision,
+        weight_bytes=weights.resident - weights.extra,
+        needed_bytes=needed,
+        memory_bytes=memory,
+        resident_share=0.0 if resident_LR is None else float(resident_LR.mean()) if resident_LR.size else 1.0,
+        missed_share=1.0 if resident_LR is None else 1.0 - activation.resident_share(resident_LR),
+    )
+    if resident_LR is None:
+        return replace(row, reason="does not fit, even without experts")
+
+    def at(case: int, launched: float) -> Prediction:
+        return predict(
+            model, weights, activation, source.workload, machine.costs[case],
+            launched=launched, missed_share=row.missed_share,
+        )  # fmt: skip
+
+    found = (at(BEST, activation.low), at(MIDDLE, activation.mean), at(WORST, activation.high))
+
+    def triple(name: str, factor: float) -> tuple[float, float, float]:
+        best, middle, worst = (factor * getattr(prediction, name) for prediction in found)
+        return best, middle, worst
+
+    rate_hz = source.workload.frame_rate_hz
+    return replace(
+        row,
+        step_bytes=found[MIDDLE].step_bytes,
+        step_ms=triple("step_s", 1e3),
+        busy_step_ms=1e3 * at(MIDDLE, activation.quantile(_BUSY)).step_s,
+        rtf=None if rate_hz is None else triple("step_s", rate_hz),
+        prefill_ms=triple("prefill_s", 1e3),
+        ttfa_ms=triple("first_audio_s", 1e3),
+    )
+
+
+def _resident(weights: ModelBytes, activation: Activation, room: float) -> NDArray[np.bool_] | None:
+    """The experts that fit into the room, those that run most first; None where there is not even room for none."""
+    if room < 0:
+        return None
+    order = np.argsort(-activation.share_LR, axis=None, kind="stable")
+    fits = weights.experts_LR.reshape(-1)[order].cumsum() <= room
+    resident = np.zeros(order.shape, dtype=np.bool_)
+    resident[order] = fits
+    return resident.reshape(weights.experts_LR.shape)
+
+
+def choose(rows: Sequence[Row], target: Target) -> list[Row]:
+    """The same rows of one target, the most exact first, with one of them chosen and why.
+
+    The most exact precision that fits whole and leaves a margin to real time; else the fastest that fits whole, else
+    the fastest that fits. On a GPU float32 is left out where it has 16 bits.
+    """
+    halves = any(BITS[row.precision] == 16 for row in rows)
+    open_to = [row for row in rows if not (target.engine == "tensorrt" and row.precision == "float32" and halves)]
+
+    def fastest(rows: Sequence[Row]) -> Row | None:
+        return min(rows, key=lambda row: row.step_ms[MIDDLE] if row.step_ms else np.inf, default=None)
+
+    whole = [row for row in open_to if row.fits_whole]
+    in_time = [row for row in whole if row.rtf is None or row.rtf[MIDDLE] <= _ENOUGH_RTF]
+    taken: Row | None
+    if in_time:
+        taken, reason = in_time[0], "the most exact that fits whole"
+        if taken.rtf is not None:
+            reason += f" and has a real-time factor of at most {_ENOUGH_RTF:g}"
+    elif whole:
+        taken, reason = (
+            fastest(whole),
+            f"the fastest that fits whole; none reaches a real-time factor of {_ENOUGH_RTF:g}",
+        )
+    else:
+        taken, reason = fastest([row for row in open_to if row.fits]), "the fastest, with experts coming when needed"
+    return [replace(row, chosen=True, reason=reason) if row is taken else row for row in rows]
+
+
+def make_plan(
+    source: Source,
+    activation: Activation,
+    targets: Sequence[Target],
+    *,
+    host: Mapping[str, Machine] | None = None,
+    precision: str | None = None,
+    memory_budget_bytes: float | None = None,
+) -> dict[str, Any]:
+    """The whole plan as JSON. `host` is this CPU at each precision, for targets that run ONNX Runtime.
+
+    Raises ConfigError for a precision that none of the targets has.
+    """
+    rows: list[Row] = []
+    notes: dict[str, tuple[str, ...]] = {}
+    for target in targets:
+        precisions = [one for one in BITS if one in target.precisions and precision in (None, one)]
+        if not precisions:
+            continue
+        measured = host if target.bandwidth_gb_per_s is None else None
+        machines = measured or dict.fromkeys(precisions, assumed_machine(target))
+        notes[target.name] = machines[precisions[0]].assumptions
+        rows += choose(
+            [
+                plan_row(source, activation, target, machines[one], one, memory_budget_bytes=memory_budget_bytes)
+                for one in precisions
+            ],
+            target,
+        )
+    if not rows:
+        raise ConfigError(f"precision {precision} is not one that {', '.join(target.name for target in targets)} has")
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "source": source.name,
+        "parameters": _parameters(source.model),
+        "activation": {
+            "source": activation.source,
+            "rows": activation.rows,
+            "experts_a_step": activation.mean,
+            "nine_of_ten_steps": activation.quantile(_BUSY),
+            "low": activation.low,
+            "high": activation.high,
+            "of": source.model.num_layers * source.model.num_routed_experts,
+        },
+        "workload": {**asdict(source.workload), "max_steps": source.max_steps},
+        "delay_steps": max(source.model.delay_pattern),
+        "first_frames": source.workload.first_frames(),
+        "rows": [{**asdict(row), "fits": row.fits, "fits_whole": row.fits_whole} for row in rows],
+        "assumptions": {"all": _assumptions(source, activation), **notes},
+    }
+
+
+def _parameters(model: ModelConfig) -> float:
+    """Of the language model's graphs and its codec embeddings."""
+    weights = model_bytes(model, "float32")
+    return (weights.resident + weights.embeddings) / 4
+
+
+def _assumptions(source: Source, activation: Activation) -> list[str]:
+    workload = source.workload
+    return [
+        f"experts a step: {activation.source}",
+        f"{activation.rows} rows a step, one utterance; prompt of {workload.prompt_tokens} tokens, "
+        f"{workload.cached_positions} positions in the cache on average",
+        "every weight is read once a step, whatever the caches hold of it; the codec's time is not counted",
+        "best: the best machine and the fewest experts; worst: the worst and the most; --target NAME tells what is "
+        "assumed of a machine",
+    ]

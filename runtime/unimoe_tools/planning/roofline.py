@@ -1,0 +1,136 @@
+"""A step's time by its roofline: bytes over bandwidth, and what each launch costs beside.
+
+    step = bytes / bandwidth + layers · trunk + launched · expert + head + host
+
+One and two rows a step use each weight once or twice, so reading it is what takes the time, on every machine of the
+table. What a graph costs beyond its bytes (small operators, launch, the router's read-back) hardly depends on its
+size, and is one constant a kind of graph.
+
+L layers · R routed experts
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from unimoe_runtime.bundle.routing_statistics import Activation
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_tools.planning.weights import ModelBytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a machine takes: reads in bytes a second, seconds beyond a graph's bytes for each kind of graph, and the
+    host's own seconds a step (inputs, sampling). `bytes_per_s` inf: a graph's seconds hold the reading of its weights.
+    `miss_bytes_per_s`: how fast an expert comes that is not in the device's memory. `flops_per_s`: products of a long
+    prompt; inf where bytes alone count."""
+
+    bytes_per_s: float
+    trunk_s: float
+    expert_s: float
+    head_s: float
+    host_s: float
+    miss_bytes_per_s: float
+    flops_per_s: float = inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is asked for: length of the prompt, positions that the cache holds on average, and how audio is streamed.
+
+    `frame_rate_hz`, `lookahead_frames`, `min_first_frames`: the codec's.
+    """
+
+    prompt_tokens: int = 128
+    cached_positions: int = 384
+    frame_rate_hz: float | None = None
+    lookahead_frames: int = 0
+    min_first_frames: int = 1
+
+    def first_frames(self) -> int:
+        """Frames that the first chunk of a stream waits for."""
+        return max(ChunkSchedule().frames[0], self.min_first_frames) + self.lookahead_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Seconds of one step, of the prompt's pass, and until the first samples; bytes a step reads; launches a step."""
+
+    step_s: float
+    prefill_s: float
+    first_audio_s: float
+    step_bytes: float
+    launched: float
+
+
+def cache_bytes(model: ModelConfig, rows: int, positions: int) -> float:
+    """Keys and values, float32."""
+    return 4.0 * 2 * rows * model.num_layers * model.num_kv_heads * model.head_dim * positions
+
+
+def predict(
+    model: ModelConfig,
+    weights: ModelBytes,
+    activation: Activation,
+    workload: Workload,
+    costs: Costs,
+    *,
+    launched: float | None = None,
+    missed_share: float = 0.0,
+) -> Prediction:
+    """One machine's times for a step with the mean of the recorded launches, or with `launched` of them.
+
+    `missed_share`: launches that meet an expert which is not in the device's memory.
+    """
+    count = activation.mean if launched is None else launched
+    expert_bytes = _mean_expert(weights, activation) * count
+    read = step_bytes(model, weights, activation, workload, launched=count)
+    overhead_s = model.num_layers * costs.trunk_s + count * costs.expert_s + costs.head_s + costs.host_s
+    # Read over the slower road, then from the device's memory like the others.
+    missed_s = missed_share * expert_bytes / costs.miss_bytes_per_s
+    step_s = read / costs.bytes_per_s + overhead_s + missed_s
+
+    # A prompt of many tokens picks every expert; the head is not needed.
+    all_experts = float(weights.experts_LR.sum())
+    tokens = activation.rows * workload.prompt_tokens
+    work = 2.0 * tokens * _active_parameters(model, activation)
+    prefill_s = max((weights.trunks_L.sum() + all_experts) / costs.bytes_per_s, work / costs.flops_per_s)
+    launches = model.num_layers * (costs.trunk_s + model.num_routed_experts * costs.expert_s)
+    prefill_s += launches + missed_share * all_experts / costs.miss_bytes_per_s
+    steps = max(model.delay_pattern) + workload.first_frames()
+    return Prediction(
+        step_s=step_s,
+        prefill_s=float(prefill_s),
+        first_audio_s=float(prefill_s + steps * step_s),
+        step_bytes=read,
+        launched=count,
+    )
+
+
+def step_bytes(
+    model: ModelConfig, weights: ModelBytes, activation: Activation, workload: Workload, *, launched: float
+) -> float:
+    """Bytes that a step of so many launches reads: weights, keys and values, rows of the embeddings."""
+    cache = cache_bytes(model, activation.rows, workload.cached_positions)
+    embeddings = 4.0 * activation.rows * model.num_codebooks * model.hidden_size
+    return weights.always + _mean_expert(weights, activation) * launched + cache + embeddings
+
+
+def _mean_expert(weights: ModelBytes, activation: Activation) -> float:
+    """Bytes of an expert, weighted by how often each is launched."""
+    if not activation.mean:
+        return 0.0
+    return float((weights.experts_LR * activation.share_LR).sum() / activation.mean)
+
+
+def _active_parameters(model: ModelConfig, activation: Activation) -> float:
+    """Weights that one token of a prompt is multiplied with: rows of a step pick a little less than it launches."""
+    qkv = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
+    attention = model.hidden_size * (qkv + model.num_heads * model.head_dim)
+    shared = 3 * model.hidden_size * model.num_shared_experts * model.shared_intermediate_size
+    routed = 3 * model.hidden_size * model.routed_intermediate_size * activation.mean / max(model.num_layers, 1)
+    return float(model.num_layers * (attention + shared + routed / np.sqrt(activation.rows)))

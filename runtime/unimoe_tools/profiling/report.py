@@ -1,0 +1,221 @@
+"""A report as flat rows: one table for people, for spreadsheets and for Markdown; and the files it is written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimoe_runtime.errors import OutputError
+
+Record = Mapping[str, Any]
+
+# Title, and how it reads in a row of figures: unit in the name, digits after the point.
+COLUMNS: Mapping[str, tuple[str, int]] = {
+    "load_ms": ("load ms", 0),
+    "prefill_ms": ("prefill ms", 1),
+    "cold_ttfa_ms": ("cold TTFA ms", 0),
+    "ttfa_ms": ("TTFA ms", 1),
+    "step_p50_ms": ("step p50 ms", 2),
+    "step_p90_ms": ("p90", 2),
+    "step_p99_ms": ("p99", 2),
+    "step_max_ms": ("max", 2),
+    "rtf": ("RTF", 3),
+    "frames_per_s": ("frames/s", 1),
+    "underruns": ("underruns", 0),
+    "peak_memory_mb": ("peak MB", 0),
+    "anonymous_mb": ("anon MB", 0),
+    "device_mb": ("device MB", 0),
+    "energy_j_per_audio_s": ("J / s of audio", 2),
+    "experts_a_step": ("experts/step", 2),
+    "null_share": ("null share", 3),
+    "mb_a_step": ("MB/step", 1),
+    "floor_ms": ("floor ms", 2),
+    "to_floor": ("step / floor", 2),
+}
+
+
+def flat(run: Record) -> dict[str, Any]:
+    """One setting's figures in one flat row; medians over requests and repetitions. None: not told."""
+    generations, setting, step, floor, memory = (
+        run[name] for name in ("generations", "setting", "step", "floor", "memory")
+    )
+
+    def middle(name: str) -> float | None:
+        values = [one[name] for one in generations if one[name] is not None]
+        return float(np.median(values)) if values else None
+
+    energy = [one["energy_j"] / one["audio_s"] for one in generations if one["energy_j"] and one["audio_s"]]
+    underruns = [one["underruns"] for one in generations if one["underruns"] is not None]
+    steps = sum(task["steps"] for task in run["tasks"].values())
+    return {
+        "bundle": run["bundle"]["name"],
+        "precision": "+".join(run["bundle"]["precisions"]),
+        "threads": setting["threads"],
+        "rows": setting["rows"],
+        "load_ms": sum(run["load_ms"].values()),
+        "prefill_ms": middle("prefill_ms"),
+        "cold_ttfa_ms": run["cold"]["ttfa_ms"] if run["cold"] else None,
+        "ttfa_ms": middle("ttfa_ms"),
+        **{f"step_{name}": step[name] for name in ("p50_ms", "p90_ms", "p99_ms", "max_ms")},
+        "rtf": middle("rtf"),
+        "frames_per_s": middle("frames_per_s"),
+        "underruns": sum(underruns) if underruns else None,
+        "peak_memory_mb": memory["peak_bytes"] / 1e6 if memory else None,
+        "anonymous_mb": memory["anonymous_bytes"] / 1e6 if memory else None,
+        "device_mb": memory["device_peak_bytes"] / 1e6 if memory and memory["device_peak_bytes"] else None,
+        "energy_j_per_audio_s": float(np.median(energy)) if energy else None,
+        "experts_a_step": sum(layer["launched"] for layer in run["layers"]),
+        "null_share": sum(task["null_share"] * task["steps"] for task in run["tasks"].values()) / steps,
+        "mb_a_step": floor["bytes_a_step"] / 1e6,
+        "floor_ms": floor["floor_ms"],
+        "to_floor": floor["ratio"],
+    }
+
+
+def shown(value: Any, digits: int) -> str:
+    """A figure as it is printed; "not told" as a dash."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def as_csv(report: Record) -> str:
+    """A row a setting; the breakdown's milliseconds a step in columns of their own. An empty field: not told."""
+    rows = [{**flat(run), **{f"{name}_ms": part["ms_a_step"] for name, part in run["parts"].items()}}
+            for run in report["runs"]]  # fmt: skip
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_markdown(report: Record) -> str:
+    """Machine, a table of the settings turned on its side, and each setting's breakdown, layers and notes."""
+    rows = [flat(run) for run in report["runs"]]
+    lines = [machine_line(report), ""]
+    heads = [" · ".join((row["bundle"], row["precision"], *setting_line(row))) for row in rows]
+    lines += _markdown_table(
+        ["", *heads],
+        [[title, *(shown(row[name], digits) for row in rows)] for name, (title, digits) in COLUMNS.items()],
+    )
+    for run, head in zip(report["runs"], heads, strict=True):
+        lines += ["", f"**{head}**", ""]
+        lines += _markdown_table(["part", "ms a step", "share", "MB", "floor ms", "× floor"], part_rows(run))
+        lines += [""]
+        lines += _markdown_table(LAYER_COLUMNS, layer_rows(run))
+        if "kernels" in run:
+            lines += ["", *_markdown_table(KERNEL_COLUMNS, kernel_rows(run))]
+        lines += ["", *(f"- {note}" for note in run["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def machine_line(report: Record) -> str:
+    """The machine in one line."""
+    machine = report["machine"]
+    versions = [
+        f"{name} {machine[name]}" for name in ("python", "onnxruntime", "onnxruntime-gpu", "numpy") if name in machine
+    ]
+    clock = f", {machine['clock_mhz']:.0f} MHz" if machine["clock_mhz"] else ""
+    return (
+        f"{machine['cpu']}{clock}, {machine['cores']} cores, load {machine['load_average']:.2f}, "
+        f"{', '.join(versions)}, {machine['date']}; warm-ups {report['warmup']}, repetitions {report['repetitions']}"
+    )
+
+
+def setting_line(row: Record) -> list[str]:
+    """Threads and rows in words."""
+    threads = "all cores" if row["threads"] is None else _counted(row["threads"], "thread")
+    return [threads, _counted(row["rows"], "row")]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def part_rows(run: Record) -> list[list[str]]:
+    """The breakdown: name, milliseconds a step, share, and beside its floor where it reads weights."""
+    rows = []
+    for name, part in run["parts"].items():
+        floor = run["floor"]["parts"].get(name)
+        reads = floor is not None and name != "inputs"
+        rows.append([
+            name.replace("_", "-"),
+            shown(part["ms_a_step"], 3),
+            f"{100 * part['share']:.1f} %",
+            shown(floor["bytes"] / 1e6, 2) if reads else "",
+            shown(floor["floor_ms"], 3) if reads else "",
+            (shown(floor["ratio"], 2) + (" far" if floor["far"] else "")) if reads else "",
+        ])  # fmt: skip
+    return rows
+
+
+LAYER_COLUMNS = ("layer", "trunk ms", "experts ms", "launched", "picked a row", "null share", "MB")
+
+
+def layer_rows(run: Record) -> list[list[str]]:
+    """Per layer: time, experts launched (the union over rows), picked by one row, null share, bytes touched."""
+    return [
+        [
+            str(layer["layer"]),
+            shown(layer["trunk_ms"], 3),
+            shown(layer["expert_ms"], 3),
+            shown(layer["launched"], 2),
+            shown(layer["picked_a_row"], 2),
+            shown(layer["null_share"], 3),
+            shown(layer["bytes"] / 1e6, 2),
+        ]
+        for layer in run["layers"]
+    ]
+
+
+KERNEL_COLUMNS = ("graph", "operator", "calls a step", "ms a step", "share")
+_MOST_KERNELS = 12
+
+
+def kernel_rows(run: Record) -> list[list[str]]:
+    """The operators that take most, by the engine's own profiler; shares are of all kernels."""
+    rows = run["kernels"]["operators"]
+    total = sum(row["ms_a_step"] for row in rows) or 1.0
+    return [
+        [
+            row["graph"],
+            row["operator"],
+            shown(row["calls_a_step"], 1),
+            shown(row["ms_a_step"], 3),
+            f"{100 * row['ms_a_step'] / total:.1f} %",
+        ]
+        for row in rows[:_MOST_KERNELS]
+    ]
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it. Raises OutputError where that cannot be done."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raise OutputError now where `write_output` could not write later."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written; choose a file name in a folder that exists and is yours")
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value) + "\n"

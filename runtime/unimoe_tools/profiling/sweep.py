@@ -1,0 +1,144 @@
+"""Measuring settings one after the other, and the report that comes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unimoe_runtime.errors import ConfigError
+from unimoe_tools.profiling.machine import describe_machine
+from unimoe_tools.profiling.report import setting_line
+from unimoe_tools.profiling.worker import Worker
+from unimoe_tools.profiling.workload import Setting
+
+FORMAT = "unimoe-profile"
+FORMAT_VERSION = 1
+# A run proves little beyond these: cores that other processes kept busy on average, and quartile spread of the
+# bandwidth's readings as a part of their median.
+NOISY_CORES = 0.1
+NOISY_SPREAD = 0.15
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the rounds done, and all of them."""
+
+
+def profile(
+    settings: Sequence[Setting],
+    *,
+    warmup: int = 1,
+    repetitions: int = 5,
+    kernels: bool = False,
+    trace: bool = False,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The report over all settings, and trace events of each setting's last requests (none unless asked for).
+
+    `kernels` measures every setting once more, in another process, with the engine's own profiler on: the kernels'
+    detail and the trace come from there, all other figures from the undisturbed process.
+    Raises ConfigError for counts that make no sense, and whatever a bundle or a request makes the runtime raise.
+    """
+    if not settings or repetitions < 1 or warmup < 0:
+        raise ConfigError(
+            f"{len(settings)} settings, {warmup} warm-ups, {repetitions} repetitions: there must be a setting, "
+            "no negative number of warm-ups, and at least 1 repetition"
+        )
+    total = len(settings) * (warmup + repetitions + (2 if kernels else 0))
+    done = 0
+
+    def tick(label: str) -> None:
+        nonlocal done
+        if progress is not None:
+            progress(label, done, total)
+        done += 1
+
+    machine, runs, events = describe_machine(), [], []
+    for setting in settings:
+        label = ", ".join((Path(setting.bundle).name, *setting_line(setting.to_dict())))
+        with Worker(setting) as worker:
+            for _ in range(warmup):
+                tick(f"{label}: warming up")
+                worker.warm_up()
+            for _ in range(repetitions):
+                tick(f"{label}: measuring")
+                worker.repeat()
+                worker.read()
+            run = worker.finish(trace=trace and not kernels)
+        events += run.pop("trace", [])
+        if kernels:
+            with Worker(replace(setting, kernels=True)) as worker:
+                tick(f"{label}: warming up for the kernels")
+                worker.warm_up()
+                tick(f"{label}: kernels")
+                worker.repeat()
+                worker.read()
+                detailed = worker.finish(trace=trace)
+            events += detailed.pop("trace", [])
+            run["kernels"] = {**detailed["kernels"], "parts": detailed["parts"]}
+        run["notes"] = _notes(run)
+        runs.append(run)
+    report = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "machine": machine,
+        "warmup": warmup,
+        "repetitions": repetitions,
+        "runs": runs,
+    }
+    return report, events
+
+
+def read_report(path: Path | str) -> dict[str, Any]:
+    """A report that was written as JSON. Raises ConfigError, one line, where the file is none."""
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as a profile ({error})") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise ConfigError(f"{path}: not a profile; `unimoe profile BUNDLE --json {path}` writes one")
+    if report.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(
+            f"{path}: format version {report.get('format_version')!r}, this release reads {FORMAT_VERSION}; "
+            "profile again"
+        )
+    return report
+
+
+def _notes(run: dict[str, Any]) -> list[str]:
+    """What a reader has to know of this run: noise, and parts far from their floor."""
+    notes = []
+    floor, cores = run["floor"], run["cores_of_others"]
+    noise = []
+    if cores is not None and cores > NOISY_CORES:
+        noise.append(f"others kept {cores:.2f} cores busy")
+    if floor["read_spread"] > NOISY_SPREAD:
+        noise.append(f"reads spread by {100 * floor['read_spread']:.0f} % between quartiles")
+    if noise:
+        notes.append(f"WARNING: {' and '.join(noise)}: repeat on a quiet machine before concluding anything")
+    if (cost := run["recording"]["cost"]) is not None:
+        notes.append(
+            f"{run['recording']['steps']} of {run['step']['count']} steps were recorded call by call, which made the "
+            f"run {100 * cost:.1f} ± {100 * run['recording']['cost_error']:.1f} % slower"
+        )
+    if (residency := run["residency"]) is not None:
+        notes.append(
+            f"experts in at most {residency['peak_bytes'] / 1e6:.1f} MB of {residency['budget_bytes'] / 1e6:.1f}: "
+            f"{100 * residency['hit_rate']:.1f} % of {residency['uses']} calls found theirs there, the others waited "
+            f"{1e3 * residency['stall_s']:.0f} ms in all, prompts included"
+        )
+    for name, part in floor["parts"].items():
+        if part["far"]:
+            notes.append(
+                f"{name} takes {part['ms']:.2f} ms a step, {part['ratio']:.1f} × its floor of {part['floor_ms']:.2f} ms"
+            )
+    if floor["fits_cache"]:
+        notes.append(
+            f"a step touches {floor['bytes_a_step'] / 1e6:.1f} MB, which fits this machine's last-level cache: "
+            "the floor beyond the cache may be beaten"
+        )
+    underruns = sum(one["underruns"] or 0 for one in run["generations"])
+    if underruns:
+        notes.append(f"{underruns} underruns: playback would have stopped to wait for a chunk")
+    return notes

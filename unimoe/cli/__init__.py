@@ -1,0 +1,81 @@
+"""The `unimoe` command: a group whose commands are loaded when they are called.
+
+Each command is a string "module:attribute", so `unimoe --help` imports nothing but click, and a command that needs
+no torch runs without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "export": ("unimoe.cli.export:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
+    "calibrate": ("unimoe.cli.calibrate:calibrate_command", "Quantize a bundle for a target, by the data it reads."),
+    "build": ("unimoe.cli.build:build", "Compile a bundle's graphs for a GPU with TensorRT-RTX or TensorRT."),
+    "synth": ("unimoe.cli.synth:synth", "Speak or play: text in, audio file out."),
+    "verify": ("unimoe.cli.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
+    "profile": ("unimoe.cli.profile:profile", "See where a bundle's time goes, and how far it is from the floor."),
+    "plan": ("unimoe.cli.plan:plan", "Estimate what a model will do on a machine that is not here."),
+    "doctor": ("unimoe.cli.doctor:doctor", "See what this machine can run, and the next step for what cannot."),
+    "inspect": ("unimoe.cli.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
+    "eval": (
+        "unimoe.cli.evaluate:evaluate",
+        "Judge a bundle or checkpoint by ear: words, voices, notes, routing.",
+    ),
+    "data": ("unimoe.cli.data:data", "Make, judge, filter and encode corpora of speech and music."),
+    "train": ("unimoe.cli.train:train", "Train models: a recipe with its stages, or the demo (needs torch)."),
+}
+
+
+# Which extra has a third-party package that a command may find missing.
+_EXTRAS = {
+    "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "matplotlib": "calibrate",
+    "pocketsphinx": "eval", "pystoi": "eval",
+}  # fmt: skip
+
+
+class _LazyGroup(click.Group):
+    """Lists commands by their one-line help and imports a command's module only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unimoe", message="%(prog)s %(version)s")
+def cli() -> None:
+    """UniMoE-Audio on the edge: speech and music through one engine per expert."""
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line and exit code 1, with UNIMOE_DEBUG=1 a traceback."""
+    from unimoe_runtime.errors import UnimoeError
+
+    try:
+        cli.main(prog_name="unimoe")
+    except UnimoeError as error:
+        if os.environ.get("UNIMOE_DEBUG"):
+            raise
+        click.echo(f"unimoe: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        click.echo(f"unimoe: this command needs {package}; `pip install unimoe[{_EXTRAS[package]}]`", err=True)
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""`python -m unimoe.cli`."""
+
+from unimoe.cli import main
+
+main()

@@ -1,0 +1,169 @@
+"""`unimoe data`: training material from its sources to codec tokens."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unimoe_runtime.errors import ConfigError
+
+CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
+OUT = click.Path(path_type=Path, file_okay=False)
+WORKERS = click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that work at a time."
+)
+
+
+@click.group()
+def data() -> None:
+    """Make, judge, filter and encode corpora of speech and music."""
+
+
+def read_section(path: Path, name: str) -> dict[str, Any]:
+    """A section of a recipe. Raises ConfigError where the file is missing, is no TOML, or has no such section."""
+    try:
+        section = tomllib.loads(path.read_text(encoding="utf-8"))[name]
+    except KeyError:
+        raise ConfigError(f"{path}: the section [{name}] is missing") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
+
+
+@data.command()
+def sources() -> None:
+    """List where material comes from, its licence, and whether weights trained on it may be shipped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unimoe.data.sources import SOURCES
+
+    table = Table("source", "what", "licence", "weights may be shipped", "install", box=None)
+    for source in SOURCES.values():
+        ship = f"{'yes' if source.may_ship else 'no'}: {source.reason}"
+        table.add_row(source.name, source.what, source.licence, ship, source.install)
+    Console().print(table, highlight=False)
+
+
+@data.command()
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OUT)
+@WORKERS
+def render(recipe: Path, out: Path, workers: int) -> None:
+    """Render what RECIPE's section [data] says into the corpus OUT. Goes on where it was stopped."""
+    from unimoe.data.recipe import CorpusRecipe
+    from unimoe.data.rendering import render_corpus
+
+    section = read_section(recipe, "data")
+    try:
+        wanted = CorpusRecipe.from_dict(section)
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: section [data]: {error}") from None
+    click.echo(render_corpus(out, wanted, num_workers=workers).summary(out))
+
+
+@data.command("import")
+@click.argument("folder", type=CORPUS)
+@click.argument("out", type=OUT)
+@click.option("--voice", default="own", show_default=True, help="Name of who speaks, where the list does not say.")
+@click.option("--licence", default="", help="Licence of the recordings; it is kept with every clip.")
+@click.option("--may-ship", is_flag=True, help="The licence allows to ship weights trained on them.")
+@click.option("--rate", default=16000, show_default=True, type=click.IntRange(min=8000), help="Sample rate in Hz.")
+@click.option("--align/--no-align", default=True, show_default=True, help="Find when each phoneme is spoken.")
+@WORKERS
+def import_(
+    folder: Path, out: Path, voice: str, licence: str, may_ship: bool, rate: int, align: bool, workers: int
+) -> None:
+    """Make the corpus OUT of your own recordings: FOLDER has audio, and texts as .txt, metadata.csv or .jsonl."""
+    from unimoe.data.folders import Terms, plan_import
+    from unimoe.data.rendering import run_jobs
+
+    terms = Terms(licence=licence, may_ship=may_ship)
+    plan = plan_import(folder, voice=voice, terms=terms, sample_rate_hz=rate, align=align)
+    corpus = run_jobs(out, plan, sample_rate_hz=rate, seed=0, num_workers=workers)
+    unaligned = sum(not item.captioned for item in corpus)
+    note = f"; {unaligned:,} without phonemes, for a codec alone" if unaligned else ""
+    click.echo(corpus.summary(out) + note)
+
+
+@data.command()
+@click.argument("out", type=OUT)
+@click.argument("corpora", type=CORPUS, nargs=-1, required=True)
+def join(out: Path, corpora: tuple[Path, ...]) -> None:
+    """Make one corpus OUT of several."""
+    from unimoe.data.joining import join_corpora
+
+    click.echo(join_corpora(corpora, out).summary(out))
+
+
+@data.command("filter")
+@click.argument("corpus", type=CORPUS)
+@click.argument("out", type=OUT)
+@click.option(
+    "--recipe", type=click.Path(path_type=Path, dir_okay=False), help="A recipe whose section [filter] has limits."
+)
+@click.option("--balance", is_flag=True, help="As many hours of speech as of music in the training split.")
+@click.option("--wer", is_flag=True, help="Measure word errors of speech as well (slow; needs pocketsphinx).")
+@click.option("--dnsmos", is_flag=True, help="Measure DNSMOS as well (slow; needs speechmos).")
+@WORKERS
+def filter_(corpus: Path, out: Path, recipe: Path | None, balance: bool, wer: bool, dnsmos: bool, workers: int) -> None:
+    """Measure every clip of CORPUS and keep in OUT what is good, once. Measures stay in CORPUS/metrics.jsonl."""
+    from dataclasses import replace
+
+    from unimoe.data.corpus import Corpus
+    from unimoe.data.filtering import FilterRecipe, judge_clips, write_filtered
+    from unimoe.data.metrics import Extras, measure_corpus
+
+    wanted = FilterRecipe.from_section(read_section(recipe, "filter") if recipe else {})
+    wanted = replace(wanted, balance=wanted.balance or balance)
+    opened = Corpus.open(corpus)
+    extras = Extras(wer=wer, dnsmos=dnsmos)
+    metrics = measure_corpus(opened, corpus / "metrics.jsonl", extras, num_workers=workers)
+    verdict = judge_clips(opened, metrics, wanted)
+    for reason, count in verdict.counts().items():
+        click.echo(f"{count:7,} left out: {reason}")
+    click.echo(write_filtered(opened, corpus, out, metrics, verdict, wanted).summary(out))
+
+
+@data.command()
+@click.argument("corpus", type=CORPUS)
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="The page; CORPUS/report.html if left out."
+)
+def report(corpus: Path, html: Path | None) -> None:
+    """Write a page on what is in CORPUS: counts, hours, histograms, licences; and the same as JSON beside it."""
+    from unimoe.data.corpus import Corpus
+    from unimoe.data.reporting import write_report
+
+    opened = Corpus.open(corpus)
+    page = html or corpus / "report.html"
+    facts = write_report(opened, corpus, page)
+    click.echo(opened.summary(corpus))
+    for name, row in facts["kinds"].items():
+        click.echo(f"  {name:20} {row['hours']:7.2f} h {row['clips']:8,} clips")
+    local = [name for name, source in facts["sources"].items() if source.get("may_ship") is False]
+    if local:
+        click.echo(f"weights trained on {', '.join(local)} may not be shipped")
+    click.echo(f"page: {page}")
+
+
+@data.command()
+@click.argument("corpus", type=CORPUS)
+@click.argument("codec", type=CORPUS)
+@click.option("--cache", type=OUT, help="Folder of codec tokens; CORPUS/codes if left out.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
+def encode(corpus: Path, codec: Path, cache: Path | None, threads: int) -> None:
+    """Turn CORPUS into tokens of CODEC, kept by the hashes of codec and clip. Goes on where it was stopped."""
+    import torch
+
+    from unimoe.data.codes import cached_codes
+    from unimoe.data.corpus import Corpus
+
+    torch.set_num_threads(threads)
+    folder = cache or corpus / "codes"
+    codes = cached_codes(Corpus.open(corpus), codec, folder)
+    frames = sum(len(codes_TK) for codes_TK in codes)
+    click.echo(f"{len(codes):,} clips, {frames:,} frames of {codes[0].shape[1]} codebooks in {folder}")

@@ -1,0 +1,44 @@
+"""A stream into a file, a pipe or the loudspeaker, for `unimoe synth`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from io import FileIO
+from pathlib import Path
+
+import click
+
+from unimoe_runtime.audio.sinks import PipeSink, PlaySink, Sink, WavSink
+from unimoe_runtime.synthesis.stream import AudioStream, Outcome
+
+
+def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool) -> tuple[Outcome, str]:
+    """Run a stream to its end, or until Ctrl-C: a file then holds what there was so far.
+
+    Returns how it went, and how it was stopped: empty where it was not.
+    """
+    stopped = ""
+    with stream, ExitStack() as opened:
+        sinks: list[Sink] = []
+        if path is not None:
+            sinks.append(opened.enter_context(WavSink(path, stream.sample_rate_hz)))
+        if piped:
+            stdout = FileIO(sys.stdout.fileno(), "wb", closefd=False)
+            sinks.append(opened.enter_context(PipeSink(stdout)))
+        if play:
+            sinks.append(opened.enter_context(PlaySink(stream.sample_rate_hz)))
+        try:
+            for chunk in stream:
+                for sink in sinks:
+                    sink.write(chunk.pcm_L)
+        except KeyboardInterrupt:
+            if not stream.outcome.num_samples:
+                raise
+            stopped = "stopped by hand"
+        for sink in sinks:
+            if not stopped or isinstance(sink, WavSink):
+                sink.finish()
+            if isinstance(sink, PlaySink) and sink.underruns:
+                click.echo(f"playing waited {sink.underruns} times: too much else runs here", err=True)
+    return stream.outcome, stopped

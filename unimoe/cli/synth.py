@@ -1,0 +1,208 @@
+"""`unimoe synth`."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unimoe.cli.sizes import BYTES
+from unimoe.cli.streamed import stream_into
+from unimoe_runtime.backends.factory import BACKENDS
+from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_runtime.synthesis.stream import Outcome
+from unimoe_runtime.synthesis.synthesizer import Limits, Synthesizer
+from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ
+
+_PIPE = "-"
+
+
+def _frames(context: click.Context, parameter: click.Parameter, value: str | None) -> ChunkSchedule:
+    try:
+        sizes = ChunkSchedule().frames if value is None else tuple(int(size) for size in value.split(","))
+        return ChunkSchedule(frames=sizes)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no list of frames such as 2,4,8: {error}") from None
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True)
+@click.option("--text", required=True, help="What to say; for music, notes or a description.")
+@click.option(
+    "--voice",
+    default="",
+    help="A voice of the bundle, or a recording to clone; for music, an instrument. [default: the first]",
+)
+@click.option("--voice-text", default="", help="What the recording given with --voice says.")
+@click.option("--video", type=click.Path(path_type=Path), help="A video file to make the music for.")
+@click.option("--video-rate", type=float, default=RATE_HZ, show_default=True, help="Frames looked at a second.")
+@click.option("--video-frames", type=int, default=MAX_FRAMES, show_default=True, help="Frames looked at, at most.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", help="A .wav, .flac or .ogg file; - for raw 16-bit samples on stdout, as they come.")
+@click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
+@click.option("--play", is_flag=True, help="Play it as it comes (needs unimoe[play]).")
+@click.option(
+    "--chunk-frames", "schedule", callback=_frames, help="Frames of each streamed chunk. [default: 2,4,8,16,32]"
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds, with what there is."
+)
+@click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
+@click.option(
+    "--memory-budget",
+    type=BYTES,
+    help="What loaded experts may take, such as 300MB: same audio, slower. [default: any]",
+)
+@click.option("--guidance", type=float, help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
+@click.option("--temperature", type=float, help="0 takes the likeliest code. [default: the bundle's]")
+@click.option("--top-k", type=int, help="Codes a draw chooses from. [default: the bundle's]")
+@click.option("--top-p", type=float, help="Share of probability a draw chooses from. [default: the bundle's]")
+@click.option("--eos-factor", type=float, help="Factor of the end's logit. [default: the bundle's]")
+@click.option("--min-steps", type=int, help="Decode steps before the audio may end. [default: the bundle's]")
+@click.option("--max-steps", type=int, help="Decode steps, the delay included. [default: the bundle's]")
+@click.option("--max-seconds", type=float, help="Seconds of audio, at most. [default: the bundle's]")
+@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
+@click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def synth(
+    bundle: Path,
+    task: str,
+    text: str,
+    voice: str,
+    voice_text: str,
+    video: Path | None,
+    video_rate: float,
+    video_frames: int,
+    seed: int,
+    output: str | None,
+    stream: bool,
+    play: bool,
+    schedule: ChunkSchedule,
+    timeout: float | None,
+    warm: bool,
+    memory_budget: int | None,
+    guidance: float | None,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    eos_factor: float | None,
+    min_steps: int | None,
+    max_steps: int | None,
+    max_seconds: float | None,
+    backend: str,
+    target: str | None,
+    providers: tuple[str, ...],
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
+    if output is None and not play:
+        raise click.UsageError("say where the audio goes: -o FILE, -o - for stdout, or --play")
+    piped = output == _PIPE
+    path = None if output is None or piped else Path(output)
+    whole = not (stream or play or piped)
+    if path is not None and whole:
+        from unimoe_runtime.audio.files import require_writable
+
+        require_writable(path)
+    options = {"backend": backend, "target": target, "threads": threads, "providers": providers or None}
+    with _open(bundle, warm, **options, memory_budget_bytes=memory_budget) as synthesizer:
+        if synthesizer.engine_warning is not None:
+            click.echo(f"unimoe: {synthesizer.engine_warning}", err=True)
+        wanted = {
+            "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
+            "eos_factor": eos_factor,
+        }  # fmt: skip
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        request: dict[str, Any] = {
+            "task": task, "text": text, "voice": voice, "voice_text": voice_text, "seed": seed, "timeout_s": timeout,
+            "sampling": replace(synthesizer.sampling(task), **changes),
+            "limits": Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
+        }  # fmt: skip
+        if video is not None:
+            request["video"] = synthesizer.read_video(video, rate_hz=video_rate, max_frames=video_frames)
+        stopped = ""
+        if path is not None and whole:
+            outcome = _write_whole(synthesizer, request, path)
+        else:
+            outcome, stopped = stream_into(synthesizer.stream(**request, schedule=schedule), path, piped, play)
+        residency = synthesizer.residency
+    _print(outcome, residency, stopped, output, task, seed, as_json=as_json, err=piped)
+    if stopped:
+        raise SystemExit(130)  # as a shell has it for a command that Ctrl-C ended
+
+
+def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
+    if not warm:
+        return Synthesizer.open(bundle, **options)
+    from unimoe_tools.profiling.machine import read_memory
+
+    started, before = time.perf_counter(), read_memory()
+    synthesizer = Synthesizer.open(bundle, warm=True, **options)
+    taken_s, after = time.perf_counter() - started, read_memory()
+    cost = "" if before is None or after is None else f", {(after.resident - before.resident) / 1e6:.0f} MB"
+    click.echo(f"warm: every graph loaded in {taken_s:.2f} s{cost}", err=True)
+    return synthesizer
+
+
+def _write_whole(synthesizer: Synthesizer, request: dict[str, Any], path: Path) -> Outcome:
+    """Everything first, with a progress bar, then the file."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from unimoe_runtime.audio.files import write_audio
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} steps"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("decoding", total=None)
+        result = synthesizer.synthesize(
+            **request, progress=lambda done, expected: bar.update(task, completed=done, total=max(expected, done))
+        )
+    write_audio(path, result.pcm_L, result.sample_rate_hz)
+    return result
+
+
+def _print(
+    outcome: Outcome,
+    residency: ExpertCacheStats | None,
+    stopped: str,
+    output: str | None,
+    task: str,
+    seed: int,
+    *,
+    as_json: bool,
+    err: bool,
+) -> None:
+    figures = outcome.figures()
+    if residency is not None:
+        figures["experts_in_memory"] = residency.figures()
+    if as_json:
+        click.echo(json.dumps({"output": output, "seed": seed, **figures}, indent=1), err=err)
+        return
+    limit = "time" if outcome.timed_out else "step"
+    cut = "" if outcome.ended else f" ({stopped})" if stopped else f" (cut off at the {limit} limit)"
+    click.echo(f"{task}: {figures['caption']}", err=err)
+    click.echo(
+        f"{output or 'played'}: {figures['audio_s']:.2f} s of audio{cut}, first after "
+        f"{1e3 * figures['first_audio_s']:.0f} ms, RTF {figures['rtf']:.3f}, "
+        f"{figures['experts_per_step']:.1f} experts launched a step, {100 * figures['null_share']:.0f} % null",
+        err=err,
+    )
+    if residency is not None:
+        slower = outcome.compute_s / max(outcome.compute_s - residency.stall_s, 1e-9)
+        click.echo(
+            f"experts in memory: at most {residency.peak_bytes / 1e6:.2f} MB of {residency.budget_bytes / 1e6:.2f}, "
+            f"{100 * residency.hit_rate:.0f} % of {residency.uses} found there; waited {residency.stall_s:.2f} s for "
+            f"the others, at least {slower:.1f} times as slow; "
+            f"95 of 100 steps need {residency.step_bytes_p95 / 1e6:.2f} MB",
+            err=err,
+        )

@@ -1,0 +1,1 @@
+"""Comparing a bundle with the torch model of its checkpoint."""
