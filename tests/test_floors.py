@@ -1,4 +1,4 @@
-"""The floors of docs/architecture.md, looked at in fresh processes: what imports what."""
+"""The floors of docs/explanation/architecture.md, looked at in fresh processes: what imports what."""
 
 from __future__ import annotations
 
