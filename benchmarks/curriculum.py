@@ -6,7 +6,7 @@ Nine tenths of the training clips are speech, one tenth is music. All variants s
 number of tokens and use as many parameters a token, as far as a Top-P router lets that be fixed. One more, "balanced",
 is the control: the same model from random weights on the curriculum's balanced set alone. Each run is a folder
 with a result.json; finished runs are skipped and a killed one goes on where its last save is. At the end all results
-are written to results/curriculum.json, the table into docs/explanation/experiments.md and the plot as docs/explanation/curriculum.svg.
+are written to results/curriculum.json, the table into docs/explanation/experiments.md and the plot beside it.
 """
 
 from __future__ import annotations

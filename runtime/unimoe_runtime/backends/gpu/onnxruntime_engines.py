@@ -1,8 +1,8 @@
 """The device loop over ONNX Runtime's CUDA provider: sessions whose inputs and outputs are bound to device memory.
 
 ONNX Runtime enqueues on the loop's stream (`user_compute_stream`) and does not wait at the end of a run; CUDA graphs
-are its own (`enable_cuda_graph`), one for each pass (`gpu_graph_id`). docs/explanation/device.md says which nodes its provider
-has kernels for.
+are its own (`enable_cuda_graph`), one for each pass (`gpu_graph_id`). docs/explanation/device.md says which
+nodes its provider has kernels for.
 
 Never run on a GPU: no machine of ours has one. The tests run this module on the CPU provider, over host memory.
 """
