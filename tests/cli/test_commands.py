@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from unimoe import cli
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

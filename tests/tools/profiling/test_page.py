@@ -17,7 +17,7 @@ from unimoe_export.exporter import export_bundle
 from unimoe_tools.profiling.page import as_html
 from unimoe_tools.profiling.sweep import read_report
 
-DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
+DEMO = Path(__file__).parents[3] / "checkpoints" / "demo"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
