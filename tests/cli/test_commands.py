@@ -121,4 +121,4 @@ def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, env={"PYTHONPATH": path}
     )
-    assert_one_line(done, f"needs {package}; `pip install unimoe[")
+    assert_one_line(done, f"needs {package}: `pip install ")

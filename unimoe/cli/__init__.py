@@ -77,5 +77,7 @@ def main() -> None:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRAS:
             raise
-        click.echo(f"unimoe: this command needs {package}; `pip install unimoe[{_EXTRAS[package]}]`", err=True)
+        from unimoe_runtime.install import install_command
+
+        click.echo(f"unimoe: this command needs {package}: `{install_command(_EXTRAS[package])}`", err=True)
         sys.exit(1)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unimoe_export.exporter import ExportResult, export_bundle
+from unimoe_runtime.install import install_command
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -63,7 +64,7 @@ def export(checkpoint: Path, bundle: Path, precision: str, codec: Path | None, f
 def summary(result: ExportResult) -> str:
     """The closing line: graphs, size, seconds, deviation from the oracle."""
     if result.largest_error is None:
-        parity = "not compared with the oracle: ONNX Runtime is not installed (`pip install unimoe[cpu]`)"
+        parity = f"not compared with the oracle: ONNX Runtime is not installed (`{install_command('cpu')}`)"
     else:
         parity = f"largest deviation from the oracle {result.largest_error:.1e}"
     size = f"{result.num_bytes / 1e6:.1f} MB"

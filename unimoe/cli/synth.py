@@ -46,7 +46,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--output", help="A .wav, .flac or .ogg file; - for raw 16-bit samples on stdout, as they come.")
 @click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
-@click.option("--play", is_flag=True, help="Play it as it comes (needs unimoe[play]).")
+@click.option("--play", is_flag=True, help="Play it as it comes (needs the extra `play`).")
 @click.option(
     "--chunk-frames", "schedule", callback=_frames, help="Frames of each streamed chunk. [default: 2,4,8,16,32]"
 )

@@ -16,6 +16,7 @@ from unimoe.data.flite import Alignment
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.durations import PAUSE
 from unimoe_runtime.frontend.lexicon import Lexicon
+from unimoe_runtime.install import install_command
 
 _RATE_HZ = 16000
 _FRAME_S = 0.01
@@ -33,7 +34,7 @@ class Aligner:
         try:
             from pocketsphinx import Config, Decoder
         except ImportError:
-            raise ConfigError("pocketsphinx is not installed: `pip install 'unimoe[eval]'` to align speech") from None
+            raise ConfigError(f"pocketsphinx is not installed: `{install_command('eval')}` to align speech") from None
         self._decoder: Any = Decoder(Config(samprate=float(_RATE_HZ), loglevel="FATAL", lm=None))
 
     def __call__(self, pcm_L: np.ndarray, words: Sequence[Sequence[str]]) -> Alignment:

@@ -16,6 +16,7 @@ import numpy as np
 from unimoe.data.sources import get_source
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend import numbers
+from unimoe_runtime.install import install_command
 
 _QUIETEST_RMS = 0.003
 _SHORTEST_S = 0.3
@@ -134,7 +135,7 @@ def _read_g722(path: Path, sample_rate_hz: int) -> np.ndarray:
     try:
         import av
     except ImportError:
-        raise OutputError("PyAV is not installed: `pip install 'unimoe[video]'` to read G.722 recordings") from None
+        raise OutputError(f"PyAV is not installed: `{install_command('video')}` to read G.722 recordings") from None
     import soxr
 
     with av.open(str(path), format="g722") as container:

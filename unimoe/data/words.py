@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.install import install_command
 
 MAX_PHRASE_WORDS = 6
 COMMA_SHARE = 0.25
@@ -20,7 +21,7 @@ def common_words(count: int) -> list[str]:
     try:
         import pocketsphinx
     except ImportError:
-        raise ConfigError("pocketsphinx is not installed: install it with `pip install 'unimoe[eval]'`") from None
+        raise ConfigError(f"pocketsphinx is not installed: `{install_command('eval')}`") from None
     dictionary = Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
     model = pocketsphinx.NGramModel(
         pocketsphinx.Config(), pocketsphinx.LogMath(), pocketsphinx.get_model_path("en-us/en-us.lm.bin")

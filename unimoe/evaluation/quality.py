@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from unimoe_runtime.errors import UnimoeError
+from unimoe_runtime.install import install_command
 
 RATE_HZ = 16000
 
@@ -77,7 +78,7 @@ class SpeakerEncoder:
         try:
             import torch
         except ImportError:
-            raise Unmeasured("torch is not installed; `pip install unimoe[train]`") from None
+            raise Unmeasured(f"torch is not installed: `{install_command('train')}`") from None
         self._torch = torch
         state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
         self._lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)

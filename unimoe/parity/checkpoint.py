@@ -12,6 +12,7 @@ from unimoe_runtime.bundle.engine_verification import Agreement
 from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError, CheckpointError
+from unimoe_runtime.install import install_command
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.graphs import GraphComparison, compare_graphs, compare_models
@@ -38,7 +39,7 @@ def compare_with_checkpoint(
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise BackendError("comparing with a checkpoint needs torch; `pip install unimoe[train]`") from None
+        raise BackendError(f"comparing with a checkpoint needs torch: `{install_command('train')}`") from None
     model = load_model(checkpoint)
     vision = load_vision(checkpoint) if checkpoint.vision is not None else None
     graphs = compare_graphs(candidate, TorchBackend(candidate.bundle, model, vision), prompt)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.errors import AudioError, OutputError
 from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.install import install_command
 
 Floats = NDArray[np.float32]
 _HEADER_BYTES = 44
@@ -135,7 +136,7 @@ class PlaySink:
         try:
             import sounddevice
         except ImportError:
-            raise AudioError("playing needs sounddevice; `pip install unimoe[play]`") from None
+            raise AudioError(f"playing needs sounddevice: `{install_command('play')}`") from None
         except OSError:
             raise AudioError("playing needs the PortAudio library, such as the package libportaudio2") from None
         try:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.errors import VideoError
+from unimoe_runtime.install import install_command
 
 RATE_HZ = 1.0
 # 64 frames are the most that keep to TOTAL_TOKENS, and three times as long as the longest music.
@@ -168,7 +169,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         import av
     except ImportError:
-        raise VideoError("reading a video needs PyAV: `pip install unimoe[video]`") from None
+        raise VideoError(f"reading a video needs PyAV: `{install_command('video')}`") from None
     try:
         # A playlist may name other files and addresses; nothing but this file is read.
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
@@ -191,5 +192,5 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise VideoError("reading a video needs Pillow: `pip install unimoe[video]`") from None
+        raise VideoError(f"reading a video needs Pillow: `{install_command('video')}`") from None
     return Image

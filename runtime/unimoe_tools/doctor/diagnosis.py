@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from unimoe_runtime.hardware.probes import Gpu
 from unimoe_runtime.hardware.targets import MIN_TENSORRT, RTX_CAPABILITIES, Target, open_targets
+from unimoe_runtime.install import install_command
 from unimoe_tools.doctor.evidence import CUDA_PYTHON, EXTRAS, TENSORRT, TENSORRT_RTX, Evidence
 from unimoe_tools.doctor.packages import numbers
 
@@ -15,7 +16,7 @@ State = Literal["ok", "missing", "broken", "idle"]
 """idle: nothing here that it could serve, so nothing to do."""
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_BOTH = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'unimoe[{}]'"
+_BOTH = "pip uninstall -y onnxruntime onnxruntime-gpu && {}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +79,11 @@ def _onnxruntime(found: Evidence) -> Finding:
     packages = [package for package in ("onnxruntime", "onnxruntime-gpu") if package in found.versions]
     opened = found.onnxruntime
     if opened is None or not packages:
-        return Finding(name=name, state="missing", detail="not installed", step=f"pip install 'unimoe[{extra}]'")
+        return Finding(name=name, state="missing", detail="not installed", step=install_command(extra))
     if len(packages) > 1:
         both = " and ".join(f"{package} {found.versions[package]}" for package in packages)
         detail = f"{both} are both installed, under one import name; what is imported is {opened.version or 'neither'}"
-        return Finding(name=name, state="broken", detail=detail, step=_BOTH.format(extra))
+        return Finding(name=name, state="broken", detail=detail, step=_BOTH.format(install_command(extra)))
     if not _opens(found, _CPU):
         reason = opened.problem or opened.providers.get(_CPU) or "it has no CPU provider"
         return Finding(
@@ -143,7 +144,7 @@ def _cuda_provider(found: Evidence) -> Finding:
     name = "ONNX Runtime, CUDA"
     opened = found.onnxruntime
     if opened is None or _CUDA not in opened.providers:
-        step = "pip uninstall -y onnxruntime && pip install 'unimoe[gpu]'" if opened else "pip install 'unimoe[gpu]'"
+        step = ("pip uninstall -y onnxruntime && " if opened else "") + install_command("gpu")
         return Finding(name=name, state="missing", detail="needs onnxruntime-gpu", step=step)
     reason = opened.providers[_CUDA]
     if reason is not None:
@@ -168,7 +169,7 @@ def _tensorrt_rtx(found: Evidence) -> Finding:
         return Finding(name=name, state="idle", detail="there are no wheels for this machine")
     return Finding(
         name=name, state="missing", detail="not installed; it builds engines, for that no GPU is needed",
-        step="pip install 'unimoe[tensorrt-rtx,export]'",
+        step=install_command("tensorrt-rtx", "export"),
     )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ def _extras(found: Evidence) -> Iterator[Finding]:
             continue
         faults = [fault for need in found.needs[extra] if need.available and (fault := need.fault())]
         name = extra or "base"
-        install = f"pip install 'unimoe[{extra}]'" if extra else "pip install --upgrade unimoe"
+        install = install_command(extra) if extra else f"{install_command()} --upgrade"
         if faults:
             yield Finding(name=name, state="missing", detail=f"{purpose}: {', '.join(faults)}", step=install)
         elif extra == "play" and not found.portaudio:

@@ -18,6 +18,7 @@ from unimoe_runtime.hardware import probes
 from unimoe_runtime.hardware.cuda_probe import read_gpus
 from unimoe_runtime.hardware.probes import Gpu, Gpus, OnnxRuntime
 from unimoe_runtime.hardware.system import System, driver_version, read_system
+from unimoe_runtime.install import install_command
 from unimoe_tools.doctor import packages
 from unimoe_tools.doctor.diagnosis import Diagnosis, Finding, diagnose
 from unimoe_tools.doctor.evidence import Evidence, gather
@@ -61,7 +62,7 @@ def finding(diagnosis: Diagnosis, name: str) -> Finding:
 def test_a_bare_machine_is_told_to_install_an_engine() -> None:
     diagnosis = diagnose(BARE)
     assert not diagnosis.can_run
-    assert finding(diagnosis, "ONNX Runtime, CPU").step == "pip install 'unimoe[cpu]'"
+    assert finding(diagnosis, "ONNX Runtime, CPU").step == install_command("cpu")
     assert finding(diagnosis, "NVIDIA driver").state == "idle", "no card, nothing to do"
     assert finding(diagnosis, "TensorRT").state == "idle"
     assert "no GPU is needed" in finding(diagnosis, "TensorRT-RTX").detail
@@ -81,7 +82,7 @@ def test_both_packages_of_onnxruntime_are_seen() -> None:
     diagnosis = diagnose(replace(BARE, gpus=LAPTOP, onnxruntime=on_cpu(), versions=versions))
     both = finding(diagnosis, "ONNX Runtime, CPU")
     assert both.state == "broken" and "onnxruntime-gpu 1.31.1 are both installed" in both.detail
-    assert both.step == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'unimoe[gpu]'"
+    assert both.step == f"pip uninstall -y onnxruntime onnxruntime-gpu && {install_command('gpu')}"
     assert diagnosis.can_run, "untidy, but it runs"
 
 
@@ -102,7 +103,7 @@ def test_a_provider_that_was_compiled_in_may_not_open() -> None:
     assert finding(diagnose(works), "ONNX Runtime, CUDA").state == "ok"
     cpu_only = replace(found, onnxruntime=on_cpu(), versions={"onnxruntime": "1.32.0"})
     step = finding(diagnose(cpu_only), "ONNX Runtime, CUDA").step
-    assert step == "pip uninstall -y onnxruntime && pip install 'unimoe[gpu]'"
+    assert step == f"pip uninstall -y onnxruntime && {install_command('gpu')}"
 
 
 def test_a_laptop_with_tensorrt_rtx() -> None:
@@ -164,7 +165,7 @@ def test_extras_name_what_they_lack() -> None:
         "video": (Need(name="no-such-package", at_least=(), available=False),),
     }
     diagnosis = diagnose(replace(BARE, needs=needs, portaudio=False))
-    assert finding(diagnosis, "eval").step == "pip install 'unimoe[eval]'"
+    assert finding(diagnosis, "eval").step == install_command("eval")
     assert "no-such-package is missing" in finding(diagnosis, "eval").detail
     assert "PortAudio" in finding(diagnosis, "play").detail
     assert "is older than 99" in finding(diagnosis, "train").detail

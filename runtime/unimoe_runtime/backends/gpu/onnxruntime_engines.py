@@ -23,11 +23,12 @@ from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, needs_optimiz
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.errors import BackendError
+from unimoe_runtime.install import install_command
 
 try:
     import onnxruntime as ort
 except ImportError:
-    raise BackendError("ONNX Runtime is not installed; `pip install unimoe[gpu]`") from None
+    raise BackendError(f"ONNX Runtime is not installed: `{install_command('gpu')}`") from None
 
 _CUDA = "CUDAExecutionProvider"
 _SMALLEST_CAPACITY = 256
@@ -40,7 +41,7 @@ def open_onnxruntime_cuda(bundle: Bundle, *, graphs: bool = True) -> DeviceBacke
     if _CUDA not in ort.get_available_providers():
         raise BackendError(
             f"ONNX Runtime {ort.__version__} here has no CUDA provider; `pip uninstall onnxruntime` and then "
-            "`pip install unimoe[gpu]`: only one of onnxruntime and onnxruntime-gpu can be installed"
+            f"`{install_command('gpu')}`: only one of onnxruntime and onnxruntime-gpu can be installed"
         )
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # CUDA's libraries from nvidia-* packages, where they are installed

@@ -7,12 +7,15 @@ from typing import Any
 
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.hardware.targets import MIN_TENSORRT
+from unimoe_runtime.install import install_command
 
 _MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-_INSTALL = {
-    "tensorrt-rtx": "`pip install unimoe[tensorrt-rtx]` (Linux or Windows on x86-64)",
-    "tensorrt": "on a Jetson it comes with JetPack 7.2 or later (python3-libnvinfer), elsewhere `pip install tensorrt`",
-}
+
+
+def _advice(flavour: str) -> str:
+    if flavour == "tensorrt-rtx":
+        return f"`{install_command('tensorrt-rtx')}` (Linux or Windows on x86-64)"
+    return "on a Jetson it comes with JetPack 7.2 or later (python3-libnvinfer), elsewhere `pip install tensorrt`"
 
 
 def load_library(flavour: str) -> Any:
@@ -21,11 +24,11 @@ def load_library(flavour: str) -> Any:
         trt = importlib.import_module(_MODULES[flavour])
     except (ImportError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise BackendError(f"{flavour} cannot be loaded ({reason}); {_INSTALL[flavour]}") from None
+        raise BackendError(f"{flavour} cannot be loaded ({reason}); {_advice(flavour)}") from None
     version = str(trt.__version__)
     if flavour == "tensorrt" and tuple(map(int, version.split(".")[:2])) < MIN_TENSORRT:
         wanted = ".".join(map(str, MIN_TENSORRT))
         raise BackendError(
-            f"tensorrt {version} does not know our graphs' operators, they need {wanted}; {_INSTALL[flavour]}"
+            f"tensorrt {version} does not know our graphs' operators, they need {wanted}; {_advice(flavour)}"
         )
     return trt

@@ -24,11 +24,12 @@ from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_gra
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.expert_cache.cache import Expert, ExpertCache, ExpertCacheStats
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
+from unimoe_runtime.install import install_command
 
 try:
     import onnxruntime as ort
 except ImportError:
-    raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
+    raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
 
 from unimoe_runtime.backends.onnxruntime.forward import BoundForward, Spare
 

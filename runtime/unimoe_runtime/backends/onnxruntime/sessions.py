@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.errors import BackendError
+from unimoe_runtime.install import install_command
 
 try:
     import onnxruntime as ort
 except ImportError:
-    raise BackendError("ONNX Runtime is not installed; `pip install unimoe[cpu]` (or unimoe[gpu])") from None
+    raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
 
 # A session with a pool of its own spins its own threads: 73 sessions on two cores were 50 times slower than one
 # global pool. ONNX Runtime lets a process set that pool once, so it is remembered here.
