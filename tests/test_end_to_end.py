@@ -169,7 +169,7 @@ def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_played_is_said_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
-    from tests.test_cli import assert_one_line, run
+    from tests.command_line import assert_one_line, run
 
     unimoe("export", checkpoint, tmp_path / "bundle")
     noise = tmp_path / "noise.wav"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import assert_one_line, run
+from tests.command_line import assert_one_line, run
 from unimoe_calibration.calibration import HEAT_MAP, calibrate
 from unimoe_calibration.schemes import Scheme
 from unimoe_calibration.settings import Settings

@@ -11,26 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.command_line import PACKAGE_ROOTS, assert_one_line, run
 from unimoe import cli
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, as a user runs it."""
-    path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
-    return subprocess.run(
-        [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
-        capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def assert_one_line(done: subprocess.CompletedProcess[str], message: str) -> None:
-    assert done.returncode == 1, done.stderr
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", list(cli._COMMANDS))
@@ -117,8 +99,7 @@ def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path)
     script = (
         f"import sys; sys.modules[{package!r}] = None; import unimoe.cli; sys.argv[1:] = {command}; unimoe.cli.main()"
     )
-    path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env={"PYTHONPATH": path}
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env={"PYTHONPATH": PACKAGE_ROOTS}
     )
     assert_one_line(done, f"needs {package}: `pip install ")

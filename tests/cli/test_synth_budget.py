@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.command_line import run
 from tests.speaking_bundle import write_speaking_bundle
-from tests.test_cli import run
 from unimoe.cli.sizes import BYTES
 
 

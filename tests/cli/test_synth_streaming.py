@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.command_line import ROOT, assert_one_line, run
 from tests.speaking_bundle import write_speaking_bundle
-from tests.test_cli import ROOT, assert_one_line, run
 
 LONG_REQUEST = ("--task", "music", "--text", "flute, 80 bpm: C4 E4 G4 C5 G4 E4 C4 E4", "--seed", "3")
 REQUEST = ("--task", "music", "--text", "flute, 120 bpm: C4 E4 G4 C5 G4 E4", "--seed", "3")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_cli import assert_one_line, run
+from tests.command_line import assert_one_line, run
 from unimoe_export.exporter import export_bundle
 from unimoe_tools.profiling.page import as_html
 from unimoe_tools.profiling.sweep import read_report

@@ -1,0 +1,27 @@
+"""Running `unimoe` as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE_ROOTS = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """One command, piped: no terminal on either side."""
+    return subprocess.run(
+        [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": PACKAGE_ROOTS, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], message: str) -> None:
+    """The command ended with code 1 and one line that contains `message`."""
+    assert done.returncode == 1, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
