@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unimoe.codec.dac import import_dac
 from unimoe_runtime.codec.dac_config import DacConfig, tensor_shapes
 
 PUBLISHED = {
@@ -25,6 +26,13 @@ def write_random_dac(path: Path, options: dict[str, Any] | None = None, seed: in
     options = options or TINY
     torch.save({"state_dict": random_state(options, seed), "metadata": {"kwargs": options}}, path)
     return path
+
+
+def write_random_codec(folder: Path, options: dict[str, Any] | None = None) -> Path:
+    """The same as a codec folder, which the exporter takes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    import_dac(write_random_dac(folder.with_suffix(".pth"), options), folder)
+    return folder
 
 
 def random_state(options: dict[str, Any], seed: int = 0) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from tests.random_dac import write_random_dac
+from tests.random_dac import write_random_codec
 from tests.runtime.test_frontend import write_frontend
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
@@ -42,7 +42,7 @@ def write_speaking_bundle(folder: Path, codec: str = "convnext") -> Path:
         case "encodec":
             codec_dir = _ENCODEC
         case "dac":
-            codec_dir = write_random_dac(folder / "weights_16khz.pth")
+            codec_dir = write_random_codec(folder / "dac")
     export_bundle(checkpoint, folder / "bundle", codec=codec_dir)
     return folder / "bundle"
 

@@ -21,6 +21,7 @@ from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.checkpoint.folder import Checkpoint, open_checkpoint
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
 from .checking import check_codec_graph, check_graph, engine_available
@@ -62,8 +63,8 @@ def export_bundle(
     """Write the bundle of a checkpoint folder, ours or a published one. An existing bundle needs `replace`.
 
     `precision` (a key of `bundle.DTYPES`) is that of the language model's products and embeddings. `codec` is a codec
-    folder or DAC's weight file, where it is not the checkpoint's own. An export that was killed is gone on with where
-    it stopped, if checkpoint, codec and options are the same.
+    folder to take instead of the checkpoint's own. A second call continues an export that was killed, if checkpoint,
+    codec and options are the same.
     Raises CheckpointError, GraphError where a graph does not compute the checkpoint, and OutputError where the
     bundle cannot be written; nothing is left behind then.
     """
@@ -231,10 +232,12 @@ def _fingerprint(checkpoint: Checkpoint, codec: Path | None, precision: str, che
     own = {target.resolve(), target.resolve().with_name(f".{target.name}.part")}
     files = {
         str(file.resolve()): (file.stat().st_size, file.stat().st_mtime_ns)
-        for file in [*sorted(checkpoint.path.rglob("*")), *codec_files(codec)]
+        for file in sorted(checkpoint.path.rglob("*"))
         if file.is_file() and own.isdisjoint(file.resolve().parents)
     }
-    source = [_exporter(), str(checkpoint.path.resolve()), files, str(codec), precision, checked]
+    # By content: a converted codec lies in a new temporary folder each time.
+    codecs = {file.name: sha256_of(file) for file in codec_files(codec)}
+    source = [_exporter(), str(checkpoint.path.resolve()), files, codecs, precision, checked]
     return hashlib.sha256(json.dumps(source).encode()).hexdigest()
 
 

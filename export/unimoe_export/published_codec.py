@@ -29,7 +29,5 @@ def find_codec(checkpoint: Checkpoint, given: Path | str | None = None) -> Path 
 
 
 def codec_files(codec: Path | None) -> list[Path]:
-    """The files that a codec is made of."""
-    if codec is None or codec.is_file():
-        return [codec] if codec else []
-    return sorted(file for file in codec.rglob("*") if file.is_file())
+    """The files in a codec's folder."""
+    return [] if codec is None else sorted(file for file in codec.rglob("*") if file.is_file())

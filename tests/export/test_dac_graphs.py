@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +14,23 @@ from safetensors.numpy import load_file
 
 from tests.export.codecs import Written, write
 from tests.random_dac import PUBLISHED, write_random_dac
-from unimoe.codec.dac import DacCodec, import_dac
-from unimoe_export.graphs.codecs.write import write_codec
+from unimoe.codec.conversion import as_codec_folder
+from unimoe.codec.dac import DacCodec
 from unimoe_runtime.backends.numpy import dac as numpy_dac
-from unimoe_runtime.errors import BackendError, CheckpointError
+from unimoe_runtime.errors import CheckpointError
 
 SMALL = Path(__file__).parents[1] / "vectors" / "dac_small"
 
 
+def write_weight_file(path: Path, folder: Path, num_codebooks: int | None = None) -> Written:
+    """The graphs of a published weight file."""
+    with as_codec_folder(path) as codec_dir:
+        return write(codec_dir, folder, num_codebooks)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return write(SMALL / "weights.pth", tmp_path_factory.mktemp("dac_small"))
+    return write_weight_file(SMALL / "weights.pth", tmp_path_factory.mktemp("dac_small"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny(tiny_file: Path) -> Written:
     """Hop 320, four strides, 1024 codes, as published; few channels."""
-    return write(tiny_file, tiny_file.parent)
+    return write_weight_file(tiny_file, tiny_file.parent)
 
 
 @pytest.mark.parametrize("frames", [1, 4, 30])
@@ -60,15 +65,6 @@ def test_graphs_equal_torch(tiny: Written, tiny_file: Path) -> None:
     decoded_BL = codec.decode(codes_BKT)
     np.testing.assert_allclose(tiny.decode(codes_BKT.numpy()), decoded_BL.numpy(), rtol=0, atol=1e-5)
     assert decoded_BL.std() > 0.02
-
-
-def test_a_folder_gives_the_graphs_of_its_weight_file(tiny: Written, tiny_file: Path, tmp_path: Path) -> None:
-    import_dac(tiny_file, tmp_path / "codec")
-    of_folder = write(tmp_path / "codec", tmp_path)
-    assert of_folder.graphs.manifest() == tiny.graphs.manifest()
-    for graph in ("codec_encoder", "codec_decoder"):
-        name = f"{graph}.safetensors"
-        assert (tmp_path / name).read_bytes() == (tiny.folder / name).read_bytes()
 
 
 def test_the_manifest_tells_how_far_the_decoder_sees(tiny: Written) -> None:
@@ -116,32 +112,21 @@ def test_weights_lie_outside_of_the_graphs_and_lengths_are_free(tiny: Written) -
 
 
 def test_a_model_with_fewer_codebooks_gets_the_first(tiny: Written, tiny_file: Path, tmp_path: Path) -> None:
-    fewer = write(tiny_file, tmp_path, 2)
+    fewer = write_weight_file(tiny_file, tmp_path, 2)
     pcm_L = np.random.default_rng(1).standard_normal(9 * 320).astype(np.float32) * 0.2
     codes_KT = fewer.codec.encode(pcm_L)
     np.testing.assert_array_equal(codes_KT, tiny.codec.encode(pcm_L)[:2])
     expected_BL = DacCodec.from_published(tiny_file).decode(torch.from_numpy(codes_KT)[None])
     np.testing.assert_allclose(fewer.codec.decode(codes_KT), expected_BL[0].numpy(), rtol=0, atol=1e-5)
     with pytest.raises(CheckpointError, match="has 4 codebooks, 12 are wanted"):
-        write_codec(tiny_file, tmp_path, 12)
-
-
-def test_without_torch_the_weight_file_is_one_line(
-    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "unimoe.codec.dac")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        BackendError, match=r"weights_16khz\.pth: reading it needs torch; `pip install unimoe\[train\]`"
-    ):
-        write_codec(tiny_file, tmp_path)
+        write_weight_file(tiny_file, tmp_path, 12)
 
 
 @pytest.mark.slow
 def test_graphs_of_the_full_size_equal_torch(tmp_path: Path) -> None:
     """Random weights in the published shape: 12 codebooks, 74 million parameters."""
     path = write_random_dac(tmp_path / "weights_16khz.pth", PUBLISHED)
-    codec, written = DacCodec.from_published(path), write(path, tmp_path)
+    codec, written = DacCodec.from_published(path), write_weight_file(path, tmp_path)
     pcm_BL = 0.1 * torch.randn(1, 6 * 320)
     codes_BKT = codec.encode(pcm_BL)
     found_KT = written.codec.encode(pcm_BL[0].numpy())

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from tests.engines import one_layer, quantized, random_bundle, replace_file
 from tests.random_checkpoint import write_random_checkpoint
 from unimoe.cli.build import build, summary
+from unimoe.codec.dac import import_dac
 from unimoe_calibration.schemes import Scheme
 from unimoe_export.engines.building import build_engines
 from unimoe_export.engines.jobs import list_jobs
@@ -227,7 +228,8 @@ def test_a_codec_without_an_engine_is_left_to_the_cpu(tmp_path: Path) -> None:
 
 
 def test_a_decoder_without_a_state_is_given_windows(tmp_path: Path) -> None:
-    bundle = bundle_with_codec(tmp_path, DAC, 32)
+    import_dac(DAC, tmp_path / "dac")
+    bundle = bundle_with_codec(tmp_path, tmp_path / "dac", 32)
     assert graph_sizes(bundle, "codec_decoder", SMALL, None)["T"] == (1, 40, 132)
 
 

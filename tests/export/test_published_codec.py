@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tests.public_folder import write_public_folder
 from tests.random_dac import TINY, write_random_dac
 from unimoe.cli.export import export
+from unimoe.codec.conversion import as_codec_folder
 from unimoe.codec.dac import DacCodec, import_dac
 from unimoe_export.exporter import export_bundle
 from unimoe_export.published_codec import WEIGHT_FILES, find_codec
@@ -61,7 +62,8 @@ def test_without_a_codec_the_bundle_says_how_to_add_one(folder: Path, weights: P
 def test_a_voice_prompt_of_any_rate_becomes_the_codes_of_torch(
     folder: Path, weights: Path, tmp_path: Path, backend: str
 ) -> None:
-    result = export_bundle(folder, tmp_path / "bundle", codec=weights)
+    with as_codec_folder(weights) as codec_dir:
+        result = export_bundle(folder, tmp_path / "bundle", codec=codec_dir)
     assert result.largest_error is not None and result.largest_error < 1e-4
     time_L = np.arange(24_000) / 48_000
     stereo_LC = np.stack([np.sin(2 * np.pi * 300 * time_L), np.sin(2 * np.pi * 500 * time_L)], axis=1)
@@ -85,9 +87,20 @@ def test_a_codec_that_does_not_fit_the_model_is_one_line(folder: Path, tmp_path:
     ):
         export_bundle(folder, bundle, codec=tmp_path / "no.pth")
     few = write_random_dac(tmp_path / "few.pth", {**TINY, "n_codebooks": 3})
-    with pytest.raises(CheckpointError, match=r"few\.pth: the codec has 3 codebooks, 4 are wanted"):
-        export_bundle(folder, bundle, codec=few)
+    with (
+        pytest.raises(CheckpointError, match=r"few\.pth: the codec has 3 codebooks, 4 are wanted"),
+        as_codec_folder(few) as codec_dir,
+    ):
+        export_bundle(folder, bundle, codec=codec_dir)
     short = write_random_dac(tmp_path / "short.pth", {**TINY, "codebook_size": 512})
-    with pytest.raises(CheckpointError, match=r"short\.pth: the codec has 512 codes a codebook, the model speaks 1024"):
-        export_bundle(folder, bundle, codec=short)
+    with (
+        pytest.raises(CheckpointError, match=r"short\.pth: the codec has 512 codes a codebook, the model speaks 1024"),
+        as_codec_folder(short) as codec_dir,
+    ):
+        export_bundle(folder, bundle, codec=codec_dir)
     assert not bundle.exists()
+
+
+def test_the_exporter_takes_no_weight_file(folder: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"weights_16khz\.pth: is a weight file; convert it into a codec folder"):
+        export_bundle(folder, tmp_path / "bundle", codec=weights)

@@ -10,7 +10,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from unimoe.codec.conversion import as_codec_folder
 from unimoe_export.exporter import ExportResult, export_bundle
+from unimoe_export.published_codec import find_codec
+from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.install import install_command
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -53,9 +56,10 @@ def export(checkpoint: Path, bundle: Path, precision: str, codec: Path | None, f
         def show(index: int, count: int, name: str) -> None:
             bar.update(task, completed=index, total=count, description=name)
 
-        result = export_bundle(
-            checkpoint, bundle, precision=PRECISIONS[precision], codec=codec, replace=force, progress=show
-        )
+        with as_codec_folder(find_codec(open_checkpoint(checkpoint), codec)) as folder:
+            result = export_bundle(
+                checkpoint, bundle, precision=PRECISIONS[precision], codec=folder, replace=force, progress=show
+            )
     click.echo(json.dumps(asdict(result), default=str) if as_json else summary(result))
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -20,7 +20,7 @@ from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.codecs.common import CodecGraph, CodecGraphs, Tensors, finish, write_weights
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.codec.dac_config import DILATIONS, KERNEL, DacConfig, check_shapes, half, tensor_shapes
-from unimoe_runtime.errors import BackendError, CheckpointError, ConfigError
+from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
@@ -39,24 +39,6 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     found = {name: entry.shape for name, entry in source.entries.items()}
     check_shapes(source.path, tensor_shapes(config), found)
     return _write(config, source.float32, out_dir, num_codebooks or config.num_codebooks)
-
-
-def write_published(path: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
-    """The same from the published weight file, which needs torch to be read.
-
-    Raises CheckpointError where it is no such file, BackendError where torch is missing.
-    """
-    try:
-        from unimoe.codec.dac import read_published
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "safetensors"):
-            raise
-        raise BackendError(f"{path}: reading it needs torch; `pip install unimoe[train]`") from None
-    config, weights = read_published(path)
-    num_codebooks = num_codebooks or config.num_codebooks
-    if num_codebooks > config.num_codebooks:
-        raise CheckpointError(f"{path}: the codec has {config.num_codebooks} codebooks, {num_codebooks} are wanted")
-    return _write(config, lambda name: weights[name].numpy(), out_dir, num_codebooks)
 
 
 def _write(config: DacConfig, read: Read, out_dir: Path, num_codebooks: int) -> CodecGraphs:

@@ -13,12 +13,13 @@ from unimoe_runtime.files.json import read_json
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
     """Write codec_encoder and codec_decoder (.onnx, .safetensors) of a checkpoint's codec folder into `out_dir`.
 
-    Where `codec_dir` is a file, it is DAC's published weight file. `num_codebooks` keeps the first so many, where the
-    model speaks fewer than the codec has. Raises CheckpointError where the codec is damaged or of an unknown kind.
+    `num_codebooks` keeps only the first codebooks, for a model that speaks fewer than the codec has.
+    Raises CheckpointError where the codec is damaged, of an unknown kind, or a weight file that must be converted.
     """
     if codec_dir.is_file():
-        return dac.write_published(codec_dir, out_dir, num_codebooks)
-
+        raise CheckpointError(
+            f"{codec_dir}: is a weight file; convert it into a codec folder with unimoe.codec.dac.import_dac"
+        )
     config = read_json(codec_dir / "config.json", CheckpointError)
     stored = config.get("num_codebooks")
     if not isinstance(stored, int) or not 1 <= (num_codebooks or stored) <= stored:
