@@ -37,8 +37,6 @@ def test_errors_name_the_weight_file(weights: Path) -> None:
 def test_without_torch_the_weight_file_is_one_line(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "unimoe.codec.dac")
     monkeypatch.setitem(sys.modules, "torch", None)
-    needs_torch = pytest.raises(
-        BackendError, match=r"pth: reading it needs torch; `pip install .*\[train\]\"`"
-    )
+    needs_torch = pytest.raises(BackendError, match=r"pth: reading it needs torch; `pip install .*\[train\]\"`")
     with needs_torch, as_codec_folder(weights):
         pass
