@@ -4,7 +4,7 @@ PYTHON ?= python3
 DEMO := .venv/demo
 DEV  := .venv/dev
 
-.PHONY: demo test check train-demo clean
+.PHONY: demo test test-fast check docs train-demo clean
 
 $(DEMO)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
@@ -32,7 +32,13 @@ demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through
 test: $(DEV)/ready check  ## lint, types and every test
 	$(DEV)/bin/python -m pytest
 
-check: $(DEV)/ready
+test-fast: $(DEV)/ready  ## the tests without the slow ones, in parallel
+	$(DEV)/bin/python -m pytest -q -n auto -m "not slow"
+
+docs: $(DEV)/ready  ## the documentation as a site, in build/site
+	$(DEV)/bin/mkdocs build --strict
+
+check: $(DEV)/ready  ## style, floors and types
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/lint-imports
