@@ -20,6 +20,7 @@ from unimoe_runtime.errors import CalibrationError, OutputError
 from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.safetensors_reader import TensorFile
 from unimoe_runtime.files.safetensors_writer import write_tensors
+from unimoe_runtime.files.user_cache import user_cache_dir
 
 from .data import CalibrationData
 from .observation import Observer
@@ -32,7 +33,7 @@ _DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 def default_cache_dir() -> Path:
     """The user's cache folder for calibration."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unimoe" / "calibration"
+    return user_cache_dir() / "calibration"
 
 
 def cache_key(bundle: Bundle, data: CalibrationData, **choices: Any) -> str:

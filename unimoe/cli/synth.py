@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.sizes import BYTES
 from unimoe.cli.streamed import stream_into
 from unimoe_runtime.backends.factory import BACKENDS
@@ -31,7 +32,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.option("--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True)
 @click.option("--text", required=True, help="What to say; for music, notes or a description.")
 @click.option(

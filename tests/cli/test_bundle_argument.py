@@ -1,0 +1,59 @@
+"""`demo` names the bundle of the checkpoint that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from unimoe.cli import bundle_argument
+from unimoe.cli.bundle_argument import BUNDLE, demo_bundle
+from unimoe_runtime.bundle.reader import MANIFEST
+from unimoe_runtime.errors import CheckpointError
+
+
+def converted(value: str) -> Path:
+    path = BUNDLE.convert(value, click.Argument(["bundle"]), None)
+    assert isinstance(path, Path)
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference_checkpoint: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(bundle_argument, "demo_checkpoint", lambda: reference_checkpoint)
+    return tmp_path / "cache"
+
+
+def test_demo_is_exported_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = converted("demo")
+    assert (bundle / MANIFEST).is_file() and cache in bundle.parents
+    assert "exporting the demo" in capsys.readouterr().err
+    made = (bundle / MANIFEST).stat().st_mtime_ns
+    assert converted("demo") == bundle and (bundle / MANIFEST).stat().st_mtime_ns == made
+    assert capsys.readouterr().err == ""
+
+
+def test_another_checkpoint_is_another_bundle(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = demo_bundle()
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in bundle_argument.demo_checkpoint().iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / "README.md").write_text("another card")
+    monkeypatch.setattr(bundle_argument, "demo_checkpoint", lambda: other)
+    assert demo_bundle() != first
+
+
+def test_a_folder_of_that_name_comes_first(cache: Path) -> None:
+    Path("demo").mkdir()
+    assert converted("demo") == Path("demo")
+    assert converted("build/bundle") == Path("build/bundle")
+
+
+def test_an_installation_without_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_argument, "__file__", str(tmp_path / "unimoe" / "cli" / "bundle_argument.py"))
+    with pytest.raises(CheckpointError, match="no demo checkpoint"):
+        bundle_argument.demo_checkpoint()
