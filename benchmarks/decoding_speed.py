@@ -35,9 +35,13 @@ _WORKER = """
 import json, sys, time
 import numpy as np
 try:
-    from unimoe_runtime.synthesis.synthesizer import Synthesizer
-except ImportError:  # a version before the rooms
+    from unimoe_runtime import SynthesisRequest, Synthesizer
+    def start(text, seed, progress):
+        return synthesizer.stream(SynthesisRequest(text=text, seed=seed), progress=progress)
+except ImportError:  # a version before requests were objects
     from unimoe_runtime.synthesis import Synthesizer
+    def start(text, seed, progress):
+        return synthesizer.stream(task="speech", text=text, seed=seed, progress=progress)
 bundle, threads, codec = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
 if codec:
@@ -47,9 +51,7 @@ for line in sys.stdin:
     request = json.loads(line)
     at, codes = [], None
     cpu = time.process_time()
-    with synthesizer.stream(
-        task="speech", text=request["text"], seed=request["seed"], progress=lambda *_: at.append(time.perf_counter())
-    ) as stream:
+    with start(request["text"], request["seed"], lambda *_: at.append(time.perf_counter())) as stream:
         for chunk in stream:
             pass
     outcome = stream.outcome

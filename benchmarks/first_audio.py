@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.profiling.floor import weight_bytes
 from unimoe_tools.profiling.machine import Company, describe_machine, settle
@@ -45,13 +46,14 @@ def reached(name):
 reached("python")
 import numpy
 reached("numpy")
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 reached("runtime")
 import onnxruntime
 reached("engine")
 synthesizer = Synthesizer.open(path, threads=threads)
 reached("open")
-stream = synthesizer.stream(task="speech", text=text)
+stream = synthesizer.stream(SynthesisRequest(text=text))
 reached("prompt")
 next(stream)
 reached("first audio")
@@ -106,7 +108,7 @@ def _request(text: str) -> Request:
 def _stream(synthesizer: Synthesizer, text: str, seed: int) -> dict[str, Any]:
     asked = time.perf_counter()
     ready = []
-    with synthesizer.stream(task="speech", text=text, seed=seed) as stream:
+    with synthesizer.stream(SynthesisRequest(text=text, seed=seed)) as stream:
         for chunk in stream:
             ready.append((1e3 * (time.perf_counter() - asked), 1e3 * len(chunk.pcm_L) / stream.sample_rate_hz))
             if len(ready) == 1:

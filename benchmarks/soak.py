@@ -34,10 +34,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from unimoe_runtime.audio.sinks import PipeSink, Sink, WavSink, to_int16
+from unimoe_runtime.audio.sinks import PipeSink, Sink, WavSink
+from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BackendError, OutputError
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.stream import AudioStream
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.profiling.floor import weight_bytes
@@ -138,8 +140,10 @@ def run(synthesizer: Synthesizer, trial: Trial, whole_L: np.ndarray, folder: Pat
     Raises ValueError where a finished request is not all of it, or a file is not what it should be.
     """
     stream = synthesizer.stream(
-        task=trial.task, text=trial.text, seed=trial.seed, schedule=ChunkSchedule(frames=trial.frames),
-        timeout_s=0.02 * (1 + trial.moment) if trial.ending == "timed out" else None,
+        SynthesisRequest(
+            task=trial.task, text=trial.text, seed=trial.seed, schedule=ChunkSchedule(frames=trial.frames),
+            timeout_s=0.02 * (1 + trial.moment) if trial.ending == "timed out" else None,
+        )
     )  # fmt: skip
     finished, exact = trial.ending.startswith("read") and trial.ending != "reader gone", whole_L
     if trial.place == "reader":
@@ -210,7 +214,7 @@ def soak(
 
         @cache
         def whole(task: str, text: str, seed: int) -> np.ndarray:
-            return alone.synthesize(task=task, text=text, seed=seed).pcm_L
+            return alone.synthesize(SynthesisRequest(task=task, text=text, seed=seed)).pcm_L
 
         for trial in trials:
             whole(trial.task, trial.text, trial.seed)

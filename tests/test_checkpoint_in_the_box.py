@@ -21,6 +21,7 @@ from unimoe.evaluation.pitch import NO_NOTES, score_notes
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,7 @@ def spoken(synthesizer: Synthesizer) -> list[tuple[str, str, np.ndarray]]:
     commands = unheard(rng.sample(all_commands(), 400), 16)
     asked = list(zip(digits + commands, VOICES * 8, strict=True))
     return [
-        (text, voice, synthesizer.synthesize(task="speech", text=text, voice=voice, seed=seed).pcm_L)
+        (text, voice, synthesizer.synthesize(SynthesisRequest(task="speech", text=text, voice=voice, seed=seed)).pcm_L)
         for seed, (text, voice) in enumerate(asked)
     ]
 
@@ -65,7 +66,9 @@ def played(synthesizer: Synthesizer) -> list[tuple[str, str, np.ndarray]]:
     for seed, instrument in enumerate(INSTRUMENTS):
         notes = " ".join(rng.sample(scale, 5))
         request = f"{instrument}, {TEMPO_BPM} bpm: {notes}"
-        found.append((notes, instrument, synthesizer.synthesize(task="music", text=request, seed=seed).pcm_L))
+        found.append(
+            (notes, instrument, synthesizer.synthesize(SynthesisRequest(task="music", text=request, seed=seed)).pcm_L)
+        )
     return found
 
 

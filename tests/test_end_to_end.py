@@ -32,6 +32,7 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.model.generation import collect_frames, generate
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 RATE_HZ = 16000
@@ -138,7 +139,7 @@ def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> 
     """The same seed draws the same codes from the bundle as from the checkpoint in torch, and the same samples."""
     unimoe("export", checkpoint, tmp_path / "bundle")
     with Synthesizer.open(tmp_path / "bundle") as synthesizer:
-        played = synthesizer.synthesize(task="music", text=REQUEST, seed=3)
+        played = synthesizer.synthesize(SynthesisRequest(task="music", text=REQUEST, seed=3))
         config = synthesizer.bundle.model
         prepared = synthesizer.frontend.build_prompt("music", REQUEST)
         sampling = prepared.limit(synthesizer.bundle.sampling["music"], max_delay=max(config.delay_pattern))
@@ -157,7 +158,7 @@ def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
     played = []
     for backend in ("onnxruntime", "numpy"):
         with Synthesizer.open(tmp_path / "bundle", backend=backend) as synthesizer:
-            played.append(synthesizer.synthesize(task="music", text=REQUEST, seed=5))
+            played.append(synthesizer.synthesize(SynthesisRequest(task="music", text=REQUEST, seed=5)))
     np.testing.assert_array_equal(played[0].codes_TK, played[1].codes_TK)
     np.testing.assert_allclose(played[0].pcm_L, played[1].pcm_L, atol=1e-5)
     bundle = open_bundle(tmp_path / "bundle")

@@ -23,7 +23,8 @@ from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import UnimoeError
 from unimoe_runtime.model.generation import collect_frames, generate
-from unimoe_runtime.synthesis.synthesizer import Limits, Synthesizer
+from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 RATE_HZ = 16000
 STEPS = ("--min-steps", "30", "--max-steps", "35")
@@ -107,11 +108,15 @@ def test_the_voice_is_heard(bundle: Path, tmp_path: Path) -> None:
     limits = Limits(min_steps=20, max_steps=25)
     with Synthesizer.open(bundle) as synthesizer:
         spoken = [
-            synthesizer.synthesize(task="speech", text="hello", voice=str(path), voice_text="oh", seed=1, limits=limits)
+            synthesizer.synthesize(
+                SynthesisRequest(task="speech", text="hello", voice=str(path), voice_text="oh", seed=1, limits=limits)
+            )
             for path in recordings
         ]
         again = synthesizer.synthesize(
-            task="speech", text="hello", voice=str(recordings[0]), voice_text="oh", seed=1, limits=limits
+            SynthesisRequest(
+                task="speech", text="hello", voice=str(recordings[0]), voice_text="oh", seed=1, limits=limits
+            )
         )
     assert (spoken[0].codes_TK != spoken[1].codes_TK).any()
     np.testing.assert_array_equal(spoken[0].pcm_L, again.pcm_L)
@@ -123,7 +128,7 @@ def test_a_voice_is_read_once(bundle: Path, tmp_path: Path, monkeypatch: pytest.
     request: dict[str, Any] = {"task": "speech", "voice": recording, "voice_text": "oh", "seed": 1}
     limits = Limits(min_steps=20, max_steps=25)
     with Synthesizer.open(bundle) as synthesizer:
-        alone = synthesizer.synthesize(**request, text="world", limits=limits)
+        alone = synthesizer.synthesize(SynthesisRequest(**request, text="world", limits=limits))
     with Synthesizer.open(bundle) as synthesizer:
         backend = synthesizer._backend
         rows: list[int] = []
@@ -133,7 +138,9 @@ def test_a_voice_is_read_once(bundle: Path, tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(
             synthesizer._codec, "_run", lambda graph, inputs: graphs.append(graph) or run_graph(graph, inputs)
         )
-        spoken = [synthesizer.synthesize(**request, text=text, limits=limits) for text in ("hello", "world")]
+        spoken = [
+            synthesizer.synthesize(SynthesisRequest(**request, text=text, limits=limits)) for text in ("hello", "world")
+        ]
     assert rows == [2, 1, 2] and graphs.count("codec_encoder") == 1
     np.testing.assert_array_equal(spoken[1].pcm_L, alone.pcm_L)
 
@@ -148,7 +155,9 @@ def test_the_video_is_seen(bundle: Path, tmp_path: Path) -> None:
             path = None if frames is None else write_clip(tmp_path / f"{index}.mp4", frames)
             video = None if path is None else synthesizer.read_video(path)
             played = synthesizer.synthesize(
-                task="music", text="calm", video=video, seed=1, limits=Limits(min_steps=20, max_steps=25)
+                SynthesisRequest(
+                    task="music", text="calm", video=video, seed=1, limits=Limits(min_steps=20, max_steps=25)
+                )
             )
             codes.append(played.codes_TK)
     assert all((first != second).any() for first, second in [(codes[0], codes[1]), (codes[1], codes[2])])
@@ -166,8 +175,8 @@ def test_torch_draws_the_same_codes(published: Path, bundle: Path, tmp_path: Pat
             {"task": "music", "video": video},
         ]
         for request in requests:
-            prompt = synthesizer.prepare(text="hello", **request).prompt
-            played = synthesizer.synthesize(text="hello", **request, seed=2, sampling=sampling)
+            prompt = synthesizer.prepare(SynthesisRequest(text="hello", **request)).prompt
+            played = synthesizer.synthesize(SynthesisRequest(text="hello", **request, seed=2, sampling=sampling))
             [codes_TK] = collect_frames(generate(model, prompt, synthesizer.bundle.model, sampling, seed=2))
             np.testing.assert_array_equal(played.codes_TK, codes_TK)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,7 @@ from unimoe_runtime.frontend import PreparedPrompt
 from unimoe_runtime.model.generation import Prompt, collect_frames, generate
 from unimoe_runtime.model.teacher_forcing import forced_prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 MAX_FRAMES = 1024
@@ -242,7 +244,7 @@ class ItemReader:
             sampling = SamplingConfig(min_steps=_RANDOM_STEPS, max_steps=_RANDOM_STEPS)
             return PreparedPrompt(prompt=prompt, expected_frames=None, caption=""), sampling
         prepared = self._synthesizer.prepare(
-            task=item.task, text=item.text, voice=item.voice, voice_text=item.voice_text
+            SynthesisRequest(task=item.task, text=item.text, voice=item.voice, voice_text=item.voice_text)
         )
         return prepared, self._synthesizer.sampling(item.task)
 
@@ -255,6 +257,6 @@ class ItemReader:
             return codec.encode(read_audio(item.audio, codec.sample_rate_hz)).T
         if not prompt.paired:
             sampling = replace(sampling, guidance_scale=0.0)
-        model = BundleModel(self._backend)
         seed = self._seed + item.number
-        return collect_frames(generate(model, prompt, self._bundle.model, sampling, seed=seed))[0]
+        with closing(BundleModel(self._backend)) as model:
+            return collect_frames(generate(model, prompt, self._bundle.model, sampling, seed=seed))[0]

@@ -8,6 +8,7 @@
     ├── EngineError             engines that are not built, stale, damaged, or made for another machine
     ├── AudioError              an audio file that cannot be read or written
     ├── VideoError              a video file without frames, or one that cannot be read
+    ├── ClosedError             a synthesizer or a stream that is used after it was closed
     ├── PromptError             text, voice or music description that the bundle cannot speak or play
     ├── CalibrationError        data that cannot be calibrated with, or a target that cannot take the result
     ├── GraphError              a graph whose result differs from the oracle's
@@ -53,6 +54,10 @@ class VideoError(UnimoeError):
 
 class PromptError(UnimoeError):
     """A prompt is empty, too long, or asks for something that the bundle does not have."""
+
+
+class ClosedError(UnimoeError):
+    """A synthesizer or a stream is used after it was closed."""
 
 
 class CalibrationError(UnimoeError):

@@ -14,6 +14,7 @@ from unimoe_calibration.settings import Settings
 from unimoe_calibration.statistics import linears
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import BundleError, CalibrationError, ConfigError, OutputError
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 
@@ -34,7 +35,7 @@ def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_
     quantized = open_bundle(tmp_path / "int8")
     assert set(quantized.check_all()) == set(quantized.files) >= {CALIBRATION_PROMPTS}
     with Synthesizer.open(tmp_path / "int8") as synthesizer:
-        assert len(synthesizer.synthesize(task="speech", text="the cat").codes_TK)
+        assert len(synthesizer.synthesize(SynthesisRequest(task="speech", text="the cat")).codes_TK)
     record = quantized.manifest["quantization"]
     assert record["target"] == "cpu" and record["scheme"] == "w8a8" and record["seed"] == 0
     assert record["data"]["source"] == "prompts.jsonl" and len(record["data"]["sha256"]) == 64

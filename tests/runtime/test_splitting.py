@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe_runtime.frontend.splitting import split_text
-from unimoe_runtime.synthesis.synthesizer import Limits, Synthesizer
+from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 LONG = "The cat. " * 30
 
@@ -51,10 +52,11 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
 def test_a_long_text_is_its_pieces_one_after_the_other(speaker: Synthesizer) -> None:
     pieces = speaker.frontend.pieces("speech", LONG, "ann")
     assert len(pieces) > 2
-    parts = [speaker.synthesize(task="speech", text=piece, voice="ann", seed=2) for piece in pieces]
+    parts = [speaker.synthesize(SynthesisRequest(task="speech", text=piece, voice="ann", seed=2)) for piece in pieces]
     steps: list[tuple[int, int]] = []
     whole = speaker.synthesize(
-        task="speech", text=LONG, voice="ann", seed=2, progress=lambda done, expected: steps.append((done, expected))
+        SynthesisRequest(task="speech", text=LONG, voice="ann", seed=2),
+        progress=lambda done, expected: steps.append((done, expected)),
     )
     np.testing.assert_array_equal(whole.codes_TK, np.concatenate([part.codes_TK for part in parts]))
     assert len(whole.pcm_L) == sum(len(part.pcm_L) for part in parts)
@@ -62,19 +64,21 @@ def test_a_long_text_is_its_pieces_one_after_the_other(speaker: Synthesizer) -> 
     assert whole.routing.steps == sum(part.routing.steps for part in parts) == steps[-1][0]
     assert whole.routing.launched == sum(part.routing.launched for part in parts)
     assert whole.caption.split(". ") == [part.caption for part in parts]
-    stream = speaker.stream(task="speech", text=LONG, voice="ann", seed=2)
+    stream = speaker.stream(SynthesisRequest(task="speech", text=LONG, voice="ann", seed=2))
     pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
     np.testing.assert_allclose(pcm_L, whole.pcm_L, rtol=0, atol=1e-5)
     assert stream.outcome.ended == whole.ended
 
 
 def test_limits_hold_for_all_pieces_together(speaker: Synthesizer) -> None:
-    whole = speaker.synthesize(task="speech", text=LONG, voice="ann", seed=2)
-    first = speaker.synthesize(task="speech", text=speaker.frontend.pieces("speech", LONG, "ann")[0], seed=2)
+    whole = speaker.synthesize(SynthesisRequest(task="speech", text=LONG, voice="ann", seed=2))
+    first = speaker.synthesize(
+        SynthesisRequest(task="speech", text=speaker.frontend.pieces("speech", LONG, "ann")[0], seed=2)
+    )
     frames = len(first.codes_TK) + 5
     max_delay = max(speaker.bundle.model.delay_pattern)
     cut = speaker.synthesize(
-        task="speech", text=LONG, voice="ann", seed=2, limits=Limits(max_steps=frames + max_delay + 1)
+        SynthesisRequest(task="speech", text=LONG, voice="ann", seed=2, limits=Limits(max_steps=frames + max_delay + 1))
     )
     assert not cut.ended
     # The other codebooks' last frames are decoded with the end in sight.
@@ -82,8 +86,10 @@ def test_limits_hold_for_all_pieces_together(speaker: Synthesizer) -> None:
 
 
 def test_closing_in_a_later_piece_leaves_what_was_given(speaker: Synthesizer) -> None:
-    first = speaker.synthesize(task="speech", text=speaker.frontend.pieces("speech", LONG, "ann")[0], seed=2)
-    with speaker.stream(task="speech", text=LONG, voice="ann", seed=2) as stream:
+    first = speaker.synthesize(
+        SynthesisRequest(task="speech", text=speaker.frontend.pieces("speech", LONG, "ann")[0], seed=2)
+    )
+    with speaker.stream(SynthesisRequest(task="speech", text=LONG, voice="ann", seed=2)) as stream:
         for chunk in stream:
             if chunk.first_frame > len(first.codes_TK):
                 break
@@ -94,7 +100,7 @@ def test_closing_in_a_later_piece_leaves_what_was_given(speaker: Synthesizer) ->
 def test_a_text_without_words_and_a_word_without_end_are_refused(speaker: Synthesizer) -> None:
     for text, message in (("...", "nothing to say"), ("cat" * 60, "the limit is 60")):
         with pytest.raises(Exception, match=message):
-            speaker.stream(task="speech", text=text, voice="ann")
+            speaker.stream(SynthesisRequest(task="speech", text=text, voice="ann"))
 
 
 def test_music_is_not_cut(speaker: Synthesizer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
@@ -16,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.speaking_bundle import CODECS, write_speaking_bundle
-from unimoe_runtime.errors import BackendError, BundleError, ConfigError, PromptError
+from unimoe_runtime.audio.wav import to_int16
+from unimoe_runtime.errors import BackendError, BundleError, ClosedError, ConfigError, PromptError
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
+from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.synthesis.stream import AudioStream
-from unimoe_runtime.synthesis.synthesizer import Limits, Synthesis, Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Synthesis, Synthesizer
 
 REQUEST: dict[str, Any] = {"task": "music", "text": "flute, 120 bpm: C4 E4", "seed": 3}
 schedules = st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple).map(lambda f: ChunkSchedule(frames=f))
@@ -34,7 +37,7 @@ def synthesizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def whole(synthesizer: Synthesizer) -> Synthesis:
-    return synthesizer.synthesize(**REQUEST)
+    return synthesizer.synthesize(SynthesisRequest(**REQUEST))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
 @settings(max_examples=12, deadline=None)
 @given(schedule=schedules)
 def test_any_schedule_gives_the_whole(synthesizer: Synthesizer, whole: Synthesis, schedule: ChunkSchedule) -> None:
-    stream = synthesizer.stream(**REQUEST, schedule=schedule)
+    stream = synthesizer.stream(SynthesisRequest(**REQUEST, schedule=schedule))
     chunks = list(stream)
     np.testing.assert_allclose(joined(chunks), whole.pcm_L, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(stream.outcome.codes_TK, whole.codes_TK)
@@ -67,7 +70,7 @@ def test_the_first_chunk_comes_with_its_last_frame(synthesizer: Synthesizer) -> 
     """After the delay, the frames themselves and what the codec looks ahead; not a step later."""
     steps: list[int] = []
     codec = synthesizer._codec
-    with synthesizer.stream(**REQUEST, progress=lambda done, expected: steps.append(done)) as stream:
+    with synthesizer.stream(SynthesisRequest(**REQUEST), progress=lambda done, expected: steps.append(done)) as stream:
         first = next(stream)
     assert first.num_frames == max(2, codec.min_first_frames)
     max_delay = max(synthesizer.bundle.model.delay_pattern)
@@ -76,7 +79,7 @@ def test_the_first_chunk_comes_with_its_last_frame(synthesizer: Synthesizer) -> 
 
 def test_no_step_is_made_unless_a_chunk_is_asked_for(speaker: Synthesizer) -> None:
     steps: list[int] = []
-    with speaker.stream(**REQUEST, progress=lambda done, expected: steps.append(done)) as stream:
+    with speaker.stream(SynthesisRequest(**REQUEST), progress=lambda done, expected: steps.append(done)) as stream:
         assert not steps
         for _ in range(3):
             next(stream)
@@ -87,21 +90,22 @@ def test_no_step_is_made_unless_a_chunk_is_asked_for(speaker: Synthesizer) -> No
 
 def test_a_closed_stream_has_given_a_beginning_and_holds_nothing(speaker: Synthesizer) -> None:
     threads = threading.active_count()
-    whole = speaker.synthesize(**REQUEST)
+    whole = speaker.synthesize(SynthesisRequest(**REQUEST))
     for taken in range(4):
-        with speaker.stream(**REQUEST, schedule=ChunkSchedule(frames=(1, 2))) as stream:
+        with speaker.stream(SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(1, 2)))) as stream:
             model = weakref.ref(stream._chunks.gi_frame.f_locals["model"])
             pcm_L = joined([next(stream) for _ in range(taken)])
         np.testing.assert_allclose(pcm_L, whole.pcm_L[: len(pcm_L)], rtol=0, atol=1e-5)
         assert not stream.outcome.ended and stream.outcome.num_samples == len(pcm_L)
-        assert list(stream) == []
+        with pytest.raises(ClosedError, match="closed by its reader"):
+            next(stream)
         gc.collect()
         assert model() is None
     assert threading.active_count() <= threads, "the background loader may have ended meanwhile"
 
 
 def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
-    stream = speaker.stream(**REQUEST, schedule=ChunkSchedule(frames=(1,)))
+    stream = speaker.stream(SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(1,))))
     next(stream)
     threading.Thread(target=stream.cancel).start()
     time.sleep(0.05)
@@ -110,8 +114,8 @@ def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
 
 
 def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> None:
-    whole = speaker.synthesize(**REQUEST)
-    stream = speaker.stream(**REQUEST, schedule=ChunkSchedule(frames=(4,)), timeout_s=60)
+    whole = speaker.synthesize(SynthesisRequest(**REQUEST))
+    stream = speaker.stream(SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(4,)), timeout_s=60))
     chunks = [next(stream)]
     stream._timeout_s = 0.0  # it passes while the reader has the first chunk
     chunks += stream
@@ -121,16 +125,16 @@ def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> No
     np.testing.assert_allclose(joined(chunks), whole.pcm_L[: outcome.num_samples], rtol=0, atol=1e-5)
     assert outcome.num_samples == len(outcome.codes_TK) * speaker._codec.hop_samples
     with pytest.raises(BackendError, match="no audio within"):
-        speaker.synthesize(**REQUEST, timeout_s=1e-6)
+        speaker.synthesize(SynthesisRequest(**REQUEST, timeout_s=1e-6))
 
 
 def test_streams_side_by_side_give_what_they_give_alone(speaker: Synthesizer) -> None:
     requests = [{**REQUEST, "seed": seed, "text": text} for seed in (1, 2) for text in ("flute: C4 E4", "piano: G4")]
-    alone = [speaker.synthesize(**request) for request in requests]
+    alone = [speaker.synthesize(SynthesisRequest(**request)) for request in requests]
     found: dict[int, np.ndarray] = {}
 
     def run(index: int) -> None:
-        found[index] = joined(list(speaker.stream(**requests[index])))
+        found[index] = joined(list(speaker.stream(SynthesisRequest(**requests[index]))))
 
     workers = [threading.Thread(target=run, args=(index,)) for index in range(len(requests))]
     for worker in workers:
@@ -139,7 +143,9 @@ def test_streams_side_by_side_give_what_they_give_alone(speaker: Synthesizer) ->
         worker.join()
     for index, expected in enumerate(alone):
         np.testing.assert_allclose(found[index], expected.pcm_L, rtol=0, atol=1e-5)
-    interleaved = [speaker.stream(**request, schedule=ChunkSchedule(frames=(3,))) for request in requests]
+    interleaved = [
+        speaker.stream(SynthesisRequest(**request, schedule=ChunkSchedule(frames=(3,)))) for request in requests
+    ]
     pieces: list[list[Chunk]] = [[] for _ in requests]
     while any([take(stream, into) for stream, into in zip(interleaved, pieces, strict=True)]):
         pass
@@ -149,13 +155,13 @@ def test_streams_side_by_side_give_what_they_give_alone(speaker: Synthesizer) ->
 
 def test_what_is_wrong_is_said_before_the_stream_begins(speaker: Synthesizer) -> None:
     with pytest.raises(PromptError, match="the text is empty"):
-        speaker.stream(task="speech", text="")
+        speaker.stream(SynthesisRequest(task="speech", text=""))
     with pytest.raises(PromptError, match="no task"):
-        speaker.stream(task="dance", text="x")
+        speaker.stream(SynthesisRequest(task="dance", text="x"))
     with pytest.raises(ConfigError, match="at least one size"):
         ChunkSchedule(frames=())
     with pytest.raises(PromptError, match="before its first frame"):
-        list(speaker.stream(**REQUEST, limits=Limits(min_steps=0, max_steps=1)))
+        list(speaker.stream(SynthesisRequest(**REQUEST, limits=Limits(min_steps=0, max_steps=1))))
 
 
 def test_a_damaged_file_is_found_whoever_loads_it(tmp_path: Path) -> None:
@@ -166,7 +172,7 @@ def test_a_damaged_file_is_found_whoever_loads_it(tmp_path: Path) -> None:
     damaged[-1] ^= 1
     weights.write_bytes(damaged)
     with Synthesizer.open(path) as opened, pytest.raises(BundleError, match=r"codec_decoder\.safetensors: damaged"):
-        list(opened.stream(**REQUEST))
+        list(opened.stream(SynthesisRequest(**REQUEST)))
     with pytest.raises(BundleError, match=r"codec_decoder\.safetensors: damaged"):
         Synthesizer.open(path, warm=True)
 
@@ -178,7 +184,7 @@ def test_warm_has_every_graph(speaker: Synthesizer) -> None:
 
 
 def test_whole_is_one_chunk(speaker: Synthesizer) -> None:
-    assert len(list(speaker.stream(**REQUEST, schedule=WHOLE))) == 1
+    assert len(list(speaker.stream(SynthesisRequest(**REQUEST, schedule=WHOLE)))) == 1
 
 
 def joined(chunks: list[Chunk]) -> np.ndarray:
@@ -190,3 +196,89 @@ def take(stream: AudioStream, into: list[Chunk]) -> bool:
     if chunk is not None:
         into.append(chunk)
     return chunk is not None
+
+
+def test_pcm16_is_what_a_file_holds(speaker: Synthesizer, whole: Synthesis) -> None:
+    chunks = list(speaker.stream(SynthesisRequest(**REQUEST)))
+    samples_L = np.frombuffer(b"".join(chunk.pcm16() for chunk in chunks), "<i2")
+    np.testing.assert_array_equal(samples_L, to_int16(joined(chunks)))
+
+
+def test_a_stream_in_an_event_loop(speaker: Synthesizer) -> None:
+    whole = speaker.synthesize(SynthesisRequest(**REQUEST))
+    request = SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(2, 3)))
+
+    async def read(most_chunks: int | None) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        async for chunk in speaker.astream(request):
+            chunks.append(chunk)
+            if len(chunks) == most_chunks:
+                break
+        return chunks
+
+    async def read_all() -> list[list[Chunk]]:
+        return await asyncio.gather(read(None), read(None), read(2))
+
+    first, second, beginning = asyncio.run(read_all())
+    np.testing.assert_array_equal(joined(first), joined(second))
+    np.testing.assert_allclose(joined(first), whole.pcm_L, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(joined(beginning), joined(first[:2]))
+    with pytest.raises(PromptError, match="the text is empty"):
+        asyncio.run(anext(speaker.astream(SynthesisRequest(text=""))))  # type: ignore[arg-type]
+
+
+def test_closing_from_any_thread_ends_what_is_read(tmp_path: Path) -> None:
+    """Readers in their threads get the end or our error, and nothing else, whenever the synthesizer is closed."""
+    path = write_speaking_bundle(tmp_path)
+    for pause_s in (0.0, 0.003, 0.02):
+        opened = Synthesizer.open(path)
+        streams = [opened.stream(SynthesisRequest(**REQUEST | {"seed": seed})) for seed in range(3)]
+        failures: list[BaseException] = []
+
+        def read(stream: AudioStream, failures: list[BaseException] = failures) -> None:
+            try:
+                for _ in stream:
+                    pass
+            except ClosedError:
+                pass
+            except BaseException as error:
+                failures.append(error)
+
+        readers = [threading.Thread(target=read, args=(stream,)) for stream in streams]
+        for reader in readers:
+            reader.start()
+        time.sleep(pause_s)
+        closers = [threading.Thread(target=opened.close) for _ in range(2)]
+        for thread in closers:
+            thread.start()
+        for thread in (*closers, *readers):
+            thread.join(20)
+            assert not thread.is_alive()
+        assert not failures
+        with pytest.raises(ClosedError, match="the synthesizer is closed"):
+            opened.synthesize(SynthesisRequest(**REQUEST))
+        opened.close()
+
+
+def test_a_stream_that_was_not_read_says_that_its_synthesizer_is_gone(tmp_path: Path) -> None:
+    with Synthesizer.open(write_speaking_bundle(tmp_path)) as opened:
+        begun, fresh, ended = (opened.stream(SynthesisRequest(**REQUEST)) for _ in range(3))
+        next(begun)
+        list(ended)
+    for stream in (begun, fresh):
+        with pytest.raises(ClosedError, match="its synthesizer was closed"):
+            next(stream)
+        stream.close()
+    assert list(ended) == []
+
+
+def test_closing_from_within_the_progress_callback(speaker: Synthesizer) -> None:
+    stream = speaker.stream(SynthesisRequest(**REQUEST), progress=lambda done, expected: stream.close())
+    assert list(stream) == []
+
+
+def test_what_the_front_end_cannot_do_is_refused(speaker: Synthesizer) -> None:
+    with pytest.raises(PromptError, match="takes no speed"):
+        speaker.stream(SynthesisRequest(text="the cat", speed=2.0))
+    with pytest.raises(PromptError, match="voice"):
+        speaker.stream(SynthesisRequest(text="the cat", voice="nobody"))

@@ -16,8 +16,9 @@ from unimoe.cli.streamed import stream_into
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.synthesis.stream import Outcome
-from unimoe_runtime.synthesis.synthesizer import Limits, Synthesizer
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ
 
 _PIPE = "-"
@@ -123,18 +124,17 @@ def synth(
             "eos_factor": eos_factor,
         }  # fmt: skip
         changes = {name: value for name, value in wanted.items() if value is not None}
-        request: dict[str, Any] = {
-            "task": task, "text": text, "voice": voice, "voice_text": voice_text, "seed": seed, "timeout_s": timeout,
-            "sampling": replace(synthesizer.sampling(task), **changes),
-            "limits": Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
-        }  # fmt: skip
-        if video is not None:
-            request["video"] = synthesizer.read_video(video, rate_hz=video_rate, max_frames=video_frames)
+        clip = None if video is None else synthesizer.read_video(video, rate_hz=video_rate, max_frames=video_frames)
+        request = SynthesisRequest(
+            task=task, text=text, voice=voice, voice_text=voice_text, video=clip, seed=seed, timeout_s=timeout,
+            sampling=replace(synthesizer.sampling(task), **changes), schedule=schedule,
+            limits=Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
+        )  # fmt: skip
         stopped = ""
         if path is not None and whole:
             outcome = _write_whole(synthesizer, request, path)
         else:
-            outcome, stopped = stream_into(synthesizer.stream(**request, schedule=schedule), path, piped, play)
+            outcome, stopped = stream_into(synthesizer.stream(request), path, piped, play)
         residency = synthesizer.residency
     _print(outcome, residency, stopped, output, task, seed, as_json=as_json, err=piped)
     if stopped:
@@ -154,7 +154,7 @@ def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
     return synthesizer
 
 
-def _write_whole(synthesizer: Synthesizer, request: dict[str, Any], path: Path) -> Outcome:
+def _write_whole(synthesizer: Synthesizer, request: SynthesisRequest, path: Path) -> Outcome:
     """Everything first, with a progress bar, then the file."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -166,7 +166,7 @@ def _write_whole(synthesizer: Synthesizer, request: dict[str, Any], path: Path) 
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("decoding", total=None)
         result = synthesizer.synthesize(
-            **request, progress=lambda done, expected: bar.update(task, completed=done, total=max(expected, done))
+            request, progress=lambda done, expected: bar.update(task, completed=done, total=max(expected, done))
         )
     write_audio(path, result.pcm_L, result.sample_rate_hz)
     return result

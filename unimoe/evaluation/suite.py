@@ -33,6 +33,7 @@ from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
 from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 Tick = Callable[[str, int, int], object]
@@ -161,7 +162,7 @@ def synthesize_with(synthesizer: Synthesizer, sample_rate_hz: int) -> Synthesize
     """A synthesizer as the judge asks it, with the bundle's own sampling."""
 
     def synthesize(task: str, text: str, voice: str, seed: int) -> np.ndarray:
-        result = synthesizer.synthesize(task=task, text=text, voice=voice, seed=seed)
+        result = synthesizer.synthesize(SynthesisRequest(task=task, text=text, voice=voice, seed=seed))
         return _resampled(result.pcm_L, result.sample_rate_hz, sample_rate_hz)
 
     return synthesize

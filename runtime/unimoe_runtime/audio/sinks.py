@@ -7,7 +7,6 @@ L samples
 
 from __future__ import annotations
 
-import struct
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -18,19 +17,13 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.audio.wav import HEADER_BYTES, to_int16, wav_header
 from unimoe_runtime.errors import AudioError, OutputError
 from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.install import install_command
 
 Floats = NDArray[np.float32]
-_HEADER_BYTES = 44
 _PLAYED_AHEAD_CHUNKS = 4
-
-
-def to_int16(pcm_L: Floats) -> NDArray[np.int16]:
-    """16-bit samples as libsndfile makes them, so that a stream's file is that of `write_audio` to the bit."""
-    samples_L: NDArray[np.int16] = np.floor(pcm_L * np.float32(32768)).clip(-32768, 32767).astype("<i2")
-    return samples_L
 
 
 class Sink(Protocol):
@@ -83,20 +76,14 @@ class WavSink:
 
     def _write(self, samples: bytes) -> None:
         try:
-            self._file.seek(_HEADER_BYTES + self._num_bytes)
+            self._file.seek(HEADER_BYTES + self._num_bytes)
             self._file.write(samples)
             self._num_bytes += len(samples)
             self._file.seek(0)
-            self._file.write(self._header())
+            self._file.write(wav_header(self._rate_hz, self._num_bytes // 2))
             self._file.flush()
         except OSError as error:
             raise self._error(error) from None
-
-    def _header(self) -> bytes:
-        """RIFF, one channel of 16-bit PCM, with the sizes so far."""
-        chunk = (b"fmt ", 16, 1, 1, self._rate_hz, 2 * self._rate_hz, 2, 16)
-        sizes = self._num_bytes + _HEADER_BYTES - 8, self._num_bytes
-        return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", sizes[0], b"WAVE", *chunk, b"data", sizes[1])
 
     def _error(self, problem: OSError) -> AudioError:
         return AudioError(f"{self._path} cannot be written ({problem.strerror}): is the folder there, the disk full?")

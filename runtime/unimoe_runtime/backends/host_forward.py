@@ -86,6 +86,9 @@ class HostForward:
             for cache_BHSD, kept_HPD in zip(pair, kept, strict=True):
                 cache_BHSD[:, :, : cached.num_positions] = kept_HPD
 
+    def close(self) -> None:
+        self._caches, self._last = [], {}
+
     def _grow(self, capacity: int) -> None:
         room = ((0, 0), (0, 0), (0, max(0, capacity - self._caches[0][0].shape[2])), (0, 0))
         self._caches = [(np.pad(key, room), np.pad(value, room)) for key, value in self._caches]

@@ -82,6 +82,9 @@ class Forward(Protocol):
     def restore(self, cached: CachedPositions, capacity: int) -> None:
         """Put cached positions into the first slots of every row. The cache grows to `capacity` when it is smaller."""
 
+    def close(self) -> None:
+        """Give cache and buffers back to the backend. It is not used again; closing twice is harmless."""
+
 
 class Backend(Protocol):
     """Runs the graphs of one bundle, for any number of threads at once; a Forward belongs to one of them."""

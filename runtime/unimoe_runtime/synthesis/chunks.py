@@ -15,6 +15,7 @@ from itertools import chain, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import ConfigError
 
@@ -49,6 +50,10 @@ class Chunk:
     pcm_L: NDArray[np.float32]
     first_frame: int
     num_frames: int
+
+    def pcm16(self) -> bytes:
+        """The samples as 16-bit little-endian PCM, as `write_audio` rounds them."""
+        return to_int16(self.pcm_L).tobytes()
 
 
 class ChunkMaker:

@@ -7,6 +7,7 @@ V codec vocabulary · C hidden · L layers
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -108,19 +109,26 @@ class BundleModel:
         self._backend = backend
         self._observer = observer
         self._prefixes = prefixes
-        self._config = backend.bundle.model
+        self.config = backend.bundle.model
         embeddings = backend.bundle.embeddings()
         self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
-        self._codebooks_K = np.arange(self._config.num_codebooks)
-        self._rotary = RotarySteps(self._config)
+        self._codebooks_K = np.arange(self.config.num_codebooks)
+        self._rotary = RotarySteps(self.config)
         self.statistics = RoutingStatistics()
         self._forward: Forward | None = None
         self._valid_BS = np.zeros((0, 0), dtype=np.bool_)
         self._filled = 0
 
+    def close(self) -> None:
+        """Give the cache back to the backend. `prefill` begins anew."""
+        forward, self._forward = self._forward, None
+        if forward is not None:
+            forward.close()
+
     def prefill(self, prompt: Prompt) -> None:
         """Read a prompt into a fresh cache."""
         rows, length = prompt.text_ids_BT.shape
+        self.close()
         self._forward = forward = self._backend.start(rows)
         self._valid_BS = np.zeros((rows, 0), dtype=np.bool_)
         self._filled = 0
@@ -155,11 +163,11 @@ class BundleModel:
         key = blake2b(hidden_PC.tobytes() + positions.tobytes(), digest_size=16).digest()
         cached = prefixes.get(key)
         if cached is None:
-            forward = self._backend.start(1)
             real_BT = np.ones((1, count), np.bool_)
             inputs = self._pass_inputs(hidden_PC[None], positions[..., None, :], prompt_mask(real_BT, count), 0)
-            self._run(forward, inputs, real_BT[0])
-            cached = forward.snapshot(count)
+            with closing(self._backend.start(1)) as forward:
+                self._run(forward, inputs, real_BT[0])
+                cached = forward.snapshot(count)
             prefixes.put(key, cached, cached.num_bytes)
         return cached
 
@@ -189,7 +197,7 @@ class BundleModel:
     def _pass_inputs(
         self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], write_index: int
     ) -> StepInputs:
-        cos_BTD, sin_BTD = rotary(positions, self._config)
+        cos_BTD, sin_BTD = rotary(positions, self.config)
         return StepInputs(
             hidden_BTC=hidden_BTC, cos_BTD=cos_BTD, sin_BTD=sin_BTD, mask_B1TS=mask_B1TS, write_index=write_index
         )
@@ -197,7 +205,7 @@ class BundleModel:
     def _run(self, forward: Forward, inputs: StepInputs, real_N: NDArray[np.bool_] | None) -> None:
         """All layers. Of a prompt's tokens those that are not `real_N` launch nothing: their weights are zeroed."""
         forward.begin(inputs)
-        for layer in range(self._config.num_layers):
+        for layer in range(self.config.num_layers):
             weights_NE = forward.trunk(layer)
             if real_N is not None:
                 weights_NE = np.where(real_N[:, None], weights_NE, np.float32(0))
@@ -206,7 +214,7 @@ class BundleModel:
             if real_N is None:
                 picked = self._picked(weights_NE.tolist())
             else:
-                picked = np.flatnonzero(weights_NE[:, : self._config.num_routed_experts].any(axis=0)).tolist()
+                picked = np.flatnonzero(weights_NE[:, : self.config.num_routed_experts].any(axis=0)).tolist()
             for expert in picked:
                 forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
 
@@ -216,7 +224,7 @@ class BundleModel:
         Plain lists: between two graphs every line comes from memory again, and numpy's small calls cost ten times
         what they seem to (a few tokens in a decode step, so the loops are short).
         """
-        routed, statistics = self._config.num_routed_experts, self.statistics
+        routed, statistics = self.config.num_routed_experts, self.statistics
         picked = [expert for expert, column in enumerate(zip(*weights_NE, strict=True)) if any(column)]
         while picked and picked[-1] >= routed:
             picked.pop()

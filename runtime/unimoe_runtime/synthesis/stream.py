@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import ModelConfig, SamplingConfig
-from unimoe_runtime.errors import BackendError, PromptError
+from unimoe_runtime.errors import BackendError, ClosedError, PromptError
 from unimoe_runtime.frontend import PreparedPrompt
 from unimoe_runtime.model.generation import generate
 from unimoe_runtime.synthesis.chunks import Chunk, ChunkMaker, ChunkSchedule
 from unimoe_runtime.synthesis.language_model import BundleModel, RoutingStatistics
+from unimoe_runtime.synthesis.request import SynthesisRequest
 
 Progress = Callable[[int, int], None]
 """Called after each step with the steps done and the steps expected."""
@@ -94,12 +95,14 @@ class Outcome:
 class AudioStream:
     """The chunks of one synthesis: an iterator that makes them as they are asked for.
 
-        with synthesizer.stream(task="speech", text="Hello.") as stream:
+        with synthesizer.stream(SynthesisRequest(text="Hello.")) as stream:
             for chunk in stream:
                 play(chunk.pcm_L)
 
-    `close`, or the end of `with`, cancels what is left and frees the session's memory; `cancel` ends it from another
-    thread, at the next step. `outcome` tells at any time how it went so far. Made by `Synthesizer.stream`.
+    `cancel` ends it at its next step: what was made so far is all there is. `close`, or the end of `with`, cancels it
+    and frees its memory. Both are safe from any thread; a thread that waits for a chunk then gets the end. Reading
+    from a closed stream raises ClosedError, unless it had come to its end. `outcome` tells at any time how it went so
+    far. Made by `Synthesizer.stream`.
     """
 
     def __init__(
@@ -107,40 +110,50 @@ class AudioStream:
         *,
         model: BundleModel,
         codec: BundleCodec,
-        config: ModelConfig,
         parts: Sequence[Part],
         most_frames: int | None,
-        seed: int,
-        schedule: ChunkSchedule,
+        request: SynthesisRequest,
         overlap: bool,
-        timeout_s: float | None,
         requested: float,
         progress: Progress | None,
     ) -> None:
         self.sample_rate_hz, self._hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.caption = ". ".join(part.prepared.caption for part in parts)
+        config = model.config
         self._max_delay = max_delay = max(config.delay_pattern)
         self._most_frames = most_frames
         self._expected_steps = sum(_expected_steps(part, max_delay) for part in parts)
         self._num_codebooks = config.num_codebooks
-        self._requested, self._timeout_s, self._progress = requested, timeout_s, progress
+        self._requested, self._timeout_s, self._progress = requested, request.timeout_s, progress
         self._cancelled = threading.Event()
+        self._reading = threading.RLock()
+        self._closed, self._at_end, self._running = "", False, False
         self._frames: list[NDArray[np.int64]] = []
         self._num_frames, self._num_samples, self._cut, self._timed_out = -1, 0, False, False
         self._started = self._finished = time.perf_counter()
         self._first_audio_s = float("inf")
         self._prefill_s = self._decode_s = self._reader_s = 0.0
         self._past = self._statistics = RoutingStatistics()
-        self._maker = ChunkMaker(codec, schedule, overlap=overlap)
+        self._maker = ChunkMaker(codec, request.schedule or ChunkSchedule(), overlap=overlap)
         self.first_chunk_steps = max_delay + self._maker.wanted
         """Decode steps before the first chunk: the delay, its frames, and what the codec looks ahead."""
-        self._chunks = self._run(model, parts, config, seed)
+        self._chunks = self._run(model, parts, config, request.seed)
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
 
     def __next__(self) -> Chunk:
-        return next(self._chunks)
+        with self._reading:
+            if self._closed and not self._at_end:
+                raise ClosedError(f"the stream is closed: {self._closed}")
+            self._running = True
+            try:
+                return next(self._chunks)
+            except BaseException:
+                self._at_end = True
+                raise
+            finally:
+                self._running = False
 
     def __enter__(self) -> Self:
         return self
@@ -149,12 +162,20 @@ class AudioStream:
         self.close()
 
     def close(self) -> None:
-        """Stop, and free the session. Chunks that were not taken are lost."""
-        self._chunks.close()
+        """Stop, and free the memory. Chunks that were not taken are lost."""
+        self.abort("it was closed by its reader")
 
     def cancel(self) -> None:
         """End the stream at its next step, from any thread."""
         self._cancelled.set()
+
+    def abort(self, why: str) -> None:
+        """`close`, and what a later reader is told."""
+        self._cancelled.set()
+        with self._reading:
+            self._closed = self._closed or why
+            if not self._running:  # running: closed from a callback of its own, it ends at this step
+                self._chunks.close()
 
     @property
     def outcome(self) -> Outcome:
@@ -192,6 +213,7 @@ class AudioStream:
             yield from self._given(maker.finish())
         finally:
             maker.close()
+            model.close()
 
     def _decode(
         self, model: BundleModel, part: Part, config: ModelConfig, seed: int, *, last: bool

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 from typing import Self
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +26,15 @@ from unimoe_runtime.bundle.engine_verification import engine_warning
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import BundleError, ConfigError, PromptError, UnimoeError
+from unimoe_runtime.errors import BundleError, ClosedError, PromptError, UnimoeError
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
 from unimoe_runtime.model.delay_pattern import delay_codes
-from unimoe_runtime.synthesis.chunks import WHOLE, ChunkSchedule
+from unimoe_runtime.synthesis.chunks import WHOLE, Chunk
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_runtime.synthesis.lru_cache import LRUCache
 from unimoe_runtime.synthesis.preload import Preload, always_used
+from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.synthesis.stream import AudioStream, Outcome, Part, Progress
 from unimoe_runtime.vision.tower import BundleVision
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video, read_video
@@ -37,21 +42,6 @@ from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video, read_video
 # Room for voices and templates that were read before, as keys and values, and for voices' codes.
 _PREFIX_BYTES = 128 << 20
 _VOICE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How long the audio may become, where that is not left to the bundle: decode steps, delay included, or seconds."""
-
-    min_steps: int | None = None
-    max_steps: int | None = None
-    max_s: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("min_steps", "max_steps", "max_s"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} is {value}; it must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +55,10 @@ class Synthesizer:
     """Speaks and plays from one bundle.
 
         with Synthesizer.open("bundle") as synthesizer:
-            result = synthesizer.synthesize(task="speech", text="Hello.", voice="slt", seed=1)
+            result = synthesizer.synthesize(SynthesisRequest(text="Hello.", voice="slt", seed=1))
 
     Graphs stay loaded between calls. Any number of streams and syntheses may go on at once, in any threads: each has
-    its own state, and all share weights and the engine's threads.
+    its own state, and all share weights and the engine's threads. Any thread may close it.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
@@ -85,6 +75,9 @@ class Synthesizer:
         self._prefixes = LRUCache[CachedPositions](_PREFIX_BYTES)
         self._voices = LRUCache[NDArray[np.int64]](_VOICE_BYTES)
         self._preload: Preload | None = None
+        self._lock = Lock()
+        self._closed = False
+        self._streams: WeakSet[AudioStream] = WeakSet()
         self.overlap = len(os.sched_getaffinity(0)) > 1
         """Whether a stream's codec works beside the next steps, in a thread."""
 
@@ -135,9 +128,21 @@ class Synthesizer:
         self.close()
 
     def close(self) -> None:
+        """End all streams at their next step, then free graphs and memory. Safe from any thread, and twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            stream.abort("its synthesizer was closed")
         if self._preload is not None:
             self._preload.close()
         self._backend.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the synthesizer is closed: open the bundle again")
 
     @property
     def residency(self) -> ExpertCacheStats | None:
@@ -150,98 +155,84 @@ class Synthesizer:
         engine_set = getattr(self._backend, "engine_set", None)
         return None if engine_set is None else engine_warning(engine_set)
 
-    def synthesize(
-        self,
-        *,
-        task: str,
-        text: str,
-        voice: str = "",
-        voice_text: str = "",
-        video: Video | None = None,
-        seed: int = 0,
-        sampling: SamplingConfig | None = None,
-        limits: Limits | None = None,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-    ) -> Synthesis:
-        """The whole of what `stream` gives chunk by chunk; arguments and errors are those of `stream`."""
-        with self.stream(
-            task=task, text=text, voice=voice, voice_text=voice_text, video=video, seed=seed, sampling=sampling,
-            limits=limits, schedule=WHOLE, timeout_s=timeout_s, progress=progress,
-        ) as stream:  # fmt: skip
+    def synthesize(self, request: SynthesisRequest, *, progress: Progress | None = None) -> Synthesis:
+        """The whole audio at once; errors are those of `stream`. A schedule in the request is not used."""
+        with self.stream(replace(request, schedule=WHOLE), progress=progress) as stream:
             pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
         return Synthesis(pcm_L=pcm_L, **vars(stream.outcome))
 
-    def stream(
-        self,
-        *,
-        task: str,
-        text: str,
-        voice: str = "",
-        voice_text: str = "",
-        video: Video | None = None,
-        seed: int = 0,
-        sampling: SamplingConfig | None = None,
-        limits: Limits | None = None,
-        schedule: ChunkSchedule | None = None,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-    ) -> AudioStream:
-        """Synthesize one text, chunk by chunk as `schedule` says.
+    def stream(self, request: SynthesisRequest, *, progress: Progress | None = None) -> AudioStream:
+        """The audio of one request, chunk by chunk.
 
-        `voice` is one of `frontend.voices` (for music, an instrument), or an audio file to clone, which says
-        `voice_text`; empty takes the front end's first. `video` is what to make music for (`read_video`). `sampling`
-        replaces the bundle's own for this task; its limits still follow the expected length, unless `limits` says
-        otherwise. After `timeout_s` (seconds since this call, the reader's own time included) the stream ends with
-        the frames that are complete.
-        Same bundle, text, voice, video, seed and sampling give the same codes, and with any schedule the same audio.
         A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
-        (`FrontEnd.pieces`); `limits` hold for the whole, but for `min_steps`, which hold for each piece.
+        (`FrontEnd.pieces`). `request.limits` hold for the whole, except `min_steps`, which holds for each piece.
 
         Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
-        read, VideoError for frames that the vision tower cannot take; while it is read from, BundleError where a file
-        of the bundle is damaged, PromptError where the model has nothing to say, BackendError where not one frame was
-        complete in time.
+        read, VideoError for frames that the vision tower cannot take, ClosedError after `close`. While it is read
+        from, the stream raises BundleError where a file of the bundle is damaged, PromptError where the model has
+        nothing to say, BackendError where not one frame was complete in time, ClosedError after `close`.
         """
         requested = time.perf_counter()
+        self._require_open()
         config = self.bundle.model
-        sampling = sampling or self.sampling(task)
-        limits = limits or Limits()
-        pieces = self.frontend.pieces(task, text, voice)
-        prompts = [
-            self.prepare(task=task, text=piece, voice=voice, voice_text=voice_text, video=video) for piece in pieces
-        ]
+        sampling = request.sampling or self.sampling(request.task)
+        limits = request.limits or Limits()
+        pieces = self.frontend.pieces(request.task, request.text, request.voice)
+        prompts = [self.prepare(replace(request, text=piece)) for piece in pieces]
         max_delay = max(config.delay_pattern)
         most_steps = self._most_steps(limits, max_delay)
         if len(pieces) > 1:  # the caller's steps are then those of all pieces together
             limits = replace(limits, max_steps=None)
-        return AudioStream(
+        stream = AudioStream(
             model=BundleModel(self._backend, prefixes=self._prefixes),
             codec=self._codec,
-            config=config,
             parts=[
                 Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
                 for prepared in prompts
             ],
             most_frames=None if most_steps is None else most_steps - max_delay - 1,
-            seed=seed,
-            schedule=schedule or ChunkSchedule(),
+            request=request,
             overlap=self.overlap,
-            timeout_s=timeout_s,
             requested=requested,
             progress=progress,
         )
+        with self._lock:
+            self._require_open()
+            self._streams.add(stream)
+        return stream
 
-    def prepare(
-        self, *, task: str, text: str, voice: str = "", voice_text: str = "", video: Video | None = None
-    ) -> PreparedPrompt:
-        """What the model reads before it speaks or plays; arguments and errors are those of `stream`."""
+    async def astream(self, request: SynthesisRequest, *, progress: Progress | None = None) -> AsyncIterator[Chunk]:
+        """`stream` for asyncio: the event loop is never blocked. Leaving the loop early closes the stream.
+
+        async for chunk in synthesizer.astream(request):
+            await socket.send(chunk.pcm16())
+        """
+        import asyncio  # here, because it takes longer to import than most of the runtime
+
+        loop, reader = asyncio.get_running_loop(), ThreadPoolExecutor(1, "astream")
+        try:
+            stream = await loop.run_in_executor(reader, partial(self.stream, request, progress=progress))
+            try:
+                while (chunk := await loop.run_in_executor(reader, next, stream, None)) is not None:
+                    yield chunk
+            finally:
+                stream.cancel()
+                reader.submit(stream.close)
+        finally:
+            reader.shutdown(wait=False)
+
+    def prepare(self, request: SynthesisRequest) -> PreparedPrompt:
+        """What the model reads before it speaks or plays. Raises what `stream` raises."""
+        self._require_open()
+        if request.speed != 1 or request.lexicon:
+            field = "speed" if request.speed != 1 else "lexicon"
+            raise PromptError(f"this bundle's front end takes no {field} from a request: leave it out")
         return self.frontend.build_prompt(
-            task,
-            text,
-            voice,
-            voice_prompt=self._voice_prompt(voice, voice_text) if task == "speech" else None,
-            video=None if video is None else self._video_prompt(video),
+            request.task,
+            request.text,
+            request.voice,
+            voice_prompt=self._voice_prompt(request.voice, request.voice_text) if request.task == "speech" else None,
+            video=None if request.video is None else self._video_prompt(request.video),
         )
 
     def read_video(self, path: Path | str, *, rate_hz: float = RATE_HZ, max_frames: int = MAX_FRAMES) -> Video:

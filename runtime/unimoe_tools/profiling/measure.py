@@ -20,6 +20,7 @@ from unimoe_runtime.codec.bundle_codec import BundleCodec, StreamingDecoder
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import ConfigError, PromptError
 from unimoe_runtime.model.generation import Prompt, generate
+from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.profiling.breakdown import Breakdown, Routing, break_down
 from unimoe_tools.profiling.machine import Energy, Memory, read_memory, settle
@@ -240,9 +241,10 @@ class Meter:
             prompt, caption = random_prompt(config, setting.rows, request.seed), "random text ids"
             sampling = random_sampling(prompt.paired, config)
         else:
-            prepared = self._synthesizer.prepare(
+            asked = SynthesisRequest(
                 task=request.task, text=request.text, voice=request.voice, voice_text=request.voice_text
             )
+            prepared = self._synthesizer.prepare(asked)
             prompt, caption = batched(prepared.prompt, setting.rows), prepared.caption
             sampling = prepared.limit(self._synthesizer.sampling(request.task), max(config.delay_pattern))
         if setting.steps is not None:

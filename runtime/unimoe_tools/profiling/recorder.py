@@ -237,5 +237,7 @@ def _recorded(forward: Forward, recorder: Recorder) -> Forward:
         put(clock())
         return run_head(tokens_M)
 
-    others = {name: getattr(forward, name) for name in ("begin", "router_logits", "hidden", "snapshot", "restore")}
+    others = {
+        name: getattr(forward, name) for name in ("begin", "router_logits", "hidden", "snapshot", "restore", "close")
+    }
     return cast(Forward, SimpleNamespace(trunk=trunk, expert=expert, head=head, **others))

@@ -9,7 +9,6 @@ B rows · T positions · N = B·T tokens · S cache capacity · H key/value head
 
 from __future__ import annotations
 
-import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from threading import RLock
@@ -125,7 +124,7 @@ class DeviceBackend:
 
     def end(self, loan: Loan) -> None:
         with self.guard:
-            if loan not in self._loans:  # it ended when the backend was closed
+            if loan not in self._loans:  # it ended before, at the latest when the backend was closed
                 return
             self._loans.remove(loan)
             loan.drop_prompt()
@@ -161,7 +160,6 @@ class DeviceForward:
         self._backend, self._num_rows = backend, num_rows
         self._max_positions = backend.engines.max_positions(num_rows)
         self._loan = backend.lend()
-        weakref.finalize(self, backend.end, self._loan)
         self._passes: list[DevicePass] = []
         self._length = 0
         self._side = 0
@@ -276,6 +274,9 @@ class DeviceForward:
                         target = cache.address + row * cache.shape[1] * pitch
                         backend.device.copy_rows(target, pitch, address_of(array), width, width, cache.shape[1])
             backend.device.synchronize()
+
+    def close(self) -> None:
+        self._backend.end(self._loan)
 
     def _current(self) -> list[DevicePass]:
         if not self._passes:

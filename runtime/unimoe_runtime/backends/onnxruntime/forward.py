@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
-from weakref import finalize
 
 import numpy as np
 import onnxruntime as ort
@@ -208,7 +207,7 @@ class Spare:
 class BoundForward:
     """Forward over bound host buffers; one utterance's cache and passes.
 
-    What it leaves goes back to `spares` with its end. A pass over one position runs a picked expert on all rows
+    `close` gives what it leaves to `spares`. A pass over one position runs a picked expert on all rows
     (static shapes). A longer one, the prefill, gathers each expert's rows first.
     """
 
@@ -219,7 +218,7 @@ class BoundForward:
             self._spare = spares.pop()
         except IndexError:
             self._spare = Spare()
-        finalize(self, spares.append, self._spare).atexit = False
+        self._spares: list[Spare] | None = spares
         self._capacity = 0
         self._caches: list[tuple[_Bound, _Bound]] = []
         self._memory = self._spare.caches or [(np.empty(0, np.float32), np.empty(0, np.float32))]
@@ -295,6 +294,11 @@ class BoundForward:
         for pair, kept in zip(self._caches, cached.layers, strict=True):
             for bound, kept_HPD in zip(pair, kept, strict=True):
                 bound.array[:, :, : cached.num_positions] = kept_HPD
+
+    def close(self) -> None:
+        spares, self._spares = self._spares, None
+        if spares is not None:
+            spares.append(self._spare)
 
     def _current(self) -> _Pass:
         if self._pass is None:

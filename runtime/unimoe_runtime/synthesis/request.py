@@ -1,0 +1,99 @@
+"""What a caller asks of a synthesizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import ConfigError, PromptError
+from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_runtime.vision.video import Video
+
+_MIN_SPEED, _MAX_SPEED = 0.25, 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long the audio may become. None leaves it to the bundle.
+
+    `min_steps` and `max_steps` count decode steps, the delay included. `max_s` is seconds of audio.
+    """
+
+    min_steps: int | None = None
+    max_steps: int | None = None
+    max_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_steps", "max_steps", "max_s"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} is {value}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SynthesisRequest:
+    """One text to speak or one piece of music to play.
+
+    `task`: "speech" or "music".
+    `voice`: one of the front end's voices (for music, an instrument), or an audio file to clone. Empty takes the
+    front end's first voice. `voice_text`: the words of that audio file.
+    `video`: frames to make music for (`Synthesizer.read_video`).
+    `seed`: same bundle, request and seed give the same codes, and with any schedule the same audio.
+    `sampling` replaces the bundle's own for this task. Its step limits still follow the expected length, unless
+    `limits` says otherwise.
+    `schedule`: frames of each chunk of a stream.
+    `timeout_s`: seconds from the request, the reader's own time included. Then the audio ends with the frames that
+    are complete.
+    `speed`: 1 is the voice's own speed, 2 twice as fast; from 0.25 to 4.
+    `lexicon`: pronunciations of words, used before the bundle's own lexicon.
+
+    Raises PromptError, one line, for a field of the wrong type or out of range.
+    """
+
+    text: str
+    task: str = "speech"
+    voice: str = ""
+    voice_text: str = ""
+    video: Video | None = None
+    seed: int = 0
+    sampling: SamplingConfig | None = None
+    limits: Limits | None = None
+    schedule: ChunkSchedule | None = None
+    timeout_s: float | None = None
+    speed: float = 1.0
+    lexicon: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("text", "task", "voice", "voice_text"):
+            self._require_type(name, str, "a string")
+        self._require_type("seed", int, "a whole number")
+        self._require_type("speed", (int, float), "a number")
+        for name, kind in _OPTIONAL.items():
+            if getattr(self, name) is not None:
+                self._require_type(name, kind, f"None or {_named(kind)}")
+        if self.seed < 0:
+            raise PromptError(f"seed is {self.seed}; it must be at least 0")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise PromptError(f"timeout_s is {self.timeout_s}; it must be above 0")
+        if not _MIN_SPEED <= self.speed <= _MAX_SPEED:
+            raise PromptError(f"speed is {self.speed}; it must be from {_MIN_SPEED} to {_MAX_SPEED:g}")
+
+    def _require_type(self, name: str, kind: type | tuple[type, ...], expected: str) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise PromptError(f"{name} is {value!r}, of type {type(value).__name__}; it must be {expected}")
+
+
+_OPTIONAL: dict[str, type | tuple[type, ...]] = {
+    "video": Video,
+    "sampling": SamplingConfig,
+    "limits": Limits,
+    "schedule": ChunkSchedule,
+    "timeout_s": (int, float),
+    "lexicon": Mapping,
+}
+
+
+def _named(kind: type | tuple[type, ...]) -> str:
+    return "a number" if isinstance(kind, tuple) else f"a {kind.__name__}"
