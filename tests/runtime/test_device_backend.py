@@ -5,7 +5,6 @@ Engines are TensorRT's module over a stand-in for the library, computed by the o
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +97,6 @@ def test_same_logits_and_routing_as_on_the_cpu(bundle: Bundle, opener: str) -> N
     found, model = decoded(backend)
     np.testing.assert_allclose(found, expected, **TOLERANCE)
     assert model.statistics == reference.statistics
-    del model
     backend.close()
 
 
@@ -147,7 +145,7 @@ def test_shared_prefixes_and_reading_the_state(bundle: Bundle, opener: str) -> N
     states = [state_after(forward) for forward in forwards]
     for one, other in zip(*states, strict=True):
         np.testing.assert_allclose(one, other, **TOLERANCE)
-    del model, forwards
+
     backend.close()
 
 
@@ -191,8 +189,7 @@ def test_addresses_stay_and_each_graph_is_captured_once(bundle: Bundle) -> None:
     assert before[1:] == (len(opened.trt.contexts), len(opened.device.graphs))
     assert opened.device.allocations == before[0], "the decode loop allocates"
     # The next utterance of this size finds memory, contexts and graphs there.
-    del model
-    gc.collect()
+    model.close()
     expected = decoded(OnnxRuntimeBackend(bundle), 20)[0]
     np.testing.assert_allclose(decoded(opened.backend, 20)[0], expected, **TOLERANCE)
     assert set(Counter(opened.backend.tally.captures).values()) == {1}
@@ -243,7 +240,7 @@ def test_threads_share_the_stream(bundle: Bundle) -> None:
             np.testing.assert_allclose(utterance.result()[0], wanted, **TOLERANCE)
         for head in heads:
             np.testing.assert_array_equal(head.result()["logits_NKV"], logits)
-    del utterances, utterance, heads
+
     opened.backend.close()
 
 
@@ -259,8 +256,7 @@ def test_everything_is_given_back(bundle: Bundle) -> None:
     device = opened.device
     assert device.closed and not device.num_allocated and not device.pinned_memory
     assert device.graphs and all(graph.closed for graph in device.graphs)
-    del model  # its workspace is no more
-    gc.collect()
+    model.close()  # its workspace is no more
 
 
 def test_an_engine_that_fails_is_named_in_one_line_and_leaves_nothing(bundle: Bundle) -> None:
