@@ -6,12 +6,17 @@ Shapes: B rows, K codebooks, T frames, L samples.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from unimoe_runtime.errors import CheckpointError
+from unimoe.codec.config import CodecShape, ConvNeXtCodecConfig, HarmonicCodecConfig
+from unimoe_runtime.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from unimoe.codec.common import TrainedCodec
 
 
 class Codec(Protocol):
@@ -38,6 +43,28 @@ class Codec(Protocol):
         ...
 
 
+def new_codec(config: CodecShape) -> TrainedCodec[Any]:
+    """One of our own codecs with random weights."""
+    if isinstance(config, HarmonicCodecConfig):
+        from unimoe.codec.harmonic import HarmonicCodec
+
+        return HarmonicCodec(config)
+    if isinstance(config, ConvNeXtCodecConfig):
+        from unimoe.codec.convnext import ConvNeXtCodec
+
+        return ConvNeXtCodec(config)
+    raise ConfigError(f"{type(config).__name__} is no configuration of a codec that can be trained")
+
+
+def codec_config(fields: Mapping[str, Any]) -> CodecShape:
+    """The configuration of one of our own codecs; without a `kind` it is the first one's. Raises ConfigError."""
+    kinds: dict[str, type[CodecShape]] = {"convnext": ConvNeXtCodecConfig, "harmonic": HarmonicCodecConfig}
+    kind = fields.get("kind", "convnext")
+    if kind not in kinds:
+        raise ConfigError(f"kind is {kind!r}; it must be one of {', '.join(kinds)}")
+    return kinds[kind].from_dict(fields)
+
+
 def load_codec(folder: str | Path) -> Codec:
     """Open the codec in `folder` (config.json and model.safetensors). Raises CheckpointError."""
     path = Path(folder) / "config.json"
@@ -50,6 +77,10 @@ def load_codec(folder: str | Path) -> Codec:
             from unimoe.codec.convnext import ConvNeXtCodec
 
             return ConvNeXtCodec.load(folder)
+        case "harmonic":
+            from unimoe.codec.harmonic import HarmonicCodec
+
+            return HarmonicCodec.load(folder)
         case "encodec":
             from unimoe.codec.encodec import EncodecCodec
 
@@ -59,4 +90,4 @@ def load_codec(folder: str | Path) -> Codec:
 
             return DacCodec.load(folder)
         case _:
-            raise CheckpointError(f"{path} names the codec kind {kind!r}; known kinds: convnext, encodec, dac")
+            raise CheckpointError(f"{path} names the codec kind {kind!r}; known kinds: convnext, harmonic, encodec, dac")

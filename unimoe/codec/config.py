@@ -1,4 +1,4 @@
-"""Configuration of our codec, free of torch: `config.json` of a codec folder holds exactly these fields."""
+"""Configurations of our codecs, free of torch: `config.json` of a codec folder holds exactly these fields."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import ConfigError
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvNeXtCodecConfig(JsonRecord):
-    """Shape of a causal ConvNeXt codec (`unimoe.codec.convnext` has the architecture).
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; it must be at least 1")
 
-    A frame is `hop_samples` long. Analysis windows are `window_samples`, four hops; synthesis makes
-    `synthesis_frames` spectra of every frame, each with a window of four of its own, shorter hops.
+
+@dataclass(frozen=True, kw_only=True)
+class CodecShape(JsonRecord):
+    """What our codecs share: the encoder on band energies, the codebooks, and a decoder stack at the frame rate.
+
+    A frame is `hop_samples` long. Analysis windows are `window_samples`, four hops. The decoder computes
+    `synthesis_frames` spectra from each frame; each has a window of four shorter hops.
     """
 
-    kind: Literal["convnext"] = "convnext"
+    kind: str = ""
     sample_rate_hz: int = 16000
     hop_samples: int = 320
     window_samples: int = 1280
@@ -38,14 +44,12 @@ class ConvNeXtCodecConfig(JsonRecord):
     max_log_magnitude: float = 6.0
 
     def __post_init__(self) -> None:
-        if self.kind != "convnext":
-            raise ConfigError(f"kind is {self.kind!r}; it must be 'convnext'")
-        for name in ("sample_rate_hz", "hop_samples", "num_bands", "width", "intermediate_size", "kernel_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
-        for name in ("num_encoder_blocks", "num_decoder_blocks", "latent_size", "num_codebooks", "codebook_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        kind = type(self).kind  # the class's default
+        if self.kind != kind:
+            raise ConfigError(f"kind is {self.kind!r}; it must be {kind!r}")
+        _require_positive(self, "sample_rate_hz", "hop_samples", "num_bands", "width", "intermediate_size")
+        _require_positive(self, "kernel_size", "num_encoder_blocks", "num_decoder_blocks", "latent_size")
+        _require_positive(self, "num_codebooks", "codebook_size")
         if self.window_samples != 4 * self.hop_samples:
             raise ConfigError(
                 f"window_samples is {self.window_samples!r}; it must be 4 x hop_samples, {4 * self.hop_samples}"
@@ -59,7 +63,7 @@ class ConvNeXtCodecConfig(JsonRecord):
 
     @property
     def num_bins(self) -> int:
-        """Frequency bins of an analysis window: DC to Nyquist."""
+        """Frequency bins of an analysis window, from DC to the Nyquist frequency."""
         return self.window_samples // 2 + 1
 
     @property
@@ -72,9 +76,52 @@ class ConvNeXtCodecConfig(JsonRecord):
 
     @property
     def num_synthesis_bins(self) -> int:
-        """Frequency bins of a synthesis window: DC to Nyquist."""
+        """Frequency bins of a synthesis window, from DC to the Nyquist frequency."""
         return self.synthesis_window_samples // 2 + 1
 
     @property
     def frame_rate_hz(self) -> float:
         return self.sample_rate_hz / self.hop_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtCodecConfig(CodecShape):
+    """Shape of a causal ConvNeXt codec (`unimoe.codec.convnext` has the architecture)."""
+
+    kind: Literal["convnext"] = "convnext"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarmonicCodecConfig(CodecShape):
+    """Shape of a codec whose decoder drives a harmonic oscillator (`unimoe.codec.harmonic` has the architecture).
+
+    The inner stack works at the rate of the synthesis frames. Pitch `p` is `lowest_pitch_hz` x 2^(p /
+    `pitches_per_octave`). `noise_frames`: length of the table of noise phases, in synthesis frames.
+    `oscillator`: without it the decoder makes all sound from the free spectra and the noise.
+    """
+
+    kind: Literal["harmonic"] = "harmonic"
+    sample_rate_hz: int = 24000
+    hop_samples: int = 480
+    window_samples: int = 1920
+    num_decoder_blocks: int = 4
+    synthesis_frames: int = 3
+    inner_width: int = 128
+    inner_intermediate_size: int = 384
+    num_inner_blocks: int = 3
+    lowest_pitch_hz: float = 55.0
+    pitches_per_octave: int = 36
+    num_pitches: int = 160
+    noise_frames: int = 256
+    oscillator: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_positive(self, "inner_width", "inner_intermediate_size", "num_inner_blocks", "noise_frames")
+        _require_positive(self, "pitches_per_octave", "num_pitches")
+        highest_hz = self.lowest_pitch_hz * 2 ** (self.num_pitches / self.pitches_per_octave)
+        if not 0 < self.lowest_pitch_hz < highest_hz < self.sample_rate_hz / 4:
+            raise ConfigError(
+                f"lowest_pitch_hz is {self.lowest_pitch_hz!r}; the pitches must lie between 0 Hz and a quarter of the "
+                f"sample rate, and they reach {highest_hz:.0f} Hz"
+            )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unimoe.codec.config import ConvNeXtCodecConfig
-from unimoe.codec.convnext import band_weights
+from unimoe.codec.layers import band_weights
 
 RESOLUTIONS = ((256, 64, 40), (512, 128, 64), (1024, 320, 80), (2048, 512, 120))
 """Window and hop in samples, number of bands."""

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ import torch
 from rich.progress import Progress, TextColumn
 from torch import Tensor
 
-from unimoe.codec.config import ConvNeXtCodecConfig
-from unimoe.codec.convnext import ConvNeXtCodec
+from unimoe.codec.base import codec_config, new_codec
+from unimoe.codec.common import TrainedCodec
+from unimoe.codec.config import CodecShape, ConvNeXtCodecConfig
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus, Item
 from unimoe_runtime.config import JsonRecord
@@ -89,7 +90,12 @@ class Segments:
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
-_DECODER_FIELDS = ("num_decoder_blocks", "synthesis_frames", "max_log_magnitude")
+_TOKEN_FIELDS = (
+    "sample_rate_hz", "hop_samples", "window_samples", "num_bands", "lowest_band_hz", "band_break_hz", "band_floor",
+    "width", "intermediate_size", "kernel_size", "num_encoder_blocks", "latent_size", "num_codebooks",
+    "codebook_size", "norm_eps",
+)  # fmt: skip
+"""What decides the tokens of a clip."""
 
 
 class CodecTrainer:
@@ -101,21 +107,21 @@ class CodecTrainer:
 
     def __init__(
         self,
-        config: ConvNeXtCodecConfig,
+        config: CodecShape,
         training: CodecTraining,
         corpus: Corpus,
-        tokens_of: ConvNeXtCodec | None = None,
+        tokens_of: TrainedCodec[Any] | None = None,
     ) -> None:
         if corpus.sample_rate_hz != config.sample_rate_hz:
             raise ConfigError(f"the corpus is at {corpus.sample_rate_hz} Hz, the codec at {config.sample_rate_hz} Hz")
         torch.manual_seed(training.seed)
         self.training = training
-        self.codec = ConvNeXtCodec(config)
+        self.codec = new_codec(config)
         self.tokens_are_given = tokens_of is not None
         if tokens_of is not None:
-            decoder_fields = {name: getattr(config, name) for name in _DECODER_FIELDS}
-            if replace(tokens_of.config, **decoder_fields) != config:
-                raise ConfigError(f"a decoder for given tokens may differ in {', '.join(_DECODER_FIELDS)} alone")
+            different = [name for name in _TOKEN_FIELDS if getattr(config, name) != getattr(tokens_of.config, name)]
+            if different:
+                raise ConfigError(f"a decoder for given tokens may not differ in {', '.join(different)}")
             own, given = self.codec.state_dict(), tokens_of.state_dict()
             fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
             self.codec.load_state_dict({**own, **fitting})
@@ -135,11 +141,11 @@ class CodecTrainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         real_BL = self.segments.batch(rng)
         latent_BTD, commitment = self._latent(real_BL, rng, generator)
-        made_BL, _ = self.codec.decoder.decode(latent_BTD, self.codec.initial_state(len(real_BL)))
+        made_BL, own = self.codec.decoder.reconstruct(latent_BTD, real_BL)
         inner = slice(self.margin, -self.margin)
         distance = self.distance(made_BL[:, inner], real_BL[:, inner])
         envelopes = self.envelopes(made_BL[:, inner], real_BL[:, inner])
-        loss = distance + training.envelope_weight * envelopes + training.commitment_weight * commitment
+        loss = distance + own + training.envelope_weight * envelopes + training.commitment_weight * commitment
         for group in self.optimizer.param_groups:
             group["lr"] = training.learning_rate_at(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,7 +153,8 @@ class CodecTrainer:
         torch.nn.utils.clip_grad_norm_(self.codec.parameters(), training.clip_norm)
         self.optimizer.step()
         self.step += 1
-        return {"distance": distance.item(), "envelopes": envelopes.item(), "commitment": commitment.item()}
+        losses = {"distance": distance, "envelopes": envelopes, "commitment": commitment, "own": own}
+        return {name: value.item() for name, value in losses.items()}
 
     def _latent(self, real_BL: Tensor, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What the decoder is given, latent_BTD, and the commitment loss."""
@@ -180,7 +187,7 @@ class CodecTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if ConvNeXtCodecConfig.from_dict(state["config"]) != self.codec.config:
+        if codec_config(state["config"]) != self.codec.config:
             raise CheckpointError("the training state is of a codec of another configuration: use an empty folder")
         self.codec.load_state_dict(state["codec"])
         self.codec.codebooks.usage_KV.copy_(state["quantizer"]["usage_KV"])
@@ -205,13 +212,13 @@ def save_training(trainer: CodecTrainer, folder: Path) -> None:
 def train_codec(
     corpus: Corpus,
     folder: str | Path,
-    config: ConvNeXtCodecConfig,
+    config: CodecShape,
     training: CodecTraining,
     *,
-    tokens_of: ConvNeXtCodec | None = None,
+    tokens_of: TrainedCodec[Any] | None = None,
     save_every: int = 250,
     report: Callable[[str], None] = lambda line: None,
-) -> ConvNeXtCodec:
+) -> TrainedCodec[Any]:
     """Train a codec, going on from the state in `folder` where there is one. Writes `folder`/codec.
 
     With `tokens_of` the decoder alone is trained, for that codec's tokens (`CodecTrainer`).
