@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from tests.export.codecs import Written, write
-from unimoe.codec.config import ConvNeXtCodecConfig
+from unimoe.codec.config import ConvNeXtCodecConfig, HarmonicCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
-from unimoe_export.graphs.codecs.convnext import transform_bases
+from unimoe.codec.harmonic import HarmonicCodec
+from unimoe_export.graphs.codecs.blocks import transform_bases
 from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.backends.numpy import harmonic_codec
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BundleError, CheckpointError
 
@@ -31,6 +33,12 @@ ENCODEC = Path(__file__).parents[1] / "vectors" / "encodec_small"
 SMALL = ConvNeXtCodecConfig(
     hop_samples=32, window_samples=128, num_bands=12, lowest_band_hz=400.0, width=16, intermediate_size=24,
     kernel_size=5, num_encoder_blocks=2, num_decoder_blocks=2, latent_size=8, num_codebooks=3, codebook_size=16,
+)  # fmt: skip
+
+SMALL_HARMONIC = HarmonicCodecConfig(
+    hop_samples=48, window_samples=192, num_bands=12, lowest_band_hz=400.0, width=16, intermediate_size=24,
+    kernel_size=5, num_encoder_blocks=2, num_decoder_blocks=2, synthesis_frames=3, inner_width=12,
+    inner_intermediate_size=16, num_inner_blocks=2, latent_size=8, num_codebooks=3, codebook_size=16, noise_frames=11,
 )  # fmt: skip
 
 
@@ -52,6 +60,24 @@ def convnext_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="module")
 def convnext(convnext_dir: Path) -> Written:
     return write(convnext_dir, convnext_dir.parent)
+
+
+@pytest.fixture(scope="module")
+def harmonic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small codec of the second kind, with random weights and pitches that move."""
+    torch.manual_seed(0)
+    codec = HarmonicCodec(SMALL_HARMONIC)
+    with torch.no_grad():
+        codec.codebooks.weight.normal_()
+        codec.decoder.pitch.weight.mul_(20)
+    folder = tmp_path_factory.mktemp("harmonic") / "codec"
+    codec.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def harmonic(harmonic_dir: Path) -> Written:
+    return write(harmonic_dir, harmonic_dir.parent)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +108,35 @@ def test_convnext_graphs_equal_torch(convnext_dir: Path, convnext: Written, fram
     np.testing.assert_allclose(convnext.decode(codes_BKT.numpy()), codec.decode(codes_BKT).numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5, 40])
+def test_harmonic_graphs_equal_torch(harmonic_dir: Path, harmonic: Written, frames: int) -> None:
+    torch.manual_seed(frames)
+    codec = HarmonicCodec.load(harmonic_dir)
+    pcm_BL = torch.randn(2, frames * SMALL_HARMONIC.hop_samples) * 0.3
+    codes_BKT = codec.encode(pcm_BL)
+    made = harmonic.run("codec_encoder", {"pcm_BL": pcm_BL.numpy()})["codes_BKT"]
+    np.testing.assert_array_equal(made, codes_BKT.numpy())
+    expected_BL = codec.decode(codes_BKT).numpy()
+    np.testing.assert_allclose(harmonic.decode(codes_BKT.numpy()), expected_BL, rtol=0, atol=1e-5)
+
+
+def test_the_harmonic_oracle_equals_the_graphs(harmonic: Written) -> None:
+    """In two chunks, so that every state is handed on."""
+    description = {**harmonic.graphs.manifest()}
+    weights = load_file(harmonic.folder / "codec_decoder.safetensors")
+    state = {s.name: np.zeros((2, *s.shape[1:]), s.dtype) for s in harmonic.graphs.decoder_state}
+    codes_BKT = np.random.default_rng(0).integers(0, 16, (2, 3, 17))
+    for part_BKT in (codes_BKT[..., :6], codes_BKT[..., 6:]):
+        inputs = {"codes_BKT": part_BKT, **state}
+        made = harmonic.run("codec_decoder", inputs)
+        expected = harmonic_codec.decoder(description, weights, inputs)
+        assert set(made) == set(expected)
+        for name, value in made.items():
+            np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-4, err_msg=name)
+        state = {name: made[f"new_{name}"] for name in state}
+    assert state["phase_B1"].dtype == np.int64 and state["phase_B1"].all()
+
+
 def test_transform_bases_are_the_windowed_fourier_transform() -> None:
     forward_NG, inverse_GN = transform_bases(64)
     frame_N = np.random.default_rng(0).standard_normal(64)
@@ -92,13 +147,13 @@ def test_transform_bases_are_the_windowed_fourier_transform() -> None:
     np.testing.assert_allclose(both_G @ inverse_GN, np.fft.irfft(spectrum_F) * hann_N / 1.5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["encodec", "convnext"])
+@pytest.mark.parametrize("kind", ["encodec", "convnext", "harmonic"])
 @given(chunks=st.lists(st.integers(0, 12), max_size=8), seed=st.integers(0, 2**16))
 @settings(max_examples=25, deadline=None)
 def test_a_stream_gives_the_samples_of_the_whole(
-    kind: str, encodec: Written, convnext: Written, chunks: list[int], seed: int
+    kind: str, encodec: Written, convnext: Written, harmonic: Written, chunks: list[int], seed: int
 ) -> None:
-    codec = {"encodec": encodec, "convnext": convnext}[kind].codec
+    codec = {"encodec": encodec, "convnext": convnext, "harmonic": harmonic}[kind].codec
     shape = (codec.num_codebooks, sum(chunks))
     codes_KT = np.random.default_rng(seed).integers(0, codec.codebook_size, shape)
     stream = codec.stream()
@@ -109,11 +164,11 @@ def test_a_stream_gives_the_samples_of_the_whole(
     np.testing.assert_allclose(pcm_L, whole_L, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["encodec", "convnext"])
+@pytest.mark.parametrize("kind", ["encodec", "convnext", "harmonic"])
 def test_the_runtime_codec_pads_the_last_frame_and_refuses_what_is_no_code(
-    kind: str, encodec: Written, convnext: Written
+    kind: str, encodec: Written, convnext: Written, harmonic: Written
 ) -> None:
-    codec = {"encodec": encodec, "convnext": convnext}[kind].codec
+    codec = {"encodec": encodec, "convnext": convnext, "harmonic": harmonic}[kind].codec
     pcm_L = np.random.default_rng(0).standard_normal(5 * codec.hop_samples - 3).astype(np.float32) * 0.1
     codes_KT = codec.encode(pcm_L)
     assert codes_KT.shape == (codec.num_codebooks, 5)
@@ -128,9 +183,11 @@ def test_the_runtime_codec_pads_the_last_frame_and_refuses_what_is_no_code(
         codec.encode(pcm_L[None])
 
 
-@pytest.mark.parametrize("kind", ["encodec", "convnext"])
-def test_weights_lie_outside_of_the_graph_and_lengths_are_free(kind: str, encodec: Written, convnext: Written) -> None:
-    written = {"encodec": encodec, "convnext": convnext}[kind]
+@pytest.mark.parametrize("kind", ["encodec", "convnext", "harmonic"])
+def test_weights_lie_outside_of_the_graph_and_lengths_are_free(
+    kind: str, encodec: Written, convnext: Written, harmonic: Written
+) -> None:
+    written = {"encodec": encodec, "convnext": convnext, "harmonic": harmonic}[kind]
     for graph in (written.graphs.encoder, written.graphs.decoder):
         model = onnx.load(written.folder / graph.file, load_external_data=False)
         onnx.checker.check_model(written.folder / graph.file)

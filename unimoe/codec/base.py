@@ -90,4 +90,6 @@ def load_codec(folder: str | Path) -> Codec:
 
             return DacCodec.load(folder)
         case _:
-            raise CheckpointError(f"{path} names the codec kind {kind!r}; known kinds: convnext, harmonic, encodec, dac")
+            raise CheckpointError(
+                f"{path} names the codec kind {kind!r}; known kinds: convnext, harmonic, encodec, dac"
+            )

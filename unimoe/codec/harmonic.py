@@ -15,10 +15,10 @@ Decoder.  latent_BTD -> stack at the frame rate (state names as in the first cod
           decoder.head.{weight [5 f, c], bias}        Linear: log magnitudes of filter, noise and free spectrum, then
                                                       phases of filter and free spectrum; magnitudes are
                                                       exp(min(log magnitude, max_log_magnitude))
-Source.   Fine pitch i = round(16 x mean of the classes within 3 of the likeliest, weighted by exp(logit)).
-          `unimoe_runtime.codec_oscillator` gives each its phase steps. State `phase_B1` (int64). Harmonics have
-          amplitude 1. Window s covers source samples s h ... s h + n - 1, of which state `source_BS` has the first 3 h.
-          source_BSf = rfft(window x hann_n) x 4 / n, so that a steady harmonic has magnitude 1.
+Source.   Fine pitch i = 8 x likeliest class + round(8 x mean distance from it of the classes within 3 of it, weighted
+          by exp(logit)). `unimoe_runtime.codec.oscillator` gives each its phase steps. State `phase_B1` (int64).
+          Harmonics have amplitude 1. Window s covers source samples s h ... s h + n - 1, of which state `source_BS`
+          has the first 3 h. source_BSf = rfft(window x hann_n) x 4 / n, so that a steady harmonic has magnitude 1.
 Noise.    decoder.noise.phase [R, f]: row (state `noise_B1` + s) mod R, radians.
 Output.   spectrum = filter e^(i filter phase) source + noise e^(i noise phase) + free e^(i free phase)
           -> inverse STFT as in the first codec, state `overlap_BS`.
@@ -34,7 +34,7 @@ from unimoe.codec.config import HarmonicCodecConfig
 from unimoe.codec.layers import BlockShape, Stack, State, Synthesis
 from unimoe.codec.oscillator import NoisePhases, Oscillator, fine_pitch
 from unimoe.codec.pitch import track_pitch
-from unimoe_runtime.codec_oscillator import FINE_PITCHES
+from unimoe_runtime.codec.oscillator import FINE_PITCHES
 
 _CLEAR = 0.6  # clarity from which a pitch is a target
 _PITCH_WEIGHT = 0.1
@@ -139,8 +139,9 @@ class Decoder(CodecDecoder):
             windows_BSn = joined_BL.unfold(-1, config.synthesis_window_samples, config.synthesis_hop_samples)
             source_BSf = torch.fft.rfft(windows_BSn * self.analysis_window)
             spectrum_BSf = spectrum_BSf + torch.polar(filter_BSf, parts_BSf[3]) * source_BSf
-        pcm_BL, new["overlap_BS"] = self.synthesis(spectrum_BSf, state["overlap_BS"])
-        return pcm_BL
+        made: tuple[Tensor, Tensor] = self.synthesis(spectrum_BSf, state["overlap_BS"])
+        new["overlap_BS"] = made[1]
+        return made[0]
 
 
 class HarmonicCodec(TrainedCodec[HarmonicCodecConfig]):

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from unimoe.codec.config import HarmonicCodecConfig
-from unimoe_runtime.codec_oscillator import FINE_PITCHES, PHASE_STEPS, PITCH_REACH, pitch_table
+from unimoe_runtime.codec.oscillator import FINE_PITCHES, PHASE_STEPS, PITCH_REACH, pitch_table
 
 
 def fine_pitch(logits_BTP: Tensor) -> Tensor:
     """Fine pitches pitch_BT (int64): the mean over the likeliest class and its neighbours."""
     best_BT1 = logits_BTP.argmax(-1, keepdim=True)
     classes_P = torch.arange(logits_BTP.shape[-1], device=logits_BTP.device)
-    near_BTP = (classes_P - best_BT1).abs() <= PITCH_REACH
-    weight_BTP = torch.where(near_BTP, (logits_BTP - logits_BTP.gather(-1, best_BT1)).exp(), 0.0)
-    mean_BT = (weight_BTP * classes_P).sum(-1) / weight_BTP.sum(-1)
-    return (mean_BT * FINE_PITCHES).round().long()
+    distance_BTP = classes_P - best_BT1
+    weight_BTP = (logits_BTP - logits_BTP.gather(-1, best_BT1)).exp()
+    weight_BTP = torch.where(distance_BTP.abs() <= PITCH_REACH, weight_BTP, 0.0)
+    # The mean's distance from the likeliest class is small, so it is rounded less than the mean itself would be.
+    mean_BT = (weight_BTP * distance_BTP).sum(-1) / weight_BTP.sum(-1)
+    return best_BT1[..., 0] * FINE_PITCHES + (mean_BT * FINE_PITCHES).round().long()
 
 
 class Oscillator(nn.Module):

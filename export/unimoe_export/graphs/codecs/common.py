@@ -85,10 +85,10 @@ class States:
         self._states: dict[str, TensorInfo] = {}
         self._new: dict[str, ir.Value] = {}
 
-    def add(self, name: str, shape: tuple[int, ...]) -> ir.Value:
-        """A state input [B, *shape], float32."""
-        self._states[name] = TensorInfo(name=name, dtype="float32", shape=("B", *shape))
-        return self._builder.input(name, "float32", ("B", *shape))
+    def add(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> ir.Value:
+        """A state input [B, *shape]."""
+        self._states[name] = TensorInfo(name=name, dtype=dtype, shape=("B", *shape))
+        return self._builder.input(name, dtype, ("B", *shape))
 
     def carry(self, name: str, value: ir.Value) -> None:
         self._new[name] = value

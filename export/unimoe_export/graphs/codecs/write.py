@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unimoe_export.graphs.codecs import convnext, dac, encodec
+from unimoe_export.graphs.codecs import convnext, dac, encodec, harmonic
 from unimoe_export.graphs.codecs.common import CodecGraphs
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
@@ -32,10 +32,12 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
                 return encodec.write_codec(codec_dir, out_dir, num_codebooks)
             case "convnext":
                 return convnext.write_codec(codec_dir, out_dir, num_codebooks)
+            case "harmonic":
+                return harmonic.write_codec(codec_dir, out_dir, num_codebooks)
             case "dac":
                 return dac.write_codec(codec_dir, out_dir, num_codebooks)
     except KeyError as error:
         raise CheckpointError(f"{codec_dir}: the codec is damaged: it lacks {error}") from None
     raise CheckpointError(
-        f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, encodec, dac"
+        f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, harmonic, encodec, dac"
     )

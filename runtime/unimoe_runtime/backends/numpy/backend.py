@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unimoe_runtime.backends.host_forward import HostForward
 from unimoe_runtime.backends.numpy import codec as numpy_codec
 from unimoe_runtime.backends.numpy import dac as numpy_dac
+from unimoe_runtime.backends.numpy import harmonic_codec
 from unimoe_runtime.backends.numpy.ops import Floats, Weights, attention, rms_norm, rotate, swiglu
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import DTYPES, Bundle, language_model_graphs
@@ -30,6 +31,8 @@ CodecGraph = Callable[[Mapping[str, Any], Weights, Mapping[str, NDArray[Any]]], 
 CODEC_GRAPHS: Final[Mapping[tuple[str | None, str], CodecGraph]] = {
     ("convnext", ENCODER): numpy_codec.encoder,
     ("convnext", DECODER): numpy_codec.decoder,
+    ("harmonic", ENCODER): numpy_codec.encoder,
+    ("harmonic", DECODER): harmonic_codec.decoder,
     ("dac", ENCODER): numpy_dac.encoder,
     ("dac", DECODER): numpy_dac.decoder,
 }

@@ -1,4 +1,4 @@
-"""The oracle of our own codec's graphs, in numpy: Fourier transforms by FFT, convolutions and sums as defined.
+"""The oracle of our first codec's graphs, in numpy: Fourier transforms by FFT, convolutions and sums as defined.
 
 The architecture is drawn in `unimoe.codec.convnext`. Weights are a bundle's: linear ones as [in, out], a block's
 scale folded into its last product.
@@ -27,10 +27,10 @@ def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
     hop = int(description["hop_samples"])
     pcm_BL = np.pad(inputs["pcm_BL"], ((0, 0), (0, 3 * hop)))
     frames_BTN = np.lib.stride_tricks.sliding_window_view(pcm_BL, 4 * hop, axis=1)[:, ::hop]
-    magnitude_BTF = np.abs(np.fft.rfft(frames_BTN * _hann(4 * hop))).astype(np.float32)
+    magnitude_BTF = np.abs(np.fft.rfft(frames_BTN * hann(4 * hop))).astype(np.float32)
     bands_BTM = np.maximum(magnitude_BTF @ weights["encoder.bands.weight"], np.float32(description["band_floor"]))
-    hidden_BTC = _stack(description, weights, "encoder", np.log(bands_BTM).swapaxes(1, 2), None)
-    residual_BTD = _linear(weights, "encoder.project", hidden_BTC)
+    hidden_BTC = causal_stack(description, weights, "encoder", np.log(bands_BTM).swapaxes(1, 2), None)
+    residual_BTD = linear(weights, "encoder.project", hidden_BTC)
     codes = []
     for codebook in range(int(description["num_codebooks"])):
         codebook_VD = weights[f"codebook.{codebook}.weight"]
@@ -44,42 +44,57 @@ def decoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
     """pcm_BL of codes_BKT and the state, and the state to go on with."""
     hop = int(description["hop_samples"])
     codes_BKT = inputs["codes_BKT"]
-    codebooks_KVD = weights["codebooks.weight"].reshape(codes_BKT.shape[1], int(description["codebook_size"]), -1)
-    latent_BTD = codebooks_KVD[np.arange(codes_BKT.shape[1])[:, None], codes_BKT].sum(axis=1)
+    latent_BTD = dequantize(description, weights, codes_BKT)
     states = {name: value for name, value in inputs.items() if name != "codes_BKT"}
     outputs: dict[str, Any] = {}
-    hidden_BTC = _stack(description, weights, "decoder", latent_BTD.swapaxes(1, 2), (states, outputs))
+    hidden_BTC = causal_stack(description, weights, "decoder", latent_BTD.swapaxes(1, 2), (states, outputs))
     hop //= int(description.get("synthesis_frames", 1))  # from here on T counts synthesis frames
-    spectra_BTG = _linear(weights, "decoder.head", hidden_BTC).reshape(len(hidden_BTC), -1, 2 * (2 * hop + 1))
+    spectra_BTG = linear(weights, "decoder.head", hidden_BTC).reshape(len(hidden_BTC), -1, 2 * (2 * hop + 1))
     log_magnitude_BTF, phase_BTF = np.split(spectra_BTG, 2, axis=-1)
     magnitude_BTF = np.exp(np.minimum(log_magnitude_BTF, np.float32(description["max_log_magnitude"])))
     spectrum_BTF = magnitude_BTF * np.exp(1j * phase_BTF)
-    frames_BTN = np.fft.irfft(spectrum_BTF, 4 * hop) * _hann(4 * hop) / _OVERLAP_GAIN
+    pcm_BL, overlap_BS = overlap_add(spectrum_BTF, states["overlap_BS"])
+    return {"pcm_BL": pcm_BL, **outputs, "new_overlap_BS": overlap_BS}
+
+
+def dequantize(description: Mapping[str, Any], weights: Weights, codes_BKT: NDArray[Any]) -> Floats:
+    """latent_BTD, the sum of the codes' vectors."""
+    num_codebooks = codes_BKT.shape[1]
+    codebooks_KVD = weights["codebooks.weight"].reshape(num_codebooks, int(description["codebook_size"]), -1)
+    return np.asarray(codebooks_KVD[np.arange(num_codebooks)[:, None], codes_BKT].sum(axis=1))
+
+
+def overlap_add(spectrum_BTF: NDArray[Any], overlap_BS: Floats) -> tuple[Floats, Floats]:
+    """Samples of spectra that are complete, and what the spectra add to later ones; a window is four hops."""
+    size = 2 * (spectrum_BTF.shape[2] - 1)
+    hop = size // 4
+    frames_BTN = np.fft.irfft(spectrum_BTF, size) * hann(size) / _OVERLAP_GAIN
     batch, length = frames_BTN.shape[:2]
     sum_BL = np.zeros((batch, (length + 3) * hop))
-    sum_BL[:, : 3 * hop] = states["overlap_BS"]
+    sum_BL[:, : 3 * hop] = overlap_BS
     for frame in range(length):
         sum_BL[:, frame * hop : (frame + 4) * hop] += frames_BTN[:, frame]
     split = length * hop
-    new = {"new_overlap_BS": sum_BL[:, split:].astype(np.float32)}
-    return {"pcm_BL": sum_BL[:, :split].astype(np.float32), **outputs, **new}
+    return sum_BL[:, :split].astype(np.float32), sum_BL[:, split:].astype(np.float32)
 
 
-def _stack(
+def causal_stack(
     description: Mapping[str, Any],
     weights: Weights,
     side: str,
     x_BCT: Floats,
     streaming: tuple[Mapping[str, Floats], dict[str, Any]] | None,
+    state_prefix: str = "",
 ) -> Floats:
     """Embedding convolution, ConvNeXt blocks and norms of one side: hidden_BTC.
 
-    `streaming`: the states to begin with, and where the new ones go; None begins with zeros.
+    `streaming`: the states to begin with, and where the new ones go; None begins with zeros. `state_prefix`: of
+    their names.
     """
 
     def conv(name: str, x_BCT: Floats, state: str, *, depthwise: bool) -> Floats:
         weight = weights[f"{name}.weight"]
-        size = weight.shape[2]
+        size, state = weight.shape[2], state_prefix + state
         before = np.zeros((*x_BCT.shape[:2], size - 1), np.float32) if streaming is None else streaming[0][state]
         joined_BCT = np.concatenate([before, x_BCT], axis=2)
         if streaming is not None:
@@ -100,17 +115,17 @@ def _stack(
     while f"{side}.blocks.{index}.depthwise.weight" in weights:
         name = f"{side}.blocks.{index}"
         mixed_BCT = conv(f"{name}.depthwise", hidden_BTC.swapaxes(1, 2), f"block_{index}_context_BCP", depthwise=True)
-        inner_BTI = _linear(weights, f"{name}.expand", norm(f"{name}.norm", mixed_BCT.swapaxes(1, 2)))
+        inner_BTI = linear(weights, f"{name}.expand", norm(f"{name}.norm", mixed_BCT.swapaxes(1, 2)))
         inner_BTI = inner_BTI * (1 + _erf(inner_BTI / np.float32(math.sqrt(2)))) / 2
-        hidden_BTC = hidden_BTC + _linear(weights, f"{name}.contract", inner_BTI)
+        hidden_BTC = hidden_BTC + linear(weights, f"{name}.contract", inner_BTI)
         index += 1
     return norm(f"{side}.norm", hidden_BTC)
 
 
-def _linear(weights: Weights, name: str, x: Floats) -> Floats:
+def linear(weights: Weights, name: str, x: Floats) -> Floats:
     return np.asarray(x @ weights[f"{name}.weight"] + weights[f"{name}.bias"])
 
 
-def _hann(size: int) -> Floats:
+def hann(size: int) -> Floats:
     """The periodic Hann window."""
     return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size), dtype=np.float32)

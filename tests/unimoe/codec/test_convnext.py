@@ -1,0 +1,132 @@
+"""Our codecs: shapes, causality, streaming and files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.unimoe.codec.shapes import SMALL
+from unimoe.codec.base import load_codec
+from unimoe.codec.config import ConvNeXtCodecConfig
+from unimoe.codec.convnext import ConvNeXtCodec
+from unimoe_runtime.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=[1, 2], ids=["one spectrum a frame", "two spectra a frame"])
+def codec(request: pytest.FixtureRequest) -> ConvNeXtCodec:
+    torch.manual_seed(0)
+    codec = ConvNeXtCodec(replace(SMALL, synthesis_frames=request.param)).eval()
+    codec.codebooks.weight.normal_()
+    return codec
+
+
+@pytest.fixture
+def codes_BKT() -> torch.Tensor:
+    return torch.randint(0, 16, (2, 4, 23), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("num_samples", "num_frames"), [(1, 1), (320, 1), (321, 2), (3200, 10)])
+def test_shapes(codec: ConvNeXtCodec, num_samples: int, num_frames: int) -> None:
+    codes = codec.encode(torch.randn(3, num_samples))
+    assert codes.shape == (3, 4, num_frames) and codes.dtype == torch.int64
+    assert codes.min() >= 0 and codes.max() < codec.codebook_size
+    assert codec.decode(codes).shape == (3, num_frames * codec.hop_samples)
+
+
+def test_later_codes_leave_earlier_audio_unchanged(codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
+    changed = codes_BKT.clone()
+    changed[..., 10:] = (changed[..., 10:] + 1) % 16
+    one, other = codec.decode(codes_BKT), codec.decode(changed)
+    assert torch.equal(one[:, :3200], other[:, :3200])
+    assert not torch.allclose(one[:, 3200:3520], other[:, 3200:3520])
+
+
+@pytest.mark.parametrize("chunks", [[1] * 23, [1, 2, 20], [23], [7, 16]])
+def test_streamed_audio_equals_offline_audio(codec: ConvNeXtCodec, codes_BKT: torch.Tensor, chunks: list[int]) -> None:
+    state = codec.initial_state(2)
+    pieces = []
+    for part in codes_BKT.split(chunks, dim=-1):
+        pcm, state = codec.decode_step(part, state)
+        pieces.append(pcm)
+    assert (torch.cat(pieces, dim=1) - codec.decode(codes_BKT)).abs().max() <= 1e-5
+
+
+def test_rows_do_not_touch_each_other(codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
+    assert torch.allclose(codec.decode(codes_BKT)[1:], codec.decode(codes_BKT[1:]), atol=1e-6)
+
+
+def test_each_of_two_spectra_sounds_for_four_half_hops(codec: ConvNeXtCodec) -> None:
+    """A decoder whose head makes the same spectrum each time repeats with the synthesis hop, between the ends."""
+    with torch.no_grad():
+        codec.decoder.head.weight.zero_()
+        codec.decoder.head.bias.copy_(codec.decoder.head.bias[: 2 * codec.config.num_synthesis_bins].repeat(
+            codec.config.synthesis_frames
+        ))  # fmt: skip
+    pcm_L = codec.decode(torch.zeros(1, 4, 9, dtype=torch.int64))[0]
+    hop = codec.config.synthesis_hop_samples
+    inner_NH = pcm_L[3 * hop :].reshape(-1, hop)
+    assert torch.allclose(inner_NH, inner_NH[:1].expand_as(inner_NH), atol=1e-6) and inner_NH.abs().max() > 1e-3
+    assert not torch.allclose(pcm_L[:hop], inner_NH[0], atol=1e-3)
+
+
+def test_files_round_trip(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
+    codec.save(tmp_path, torch.float32)
+    again = load_codec(tmp_path)
+    assert torch.equal(again.decode(codes_BKT), codec.decode(codes_BKT))
+    assert (again.sample_rate_hz, again.hop_samples, again.num_codebooks, again.codebook_size) == (16000, 320, 4, 16)
+
+
+def test_a_codec_that_is_there_is_not_written_again(tmp_path: Path, codec: ConvNeXtCodec) -> None:
+    codec.save(tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(before) == {"config.json", "model.safetensors"}
+    codec.save(tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_bfloat16_files_sound_alike(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
+    codec.save(tmp_path)
+    assert all(tensor.dtype == torch.bfloat16 for tensor in load_file(tmp_path / "model.safetensors").values())
+    real, made = codec.decode(codes_BKT), load_codec(tmp_path).decode(codes_BKT)
+    assert (real - made).norm() / real.norm() < 0.05
+
+
+def test_size_of_the_default_codec() -> None:
+    assert sum(tensor.numel() for tensor in ConvNeXtCodec(ConvNeXtCodecConfig()).state_dict().values()) < 2.6e6
+
+
+def test_the_first_codebooks_alone_are_a_codec_of_the_same_first_codes(codec: ConvNeXtCodec) -> None:
+    pcm_BL = torch.randn(1, 4 * codec.hop_samples, generator=torch.Generator().manual_seed(3))
+    kept = codec.with_codebooks(2)
+    assert kept.config.num_codebooks == kept.num_codebooks == 2
+    assert torch.equal(kept.encode(pcm_BL), codec.encode(pcm_BL)[:, :2])
+    with pytest.raises(ConfigError, match="5 of them cannot be kept"):
+        codec.with_codebooks(5)
+
+
+def test_broken_folders_have_one_line_errors(tmp_path: Path, codec: ConvNeXtCodec) -> None:
+    with pytest.raises(CheckpointError, match="no codec configuration"):
+        load_codec(tmp_path)
+    codec.save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["decoder.head.bias"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"decoder\.head\.bias") as caught:
+        load_codec(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_codec(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "tape"}))
+    with pytest.raises(CheckpointError, match="'tape'"):
+        load_codec(tmp_path)

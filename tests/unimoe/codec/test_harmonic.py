@@ -1,0 +1,68 @@
+"""The harmonic codec: streams to the bit, causal, small files, and a running phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unimoe.codec.shapes import SMALL_HARMONIC
+from unimoe.codec.base import load_codec
+from unimoe.codec.config import HarmonicCodecConfig
+from unimoe.codec.harmonic import HarmonicCodec
+
+
+@pytest.fixture
+def codec() -> HarmonicCodec:
+    torch.manual_seed(0)
+    codec = HarmonicCodec(SMALL_HARMONIC).eval()
+    codec.codebooks.weight.normal_()
+    return codec
+
+
+@pytest.fixture
+def codes_BKT() -> torch.Tensor:
+    return torch.randint(0, 16, (2, 4, 23), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("chunks", [[1] * 23, [1, 2, 20], [7, 16]])
+def test_streamed_audio_equals_offline_audio(codec: HarmonicCodec, codes_BKT: torch.Tensor, chunks: list[int]) -> None:
+    """The table of noise has 7 rows, so the stream also wraps around it."""
+    state, pieces = codec.initial_state(2), []
+    for part in codes_BKT.split(chunks, dim=-1):
+        pcm, state = codec.decode_step(part, state)
+        pieces.append(pcm)
+    assert (torch.cat(pieces, dim=1) - codec.decode(codes_BKT)).abs().max() <= 1e-5
+
+
+def test_later_codes_leave_earlier_audio_unchanged(codec: HarmonicCodec, codes_BKT: torch.Tensor) -> None:
+    changed = codes_BKT.clone()
+    changed[..., 10:] = (changed[..., 10:] + 1) % 16
+    one, other = codec.decode(codes_BKT), codec.decode(changed)
+    assert torch.allclose(one[:, :3200], other[:, :3200], atol=1e-6)
+    assert not torch.allclose(one[:, 3200:3520], other[:, 3200:3520])
+
+
+def test_a_steady_pitch_sounds_steady_over_frames(codec: HarmonicCodec) -> None:
+    """With the same pitch and filter in all frames, one period equals the next, whatever the frames' bounds."""
+    decoder, config = codec.decoder, codec.config
+    with torch.no_grad():
+        decoder.head.weight.zero_()
+        decoder.head.bias.zero_()
+        decoder.head.bias[config.num_synthesis_bins : 3 * config.num_synthesis_bins] = -30  # no noise, nothing free
+        decoder.pitch.weight.zero_()
+        decoder.pitch.bias.zero_()
+        decoder.pitch.bias[36] = 50  # 110 Hz, an octave above 55 Hz
+    pcm_L = codec.decode(torch.zeros(1, 4, 30, dtype=torch.int64))[0, 4000:8000]
+    assert pcm_L.abs().max() > 0.1
+    later_L = pcm_L[1600:]  # eleven periods
+    assert (later_L - pcm_L[: len(later_L)]).norm() < 0.05 * later_L.norm()
+
+
+def test_files_round_trip_and_are_small(tmp_path: Path, codec: HarmonicCodec, codes_BKT: torch.Tensor) -> None:
+    codec.save(tmp_path, torch.float32)
+    again = load_codec(tmp_path)
+    assert isinstance(again, HarmonicCodec) and torch.equal(again.decode(codes_BKT), codec.decode(codes_BKT))
+    tensors = HarmonicCodec(HarmonicCodecConfig()).state_dict()
+    assert 2 * sum(tensor.numel() for tensor in tensors.values()) < 10e6
