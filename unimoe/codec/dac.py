@@ -10,7 +10,7 @@ Shapes: B batch, L samples, C channels, D width of the latent, K codebooks, T fr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -257,13 +257,17 @@ class _Quantizer(nn.Module):
 
     def encode(self, latent_BDT: Tensor) -> Tensor:
         """Codes [B, K, T]: each codebook codes what the ones before it left over."""
-        codes = []
-        for codebook in self.quantizers:
+        codes: list[Tensor] = []
+        for codebook in self._codebooks():
             codes.append(codebook.nearest(latent_BDT))
             latent_BDT = latent_BDT - codebook.vectors(codes[-1])
         return torch.stack(codes, dim=1)
 
     def decode(self, codes_BKT: Tensor) -> Tensor:
         """latent_BDT: the sum of what the codes stand for. Fewer codebooks than the codec has are allowed."""
-        parts = [self.quantizers[k].vectors(codes_BT) for k, codes_BT in enumerate(codes_BKT.unbind(1))]
+        coded = zip(self._codebooks(), codes_BKT.unbind(1), strict=False)
+        parts = [codebook.vectors(codes_BT) for codebook, codes_BT in coded]
         return torch.stack(parts).sum(0)
+
+    def _codebooks(self) -> Iterator[_Codebook]:
+        return (module for module in self.quantizers if isinstance(module, _Codebook))

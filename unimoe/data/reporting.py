@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -31,7 +31,7 @@ def describe_corpus(corpus: Corpus, folder: Path) -> dict[str, Any]:
 
     def table(key: Callable[[Item], str], items: Iterable[Item]) -> dict[str, dict[str, float]]:
         clips: Counter[tuple[str, str]] = Counter()
-        seconds: Counter[tuple[str, str]] = Counter()
+        seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         for item in items:
             for split in (item.split, "all"):
                 clips[key(item), split] += 1

@@ -260,7 +260,7 @@ def _together(
 def _frechet(clips: Sequence[Clip], rate_hz: int) -> dict[str, FrechetFigures]:
     domains = sorted({clip.item.domain for clip in clips}, reverse=True)
     originals = {domain: [clip.item.pcm() for clip in clips if clip.item.domain == domain] for domain in domains}
-    found = {}
+    found: dict[str, FrechetFigures] = {}
     for domain in domains:
         if len(originals[domain]) < 2:
             continue
