@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.speaking_bundle import CODECS, write_speaking_bundle
 from unimoe_runtime.audio.wav import to_int16
@@ -282,3 +283,21 @@ def test_what_the_front_end_cannot_do_is_refused(speaker: Synthesizer) -> None:
         speaker.stream(SynthesisRequest(text="the cat", speed=2.0))
     with pytest.raises(PromptError, match="voice"):
         speaker.stream(SynthesisRequest(text="the cat", voice="nobody"))
+
+
+def test_a_listener_hears_what_the_router_picks(speaker: Synthesizer) -> None:
+    """Every layer of every decode step of this stream, as often as the statistics count; the audio is the same."""
+    told: list[tuple[int, int, int]] = []
+    num_routed = speaker.bundle.model.num_routed_experts
+
+    def routing(layer: int, weights_NE: NDArray[np.float32]) -> None:
+        picked_NE = weights_NE > 0
+        told.append((layer, int(picked_NE[:, :num_routed].sum()), int(picked_NE[:, num_routed:].sum())))
+
+    with speaker.stream(SynthesisRequest(**REQUEST), routing=routing) as stream:
+        pcm_L = joined(list(stream))
+    statistics, num_layers = stream.outcome.routing, speaker.bundle.model.num_layers
+    assert [layer for layer, _, _ in told] == list(range(num_layers)) * statistics.steps
+    assert sum(routed for _, routed, _ in told) == statistics.routed_picks
+    assert sum(null for _, _, null in told) == statistics.null_picks
+    np.testing.assert_array_equal(pcm_L, joined(list(speaker.stream(SynthesisRequest(**REQUEST)))))

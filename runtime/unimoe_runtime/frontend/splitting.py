@@ -20,7 +20,7 @@ def split_text(text: str, fits: Callable[[str], bool], abbreviations: Collection
     if fits(text):
         return [text]
     known = {short.lower() for short in abbreviations}
-    for cuts in (_sentence_ends(text, known), _ends(text, _CLAUSE_END), _ends(text, _WORD_END)):
+    for cuts in (sentence_ends(text, known), clause_ends(text), _ends(text, _WORD_END)):
         inner = [cut for cut in cuts if text[:cut].strip() and text[cut:].strip()]
         if inner:
             cut = min(inner, key=lambda place: abs(2 * place - len(text)))
@@ -29,12 +29,18 @@ def split_text(text: str, fits: Callable[[str], bool], abbreviations: Collection
     return [text]
 
 
-def _sentence_ends(text: str, abbreviations: Collection[str]) -> Iterator[int]:
+def sentence_ends(text: str, abbreviations: Collection[str]) -> Iterator[int]:
+    """Where sentences end that another one follows, white space included. `abbreviations` are in lower case."""
     for match in _SENTENCE_END.finditer(text):
         last = match["last"] or ""
         is_initial = len(last) == 1 and last.isupper() and last != "I"
         if not is_initial and last.lower() not in abbreviations:
             yield match.end()
+
+
+def clause_ends(text: str) -> Iterator[int]:
+    """Where clauses end within sentences, white space included."""
+    return _ends(text, _CLAUSE_END)
 
 
 def _ends(text: str, boundary: re.Pattern[str]) -> Iterator[int]:

@@ -30,6 +30,9 @@ _SMALLEST_GROWTH = 16
 Observer = Callable[[int, Floats, Floats], None]
 """Called after each trunk with layer, router_logits_NR and weights_NE; both are valid during the call only."""
 
+RoutingListener = Callable[[int, Floats], None]
+"""Called after each trunk of a decode step with layer and weights_NE of one stream; valid during the call only."""
+
 
 @dataclass
 class RoutingStatistics:
@@ -104,10 +107,16 @@ class BundleModel:
     """
 
     def __init__(
-        self, backend: Backend, *, observer: Observer | None = None, prefixes: LRUCache[CachedPositions] | None = None
+        self,
+        backend: Backend,
+        *,
+        observer: Observer | None = None,
+        routing: RoutingListener | None = None,
+        prefixes: LRUCache[CachedPositions] | None = None,
     ) -> None:
         self._backend = backend
         self._observer = observer
+        self._routing = routing
         self._prefixes = prefixes
         self.config = backend.bundle.model
         embeddings = backend.bundle.embeddings()
@@ -212,6 +221,8 @@ class BundleModel:
             if self._observer is not None:
                 self._observer(layer, forward.router_logits(), weights_NE)
             if real_N is None:
+                if self._routing is not None:
+                    self._routing(layer, weights_NE)
                 picked = self._picked(weights_NE.tolist())
             else:
                 picked = np.flatnonzero(weights_NE[:, : self.config.num_routed_experts].any(axis=0)).tolist()

@@ -119,6 +119,8 @@ class AudioStream:
     ) -> None:
         self.sample_rate_hz, self._hop_samples = codec.sample_rate_hz, codec.hop_samples
         self.caption = ". ".join(part.prepared.caption for part in parts)
+        self.prompt_tokens = sum(int(part.prepared.prompt.mask_BT[-1].sum()) for part in parts)
+        """Tokens that the model reads before it decodes, without the unconditional row's."""
         config = model.config
         self._max_delay = max_delay = max(config.delay_pattern)
         self._most_frames = most_frames

@@ -31,7 +31,7 @@ from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
 from unimoe_runtime.model.delay_pattern import delay_codes
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk
-from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.language_model import BundleModel, RoutingListener
 from unimoe_runtime.synthesis.lru_cache import LRUCache
 from unimoe_runtime.synthesis.preload import Preload, always_used
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
@@ -145,6 +145,11 @@ class Synthesizer:
             raise ClosedError("the synthesizer is closed: open the bundle again")
 
     @property
+    def sample_rate_hz(self) -> int:
+        """Of everything that it synthesizes."""
+        return self._codec.sample_rate_hz
+
+    @property
     def residency(self) -> ExpertCacheStats | None:
         """How the memory budget fared so far; None without one."""
         return self._backend.residency()
@@ -161,8 +166,10 @@ class Synthesizer:
             pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
         return Synthesis(pcm_L=pcm_L, **vars(stream.outcome))
 
-    def stream(self, request: SynthesisRequest, *, progress: Progress | None = None) -> AudioStream:
-        """The audio of one request, chunk by chunk.
+    def stream(
+        self, request: SynthesisRequest, *, progress: Progress | None = None, routing: RoutingListener | None = None
+    ) -> AudioStream:
+        """The audio of one request, chunk by chunk. `routing` is told what the router picks at each decode step.
 
         A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
         (`FrontEnd.pieces`). `request.limits` hold for the whole, except `min_steps`, which holds for each piece.
@@ -184,7 +191,7 @@ class Synthesizer:
         if len(pieces) > 1:  # the caller's steps are then those of all pieces together
             limits = replace(limits, max_steps=None)
         stream = AudioStream(
-            model=BundleModel(self._backend, prefixes=self._prefixes),
+            model=BundleModel(self._backend, routing=routing, prefixes=self._prefixes),
             codec=self._codec,
             parts=[
                 Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
