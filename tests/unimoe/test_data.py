@@ -11,7 +11,9 @@ import pytest
 
 from unimoe.data import flite, melodies
 from unimoe.data.corpus import Corpus, CorpusError
-from unimoe.data.rendering import CorpusRecipe, normalise_loudness, render_corpus
+from unimoe.data.loudness import normalise_loudness
+from unimoe.data.recipe import CorpusRecipe
+from unimoe.data.rendering import render_corpus
 from unimoe.data.texts import DIGIT_WORDS, all_commands, draw_commands, draw_digit_strings, split_of
 from unimoe_runtime.errors import OutputError
 

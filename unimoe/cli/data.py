@@ -65,6 +65,63 @@ def render(recipe: Path, out: Path, workers: int) -> None:
     click.echo(render_corpus(out, wanted, num_workers=workers).summary(out))
 
 
+@data.command()
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OUT)
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop at so many hours of speech.")
+@WORKERS
+def speak(recipe: Path, out: Path, hours: float | None, workers: int) -> None:
+    """Speak the texts of RECIPE's section [speech] into the folder OUT, clip by clip. Goes on where it was stopped."""
+    from rich.progress import Progress
+
+    from unimoe.data.speaking import CLIPS, read_lines, render_speech
+    from unimoe.data.speech_texts import SpeechTextRecipe, draw_requests
+
+    wanted = draw_requests(SpeechTextRecipe.from_dict(read_section(recipe, "speech")))
+    with Progress(transient=True) as progress:
+        task = progress.add_task("speaking", total=len(wanted))
+        for count, _ in render_speech(out, wanted, num_workers=workers, hours=hours):
+            progress.update(task, completed=count)
+    lines = read_lines(out / CLIPS)
+    spoken = sum(line.get("duration_s", 0.0) for line in lines) / 3600
+    click.echo(f"{len(lines):,} clips, {spoken:.2f} hours in {out}")
+
+
+@data.command()
+@click.argument("folder", type=CORPUS)
+@click.option("--judge", type=click.Choice(["tiny.en", "base"]), default="tiny.en", show_default=True)
+@WORKERS
+def hear(folder: Path, judge: Any, workers: int) -> None:
+    """Let Whisper hear the clips of a spoken FOLDER, and mark those that the teacher got wrong."""
+    from rich.progress import Progress
+
+    from unimoe.data.speaking import CLIPS, read_lines
+    from unimoe.evaluation.hearing import HEARD, hear_corpus, left_out_counts
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("hearing", total=len(read_lines(folder / CLIPS)))
+        for count in hear_corpus(folder, size=judge, num_workers=workers):
+            progress.update(task, completed=count)
+    lines = read_lines(folder / HEARD)
+    for reason, count in left_out_counts(lines).items():
+        click.echo(f"{count:7,} left out: {reason}")
+    words = sum(line["words"] for line in lines)
+    errors = sum(line["word_errors"] for line in lines)
+    click.echo(f"{len(lines):,} clips heard, {100 * errors / max(1, words):.1f} % of words wrong")
+
+
+@data.command()
+@click.argument("folder", type=CORPUS)
+@click.argument("out", type=OUT)
+@click.option("--rate", default=24000, show_default=True, type=click.IntRange(min=8000), help="Sample rate in Hz.")
+@click.option("--unheard", is_flag=True, help="Take clips along that Whisper has not heard yet.")
+def gather(folder: Path, out: Path, rate: int, unheard: bool) -> None:
+    """Make the corpus OUT of the clips of a spoken FOLDER that Whisper let pass."""
+    from unimoe.data.gathering import gather_clips
+
+    click.echo(gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard).summary(out))
+
+
 @data.command("import")
 @click.argument("folder", type=CORPUS)
 @click.argument("out", type=OUT)

@@ -1,6 +1,6 @@
 """The CMU Pronouncing Dictionary (BSD-style licence), from the npm package cmu-pronouncing-dictionary.
 
-134,000 words of American English in ARPAbet with stress. The package is data in a JavaScript file; it is parsed, not run.
+125,000 words of American English in ARPAbet with stress. The package is a JavaScript file, which is parsed and not run.
 """
 
 from __future__ import annotations

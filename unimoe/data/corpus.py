@@ -25,10 +25,11 @@ FORMAT_VERSION = 1
 
 Domain = Literal["speech", "music"]
 Kind = Literal[
-    "digits", "commands", "phrases", "sentences", "pairs", "recorded",
+    "digits", "commands", "phrases", "sentences", "pairs", "recorded", "definitions", "lines", "dialogue", "questions",
+    "numbers", "dates", "names", "announcements", "words", "letters", "long",
     "melody", "scale", "arpeggio", "tune", "harmony", "chorale", "recording",
 ]  # fmt: skip
-"""What a clip says or plays: the first line is speech ("recorded": people), the second music ("recording": a band)."""
+"""What a clip says or plays: the last line is music ("recording": a band), the others speech ("recorded": people)."""
 
 
 class CorpusError(UnimoeError):
@@ -42,7 +43,8 @@ _ALWAYS = ("text", "offset")  # written to the index even where they are empty
 class Item:
     """One clip with what is known about it.
 
-    Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order); music has `instrument`,
+    Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order), perhaps `word_numbers` (of each
+    phoneme the number of its word, -1 for pauses); music has `instrument`,
     `tempo_bpm` and `notes`, perhaps a `key`. `text` is the words, or the notes as they are written; recorded music has
     none. `piece`: what the clip is a part or a version of. `clip`: `hash_clip` of its samples. `metrics`: what
     `unimoe data filter` measured.
@@ -57,6 +59,7 @@ class Item:
     length: int
     voice: str = ""
     phonemes: tuple[tuple[str, float], ...] = ()
+    word_numbers: tuple[int, ...] = ()
     instrument: str = ""
     tempo_bpm: int = 0
     notes: tuple[Note, ...] = ()
@@ -88,6 +91,7 @@ class Item:
     def to_dict(self) -> dict[str, Any]:
         """The item's line of the index; empty fields are left out."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "audio_L"}
+        values["word_numbers"] = list(self.word_numbers)
         values["notes"] = [asdict(note) for note in self.notes]
         return {name: value for name, value in values.items() if value not in ("", 0, [], (), {}) or name in _ALWAYS}
 
@@ -118,6 +122,7 @@ class Corpus(Sequence[Item]):
         for line in lines[1:]:
             values = json.loads(line)
             values["phonemes"] = tuple((phoneme, end_s) for phoneme, end_s in values.get("phonemes", ()))
+            values["word_numbers"] = tuple(values.get("word_numbers", ()))
             values["notes"] = tuple(Note(**note) for note in values.get("notes", ()))
             item = Item(**values, audio_L=audio[values["source"]])
             if item.offset + item.length > len(item.audio_L):

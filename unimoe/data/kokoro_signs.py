@@ -1,4 +1,4 @@
-"""The signs that Kokoro-82M reads, from phonemes: American ones as they are, British ones without the r before consonants.
+"""The signs that Kokoro-82M reads, from phonemes. British ones drop the r before consonants.
 
 Each phoneme has one sign or more, so that the teacher's duration of each sign gives the phoneme's duration. Where
 British English drops an r, its phoneme keeps the length of the vowel: "car" is `k ɑ ː`, and `ː` belongs to the r.

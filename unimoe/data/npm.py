@@ -1,4 +1,4 @@
-"""Packages of the npm registry that are read as data: a pinned version, checked by its hash, kept in the user's cache."""
+"""Packages of the npm registry that are read as data: pinned, checked by hash, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ class NpmPackage:
         return f"{self.name}-{self.version}.tgz"
 
 
-KOKORO_VOICES: Final = NpmPackage(name="kokoro-js", version="1.2.1", sha256="1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860")
-PRONUNCIATIONS: Final = NpmPackage(name="cmu-pronouncing-dictionary", version="3.0.0", sha256="ca16ac157e95277ffe1ca105a5ca2c833a15626024f15711c2a425da367b68ce")
+KOKORO_VOICES: Final = NpmPackage(
+    name="kokoro-js", version="1.2.1", sha256="1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
+)
+PRONUNCIATIONS: Final = NpmPackage(
+    name="cmu-pronouncing-dictionary",
+    version="3.0.0",
+    sha256="ca16ac157e95277ffe1ca105a5ca2c833a15626024f15711c2a425da367b68ce",
+)
 
 
 def cache_folder() -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unimoe.data import chorales, flite, kokoro, melodies, recordings
+from unimoe.data import chorales, flite, melodies, recordings
 from unimoe.data.melodies import Melody
 from unimoe.data.music_forms import FORMS, draw_forms
 from unimoe.data.sentences import all_sentences, draw_pairs, draw_sentences, is_held_out, split_of_sentence
@@ -21,8 +21,6 @@ from unimoe.data.words import common_words, draw_phrases
 from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import ConfigError
 
-VOICES = (*flite.VOICES, *(kokoro.PREFIX + name for name in kokoro.VOICES))
-
 Clip = tuple[dict[str, Any], np.ndarray]
 """An item's fields without its place in the audio, and its float samples."""
 
@@ -31,8 +29,8 @@ Clip = tuple[dict[str, Any], np.ndarray]
 class CorpusRecipe(JsonRecord):
     """How much of what to render.
 
-    `digit_strings`, `phrases`, `sentences`, `sentence_pairs`: texts by voice, one of VOICES; `commands_per_voice` for
-    each voice that has digit strings, where `commands` does not say otherwise. `melodies` of random notes, and the
+    `digit_strings`, `phrases`, `sentences`, `sentence_pairs`: texts by voice, one of flite.VOICES; `commands_per_voice`
+    for each voice that has digit strings, where `commands` does not say otherwise. `melodies` of random notes, and the
     pieces of music_forms.FORMS, by instrument. `chorales`: phrases by instrument. `recordings`: names of
     unimoe.data.recordings.COLLECTIONS; of each `recorded_minutes` at most, spread over its files, in pieces of
     `recorded_s`.
@@ -66,7 +64,7 @@ class CorpusRecipe(JsonRecord):
         for name in ("melodies", *FORMS, "chorales"):
             _check_names(name, getattr(self, name), melodies.PROGRAMS)
         for name in ("digit_strings", "commands", "phrases", "sentences", "sentence_pairs"):
-            _check_names(name, getattr(self, name), VOICES)
+            _check_names(name, getattr(self, name), flite.VOICES)
         _check_names("recordings", self.recordings, recordings.COLLECTIONS)
         for name in ("recorded_s", "recorded_minutes"):
             if getattr(self, name) <= 0:
@@ -106,10 +104,9 @@ def by_piece(fields: dict[str, Any]) -> str:
 
 def speak_all(texts: list[tuple[str, str]], voice: str, sample_rate_hz: int) -> list[Clip]:
     """Clips of (kind, text) pairs, spoken by one voice."""
-    speak = kokoro.speak if voice.startswith(kokoro.PREFIX) else flite.speak
     clips: list[Clip] = []
     for kind, text in texts:
-        pcm_L, phonemes = speak(text, voice, sample_rate_hz)
+        pcm_L, phonemes = flite.speak(text, voice, sample_rate_hz)
         fields = {"domain": "speech", "kind": kind, "text": text, "voice": voice, "phonemes": phonemes}
         clips.append((fields, pcm_L))
     return clips
@@ -137,8 +134,6 @@ def _require_tools(recipe: CorpusRecipe) -> None:
     voices = {*recipe.digit_strings, *recipe.phrases, *recipe.sentences, *recipe.sentence_pairs}
     if voices:
         flite.require_flite()
-    if any(voice.startswith(kokoro.PREFIX) for voice in voices):
-        kokoro.model_path()
     if recipe.sentences or recipe.sentence_pairs:
         all_sentences()
     if recipe.melodies or recipe.chorales or any(getattr(recipe, form) for form in FORMS):
@@ -175,7 +170,7 @@ def _speech_jobs(recipe: CorpusRecipe) -> list[Job]:
             name=name,
             render=partial(speak_all, voice=voice, sample_rate_hz=recipe.sample_rate_hz),
             wanted=texts,
-            source=get_source("kokoro" if voice.startswith(kokoro.PREFIX) else "flite"),
+            source=get_source("flite"),
             split=by_text,
         )
         for name, voice, texts in drawn

@@ -18,22 +18,11 @@ import numpy as np
 from rich.progress import Progress
 
 from unimoe.data.corpus import Corpus, hash_clip, to_int16, write_audio, write_index
+from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
 
-__all__ = ["CorpusRecipe", "normalise_loudness", "render_corpus", "run_jobs"]
-
-TARGET_RMS = 0.08
-PEAK_LIMIT = 0.9
 _PART_VERSION = 1  # to be raised where the same request would be rendered otherwise
-
-
-def normalise_loudness(pcm_L: np.ndarray) -> np.ndarray:
-    """Scale a clip to a root mean square of 0.08, less where its peak would pass 0.9."""
-    rms, peak = float(np.sqrt(np.mean(pcm_L**2))), float(np.abs(pcm_L).max())
-    if peak == 0:
-        return pcm_L
-    return pcm_L * min(TARGET_RMS / rms, PEAK_LIMIT / peak)
 
 
 def _part_path(folder: Path, job: Job, chunk: list[Any]) -> Path:

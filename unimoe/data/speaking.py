@@ -1,14 +1,15 @@
 """Renders the speech corpus clip by clip; goes on where it was stopped.
 
-    DIR/clips.jsonl     one line for each clip, appended as it is rendered
-    DIR/audio/KEY.flac  24 kHz mono
-    DIR/README.txt      the fields of a line
+DIR/clips.jsonl     one line for each clip, appended as it is rendered
+DIR/audio/KEY.flac  24 kHz mono
+DIR/README.txt      the fields of a line
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +65,9 @@ def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
         "words": [[word, *map(_rounded, times)] for word, times in zip(words, clip.word_times(), strict=True)],
         "phonemes": [
             [phoneme, _rounded(end_s - start_s), word]
-            for phoneme, start_s, end_s, word in zip(clip.phonemes_P, starts_s_P, clip.ends_s_P, clip.word_P, strict=True)
+            for phoneme, start_s, end_s, word in zip(
+                clip.phonemes_P, starts_s_P, clip.ends_s_P, clip.word_P, strict=True
+            )
         ],
         "duration_s": _rounded(len(clip.pcm_L) / SAMPLE_RATE_HZ),
     }
@@ -79,10 +82,9 @@ def render_speech(
     done = {line["key"]: line.get("duration_s", 0.0) for line in read_lines(folder / CLIPS)}
     spoken_s = sum(done.values())
     waiting = [request for request in requests if request.key not in done]
-    with spread(num_workers) as run, (folder / CLIPS).open("a", encoding="utf-8") as lines:
+    with spread(num_workers) as run, append_lines(folder / CLIPS) as write:
         for count, line in enumerate(run(partial(render_clip, folder=folder), waiting), start=len(done) + 1):
-            lines.write(json.dumps(line) + "\n")
-            lines.flush()
+            write(line)
             spoken_s += line.get("duration_s", 0.0)
             yield count, spoken_s / 3600
             if hours is not None and spoken_s >= 3600 * hours:
@@ -100,6 +102,20 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return found
+
+
+@contextmanager
+def append_lines(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that appends an object to a JSON-lines file at once; a last line that was cut off stays alone."""
+    was_cut_off = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write("\n" if was_cut_off else "")
+
+        def write(line: Mapping[str, Any]) -> None:
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+
+        yield write
 
 
 def _rounded(value_s: float) -> float:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from unimoe.data.cmudict import read_dictionary
+from unimoe.data.kokoro import VOICES
 from unimoe.data.sentences import is_held_out
 from unimoe.data.text_sources import (
     adjectives,
@@ -34,6 +35,8 @@ from unimoe.data.text_templates import (
 )
 from unimoe.data.texts import Split, draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words
+from unimoe_runtime.config import JsonRecord
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.pronunciation import MARKS, Phrase
 
 SHARES: Final = {
@@ -45,7 +48,9 @@ SHARES: Final = {
 _SLOT_WORDS: Final = 8000
 _TRIES: Final = 40
 _TOKEN: Final = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[,;:.!?]")
-ANIMALS: Final = "cat dog horse cow sheep goat duck chicken rabbit mouse fox bear wolf deer snake frog parrot turtle".split()
+ANIMALS: Final = (
+    "cat dog horse cow sheep goat duck chicken rabbit mouse fox bear wolf deer snake frog parrot turtle".split()
+)
 PLACES: Final = (
     "station", "museum", "library", "market", "airport", "hotel", "bakery", "bank", "theater", "zoo", "gym", "harbor",
     "post office", "town hall", "swimming pool", "supermarket", "church", "park", "hospital", "school",
@@ -58,14 +63,16 @@ FIRST_NAMES: Final = (
 ).split()
 LAST_NAMES: Final = (
     "Adams Allen Anderson Baker Bell Bennett Brooks Brown Campbell Carter Clark Collins Cooper Davis Edwards Evans "
-    "Fisher Foster Garcia Gray Green Hall Harris Hill Howard Hughes Jackson Johnson Jones Kelly King Lee Lewis Martinez "
+    "Fisher Foster Garcia Gray Green Hall Harris Hill Howard Hughes Jackson Johnson Jones Kelly King Lee Lewis "
+    "Martinez "
     "Miller Mitchell Moore Morgan Morris Murphy Nelson Parker Peterson Phillips Powell Price Reed Richardson Roberts "
     "Robinson Rogers Russell Sanders Scott Simmons Smith Stewart Sullivan Taylor Thompson Turner Walker Ward Watson "
     "White Williams Wilson Wright Young"
 ).split()
 CITIES: Final = (
     "London", "Paris", "Berlin", "Madrid", "Rome", "Vienna", "Prague", "Warsaw", "Athens", "Lisbon", "Dublin", "Oslo",
-    "Stockholm", "Moscow", "Cairo", "Nairobi", "Tokyo", "Beijing", "Seoul", "Sydney", "Melbourne", "Toronto", "Montreal",
+    "Stockholm", "Moscow", "Cairo", "Nairobi", "Tokyo", "Beijing", "Seoul", "Sydney", "Melbourne", "Toronto",
+    "Montreal",
     "Boston", "Chicago", "Denver", "Seattle", "Dallas", "Houston", "Atlanta", "Miami", "Phoenix", "Portland", "Detroit",
     "Philadelphia", "New York", "Los Angeles", "San Francisco", "Mexico City", "Buenos Aires", "Edinburgh", "Glasgow",
     "Manchester", "Liverpool", "Oxford", "Cambridge", "Bristol", "Geneva", "Munich", "Hamburg", "Brussels", "Amsterdam",
@@ -93,13 +100,20 @@ class SpeechRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechTextRecipe:
+class SpeechTextRecipe(JsonRecord):
     """`clips` in all, `shares` of each kind, and who speaks them in turn."""
 
     seed: int = 0
     clips: int = 16000
     voices: tuple[str, ...] = ("heart", "bella", "michael", "puck", "emma", "george")
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("voices", self.voices, VOICES), ("shares", self.shares, SHARES)):
+            if unknown := sorted(set(given) - set(known)):
+                raise ConfigError(f"{name} names {unknown[0]!r}; it must be one of {', '.join(known)}")
+        if self.clips < 1 or not self.voices:
+            raise ConfigError(f"clips is {self.clips} of {len(self.voices)} voices; both must be at least 1")
 
 
 def split_phrases(text: str, *, letters: bool = False) -> tuple[Phrase, ...]:
@@ -145,7 +159,7 @@ def draw_requests(recipe: SpeechTextRecipe) -> list[SpeechRequest]:
 
 def _makers() -> dict[str, Callable[[random.Random], str]]:
     """What makes a text of each kind."""
-    slots = word_slots() | number_slots()
+    slots = {**word_slots(), **number_slots()}
     vocabulary = [word for word in common_words(30000) if word in read_dictionary() and "'" not in word]
     digits = iter(draw_digit_strings(20000, random.Random("digits")))
     commands = iter(draw_commands(100000, random.Random("commands")))
@@ -189,7 +203,7 @@ def word_slots() -> Slots:
         "verb": VERBS, "taste": TASTES, "doing": DOINGS,
     }  # fmt: skip
 
-    def choose(entries: tuple[str, ...] | list[str]) -> Callable[[random.Random], str]:
+    def choose(entries: Sequence[str]) -> Callable[[random.Random], str]:
         return lambda rng: rng.choice(entries)
 
     return {name: choose(entries) for name, entries in kinds.items()}

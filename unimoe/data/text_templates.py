@@ -19,7 +19,8 @@ _SLOT: Final = re.compile(r"<([a-z_]+)>")
 Slots = Mapping[str, Callable[[random.Random], str]]
 
 DIALOGUE: Final = (
-    "(Sorry|Excuse me|Pardon me), (could|can|would) you (say that again|help me with this|hold the door|move your <thing>)?",
+    "(Sorry|Excuse me|Pardon me), (could|can|would) you (say that again|help me with this|hold the door|move "
+    "your <thing>)?",
     "(Well|Oh|Okay|Right|Sure), (I think|I guess|I suppose) (we should|you could|they might) <verb> the <thing>.",
     "(Thanks|Thank you|Many thanks) for <doing>, (I really appreciate it|that was very kind|you saved my day)!",
     "I (can't|couldn't|didn't|won't) find the <thing>; (maybe|perhaps) <first> has it.",
@@ -27,21 +28,28 @@ DIALOGUE: Final = (
     "No, I (don't|didn't) (want|need|see|like) (any|that|your|the) <thing>, (thank you|but thanks anyway|sorry).",
     "(Yes|Yeah|Of course|Absolutely), (I'd love to|that sounds great|let's do that|why not).",
     "(Hello|Hi|Hey), <first>! (How are you|How was your trip|Did you sleep well|What's new)?",
-    "(Good morning|Good afternoon|Good evening|Welcome back), <first>. (Please come in|Take a seat|It's nice to see you).",
-    "(Let's|We should|Shall we|Why don't we) (meet|have lunch|talk|wait) (at|near|behind) the <place> (at <clock>|tomorrow|later).",
+    "(Good morning|Good afternoon|Good evening|Welcome back), <first>. (Please come in|Take a seat|It's nice "
+    "to see you).",
+    "(Let's|We should|Shall we|Why don't we) (meet|have lunch|talk|wait) (at|near|behind) the <place> (at "
+    "<clock>|tomorrow|later).",
     "(That's|It's|This is) (really|so|pretty|quite|not) <adjective>, (isn't it|don't you think|if you ask me).",
     "(She|He) said (she|he) would <verb> the <thing>, but (nothing happened|nobody believed it|it was too late).",
     "(I'm|We're|They're) (going|driving|flying|moving) to <city> (next week|in <month>|on <weekday>|for the holidays).",
-    "(Wait|Stop|Look out|Be careful|Hurry up)! (The <thing> is broken|There's a <animal> on the road|You forgot your <thing>)!",
+    "(Wait|Stop|Look out|Be careful|Hurry up)! (The <thing> is broken|There's a <animal> on the road|You "
+    "forgot your <thing>)!",
     "(What a|Such a) <adjective> (day|idea|story|place|surprise)!",
-    "(My|Your|Her|His|Our) (mother|father|sister|brother|neighbor|boss|doctor|teacher) (loves|hates|sells|collects|repairs) <things>.",
-    "(If it rains|If you're hungry|When I'm tired|After work|Before dinner), I (usually|always|never|sometimes) <verb> (a|the) <thing>.",
+    "(My|Your|Her|His|Our) (mother|father|sister|brother|neighbor|boss|doctor|teacher) "
+    "(loves|hates|sells|collects|repairs) <things>.",
+    "(If it rains|If you're hungry|When I'm tired|After work|Before dinner), I "
+    "(usually|always|never|sometimes) <verb> (a|the) <thing>.",
     "I've (never|already|just|finally) (seen|bought|lost|fixed|cleaned) (a|the|this) <adjective> <thing>.",
     "(Honestly|Frankly|To be fair|In my opinion), the <food> (was|is) (too <taste>|delicious|a bit <taste>|cold).",
     "(Could I have|I'd like|May I have|Can we get) (some|the|a little) <food> (with|without|and) <food>, please?",
-    "It's (raining|snowing|getting dark|windy|freezing) (outside|again|in <city>), so (take a coat|stay home|drive slowly).",
+    "It's (raining|snowing|getting dark|windy|freezing) (outside|again|in <city>), so (take a coat|stay "
+    "home|drive slowly).",
     "(Please|Just) (put|leave|hang|hide) the <thing> (on|under|next to|behind) the <furniture>.",
-    "<first> (called|wrote|came by|was here) (yesterday|this morning|an hour ago|last night), (but you were out|and left a <thing>).",
+    "<first> (called|wrote|came by|was here) (yesterday|this morning|an hour ago|last night), (but you were "
+    "out|and left a <thing>).",
     "You (have to|must|need to|ought to) (ask|tell|call|remind) <first> (about|to bring|to check) the <thing>.",
     "(Sorry I'm late|I'm sorry), the (bus|train|traffic|meeting) (was terrible|took forever|didn't stop|was canceled).",
 )  # fmt: skip
@@ -68,7 +76,8 @@ QUESTIONS: Final = (
 NUMBERS: Final = (
     "(The|That|This) <thing> costs <dollars>.",
     "(It|The total|Your bill) (comes to|is|will be) <dollars>.",
-    "(About|Nearly|Over|Exactly|More than) <big> (people|visitors|students|<things>) (came|were counted|live here|signed up).",
+    "(About|Nearly|Over|Exactly|More than) <big> (people|visitors|students|<things>) (came|were counted|live "
+    "here|signed up).",
     "The (answer|result|score|total) is <number>.",
     "(My|The|Your) (room|flight|order|ticket|account) number is <digits>.",
     "(Please call|Dial|Her number is|You can reach us at) <phone>.",
@@ -86,7 +95,8 @@ NUMBERS: Final = (
 )  # fmt: skip
 DATES: Final = (
     "(It|The meeting|The concert|Her birthday|The exam) is on (<weekday>|<date>|<weekday>, <date>).",
-    "(On|Since|Until|Before) <date>, <year>, (nobody knew|everything changed|we lived in <city>|the <place> was closed).",
+    "(On|Since|Until|Before) <date>, <year>, (nobody knew|everything changed|we lived in <city>|the <place> "
+    "was closed).",
     "(He|She) was born in <year> in <city>.",
     "(The train|The bus|The flight|Our class) (leaves|arrives|starts|ends) at <clock>.",
     "(It's|It is now|The time is) <clock>.",
@@ -110,16 +120,22 @@ NAMES: Final = (
     "(Is <first> from <city>, or from <city>|Does <first> live near <city>)?",
 )  # fmt: skip
 ANNOUNCEMENTS: Final = (
-    "(Attention, please|Ladies and gentlemen|Dear passengers|Dear customers): the (train|flight|bus|ferry) to <city> (is delayed by <small> minutes|is ready for boarding|leaves from (gate|platform) <small>|has been canceled).",
+    "(Attention, please|Ladies and gentlemen|Dear passengers|Dear customers): the (train|flight|bus|ferry) to "
+    "<city> (is delayed by <small> minutes|is ready for boarding|leaves from (gate|platform) <small>|has been "
+    "canceled).",
     "The next (stop|station) is <city>. (Please mind the gap|Doors open on the left|Change here for <city>).",
-    "(Welcome to|You are listening to|This is) (<city>|the <place>). (Please|Kindly) (keep your <things> with you|switch off your <things>|wait behind the line).",
+    "(Welcome to|You are listening to|This is) (<city>|the <place>). (Please|Kindly) (keep your <things> with "
+    "you|switch off your <things>|wait behind the line).",
     "(Now|Next|Here is|And now): (the weather for <city>|the news at <clock>|traffic on road <small>).",
     "(Today|Tomorrow|On <weekday>): (sunny|cloudy|rain|snow|fog) in <city>, <small> degrees, (light|strong|no) wind.",
     "(Your|The) (download|update|order|payment|backup) (is complete|has failed|was received|will start at <clock>).",
-    "(Warning|Error|Caution)! (The <thing> is (open|too hot|empty|blocked)|Battery at <percent> percent|No connection).",
-    "(You have|There are) <small> new (messages|emails|calls|reminders). (The first is from <first>|Press one to listen).",
+    "(Warning|Error|Caution)! (The <thing> is (open|too hot|empty|blocked)|Battery at <percent> percent|No "
+    "connection).",
+    "(You have|There are) <small> new (messages|emails|calls|reminders). (The first is from <first>|Press one "
+    "to listen).",
     "In <small> hundred (feet|meters), turn (left|right) (onto <last> street|at the <place>).",
-    "The <place> (closes|opens) in <small> minutes. (Please go to the exit|Thank you for your visit|We wish you a pleasant evening).",
+    "The <place> (closes|opens) in <small> minutes. (Please go to the exit|Thank you for your visit|We wish "
+    "you a pleasant evening).",
     "(Timer|Alarm|Reminder): (<small> minutes are over|take out the <food>|call <first>|feed the <animal>).",
     "(Elevator|Lift) (going up|going down). <ordinal> floor: <things>, <things>, and <things>.",
     "(Playing|Now playing|Paused|Skipping) (<adjective> <things>|song number <small>|radio <city>|chapter <small>).",
@@ -136,7 +152,9 @@ MONTHS: Final = (
     "December",
 )  # fmt: skip
 FURNITURE: Final = "table shelf sofa desk bed chair counter cabinet stairs window fridge door".split()
-VERBS: Final = "repair sell clean paint move open wash return borrow measure wrap carry test order cancel finish".split()
+VERBS: Final = (
+    "repair sell clean paint move open wash return borrow measure wrap carry test order cancel finish".split()
+)
 TASTES: Final = "salty sweet sour bitter spicy dry heavy greasy bland crunchy".split()
 DOINGS: Final = (
     "your help", "coming", "calling", "waiting", "the ride", "the flowers", "cooking dinner", "fixing my bike",
@@ -180,7 +198,9 @@ def number_slots() -> dict[str, Callable[[random.Random], str]]:
         return spoken_number(rng.choice([rng.randint(0, 20), rng.randint(20, 99), rng.randint(100, 999)]))
 
     def big(rng: random.Random) -> str:
-        return spoken_number(rng.choice([rng.randint(1, 99) * 100, rng.randint(1000, 9999), rng.randint(1, 999) * 1000]))
+        return spoken_number(
+            rng.choice([rng.randint(1, 99) * 100, rng.randint(1000, 9999), rng.randint(1, 999) * 1000])
+        )
 
     def digits(rng: random.Random) -> str:
         return " ".join(spoken_number(rng.randint(0, 9)) for _ in range(rng.randint(2, 6)))

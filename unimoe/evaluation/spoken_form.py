@@ -17,13 +17,22 @@ _UNITS: Final = {
         "seventeen eighteen nineteen".split()
     )
 }
-_TENS: Final = {word: 10 * (at + 2) for at, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
+_TENS: Final = {
+    word: 10 * (at + 2) for at, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
+}
 _SCALES: Final = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _ORDINALS: Final = {
     "first": "one", "second": "two", "third": "three", "fifth": "five", "eighth": "eight", "ninth": "nine",
     "twelfth": "twelve",
 }  # fmt: skip
-_ENDINGS: Final = (("n't", " not"), ("'re", " are"), ("'ve", " have"), ("'ll", " will"), ("'m", " am"), ("'d", " would"))
+_ENDINGS: Final = (
+    ("n't", " not"),
+    ("'re", " are"),
+    ("'ve", " have"),
+    ("'ll", " will"),
+    ("'m", " am"),
+    ("'d", " would"),
+)
 _WHOLE: Final = {
     "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "ok": "okay", "mr": "mister",
     "mrs": "missus", "dr": "doctor", "prof": "professor", "vs": "versus", "gonna": "going to", "wanna": "want to",
@@ -32,7 +41,10 @@ _WHOLE: Final = {
 }  # fmt: skip
 _IS: Final = re.compile(r"\b(it|he|she|that|what|there|who|where|how|here|when|why)'s\b")
 _CURRENCY: Final = {"$": "dollars", "£": "pounds", "€": "euros"}
-_BRITISH: Final = ((r"(col|fav|harb|hon|lab|neighb|flav|behavi|rum|vap)our", r"\1or"), (r"(cent|met|lit|fib)re\b", r"\1er"))
+_BRITISH: Final = (
+    (r"(col|fav|harb|hon|lab|neighb|flav|behavi|rum|vap)our", r"\1or"),
+    (r"(cent|met|lit|fib)re\b", r"\1er"),
+)
 
 
 def spoken_tokens(text: str) -> list[str]:
@@ -43,7 +55,7 @@ def spoken_tokens(text: str) -> list[str]:
     text = re.sub(r"(\d):(\d\d)\b", r"\1 \2", text)
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     text = re.sub(r"(?<=\d)\.(?=\d)", " point ", text)
-    text = re.sub(r"\b([ap])\.? ?m\b\.?", r"\1 m", text)
+    text = re.sub(r"\b([ap])\.m\b\.?|(?<=\d) ?([ap])m\b", lambda half: f" {half[1] or half[2]} m", text)
     text = text.replace("%", " percent ").replace("&", " and ").replace("+", " plus ").replace("°", " degrees ")
     text = re.sub(r"(\d+)(?:st|nd|rd|th)\b", r"\1 th ", text)
     for pattern, plain in _BRITISH:
@@ -83,7 +95,7 @@ def _digits(words: list[str]) -> list[str]:
         token for at, token in enumerate(tokens)
         if not (token == "and" and 0 < at < len(tokens) - 1 and tokens[at - 1].isdigit() and tokens[at + 1].isdigit())
     ]  # fmt: skip
-    return ["0" if token == "oh" and 0 < at and joined[at - 1].isdigit() else token for at, token in enumerate(joined)]
+    return ["0" if token == "oh" and at > 0 and joined[at - 1].isdigit() else token for at, token in enumerate(joined)]
 
 
 def _read_number(words: list[str], start: int) -> tuple[int, str, bool]:

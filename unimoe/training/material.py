@@ -15,7 +15,8 @@ from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.training import CodecTraining, train_codec
 from unimoe.config import preset
 from unimoe.data.corpus import Corpus
-from unimoe.data.rendering import CorpusRecipe, render_corpus
+from unimoe.data.recipe import CorpusRecipe
+from unimoe.data.rendering import render_corpus
 from unimoe.training.examples import Example, encode_corpus, make_examples, read_codes
 from unimoe.training.frontend import FrontEndRecipe, write_frontend
 from unimoe_runtime.config import ModelConfig

@@ -1,0 +1,103 @@
+"""Listens to every clip of a speech corpus and says which ones the teacher got wrong.
+
+    DIR/heard.jsonl   one line for each clip: key, what Whisper hears, word errors, phoneme errors, why it is left out
+
+A clip is judged by phonemes, since a recognizer misspells rare words and names that are said right ("parked truck" and
+"park truck" differ by one phoneme).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+import soxr
+
+from unimoe.data.cmudict import read_dictionary
+from unimoe.data.parallel import spread
+from unimoe.data.speaking import CLIPS, append_lines, read_lines
+from unimoe.evaluation.whisper import RATE_HZ, Size, Whisper
+from unimoe.evaluation.word_errors import compare_tokens, count_errors
+from unimoe_runtime.frontend.normalise import phrases
+from unimoe_runtime.frontend.pronunciation import Pronouncer, spell
+
+HEARD: Final = "heard.jsonl"
+MAX_PHONEME_ERRORS: Final = 0.25
+"""Share of a clip's phonemes above which it is left out."""
+FASTEST_PHONEMES_PER_S: Final = 25.0
+SLOWEST_PHONEMES_PER_S: Final = 3.0
+_EDGE_S: Final = 0.3  # of silence around a clip: Whisper misses a word at the very edge
+
+
+@cache
+def _open(size: Size) -> Whisper:
+    return Whisper(size)
+
+
+def hear_clip(clip: Mapping[str, Any], folder: Path, size: Size) -> dict[str, Any]:
+    """The line of one clip."""
+    pcm_L, rate_hz = soundfile.read(folder / clip["audio"], dtype="float32")
+    padding_L = np.zeros(round(_EDGE_S * RATE_HZ), np.float32)
+    heard = _open(size)(np.concatenate([padding_L, soxr.resample(pcm_L, rate_hz, RATE_HZ), padding_L]))
+    return {"key": clip["key"], "heard": heard, "by": size, **judge_clip(clip, heard)}
+
+
+def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
+    """Word and phoneme errors of what was heard, and `left_out`: why the clip is no good, or an empty string."""
+    words = count_errors(_spoken(clip), heard)
+    said = [phoneme.rstrip("012") for phoneme, _, word in clip["phonemes"] if word >= 0]
+    phoneme_errors = 0.0 if words.errors == 0 else compare_tokens(said, _phonemes(heard)).rate
+    pace = len(said) / max(0.1, sum(duration_s for _, duration_s, word in clip["phonemes"] if word >= 0))
+    reason = ""
+    if not heard.strip():
+        reason = "nothing heard"
+    elif phoneme_errors > MAX_PHONEME_ERRORS:
+        reason = "other words heard"
+    elif not SLOWEST_PHONEMES_PER_S <= pace <= FASTEST_PHONEMES_PER_S:
+        reason = "too fast or too slow"
+    return {
+        "word_errors": words.errors,
+        "words": words.words,
+        "phoneme_errors": round(phoneme_errors, 3),
+        "left_out": reason,
+    }
+
+
+def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -> Iterator[int]:
+    """Hear what has not been heard yet. Yields how many clips are done."""
+    done = {line["key"] for line in read_lines(folder / HEARD)}
+    waiting = [clip for clip in read_lines(folder / CLIPS) if "audio" in clip and clip["key"] not in done]
+    with spread(num_workers) as run, append_lines(folder / HEARD) as write:
+        hear: Callable[[Mapping[str, Any]], dict[str, Any]] = partial(hear_clip, folder=folder, size=size)
+        for count, line in enumerate(run(hear, waiting), start=len(done) + 1):
+            write(line)
+            yield count
+
+
+def _spoken(clip: Mapping[str, Any]) -> str:
+    """The clip's words; letters without their full stops."""
+    return " ".join(word.removesuffix(".") for word, _, _ in clip["words"])
+
+
+def _phonemes(text: str) -> list[str]:
+    """Phonemes of a transcript, without stress."""
+    words = [word for phrase in phrases(text, {}) for word in phrase]
+    return [phoneme.rstrip("012") for sounds in _pronouncer().phrase(words) for phoneme in sounds]
+
+
+@cache
+def _pronouncer() -> Pronouncer:
+    return Pronouncer(dictionary=read_dictionary(), sound_out=spell)
+
+
+def left_out_counts(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many clips each reason took, most first."""
+    counts: dict[str, int] = {}
+    for line in lines:
+        if line["left_out"]:
+            counts[line["left_out"]] = counts.get(line["left_out"], 0) + 1
+    return dict(sorted(counts.items(), key=lambda entry: -entry[1]))
