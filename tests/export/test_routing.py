@@ -191,3 +191,17 @@ def expert_path(stem: Path, weights: dict[str, Floats]) -> Path:
     builder = expert_graph(PUBLIC, save_values(stem.with_suffix(".safetensors"), weights))
     builder.save(stem.with_suffix(".onnx"))
     return stem.with_suffix(".onnx")
+
+
+@pytest.mark.parametrize(("weighting", "selection"), [("probability", "top_p"), ("sparsemixer", "top_p")])
+def test_a_token_has_the_same_weights_wherever_it_stands(
+    sessions: dict[tuple[str, str], Any], weighting: str, selection: str
+) -> None:
+    """To the bit: shared decode steps rely on it."""
+    config, graph = sessions[weighting, selection]
+    random = np.random.default_rng(0)
+    logits_NR = random.standard_normal((32, config.num_router_rows)).astype(np.float32)
+    together = run_graph(graph, {"logits_NR": logits_NR})["weights_NE"]
+    for row in range(len(logits_NR)):
+        alone = run_graph(graph, {"logits_NR": logits_NR[row : row + 1]})["weights_NE"]
+        np.testing.assert_array_equal(alone[0], together[row])

@@ -6,6 +6,10 @@ Selection compares every pair of experts and needs no sort: expert j comes befor
 equal with j < i, and Top-P picks i exactly when the probabilities before it add up to less than P. That is the
 stable sort's result; it has no operator that an engine lacks and no data-dependent shape. What the formulas mean is
 told in `unimoe_runtime.model.routing`, which computes the same in numpy.
+
+Sums over experts are ReduceL1, of values that are never negative. ONNX Runtime computes ReduceSum in an order that
+depends on the row's address in memory, so a token's weights would depend on how many rows stand before it. ReduceL1
+adds in order: a token has the same weights, to the bit, in any batch.
 """
 
 from __future__ import annotations
@@ -83,7 +87,7 @@ def _select(builder: GraphBuilder, pairs: _Pairs, probabilities_NE: ir.Value | N
     else:
         counted, limit = builder.op("Unsqueeze", [probabilities_NE, builder.constant([1])]), config.top_p
     before_NEE = builder.op("Where", [pairs.before_NEE, counted, builder.constant(0.0, "float32")])
-    mass_before_NE = builder.op("ReduceSum", [before_NEE, builder.constant([2])], keepdims=0)
+    mass_before_NE = builder.op("ReduceL1", [before_NEE, builder.constant([2])], keepdims=0)
     return builder.op("Less", [mass_before_NE, builder.constant(limit, "float32")])
 
 
@@ -108,7 +112,7 @@ def _multipliers(builder: GraphBuilder, pairs: _Pairs, config: ModelConfig) -> i
     within_NEE = builder.op("LessOrEqual", [gap_NEE, builder.op("Mul", [magnitude_NEE, width])])
     ratio_NEE = builder.op("Exp", [builder.op("Neg", [gap_NEE])])
     rivals_NEE = builder.op("Where", [within_NEE, ratio_NEE, zero])
-    sum_NE = builder.op("ReduceSum", [rivals_NEE, builder.constant([2])], keepdims=0)
+    sum_NE = builder.op("ReduceL1", [rivals_NEE, builder.constant([2])], keepdims=0)
     return builder.op("Reciprocal", [sum_NE])
 
 
@@ -117,4 +121,4 @@ def _where_picked(builder: GraphBuilder, picked_NE: ir.Value, values_NE: ir.Valu
 
 
 def _row_sum(builder: GraphBuilder, values_NE: ir.Value) -> ir.Value:
-    return builder.op("ReduceSum", [values_NE, builder.constant([1])], keepdims=1)
+    return builder.op("ReduceL1", [values_NE, builder.constant([1])], keepdims=1)
