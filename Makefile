@@ -42,7 +42,7 @@ check: $(DEV)/ready  ## style, floors and types
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/lint-imports
-	$(DEV)/bin/mypy runtime/unimoe_runtime
+	$(DEV)/bin/mypy runtime export calibration
 
 train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/training.md)
 	$(DEV)/bin/unimoe train recipes/curriculum.toml
