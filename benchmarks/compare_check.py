@@ -24,11 +24,12 @@ from rich.progress import track
 
 from unimoe_runtime.backends.protocol import Array, Backend, Forward, StepInputs
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
-from unimoe_tools.profiling.compare import Block, Verdict, compare_blocks, interleave, narrow, quiet_blocks
+from unimoe_tools.parity.ratios import Verdict
+from unimoe_tools.profiling.blocks import Block, compare_blocks, interleave, narrow, quiet_blocks
+from unimoe_tools.profiling.compare import Rounds
 from unimoe_tools.profiling.machine import describe_machine
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.record import describe_generation
-from unimoe_tools.profiling.versus import MOST_BLOCKS
 from unimoe_tools.profiling.workload import Setting, make_requests
 
 _STEPS = 40
@@ -96,7 +97,7 @@ class _Side:
         return None
 
     def cpu_s(self) -> None:
-        """In this process, whose time is no background_cpu_cores."""
+        """In this process, whose own time is no background load."""
 
     def model_share(self) -> float:
         """Of a step, from inputs to head: what can be slowed."""
@@ -110,7 +111,7 @@ def check(reference: _Side, candidate: _Side, planted: float, tries: int) -> Ite
     for _ in track(range(tries), f"planted {planted:g}", transient=True):
         blocks: list[Block] = []
         # As many as the command makes at most: a round there has a block for each request.
-        while len(blocks) < MOST_BLOCKS * reference.num_requests:
+        while len(blocks) < Rounds().most * reference.num_requests:
             blocks += [interleave((reference, candidate), 0, first=index % 2) for index in range(_BLOCKS_A_LOOK)]
             one = next(one for one in compare_blocks(blocks) if one.measure == _MEASURE)
             if narrow(blocks, [one]):

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from unimoe_tools.profiling.machine import Company, describe_machine
+from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 
 _ROOT = Path(__file__).parent.parent
 _TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
-    background_cpu_cores, began = Company(), time.perf_counter()
+    background_cpu_cores, began = BackgroundLoad(), time.perf_counter()
     answers = measure(arguments.sides, arguments.rounds)
     busy = resource.getrusage(resource.RUSAGE_CHILDREN)
     elapsed_s = time.perf_counter() - began

@@ -28,10 +28,10 @@ from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.profiling.floor import weight_bytes
-from unimoe_tools.profiling.machine import Company, describe_machine, settle
+from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine, settle
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.playback import play
-from unimoe_tools.profiling.workload import Request, Setting
+from unimoe_tools.profiling.workload import ProfileRequest, Setting
 
 TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
 _FIRST_BYTES = 64
@@ -101,8 +101,8 @@ def measure_warm(bundle: Path, threads: int, rounds: int) -> dict[str, Any]:
     return {"requests": requests[1:], "overlap_over_inline": overlap, **steps}
 
 
-def _request(text: str) -> Request:
-    return Request(task="speech", text=text)
+def _request(text: str) -> ProfileRequest:
+    return ProfileRequest(task="speech", text=text)
 
 
 def _stream(synthesizer: Synthesizer, text: str, seed: int) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def main() -> None:
 
                 write_int8(bundle, Path(folder) / "int8")
                 bundle = Path(folder) / "int8"
-        background_cpu_cores = Company()
+        background_cpu_cores = BackgroundLoad()
         result = {
             "bundle": str(arguments.bundle or f"random weights, hidden {arguments.hidden}{', int8' * arguments.int8}"),
             "threads": arguments.threads,

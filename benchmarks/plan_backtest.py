@@ -5,7 +5,7 @@
 Models of three sizes (hidden x layers) in float32 and int8, random weights, random text. Of each the prediction has the
 configuration, the bytes, and which experts run; the machine's costs are measured on one layer of these sizes in other
 random weights (`unimoe_export.probes`). A process a size and thread count, in which probe and model take turns, so that
-both meet the same background_cpu_cores; compared is the median step.
+both meet the same background load; compared is the median step.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from unimoe_tools.planning.host import HostMeter
 from unimoe_tools.planning.recording import describe_routing
 from unimoe_tools.planning.roofline import Workload, predict, step_bytes
 from unimoe_tools.planning.weights import stored_bytes
-from unimoe_tools.profiling.machine import Company, describe_machine
+from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 from unimoe_tools.profiling.measure import Meter
-from unimoe_tools.profiling.workload import Request, Setting
+from unimoe_tools.profiling.workload import ProfileRequest, Setting
 
 from .workload import model_config, write_checkpoint
 
@@ -59,8 +59,8 @@ def write_models(folder: Path, size: str) -> list[tuple[Path, Path]]:
 
 def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]:
     """A bundle's predicted and measured step, in this process."""
-    background_cpu_cores = Company()
-    setting = Setting(bundle=str(path), requests=(Request(task="random"),), threads=threads, steps=_STEPS)
+    background_cpu_cores = BackgroundLoad()
+    setting = Setting(bundle=str(path), requests=(ProfileRequest(task="random"),), threads=threads, steps=_STEPS)
     meter = Meter(setting)
     first = meter.measure(setting.requests[0])
     activation = parse_activation(describe_routing({"random": first.routing}), meter.bundle.model, path.name)

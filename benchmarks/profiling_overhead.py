@@ -29,7 +29,7 @@ from unimoe_runtime.bundle.reader import language_model_graphs, open_bundle
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.kernels import graph_kind, read_kernels, summarize_kernels
-from unimoe_tools.profiling.machine import Company, describe_machine
+from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 from unimoe_tools.profiling.measure import Generation, Meter
 from unimoe_tools.profiling.record import describe_setting
 from unimoe_tools.profiling.recorder import Part, RecordedModel, Recorder
@@ -278,7 +278,7 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", "unimoe.cli", "export", _DEMO, path], check=True)
         bundle = open_bundle(path)
         setting = Setting(bundle=str(path), requests=make_requests(bundle), threads=arguments.threads)
-        background_cpu_cores = Company()
+        background_cpu_cores = BackgroundLoad()
         result: dict[str, Any] = {
             "machine": describe_machine(),
             "bundle": bundle.path.name,

@@ -40,7 +40,7 @@ from unimoe_runtime.backends.protocol import Array, Backend
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
-from unimoe_tools.parity.quantized import language_model_bytes
+from unimoe_tools.parity.bundles import language_model_bytes
 from unimoe_tools.parity.sample_requests import limit_steps, standard_requests
 from unimoe_tools.parity.teacher_forced import ForcedItem, diverge, force, read_forced
 

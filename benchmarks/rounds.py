@@ -30,7 +30,7 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.model.generation import LanguageModel
 from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
 from unimoe_runtime.synthesis.language_model import BundleModel
-from unimoe_tools.profiling.machine import Company, settle
+from unimoe_tools.profiling.machine import BackgroundLoad, settle
 
 from .bandwidth import BUFFER_BYTES, ReadKernels
 from .single_graph import SingleGraph
@@ -183,7 +183,7 @@ def _sampling_seconds(bundle: Bundle, logits_BKV: np.ndarray, random: np.random.
 
 def main() -> None:
     folder, hidden, threads, rounds, *picked = sys.argv[1:]
-    background_cpu_cores = Company()
+    background_cpu_cores = BackgroundLoad()
     result = measure(Path(folder), int(hidden), int(threads), int(rounds), [int(count) for count in picked])
     result["cores_of_others"] = background_cpu_cores.cores()
     json.dump(result, sys.stdout)

@@ -14,7 +14,7 @@ from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bun
 from unimoe_runtime.bundle.routing_statistics import SECTION as ROUTING_SECTION
 from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, PromptError
 from unimoe_runtime.hardware.targets import Target, find_target
-from unimoe_tools.parity.quantized import language_model_bytes
+from unimoe_tools.parity.bundles import language_model_bytes
 from unimoe_tools.planning.recording import record_routing
 from unimoe_tools.profiling.machine import read_memory
 

@@ -21,7 +21,7 @@ from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import CalibrationError
 from unimoe_runtime.hardware.targets import find_target
-from unimoe_tools.parity.quantized import language_model_bytes
+from unimoe_tools.parity.bundles import language_model_bytes
 from unimoe_tools.parity.teacher_forced import Divergence
 
 QUANTIZED = "w4"

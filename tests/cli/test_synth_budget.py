@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import run
 from tests.speaking_bundle import write_speaking_bundle
-from unimoe.cli.sizes import BYTES
+from unimoe.cli.options import Size
 
 
 def test_the_same_file_with_any_budget(tmp_path: Path) -> None:
@@ -31,10 +31,10 @@ def test_the_same_file_with_any_budget(tmp_path: Path) -> None:
     ("word", "size"), [("300MB", 300_000_000), ("1.5 gb", 1_500_000_000), ("512KiB", 524_288), ("7", 7), ("0", 0)]
 )
 def test_sizes(word: str, size: int) -> None:
-    assert BYTES.convert(word, None, None) == size
+    assert Size().convert(word, None, None) == size
 
 
 @pytest.mark.parametrize("word", ["", "MB", "-1MB", "3 apples", "1e3"])
 def test_what_is_no_size(word: str) -> None:
     with pytest.raises(click.BadParameter, match="no size such as"):
-        BYTES.convert(word, None, None)
+        Size().convert(word, None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,67 +10,62 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import click
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe.cli.progress import progress_bar
+from unimoe.cli.tables import columns, print_table
 from unimoe.data.corpus import Corpus
 from unimoe.evaluation.suite import Evaluation, evaluate_bundle
 from unimoe.evaluation.tables import tables
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import MANIFEST, open_bundle
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
-from unimoe_tools.profiling.report import require_writable, write_output
+from unimoe_tools.pages.output import require_writable, write_output
 
 
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("model", type=BUNDLE)
 @click.option("--corpus", required=True, type=click.Path(path_type=Path), help="Folder of the rendered corpus.")
-@click.option("--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts a voice and kind.")
+@click.option(
+    "--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts of each voice and kind."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: the engine's own]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
+@json_option
 @click.option(
     "--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to read and listen to."
 )
 def evaluate(
-    model: Path, corpus: Path, texts: int, threads: int | None, json_path: Path | None, html_path: Path | None
+    model: Path, corpus: Path, texts: int, threads: int | None, json_to: str | None, html_path: Path | None
 ) -> None:
-    """Judge a MODEL, a bundle or a checkpoint, on held-out texts of a corpus.
+    """Measure how a MODEL, a bundle or a checkpoint, sounds on held-out texts of a corpus.
 
-    Words that are heard, voices, notes, how natural it sounds, loss by domain, and what the routers pick; beside each
-    what the original recordings score, and a baseline. A checkpoint is exported first, into a temporary folder.
+    Words that are heard, voices, notes, how natural it sounds, loss by domain, and what the routers pick. Beside each
+    figure stand the score of the original recordings and a baseline. A checkpoint is exported into a temporary folder
+    first.
     """
-    for path in (json_path, html_path):
-        if path is not None:
-            require_writable(path)
+    require_json_writable(json_to)
+    if html_path is not None:
+        require_writable(html_path)
     opened = Corpus.open(corpus)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with (
-        _as_bundle(model) as folder,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task("opening", total=None)
+    with _as_bundle(model) as folder, progress_bar() as progress:
         backend = open_backend("onnxruntime", open_bundle(folder), threads=threads)
         with Synthesizer(backend.bundle, backend) as synthesizer:
             found = evaluate_bundle(
-                synthesizer, backend, opened, name=model.name, corpus_name=str(corpus), num_texts=texts,
-                tick=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
-            )  # fmt: skip
-    if json_path is not None:
-        record = {"model": str(model), "corpus": str(corpus), "texts": texts, **found.to_dict()}
-        write_output(json_path, json.dumps(record, indent=1) + "\n")
+                synthesizer, backend, opened, name=model.name, corpus_name=str(corpus), num_texts=texts, tick=progress
+            )
     if html_path is not None:
         from unimoe.evaluation.page import as_html
 
         write_output(html_path, as_html(found))
-    print_tables(found, Console())
+    record = {"model": str(model), "corpus": str(corpus), "texts": texts, **found.to_dict()}
+    if not write_json(record, json_to):
+        print_tables(found)
 
 
 @contextmanager
 def _as_bundle(model: Path) -> Iterator[Path]:
-    """The folder of a bundle; a checkpoint's is there as long as it is needed."""
+    """The folder of a bundle. That of a checkpoint exists until the block ends."""
     if (model / MANIFEST).exists():
         yield model
         return
@@ -86,20 +80,15 @@ def _as_bundle(model: Path) -> Iterator[Path]:
         yield Path(folder) / "bundle"
 
 
-def print_tables(found: Evaluation, console: Console) -> None:
+def print_tables(found: Evaluation) -> None:
     """Every table with its note, then what was refused or could not be measured."""
-    console = console if console.is_terminal else Console(width=150)
-    for described in tables(found):
-        table = Table(title=described.title, title_justify="left", box=box.SIMPLE_HEAD, caption=described.note)
-        table.caption_justify = "left"
-        for number, name in enumerate(described.columns):
-            table.add_column(name, justify="left" if number == 0 else "right")
-        for row in described.rows:
-            table.add_row(*row)
-        console.print(table, highlight=False)
+    for one in tables(found):
+        print_table(columns(*one.columns), one.rows, title=one.title)
+        if one.note:
+            click.secho(one.note, dim=True)
+    click.echo()
     for name, why in found.unmeasured.items():
-        console.print(f"{name}: not measured, {why}", highlight=False, markup=False)
+        click.echo(f"{name}: not measured, {why}")
     if found.heard.refused:
         name, reason = next(iter(found.heard.refused.items()))
-        line = f"{len(found.heard.refused)} requests gave no audio, such as {name!r}: {reason}"
-        console.print(line, highlight=False, markup=False)
+        click.echo(f"{len(found.heard.refused)} requests gave no audio, such as {name!r}: {reason}")

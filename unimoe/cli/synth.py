@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.sizes import BYTES
+from unimoe.cli.options import Size
 from unimoe.cli.streamed import stream_into
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
@@ -58,7 +58,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
 @click.option(
     "--memory-budget",
-    type=BYTES,
+    type=Size(),
     help="What loaded experts may take, such as 300MB: same audio, slower. [default: any]",
 )
 @click.option("--guidance", type=float, help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
@@ -123,7 +123,7 @@ def synth(
             "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
             "eos_factor": eos_factor,
         }  # fmt: skip
-        changes = {name: value for name, value in wanted.items() if value is not None}
+        changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
         clip = None if video is None else synthesizer.read_video(video, rate_hz=video_rate, max_frames=video_frames)
         request = SynthesisRequest(
             task=task, text=text, voice=voice, voice_text=voice_text, video=clip, seed=seed, timeout_s=timeout,

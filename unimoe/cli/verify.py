@@ -1,160 +1,218 @@
-"""`unimoe verify`."""
+"""`unimoe verify`: a bundle beside the oracle, a checkpoint, another bundle, or its engines beside the CPU."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from unimoe.cli.judging import AT_LEAST, AT_MOST, DEFAULT_LIMITS, judge_bundles, print_report
-from unimoe.cli.verifying import agreement_lines, graph_table, reference_on_cpu, verify_set
-from unimoe_runtime.backends.factory import BACKENDS, open_backend
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command, engine_options, json_option, require_json_writable, write_json
+from unimoe.cli.progress import Progress, progress_bar
+from unimoe.cli.tables import columns, print_table
+from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.protocol import Backend
-from unimoe_runtime.bundle.engine_verification import Agreement
-from unimoe_runtime.bundle.reader import MANIFEST, open_bundle
-from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import BackendError
-from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.bundle.engine_sets import EngineSet
+from unimoe_runtime.bundle.engine_verification import Agreement, write_verification
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
+from unimoe_runtime.errors import BackendError, OutputError
 from unimoe_runtime.synthesis.language_model import BundleModel
-from unimoe_tools.parity.engines import router_agreement_needed
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
+from unimoe_tools.parity.bundles import compare_bundles
+from unimoe_tools.parity.engines import router_agreement_needed, verify_engines
 from unimoe_tools.parity.graphs import GraphComparison, allowed_error, compare_graphs, compare_models, tolerance_of
+from unimoe_tools.parity.limits import AT_LEAST, AT_MOST, DEFAULT_LIMITS, HEARD, BundleReport, limit_bundles
 from unimoe_tools.parity.sample_requests import standard_requests
+from unimoe_tools.units import percent
+
+_SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.items())
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("bundle", type=BUNDLE)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle; of engines, the CPU]",
+    help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle; for engines, the CPU]",
 )
-@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
-@click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
-@click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
+@engine_options
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Decode steps to compare.")
 @click.option(
     "--tolerance",
     type=float,
-    help="Largest error allowed, absolute; plus a tenth of it relative. "
-    "[default: 1e-4; more where products in 16 bits meet others]",
+    help="Largest error allowed, absolute; plus a tenth of it relative. [default: by the precisions]",
 )
-@click.option("--corpus", type=click.Path(path_type=Path), help="Judge by ear as well: folder of the rendered corpus.")
 @click.option(
-    "--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts a voice and kind, heard."
+    "--corpus",
+    type=click.Path(path_type=Path),
+    help="Listen as well: a corpus of `unimoe data`, or a folder of your own recordings with their texts.",
 )
+@click.option("--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts of each voice to hear.")
 @click.option(
     "--limit",
     "limits",
     type=(click.Choice([*AT_LEAST, *AT_MOST]), float),
     multiple=True,
-    help="Where judging must pass; may be repeated. [default: "
-    + ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.items())
-    + "]",
+    metavar="FIGURE VALUE",
+    help=f"Where another bundle must lie within; may be repeated. [default: {_SHOWN_LIMITS}]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def verify(
     bundle: Path,
     against: Path | None,
     backend: str,
     target: str | None,
-    providers: tuple[str, ...],
+    providers: tuple[str, ...] | None,
     steps: int,
     tolerance: float | None,
     corpus: Path | None,
     texts: int,
     limits: tuple[tuple[str, float], ...],
-    as_json: bool,
+    json_to: str | None,
 ) -> None:
-    """Compare a BUNDLE's graphs and decoding with a reference; exit code 1 where they disagree.
+    """Compare a BUNDLE's graphs and decoding with a reference. Exit code 1: they disagree.
 
-    A quantized bundle cannot agree bit by bit: it is judged by the bundle that it was made of, within limits. So is
-    one of 16 bits by one of another precision. The oracle and the CPU multiply 16-bit weights in float32 and must
-    agree; a checkpoint, another provider or a GPU must give the same graphs within rounding and nearly the same
-    routing.
-
-    With --backend tensorrt every engine is compared with the CPU, and a record is left beside them that synth looks
-    for.
+    Without --against the reference is the numpy oracle, and errors must stay within rounding. Against another bundle,
+    such as the one that a quantized bundle was made of, figures must stay within limits. With --backend tensorrt each
+    engine is compared with the CPU, and the record lies beside the engines, where synth looks for it.
     """
+    require_json_writable(json_to)
     opened = open_bundle(bundle)
-    candidate = open_backend(backend, opened, providers=providers or None, target=target)
+    candidate = open_backend(backend, opened, providers=providers, target=target)
     other = open_bundle(against) if against is not None and (against / MANIFEST).exists() else None
-    asked = corpus is not None or bool(limits)
-    precision = opened.graphs["head"].precision
-    alike = other is None or other.graphs["head"].precision == precision
-    if other is not None and (asked or not alike or opened.is_quantized or other.is_quantized):
-        report = judge_bundles(
-            candidate, open_backend("onnxruntime", other), steps=steps, corpus=corpus, texts=texts, limits=dict(limits)
-        )
-        if as_json:
-            click.echo(json.dumps({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, indent=1))
-        else:
-            print_report(report, f"{bundle} ({backend}) against {against}")
-            click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
+    if other is not None and (corpus is not None or limits or not _same_precision(opened, other)):
+        reference = open_backend("onnxruntime", other)
+        report = _compare_bundles(candidate, reference, steps, dict(limits), _Listening(corpus, texts))
+        title = f"{bundle} ({backend}) against {against}"
+        if not write_json({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, json_to):
+            _print_figures(report, title)
         sys.exit(0 if report.passed else 1)
-    if asked:
-        raise click.UsageError("--corpus and --limit judge a bundle by another one: name that with --against")
+    if corpus is not None or limits:
+        raise click.UsageError("--corpus and --limit compare with another bundle: name it with --against")
     engine_set = getattr(candidate, "engine_set", None)
     if engine_set is not None and against is None:
-        sys.exit(0 if verify_set(candidate, engine_set, steps=steps, tolerance=tolerance, as_json=as_json) else 1)
+        sys.exit(0 if _verify_engines(candidate, engine_set, steps, tolerance, json_to) else 1)
     on_cpu = backend in ("onnxruntime", "numpy") and not providers
     if opened.is_quantized and on_cpu:
-        raise BackendError(f"{bundle}: it is quantized; judge it by the bundle that it was made of: --against BUNDLE")
-    request = standard_requests(opened)[0]
-    prompt, sampling = request.prompt, request.sampling
-    with Console(stderr=True).status("comparing graphs and decoding"):
-        graphs, agreement, reference = _compare(candidate, against, prompt, sampling, steps)
+        raise BackendError(f"{bundle}: it is quantized; name the bundle that it was made of: --against BUNDLE")
+    with progress_bar("comparing graphs and decoding") as progress:
+        result = _compare_with_reference(candidate, against, steps, progress)
+    precision = opened.graphs["head"].precision
     exact = on_cpu and (precision == "float32" or against is None)
-    if tolerance is None:
-        tolerance = tolerance_of("float32" if exact else precision)
-    passed = _passes(graphs, agreement, tolerance, None if exact else router_agreement_needed(precision))
-    if as_json:
-        report = {
-            "bundle": str(bundle),
-            "reference": reference,
-            "passed": passed,
-            "agreement": asdict(agreement),
-            "graphs": [asdict(graph) for graph in graphs],
-        }
-        click.echo(json.dumps(report, indent=1))
-    else:
-        _print(graphs, agreement, f"{bundle} ({backend}) against {reference}", tolerance, exact)
+    tolerance = tolerance_of("float32" if exact else precision) if tolerance is None else tolerance
+    passed = _passes(result, tolerance, None if exact else router_agreement_needed(precision))
+    record = {
+        "bundle": str(bundle), "reference": result.reference, "passed": passed,
+        "agreement": asdict(result.agreement), "graphs": [asdict(graph) for graph in result.graphs],
+    }  # fmt: skip
+    if not write_json(record, json_to):
+        _print_graphs(result, f"{bundle} ({backend}) against {result.reference}", tolerance, exact)
         click.echo("verified" if passed else "NOT verified: see the table")
     sys.exit(0 if passed else 1)
 
 
-def _compare(
-    candidate: Backend, against: Path | None, prompt: Prompt, sampling: SamplingConfig, steps: int
-) -> tuple[list[GraphComparison], Agreement, str]:
-    bundle = candidate.bundle
+def _same_precision(one: Bundle, other: Bundle) -> bool:
+    """Whether two bundles should compute the same numbers: no quantized one, and the same precision."""
+    if one.is_quantized or other.is_quantized:
+        return False
+    return one.graphs["head"].precision == other.graphs["head"].precision
+
+
+@dataclass(frozen=True)
+class _Listening:
+    corpus: Path | None
+    texts: int
+
+
+def _compare_bundles(
+    candidate: Backend, reference: Backend, steps: int, limits: Mapping[str, float], listening: _Listening
+) -> BundleReport:
+    for name in limits:
+        if name in HEARD and listening.corpus is None:
+            raise click.UsageError(f"the limit of {name} needs a corpus (--corpus)")
+        if name == "spectral-db" and reference.bundle.codec is None:
+            raise click.UsageError(f"the limit of {name} needs a bundle with a codec")
+    with progress_bar("comparing answers") as progress:
+        requests = standard_requests(reference.bundle)
+        comparison = compare_bundles(candidate, reference, requests, steps=steps, progress=progress)
+        heard = {}
+        if listening.corpus is not None:
+            for name, backend in (("candidate", candidate), ("reference", reference)):
+                heard[name] = _hear(backend, listening, partial(progress, f"listening to the {name}"))
+    return limit_bundles(comparison, limits, heard=heard)
+
+
+def _hear(backend: Backend, listening: _Listening, progress: Callable[[int, int], object]) -> dict[str, float]:
+    from unimoe.data.corpus import Corpus
+    from unimoe.evaluation.demo import NO_WORDS, judge
+    from unimoe.evaluation.own_recordings import hear_recordings, is_corpus, open_recordings
+    from unimoe.evaluation.suite import synthesize_with
+
+    assert listening.corpus is not None
+    synthesizer = Synthesizer(backend.bundle, backend)
+    if not is_corpus(listening.corpus):
+        rate_hz = int((backend.bundle.codec or {})["sample_rate_hz"])
+        entries = open_recordings(listening.corpus, listening.texts)
+        return hear_recordings(synthesize_with(synthesizer, rate_hz), entries, rate_hz, progress=progress)
+    corpus = Corpus.open(listening.corpus)
+    synthesize = synthesize_with(synthesizer, corpus.sample_rate_hz)
+    figures = judge(synthesize, corpus, num_texts=listening.texts, tick=progress)
+    words = sum((score for voice in figures.voices.values() for score in voice.words.values()), NO_WORDS)
+    overall = {"wer": words.rates()["wer"], "words": words.num_words} if words.num_words else {}
+    return {**figures.summary(), **overall}
+
+
+def _print_figures(report: BundleReport, title: str) -> None:
+    rows = [
+        (one.name, f"{one.value:.4g}", one.bound, _coloured(one.verdict), one.meaning, one.beside)
+        for one in report.figures
+    ]
+    prose = ("of what", "beside it")
+    print_table(columns("figure", "value", "limit", "", *prose, prose=prose, left=("",)), rows, title=title)
+    click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    graphs: Sequence[GraphComparison]
+    agreement: Agreement
+    reference: str
+
+
+def _compare_with_reference(candidate: Backend, against: Path | None, steps: int, progress: Progress) -> _Result:
+    bundle, request = candidate.bundle, standard_requests(candidate.bundle)[0]
     if against is not None and not (against / MANIFEST).exists():
         from unimoe.parity.checkpoint import compare_with_checkpoint
 
-        graphs, agreement = compare_with_checkpoint(candidate, against, prompt, sampling, steps=steps)
-        return graphs, agreement, f"{against} (torch)"
-    if against is None:
-        reference, name = reference_on_cpu(bundle)
-    else:
+        graphs, agreement = compare_with_checkpoint(candidate, against, request.prompt, request.sampling, steps=steps)
+        return _Result(graphs=graphs, agreement=agreement, reference=f"{against} (torch)")
+    if against is not None:
         reference, name = open_backend("onnxruntime", open_bundle(against)), str(against)
-    graphs = compare_graphs(candidate, reference, prompt)
+    elif bundle.is_quantized:
+        reference, name = open_backend("onnxruntime", bundle), "ONNX Runtime on the CPU"
+    else:
+        reference, name = open_backend("numpy", bundle), "the numpy oracle"
+    progress("comparing graphs", 0, 2)
+    graphs = compare_graphs(candidate, reference, request.prompt)
+    progress("comparing decoding", 1, 2)
     agreement = compare_models(
         lambda observer: BundleModel(candidate, observer=observer),
         lambda observer: BundleModel(reference, observer=observer),
-        prompt,
-        bundle.model,
-        sampling,
-        steps=steps,
-    )
-    return graphs, agreement, name
+        request.prompt, bundle.model, request.sampling, steps=steps,
+    )  # fmt: skip
+    return _Result(graphs=graphs, agreement=agreement, reference=name)
 
 
-def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: float, router: float | None) -> bool:
-    """`router`: equal decisions that are enough where a token may be routed otherwise, which moves the logits by more
-    than rounding does. None: logits within the tolerance, routing and codes equal."""
-    if not all(graph.max_abs_error <= allowed_error(graph.max_abs_value, tolerance) for graph in graphs):
+def _passes(result: _Result, tolerance: float, router: float | None) -> bool:
+    """`router`: the share of equal decisions that is enough where a token may be routed otherwise, which moves the
+    logits by more than rounding does. None: logits within the tolerance, routing and codes equal."""
+    agreement = result.agreement
+    if not all(graph.max_abs_error <= allowed_error(graph.max_abs_value, tolerance) for graph in result.graphs):
         return False
     if router is not None:
         return agreement.router_agreement >= router
@@ -165,14 +223,78 @@ def _passes(graphs: list[GraphComparison], agreement: Agreement, tolerance: floa
     )
 
 
-def _print(graphs: list[GraphComparison], agreement: Agreement, title: str, tolerance: float, exact: bool) -> None:
-    rows = [(graph.graph, graph.max_abs_error, allowed_error(graph.max_abs_value, tolerance)) for graph in graphs]
-    table = graph_table(title, rows)
+def _print_graphs(result: _Result, title: str, tolerance: float, exact: bool) -> None:
+    agreement = result.agreement
+    rows = _grouped(
+        [(one.graph, one.max_abs_error, allowed_error(one.max_abs_value, tolerance)) for one in result.graphs]
+    )
     allowed = allowed_error(agreement.max_logit_value, tolerance)
-    table.add_section()
-    table.add_row(
-        f"logits over {agreement.steps} forced steps", f"{agreement.max_logit_error:.1e}",
-        f"{allowed:.1e}" if exact else "any", "ok" if not exact or agreement.max_logit_error <= allowed else "FAILS",
-    )  # fmt: skip
-    Console().print(table)
-    click.echo(agreement_lines(agreement))
+    verdict = "ok" if not exact or agreement.max_logit_error <= allowed else "FAILS"
+    steps = f"logits over {agreement.steps} forced steps"
+    rows.append((steps, f"{agreement.max_logit_error:.1e}", f"{allowed:.1e}" if exact else "any", _coloured(verdict)))
+    _print_errors(rows, title)
+    click.echo(_agreement_lines(agreement))
+
+
+def _print_errors(rows: Sequence[Sequence[str]], title: str) -> None:
+    print_table(columns("graphs", "largest error", "allowed", "", left=("",)), rows, title=title)
+
+
+def _grouped(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, str, str, str]]:
+    """Graph, largest error, error allowed, verdict; the worst of a layer's experts stands for all of them."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for graph, error, allowed in rows:
+        layer, is_expert, _ = graph.partition(".expert.")
+        groups.setdefault(f"{layer}.expert.*" if is_expert else graph, []).append((error, allowed))
+    lines = []
+    for name, members in groups.items():
+        error, allowed = max(members, key=lambda member: member[0] - member[1])
+        count = f" × {len(members)}" if len(members) > 1 else ""
+        lines.append((name + count, f"{error:.1e}", f"{allowed:.1e}", _coloured("ok" if error <= allowed else "FAILS")))
+    return lines
+
+
+def _coloured(verdict: str) -> str:
+    return click.style(verdict, fg="red", bold=True) if verdict == "FAILS" else verdict
+
+
+def _agreement_lines(agreement: Agreement) -> str:
+    first = "none" if agreement.first_difference is None else f"step {agreement.first_difference}"
+    return (
+        f"router: {percent(agreement.router_agreement, 3)} of decisions agree, {percent(agreement.equal_sets, 3)} of "
+        f"sets are equal\ntokens: {percent(agreement.token_agreement, 3)} agree when forced; first difference of "
+        f"greedy runs: {first}"
+    )
+
+
+def _verify_engines(
+    candidate: Backend, engine_set: EngineSet, steps: int, tolerance: float | None, json_to: str | None
+) -> bool:
+    """Verify a set of engines, print what came out, and write the record. True where it passed.
+
+    The reference is ONNX Runtime on the CPU, or numpy where ONNX Runtime is not installed.
+    """
+    bundle = candidate.bundle
+    if find_spec("onnxruntime") is not None:
+        reference, name = open_backend("onnxruntime", bundle), "ONNX Runtime on the CPU"
+    else:
+        reference, name = open_backend("numpy", bundle), "the numpy oracle"
+    with progress_bar("comparing engines") as progress:
+        found = verify_engines(
+            candidate, reference, engine_set, standard_requests(bundle)[0], steps=steps, tolerance=tolerance,
+            progress=progress,
+        )  # fmt: skip
+    try:
+        path = write_verification(engine_set.path, found)
+    except OSError as error:
+        raise OutputError(
+            f"{engine_set.path}: the record cannot be written ({error.strerror}); make the folder writable"
+        ) from None
+    if write_json(found.to_dict(), json_to):
+        return found.passed
+    rows = _grouped([(key, verdict.max_abs_error, verdict.allowed) for key, verdict in found.engines.items()])
+    _print_errors(rows, f"{engine_set.path} against {name}")
+    click.echo(_agreement_lines(found.agreement))
+    machine = f"{found.machine['gpu'] or 'no GPU'}, driver {found.machine['driver'] or 'unknown'}"
+    click.echo(f"{'verified' if found.passed else 'NOT verified: see the table'} ({machine}); record: {path}")
+    return found.passed

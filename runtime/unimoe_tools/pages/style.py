@@ -1,10 +1,10 @@
-"""The style sheet of the profile's page: screen, dark screen, paper."""
+"""The style sheet of every page: screen, dark screen, phone, paper."""
 
 STYLE = """
 :root { --ink:#1c2430; --soft:#5d6978; --line:#dfe4ea; --paper:#ffffff; --ground:#f5f7f9; --bar:#3f6fb5;
-  --heat:#b3541e; --warn:#fff3d6; --warn-line:#e0a526; }
+  --heat:#b3541e; --warn:#fff3d6; --warn-line:#e0a526; --shade:rgba(20,30,45,.28); }
 @media (prefers-color-scheme: dark) { :root { --ink:#e6eaf0; --soft:#9aa6b4; --line:#313a46; --paper:#1a2029;
-  --ground:#12171e; --bar:#6d9ae0; --heat:#e08a4f; --warn:#3a2f14; --warn-line:#a97b17; } }
+  --ground:#12171e; --bar:#6d9ae0; --heat:#e08a4f; --warn:#3a2f14; --warn-line:#a97b17; --shade:rgba(0,0,0,.75); } }
 * { box-sizing:border-box; }
 body { margin:0; background:var(--ground); color:var(--ink);
   font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif; }
@@ -26,6 +26,9 @@ figure { background:var(--paper); border:1px solid var(--line); border-radius:10
   margin:16px 0; }
 figcaption { color:var(--soft); font-size:12.5px; margin-top:10px; }
 svg { display:block; width:100%; height:auto; }
+.verdict { font-size:17px; font-weight:600; border-left:4px solid; padding:10px 16px; margin:0 0 16px;
+  background:var(--paper); }
+.verdict.passed { border-color:#4f9d69; } .verdict.failed { border-color:#c8503f; }
 .legend { display:flex; flex-wrap:wrap; gap:4px 16px; margin:0 0 8px; font-size:12.5px; color:var(--soft); }
 .legend span { white-space:nowrap; }
 .legend i { display:inline-block; width:11px; height:11px; border-radius:3px; margin-right:6px; vertical-align:-1px; }
@@ -37,30 +40,39 @@ svg { display:block; width:100%; height:auto; }
 .grid { stroke:var(--line); stroke-width:1; }
 .rule { stroke:var(--ink); stroke-width:1; stroke-dasharray:4 3; opacity:.7; }
 .bar { fill:var(--bar); }
+.band { fill:var(--line); opacity:.6; }
 .steps { fill:none; stroke:var(--ink); stroke-width:1; opacity:.75; }
 .outlier { fill:#c8503f; }
 .cell { fill:color-mix(in srgb, var(--heat) var(--share), var(--ground)); }
-.cell-text { font-size:10.5px; text-anchor:middle; font-variant-numeric:tabular-nums; }
+.cell-text { font-size:11.5px; text-anchor:middle; font-variant-numeric:tabular-nums; }
 .cell-text.on { fill:#fff; } .cell-text.off { fill:var(--ink); }
 .maps { display:grid; grid-template-columns:1fr 1fr; gap:18px 24px; }
-.scroll { overflow-x:auto; }
+/* Shadows at the sides of what is wider than its frame: they go where its end is reached. */
+.scroll { overflow-x:auto; background:
+  linear-gradient(to right, var(--paper) 30%, transparent) left / 40px 100% no-repeat local,
+  linear-gradient(to left, var(--paper) 30%, transparent) right / 40px 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) left / 14px 100% no-repeat scroll,
+  linear-gradient(to left, var(--shade), transparent) right / 14px 100% no-repeat scroll; }
 table { border-collapse:collapse; width:100%; font-size:13px; font-variant-numeric:tabular-nums; margin-top:12px; }
 th { font-weight:600; color:var(--soft); border-bottom:1px solid var(--line); }
 th, td { text-align:right; padding:4px 10px; }
 td { border-bottom:1px solid color-mix(in srgb, var(--line) 55%, transparent); }
+th, td { white-space:nowrap; }
+th { white-space:normal; vertical-align:bottom; }
 th:first-child, td:first-child { text-align:left; padding-left:0; white-space:nowrap; }
-.machine td { text-align:left; }
-@media (max-width:720px) { .cards { grid-template-columns:1fr 1fr; } .maps { grid-template-columns:1fr; } }
+td.words, th.words, .machine td { text-align:left; white-space:normal; min-width:12em; }
+@media (max-width:720px) { .cards { grid-template-columns:1fr 1fr; } .maps { grid-template-columns:1fr; }
+  main { padding:20px 12px 40px; } figure { padding:14px 12px 10px; } h1 { font-size:25px; } }
 @media print {
   :root { --ink:#000; --soft:#444; --line:#ccc; --paper:#fff; --ground:#fff; --bar:#3f6fb5; --heat:#b3541e; --warn:#fff;
     --warn-line:#000; }
   @page { size:A4; margin:14mm; }
   body { font-size:10.5pt; background:#fff; -webkit-print-color-adjust:exact; print-color-adjust:exact; }
   main { max-width:none; padding:0; }
-  figure, .cards { break-inside:avoid; border-color:#ccc; }
+  .cards, svg, tr { break-inside:avoid; border-color:#ccc; }
+  figure { border-color:#ccc; } svg { min-width:0 !important; } .scroll { overflow:visible; background:none; }
   figure { padding:10px 14px 8px; margin:10px 0; }
   .cards strong { font-size:17pt; }
-  .run + .run { break-before:page; }
-  h2, h3 { break-after:avoid; }
+  h2, h3, .legend { break-after:avoid; } figcaption { break-before:avoid; }
 }
 """

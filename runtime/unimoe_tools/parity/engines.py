@@ -21,7 +21,7 @@ from unimoe_runtime.bundle.engine_verification import EngineVerdict, Verificatio
 from unimoe_runtime.errors import EngineError
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.graphs import allowed_error, compare_models, compare_outputs, record_calls, tolerance_of
-from unimoe_tools.parity.sample_requests import Request
+from unimoe_tools.parity.sample_requests import SampleRequest
 
 
 def router_agreement_needed(precision: str) -> float:
@@ -34,17 +34,17 @@ def verify_engines(
     candidate: Backend,
     reference: Backend,
     engine_set: EngineSet,
-    request: Request,
+    request: SampleRequest,
     *,
     steps: int,
     tolerance: float | None = None,
-    tick: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Verification:
     """Run every engine on the inputs that the reference meets, then decode with both, at most `steps` steps.
 
     Inputs are cut to the engine's profile, and a trunk's caches to each of its capacities. `tolerance` instead of each
-    precision's own. `tick`: engines done and of all. Raises EngineError where a prompt leaves no room in the largest
-    cache, BackendError where an engine fails.
+    precision's own. `progress`: the engine, engines done, all. Raises EngineError where a prompt leaves no room in
+    the largest cache, BackendError where an engine fails.
     """
     calls = record_calls(reference, request.prompt)
     keys = [key for key, record in engine_set.engines.items() if record.graph in calls]
@@ -52,7 +52,7 @@ def verify_engines(
     for number, key in enumerate(keys, start=1):
         record = engine_set.engines[key]
         verdicts[key] = _judge(candidate, reference, engine_set, record, calls[record.graph][0], tolerance)
-        tick(number, len(keys))
+        progress(key, number, len(keys))
     model = candidate.bundle.model
     room = engine_set.cache_capacities[-1] - request.prompt.text_ids_BT.shape[1] - max(model.delay_pattern) - 1
     if room < 1:

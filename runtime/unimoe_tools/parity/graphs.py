@@ -25,6 +25,7 @@ from unimoe_runtime.model.generation import LanguageModel, Prompt, generate
 from unimoe_runtime.synthesis.language_model import BundleModel, Observer
 from unimoe_runtime.vision.tower import BundleVision
 from unimoe_runtime.vision.video import Video
+from unimoe_tools.parity.agreement import mean, routing_agreement, token_agreement
 
 # Largest error allowed between two computations, by the precision of the products: absolute, and a tenth of it
 # relative to the largest value. float32 sums in another order differ by 1e-6; rounding a weight moves its product by
@@ -212,19 +213,16 @@ def compare_models(
         for make in (reference, candidate)
     ]
     logits, picks = zip(*(_forced(make, prompt, codes_of[0], config) for make in (reference, candidate)), strict=True)
-    equal = [first == second for first, second in zip(*picks, strict=True)]
-    decisions = np.concatenate([layer.ravel() for layer in equal])
-    sets = np.concatenate([layer.all(axis=1) for layer in equal])
+    routing = routing_agreement(*picks)
     same_RUK = codes_of[0] == codes_of[1]
     differing = np.flatnonzero(~same_RUK.all(axis=(1, 2)))
-    forced_same = logits[0].argmax(-1) == logits[1].argmax(-1)
     return Agreement(
         steps=steps,
         max_logit_error=float(np.abs(logits[0] - logits[1]).max()),
         max_logit_value=float(np.abs(logits[0]).max()),
-        router_agreement=float(decisions.mean()) if decisions.size else 1.0,
-        equal_sets=float(sets.mean()) if sets.size else 1.0,
-        token_agreement=float(forced_same.mean()),
+        router_agreement=routing.decisions,
+        equal_sets=routing.sets,
+        token_agreement=mean(token_agreement(*logits)),
         first_difference=int(differing[0]) if len(differing) else None,
     )
 

@@ -23,7 +23,7 @@ _BARE_PROMPTS, _BARE_TOKENS = 4, 12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Request:
+class SampleRequest:
     """A prompt, with the sampling that it is answered with."""
 
     task: str
@@ -31,7 +31,7 @@ class Request:
     sampling: SamplingConfig
 
 
-def standard_requests(bundle: Bundle) -> list[Request]:
+def standard_requests(bundle: Bundle) -> list[SampleRequest]:
     """Texts of every task in the bundle's own voices and instruments; for a bare language model, random ids.
 
     The sampling is the bundle's, limited to the expected length.
@@ -40,20 +40,20 @@ def standard_requests(bundle: Bundle) -> list[Request]:
     return list(_bare(bundle.model) if frontend_dir is None else _asked(bundle, open_frontend(frontend_dir)))
 
 
-def limit_steps(request: Request, num_steps: int, config: ModelConfig) -> SamplingConfig:
+def limit_steps(request: SampleRequest, num_steps: int, config: ModelConfig) -> SamplingConfig:
     """The request's sampling with an end after `num_steps` at the latest, and not before some frames are made."""
     longest = min(request.sampling.max_steps, num_steps + max(config.delay_pattern) + 1)
     fewest = max(request.sampling.min_steps, _FEWEST_FRAMES)
     return replace(request.sampling, min_steps=min(fewest, num_steps), max_steps=longest)
 
 
-def _bare(config: ModelConfig) -> Iterator[Request]:
+def _bare(config: ModelConfig) -> Iterator[SampleRequest]:
     for seed in range(_BARE_PROMPTS):
         rows = np.random.default_rng(seed).integers(config.text_vocab_size, size=(2, _BARE_TOKENS))
-        yield Request(task="", prompt=Prompt.from_rows(list(rows), paired=True), sampling=SamplingConfig())
+        yield SampleRequest(task="", prompt=Prompt.from_rows(list(rows), paired=True), sampling=SamplingConfig())
 
 
-def _asked(bundle: Bundle, frontend: FrontEnd) -> Iterator[Request]:
+def _asked(bundle: Bundle, frontend: FrontEnd) -> Iterator[SampleRequest]:
     for task in frontend.tasks:
         names = frontend.voices if task == "speech" else frontend.instruments
         clones = task == "speech" and frontend.max_voice_s > 0
@@ -65,7 +65,7 @@ def _asked(bundle: Bundle, frontend: FrontEnd) -> Iterator[Request]:
                 voice_prompt=_random_voice(bundle.model) if clones else None,
             )
             sampling = prepared.limit(bundle.sampling.get(task, SamplingConfig()), max(bundle.model.delay_pattern))
-            yield Request(task=task, prompt=prepared.prompt, sampling=sampling)
+            yield SampleRequest(task=task, prompt=prepared.prompt, sampling=sampling)
 
 
 def _random_voice(config: ModelConfig) -> VoicePrompt:

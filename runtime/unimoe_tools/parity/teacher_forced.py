@@ -19,6 +19,7 @@ from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.sampling import guide
 from unimoe_runtime.model.teacher_forcing import forced_prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.agreement import mean, routing_agreement, token_agreement
 
 Floats = NDArray[np.float32]
 
@@ -120,18 +121,16 @@ def diverge(reference: Sequence[TeacherForcedOutput], candidate: Sequence[Teache
     for ours, theirs in pairs:
         first, second = ours.guided_RKV[ours.is_frame_code_RK], theirs.guided_RKV[ours.is_frame_code_RK]
         kl.append(_kl(first, second))
-        same_token.append(first.argmax(axis=-1) == second.argmax(axis=-1))
-    same_pick = [(ours.picked_LNE == theirs.picked_LNE).reshape(-1, ours.picked_LNE.shape[2]) for ours, theirs in pairs]
-    decisions = np.concatenate([same.ravel() for same in same_pick])
-    sets = np.concatenate([same.all(axis=1) for same in same_pick])
+        same_token.append(token_agreement(first, second))
+    routing = routing_agreement([each.picked_LNE for each in reference], [each.picked_LNE for each in candidate])
     return Divergence(
         num_tokens=sum(ours.picked_LNE.shape[1] for ours in reference),
         max_logit_error=max(float(np.abs(error).max()) for error in errors),
         logit_error=float(np.sqrt(sum(float(np.square(error).sum()) for error in errors) / max(power, 1e-30))),
         kl_nats=float(np.concatenate(kl).mean()),
-        token_agreement=_mean(np.concatenate(same_token)),
-        router_agreement=_mean(decisions),
-        equal_sets=_mean(sets),
+        token_agreement=mean(np.concatenate(same_token)),
+        router_agreement=routing.decisions,
+        equal_sets=routing.sets,
     )
 
 
@@ -144,8 +143,3 @@ def _kl(first_MV: Floats, second_MV: Floats) -> NDArray[np.float64]:
 def _log_softmax(logits_MV: Floats) -> NDArray[np.float64]:
     shifted = logits_MV.astype(np.float64) - logits_MV.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
-def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float:
-    """The mean; 1 of no decisions at all (a dense model has none)."""
-    return float(values.mean()) if values.size else 1.0

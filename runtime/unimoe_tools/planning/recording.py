@@ -10,13 +10,13 @@ from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.bundle.routing_statistics import FORMAT, FORMAT_VERSION, GUIDED_ROWS
 from unimoe_tools.profiling.breakdown import Routing
 from unimoe_tools.profiling.measure import Meter
-from unimoe_tools.profiling.workload import Request, Setting, make_requests
+from unimoe_tools.profiling.workload import ProfileRequest, Setting, make_requests
 
 RECORDED_STEPS = 150
 
 
 def record_routing(
-    bundle: Path | str, requests: Sequence[Request] | None = None, *, steps: int = RECORDED_STEPS
+    bundle: Path | str, requests: Sequence[ProfileRequest] | None = None, *, steps: int = RECORDED_STEPS
 ) -> dict[str, Any]:
     """The record that `activation.parse_activation` reads, of guided pairs, task by task.
 

@@ -1,6 +1,6 @@
-"""What a figure was measured on: the machine, its background_cpu_cores, its memory and energy.
+"""What a figure was measured on: the machine, its background load, its memory and energy.
 
-Linux tells all of it; None is "not told".
+Linux reports all of it. None stands for what the system does not report.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Energy:
         return [int(lines[0]) for lines in values] if values and all(values) else None
 
 
-class Company:
+class BackgroundLoad:
     """Cores that other processes and the host kept busy, on average since this object was made."""
 
     def __init__(self) -> None:

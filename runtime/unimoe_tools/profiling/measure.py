@@ -25,7 +25,7 @@ from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.profiling.breakdown import Breakdown, Routing, break_down
 from unimoe_tools.profiling.machine import Energy, Memory, read_memory, settle
 from unimoe_tools.profiling.recorder import Marks, Part, RecordedModel, Recorder, code
-from unimoe_tools.profiling.workload import Request, Setting, batched, forced, random_prompt, random_sampling
+from unimoe_tools.profiling.workload import ProfileRequest, Setting, batched, forced, random_prompt, random_sampling
 
 _MEMORY_EVERY_STEPS = 16
 # Steps of a turn, where two bundles are run against each other. Few, so that both meet the same moods of the machine,
@@ -54,7 +54,7 @@ class Generation:
     of perf_counter.
     """
 
-    request: Request
+    request: ProfileRequest
     caption: str
     num_rows: int
     prompt_tokens: int
@@ -124,7 +124,7 @@ class Meter:
     def __init__(self, setting: Setting, *, kernel_folder: Path | None = None) -> None:
         start = time.perf_counter()
         self.setting = setting
-        self._made: dict[Request, tuple[int, int]] = {}  # how often, and the steps it takes
+        self._made: dict[ProfileRequest, tuple[int, int]] = {}  # how often, and the steps it takes
         self.bundle = open_bundle(setting.bundle)
         self.backend = _open_backend(self.bundle, setting, kernel_folder)
         self._codec = None if self.bundle.codec is None else BundleCodec(self.bundle.codec, self.backend.run)
@@ -139,7 +139,7 @@ class Meter:
     def close(self) -> None:
         self.backend.close()
 
-    def measure(self, request: Request) -> Generation:
+    def measure(self, request: ProfileRequest) -> Generation:
         """Make one request, recorded. Raises PromptError where the model says nothing."""
         turns = self.turns(request, steps_a_turn=None)
         while True:
@@ -149,7 +149,9 @@ class Meter:
                 generation: Generation = end.value
                 return generation
 
-    def turns(self, request: Request, *, steps_a_turn: int | None = STEPS_A_TURN) -> Generator[None, None, Generation]:
+    def turns(
+        self, request: ProfileRequest, *, steps_a_turn: int | None = STEPS_A_TURN
+    ) -> Generator[None, None, Generation]:
         """The same with a rest after every so many steps, for somebody else's turn; what goes by meanwhile is taken out
         of every figure."""
         config = self.bundle.model
@@ -234,7 +236,7 @@ class Meter:
             energy_j=energy_j,
         )
 
-    def _prepare(self, request: Request) -> tuple[Prompt, SamplingConfig, str]:
+    def _prepare(self, request: ProfileRequest) -> tuple[Prompt, SamplingConfig, str]:
         """The prompt of all rows, its sampling, and what was understood."""
         config, setting = self.bundle.model, self.setting
         if self._synthesizer is None:
@@ -255,7 +257,7 @@ class Meter:
 def _open_backend(bundle: Bundle, setting: Setting, kernel_folder: Path | None) -> Backend:
     if kernel_folder is None:
         return open_backend(
-            setting.backend, bundle, threads=setting.threads, providers=setting.providers,
+            setting.backend, bundle, threads=setting.threads, providers=setting.providers, target=setting.target,
             memory_budget_bytes=setting.memory_budget_bytes,
         )  # fmt: skip
     if setting.backend != "onnxruntime":

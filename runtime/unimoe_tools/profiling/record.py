@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from unimoe_runtime.bundle.reader import MANIFEST, Bundle
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_tools.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, STEP_PARTS, Routing
+from unimoe_tools.profiling.errors_of_means import errors_of_means, joined_routing
 from unimoe_tools.profiling.floor import compare_with_floor, step_bytes, weight_bytes
 from unimoe_tools.profiling.machine import Memory, last_level_cache_bytes
 from unimoe_tools.profiling.measure import Generation
@@ -119,11 +119,12 @@ def describe_setting(
     part_ms[list(MODEL_PARTS)] = scale * parts_SP[detailed_S][:, list(MODEL_PARTS)].mean(axis=0)
     by_part = {part.name.lower(): float(part_ms[part]) for part in DECODE_PARTS}
     wall_ms = sum(by_part.values())
-    routing = _joined(generations)
+    routing = joined_routing(generations)
     launches_LR = np.sum([generation.breakdown.launches_LR for generation in generations], axis=0) / num_detailed
     cached = sum(
         generation.num_steps * (generation.prompt_tokens + generation.num_steps / 2) for generation in generations
     )
+    errors = errors_of_means(generations)
     bytes_by_part, bytes_L = step_bytes(
         bundle, launches_a_step_LR=launches_LR, rows=generations[0].num_rows, cached=cached / num_steps
     )
@@ -131,13 +132,20 @@ def describe_setting(
         "step": {
             "count": num_steps,
             "mean_ms": float(step_ms.mean()),
+            "mean_error_ms": errors.step_ms,
             **{f"p{rank}_ms": float(np.percentile(step_ms, rank)) for rank in (50, 90, 99)},
             "max_ms": float(step_ms.max()),
         },
         "recording": _recording(step_ms, detailed_S),
-        "parts": {name: {"ms_a_step": ms, "share": ms / wall_ms} for name, ms in by_part.items()},
+        "parts": {
+            name: {"ms_a_step": ms, "error_ms": errors.parts_ms[name], "share": ms / wall_ms}
+            for name, ms in by_part.items()
+        },
         "coverage": min(generation.coverage for generation in generations),
-        "layers": _layers(generations, routing, bytes_L, scale / num_detailed),
+        "layers": [
+            {**layer, **{name: values[index] for name, values in errors.layers.items()}}
+            for index, layer in enumerate(_layers(generations, routing, bytes_L, scale / num_detailed))
+        ],
         "tasks": _tasks(generations),
         "timeline": _timelines(generations),
         "floor": _floor(
@@ -210,7 +218,7 @@ def _tasks(generations: Sequence[Generation]) -> dict[str, Any]:
     tasks = {}
     for task in dict.fromkeys(generation.request.task for generation in generations):
         of_task = [generation for generation in generations if generation.request.task == task]
-        routing = _joined(of_task)
+        routing = joined_routing(of_task)
         tasks[task] = {
             "steps": routing.num_steps,
             "launched_a_step": float(routing.launched_mean_L().sum()),
@@ -272,10 +280,6 @@ def describe_memory(
             {"at_s": at_s, "anonymous_bytes": memory.anonymous, "file_bytes": memory.file} for at_s, memory in readings
         ],
     }
-
-
-def _joined(generations: Sequence[Generation]) -> Routing:
-    return reduce(Routing.join, (generation.routing for generation in generations))
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

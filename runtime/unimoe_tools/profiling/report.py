@@ -5,39 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.errors import OutputError
+from unimoe_runtime.hardware.precisions import shown_precision
+from unimoe_tools.units import count, plus_minus
 
 Record = Mapping[str, Any]
 
 # Title, and how it reads in a row of figures: unit in the name, digits after the point.
 COLUMNS: Mapping[str, tuple[str, int]] = {
-    "load_ms": ("load ms", 0),
-    "prefill_ms": ("prefill ms", 1),
-    "cold_ttfa_ms": ("cold TTFA ms", 0),
-    "ttfa_ms": ("TTFA ms", 1),
-    "step_p50_ms": ("step p50 ms", 2),
-    "step_p90_ms": ("p90", 2),
-    "step_p99_ms": ("p99", 2),
-    "step_max_ms": ("max", 2),
-    "rtf": ("RTF", 3),
-    "frames_per_s": ("frames/s", 1),
+    "load_ms": ("load, ms", 0),
+    "prefill_ms": ("prefill, median ms", 1),
+    "cold_ttfa_ms": ("first audio when cold, ms", 0),
+    "ttfa_ms": ("first audio (TTFA), median ms", 1),
+    "step_mean_ms": ("step, mean ms", 2),
+    "step_p50_ms": ("step, median ms", 2),
+    "step_p90_ms": ("step, p90 ms", 2),
+    "step_p99_ms": ("step, p99 ms", 2),
+    "step_max_ms": ("step, max ms", 2),
+    "rtf": ("RTF, median", 3),
+    "frames_per_s": ("frames a second, median", 1),
     "underruns": ("underruns", 0),
-    "peak_memory_mb": ("peak MB", 0),
-    "anonymous_mb": ("anon MB", 0),
-    "device_mb": ("device MB", 0),
-    "energy_j_per_audio_s": ("J / s of audio", 2),
-    "experts_a_step": ("experts/step", 2),
-    "null_share": ("null share", 3),
-    "mb_a_step": ("MB/step", 1),
-    "floor_ms": ("floor ms", 2),
-    "to_floor": ("step / floor", 2),
+    "peak_memory_mb": ("peak memory, MB", 0),
+    "anonymous_mb": ("of it anonymous, MB", 0),
+    "device_mb": ("device memory, MB", 0),
+    "energy_j_per_audio_s": ("J a second of audio, median", 2),
+    "experts_a_step": ("experts a step, mean", 2),
+    "null_share": ("null share, mean", 3),
+    "mb_a_step": ("MB a step, mean", 1),
+    "floor_ms": ("floor of a step, ms", 2),
+    "to_floor": ("mean step over floor", 2),
 }
 
 
@@ -56,14 +56,15 @@ def flat(run: Record) -> dict[str, Any]:
     steps = sum(task["steps"] for task in run["tasks"].values())
     return {
         "bundle": run["bundle"]["name"],
-        "precision": "+".join(run["bundle"]["precisions"]),
+        "precision": "+".join(dict.fromkeys(map(shown_precision, run["bundle"]["precisions"]))),
         "threads": setting["threads"],
         "rows": setting["rows"],
         "load_ms": sum(run["load_ms"].values()),
         "prefill_ms": middle("prefill_ms"),
         "cold_ttfa_ms": run["cold"]["ttfa_ms"] if run["cold"] else None,
         "ttfa_ms": middle("ttfa_ms"),
-        **{f"step_{name}": step[name] for name in ("p50_ms", "p90_ms", "p99_ms", "max_ms")},
+        **{f"step_{name}": step[name] for name in ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")},
+        "step_mean_error_ms": step.get("mean_error_ms"),
         "rtf": middle("rtf"),
         "frames_per_s": middle("frames_per_s"),
         "underruns": sum(underruns) if underruns else None,
@@ -80,8 +81,24 @@ def flat(run: Record) -> dict[str, Any]:
 
 
 def shown(value: Any, digits: int) -> str:
-    """A figure as it is printed; "not told" as a dash."""
+    """A figure as it is printed; a dash for what is not known."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def shown_row(row: Record, name: str) -> str:
+    """A figure of a flat row as it is printed: a mean with its error, where it has one."""
+    digits = COLUMNS[name][1]
+    error = row.get(f"{name.removesuffix('_ms')}_error_ms")
+    return shown(row[name], digits) if error is None else plus_minus(row[name], error, digits)
+
+
+def figure_rows(rows: Sequence[Record]) -> list[list[str]]:
+    """The figures of flat rows side by side, a line for each figure that some row has."""
+    return [
+        [title, *(shown_row(row, name) for row in rows)]
+        for name, (title, _) in COLUMNS.items()
+        if any(row[name] is not None for row in rows)
+    ]
 
 
 def as_csv(report: Record) -> str:
@@ -102,11 +119,11 @@ def as_markdown(report: Record) -> str:
     heads = [" · ".join((row["bundle"], row["precision"], *setting_line(row))) for row in rows]
     lines += _markdown_table(
         ["", *heads],
-        [[title, *(shown(row[name], digits) for row in rows)] for name, (title, digits) in COLUMNS.items()],
+        figure_rows(rows),
     )
     for run, head in zip(report["runs"], heads, strict=True):
         lines += ["", f"**{head}**", ""]
-        lines += _markdown_table(["part", "ms a step", "share", "MB", "floor ms", "× floor"], part_rows(run))
+        lines += _markdown_table(PART_COLUMNS, part_rows(run))
         lines += [""]
         lines += _markdown_table(LAYER_COLUMNS, layer_rows(run))
         if "kernels" in run:
@@ -130,23 +147,22 @@ def machine_line(report: Record) -> str:
 
 def setting_line(row: Record) -> list[str]:
     """Threads and rows in words."""
-    threads = "all cores" if row["threads"] is None else _counted(row["threads"], "thread")
-    return [threads, _counted(row["rows"], "row")]
+    threads = "all cores" if row["threads"] is None else count(row["threads"], "thread")
+    return [threads, count(row["rows"], "row")]
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+PART_COLUMNS = ("part", "mean ms a step", "share", "MB", "floor ms", "× floor")
 
 
 def part_rows(run: Record) -> list[list[str]]:
-    """The breakdown: name, milliseconds a step, share, and beside its floor where it reads weights."""
+    """The breakdown: name, milliseconds a step with two standard errors, share, and the floor of what reads weights."""
     rows = []
     for name, part in run["parts"].items():
         floor = run["floor"]["parts"].get(name)
         reads = floor is not None and name != "inputs"
         rows.append([
             name.replace("_", "-"),
-            shown(part["ms_a_step"], 3),
+            plus_minus(part["ms_a_step"], part.get("error_ms"), 3),
             f"{100 * part['share']:.1f} %",
             shown(floor["bytes"] / 1e6, 2) if reads else "",
             shown(floor["floor_ms"], 3) if reads else "",
@@ -155,7 +171,7 @@ def part_rows(run: Record) -> list[list[str]]:
     return rows
 
 
-LAYER_COLUMNS = ("layer", "trunk ms", "experts ms", "launched", "picked a row", "null share", "MB")
+LAYER_COLUMNS = ("layer", "trunk, mean ms", "experts, mean ms", "launched", "picked a row", "null share", "MB")
 
 
 def layer_rows(run: Record) -> list[list[str]]:
@@ -163,9 +179,9 @@ def layer_rows(run: Record) -> list[list[str]]:
     return [
         [
             str(layer["layer"]),
-            shown(layer["trunk_ms"], 3),
-            shown(layer["expert_ms"], 3),
-            shown(layer["launched"], 2),
+            plus_minus(layer["trunk_ms"], layer.get("trunk_error_ms"), 3),
+            plus_minus(layer["expert_ms"], layer.get("expert_error_ms"), 3),
+            plus_minus(layer["launched"], layer.get("launched_error"), 2),
             shown(layer["picked_a_row"], 2),
             shown(layer["null_share"], 3),
             shown(layer["bytes"] / 1e6, 2),
@@ -194,28 +210,39 @@ def kernel_rows(run: Record) -> list[list[str]]:
     ]
 
 
+_COMPARED_DIGITS = {"rtf": 4}
+
+
+def comparison_rows(comparison: Record) -> list[list[str]]:
+    """A comparison's measures: name, reference, candidate, ratio, interval, verdict."""
+    rows = []
+    for one in comparison["measures"]:
+        digits = _COMPARED_DIGITS.get(one["measure"], 2)
+        rows.append([
+            COLUMNS.get(one["measure"], (one["measure"], 0))[0],
+            shown(one["reference"], digits),
+            shown(one["candidate"], digits),
+            shown(one["ratio"], 3),
+            f"{one['low']:.3f}–{one['high']:.3f}",
+            one["verdict"],
+        ])  # fmt: skip
+    return rows
+
+
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
-def write_output(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it. Raises OutputError where that cannot be done."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def require_writable(path: Path) -> None:
-    """Raise OutputError now where `write_output` could not write later."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: cannot be written; choose a file name in a folder that exists and is yours")
-
-
 def as_json(value: Any) -> str:
     return json.dumps(value) + "\n"
+
+
+def as_jsonl(report: Record) -> str:
+    """One JSON object a line and setting: the flat row, with the machine."""
+    return "".join(json.dumps({**flat(run), "machine": report["machine"]}) + "\n" for run in report["runs"])
+
+
+def is_noisy(report: Record) -> bool:
+    """Whether some run warns of noise."""
+    return any(note.startswith("WARNING") for run in report["runs"] for note in run["notes"])

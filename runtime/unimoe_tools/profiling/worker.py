@@ -19,7 +19,7 @@ from unimoe_runtime.errors import BackendError, UnimoeError
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_tools.profiling.bandwidth import BEYOND_CACHE_BYTES, ReadKernel
 from unimoe_tools.profiling.kernels import read_kernels, summarize_kernels
-from unimoe_tools.profiling.machine import Company, Memory, process_cpu_s, read_device_bytes, read_memory, settle
+from unimoe_tools.profiling.machine import BackgroundLoad, Memory, process_cpu_s, read_device_bytes, read_memory, settle
 from unimoe_tools.profiling.measure import Generation, Meter
 from unimoe_tools.profiling.record import (
     describe_bundle,
@@ -150,7 +150,7 @@ class _Child:
         self._device_bytes: int | None = None
         self._kernel: ReadKernel | None = None
         self._reads: list[float] = []
-        self._company = Company()
+        self._background = BackgroundLoad()
         self._residency: ExpertCacheStats | None = None
 
     def warm_up(self) -> Record:
@@ -158,7 +158,7 @@ class _Child:
         if self._cold is None:
             described = describe_generation(generations[0], self._meter.bundle, repetition=-1)
             self._cold = {name: described[name] for name in ("task", "prepare_ms", "prefill_ms", "ttfa_ms")}
-            self._company = Company()
+            self._background = BackgroundLoad()
         self._residency = self._meter.backend.residency()
         return {}
 
@@ -195,7 +195,7 @@ class _Child:
         return {"bytes_per_s": self._reads[-1]}
 
     def finish(self, *, trace: bool) -> Record:
-        background_cpu_cores = self._company.cores()
+        background_cpu_cores = self._background.cores()
         bundle = describe_bundle(self._meter.bundle)
         model_sized = ReadKernel(min(bundle["weight_bytes"], BEYOND_CACHE_BYTES))
         settle()

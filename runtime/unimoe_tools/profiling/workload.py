@@ -36,7 +36,7 @@ HOST_BACKENDS = ("onnxruntime", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class ProfileRequest:
     """One utterance to make. The task "random" is for bundles without a front end."""
 
     task: str
@@ -50,20 +50,21 @@ class Request:
 class Setting:
     """One point of a sweep, measured in a process of its own.
 
-    `threads` and `providers` None: the backend's own. `rows`: model rows of a step; a guided utterance has two.
-    `steps` forces that many decode steps; None lets the model end. `chunk_frames`: frames of each chunk of audio,
-    the last size repeated. `memory_budget_bytes`: what loaded experts may take; None: any. `every`: one decode step of
-    so many is recorded call by call. `kernels` has the backend's own profiler on: slower, and only for the detail;
-    every step is recorded then.
+    `threads` and `providers` None: the backend's own. `target`: whose engines the tensorrt backend runs. `rows`: model
+    rows of a step; a guided utterance has two. `steps` forces that many decode steps; None lets the model end.
+    `chunk_frames`: frames of each chunk of audio, the last size repeated. `memory_budget_bytes`: what loaded experts
+    may take; None: any. `every`: one decode step of so many is recorded call by call. `kernels` turns the backend's own
+    profiler on: it is slower, serves the detail alone, and records every step.
     """
 
     bundle: str
-    requests: tuple[Request, ...]
+    requests: tuple[ProfileRequest, ...]
     threads: int | None = None
     rows: int = 2
     steps: int | None = None
     chunk_frames: tuple[int, ...] = ChunkSchedule().frames
     backend: str = "onnxruntime"
+    target: str | None = None
     providers: tuple[str, ...] | None = None
     memory_budget_bytes: int | None = None
     every: int = RECORDED_EVERY
@@ -87,7 +88,7 @@ class Setting:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        requests = tuple(Request(**request) for request in values["requests"])
+        requests = tuple(ProfileRequest(**request) for request in values["requests"])
         providers = values["providers"]
         return cls(
             **{
@@ -107,7 +108,7 @@ def make_requests(
     voice: str = "",
     voice_text: str = "",
     seed: int = 0,
-) -> tuple[Request, ...]:
+) -> tuple[ProfileRequest, ...]:
     """Requests of these tasks, all of the bundle's where none is named; without texts, the bundle's own examples.
 
     `voice` goes to speech, and to all tasks with texts. Raises ConfigError for a task that the bundle does not have,
@@ -118,7 +119,7 @@ def make_requests(
             raise ConfigError(
                 f"{bundle.path}: has no front end, so it is profiled on random text; name no task or text"
             )
-        return (Request(task=RANDOM_TASK, seed=seed),)
+        return (ProfileRequest(task=RANDOM_TASK, seed=seed),)
     unknown = [task for task in tasks if task not in bundle.sampling]
     if unknown:
         known = ", ".join(sorted(bundle.sampling))
@@ -126,10 +127,14 @@ def make_requests(
     if texts:
         if len(tasks) != 1:
             raise ConfigError("texts belong to a task: give one task with them")
-        return tuple(Request(task=tasks[0], text=text, voice=voice, voice_text=voice_text, seed=seed) for text in texts)
+        return tuple(
+            ProfileRequest(task=tasks[0], text=text, voice=voice, voice_text=voice_text, seed=seed) for text in texts
+        )
     examples = _examples(bundle)
     return tuple(
-        Request(task=task, text=text, seed=seed, **({"voice": voice, "voice_text": voice_text} if spoken else {}))
+        ProfileRequest(
+            task=task, text=text, seed=seed, **({"voice": voice, "voice_text": voice_text} if spoken else {})
+        )
         for task in tasks or sorted(bundle.sampling, reverse=True)
         for spoken in (task == "speech",)
         for text in examples.get(task, ())

@@ -14,19 +14,10 @@ from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe.cli.profile import profile
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.errors import ConfigError
-from unimoe_tools.profiling.compare import (
-    Block,
-    Verdict,
-    compare_blocks,
-    compare_runs,
-    figures_of,
-    interleave,
-    judge_interval,
-    narrow,
-    quiet_blocks,
-)  # fmt: skip
-from unimoe_tools.profiling.versus import compare_reports, run_against
-from unimoe_tools.profiling.workload import Request, Setting
+from unimoe_tools.parity.ratios import Verdict, verdict_of
+from unimoe_tools.profiling.blocks import Block, compare_blocks, figures_of, interleave, narrow, quiet_blocks
+from unimoe_tools.profiling.compare import Rounds, compare_reports, compare_runs, run_against
+from unimoe_tools.profiling.workload import ProfileRequest, Setting
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +77,7 @@ def test_a_drift_as_large_as_the_difference_cancels() -> None:
     assert one.low < 1.05 < one.high
 
 
-def test_blocks_with_company_are_left_out_and_requests_count_alike() -> None:
+def test_blocks_with_background_load_are_left_out_and_requests_count_alike() -> None:
     def blocks(request: int, ratio: float, background_cpu_cores: float, count: int) -> list[Block]:
         return [
             Block(
@@ -104,7 +95,7 @@ def test_blocks_with_company_are_left_out_and_requests_count_alike() -> None:
     disturbed = quiet + blocks(0, 2.0, 0.8, 10)
     assert len(quiet_blocks(disturbed)) == 18
     assert compare_blocks(disturbed)[0] == compare_blocks(quiet)[0]
-    assert len(quiet_blocks(blocks(0, 1.0, 0.8, 10))) == 10, "where all have background_cpu_cores, none is better"
+    assert len(quiet_blocks(blocks(0, 1.0, 0.8, 10))) == 10, "where the machine is never quiet, all blocks count"
     uneven = Machine(0, jitter=0.25).blocks(1.0)
     assert not narrow(uneven, compare_blocks(uneven))
 
@@ -112,7 +103,7 @@ def test_blocks_with_company_are_left_out_and_requests_count_alike() -> None:
 def test_noise_is_called_noise_and_not_a_difference() -> None:
     found = [compare_blocks(Machine(seed, jitter=0.25).blocks(1.0))[0].verdict for seed in range(40)]
     assert found.count(Verdict.UNCLEAR) >= 36
-    assert [judge_interval(*bounds) for bounds in ((0.98, 1.02), (1.02, 1.3), (0.7, 0.98), (0.9, 1.02))] == [
+    assert [verdict_of(*bounds) for bounds in ((0.98, 1.02), (1.02, 1.3), (0.7, 0.98), (0.9, 1.02))] == [
         Verdict.SAME, Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR,
     ]  # fmt: skip
 
@@ -179,14 +170,14 @@ def test_profiles_are_compared_from_their_files(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())["comparisons"][0]["slower"]
     done = runner.invoke(profile, ["--compare", paths[1], paths[0]])
     assert done.exit_code == 0 and "faster" in done.stdout
-    for usage in ([], ["bundle", "--compare", *paths], ["--compare", *paths, "--html", str(tmp_path / "x")]):
+    for usage in ([], ["bundle", "--compare", *paths], ["--compare", *paths, "--csv", str(tmp_path / "x")]):
         assert runner.invoke(profile, usage).exit_code == 2
 
 
 def test_two_bundles_run_in_turns(tiny: Path, tmp_path: Path) -> None:
-    setting = Setting(bundle=str(tiny), requests=(Request(task="random"),), threads=1, steps=10)
+    setting = Setting(bundle=str(tiny), requests=(ProfileRequest(task="random"),), threads=1, steps=10)
     with pytest.raises(ConfigError, match="at least 6"):
-        run_against(setting, setting, blocks=3)
+        run_against(setting, setting, Rounds(most=3))
     arguments = [str(tiny), "--against", str(tiny), "--threads", "1", "--steps", "10", "--repetitions", "6"]
     done = CliRunner().invoke(profile, [*arguments, "--json", str(tmp_path / "out.json")])
     assert done.exit_code in (0, 1), done.output  # whatever a loaded machine makes of it

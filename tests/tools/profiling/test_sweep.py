@@ -18,6 +18,7 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError, BundleError, ConfigError, OutputError
 from unimoe_runtime.model.generation import Prompt, collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.pages.output import require_writable, write_output
 from unimoe_tools.profiling import report as reports
 from unimoe_tools.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, Routing, break_down
 from unimoe_tools.profiling.floor import compare_with_floor, step_bytes, weight_bytes
@@ -28,7 +29,7 @@ from unimoe_tools.profiling.record import describe_setting
 from unimoe_tools.profiling.recorder import Marks, Part, RecordedModel, Recorder, code
 from unimoe_tools.profiling.sweep import profile, read_report
 from unimoe_tools.profiling.worker import Worker
-from unimoe_tools.profiling.workload import Request, Setting, batched, make_requests
+from unimoe_tools.profiling.workload import ProfileRequest, Setting, batched, make_requests
 
 SAMPLING = SamplingConfig(min_steps=21, max_steps=21, top_k=None)
 
@@ -42,7 +43,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def setting(bundle: Path, **changes: object) -> Setting:
-    fields: dict[str, object] = {"requests": (Request(task="random"),), "steps": 20, "threads": 1}
+    fields: dict[str, object] = {"requests": (ProfileRequest(task="random"),), "steps": 20, "threads": 1}
     return Setting(bundle=str(bundle), **{**fields, **changes})  # type: ignore[arg-type]
 
 
@@ -104,8 +105,8 @@ def test_marks_become_milliseconds_by_step_layer_and_expert() -> None:
 
 def test_parts_add_up_to_the_wall_time(tiny: Path) -> None:
     meter = Meter(setting(tiny, threads=None, backend="numpy", every=1))
-    meter.measure(Request(task="random"))
-    generation = meter.measure(Request(task="random"))
+    meter.measure(ProfileRequest(task="random"))
+    generation = meter.measure(ProfileRequest(task="random"))
     assert 0.9 < generation.coverage <= 1.0  # the bound for quiet machines is the benchmark's
     assert generation.num_steps == 20 and generation.num_frames_U == (19,)
     assert generation.breakdown.decode_ms == pytest.approx(generation.breakdown.parts_SP[:, list(DECODE_PARTS)].sum())
@@ -135,14 +136,14 @@ def test_a_few_steps_stand_for_all(tiny: Path) -> None:
     assert (routing.routed_picks_SL >= routing.launched_SLR.sum(axis=2)).all()
 
     meter = Meter(setting(tiny, threads=None, backend="numpy"))
-    generations = [meter.measure(Request(task="random")) for _ in range(3)]
+    generations = [meter.measure(ProfileRequest(task="random")) for _ in range(3)]
     assert [int(np.argmax(one.breakdown.detailed_S)) for one in generations] == [0, 1, 2]
-    found = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1e10], reads_model_bytes_per_s=[1e10])
-    assert found["recording"]["steps"] == 12 and found["step"]["count"] == 60
-    step_ms = sum(part["ms_a_step"] for name, part in found["parts"].items() if name not in ("codec", "host"))
-    assert step_ms == pytest.approx(found["step"]["mean_ms"]), "parts are scaled to all steps"
-    experts_ms = sum(layer["expert_ms"] for layer in found["layers"])
-    assert experts_ms == pytest.approx(found["parts"]["expert"]["ms_a_step"])
+    described = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1e10], reads_model_bytes_per_s=[1e10])
+    assert described["recording"]["steps"] == 12 and described["step"]["count"] == 60
+    step_ms = sum(part["ms_a_step"] for name, part in described["parts"].items() if name not in ("codec", "host"))
+    assert step_ms == pytest.approx(described["step"]["mean_ms"]), "parts are scaled to all steps"
+    experts_ms = sum(layer["expert_ms"] for layer in described["layers"])
+    assert experts_ms == pytest.approx(described["parts"]["expert"]["ms_a_step"])
 
 
 def test_routing_counts_rows_apart_and_together() -> None:
@@ -251,11 +252,11 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
         assert first["memory"]["peak_bytes"] >= first["memory"]["anonymous_bytes"] > 0
 
     path = tmp_path / "report.json"
-    reports.write_output(path, reports.as_json(report))
+    write_output(path, reports.as_json(report))
     assert read_report(path) == json.loads(json.dumps(report))
     assert len(reports.as_csv(report).splitlines()) == 3
     markdown = reports.as_markdown(report)
-    assert "| step p50 ms |" in markdown and "| graph | operator |" in markdown
+    assert "| step, median ms |" in markdown and "| graph | operator |" in markdown
     assert not [item for item in tmp_path.iterdir() if item != path], "nothing temporary stays"
     check_trace(events)
 
@@ -307,7 +308,7 @@ def test_errors_are_one_line(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a bundle"):
         Worker(setting(tmp_path))
     with pytest.raises(ConfigError, match="steps is 1"):
-        Meter(setting(tiny, threads=None, steps=1)).measure(Request(task="random"))
+        Meter(setting(tiny, threads=None, steps=1)).measure(ProfileRequest(task="random"))
     with pytest.raises(ConfigError, match="no front end"):
         make_requests(bundle, tasks=("speech",))
     with pytest.raises(ConfigError, match="chunk frames"):
@@ -317,9 +318,9 @@ def test_errors_are_one_line(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="repetition"):
         profile([setting(tiny)], repetitions=0)
     with pytest.raises(OutputError, match="cannot be written"):
-        reports.write_output(tmp_path / "no" / "report.json", "")
+        write_output(tmp_path / "no" / "report.json", "")
     with pytest.raises(OutputError, match="cannot be written"):
-        reports.require_writable(tmp_path)
+        require_writable(tmp_path)
     (tmp_path / "other.json").write_text("{}")
     for name in ("other.json", "missing.json"):
         with pytest.raises(ConfigError, match="profile"):

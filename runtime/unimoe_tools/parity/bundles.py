@@ -1,7 +1,7 @@
-"""Judging one bundle by another: a quantized one by the one it was made of.
+"""Comparing one bundle with another: a quantized one with the one that it was made of.
 
-Both answer the same requests with the same seeds; then both read the reference's codes. No two need be equal bit by
-bit, so this measures how far apart they are, and what smaller weights gain in bytes and time.
+Both answer the same requests with the same seeds. Then both read the reference's codes. Quantized answers are never
+equal bit by bit, so this measures how far apart they are, and what smaller weights gain in bytes and time.
 
 R rows · K codebooks · T frames · N bundles · S blocks of steps
 """
@@ -22,23 +22,23 @@ from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
-from unimoe_tools.parity.sample_requests import Request, limit_steps
+from unimoe_tools.parity.ratios import Ratio, paired_ratio
+from unimoe_tools.parity.sample_requests import SampleRequest, limit_steps
 from unimoe_tools.parity.teacher_forced import Divergence, TeacherForcedOutput, diverge, force, read_forced
 
 _OTHER_SEED = 1000
-_TIMED_BLOCKS, _BLOCK_STEPS = 8, 24
+_TIMED_BLOCKS, _BLOCK_STEPS = 16, 16
 _TIMED_REQUESTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class BundleComparison:
     """A candidate beside its reference.
 
-    `forced`: both read the reference's codes. `first_differences`: of each request's own runs at the same seed, the
-    first step with another code, None where there is none. `spectral_db`: how far their audio lies apart, and
-    beside it how far the reference's own lies from what it makes of another seed; None without a codec.
-    `graph_bytes` of the language model's graphs. `step_ms`: median of a decode step at one utterance's rows, and
-    `speedup` the median ratio of the reference's steps to those that ran right after them.
+    `forced`: both read the reference's codes. `first_differences`: the first step of each request's own run, at the
+    same seed, that has another code; None where all are equal. `spectral_db`: the distance between their audio, and
+    `other_seed_db` the distance between the reference's audio at two seeds; None without a codec. `graph_bytes` of the
+    language model's graphs. `step`: milliseconds of a decode step, measured in turns, and their ratio.
     """
 
     forced: Divergence
@@ -47,9 +47,7 @@ class Judgement:
     other_seed_db: float | None
     graph_bytes: int
     reference_graph_bytes: int
-    step_ms: float
-    reference_step_ms: float
-    speedup: float
+    step: Ratio
 
     @property
     def equal_runs(self) -> float:
@@ -67,15 +65,15 @@ class _Run:
     codes_TK: NDArray[np.int64]
 
 
-def judge(
+def compare_bundles(
     candidate: Backend,
     reference: Backend,
-    requests: Sequence[Request],
+    requests: Sequence[SampleRequest],
     *,
     steps: int,
-    tick: Callable[[int, int], object] = lambda done, total: None,
-) -> Judgement:
-    """Answer the requests with both, at most `steps` decode steps each. `tick`: requests done and of all.
+    progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> BundleComparison:
+    """Answer the requests with both, at most `steps` decode steps each. `progress`: what runs, requests done, all.
 
     Raises BundleError where the two are not the same model.
     """
@@ -100,18 +98,17 @@ def judge(
             audio = codec.decode(expected.codes_TK.T)
             for run, of_run in zip((found, other), distances, strict=True):
                 of_run.append(spectral_distance_db(audio, codec.decode(run.codes_TK.T), codec.sample_rate_hz))
-        tick(seed + 1, len(requests))
+        progress("comparing answers", seed + 1, len(requests))
+    progress("timing steps in turns", len(requests), len(requests))
     seconds_NS = _step_seconds((reference, candidate), requests, runs)
-    return Judgement(
+    return BundleComparison(
         forced=diverge(*passes),
         first_differences=tuple(differences),
         spectral_db=float(np.mean(distances[0])) if distances[0] else None,
         other_seed_db=float(np.mean(distances[1])) if distances[1] else None,
         graph_bytes=language_model_bytes(ours),
         reference_graph_bytes=language_model_bytes(theirs),
-        step_ms=1e3 * float(np.median(seconds_NS[1])),
-        reference_step_ms=1e3 * float(np.median(seconds_NS[0])),
-        speedup=float(np.median(seconds_NS[0] / seconds_NS[1])),
+        step=paired_ratio("step_ms", [(np.log(1e3 * seconds_NS[0]), np.log(1e3 * seconds_NS[1]))]),
     )
 
 
@@ -121,7 +118,7 @@ def language_model_bytes(bundle: Bundle) -> int:
     return sum(bundle.files[file].bytes for file in {file for graph in graphs for file in (graph.file, graph.weights)})
 
 
-def _answer(backend: Backend, request: Request, steps: int, seed: int) -> _Run:
+def _answer(backend: Backend, request: SampleRequest, steps: int, seed: int) -> _Run:
     sampling = limit_steps(request, steps, backend.bundle.model)
     made = list(generate(BundleModel(backend), request.prompt, backend.bundle.model, sampling, seed=seed))
     return _Run(rows_RK=np.stack([step.codes_UK[0] for step in made]), codes_TK=collect_frames(made)[0])
@@ -137,17 +134,19 @@ def _first_difference(first_RK: NDArray[np.int64], second_RK: NDArray[np.int64])
 
 
 def _step_seconds(
-    backends: Sequence[Backend], requests: Sequence[Request], runs: Sequence[_Run]
+    backends: Sequence[Backend], requests: Sequence[SampleRequest], runs: Sequence[_Run]
 ) -> NDArray[np.float64]:
-    """Seconds of a decode step [backend, block]: the median of a block of steps, the backends turn and turn about.
+    """Seconds of a decode step [backend, block]: the median of a block of steps. The backends take turns.
 
-    All make the same steps. The first blocks are not counted: there graphs are loaded.
+    All make the same steps. The first blocks do not count: they load the graphs. The one that begins changes from
+    block to block, so that a steady drift cancels.
     """
     seconds_NS = np.zeros((len(backends), _TIMED_BLOCKS))
     for block in range(-_TIMED_REQUESTS, _TIMED_BLOCKS):
         at = block % min(_TIMED_REQUESTS, len(runs))
         prompt = requests[at].prompt
-        for number, backend in enumerate(backends):
+        turns = list(enumerate(backends))
+        for number, backend in turns if block % 2 else turns[::-1]:
             model = BundleModel(backend)
             model.prefill(prompt)
             times = []

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe import cli
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from unimoe_calibration.statistics import linears
 from unimoe_calibration.writing import write_quantized
@@ -20,7 +17,7 @@ from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.model.generation import Prompt
-from unimoe_tools.parity.quantized import judge
+from unimoe_tools.parity.bundles import compare_bundles
 from unimoe_tools.parity.sample_requests import standard_requests
 from unimoe_tools.parity.teacher_forced import diverge, force, read_forced
 
@@ -44,18 +41,18 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_a_bundle_judged_by_itself_is_equal(bundles: dict[str, Path]) -> None:
     backend = open_backend("onnxruntime", open_bundle(bundles["float"]))
-    found = judge(backend, backend, standard_requests(backend.bundle), steps=30)
+    found = compare_bundles(backend, backend, standard_requests(backend.bundle), steps=30)
     assert found.forced.max_logit_error == found.forced.kl_nats == 0
     assert found.forced.router_agreement == found.forced.equal_sets == found.forced.token_agreement == 1
     assert found.first_differences == (None,) * 4 and found.equal_runs == found.size == 1
-    assert found.spectral_db is None and found.speedup > 0
+    assert found.spectral_db is None and found.step.ratio > 0
 
 
 def test_fewer_bits_lie_farther_away(bundles: dict[str, Path]) -> None:
     reference = open_backend("onnxruntime", open_bundle(bundles["float"]))
     requests = standard_requests(reference.bundle)
     w8, w4 = (
-        judge(open_backend("onnxruntime", open_bundle(bundles[name])), reference, requests, steps=30)
+        compare_bundles(open_backend("onnxruntime", open_bundle(bundles[name])), reference, requests, steps=30)
         for name in ("w8", "w4")
     )
     assert 0 < w8.forced.kl_nats < w4.forced.kl_nats
@@ -93,36 +90,7 @@ def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
 def test_another_model_is_refused(bundles: dict[str, Path], reference_bundle: Path) -> None:
     backends = [open_backend("onnxruntime", open_bundle(path)) for path in (bundles["w8"], reference_bundle)]
     with pytest.raises(BundleError, match="no version of"):
-        judge(backends[0], backends[1], standard_requests(backends[1].bundle), steps=5)
-
-
-def verify(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.cli, ["verify", *map(str, arguments)])
-
-
-def test_the_command_judges_what_is_quantized(bundles: dict[str, Path]) -> None:
-    against = ("--against", bundles["float"], "--steps", "20")
-    shown = verify(bundles["w8"], *against)
-    assert shown.exit_code == 0, shown.output
-    assert "router-agreement" in shown.output and "within the limits" in shown.output
-    refused = verify(bundles["w8"], *against, "--limit", "size", "0.1", "--json")
-    report = json.loads(refused.stdout)
-    assert refused.exit_code == 1 and not report["passed"]
-    assert [figure["name"] for figure in report["figures"] if not figure["passed"]] == ["size"]
-    asked = verify(bundles["float"], *against, "--limit", "kl", "0")
-    assert asked.exit_code == 0, asked.output
-
-
-def test_what_cannot_be_judged_is_one_line(bundles: dict[str, Path]) -> None:
-    alone = verify(bundles["w8"])
-    assert alone.exit_code == 1 and "--against BUNDLE" in str(alone.exception)
-    for arguments, message in (
-        ((bundles["float"], "--limit", "kl", "1"), "name that with --against"),
-        ((bundles["w8"], "--against", bundles["float"], "--steps", "5", "--limit", "notes", "0"), "needs a corpus"),
-        ((bundles["w8"], "--against", bundles["float"], "--steps", "5", "--limit", "spectral-db", "1"), "with a codec"),
-    ):
-        refused = verify(*arguments)
-        assert refused.exit_code == 2 and message in refused.output
+        compare_bundles(backends[0], backends[1], standard_requests(backends[1].bundle), steps=5)
 
 
 def test_requests_without_a_front_end_are_pairs(bundles: dict[str, Path]) -> None:

@@ -1,0 +1,127 @@
+"""How much a candidate may differ from its reference: the figures of a comparison, each beside its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from unimoe_tools.parity.bundles import BundleComparison
+from unimoe_tools.parity.ratios import CONFIDENCE
+from unimoe_tools.units import size
+
+AT_LEAST: Final = ("router-agreement", "equal-sets", "token-agreement", "equal-runs", "speedup")
+"""Figures that pass at their limit and above; those of `AT_MOST` pass at it and below."""
+AT_MOST: Final = ("logit-error", "kl", "spectral-db", "size", "word-errors", "notes")
+HEARD: Final = ("word-errors", "notes")
+"""Figures that need a corpus to listen to."""
+DEFAULT_LIMITS: Final[Mapping[str, float]] = {"router-agreement": 0.97, "word-errors": 0.02, "notes": 0.03}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One line of the result. `beside` is what the value is to be compared with, in words."""
+
+    name: str
+    value: float
+    limit: float | None
+    meaning: str
+    beside: str = ""
+
+    @property
+    def passed(self) -> bool:
+        if self.limit is None:
+            return True
+        return self.value >= self.limit if self.name in AT_LEAST else self.value <= self.limit
+
+    @property
+    def bound(self) -> str:
+        """The limit as a condition, such as "≥ 0.97"; empty without one."""
+        return "" if self.limit is None else f"{'≥' if self.name in AT_LEAST else '≤'} {self.limit:g}"
+
+    @property
+    def verdict(self) -> str:
+        return "" if self.limit is None else "ok" if self.passed else "FAILS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleReport:
+    """Everything that was measured. `heard`: what a corpus's texts sounded like, a summary for each of the bundles."""
+
+    comparison: BundleComparison
+    figures: tuple[Figure, ...]
+    heard: Mapping[str, Mapping[str, float]]
+
+    @property
+    def passed(self) -> bool:
+        return all(figure.passed for figure in self.figures)
+
+    def to_dict(self) -> dict[str, Any]:
+        figures = [
+            {"name": one.name, "value": one.value, "limit": one.limit, "passed": one.passed, "beside": one.beside}
+            for one in self.figures
+        ]
+        return {
+            "passed": self.passed,
+            "figures": figures,
+            "comparison": asdict(self.comparison),
+            "heard": {name: dict(summary) for name, summary in self.heard.items()},
+        }
+
+
+def limit_bundles(
+    comparison: BundleComparison, limits: Mapping[str, float], *, heard: Mapping[str, Mapping[str, float]] | None = None
+) -> BundleReport:
+    """The figures of a comparison within limits, which come on top of `DEFAULT_LIMITS`. `heard`: the summaries of
+    "candidate" and "reference"."""
+    wanted = {**DEFAULT_LIMITS, **limits}
+    figures = [*_measured(comparison, wanted), *_heard(heard or {}, wanted)]
+    return BundleReport(comparison=comparison, figures=tuple(figures), heard=heard or {})
+
+
+def _measured(found: BundleComparison, limits: Mapping[str, float]) -> Iterator[Figure]:
+    forced, step = found.forced, found.step
+    rows = [
+        ("router-agreement", forced.router_agreement, "equal decisions", f"of {forced.num_tokens} forced tokens"),
+        ("equal-sets", forced.equal_sets, "tokens whose whole set of experts is equal in a layer", ""),
+        ("logit-error", forced.logit_error, "relative error of forced logits", f"largest {forced.max_logit_error:.3g}"),
+        ("kl", forced.kl_nats, "divergence of what codes are drawn from, nats", ""),
+        ("token-agreement", forced.token_agreement, "likeliest code equal, forced", ""),
+        ("equal-runs", found.equal_runs, "answers equal to the last code, same seed", _first_difference(found)),
+    ]
+    if found.spectral_db is not None:
+        beside = f"another seed: {found.other_seed_db:.2f} dB"
+        rows.append(("spectral-db", found.spectral_db, "log-mel distance of the audio, dB", beside))
+    sizes = f"{size(found.graph_bytes)} of {size(found.reference_graph_bytes)}"
+    speed = (
+        f"{step.candidate:.2f} ms a step, reference {step.reference:.2f} ms; {CONFIDENCE:.0%} interval "
+        f"{1 / step.high:.2f}–{1 / step.low:.2f}: {step.verdict}"
+    )
+    rows += [
+        ("size", found.size, "bytes of the language model's graphs, part of the reference's", sizes),
+        ("speedup", 1 / step.ratio, "times as fast, steps measured in turns", speed),
+    ]
+    for name, value, meaning, beside in rows:
+        yield Figure(name=name, value=value, limit=limits.get(name), meaning=meaning, beside=beside)
+
+
+def _first_difference(found: BundleComparison) -> str:
+    steps = [step for step in found.first_differences if step is not None]
+    if not steps:
+        return "no difference"
+    first, last = min(steps), max(steps)
+    return f"first difference at step {first}" + (f" to {last}" if last > first else "")
+
+
+def _heard(heard: Mapping[str, Mapping[str, float]], limits: Mapping[str, float]) -> Iterator[Figure]:
+    if not heard:
+        return
+    ours, theirs = heard["candidate"], heard["reference"]
+    for name, key, sign, meaning in (
+        ("word-errors", "wer", 1, "word error rate above the reference's"),
+        ("notes", "notes_exact", -1, "share of right notes below the reference's"),
+    ):
+        if key in ours and key in theirs:
+            beside = f"{100 * ours[key]:.2f} %, reference {100 * theirs[key]:.2f} %"
+            value = sign * (ours[key] - theirs[key])
+            yield Figure(name=name, value=value, limit=limits.get(name), meaning=meaning, beside=beside)

@@ -1,0 +1,154 @@
+"""What options mean the same on every command: precisions, sizes, lists of numbers, JSON, the engine that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_STDOUT = "-"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Size(click.ParamType[int]):
+    """A size such as 300MB, 1.5GB or 512MiB, in bytes. A number without a unit is in `bare`."""
+
+    name = "SIZE"
+
+    def __init__(self, bare: str = "B") -> None:
+        self._bare = bare
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip(), re.IGNORECASE)
+        unit = (found[2] or self._bare).upper() if found else ""
+        if found is None or unit not in _UNITS or not float(found[1]):
+            self.fail(f"{value!r} is no size such as 300MB, 1.5GB or 512MiB", param, ctx)
+        return int(float(found[1]) * _UNITS[unit])
+
+
+class Precision(click.ParamType[str]):
+    """A precision by its name; older words such as float32 or w8a8 are accepted."""
+
+    name = "PRECISION"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = tuple(allowed)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self._allowed)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from unimoe_runtime.errors import ConfigError
+        from unimoe_runtime.hardware.precisions import precision_name
+
+        try:
+            name = precision_name(value)
+        except ConfigError:
+            name = ""
+        if name not in self._allowed:
+            self.fail(f"{value!r} is not one of {', '.join(self._allowed)}", param, ctx)
+        return name
+
+
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers of 1 and more, separated by commas."""
+
+    name = "N[,N…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(int(word) for word in value.split(","))
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < 1:
+            self.fail(f"{value!r} is no list of whole numbers of 1 and more, such as 1,2", param, ctx)
+        return counts
+
+
+class Command(click.Command):
+    """A command whose `--json` takes a file, or none.
+
+    The word after `--json` is its file where it ends in `.json` or is `-`; `--json=FILE` takes any name.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_with_json_files(args)))
+
+
+def _with_json_files(args: list[str]) -> Iterator[str]:
+    waiting = iter([*args, None])
+    word = next(waiting)
+    while word is not None:
+        following = next(waiting)
+        if word == "--json":
+            is_file = following is not None and (following == _STDOUT or following.endswith(".json"))
+            yield f"--json={following if is_file else _STDOUT}"
+            if is_file:
+                following = next(waiting)
+        else:
+            yield word
+        word = following
+
+
+def json_option(function: _Function) -> _Function:
+    """`--json`: the result as JSON on standard output instead of words, or in a file beside them."""
+    return click.option(
+        "--json", "json_to", metavar="[FILE.json]",
+        help="Print the result as JSON instead; with FILE.json, write it there as well.",
+    )(function)  # fmt: skip
+
+
+def require_json_writable(json_to: str | None) -> None:
+    """Raise OutputError now where `write_json` could not write later."""
+    from unimoe_tools.pages.output import require_writable
+
+    if json_to not in (None, _STDOUT):
+        require_writable(Path(str(json_to)))
+
+
+def write_json(value: Any, json_to: str | None) -> bool:
+    """Give a result as JSON to where `--json` says. True where it went to standard output, so that words must not."""
+    from unimoe_tools.pages.output import write_output
+
+    if json_to is None:
+        return False
+    text = json.dumps(value, indent=1, default=str)
+    if json_to == _STDOUT:
+        click.echo(text)
+        return True
+    write_output(Path(json_to), text + "\n")
+    return False
+
+
+def engine_options(function: _Function) -> _Function:
+    """`--backend` and `--target`: what computes. CUDA is `--backend onnxruntime-cuda` or `--backend tensorrt`."""
+    from unimoe_runtime.backends.factory import BACKENDS
+
+    options = (
+        click.option(
+            "--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True,
+            help="What computes: the CPU (onnxruntime, or numpy, which is slow and exact) or a GPU.",
+        ),
+        click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]"),
+        click.option("--provider", "providers", multiple=True, hidden=True, callback=_providers),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _providers(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    """ONNX Runtime's other execution providers, with the host's copies; CUDA and TensorRT have a backend of ours."""
+    for name, backend in (("CUDAExecutionProvider", "onnxruntime-cuda"), ("TensorrtExecutionProvider", "tensorrt")):
+        if name in value:
+            raise click.UsageError(f"CUDA has one way here: --backend {backend} instead of --provider {name}")
+    return value or None

@@ -1,0 +1,126 @@
+"""Tables on any terminal, and in a pipe: no name and no number is ever cut.
+
+A table that fits is a table. One that does not breaks its prose between words. One that still does not becomes a list:
+each row under its name, a line for each figure. In a pipe or a file nothing limits the width.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+_GAP = 2
+_INDENT = "  "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column. `right`: numbers, aligned by their ends. `prose`: words that may go on in the next line."""
+
+    title: str
+    right: bool = False
+    prose: bool = False
+
+
+def columns(*titles: str, prose: Sequence[str] = (), left: Sequence[str] = ()) -> list[Column]:
+    """Columns of numbers after a first one of names; those in `left` and `prose` are words."""
+    return [
+        Column(title=title, right=bool(index) and title not in left and title not in prose, prose=title in prose)
+        for index, title in enumerate(titles)
+    ]
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print rows of words, which may be styled by `click.style`."""
+    if title:
+        click.secho(f"\n{title}", bold=True)
+    for line in table_lines(columns, rows, terminal_width()):
+        click.echo(line)
+
+
+def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """The lines of a table in so many columns of a terminal, or in as many as it takes."""
+    used = [index for index, column in enumerate(columns) if column.title or any(row[index] for row in rows)]
+    columns, rows = [columns[index] for index in used], [[row[index] for index in used] for row in rows]
+    titles = [column.title for column in columns]
+    widths = [max(map(_length, (titles[index], *(row[index] for row in rows)))) for index in range(len(columns))]
+    if width is not None and _total(widths) > width:
+        widths = _narrowed(columns, rows, widths, width)
+    if width is not None and _total(widths) > width:
+        yield from _list_lines(titles, rows, width)
+        return
+    if any(titles):
+        yield from (click.style(line, bold=True) for line in _row_lines(columns, titles, widths))
+    for row in rows:
+        yield from _row_lines(columns, row, widths)
+
+
+def _length(cell: str) -> int:
+    """Of a cell's longest line, without its colours."""
+    return max(map(len, click.unstyle(cell).split("\n")))
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _narrowed(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> list[int]:
+    """Widths with the prose broken: as narrow as it must be, but never narrower than its longest word."""
+    narrowed = list(widths)
+    prose = [index for index, column in enumerate(columns) if column.prose]
+    rest = width - _total(widths) + sum(widths[index] for index in prose)
+    for place, index in enumerate(sorted(prose, key=lambda index: widths[index])):
+        share = rest // (len(prose) - place)
+        words = (columns[index].title, *(row[index] for row in rows))
+        longest = max((len(word) for cell in words for word in click.unstyle(cell).split()), default=1)
+        narrowed[index] = max(min(widths[index], share), longest)
+        rest -= narrowed[index]
+    return narrowed
+
+
+def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    cells = [_wrapped(cell, size) for cell, size in zip(row, widths, strict=True)]
+    for number in range(max(map(len, cells))):
+        parts = []
+        for column, lines, size in zip(columns, cells, widths, strict=True):
+            line = lines[number] if number < len(lines) else ""
+            space = " " * (size - len(click.unstyle(line)))
+            parts.append(space + line if column.right else line + space)
+        yield (" " * _GAP).join(parts).rstrip()
+
+
+def _wrapped(cell: str, size: int) -> list[str]:
+    lines = cell.split("\n")
+    return [
+        part
+        for line in lines
+        for part in (
+            [line] if len(click.unstyle(line)) <= size else textwrap.wrap(line, size, break_long_words=False,
+                                                                         break_on_hyphens=False) or [""]
+        )
+    ]  # fmt: skip
+
+
+def _list_lines(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    for row in rows:
+        yield click.style(row[0].replace("\n", " ") or titles[0], bold=True)
+        for title, cell in zip(titles[1:], row[1:], strict=True):
+            if cell:
+                head = f"{_INDENT}{title.replace(chr(10), ' ')}: " if title else _INDENT
+                words = head + cell.replace("\n", " ")
+                if len(click.unstyle(words)) <= width:
+                    yield words
+                else:
+                    yield from textwrap.wrap(
+                        words, width, subsequent_indent=2 * _INDENT, break_long_words=False, break_on_hyphens=False
+                    )

@@ -1,0 +1,55 @@
+"""How a bundle says the texts of a user's own recordings: word errors, beside those of the recordings themselves.
+
+The folder is used as it is: audio files with a .txt beside each, or a metadata.csv or metadata.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import soxr
+
+from unimoe.data.folders import Entry, read_entries
+from unimoe.evaluation.demo import Synthesize
+from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, word_error_rate, words_of
+from unimoe_runtime.audio.files import read_audio
+
+OWN_VOICE = ""
+"""Whose recordings they are is not known to the bundle, so it speaks with its own first voice."""
+
+
+def is_corpus(folder: Path) -> bool:
+    """Whether a folder is a corpus that `unimoe data` made, not recordings as they are."""
+    return (folder / "index.jsonl").exists()
+
+
+def open_recordings(folder: Path, most: int) -> list[Entry]:
+    """The first recordings of a folder. Raises OutputError where it has none with texts."""
+    return read_entries(folder, OWN_VOICE)[:most]
+
+
+def hear_recordings(
+    synthesize: Synthesize,
+    entries: Sequence[Entry],
+    sample_rate_hz: int,
+    *,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> dict[str, float]:
+    """Word error rates, by pocketsphinx with its model of English, of what is synthesized and of the recordings.
+
+    `synthesize` gives audio at `sample_rate_hz`. A text that the bundle refuses counts as silence.
+    """
+    recognize = Recognizer(None)
+    texts, heard, originals = [], [], []
+    for number, entry in enumerate(entries):
+        progress(number, len(entries))
+        pcm_L = synthesize("speech", entry.text, entry.voice, number)
+        texts.append(" ".join(words_of(entry.text)))
+        heard.append(recognize(soxr.resample(pcm_L, sample_rate_hz, RECOGNIZER_RATE_HZ)))
+        originals.append(recognize(read_audio(entry.path, RECOGNIZER_RATE_HZ)))
+    return {
+        "wer": word_error_rate(texts, heard),
+        "original_wer": word_error_rate(texts, originals),
+        "words": sum(len(text.split()) for text in texts),
+    }
