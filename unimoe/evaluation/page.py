@@ -11,8 +11,8 @@ from unimoe.evaluation.demo import Clip, by_source
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.suite import Evaluation
 from unimoe.evaluation.tables import Table, tables
-from unimoe_tools.pages.style import STYLE
 from unimoe_tools.pages.charts import heat_map, stacked_rows
+from unimoe_tools.pages.style import STYLE
 from unimoe_tools.pages.svg import legend
 
 MOST_CLIPS = 18
