@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("unimoe.cli.calibrate:calibrate_command", "Quantize a bundle for a target, by the data it reads."),
     "build": ("unimoe.cli.build:build", "Compile a bundle's graphs for a GPU with TensorRT-RTX or TensorRT."),
     "synth": ("unimoe.cli.synth:synth", "Speak or play: text in, audio file out."),
+    "serve": ("unimoe.cli.serve:serve", "Serve bundles over HTTP, WebSocket and Wyoming, with a page."),
     "verify": ("unimoe.cli.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "profile": ("unimoe.cli.profile:profile", "See where a bundle's time goes, and how far it is from the floor."),
     "plan": ("unimoe.cli.plan:plan", "Estimate what a model will do on a machine that is not here."),
@@ -35,6 +36,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "matplotlib": "calibrate",
     "pocketsphinx": "eval", "pystoi": "eval",
+    "starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve", "wyoming": "serve", "av": "serve",
 }  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""Who may decode now: so many streams at once, so many more that wait, in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from unimoe_serving.config import ServerLimits
+from unimoe_serving.errors import RequestError
+
+_SMOOTHING = 0.2
+_LONGEST_RETRY_S = 60.0
+
+
+class Admission:
+    """Slots for streams. Used from the event loop alone.
+
+    `active` streams hold a slot and `waiting` requests want one. `drain` lets those go on and refuses new ones.
+    """
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.max_streams)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._mean_s = 1.0
+        self.active = self.waiting = 0
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises RequestError: 429 where the queue is full, 503 where it took too long or drains."""
+        self.require_open()
+        if self._slots.locked() and self.waiting >= self._limits.max_queue:
+            raise RequestError(
+                f"{self.active} streams are active and {self.waiting} requests wait, which is the limit",
+                status=429, code="queue_full", retry_after_s=self._retry_after_s(),
+            )  # fmt: skip
+        self.waiting += 1
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(self._limits.queue_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise RequestError(
+                f"no stream ended within {self._limits.queue_s:g} s",
+                status=503, code="queue_timeout", retry_after_s=self._retry_after_s(),
+            ) from None  # fmt: skip
+        finally:
+            self.waiting -= 1
+            self._note_idle()
+        self.active += 1
+        self._idle.clear()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._mean_s += _SMOOTHING * (time.perf_counter() - began - self._mean_s)
+            self.active -= 1
+            self._slots.release()
+            self._note_idle()
+
+    def require_open(self) -> None:
+        """Raise RequestError 503 where the server is about to end."""
+        if self._draining:
+            raise RequestError(
+                "the server is about to end", status=503, code="draining", retry_after_s=self._limits.drain_s
+            )
+
+    def drain(self) -> None:
+        """From now on refuse new streams."""
+        self._draining = True
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    async def wait_idle(self) -> None:
+        """Return when nobody decodes and nobody waits."""
+        await self._idle.wait()
+
+    def _note_idle(self) -> None:
+        if not self.active and not self.waiting:
+            self._idle.set()
+
+    def _retry_after_s(self) -> float:
+        expected_s = self._mean_s * (self.waiting + 1) / self._limits.max_streams
+        return min(max(1.0, expected_s), _LONGEST_RETRY_S)

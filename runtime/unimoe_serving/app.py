@@ -1,0 +1,100 @@
+"""The ASGI application: endpoints, what stands before them, and the service's life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from unimoe_serving.config import ServerConfig
+from unimoe_serving.errors import RequestError
+from unimoe_serving.guard import PATH_KEY, Guard
+from unimoe_serving.page import show_page
+from unimoe_serving.responses import error_response
+from unimoe_serving.routes import audio, status, voices
+from unimoe_serving.routes.text_stream import text_stream
+from unimoe_serving.service import Service, refusal
+
+Handler = Callable[[Request, Service], Awaitable[ASGIApp | Response]]
+
+_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/", show_page),
+    ("POST", "/v1/audio/speech", audio.speech),
+    ("POST", "/v1/audio/music", audio.music),
+    ("GET", "/v1/audio/voices", voices.list_voices),
+    ("POST", "/v1/audio/voices", voices.create_voice),
+    ("DELETE", "/v1/audio/voices/{voice_id}", voices.delete_voice),
+    ("GET", "/v1/models", status.list_models),
+    ("GET", "/v1/models/{model}", status.one_model),
+    ("GET", "/healthz", status.healthz),
+    ("GET", "/readyz", status.readyz),
+    ("GET", "/metrics", status.metrics),
+)
+
+
+def create_app(config: ServerConfig) -> Starlette:
+    """The application, with its `Service` as `app.state.service`. Its bundles are loaded once it is started."""
+    service = Service(config)
+    routes = [Route(path, _Endpoint(path, handler, service), methods=[method]) for method, path, handler in _ROUTES]
+
+    async def stream_text(socket: WebSocket) -> None:
+        await text_stream(socket, service)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.start_loading()
+        yield
+        await service.close()
+
+    middleware = [Middleware(Guard, service=service)]
+    if config.cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=config.cors_origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["authorization", "content-type"],
+                expose_headers=["x-sample-rate", "x-model", "retry-after"],
+            )
+        )
+    app = Starlette(
+        routes=[*routes, WebSocketRoute("/v1/audio/stream", stream_text)],
+        middleware=middleware,
+        exception_handlers={HTTPException: _not_found},
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    return app
+
+
+class _Endpoint:
+    """A handler as an ASGI application: its errors become responses, and its path is noted for the count."""
+
+    def __init__(self, path: str, handler: Handler, service: Service) -> None:
+        self._path, self._handler, self._service = path, handler, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PATH_KEY] = self._path
+        response: Any
+        try:
+            response = await self._handler(Request(scope, receive), self._service)
+        except Exception as error:
+            response = error_response(refusal(error, self._service.metrics))
+        await response(scope, receive, send)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """What no route takes, as OpenAI's JSON."""
+    assert isinstance(error, HTTPException)
+    wrong = f"there is no {request.method} {request.url.path[:200]}"
+    return error_response(RequestError(wrong, status=error.status_code, code="not_found"))

@@ -1,0 +1,116 @@
+"""What a server is told: which bundles, where it listens, who may call it, and how much it takes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from unimoe_runtime.errors import ConfigError
+
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLimits:
+    """How much the server takes on before it answers 400, 413, 429 or 503.
+
+    `max_streams` streams decode at once and `max_queue` requests wait for one of them, `queue_s` at most.
+    `max_text_characters` is the length of one request's text; `max_json_bytes` and `max_upload_bytes` are the sizes of
+    its body, which arrives within `body_s`. A stream ends after `stream_s`, and when its reader takes nothing for
+    `send_s`. After SIGTERM, streams have `drain_s` to end.
+    """
+
+    max_streams: int = 16
+    max_queue: int = 64
+    queue_s: float = 30.0
+    max_text_characters: int = 4096
+    max_json_bytes: int = 1 << 18
+    max_upload_bytes: int = 64 << 20
+    body_s: float = 60.0
+    stream_s: float = 300.0
+    send_s: float = 30.0
+    drain_s: float = 30.0
+    max_voices: int = 100
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 0 if name in ("max_queue", "drain_s", "max_voices") else 1e-9
+            if not value >= least:
+                raise ConfigError(f"{name} is {value}; it must be {'at least' if least == 0 else 'above'} 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleSource:
+    """A bundle, under the name that requests call it by, and how its graphs run."""
+
+    name: str
+    path: Path
+    backend: str = "onnxruntime"
+    threads: int | None = None
+    memory_budget_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ConfigError(f"{self.name!r} names no bundle: give a name without slashes, as NAME=PATH")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """One server. Port 0 takes a free one.
+
+    `api_key`: what requests must carry as `Authorization: Bearer …`; empty for none. `cors_origins`: pages of other
+    origins that may call. `allowed_hosts`: names by which the server may be called; on loopback its own names alone,
+    so that no page of another site reaches it under a name of theirs. `voices_dir`: where cloned voices are kept.
+    `wyoming`: such as tcp://127.0.0.1:10200.
+    """
+
+    bundles: tuple[BundleSource, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str = field(default="", repr=False)
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    voices_dir: Path | None = None
+    wyoming: str = ""
+    limits: ServerLimits = field(default_factory=ServerLimits)
+
+    def __post_init__(self) -> None:
+        names = [bundle.name for bundle in self.bundles]
+        if not names:
+            raise ConfigError("there is no bundle to serve: give the folder of at least one")
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"two bundles have the name {min(twice)!r}: name them apart, as NAME=PATH")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port is {self.port}; it must be 0 to 65535")
+        if self.wyoming:
+            wyoming_address(self.wyoming)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names that a request's Host header may have; empty for any."""
+        if self.allowed_hosts or not is_loopback(self.host):
+            return self.allowed_hosts
+        return _LOOPBACK_NAMES
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def wyoming_address(uri: str) -> tuple[str, int]:
+    """Host and port of a Wyoming URI. Raises ConfigError."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme != "tcp" or not host or port is None:
+        raise ConfigError(f"{uri!r} is no Wyoming address: give one such as tcp://127.0.0.1:10200")
+    return host, port

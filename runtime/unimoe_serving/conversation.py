@@ -1,0 +1,117 @@
+"""A text in pieces becomes audio, sentence by sentence, and can be interrupted at once.
+
+WebSocket and Wyoming share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from unimoe_serving.errors import RequestError
+from unimoe_serving.live_stream import LiveStream, Piece
+from unimoe_serving.sentences import SentenceCutter
+from unimoe_serving.service import Job, Service
+
+
+class Listener(Protocol):
+    """Who hears a conversation. None of its methods is called for a text once that was interrupted."""
+
+    async def sentence(self, index: int, text: str, live: LiveStream) -> None:
+        """A sentence's first audio is there."""
+
+    async def audio(self, piece: Piece) -> None: ...
+
+    async def sentence_end(self, index: int, live: LiveStream) -> None: ...
+
+    async def done(self) -> None:
+        """Everything up to a `flush` was spoken."""
+
+    async def failed(self, error: Exception) -> None:
+        """A sentence cannot be spoken; the next one is tried."""
+
+
+class Conversation:
+    """Speaks for one listener, in the order in which the text came.
+
+    `make_job` turns a sentence into a job, and raises UnimoeError where it cannot.
+    """
+
+    def __init__(
+        self, service: Service, make_job: Callable[[str], Job], listener: Listener, abbreviations: tuple[str, ...] = ()
+    ) -> None:
+        self._service, self._make_job, self._listener = service, make_job, listener
+        self._cutter = SentenceCutter(abbreviations)
+        self._waiting: deque[str | None] = deque()  # None: a flush, after which the listener hears `done`
+        self._work: asyncio.Task[None] | None = None
+        self._interrupted: set[asyncio.Task[None]] = set()
+        self._index = 0
+
+    def add(self, piece: str) -> None:
+        """More text. Raises RequestError where more waits than one request may hold."""
+        waiting = self._cutter.num_waiting + sum(len(sentence or "") for sentence in self._waiting)
+        most = self._service.limits.max_text_characters
+        if waiting + len(piece) > most:
+            raise RequestError(f"more than {most} characters wait to be spoken: send them later", code="too_long")
+        self._take(self._cutter.add(piece))
+
+    def flush(self) -> None:
+        """Speak what came so far, whether its sentence ended or not, and say when that is done."""
+        self._take([*self._cutter.flush(), None])
+
+    def interrupt(self) -> None:
+        """Stop speaking and forget all text. Nothing more is heard of it; its rows are free at the next step."""
+        self._cutter.clear()
+        self._waiting.clear()
+        if self._work is not None:
+            self._work.cancel()
+            self._interrupted.add(self._work)
+            self._work.add_done_callback(self._interrupted.discard)
+            self._work = None
+
+    async def close(self) -> None:
+        """Interrupt, and wait until all rows are free."""
+        self.interrupt()
+        if self._interrupted:
+            await asyncio.wait(self._interrupted)
+
+    async def join(self) -> None:
+        """Return when everything that waits was spoken."""
+        while self._work is not None and not self._work.done():
+            await asyncio.wait([self._work])
+
+    def _take(self, sentences: list[str] | list[str | None]) -> None:
+        self._waiting.extend(sentences)
+        if self._waiting and (self._work is None or self._work.done()):
+            self._work = asyncio.create_task(self._speak())
+
+    async def _speak(self) -> None:
+        try:
+            while self._waiting:
+                await self._speak_next(self._waiting.popleft())
+        except ConnectionError:
+            self._waiting.clear()  # nobody listens; whoever reads from the connection finds out as well
+
+    async def _speak_next(self, sentence: str | None) -> None:
+        if sentence is None:
+            await self._listener.done()
+            return
+        try:
+            await self._say(sentence)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            await self._listener.failed(error)
+
+    async def _say(self, sentence: str) -> None:
+        index, self._index = self._index, self._index + 1
+        begun = False
+        async with self._service.stream(self._make_job(sentence)) as live:
+            async for piece in live:
+                if not begun:
+                    begun = True
+                    await self._listener.sentence(index, sentence, live)
+                await self._listener.audio(piece)
+            await self._listener.sentence_end(index, live)

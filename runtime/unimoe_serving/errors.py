@@ -1,0 +1,72 @@
+"""Errors as OpenAI's clients read them: a status, and `{"error": {message, type, param, code}}` with our one line."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from unimoe_runtime.errors import (
+    AudioError,
+    BackendError,
+    ConfigError,
+    PromptError,
+    UnimoeError,
+    VideoError,
+)
+
+logger = logging.getLogger("unimoe.serving")
+
+_CALLERS = (PromptError, ConfigError, AudioError, VideoError)
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class RequestError(UnimoeError):
+    """A request that is refused. `retry_after_s`: when it is worth trying again."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param, self.retry_after_s = status, code, param, retry_after_s
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON of the answer."""
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
+
+
+def as_request_error(error: Exception) -> RequestError:
+    """What the caller is told of an error.
+
+    An error of the request keeps its line. One of the server is logged; its line may hold the server's paths, so the
+    caller learns only that it happened.
+    """
+    match error:
+        case RequestError():
+            return error
+        case BackendError() if "within" in str(error):
+            return RequestError(str(error), status=503, code="timeout", retry_after_s=1)
+        case UnimoeError() if isinstance(error, _CALLERS):
+            return RequestError(str(error), code="invalid_value")
+        case UnimoeError():
+            logger.error("%s", error)
+            return RequestError("the bundle cannot answer; the server's log says why", status=500, code="bundle_error")
+    logger.error("a request failed", exc_info=error)
+    return RequestError("the server has a fault; its log says more", status=500, code="internal_error")

@@ -1,0 +1,107 @@
+"""Fields of a request, read one by one with their ranges; whatever is left over is refused by name.
+
+A form's fields are all text, a JSON body's have types: numbers and flags are read from either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unimoe_serving.errors import RequestError
+
+
+class Fields:
+    """A request's fields. Every reader raises RequestError, with the field as its `param`, where the value is not."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def text(self, name: str, default: str | None = None, *, most: int = 1000) -> str:
+        """A text of at most `most` characters; without a default it has to be there."""
+        value = self._take(name)
+        if value is None:
+            if default is None:
+                raise RequestError(f"{name} is missing", param=name, code="missing_field")
+            return default
+        if not isinstance(value, str):
+            raise _wrong(name, value, "a text")
+        if len(value) > most:
+            raise RequestError(
+                f"{name} has {len(value)} characters; the limit is {most}: split it", param=name, code="too_long"
+            )
+        if any("\ud800" <= character <= "\udfff" or character == "\0" for character in value):
+            raise RequestError(f"{name} holds characters that are no text", param=name, code="invalid_value")
+        return value
+
+    def choice(self, name: str, allowed: Sequence[str], default: str) -> str:
+        value = self.text(name, default)
+        if value not in allowed:
+            raise _wrong(name, value, f"one of {', '.join(allowed)}")
+        return value
+
+    def number(self, name: str, least: float, most: float, default: float | None = None) -> float | None:
+        """A number from `least` to `most`."""
+        value = self._take(name)
+        if value is None:
+            return default
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise _wrong(name, value, f"a number from {least:g} to {most:g}") from None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _wrong(name, value, f"a number from {least:g} to {most:g}")
+        if not math.isfinite(value) or not least <= value <= most:
+            raise _wrong(name, value, f"a number from {least:g} to {most:g}")
+        return float(value)
+
+    def integer(self, name: str, least: int, most: int, default: int | None = None) -> int | None:
+        """A whole number from `least` to `most`."""
+        value = self._values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            del self._values[name]
+            return value
+        number = self.number(name, least, most)
+        if number is None:
+            return default
+        if not number.is_integer():
+            raise _wrong(name, value, f"a whole number from {least} to {most}")
+        return int(number)
+
+    def flag(self, name: str) -> bool:
+        value = self._take(name)
+        match value:
+            case None | False | "false" | "0" | "":
+                return False
+            case True | "true" | "1":
+                return True
+        raise _wrong(name, value, "true or false")
+
+    def voice(self) -> str:
+        """A voice by name, or as `{"id": …}`, the form of OpenAI's own voices."""
+        value = self._values.get("voice")
+        if isinstance(value, dict):
+            self._values["voice"] = value.get("id")
+        return self.text("voice", "", most=100)
+
+    def ignore(self, *names: str) -> None:
+        """Fields that clients send and that change nothing here."""
+        for name in names:
+            self._values.pop(name, None)
+
+    def finish(self) -> None:
+        """Raise RequestError where a field was not read by anyone."""
+        left = sorted(self._values)
+        if left:
+            raise RequestError(f"there is no field {left[0]!r}", param=left[0][:100], code="unknown_field")
+
+    def _take(self, name: str) -> Any:
+        return self._values.pop(name, None)
+
+
+def _wrong(name: str, value: Any, wanted: str) -> RequestError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "…"
+    return RequestError(f"{name} is {shown}; it must be {wanted}", param=name, code="invalid_value")

@@ -1,0 +1,78 @@
+"""What stands before every endpoint: the host's name, the page's origin, the API key; and what counts the answers."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from unimoe_serving.errors import RequestError
+from unimoe_serving.responses import error_response
+from unimoe_serving.service import Service, refusal
+
+PATH_KEY = "unimoe.path"
+"""Where an endpoint leaves its path's pattern in the scope, for the count."""
+
+_OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """ASGI middleware. It refuses
+
+    - a Host that is not the server's: a page elsewhere could otherwise reach a loopback server by a name of its own;
+    - an Origin that is neither the server nor allowed, for what changes something or opens a WebSocket;
+    - a request without the API key, but for the page and the health checks.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service, self._config = app, service, service.config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                self._service.metrics.responded(scope.get(PATH_KEY, "other"), message["status"])
+            await send(message)
+
+        try:
+            self._check(scope)
+        except RequestError as error:
+            response = error_response(refusal(error, self._service.metrics))
+            if scope["type"] == "websocket":
+                await WebSocket(scope, receive, counted).send_denial_response(response)
+            else:
+                await response(scope, receive, counted)
+            return
+        await self._app(scope, receive, counted)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        hosts = self._config.hosts
+        if hosts and _name(host) not in hosts:
+            raise RequestError("the server has another name: see --allowed-host", status=421, code="wrong_host")
+        origin = headers.get("origin")
+        changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
+        known = origin is None or urlsplit(origin).netloc == host or {origin, "*"} & set(self._config.cors_origins)
+        if changes and not known:
+            raise RequestError("this origin may not call: see --cors", status=403, code="wrong_origin")
+        is_preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        if self._config.api_key and scope["path"] not in _OPEN_PATHS and not is_preflight:
+            given = headers.get("authorization", "").partition(" ")[2].strip()
+            if not hmac.compare_digest(given.encode(), self._config.api_key.encode()):
+                raise RequestError("the API key is missing or wrong", status=401, code="invalid_api_key")
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

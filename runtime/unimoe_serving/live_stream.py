@@ -1,0 +1,100 @@
+"""A synthesis in the event loop: its chunks are decoded and encoded in threads, one ahead of the one being sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from concurrent.futures import Executor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Self
+
+from unimoe_runtime import AudioStream, Outcome, SynthesisRequest, Synthesizer
+from unimoe_serving.encoders import AudioFormat, open_encoder
+from unimoe_serving.metrics import Playback
+from unimoe_serving.routing_record import RoutingRecord, RoutingSteps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Bytes of the audio format, and how long they last. `routing`: the steps since the piece before, where watched."""
+
+    data: bytes
+    audio_s: float
+    routing: RoutingSteps | None = None
+
+
+class LiveStream:
+    """The pieces of one synthesis, as an asynchronous iterator.
+
+    `aclose` cancels what is left and returns once the rows are free. `outcome` is None until decoding has begun.
+    """
+
+    def __init__(
+        self,
+        synthesizer: Synthesizer,
+        request: SynthesisRequest,
+        audio: AudioFormat,
+        executor: Executor,
+        *,
+        arrived: float,
+        watch_routing: bool = False,
+    ) -> None:
+        self.playback = Playback(arrived=arrived)
+        self.source_rate_hz = synthesizer.sample_rate_hz
+        self.rate_hz = audio.rate_hz(self.source_rate_hz)
+        self._synthesizer, self._request, self._audio, self._executor = synthesizer, request, audio, executor
+        self._record = RoutingRecord() if watch_routing else None
+        self._stream: AudioStream | None = None
+        self._cancelled = False
+        self._pieces = self._make()
+        self._pending: asyncio.Future[Piece | None] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        piece = await asyncio.shield(self._pending or self._ask())
+        if piece is None:
+            raise StopAsyncIteration
+        self._pending = self._ask()  # made while this one is sent
+        return piece
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it went so far."""
+        return None if self._stream is None else self._stream.outcome
+
+    @property
+    def prompt_tokens(self) -> int:
+        return 0 if self._stream is None else self._stream.prompt_tokens
+
+    async def aclose(self) -> None:
+        """End at the next step, and wait for that."""
+        self._cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+        if self._pending is not None:
+            with suppress(Exception):
+                await self._pending
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._pieces.close)
+
+    def _ask(self) -> asyncio.Future[Piece | None]:
+        self._pending = asyncio.get_running_loop().run_in_executor(self._executor, next, self._pieces, None)
+        return self._pending
+
+    def _make(self) -> Generator[Piece, None, None]:
+        """Pieces, in whichever thread asks for the next one."""
+        with closing(open_encoder(self._audio, self.source_rate_hz)) as encoder:
+            with self._synthesizer.stream(self._request, routing=self._record) as stream:
+                self._stream = stream
+                if self._cancelled:
+                    stream.cancel()
+                for chunk in stream:
+                    audio_s = len(chunk.pcm_L) / self.source_rate_hz
+                    self.playback.take(audio_s)
+                    yield Piece(data=encoder.encode(chunk.pcm_L), audio_s=audio_s, routing=self._taken())
+            yield Piece(data=encoder.finish(), audio_s=0.0, routing=self._taken())
+
+    def _taken(self) -> RoutingSteps | None:
+        return None if self._record is None else self._record.take()

@@ -1,0 +1,159 @@
+"""Bundles that are served, by name: opened and warmed up in the background, then ready."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unimoe_runtime import Limits, PromptError, SynthesisRequest, Synthesizer
+from unimoe_serving.config import BundleSource
+from unimoe_serving.errors import RequestError
+
+logger = logging.getLogger("unimoe.serving")
+
+# Something that every front end can speak or play; the warm-up hears a fraction of a second of it.
+_WARM_UP = {"speech": "one two three", "music": "C4 E4 G4"}
+_WARM_UP_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceInfo:
+    """A voice or an instrument of a bundle."""
+
+    name: str
+    task: str
+    description: str
+
+
+@dataclass(kw_only=True)
+class ServedModel:
+    """One bundle. `synthesizer` is there once it is ready."""
+
+    source: BundleSource
+    created: int = field(default_factory=lambda: int(time.time()))
+    _synthesizer: Synthesizer | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def ready(self) -> bool:
+        return self._synthesizer is not None
+
+    @property
+    def synthesizer(self) -> Synthesizer:
+        """Raises RequestError 503 while the bundle is being loaded."""
+        if self._synthesizer is None:
+            raise RequestError(
+                f"the bundle {self.name!r} is still being loaded", status=503, code="not_ready", retry_after_s=2
+            )
+        return self._synthesizer
+
+    @property
+    def clones(self) -> bool:
+        return self.synthesizer.frontend.max_voice_s > 0
+
+    @property
+    def takes_video(self) -> bool:
+        return self.synthesizer.frontend.takes_video and self.synthesizer.bundle.vision is not None
+
+    @property
+    def abbreviations(self) -> tuple[str, ...]:
+        """Words whose full stop ends no sentence."""
+        return tuple(getattr(self.synthesizer.frontend, "abbreviations", ()))
+
+    def load(self) -> None:
+        """Open the bundle, load every graph, and let each task make a little audio. Raises UnimoeError."""
+        source = self.source
+        synthesizer = Synthesizer.open(
+            source.path,
+            backend=source.backend,
+            threads=source.threads,
+            memory_budget_bytes=source.memory_budget_bytes,
+            warm=True,
+        )
+        for task in synthesizer.frontend.tasks:
+            request = SynthesisRequest(
+                text=_WARM_UP.get(task, _WARM_UP["speech"]), task=task, limits=Limits(max_s=_WARM_UP_S)
+            )
+            try:
+                synthesizer.synthesize(request)
+            except PromptError as error:
+                logger.info("no warm-up of %s in %s: %s", task, self.name, error)
+        if synthesizer.engine_warning is not None:
+            logger.warning("%s", synthesizer.engine_warning)
+        self._synthesizer = synthesizer
+
+    def close(self) -> None:
+        if self._synthesizer is not None:
+            self._synthesizer.close()
+
+    def voices(self) -> Iterator[VoiceInfo]:
+        """Voices, then instruments, of the bundle itself."""
+        frontend = self.synthesizer.frontend
+        described = _descriptions(self.source.path)
+        for task, names in (("speech", frontend.voices), ("music", frontend.instruments)):
+            for name in names:
+                yield VoiceInfo(name=name, task=task, description=described.get(name, ""))
+
+    def card(self) -> dict[str, Any]:
+        """How `/v1/models` shows it, with what a page needs to know."""
+        synthesizer = self.synthesizer
+        frontend, config = synthesizer.frontend, synthesizer.bundle.model
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "unimoe",
+            "tasks": list(frontend.tasks),
+            "clones": self.clones,
+            "takes_video": self.takes_video,
+            "sample_rate_hz": synthesizer.sample_rate_hz,
+            "layers": config.num_layers,
+            "routed_experts": config.num_routed_experts,
+            "null_experts": config.num_null_experts,
+        }
+
+
+class ModelRegistry:
+    """The bundles of one server; the first is the default."""
+
+    def __init__(self, sources: Sequence[BundleSource]) -> None:
+        self._models = {source.name: ServedModel(source=source) for source in sources}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
+
+    @property
+    def ready(self) -> bool:
+        return all(model.ready for model in self)
+
+    def find(self, name: str) -> ServedModel:
+        """A bundle by its name; the first one for an empty name. Raises RequestError 404."""
+        model = self._models.get(name) if name else next(iter(self))
+        if model is None:
+            known = ", ".join(self._models)
+            raise RequestError(
+                f"there is no model {name[:100]!r}; it can be {known}",
+                status=404, code="model_not_found", param="model",
+            )  # fmt: skip
+        return model
+
+    def close(self) -> None:
+        for model in self:
+            model.close()
+
+
+def _descriptions(bundle: Path) -> dict[str, str]:
+    """What the front end's file says of voices and instruments; empty where it says nothing."""
+    settings = json.loads((bundle / "frontend" / "frontend.json").read_text(encoding="utf-8"))
+    described = settings.get("descriptions", {})
+    if not isinstance(described, dict):
+        return {}
+    return {str(name): str(text) for name, text in described.items()}

@@ -1,0 +1,139 @@
+"""`WS /v1/audio/stream`: text in pieces, as a language model writes it; audio out, sentence by sentence.
+
+The caller sends JSON: `start` with the fields of `/v1/audio/speech` but `input`, then `text` (`{"text": "…"}`), `flush`
+(the text is whole), `cancel` (barge-in), `ping`. It hears binary frames of audio, and JSON: `started`, `sentence`,
+`sentence_end` with figures, `routing` where asked for, `done` after a flush, `cancelled`, `error`.
+After `cancelled` no audio of the text before it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from unimoe_runtime import UnimoeError
+from unimoe_serving.conversation import Conversation
+from unimoe_serving.errors import RequestError
+from unimoe_serving.fields import Fields
+from unimoe_serving.live_stream import LiveStream, Piece
+from unimoe_serving.routes.audio import read_output
+from unimoe_serving.service import Job, Service, refusal
+
+_SEND_FAILED = (WebSocketDisconnect, RuntimeError, OSError)
+
+
+async def text_stream(socket: WebSocket, service: Service) -> None:
+    """One connection; it may start any number of conversations, one after the other."""
+    await socket.accept()
+    session = _Session(socket, service)
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            await session.handle(message.get("text") or "")
+    except ConnectionError:
+        pass  # it left while it was told something
+    finally:
+        await session.close()
+
+
+class _Session:
+    """Reads one connection's messages, and is its conversation's listener."""
+
+    def __init__(self, socket: WebSocket, service: Service) -> None:
+        self._socket, self._service = socket, service
+        self._conversation: Conversation | None = None
+        self._sending = asyncio.Lock()
+
+    async def handle(self, text: str) -> None:
+        """Do what a message says; what it should not have said is answered, and the connection stays."""
+        try:
+            await self._handle(text)
+        except UnimoeError as error:
+            await self.failed(error)
+
+    async def close(self) -> None:
+        if self._conversation is not None:
+            await self._conversation.close()
+
+    async def sentence(self, index: int, text: str, live: LiveStream) -> None:
+        await self._send({"type": "sentence", "index": index, "text": text, "sample_rate_hz": live.rate_hz})
+
+    async def audio(self, piece: Piece) -> None:
+        if piece.routing is not None and piece.routing.masks:
+            await self._send({"type": "routing", **piece.routing.as_dict()})
+        if piece.data:
+            await self._guarded(self._socket.send_bytes(piece.data))
+
+    async def sentence_end(self, index: int, live: LiveStream) -> None:
+        outcome = live.outcome
+        await self._send({"type": "sentence_end", "index": index, "figures": outcome and outcome.figures()})
+
+    async def done(self) -> None:
+        await self._send({"type": "done"})
+
+    async def failed(self, error: Exception) -> None:
+        await self._send({"type": "error", **refusal(error, self._service.metrics).body})
+
+    async def _handle(self, text: str) -> None:
+        if len(text) > self._service.limits.max_json_bytes:
+            raise RequestError("the message is too large", code="body_too_large")
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise RequestError("the message is no JSON", code="invalid_json") from None
+        if not isinstance(values, dict):
+            raise RequestError("the message is no JSON object", code="invalid_json")
+        fields = Fields(values)
+        kind = fields.choice("type", ("start", "text", "flush", "cancel", "ping"), "")
+        if kind == "start":
+            await self._start(fields)
+            return
+        if kind == "ping":
+            await self._send({"type": "pong"})
+            return
+        if self._conversation is None:
+            raise RequestError("send a message of type start first", code="not_started")
+        if kind == "text":
+            piece = fields.text("text", most=self._service.limits.max_text_characters)
+            fields.finish()
+            self._conversation.add(piece)
+        elif kind == "flush":
+            self._conversation.flush()
+        else:
+            self._conversation.interrupt()
+            await self._send({"type": "cancelled"})
+
+    async def _start(self, fields: Fields) -> None:
+        """A new conversation; one that still speaks is interrupted."""
+        service = self._service
+        service.admission.require_open()
+        model = service.find_model(fields)
+        fields.ignore("instructions")
+        audio, _, watch_routing = read_output(fields, "pcm")
+        request = service.read_request(fields, model, "speech", text="…")
+        fields.finish()
+
+        def make_job(sentence: str) -> Job:
+            return Job(model=model, request=replace(request, text=sentence), audio=audio, watch_routing=watch_routing)
+
+        await self.close()
+        self._conversation = Conversation(service, make_job, self, model.abbreviations)
+        rate_hz = audio.rate_hz(model.synthesizer.sample_rate_hz)
+        await self._send({"type": "started", "model": model.name, "sample_rate_hz": rate_hz, "format": audio.name})
+
+    async def _send(self, content: dict[str, Any]) -> None:
+        await self._guarded(self._socket.send_text(json.dumps(content, separators=(",", ":"))))
+
+    async def _guarded(self, sending: Any) -> None:
+        """Send, or raise ConnectionError where the other end is gone or takes nothing for `send_s`."""
+        try:
+            async with self._sending, asyncio.timeout(self._service.limits.send_s):
+                await sending
+        except (TimeoutError, *_SEND_FAILED):
+            raise ConnectionError("the connection is gone") from None

@@ -1,0 +1,66 @@
+"""`/v1/audio/voices`: voices and instruments with descriptions; voices of callers' own where a bundle clones."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from unimoe_runtime.audio.files import READABLE
+from unimoe_serving.bodies import read_body
+from unimoe_serving.errors import RequestError
+from unimoe_serving.service import Service
+from unimoe_serving.voices import new_voice
+
+
+async def list_voices(request: Request, service: Service) -> JSONResponse:
+    """All voices, or with `?model=` those of one bundle."""
+    wanted = request.query_params.get("model", "")
+    models = [service.models.find(wanted)] if wanted else list(service.models)
+    cards: list[dict[str, Any]] = []
+    for model in models:
+        for voice in model.voices():
+            cards.append(
+                {"object": "audio.voice", "id": voice.name, "name": voice.name, "created_at": model.created,
+                 "type": "built_in", "model": model.name, "task": voice.task, "description": voice.description}
+            )  # fmt: skip
+        cards += [voice.card() for voice in service.voices if voice.model == model.name]
+    return JSONResponse({"object": "list", "data": cards, "has_more": False})
+
+
+async def create_voice(request: Request, service: Service) -> JSONResponse:
+    """Keep a recording, `audio_sample`, as a voice: a form with its `name` and `text`, the words of the recording."""
+    async with read_body(request, service.limits, file="audio_sample") as body:
+        fields = body.fields
+        model = service.find_model(fields)
+        fields.ignore("consent")  # OpenAI's form has it; who runs this server answers for its voices
+        if fields.choice("type", ("audio_sample",), "audio_sample") and body.upload is None:
+            raise RequestError("audio_sample is missing: send a recording in a form", param="audio_sample")
+        name = fields.text("name", most=60).strip()
+        text = fields.text("text", most=service.limits.max_text_characters).strip()
+        description = fields.text("description", "", most=300).strip()
+        fields.finish()
+        if not model.clones:
+            raise RequestError(f"{model.name} does not clone voices", param="model", code="no_cloning")
+        if not name or name in model.synthesizer.frontend.voices:
+            raise RequestError(f"{name!r} cannot be a voice's name here", param="name", code="name_taken")
+        if not text:
+            raise RequestError("text is empty: the model needs the words of the recording", param="text")
+        assert body.upload is not None
+        suffix = PurePath(body.upload.filename or "").suffix.lower()
+        if suffix not in READABLE:
+            raise RequestError(
+                f"the recording's name ends in {suffix or 'nothing'!r}; it can be {', '.join(READABLE)}",
+                param="audio_sample",
+            )
+        pcm_L = await service.uploads.read_recording(model, body.upload.file, suffix)
+    voice = new_voice(name=name, text=text, model=model.name, description=description)
+    service.voices.add(voice, pcm_L, model.synthesizer.sample_rate_hz)
+    return JSONResponse(voice.card(), 201)
+
+
+async def delete_voice(request: Request, service: Service) -> JSONResponse:
+    voice = service.voices.remove(request.path_params["voice_id"])
+    return JSONResponse({"object": "audio.voice.deleted", "id": voice.id, "deleted": True})

@@ -1,0 +1,49 @@
+"""Which experts the router picked for one stream, step by step, for whoever watches.
+
+N rows of the stream · E dynamic experts (routed, then null)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingSteps:
+    """Decode steps from `first_step` on. `masks[step][layer]` has bit e where some row picked expert e."""
+
+    first_step: int
+    masks: tuple[tuple[int, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"first_step": self.first_step, "picks": self.masks}
+
+
+class RoutingRecord:
+    """A stream's routing observer: called in the decode loop, emptied by `take` from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._steps: list[list[int]] = []
+        self._taken = 0
+
+    def __call__(self, layer: int, weights_NE: NDArray[np.float32]) -> None:
+        mask = sum(1 << expert for expert, column in enumerate(zip(*weights_NE.tolist(), strict=True)) if any(column))
+        with self._lock:
+            if layer == 0:
+                self._steps.append([])
+            self._steps[-1].append(mask)
+
+    def take(self) -> RoutingSteps:
+        """The steps since the last call. One that is still under way stays."""
+        with self._lock:
+            num_layers = len(self._steps[0]) if self._steps else 0
+            complete = len(self._steps) - (bool(self._steps) and len(self._steps[-1]) < num_layers)
+            steps, self._steps = self._steps[:complete], self._steps[complete:]
+        first_step, self._taken = self._taken, self._taken + len(steps)
+        return RoutingSteps(first_step=first_step, masks=tuple(map(tuple, steps)))

@@ -1,0 +1,118 @@
+"""uvicorn around the application: listens, says where, and on SIGTERM lets streams end before it does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from unimoe_runtime.errors import BackendError
+from unimoe_serving.app import create_app
+from unimoe_serving.config import ServerConfig, is_loopback
+from unimoe_serving.service import Service
+
+logger = logging.getLogger("unimoe.serving")
+
+_KEEP_ALIVE_S = 75  # longer than what proxies keep a connection, so that they end it
+
+
+def run_server(config: ServerConfig, *, announce: Callable[[str], None] = print, access_log: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C; a second one ends at once. `announce` is told each address and when it is ready.
+
+    Raises UnimoeError where a bundle cannot be opened or an address cannot be listened at.
+    """
+    listener = _listen(config.host, config.port)
+    with listener:
+        asyncio.run(_serve(config, listener, announce, access_log))
+
+
+async def _serve(
+    config: ServerConfig, listener: socket.socket, announce: Callable[[str], None], access_log: bool
+) -> None:
+    started = time.perf_counter()
+    app = create_app(config)
+    service: Service = app.state.service
+    server = _Server(
+        uvicorn.Config(
+            app,
+            access_log=access_log,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
+            ws="websockets-sansio",
+            ws_max_size=config.limits.max_json_bytes,
+        ),
+        service,
+    )
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    announce(f"http://{address}:{port}: the page, and the API at /v1")
+    if not is_loopback(config.host) and not config.api_key:
+        announce("anyone who reaches this address may use it: give an API key, or listen on loopback")
+    serving = asyncio.create_task(server.serve([listener]))
+    wyoming = None
+    try:
+        while not service.ready and service.load_error is None and not serving.done():
+            await asyncio.sleep(0.02)
+        if service.load_error is None and not serving.done():
+            if config.wyoming:
+                from unimoe_serving.wyoming_server import WyomingServer
+
+                wyoming = WyomingServer(service, config.wyoming)
+                await wyoming.start()
+                announce(f"tcp://{config.wyoming.removeprefix('tcp://').rpartition(':')[0]}:{wyoming.port}: Wyoming")
+            announce(f"ready after {time.perf_counter() - started:.1f} s")
+            await server.drained()
+    except OSError as error:
+        raise BackendError(f"{config.wyoming} cannot be listened at ({error.strerror}): choose another port") from None
+    finally:
+        if wyoming is not None:
+            await wyoming.stop()
+        server.should_exit = True
+        await serving
+    if service.load_error is not None:
+        raise service.load_error
+
+
+class _Server(uvicorn.Server):
+    """A server whose first signal drains: it answers 503 to what is new, and ends when nobody decodes."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._signalled = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.admission.draining:
+            self.should_exit = self.force_exit = True
+        self._loop.call_soon_threadsafe(self._drain)
+
+    async def drained(self) -> None:
+        """Return when a signal came and streams have ended, or had their time."""
+        await self._signalled.wait()
+        try:
+            async with asyncio.timeout(self._service.limits.drain_s):
+                await self._service.admission.wait_idle()
+        except TimeoutError:
+            logger.warning("%d streams did not end in time", self._service.admission.active)
+
+    def _drain(self) -> None:
+        self._service.admission.drain()
+        self._signalled.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise BackendError(
+            f"{host}:{port} cannot be listened at ({error.strerror}): choose another address or port"
+        ) from None

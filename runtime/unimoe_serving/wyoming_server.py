@@ -1,0 +1,218 @@
+"""The Wyoming protocol, so that Home Assistant can use the server as a voice.
+
+It answers `describe` and `synthesize`, and streaming text: `synthesize-start`, `-chunk` and `-stop`. The protocol knows
+no keys; it listens where it is told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event, async_read_event, async_write_event
+from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
+from wyoming.ping import Ping, Pong
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
+
+from unimoe_runtime import UnimoeError
+from unimoe_serving.config import wyoming_address
+from unimoe_serving.conversation import Conversation
+from unimoe_serving.encoders import AudioFormat
+from unimoe_serving.errors import RequestError
+from unimoe_serving.fields import Fields
+from unimoe_serving.live_stream import LiveStream, Piece
+from unimoe_serving.models import ServedModel
+from unimoe_serving.service import Job, Service, refusal
+
+logger = logging.getLogger("unimoe.serving")
+
+_MAX_EVENT_BYTES = 1 << 20
+_ATTRIBUTION = Attribution(name="UniMoE on the edge", url="https://pypi.org/project/unimoe/")
+
+
+class WyomingServer:
+    """Listens at a URI such as tcp://127.0.0.1:10200; port 0 takes a free one, which `port` tells."""
+
+    def __init__(self, service: Service, uri: str) -> None:
+        self._service = service
+        self._host, self.port = wyoming_address(uri)
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES)
+        self.port = self._server.sockets[0].getsockname()[1]
+        logger.info("Wyoming at tcp://%s:%d", self._host, self.port)
+
+    async def stop(self) -> None:
+        """End all connections."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        session = _Session(self._service, writer)
+        try:
+            while (event := await async_read_event(_Bounded(reader))) is not None:  # type: ignore[arg-type]
+                await session.handle(event)
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # not Wyoming, or gone
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._connections.discard(connection)
+            await session.close()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+class _Bounded:
+    """A reader whose events may only be so large."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+
+    async def readline(self) -> bytes:
+        return await self._reader.readline()
+
+    async def readexactly(self, count: int) -> bytes:
+        if count > _MAX_EVENT_BYTES:
+            raise ValueError("the event is too large")
+        return await self._reader.readexactly(count)
+
+
+class _Session:
+    """Answers one connection's events, and is its conversation's listener."""
+
+    def __init__(self, service: Service, writer: asyncio.StreamWriter) -> None:
+        self._service, self._writer = service, writer
+        self._conversation: Conversation | None = None
+        self._streaming = self._begun = False
+
+    async def handle(self, event: Event) -> None:
+        """Events that it does not know are dropped, as the protocol asks."""
+        try:
+            await self._handle(event)
+        except UnimoeError as error:
+            await self.failed(error)
+
+    async def close(self) -> None:
+        if self._conversation is not None:
+            await self._conversation.close()
+
+    async def sentence(self, index: int, text: str, live: LiveStream) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._write(AudioStart(rate=live.rate_hz, width=2, channels=1))
+        self._rate_hz = live.rate_hz
+
+    async def audio(self, piece: Piece) -> None:
+        if piece.data:
+            await self._write(AudioChunk(rate=self._rate_hz, width=2, channels=1, audio=piece.data))
+
+    async def sentence_end(self, index: int, live: LiveStream) -> None:
+        """Nothing: the audio goes on with the next sentence."""
+
+    async def done(self) -> None:
+        if self._begun:
+            await self._write(AudioStop())
+        self._begun = False
+        if self._streaming:
+            self._streaming = False
+            await self._write(SynthesizeStopped())
+
+    async def failed(self, error: Exception) -> None:
+        refused = refusal(error, self._service.metrics)
+        await self._write(Error(text=str(refused), code=refused.code))
+
+    async def _handle(self, event: Event) -> None:
+        if Describe.is_type(event.type):
+            await self._write(describe(self._service))
+        elif Ping.is_type(event.type):
+            await self._write(Pong(text=Ping.from_event(event).text))
+        elif SynthesizeStart.is_type(event.type):
+            await self._open(SynthesizeStart.from_event(event).voice)
+            self._streaming = True
+        elif SynthesizeChunk.is_type(event.type) and self._streaming and self._conversation is not None:
+            self._conversation.add(SynthesizeChunk.from_event(event).text)
+        elif SynthesizeStop.is_type(event.type) and self._streaming and self._conversation is not None:
+            self._conversation.flush()
+        elif Synthesize.is_type(event.type) and not self._streaming:  # within a stream it repeats the whole text
+            synthesize = Synthesize.from_event(event)
+            await self._open(synthesize.voice)
+            assert self._conversation is not None
+            self._conversation.add(synthesize.text)
+            self._conversation.flush()
+
+    async def _open(self, voice: Any) -> None:
+        """A new conversation; one that still speaks is interrupted."""
+        await self.close()
+        self._begun = self._streaming = False
+        service = self._service
+        name = (voice.speaker or voice.name or "") if voice is not None else ""
+        model, voice_name = find_voice(service, name)
+        request = service.read_request(Fields({"voice": voice_name}), model, "speech", text="…")
+        audio = AudioFormat(name="pcm", sample_rate_hz=model.synthesizer.sample_rate_hz)
+
+        def make_job(sentence: str) -> Job:
+            return Job(model=model, request=replace(request, text=sentence), audio=audio)
+
+        self._conversation = Conversation(service, make_job, self, model.abbreviations)
+
+    async def _write(self, event: Any) -> None:
+        """Write, or raise ConnectionError where the other end is gone or takes nothing for `send_s`."""
+        try:
+            async with asyncio.timeout(self._service.limits.send_s):
+                await async_write_event(event.event(), self._writer)
+        except (TimeoutError, RuntimeError, OSError):
+            raise ConnectionError("the connection is gone") from None
+
+
+def find_voice(service: Service, name: str) -> tuple[ServedModel, str]:
+    """The bundle and the voice behind a name that `describe` gave: MODEL/VOICE, or a voice of any bundle."""
+    model_name, _, voice = name.rpartition("/")
+    if model_name:
+        return service.models.find(model_name), voice
+    for model in service.models:
+        own = {known.name for known in model.voices() if known.task == "speech"}
+        if voice in own or service.voices.find(voice, model.name) is not None:
+            return model, voice
+    if voice:
+        raise RequestError(f"there is no voice {voice[:100]!r}", code="voice_not_found")
+    return service.models.find(""), voice
+
+
+def describe(service: Service) -> Info:
+    """One program for each bundle that speaks, with its voices."""
+    programs = []
+    for model in service.models:
+        if "speech" not in model.synthesizer.frontend.tasks:
+            continue
+        known = [(voice.name, voice.description) for voice in model.voices() if voice.task == "speech"]
+        known += [(voice.name, voice.description) for voice in service.voices if voice.model == model.name]
+        voices = [
+            TtsVoice(
+                name=f"{model.name}/{name}", description=description or name, attribution=_ATTRIBUTION,
+                installed=True, version=None, languages=["en"],
+            )
+            for name, description in known
+        ]  # fmt: skip
+        programs.append(
+            TtsProgram(
+                name=f"unimoe-{model.name}", description=f"UniMoE, bundle {model.name}", attribution=_ATTRIBUTION,
+                installed=True, version=None, voices=voices, supports_synthesize_streaming=True,
+            )
+        )  # fmt: skip
+    return Info(tts=programs)

@@ -1,0 +1,106 @@
+"""A server of the tests: real, on a free port of loopback, in a thread of this process, its service in sight."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from unimoe_serving.app import create_app
+from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
+from unimoe_serving.service import Service
+
+LONG = "I do hope that this works, and that you can hear me well. " * 60
+"""A text that takes the tests' bundle some seconds."""
+
+
+class RunningServer:
+    """Where a server listens, and its service, which tests may look at but not touch."""
+
+    def __init__(self, port: int, service: Service) -> None:
+        self.port, self.service = port, service
+        self.url = f"http://127.0.0.1:{port}"
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request, JSON unless the body is bytes: status, headers in lower case, body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        sent = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            body, sent = json.dumps(body).encode(), {"content-type": "application/json", **sent}
+        try:
+            connection.request(method, path, body, sent)
+            response = connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def refuses(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Refusal:
+        """A request that is refused, in OpenAI's form and one line."""
+        status, sent, answer = self.ask(method, path, body, headers)
+        assert status >= 400, answer[:200]
+        error = json.loads(answer)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert "\n" not in error["message"] and "Traceback" not in error["message"] and "/tmp" not in error["message"]
+        return Refusal(status, sent, error["message"], error["param"], error["code"])
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A metric's value, summed over the labels that are not given."""
+        total = 0.0
+        for family in self.service.metrics.registry.collect():
+            for sample in family.samples:
+                if sample.name == f"unimoe_{name}" and labels.items() <= sample.labels.items():
+                    total += sample.value
+        return total
+
+    def wait_idle(self) -> None:
+        """Until no row is held; within a few steps."""
+        until(lambda: not self.service.admission.active and not self.service.admission.waiting)
+
+
+class Refusal:
+    def __init__(self, status: int, headers: dict[str, str], message: str, param: str | None, code: str | None) -> None:
+        self.status, self.headers, self.message, self.param, self.code = status, headers, message, param, code
+
+
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to hold in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running_server(
+    bundles: dict[str, Path], *, limits: ServerLimits | None = None, ready: bool = True, **settings: Any
+) -> Iterator[RunningServer]:
+    """Serve bundles by name; by default wait until they are ready."""
+    sources = tuple(BundleSource(name=name, path=path) for name, path in bundles.items())
+    config = ServerConfig(bundles=sources, limits=limits or ServerLimits(), **settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = create_app(replace(config, port=0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_keep_alive=75))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="server")
+        thread.start()
+        try:
+            running = RunningServer(listener.getsockname()[1], app.state.service)
+            if ready:
+                until(lambda: running.service.ready or running.service.load_error is not None)
+                assert running.service.load_error is None
+            yield running
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()

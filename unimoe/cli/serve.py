@@ -1,0 +1,111 @@
+"""`unimoe serve`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from unimoe.cli.sizes import BYTES
+from unimoe_runtime.backends.factory import BACKENDS
+from unimoe_runtime.errors import ConfigError
+from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
+
+_LIMITS = ServerLimits()
+_KEY_VARIABLE = "UNIMOE_API_KEY"
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, required=True, metavar="[NAME=]BUNDLE...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--wyoming", default="", help="Speak Wyoming as well, such as at tcp://127.0.0.1:10200.")
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    help=f"A file with the key that requests must carry. [default: ${_KEY_VARIABLE}, or none]",
+)
+@click.option("--cors", "cors_origins", multiple=True, help="An origin whose pages may call, or *; may be repeated.")
+@click.option("--allowed-host", "allowed_hosts", multiple=True, help="A name of the server; may be repeated.")
+@click.option("--voices", "voices_dir", type=click.Path(path_type=Path), help="A folder to keep cloned voices in.")
+@click.option("--max-streams", type=int, default=_LIMITS.max_streams, show_default=True, help="Streams at once.")
+@click.option("--max-queue", type=int, default=_LIMITS.max_queue, show_default=True, help="Requests that may wait.")
+@click.option("--max-text", type=int, default=_LIMITS.max_text_characters, show_default=True, help="Characters.")
+@click.option("--max-upload", type=BYTES, default=_LIMITS.max_upload_bytes, help="Size of an upload. [default: 64MiB]")
+@click.option("--timeout", type=float, default=_LIMITS.stream_s, show_default=True, help="Seconds of a stream.")
+@click.option("--drain", type=float, default=_LIMITS.drain_s, show_default=True, help="Seconds after SIGTERM.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--memory-budget", type=BYTES, help="What each bundle's loaded experts may take. [default: any]")
+@click.option("--access-log", is_flag=True, help="Log each request.")
+def serve(
+    bundles: tuple[str, ...],
+    host: str,
+    port: int,
+    wyoming: str,
+    api_key_file: Path | None,
+    cors_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    voices_dir: Path | None,
+    max_streams: int,
+    max_queue: int,
+    max_text: int,
+    max_upload: int,
+    timeout: float,
+    drain: float,
+    backend: str,
+    threads: int | None,
+    memory_budget: int | None,
+    access_log: bool,
+) -> None:
+    """Serve one or more BUNDLEs: OpenAI's speech endpoint, music, text in pieces, and a page to try them.
+
+    A bundle is called by the name of its folder, or by NAME.
+    """
+    from unimoe_serving.server import run_server
+
+    logging.basicConfig(level=logging.INFO if access_log else logging.WARNING, format="%(levelname)s: %(message)s")
+    config = ServerConfig(
+        bundles=tuple(_source(bundle, backend, threads, memory_budget) for bundle in bundles),
+        host=host,
+        port=port,
+        wyoming=wyoming,
+        api_key=_api_key(api_key_file),
+        cors_origins=cors_origins,
+        allowed_hosts=allowed_hosts,
+        voices_dir=voices_dir,
+        limits=ServerLimits(
+            max_streams=max_streams,
+            max_queue=max_queue,
+            max_text_characters=max_text,
+            max_upload_bytes=max_upload,
+            stream_s=timeout,
+            drain_s=drain,
+        ),
+    )
+    run_server(config, announce=lambda line: click.echo(line, err=True), access_log=access_log)
+
+
+def _source(bundle: str, backend: str, threads: int | None, memory_budget: int | None) -> BundleSource:
+    name, separator, path = bundle.partition("=")
+    if not separator or "/" in name:
+        path = bundle
+        resolved = Path(bundle).resolve()
+        # A demo's bundle lies in build/demo/bundle: "demo" says more than "bundle".
+        name = resolved.parent.name if resolved.name == "bundle" and resolved.parent.name else resolved.name
+    return BundleSource(name=name, path=Path(path), backend=backend, threads=threads, memory_budget_bytes=memory_budget)
+
+
+def _api_key(file: Path | None) -> str:
+    """The key of a file or of the environment; empty for none."""
+    if file is None:
+        return os.environ.get(_KEY_VARIABLE, "")
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read as a key ({error}): give a text file") from None
+    if not key:
+        raise ConfigError(f"{file} is empty: write a key into it, or leave --api-key-file out")
+    return key
