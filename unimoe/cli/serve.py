@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from unimoe.cli.sizes import BYTES
+from unimoe.cli.options import Size
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.errors import ConfigError
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
@@ -33,12 +33,12 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
 @click.option("--max-streams", type=int, default=_LIMITS.max_streams, show_default=True, help="Streams at once.")
 @click.option("--max-queue", type=int, default=_LIMITS.max_queue, show_default=True, help="Requests that may wait.")
 @click.option("--max-text", type=int, default=_LIMITS.max_text_characters, show_default=True, help="Characters.")
-@click.option("--max-upload", type=BYTES, default=_LIMITS.max_upload_bytes, help="Size of an upload. [default: 64MiB]")
+@click.option("--max-upload", type=Size(), default=_LIMITS.max_upload_bytes, help="Size of an upload. [default: 64MiB]")
 @click.option("--timeout", type=float, default=_LIMITS.stream_s, show_default=True, help="Seconds of a stream.")
 @click.option("--drain", type=float, default=_LIMITS.drain_s, show_default=True, help="Seconds after SIGTERM.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
-@click.option("--memory-budget", type=BYTES, help="What each bundle's loaded experts may take. [default: any]")
+@click.option("--memory-budget", type=Size(), help="What each bundle's loaded experts may take. [default: any]")
 @click.option("--access-log", is_flag=True, help="Log each request.")
 def serve(
     bundles: tuple[str, ...],
