@@ -44,7 +44,9 @@ _COSTLIEST = 10
 @click.option("--max-latency-ms", type=float, help="Milliseconds a decode step, at most.")
 @click.option("--max-loss", type=float, help="Mean divergence of the logits, at most.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where statistics are kept. [default: the user's cache]")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides which data are drawn first."
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def calibrate_command(

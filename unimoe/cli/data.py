@@ -89,7 +89,9 @@ def speak(recipe: Path, out: Path, hours: float | None, workers: int) -> None:
 
 @data.command()
 @click.argument("folder", type=CORPUS)
-@click.option("--judge", type=click.Choice(["tiny.en", "base"]), default="tiny.en", show_default=True)
+@click.option(
+    "--judge", type=click.Choice(["tiny.en", "base"]), default="tiny.en", show_default=True, help="Which Whisper hears."
+)
 @WORKERS
 def hear(folder: Path, judge: Any, workers: int) -> None:
     """Let Whisper hear the clips of a spoken FOLDER, and mark those that the teacher got wrong."""

@@ -46,7 +46,7 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow"}
 @click.option("--text", "texts", multiple=True, help="Text to make, may be repeated. [default: the bundle's examples]")
 @click.option("--voice", default="", help="As for `unimoe synth`.")
 @click.option("--voice-text", default="", help="As for `unimoe synth`.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of the first round.")
 @click.option("--steps", type=click.IntRange(min=1), help="Decode steps, whatever the model says. [default: its end]")
 @click.option("--chunks", type=Counts(), help="Frames of each chunk, the last repeated. [default: as synth]")
 @click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")

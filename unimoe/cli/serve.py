@@ -36,7 +36,13 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
 @click.option("--max-upload", type=Size(), default=_LIMITS.max_upload_bytes, help="Size of an upload. [default: 64MiB]")
 @click.option("--timeout", type=float, default=_LIMITS.stream_s, show_default=True, help="Seconds of a stream.")
 @click.option("--drain", type=float, default=_LIMITS.drain_s, show_default=True, help="Seconds after SIGTERM.")
-@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="onnxruntime",
+    show_default=True,
+    help="What computes: CPU or GPU.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 @click.option("--memory-budget", type=Size(), help="What each bundle's loaded experts may take. [default: any]")
 @click.option("--access-log", is_flag=True, help="Log each request.")

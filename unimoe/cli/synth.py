@@ -34,7 +34,9 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 
 @click.command()
 @click.argument("bundle", type=BUNDLE)
-@click.option("--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True)
+@click.option(
+    "--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True, help="Speak or play."
+)
 @click.option("--text", required=True, help="What to say; for music, notes or a description.")
 @click.option(
     "--voice",
@@ -45,7 +47,9 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--video", type=click.Path(path_type=Path), help="A video file to make the music for.")
 @click.option("--video-rate", type=float, default=RATE_HZ, show_default=True, help="Frames looked at a second.")
 @click.option("--video-frames", type=int, default=MAX_FRAMES, show_default=True, help="Frames looked at, at most.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same audio."
+)
 @click.option("-o", "--output", help="A .wav, .flac or .ogg file; - for raw 16-bit samples on stdout, as they come.")
 @click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
 @click.option("--play", is_flag=True, help="Play it as it comes (needs the extra `play`).")
@@ -69,7 +73,13 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--min-steps", type=int, help="Decode steps before the audio may end. [default: the bundle's]")
 @click.option("--max-steps", type=int, help="Decode steps, the delay included. [default: the bundle's]")
 @click.option("--max-seconds", type=float, help="Seconds of audio, at most. [default: the bundle's]")
-@click.option("--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="onnxruntime",
+    show_default=True,
+    help="What computes: CPU or GPU.",
+)
 @click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")

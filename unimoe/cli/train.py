@@ -103,8 +103,20 @@ def joint(recipe: Path, work: Path | None, parallel: str) -> None:
 
 
 @train.command()
-@click.option("--recipe", type=click.Path(path_type=Path), default=Path("recipes/demo.toml"), show_default=True)
-@click.option("--work", type=click.Path(path_type=Path), default=Path("build/train-demo"), show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    default=Path("recipes/demo.toml"),
+    show_default=True,
+    help="The recipe.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("build/train-demo"),
+    show_default=True,
+    help="Folder of the run.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
 def demo(recipe: Path, work: Path, out: Path | None) -> None:
     """A recipe without stages: corpus, codec, front end, one joint run. Goes on where it was stopped."""

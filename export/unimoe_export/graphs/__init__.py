@@ -1,0 +1,1 @@
+"""The graphs of a bundle, written node by node."""
