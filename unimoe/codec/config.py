@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from unimoe_runtime.config import JsonRecord
+from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import ConfigError
 
 

@@ -21,7 +21,7 @@ from unimoe.data.flite import WEAK_FORMS, phonemise
 from unimoe.data.texts import DIGIT_WORDS, all_commands
 from unimoe.data.words import common_words
 from unimoe.training.letter_to_sound import Rules, learn_rules
-from unimoe_runtime.config import JsonRecord
+from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend import timeline
 from unimoe_runtime.frontend.durations import places

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final, Literal
 
-from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.records import JsonRecord
 
 KERNEL: Final = 7
 DILATIONS: Final = (1, 3, 9)

@@ -7,26 +7,36 @@ then the tensors (https://github.com/huggingface/safetensors#format).
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.errors import UnimoeError
+from unimoe_runtime.errors import ConfigError, UnimoeError
+from unimoe_runtime.files.json import MAX_BYTES, parse_json
+from unimoe_runtime.records import Between, JsonRecord, Length
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
     "U8": np.dtype("u1"), "BOOL": np.dtype("?"), "F8_E4M3": np.dtype("u1"),
 }  # fmt: skip
-_MAX_HEADER_BYTES = 100_000_000
+_MAX_SIZE = 1 << 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HeaderEntry(JsonRecord):
+    """A tensor as a header describes it; offsets count from the header's end."""
+
+    dtype: Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "F8_E4M3"]
+    shape: Annotated[tuple[Annotated[int, Between(0, _MAX_SIZE)], ...], Length(0, 16)]
+    data_offsets: tuple[Annotated[int, Between(0, _MAX_SIZE)], Annotated[int, Between(0, _MAX_SIZE)]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,34 +158,35 @@ def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]
         with path.open("rb") as file:
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+            if not 2 <= length <= size - 8:
                 raise error(f"{path}: not a safetensors file, or cut off inside its header; copy it again")
-            header = json.loads(file.read(length))
+            if length > MAX_BYTES:
+                raise error(f"{path}: not a safetensors file of ours: its header has {length} bytes")
+            text = file.read(length)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
-    except ValueError:
-        raise error(f"{path}: not a safetensors file, its header is no JSON") from None
+    header = parse_json(text, f"{path}, header", error)
     if not isinstance(header, dict):
         raise error(f"{path}: not a safetensors file, its header is no JSON object")
     header.pop("__metadata__", None)
     entries: dict[str, TensorEntry] = {}
-    for name, field in header.items():
+    for name, described in header.items():
         try:
-            begin, end = field["data_offsets"]
-            dtype, shape = field["dtype"], tuple(field["shape"])
-            expected = math.prod(shape) * _DTYPES[dtype].itemsize
-            damaged = not all(type(value) is int and value >= 0 for value in (begin, end, *shape))
-        except (KeyError, TypeError, ValueError):
-            damaged = True
-        if damaged:
-            raise error(f"{path}: tensor {name!r} has a damaged header entry or an unknown type")
-        if end - begin != expected:
+            field = _HeaderEntry.from_dict(described)
+        except ConfigError as problem:
             raise error(
-                f"{path}: tensor {name!r} has {end - begin} bytes where its shape {list(shape)} needs {expected}"
+                f"{path}: tensor {name!r:.80} has a damaged header entry or an unknown type ({problem})"
+            ) from None
+        dtype, shape, (begin, end) = field.dtype, field.shape, field.data_offsets
+        expected = math.prod(shape) * _DTYPES[dtype].itemsize
+        if end - begin != expected or math.prod(max(1, axis) for axis in shape) > _MAX_SIZE:
+            raise error(
+                f"{path}: tensor {name!r:.80} has {end - begin} bytes where its shape {list(shape)} needs {expected}"
             )
         if 8 + length + end > size:
             raise error(
-                f"{path}: cut off: tensor {name!r} ends at byte {8 + length + end}, the file has {size}; copy it again"
+                f"{path}: cut off: tensor {name!r:.80} ends at byte {8 + length + end}, the file has {size}; "
+                "copy it again"
             )
         entries[name] = TensorEntry(dtype=dtype, shape=shape, offset=8 + length + begin, num_bytes=end - begin)
     return entries

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.config import JsonRecord, require
 from unimoe_runtime.errors import BundleError, ConfigError, VideoError
+from unimoe_runtime.records import JsonRecord, require
 from unimoe_runtime.vision.video import Video
 
 Floats = NDArray[np.float32]

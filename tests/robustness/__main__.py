@@ -1,0 +1,53 @@
+"""`python -m tests.robustness --cases N --seed S`: a campaign, which goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from tests.robustness.campaign import Campaign, format_counts
+from tests.robustness.cases import seeds
+
+
+@click.command()
+@click.option("--cases", default=10_000, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
+@click.option("--work", type=click.Path(path_type=Path), default=Path("build/robustness"), show_default=True)
+@click.option("--one", type=int, help="Run the case of one seed and show what it said.")
+def main(cases: int, seed: int, work: Path, one: int | None) -> None:
+    """Damage CASES inputs and say what came of each. Exit code 1 where one ended otherwise than it may."""
+    campaign = Campaign(work=work.absolute(), keep=work.absolute() / f"others-{seed}")
+    if one is not None:
+        outcome = campaign.run(one)
+        click.echo(f"{outcome}\n{outcome.said}")
+        return
+    journal = work / f"outcomes-{seed}.jsonl"
+    known = {line["seed"]: line for line in map(json.loads, journal.open(encoding="utf-8"))} if journal.exists() else {}
+    with journal.open("a", encoding="utf-8") as file:
+        for number, case_seed in enumerate(seeds(seed, cases), start=1):
+            if case_seed in known:
+                continue
+            outcome = campaign.run(case_seed)
+            line = {
+                "seed": case_seed, "format": outcome.case.format, "what": outcome.case.what, "kind": outcome.kind,
+                "reason": outcome.reason, "seconds": round(outcome.seconds, 3), "peak_bytes": outcome.peak_bytes,
+            }  # fmt: skip
+            known[case_seed] = line
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            if outcome.kind == "other":
+                click.echo(f"{number}: seed {case_seed}: {outcome.case.format}: {outcome.case.what}: {outcome.reason}")
+    campaign.worker.close()
+    lines = [known[one] for one in seeds(seed, cases)]
+    click.echo(format_counts(Counter((line["format"], line["kind"]) for line in lines)))
+    click.echo(
+        f"slowest {max(line['seconds'] for line in lines):.1f} s, largest "
+        f"{max(line['peak_bytes'] for line in lines) / 1e6:.0f} MB over {len(lines):,} cases"
+    )
+    raise SystemExit(any(line["kind"] == "other" for line in lines))
+
+
+main()

@@ -1,0 +1,95 @@
+"""Sound inputs that cases are made from: bundles that speak, checkpoints, recordings, lists, recipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from unimoe_runtime.files.hashes import sha256_of
+
+MANIFEST = "manifest.json"
+MUSIC = ("--task", "music", "--text", "flute, 120 bpm: C4 E4", "--max-steps", "30")
+SPEECH = ("--text", "Hello the cat.", "--max-steps", "30")
+CLONED = ("--text", "music in the", "--voice-text", "this is ann", "--min-steps", "4", "--max-steps", "12")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bases:
+    """Folders and files under `folder`; `write` makes them."""
+
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """A tiny model with the demo's front end and our codec."""
+        return self.folder / "speaking" / "bundle"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "speaking" / "checkpoint"
+
+    @property
+    def published(self) -> Path:
+        """A tiny model of the published form: a tokenizer, voices that are cloned, DAC."""
+        return self.folder / "published" / "bundle"
+
+    @property
+    def recording(self) -> Path:
+        return self.folder / "voice.wav"
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.toml"
+
+
+def write_bases(folder: Path) -> Bases:
+    """All of them; what is there stays."""
+    from tests.public_folder import write_public_folder
+    from tests.random_dac import write_random_dac
+    from tests.speaking_bundle import write_speaking_bundle
+    from unimoe_export.exporter import export_bundle
+
+    bases = Bases(folder=folder)
+    if (folder / "complete").is_file():
+        return bases
+    shutil.rmtree(folder, ignore_errors=True)
+    write_speaking_bundle(folder / "speaking")
+    time_L = np.arange(9_000) / 22_050
+    soundfile.write(bases.recording, 0.3 * np.sin(2 * np.pi * 220 * time_L), 22_050)
+    source = write_public_folder(folder / "published" / "model")
+    (source / "dac_model").mkdir()
+    write_random_dac(source / "dac_model" / "weights_16khz.pth")
+    (source / "voices").mkdir()
+    shutil.copy(bases.recording, source / "voices" / "ann.wav")
+    (source / "voices" / "ann.txt").write_text("this is ann", encoding="utf-8")
+    export_bundle(source, bases.published)
+    shutil.copy(Path(__file__).parents[2] / "recipes" / "curriculum.toml", bases.recipe)
+    (folder / "complete").touch()
+    return bases
+
+
+def copy_tree(source: Path, target: Path) -> Path:
+    """A copy whose files are links: a file that is to be changed is written anew (`put`)."""
+    shutil.copytree(source, target, copy_function=os.link)
+    return target
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file in the place of a link."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def rehash(bundle: Path, *files: str) -> None:
+    """Give changed files their new sizes and hashes in the manifest, as whoever made the bundle would."""
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    for file in files:
+        path = bundle / file
+        manifest["files"][file] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    put(bundle / MANIFEST, json.dumps(manifest).encode())

@@ -1,0 +1,53 @@
+"""Cases: an input that somebody damaged, and the command that meets it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.robustness.bases import Bases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """`argv` is what follows `unimoe`. `reference` names the audio of the sound input, which this one has to give where
+    it is accepted; `free`: the change is one that whoever makes a bundle may make, so other audio is no error."""
+
+    format: str
+    what: str
+    argv: tuple[str, ...]
+    audio: Path | None = None
+    reference: tuple[str, ...] = ()
+    free: bool = False
+    folder: Path = field(repr=False)
+
+
+Mutator = Callable[[Bases, Path, random.Random], Case]
+"""Makes a case in an empty folder."""
+
+
+def mutators() -> dict[str, tuple[Mutator, int]]:
+    """Every format's mutators, and how often each is drawn."""
+    from tests.robustness import of_audio, of_bundles, of_checkpoints, of_commands, of_lists
+
+    return {
+        name: entry
+        for module in (of_bundles, of_checkpoints, of_audio, of_lists, of_commands)
+        for name, entry in module.MUTATORS.items()
+    }
+
+
+def draw_case(bases: Bases, folder: Path, seed: int) -> Case:
+    """The case of a seed."""
+    rng = random.Random(seed)
+    table = mutators()
+    names = list(table)
+    name = rng.choices(names, [table[one][1] for one in names])[0]
+    folder.mkdir(parents=True)
+    return table[name][0](bases, folder, rng)
+
+
+def seeds(seed: int, count: int) -> Iterator[int]:
+    return (seed * 1_000_003 + index for index in range(count))

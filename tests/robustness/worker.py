@@ -1,0 +1,92 @@
+"""Runs cases one after another in a process of its own, which the parent can measure and end.
+
+A line of JSON in, {"id", "argv", "stdin"?}; a line out, {"id", "code", "stdout", "stderr", "seconds", "peak"}. What the
+command writes to its two streams is caught at the level of file descriptors, so that libraries are heard as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+_TOLD = 4_000
+
+
+def main() -> None:
+    limit = int(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    questions = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    warm_up()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
+    answers.write("ready\n")
+    answers.flush()
+    for line in questions:
+        answers.write(json.dumps(run(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def warm_up() -> None:
+    """Import what commands import, so that a case's time and memory are its own."""
+    import onnxruntime  # noqa: F401
+    import soundfile  # noqa: F401
+
+    import unimoe.cli.calibrate
+    import unimoe.cli.export
+    import unimoe.cli.inspect
+    import unimoe.cli.synth  # noqa: F401
+
+
+def run(case: dict[str, Any]) -> dict[str, Any]:
+    import unimoe.cli
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _memory("VmRSS")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        saved = os.dup(1), os.dup(2)
+        sys.stdout.flush()
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        began = time.perf_counter()
+        sys.argv = ["unimoe", *case["argv"]]
+        try:
+            unimoe.cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            code = -1
+        seconds = time.perf_counter() - began
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        told = []
+        for file in (out, err):
+            file.seek(0)
+            told.append(file.read(1 << 20).decode("utf-8", "replace")[-_TOLD:])
+    return {
+        "id": case["id"], "code": code, "stdout": told[0], "stderr": told[1], "seconds": seconds,
+        "peak": _memory("VmHWM") - before,
+    }  # fmt: skip
+
+
+def _memory(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+if __name__ == "__main__":
+    main()
