@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
 from unimoe_runtime.errors import ConfigError
 
@@ -65,7 +65,7 @@ class JsonRecord:
     """Base of records. A subclass that compares fields with one another overrides `check_together`."""
 
     def __post_init__(self) -> None:
-        for name, check in _checks(type(self)).items():
+        for name, check in _checks(cast(Hashable, type(self))).items():
             try:
                 object.__setattr__(self, name, check(getattr(self, name)))
             except _Wrong as error:
@@ -120,12 +120,17 @@ class _Wrong(Exception):
         self.path: list[str] = []
 
     def below(self, name: object) -> _Wrong:
-        self.path.append(str(name) if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}…")
+        text = str(name) if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}…"
+        self.path.append(text if text.isprintable() else ascii(text))
         return self
 
     def told(self, where: str, *, of_record: bool = False) -> ConfigError:
         path = "".join(name if name.startswith("[") else f".{name}" for name in reversed(self.path))
-        return ConfigError(f"{path.lstrip('.') if of_record and path else where + path}{self.message}")
+        if of_record and path:
+            where, path = "", path.lstrip(".")
+        elif of_record and self.message.startswith(": "):
+            return ConfigError(self.message[2:])
+        return ConfigError(f"{where}{path}{self.message}")
 
 
 def _plain(value: Any) -> Any:
@@ -139,12 +144,12 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _fields(cls: Any) -> dict[str, Field[Any]]:
-    return {field.name: field for field in fields(cls) if field.init and not field.name.startswith("_")}
+def _fields(cls: Hashable) -> dict[str, Field[Any]]:
+    return {field.name: field for field in fields(cast(Any, cls)) if field.init and not field.name.startswith("_")}
 
 
 @cache
-def _checks(cls: type) -> dict[str, Check]:
+def _checks(cls: Any) -> dict[str, Check]:
     hints = get_type_hints(cls, include_extras=True)
     return {name: _compiled(hints[name]) for name in _fields(cls)}
 
@@ -159,7 +164,7 @@ def _make(cls: Any, data: Any, ignore_unknown: bool = False) -> Any:
         if check is None:
             if ignore_unknown:
                 continue
-            message = f" has no field {shown(name)}; known: {', '.join(sorted(known))}"
+            message = f" does not know the field {shown(name)}; known: {', '.join(sorted(known))}"
             raise _Wrong(None, "", message=message)
         try:
             values[name] = check(value)
@@ -174,13 +179,17 @@ def _make(cls: Any, data: Any, ignore_unknown: bool = False) -> Any:
         record = object.__new__(cls)  # not through __post_init__, which would check everything once more
         for name, field in known.items():
             if name not in values:
-                values[name] = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+                values[name] = _default(field)
         for name, value in values.items():
             object.__setattr__(record, name, value)
         record.check_together()
         return record
     except ConfigError as error:
         raise _Wrong(None, "", message=f": {error}") from None
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 @cache
@@ -216,9 +225,10 @@ def _compiled(kind: Any) -> Check:
     return _instance(kind if isinstance(kind, type) else object)
 
 
-def _number(kind: type, limit: Between) -> Check:
+def _number(kind: Any, limit: Between) -> Check:
     low, high, above = limit.low, limit.high, limit.above
-    abstract, word = (Integral, "an integer") if kind is int else (Real, "a number")
+    abstract: Any = Integral if kind is int else Real
+    word = "an integer" if kind is int else "a number"
     unlimited = high in (_LARGEST_INT, _LARGEST_FLOAT) and low < 0
     allowed = word if unlimited else f"{word} {limit}"
 

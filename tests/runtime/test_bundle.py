@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.backends.numpy.backend import NumpyBackend
+from unimoe_runtime.bundle.manifest import signatures
 from unimoe_runtime.bundle.reader import (
     EMBEDDINGS,
     MANIFEST,
@@ -39,8 +40,11 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
             tensors = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
             save_file(tensors, writer.directory / f"{stem}.safetensors")
             (writer.directory / f"{stem}.onnx").write_bytes(b"graph of " + name.encode())
-            info = TensorInfo(name="x", dtype="float32", shape=("N", config.hidden_size))
-            writer.add_graph(name, file=f"{stem}.onnx", weights=f"{stem}.safetensors", inputs=[info], outputs=[info])
+            inputs, outputs = (
+                [TensorInfo(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in side.items()]
+                for side in signatures(name, config)
+            )
+            writer.add_graph(name, file=f"{stem}.onnx", weights=f"{stem}.safetensors", inputs=inputs, outputs=outputs)
         embeddings = {
             "text.weight": rng.standard_normal((config.text_vocab_size, config.hidden_size)),
             "codec.weight": rng.standard_normal((config.num_codebooks, config.codec_vocab_size, config.hidden_size)),
@@ -145,10 +149,10 @@ def test_one_flipped_byte_stops_the_part_that_has_it(tmp_path: Path, file: str) 
 def test_wrong_shape_is_named(tmp_path: Path) -> None:
     """Weights that are sound as a file but of another model."""
     target = write_bundle(tmp_path / "bundle")
-    edit_manifest(target, lambda m: m["model"].update(num_codebooks=3, delay_pattern=[0, 1, 2]))
+    edit_manifest(target, lambda m: m["model"].update(qkv_bias=False, routed_intermediate_size=13))
     bundle = open_bundle(target)
-    with pytest.raises(BundleError, match=r"head\.weight has the shape \[16, 22\], the model needs \[16, 33\]"):
-        bundle.graph("head")
+    with pytest.raises(BundleError, match=r"gate_up\.weight has the shape \[16, 24\], the model needs \[16, 26\]"):
+        bundle.graph(expert_name(0, 0))
 
 
 def test_failed_writer_leaves_nothing(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def test_a_graph_is_taken_up_with_its_signature(tmp_path: Path) -> None:
     first = BundleWriter(tmp_path / "bundle", fingerprint="x")
     for file in ("head.onnx", "head.safetensors"):
         (first.directory / file).write_text(file)
-    first.add_graph("head", file="head.onnx", weights="head.safetensors", inputs=[info], outputs=[], precision="int8")
+    first.add_graph(
+        "head", file="head.onnx", weights="head.safetensors", inputs=[info], outputs=[info], precision="int8"
+    )
     first.commit("head")
     os.close(first._lock)  # as the end of its process does
     with BundleWriter(tmp_path / "bundle", fingerprint="x") as second:

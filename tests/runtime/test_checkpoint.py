@@ -178,12 +178,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "range": (
         lambda f: change_config(f, lambda c: c["model"].update(top_p=1.5)),
-        "config.json: top_p is 1.5; it must be in (0, 1]",
+        "config.json: top_p is 1.5; it must be a number above 0, at most 1",
     ),
-    "type": (lambda f: change_config(f, lambda c: c["model"].update(top_p="high")), "config.json: ModelConfig: "),
+    "type": (lambda f: change_config(f, lambda c: c["model"].update(top_p="high")), "config.json: top_p is 'high'; it must be a number"),
     "sampling": (
         lambda f: change_config(f, lambda c: c.update(sampling={"speech": {"top_k": 0}})),
-        "config.json: top_k is 0; it must be None or at least 1",
+        "config.json: top_k is 0; it must be an integer of at least 1",
     ),
     "sampling is a number": (
         lambda f: change_config(f, lambda c: c.update(sampling={"speech": 1})),

@@ -53,14 +53,17 @@ def test_round_trip() -> None:
         ({"share": 0}, "share is 0; it must be a number above 0, at most 1"),
         ({"share": float("nan")}, "share is nan; it must be a number above 0, at most 1"),
         ({"share": True}, "share is True; it must be a number above 0, at most 1"),
-        ({"parts": [{"name": "x"}, {"name": "y", "sizes": [3, 10]}]}, r"parts\[1\]\.sizes\[1\] is 10; it must be an int"),
+        (
+            {"parts": [{"name": "x"}, {"name": "y", "sizes": [3, 10]}]},
+            r"parts\[1\]\.sizes\[1\] is 10; it must be an int",
+        ),
         ({"parts": [{"name": 3}]}, r"parts\[0\]\.name is 3; it must be a text"),
         ({"parts": [{}]}, r"parts\[0\]: the field 'name' is missing"),
         ({"parts": [{"name": "x", "sizes": []}]}, r"parts\[0\]\.sizes is \[\]; it must be a list of 1 to 3 items"),
         ({"limits": {"n": 10**60}}, r"limits\.n is an integer of more than 40 digits; it must be"),
         ({"pair": [1]}, r"pair is \[1\]; it must be a list of 2 items"),
         ({"on": True, "kind": "b"}, "on is for kind 'a'"),
-        ({"colour": 1}, "Whole has no field 'colour'; known: kind, limits"),
+        ({"colour": 1}, "Whole does not know the field 'colour'; known: kind, limits"),
     ],
 )
 def test_one_line_says_where_and_what(change: dict[str, Any], message: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.records import JsonRecord
 
 
 def _require_positive(config: object, *names: str) -> None:

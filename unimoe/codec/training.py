@@ -27,8 +27,8 @@ from unimoe.codec.common import TrainedCodec
 from unimoe.codec.config import CodecShape, ConvNeXtCodecConfig
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus, Item
-from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.records import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from unimoe.data.sentences import all_sentences, draw_pairs, draw_sentences, is_
 from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words, draw_phrases
-from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.records import JsonRecord
 
 Clip = tuple[dict[str, Any], np.ndarray]
 """An item's fields without its place in the audio, and its float samples."""

@@ -21,13 +21,13 @@ from unimoe.data.flite import WEAK_FORMS, phonemise
 from unimoe.data.texts import DIGIT_WORDS, all_commands
 from unimoe.data.words import common_words
 from unimoe.training.letter_to_sound import Rules, learn_rules
-from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend import timeline
 from unimoe_runtime.frontend.durations import places
 from unimoe_runtime.frontend.lexicon import SILENT, Lexicon, Phonemes
 from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+from unimoe_runtime.records import JsonRecord
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 EXTRA_WORDS = (

@@ -8,16 +8,26 @@ Adding a field to the manifest never raises the version; changing a meaning does
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unimoe_runtime.bundle.manifest import DTYPES as DTYPES
+from unimoe_runtime.bundle.manifest import GraphInfo as GraphInfo
+from unimoe_runtime.bundle.manifest import Manifest
+from unimoe_runtime.bundle.manifest import TensorInfo as TensorInfo
+from unimoe_runtime.bundle.manifest import expert_name as expert_name
+from unimoe_runtime.bundle.manifest import language_model_graphs as language_model_graphs
+from unimoe_runtime.bundle.manifest import trunk_name as trunk_name
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import BundleError, ConfigError
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.files.text import reason_of
+from unimoe_runtime.records import shown
 from unimoe_runtime.vision.tower import GRAPH as VISION
 from unimoe_runtime.vision.tower import VisionConfig, vision_weight_shapes
 
@@ -26,36 +36,6 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.safetensors"
 CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts that the bundle can be calibrated with
-# Precisions of floating-point graphs, and how the weights of their products are stored.
-DTYPES: Mapping[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorInfo:
-    """One input or output of a graph. A dimension is a number, or a symbol such as "N" that varies."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphInfo:
-    """One graph: its file, its weights' file (external data), its signature."""
-
-    file: str
-    weights: str
-    precision: str
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-
-
-def trunk_name(layer: int) -> str:
-    return f"layers.{layer}.trunk"
-
-
-def expert_name(layer: int, expert: int) -> str:
-    return f"layers.{layer}.expert.{expert}"
 
 
 def weight_shapes(graph: str, model: ModelConfig) -> dict[str, tuple[int, ...]] | None:
@@ -83,15 +63,6 @@ def weight_shapes(graph: str, model: ModelConfig) -> dict[str, tuple[int, ...]] 
             outputs = model.num_codebooks * model.codec_vocab_size
             return {"norm.weight": (hidden,), "head.weight": (hidden, outputs)}
     return None
-
-
-def language_model_graphs(model: ModelConfig) -> Iterator[str]:
-    """Names of the graphs that every bundle of this model must have, in the order of a step."""
-    for layer in range(model.num_layers):
-        yield trunk_name(layer)
-        for expert in range(model.num_routed_experts):
-            yield expert_name(layer, expert)
-    yield "head"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,85 +166,75 @@ def open_bundle(path: Path | str) -> Bundle:
     Raises BundleError with one line that says what is wrong, where, and what to do.
     """
     path = Path(path)
-    if not (path / MANIFEST).is_file():
-        raise BundleError(
-            f"{path}: not a bundle, it has no {MANIFEST}; make one with `unimoe export CHECKPOINT {path}`"
-        )
+    try:
+        found = (path / MANIFEST).is_file()
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{str(path)[:200]!r}: cannot be opened ({reason_of(error)})") from None
+    if not found:
+        raise BundleError(_no_bundle(path))
     manifest = read_json(path / MANIFEST, BundleError)
     if manifest.get("format") != FORMAT:
         raise BundleError(f"{path}/{MANIFEST}: not a {FORMAT}")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise BundleError(
-            f"{path}/{MANIFEST}: format version {manifest.get('format_version')!r}, this release reads "
+            f"{path}/{MANIFEST}: format version {shown(manifest.get('format_version'))}, this release reads "
             f"{FORMAT_VERSION}; export the checkpoint again"
         )
     try:
-        bundle = _parse(path, manifest)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
-        raise BundleError(f"{path}/{MANIFEST}: damaged: {reason}") from None
+        sections = Manifest.from_dict(manifest, ignore_unknown=True)
+    except ConfigError as error:
+        raise BundleError(f"{path}/{MANIFEST}: damaged: {error}; export the bundle again") from None
+    bundle = Bundle(
+        path=path,
+        model=sections.model,
+        sampling=sections.sampling,
+        codec=sections.codec,
+        vision=sections.vision,
+        graphs=sections.graphs,
+        files=sections.files,
+        manifest=manifest,
+    )
     _check_files(bundle)
     return bundle
 
 
-def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
-    try:
-        model = ModelConfig.from_dict(manifest["model"])
-        sampling = {task: SamplingConfig.from_dict(values) for task, values in manifest["sampling"].items()}
-        vision = VisionConfig.from_dict(manifest["vision"]) if manifest.get("vision") else None
-    except ConfigError as error:
-        raise BundleError(f"{path}/{MANIFEST}: {error}") from None
-    files = {
-        name: FileInfo(bytes=int(info["bytes"]), sha256=str(info["sha256"])) for name, info in manifest["files"].items()
-    }
-    graphs = {name: parse_graph(info) for name, info in manifest["graphs"].items()}
-    return Bundle(
-        path=path,
-        model=model,
-        sampling=sampling,
-        codec=manifest["codec"],
-        vision=vision,
-        graphs=graphs,
-        files=files,
-        manifest=manifest,
-    )
-
-
-def parse_graph(info: Mapping[str, Any]) -> GraphInfo:
-    """A graph's description as `dataclasses.asdict` wrote it. Raises KeyError, TypeError where it is damaged."""
-    return GraphInfo(
-        file=info["file"],
-        weights=info["weights"],
-        precision=info["precision"],
-        inputs=tuple(_tensor_info(item) for item in info["inputs"]),
-        outputs=tuple(_tensor_info(item) for item in info["outputs"]),
-    )
-
-
-def _tensor_info(item: Mapping[str, Any]) -> TensorInfo:
-    return TensorInfo(name=item["name"], dtype=item["dtype"], shape=tuple(item["shape"]))
+def _no_bundle(path: Path) -> str:
+    old = path.parent / f".{path.name}.old"
+    if old.is_dir() and not path.exists():
+        return f"{path}: was being replaced when that was killed; `mv {old} {path}` brings back what was there"
+    return f"{path}: not a bundle, it has no {MANIFEST}; make one with `unimoe export CHECKPOINT {path}`"
 
 
 def _check_files(bundle: Bundle) -> None:
     root = bundle.path.resolve()
+    shared = _hub_blobs(root)
     for name, info in bundle.files.items():
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts or "\\" in name:
             raise BundleError(f"{bundle.path}/{MANIFEST}: the path {name!r} leaves the bundle; do not use this bundle")
         path = bundle.path / name
-        if not path.is_file():
-            raise BundleError(f"{path}: missing; copy or export the bundle again")
-        if not path.resolve().is_relative_to(root):
-            raise BundleError(f"{path}: a link that leaves the bundle; do not use this bundle")
-        size = path.stat().st_size
-        if size != info.bytes:
-            word = "truncated" if size < info.bytes else "too long"
-            raise BundleError(f"{path}: {word}: {size} bytes, the manifest says {info.bytes}; copy or export it again")
-    for name, graph in bundle.graphs.items():
-        for file in (graph.file, graph.weights):
-            if file not in bundle.files:
-                raise BundleError(f"{bundle.path}/{MANIFEST}: graph {name} refers to {file!r}, which is not listed")
-    needed = [*language_model_graphs(bundle.model), *[VISION] * (bundle.vision is not None)]
-    missing = [name for name in needed if name not in bundle.graphs]
-    if missing:
-        raise BundleError(f"{bundle.path}/{MANIFEST}: the graph {missing[0]} is missing; export the bundle again")
+        try:
+            real = path.resolve(strict=True)
+            status = real.stat()
+        except (OSError, RuntimeError):  # RuntimeError: links that go in a circle
+            raise BundleError(f"{path}: missing; copy or export the bundle again") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path}: is no regular file; copy or export the bundle again")
+        if not real.is_relative_to(root) and real.parent != shared:
+            raise BundleError(
+                f"{path}: a link that leaves the bundle; do not use this bundle, or, where you know what it points "
+                f"to, copy it: `cp -rL {bundle.path} COPY`"
+            )
+        if status.st_size != info.bytes:
+            word = "truncated" if status.st_size < info.bytes else "too long"
+            raise BundleError(
+                f"{path}: {word}: {status.st_size} bytes, the manifest says {info.bytes}; copy or export it again"
+            )
+
+
+def _hub_blobs(root: Path) -> Path | None:
+    """Where a hub's cache keeps what the files of a snapshot are links to: models--X/blobs, beside snapshots/."""
+    for folder in root.parents:
+        if folder.name == "snapshots":
+            return folder.parent / "blobs"
+    return None

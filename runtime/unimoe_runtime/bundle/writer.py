@@ -24,7 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from unimoe_runtime.bundle.reader import FORMAT, FORMAT_VERSION, MANIFEST, GraphInfo, TensorInfo, parse_graph
+from unimoe_runtime.bundle.manifest import GraphInfo, TensorInfo
+from unimoe_runtime.bundle.reader import FORMAT, FORMAT_VERSION, MANIFEST
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
@@ -133,7 +134,7 @@ class BundleWriter:
                 del self._noted[part]
                 return None
         self._files.update(files)
-        self._graphs.update({name: parse_graph(info) for name, info in line["graphs"].items()})
+        self._graphs.update({name: GraphInfo.from_dict(info) for name, info in line["graphs"].items()})
         notes: dict[str, Any] = line["notes"]
         return notes
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.errors import BundleError
+from unimoe_runtime.bundle.manifest import DECODER as DECODER
+from unimoe_runtime.bundle.manifest import ENCODER as ENCODER
+from unimoe_runtime.bundle.manifest import CodecDescription
+from unimoe_runtime.errors import BackendError, BundleError, ConfigError
 
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 """`Backend.run`: a graph's name and its inputs in, its outputs out."""
 
-ENCODER = "codec_encoder"
-DECODER = "codec_decoder"
 # A decoder that has no state is large and wide: in windows it takes less memory, and less time on a CPU.
 WINDOW_FRAMES = 100
 
@@ -36,20 +37,14 @@ class BundleCodec:
         if description is None:
             raise BundleError("the bundle has no codec: export a checkpoint that has one")
         try:
-            self.kind = str(description["kind"])
-            self.sample_rate_hz = int(description["sample_rate_hz"])
-            self.hop_samples = int(description["hop_samples"])
-            self.num_codebooks = int(description["num_codebooks"])
-            self.codebook_size = int(description["codebook_size"])
-            self.min_first_frames = int(description.get("min_first_frames", 1))
-            self.context_frames = int(description.get("context_frames", 0))
-            self.lookahead_frames = int(description.get("lookahead_frames", 0))
-            self._initial_state = {
-                str(state["name"]): np.zeros(tuple(state["shape"]), str(state["dtype"]))
-                for state in description["decoder_state"]
-            }
-        except (KeyError, TypeError, ValueError) as error:
+            found = CodecDescription.from_dict(description, "codec", ignore_unknown=True)
+        except ConfigError as error:
             raise BundleError(f"the manifest's codec is damaged ({error}): export the bundle again") from None
+        self.kind, self.sample_rate_hz, self.hop_samples = found.kind, found.sample_rate_hz, found.hop_samples
+        self.num_codebooks, self.codebook_size = found.num_codebooks, found.codebook_size
+        self.min_first_frames, self.context_frames = found.min_first_frames, found.context_frames
+        self.lookahead_frames = found.lookahead_frames
+        self._initial_state = {state.name: np.zeros(state.shape, state.dtype) for state in found.decoder_state}
         self._run = run
 
     def encode(self, pcm_L: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -128,9 +123,17 @@ class StreamingDecoder:
         codes_KT = self._codes_KT[:, : end + codec.lookahead_frames]
         outputs = self._run(DECODER, {"codes_BKT": np.ascontiguousarray(codes_KT)[None], **self._state})
         self._state = {name: outputs[f"new_{name}"] for name in self._state}
-        pcm_L = np.asarray(
-            outputs["pcm_BL"][0, self._context * codec.hop_samples : end * codec.hop_samples], np.float32
-        )
+        pcm_BL, num_samples = outputs["pcm_BL"], codes_KT.shape[1] * codec.hop_samples
+        if pcm_BL.shape != (1, num_samples):
+            raise BackendError(
+                f"{DECODER}: gives {list(pcm_BL.shape)} samples where the manifest says {[1, num_samples]}; "
+                "export the bundle again"
+            )
+        pcm_L = np.asarray(pcm_BL[0, self._context * codec.hop_samples : end * codec.hop_samples], np.float32)
+        if not np.isfinite(pcm_L).all():
+            raise BackendError(
+                f"{DECODER}: gives samples that are not numbers; its weights are damaged: export the bundle again"
+            )
         self._num_decoded += num_frames
         self._context = min(codec.context_frames, end)
         self._codes_KT = self._codes_KT[:, end - self._context :]

@@ -14,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from unimoe_runtime.errors import CheckpointError, ConfigError
-from unimoe_runtime.records import JsonRecord
+from unimoe_runtime.records import Between, JsonRecord, Length
 
 KERNEL: Final = 7
 DILATIONS: Final = (1, 3, 9)
-_MAX_CODEBOOKS, _MAX_STRIDES, _MAX_STRIDE = 64, 8, 64
 _UNIT_REACH = KERNEL // 2 * sum(DILATIONS)  # samples that three residual units see to each side
+
+Width = Annotated[int, Between(1, 1 << 16)]
+Strides = Annotated[tuple[Annotated[int, Between(2, 64)], ...], Length(1, 8)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,34 +35,17 @@ class DacConfig(JsonRecord):
     """
 
     kind: Literal["dac"] = "dac"
-    sample_rate_hz: int
-    encoder_width: int
-    encoder_strides: tuple[int, ...]
-    decoder_width: int
-    decoder_strides: tuple[int, ...]
-    latent_size: int
-    num_codebooks: int
-    codebook_size: int
-    codebook_width: int
+    sample_rate_hz: Annotated[int, Between(1000, 768_000)]
+    encoder_width: Width
+    encoder_strides: Strides
+    decoder_width: Width
+    decoder_strides: Strides
+    latent_size: Width
+    num_codebooks: Annotated[int, Between(1, 64)]
+    codebook_size: Annotated[int, Between(1, 1 << 24)]
+    codebook_width: Width
 
-    def __post_init__(self) -> None:
-        if self.kind != "dac":
-            raise ConfigError(f"kind is {self.kind!r}; it must be 'dac'")
-        for name in (
-            "sample_rate_hz encoder_width decoder_width latent_size num_codebooks codebook_size codebook_width"
-        ).split():
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be an integer of at least 1")
-        if self.num_codebooks > _MAX_CODEBOOKS:
-            raise ConfigError(f"num_codebooks is {self.num_codebooks}; it must be at most {_MAX_CODEBOOKS}")
-        for name in ("encoder_strides", "decoder_strides"):
-            strides = getattr(self, name)
-            good = isinstance(strides, tuple) and 1 <= len(strides) <= _MAX_STRIDES
-            if not good or not all(type(stride) is int and 2 <= stride <= _MAX_STRIDE for stride in strides):
-                raise ConfigError(
-                    f"{name} is {strides!r}; it must be 1 to {_MAX_STRIDES} integers from 2 to {_MAX_STRIDE}"
-                )
+    def check_together(self) -> None:
         if prod(self.encoder_strides) != prod(self.decoder_strides):
             raise ConfigError(f"decoder_strides {self.decoder_strides} do not undo encoder_strides")
         if self.decoder_width % 2 ** len(self.decoder_strides):

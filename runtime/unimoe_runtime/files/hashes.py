@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.records import Between, JsonRecord, Length
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileInfo:
-    bytes: int
-    sha256: str
+class FileInfo(JsonRecord):
+    """What a manifest says of a file."""
+
+    bytes: Annotated[int, Between(0, 1 << 50)]
+    sha256: Annotated[str, Length(0, 64)]
 
 
 def sha256_of(path: Path) -> str:

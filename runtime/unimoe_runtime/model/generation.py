@@ -11,6 +11,7 @@ utterance has e frames; the other codebooks run on for their delays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.config import ModelConfig, SamplingConfig
-from unimoe_runtime.errors import PromptError
+from unimoe_runtime.errors import BackendError, PromptError
 from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
 
 
@@ -177,7 +178,9 @@ def _generate(
     index = 0
     while True:
         codes_BK = codes_UK.repeat(2, axis=0) if prompt.paired else codes_UK
-        logits_UKV = guide(model.step(codes_BK, prompt.first_position_B + np.float32(index)), prompt.paired, sampling)
+        logits_BKV = model.step(codes_BK, prompt.first_position_B + np.float32(index))
+        require_finite(logits_BKV, index)
+        logits_UKV = guide(logits_BKV, prompt.paired, sampling)
         mask_special_ids(logits_UKV, config, sampling, allow_eos=index >= sampling.min_steps)
         codes_UK = sample(logits_UKV, sampling, config.eos_id, rng)
 
@@ -207,6 +210,18 @@ def _generate(
         index += 1
         if min(ends) >= 0 and index >= max(ends) + max_delay:
             return
+
+
+def require_finite(logits_BKV: NDArray[np.float32], index: int) -> None:
+    """Raise BackendError at a step's first logit that is no number, or infinite."""
+    # One reduction: whatever is not finite stays in a sum. Finite logits whose sum overflows are looked at one by one.
+    with np.errstate(all="ignore"):
+        total = float(np.add.reduce(logits_BKV, axis=None))
+    if not math.isfinite(total) and not np.isfinite(logits_BKV).all():
+        raise BackendError(
+            f"decode step {index}: the model gives logits that are not numbers; its weights are damaged: export the "
+            "bundle again"
+        )
 
 
 def collect_frames(steps: Iterable[Step]) -> list[NDArray[np.int64]]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.errors import BundleError, ConfigError, VideoError
-from unimoe_runtime.records import JsonRecord, require
+from unimoe_runtime.records import Between, JsonRecord, require
 from unimoe_runtime.vision.video import Video
 
 Floats = NDArray[np.float32]
@@ -37,44 +37,40 @@ _MEAN_C = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _DEVIATION_C = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
 
+Width = Annotated[int, Between(1, 1 << 20)]
+Token = Annotated[int, Between(0, (1 << 31) - 1)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig(JsonRecord):
     """Shape of the vision tower and the ids of its tokens. `window_size` is in pixels, all other sizes in channels,
     patches or frames. A grid step lasts `tokens_per_second` positions a second."""
 
-    num_blocks: int
-    hidden_size: int
-    intermediate_size: int
-    num_heads: int
-    out_hidden_size: int
-    patch_size: int
-    spatial_merge_size: int
-    temporal_patch_size: int
-    window_size: int
-    full_attention_blocks: tuple[int, ...]
-    tokens_per_second: float
-    vision_start_id: int
-    vision_end_id: int
-    video_token_id: int
-    in_channels: int = 3
+    num_blocks: Annotated[int, Between(1, 1024)]
+    hidden_size: Width
+    intermediate_size: Width
+    num_heads: Annotated[int, Between(1, 4096)]
+    out_hidden_size: Annotated[int, Between(1, 1 << 24)]
+    patch_size: Annotated[int, Between(1, 1024)]
+    spatial_merge_size: Annotated[int, Between(1, 64)]
+    temporal_patch_size: Annotated[int, Between(1, 64)]
+    window_size: Annotated[int, Between(1, 1 << 16)]
+    full_attention_blocks: tuple[Annotated[int, Between(0, 1023)], ...]
+    tokens_per_second: Annotated[float, Between(0, 1000, above=True)]
+    vision_start_id: Token
+    vision_end_id: Token
+    video_token_id: Token
+    in_channels: Literal[3] = 3
 
-    def __post_init__(self) -> None:
-        for name in (
-            "num_blocks hidden_size intermediate_size num_heads out_hidden_size patch_size spatial_merge_size "
-            "temporal_patch_size window_size"
-        ).split():
-            value = getattr(self, name)
-            require(isinstance(value, int) and value >= 1, name, value, "an integer of at least 1")
+    def check_together(self) -> None:
         require(
             self.hidden_size % (4 * self.num_heads) == 0,
             "hidden_size", self.hidden_size, f"a multiple of 4 for each of {self.num_heads} heads",
         )  # fmt: skip
         require(self.window_size >= self.factor, "window_size", self.window_size, f"at least {self.factor}")
-        require(self.tokens_per_second > 0, "tokens_per_second", self.tokens_per_second, "above 0")
-        require(self.in_channels == 3, "in_channels", self.in_channels, "3 (red, green, blue)")
         blocks = self.full_attention_blocks
         require(
-            all(isinstance(block, int) and 0 <= block < self.num_blocks for block in blocks),
+            all(block < self.num_blocks for block in blocks),
             "full_attention_blocks", blocks, f"indices in 0 … {self.num_blocks - 1}",
         )  # fmt: skip
 
