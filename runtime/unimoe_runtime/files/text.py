@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -15,13 +16,14 @@ _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 def read_bytes(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYTES) -> bytes:
     """A file's content. Raises `error`, one line, where it is no file, cannot be read, or is larger than that."""
     try:
-        with path.open("rb") as file:
-            size = path.stat()
-            if not stat.S_ISREG(size.st_mode):
+        # Opening a pipe would wait for a writer.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise error(f"{path}: is no regular file")
-            if size.st_size > max_bytes:
-                raise error(f"{path}: has {size.st_size} bytes; at most {max_bytes} are read")
-            return file.read(max_bytes + 1)
+            if status.st_size > max_bytes:
+                raise error(f"{path}: has {status.st_size} bytes; at most {max_bytes} are read")
+            return file.read(status.st_size)
     except (OSError, ValueError) as problem:
         raise error(f"{path}: cannot be read ({reason_of(problem)})") from None
 
