@@ -177,8 +177,10 @@ def _damage_graph(model: onnx.ModelProto, rng: random.Random) -> tuple[str, bool
         case 4 if external:
             tensor = rng.choice(external)
             other = rng.choice(
-                ("../manifest.json", "manifest.json", "../../bundle/manifest.json", "/etc/passwd", "expert_0.safetensors",
-                 "../head.safetensors", "a" * 300, "", "trunk.safetensors\0")
+                (
+                    "../manifest.json", "manifest.json", "../../bundle/manifest.json", "/etc/passwd",
+                    "expert_0.safetensors", "../head.safetensors", "a" * 300, "", "trunk.safetensors\0",
+                )
             )  # fmt: skip
             for entry in tensor.external_data:
                 if entry.key == "location":

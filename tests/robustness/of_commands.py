@@ -84,7 +84,8 @@ def text(bases: Bases, folder: Path, rng: random.Random) -> Case:
 def output(bases: Bases, folder: Path, rng: random.Random) -> Case:
     """Where the audio is to go."""
     names = ("o" * 251 + ".wav", "o" * 300 + ".wav", "a[b]*.wav", "é\u2028.wav", "no/such/folder.wav", "out.txt", "out",
-             " .wav", "-x.wav", "fifo.wav", "folder.wav", "locked/out.wav", "out.WAV", "link.wav", ".wav", "nul\udcff.wav")  # fmt: skip
+             " .wav", "-x.wav", "fifo.wav", "folder.wav", "locked/out.wav", "out.WAV", "link.wav", ".wav",
+             "nul\udcff.wav")  # fmt: skip
     name = rng.choice(names)
     if name == "fifo.wav":
         os.mkfifo(folder / name)

@@ -6,6 +6,7 @@ command writes to its two streams is caught at the level of file descriptors, so
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -39,10 +40,8 @@ def warm_up() -> None:
     import onnxruntime  # noqa: F401
     import soundfile  # noqa: F401
 
-    import unimoe.cli.calibrate
-    import unimoe.cli.export
-    import unimoe.cli.inspect
-    import unimoe.cli.synth  # noqa: F401
+    for command in ("calibrate", "export", "inspect", "synth"):
+        importlib.import_module(f"unimoe.cli.{command}")
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:

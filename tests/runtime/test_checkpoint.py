@@ -180,7 +180,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change_config(f, lambda c: c["model"].update(top_p=1.5)),
         "config.json: top_p is 1.5; it must be a number above 0, at most 1",
     ),
-    "type": (lambda f: change_config(f, lambda c: c["model"].update(top_p="high")), "config.json: top_p is 'high'; it must be a number"),
+    "type": (
+        lambda f: change_config(f, lambda c: c["model"].update(top_p="high")),
+        "config.json: top_p is 'high'; it must be a number",
+    ),
     "sampling": (
         lambda f: change_config(f, lambda c: c.update(sampling={"speech": {"top_k": 0}})),
         "config.json: top_k is 0; it must be an integer of at least 1",

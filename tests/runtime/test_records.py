@@ -35,7 +35,8 @@ class Whole(JsonRecord):
 
 
 SOUND: dict[str, Any] = {
-    "kind": "a", "share": 0.5, "parts": [{"name": "x", "sizes": [1, 2]}], "limits": {"n": 3}, "pair": [1, "y"], "on": True,
+    "kind": "a", "share": 0.5, "parts": [{"name": "x", "sizes": [1, 2]}], "limits": {"n": 3}, "pair": [1, "y"],
+    "on": True,
 }  # fmt: skip
 
 
