@@ -1,0 +1,40 @@
+"""Which checkpoint a published result speaks of.
+
+`python -m benchmarks.stamp FILE…` records in results/checkpoints.json that these files, which were just measured, speak
+of the checkpoint in the box as it is now. A test fails for a recorded file once the checkpoint has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RECORD = Path(__file__).parent / "results" / "checkpoints.json"
+
+
+def box_checkpoint() -> str:
+    """Sixteen digits of the SHA-256 over the weights of the checkpoint in the box: the model's and the codec's."""
+    digest = sha256()
+    for part in ("model.safetensors", "codec/model.safetensors"):
+        digest.update((ROOT / "checkpoints" / "demo" / part).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def recorded() -> dict[str, str]:
+    """The checkpoint of each recorded file, by its path from the root."""
+    record: dict[str, str] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    return record
+
+
+def main() -> None:
+    record = recorded()
+    for name in sys.argv[1:]:
+        record[Path(name).resolve().relative_to(ROOT).as_posix()] = box_checkpoint()
+    RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
