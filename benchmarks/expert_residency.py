@@ -26,8 +26,8 @@ from rich.table import Table
 
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.backends.onnxruntime.expert_loader import Loader
-from unimoe_runtime.backends.onnxruntime.forward import NO_WEIGHTS
 from unimoe_runtime.backends.onnxruntime.onnx_proto import with_inputs
+from unimoe_runtime.backends.onnxruntime.passes import NO_WEIGHTS
 from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, open_session
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle

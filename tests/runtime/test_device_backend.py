@@ -159,7 +159,7 @@ def state_after(forward: Forward) -> list[np.ndarray]:
             cos_BTD=np.tile(rng.standard_normal((2, 5, 4), dtype=np.float32), 2),
             sin_BTD=np.tile(rng.standard_normal((2, 5, 4), dtype=np.float32), 2),
             mask_B1TS=np.concatenate([mask, np.zeros((2, 1, 5, 3), np.bool_)], axis=-1),
-            write_index=0,
+            write_index_B=np.zeros(2, np.int64),
         )
     )
     weights = forward.trunk(0).copy()

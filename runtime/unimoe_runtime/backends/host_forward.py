@@ -12,10 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.protocol import Array, CachedPositions, StepInputs
+from unimoe_runtime.backends.protocol import Array, CachedPositions, Forward, RowCounts, StepInputs
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 
 Floats = NDArray[np.float32]
+
+
+HOST_ROWS = RowCounts(sizes=(1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64))
+"""Close to one another: on a CPU every row of a step costs time, used or not."""
 
 
 class GraphRunner(Protocol):
@@ -40,14 +44,13 @@ class HostForward:
         self._last: dict[str, Array] = {}
 
     def begin(self, inputs: StepInputs) -> None:
-        rows = inputs.mask_B1TS.shape[0]
-        self._grow(inputs.mask_B1TS.shape[-1])
+        self.resize(inputs.mask_B1TS.shape[0], inputs.mask_B1TS.shape[3])
         self._hidden_BTC = inputs.hidden_BTC
         self._shared = {
             "cos_BTD": inputs.cos_BTD,
             "sin_BTD": inputs.sin_BTD,
             "mask_B1TS": inputs.mask_B1TS,
-            "write_index_B": np.full(rows, inputs.write_index, dtype=np.int64),
+            "write_index_B": inputs.write_index_B,
         }
 
     def trunk(self, layer: int) -> Floats:
@@ -81,7 +84,7 @@ class HostForward:
         return CachedPositions(layers=tuple(layers))
 
     def restore(self, cached: CachedPositions, capacity: int) -> None:
-        self._grow(capacity)
+        self.resize(self._caches[0][0].shape[0], max(capacity, self._caches[0][0].shape[2]))
         for pair, kept in zip(self._caches, cached.layers, strict=True):
             for cache_BHSD, kept_HPD in zip(pair, kept, strict=True):
                 cache_BHSD[:, :, : cached.num_positions] = kept_HPD
@@ -89,6 +92,22 @@ class HostForward:
     def close(self) -> None:
         self._caches, self._last = [], {}
 
-    def _grow(self, capacity: int) -> None:
-        room = ((0, 0), (0, 0), (0, max(0, capacity - self._caches[0][0].shape[2])), (0, 0))
-        self._caches = [(np.pad(key, room), np.pad(value, room)) for key, value in self._caches]
+    def resize(self, num_rows: int, capacity: int) -> None:
+        rows, heads, slots, head_dim = self._caches[0][0].shape
+        if (rows, slots) == (num_rows, capacity):
+            return
+        kept = slice(min(rows, num_rows)), slice(None), slice(min(slots, capacity))
+        grown: list[tuple[Floats, Floats]] = []
+        for pair in self._caches:
+            key, value = (np.zeros((num_rows, heads, capacity, head_dim), np.float32) for _ in pair)
+            key[kept], value[kept] = pair[0][kept], pair[1][kept]
+            grown.append((key, value))
+        self._caches = grown
+
+    def copy_rows(self, source: Forward, source_row: int, row: int, num_rows: int, num_positions: int) -> None:
+        assert isinstance(source, HostForward)
+        to = slice(row, row + num_rows), slice(None), slice(num_positions)
+        from_ = slice(source_row, source_row + num_rows), slice(None), slice(num_positions)
+        for pair, source_pair in zip(self._caches, source._caches, strict=True):
+            for cache_BHSD, source_BHSD in zip(pair, source_pair, strict=True):
+                cache_BHSD[to] = source_BHSD[from_]

@@ -1,4 +1,4 @@
-"""The protocol of backends: what runs a bundle's graphs, and one utterance's passes over the layers.
+"""The protocol of backends: what runs a bundle's graphs, and passes over the layers with a cache of their own.
 
 B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
 """
@@ -22,15 +22,16 @@ Array = NDArray[Any]
 class StepInputs:
     """What the host gives to one pass over all layers, prefill or decode step.
 
-    `mask_B1TS` is True where a position may attend to a cache slot. `write_index` is the cache slot that the
-    first of the T positions is written to, the same for all rows (prompts are padded at the left).
+    `mask_B1TS` is True where a position may attend to a cache slot. `write_index_B` int64 is the cache slot that the
+    first of a row's T positions is written to. Within a prompt it is the same for all rows (prompts are padded on the
+    left); rows of several streams that decode side by side stand at different slots.
     """
 
     hidden_BTC: NDArray[np.float32]
     cos_BTD: NDArray[np.float32]
     sin_BTD: NDArray[np.float32]
     mask_B1TS: NDArray[np.bool_]
-    write_index: int
+    write_index_B: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,15 +49,36 @@ class CachedPositions:
         return sum(array.nbytes for pair in self.layers for array in pair)
 
 
-class Forward(Protocol):
-    """One utterance's passes over the layers: its hidden state and its cache, wherever the backend keeps them.
+@dataclass(frozen=True, kw_only=True)
+class RowCounts:
+    """How many rows a step may have.
 
-    The host sees the routing weights alone; it calls `begin`, then per layer `trunk` and `expert` for each pick,
-    then `head`.
+    `sizes`: ascending. A step runs with one of these row counts, so that bindings and captured graphs are used again.
+    `alignment`: a stream's first row is a multiple of it. Above 1 for graphs in which a row's result depends on its
+    place, and then only on its place modulo `alignment`.
+    """
+
+    sizes: tuple[int, ...]
+    alignment: int = 1
+
+    @property
+    def most(self) -> int:
+        return self.sizes[-1]
+
+    def fitting(self, num_rows: int) -> int:
+        """The smallest size that holds so many rows."""
+        return next(size for size in self.sizes if size >= num_rows)
+
+
+class Forward(Protocol):
+    """Passes over the layers: the hidden state and the cache of some rows, wherever the backend keeps them.
+
+    The host sees the routing weights alone. It calls `begin`, then per layer `trunk` and `expert` for each pick, then
+    `head`.
     """
 
     def begin(self, inputs: StepInputs) -> None:
-        """Take the inputs of a pass. The cache grows to the mask's S when it is smaller."""
+        """Take the inputs of a pass, of as many rows as the cache has. The cache is resized to the mask's S."""
 
     def trunk(self, layer: int) -> NDArray[np.float32]:
         """Run a trunk on the hidden state. Returns weights_NE on the host: routed experts, then null.
@@ -82,6 +104,12 @@ class Forward(Protocol):
     def restore(self, cached: CachedPositions, capacity: int) -> None:
         """Put cached positions into the first slots of every row. The cache grows to `capacity` when it is smaller."""
 
+    def resize(self, num_rows: int, capacity: int) -> None:
+        """Make it a cache of so many rows and slots. What both sizes have stays; what is new holds zeros."""
+
+    def copy_rows(self, source: Forward, source_row: int, row: int, num_rows: int, num_positions: int) -> None:
+        """Copy the first slots of rows from another forward of this backend, or from this one."""
+
     def close(self) -> None:
         """Give cache and buffers back to the backend. It is not used again; closing twice is harmless."""
 
@@ -92,11 +120,15 @@ class Backend(Protocol):
     name: str
     bundle: Bundle
 
+    @property
+    def row_counts(self) -> RowCounts:
+        """Rows that a decode step of several streams may have."""
+
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run any graph by name on host arrays; outputs by name. For codecs and for verification."""
 
     def start(self, num_rows: int) -> Forward:
-        """A fresh utterance of `num_rows` rows."""
+        """An empty cache of `num_rows` rows."""
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
         """Load graphs now instead of at their first use; None: all of the language model."""

@@ -191,7 +191,7 @@ class BundleModel:
             cos_BTD=cos_BTD,
             sin_BTD=sin_BTD,
             mask_B1TS=self._valid_BS[:, None, None, :],
-            write_index=self._filled,
+            write_index_B=np.full(len(codes_BK), self._filled, np.int64),
         )
         self._run(self._forward, inputs, None)
         self._filled += 1
@@ -208,7 +208,11 @@ class BundleModel:
     ) -> StepInputs:
         cos_BTD, sin_BTD = rotary(positions, self.config)
         return StepInputs(
-            hidden_BTC=hidden_BTC, cos_BTD=cos_BTD, sin_BTD=sin_BTD, mask_B1TS=mask_B1TS, write_index=write_index
+            hidden_BTC=hidden_BTC,
+            cos_BTD=cos_BTD,
+            sin_BTD=sin_BTD,
+            mask_B1TS=mask_B1TS,
+            write_index_B=np.full(len(hidden_BTC), write_index, np.int64),
         )
 
     def _run(self, forward: Forward, inputs: StepInputs, real_N: NDArray[np.bool_] | None) -> None:

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.backends.gpu.device import Buffer, Device, Engines, Pool, address_of
 from unimoe_runtime.backends.gpu.passes import DevicePass, Tally
-from unimoe_runtime.backends.protocol import Array, CachedPositions, StepInputs
+from unimoe_runtime.backends.protocol import Array, CachedPositions, Forward, RowCounts, StepInputs
 from unimoe_runtime.bundle.engine_sets import EngineSet
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 
 Floats = NDArray[np.float32]
+
+
+# Far apart: each has graphs of its own to be captured, and a row that is not used costs a GPU next to nothing.
+_ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Workspace:
@@ -82,6 +86,11 @@ class DeviceBackend:
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         with self.guard:
             return self.engines.run(graph, inputs)
+
+    @property
+    def row_counts(self) -> RowCounts:
+        most = self.engines.max_rows
+        return RowCounts(sizes=tuple(sorted({size for size in _ROW_COUNTS if size < most} | {most})))
 
     def start(self, num_rows: int) -> DeviceForward:
         return DeviceForward(self, num_rows)
@@ -171,7 +180,9 @@ class DeviceForward:
         length = inputs.mask_B1TS.shape[2]
         with self._backend.guard:
             # Not the mask's S, which grows by buckets of its own: the engines' need not be multiples of those.
-            workspace = self._grown(inputs.write_index + length)
+            if inputs.mask_B1TS.shape[0] != self._num_rows:
+                self.resize(inputs.mask_B1TS.shape[0], 0)
+            workspace = self._grown(int(inputs.write_index_B.max()) + length)
             if length == 1:
                 self._loan.drop_prompt()
                 self._passes = [workspace.decode]
@@ -275,6 +286,30 @@ class DeviceForward:
                         backend.device.copy_rows(target, pitch, address_of(array), width, width, cache.shape[1])
             backend.device.synchronize()
 
+    def resize(self, num_rows: int, capacity: int) -> None:
+        """As in the protocol, but a capacity is never made smaller: captured graphs are used again."""
+        backend = self._backend
+        self._max_positions = backend.engines.max_positions(num_rows)
+        with backend.guard:
+            held = self._loan.workspace
+            self._num_rows = num_rows
+            self._replace(max(capacity, 1 if held is None else held.capacity))
+            self._passes = []
+
+    def copy_rows(self, source: Forward, source_row: int, row: int, num_rows: int, num_positions: int) -> None:
+        assert isinstance(source, DeviceForward)
+        backend = self._backend
+        with backend.guard:
+            target = self._grown(num_positions)
+            for pairs in zip(source._workspace().caches, target.caches, strict=True):
+                for from_, to in zip(*pairs, strict=True):
+                    heads, width = from_.shape[1], _slots(from_, num_positions)
+                    from_pitch, pitch = _slots(from_, from_.shape[2]), _slots(to, to.shape[2])
+                    backend.device.copy_rows(
+                        to.address + row * heads * pitch, pitch,
+                        from_.address + source_row * heads * from_pitch, from_pitch, width, num_rows * heads,
+                    )  # fmt: skip
+
     def close(self) -> None:
         self._backend.end(self._loan)
 
@@ -291,15 +326,20 @@ class DeviceForward:
     def _grown(self, num_slots: int) -> Workspace:
         """The workspace; a larger one with what the caches held, where they do not have so many slots."""
         old = self._loan.workspace
-        if old is not None and num_slots <= old.capacity:
+        return old if old is not None and num_slots <= old.capacity else self._replace(num_slots)
+
+    def _replace(self, num_slots: int) -> Workspace:
+        """A workspace of the present number of rows with what the caches held, in place of the one there is."""
+        backend, old = self._backend, self._loan.workspace
+        capacity = backend.engines.capacity(num_slots)
+        if old is not None and (old.num_rows, old.capacity) == (self._num_rows, capacity):
             return old
-        backend = self._backend
-        new = backend.borrow(self._num_rows, backend.engines.capacity(num_slots))
+        new = backend.borrow(self._num_rows, capacity)
         if old is not None:
             for pairs in zip(old.caches, new.caches, strict=True):
                 for source, target in zip(*pairs, strict=True):
                     width, pitch = _slots(source, old.capacity), _slots(target, new.capacity)
-                    height = source.shape[0] * source.shape[1]
+                    height = min(source.shape[0], target.shape[0]) * source.shape[1]
                     backend.device.copy_rows(target.address, pitch, source.address, width, width, height)
             self._loan.drop_prompt()
             backend.give_back(old)

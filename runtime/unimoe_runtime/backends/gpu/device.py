@@ -118,6 +118,8 @@ class Engines(Protocol):
 
     captures: bool
     """Whether the loop captures what an engine enqueues. False where the engine replays by itself, or never."""
+    max_rows: int
+    """Most rows (B) of one pass."""
     max_tokens: int
     """Most tokens (N) of one call."""
 

@@ -58,6 +58,7 @@ class OnnxRuntimeEngines:
     A device of kind "cpu" is host memory under the CPU provider: the same calls, for tests.
     """
 
+    max_rows = 64
     max_tokens = 1 << 20  # any number
 
     def __init__(self, bundle: Bundle, device: Device, pool: Pool, *, graphs: bool) -> None:

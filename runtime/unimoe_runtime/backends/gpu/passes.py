@@ -178,7 +178,7 @@ class DevicePass:
         mask_B1TS = inputs.mask_B1TS[:, :, start:stop, : self.capacity]  # what lies beyond is empty, and masked
         np.copyto(host["mask_B1TS"][..., : mask_B1TS.shape[-1]], mask_B1TS)
         host["mask_B1TS"][..., mask_B1TS.shape[-1] :] = False
-        host["write_index_B"].fill(inputs.write_index + start)
+        host["write_index_B"][...] = inputs.write_index_B + start
         self._inputs.upload()
 
     def trunk(self, layer: int) -> None:

@@ -127,6 +127,7 @@ class TensorRTEngines:
         self._language_model = frozenset(language_model_graphs(bundle.model))
         self._flavour = _Flavour(trt, engine_set, graphs=graphs)
         self.captures = self._flavour.captures
+        self.max_rows = engine_set.max_rows
         self.max_tokens = engine_set.max_rows * engine_set.max_positions
         self._logger, self._log = _logger(trt)
         self._runtime = trt.Runtime(self._logger)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.host_forward import HostForward
+from unimoe_runtime.backends.host_forward import HOST_ROWS, HostForward
 from unimoe_runtime.backends.numpy import codec as numpy_codec
 from unimoe_runtime.backends.numpy import dac as numpy_dac
 from unimoe_runtime.backends.numpy import harmonic_codec
@@ -100,6 +100,7 @@ class NumpyBackend:
     """Backend over a floating-point bundle's weights; the other backends are compared with it."""
 
     name = "numpy"
+    row_counts = HOST_ROWS
 
     def __init__(self, bundle: Bundle) -> None:
         quantized = sorted({graph.precision for graph in bundle.graphs.values()} - set(DTYPES))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.backends.host_forward import HOST_ROWS
 from unimoe_runtime.backends.onnxruntime.sessions import (
     CPU_ONLY,
     needs_optimizing,
@@ -19,8 +22,8 @@ from unimoe_runtime.backends.onnxruntime.sessions import (
     trim_heap,
     use_global_pool,
 )
-from unimoe_runtime.backends.protocol import Array
-from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs
+from unimoe_runtime.backends.protocol import Array, RowCounts
+from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs, trunk_name
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.expert_cache.cache import Expert, ExpertCache, ExpertCacheStats
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
@@ -37,6 +40,22 @@ if TYPE_CHECKING:
     from unimoe_runtime.backends.onnxruntime.expert_loader import ResidentExpert
 
 Floats = NDArray[np.float32]
+
+
+# ONNX Runtime adds four numbers of 4 bytes at a time, from an address that is a multiple of 16.
+_VECTOR = 4
+
+
+def _row_alignment(bundle: Bundle) -> int:
+    """At which rows a stream may begin so that its routing weights are, to the bit, those it has alone.
+
+    Bundles of earlier exports sum over a token's experts with ReduceSum, which ONNX Runtime computes in an order that
+    depends on the address.
+    """
+    trunk = bundle.path / bundle.graphs[trunk_name(0)].file
+    if b"ReduceSum" not in trunk.read_bytes():
+        return 1
+    return _VECTOR // math.gcd(_VECTOR, bundle.model.num_dynamic_experts)
 
 
 class OnnxRuntimeBackend:
@@ -69,6 +88,7 @@ class OnnxRuntimeBackend:
         self._sessions: dict[str, Any] = {}
         self._spares: dict[int, list[Spare]] = {}
         self._loading: dict[str, Lock] = {}
+        self._row_counts = replace(HOST_ROWS, alignment=_row_alignment(bundle))
         self.experts: ExpertCache[ResidentExpert] | None = None
         self._budgeted: dict[str, Expert] = {}
         self._routers: list[Floats] = []
@@ -123,6 +143,10 @@ class OnnxRuntimeBackend:
         session = self.session(graph)
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    @property
+    def row_counts(self) -> RowCounts:
+        return self._row_counts
 
     def start(self, num_rows: int) -> BoundForward:
         return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))

@@ -27,8 +27,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnxruntime as ort
 
-from unimoe_runtime.backends.onnxruntime.forward import NO_WEIGHTS, Buffers
 from unimoe_runtime.backends.onnxruntime.onnx_proto import with_inputs
+from unimoe_runtime.backends.onnxruntime.passes import NO_WEIGHTS, Buffers
 from unimoe_runtime.backends.onnxruntime.sessions import needs_optimizing, open_session, trim_heap
 from unimoe_runtime.backends.onnxruntime.transposed_expert import TransposedExpert, transposed_bytes, transposed_graph
 from unimoe_runtime.backends.protocol import Array

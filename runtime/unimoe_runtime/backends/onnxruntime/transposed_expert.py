@@ -23,8 +23,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.onnxruntime.forward import Buffers
 from unimoe_runtime.backends.onnxruntime.onnx_proto import float_scalar, integers, model, node
+from unimoe_runtime.backends.onnxruntime.passes import Buffers
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.files.safetensors_reader import TensorFile, widen

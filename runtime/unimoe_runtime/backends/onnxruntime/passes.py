@@ -1,0 +1,198 @@
+"""The buffers of a pass in ONNX Runtime, bound once to every graph that reads or writes them.
+
+A decode step makes some twenty to eighty small calls, so nothing is allocated or looked up in it that could be
+done once: inputs and outputs are bound to fixed host buffers, TensorScatter updates the cache in place (input and
+output are bound to the same memory), experts add to the accumulator in place.
+
+B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol, Self
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.protocol import Array, StepInputs
+from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
+from unimoe_runtime.expert_cache.cache import ExpertCache
+from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher
+
+Floats = NDArray[np.float32]
+Caches = list[tuple[Floats, Floats]]
+"""key_BHSD and value_BHSD of each layer."""
+NO_WEIGHTS: Mapping[str, Any] = {}
+
+
+class Buffers(Protocol):
+    """A pass's host buffers, which an expert's inputs and output are bound to."""
+
+    weight_N1: Floats
+
+    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
+        """A call of that session on them."""
+
+
+class Sessions(Protocol):
+    """What a forward needs of its backend."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    @property
+    def experts(self) -> ExpertCache[Any] | None:
+        """The experts under a memory budget; None where all stay loaded."""
+
+    def session(self, graph: str) -> Any:
+        """The InferenceSession of a graph."""
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a graph on host arrays."""
+
+    def look_ahead(self) -> ExpertPrefetcher | None:
+        """What a forward reports its picks to, under a budget."""
+
+
+class Bound:
+    """A host array and the OrtValue that shares its memory."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.value = ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _call(session: Any, binding: Any) -> Callable[[], None]:
+    """A run of a session on what is bound: of the object behind the Python class, whose own method asks each time
+    whether a WebGPU graph is being captured."""
+    return partial(session._sess.run_with_iobinding, binding._iobinding, None)
+
+
+class BoundPass:
+    """Buffers and bindings for passes of one shape: B rows × T positions over caches of capacity S.
+
+    The hidden state goes back and forth between two buffers: layer i reads one and writes its accumulator to the
+    other, experts add to that in place, layer i + 1 reads it.
+    """
+
+    def __init__(self, backend: Sessions, caches: Caches, num_rows: int, length: int) -> None:
+        model = backend.bundle.model
+        self._backend, self._caches = backend, caches
+        self._num_rows = num_rows
+        tokens = num_rows * length
+        capacity = caches[0][0].shape[2]
+        self.hidden_BTC = [np.zeros((num_rows, length, model.hidden_size), dtype=np.float32) for _ in range(2)]
+        self.hidden_NC = [buffer.reshape(tokens, model.hidden_size) for buffer in self.hidden_BTC]
+        self.weights_NE = np.zeros((tokens, model.num_dynamic_experts), dtype=np.float32)
+        self.router_logits_NR = np.zeros((tokens, model.num_router_rows), dtype=np.float32)
+        self.weight_N1 = np.zeros((tokens, 1), dtype=np.float32)
+        self._cos_BTD = np.zeros((num_rows, length, model.head_dim), dtype=np.float32)
+        self._sin_BTD = np.zeros((num_rows, length, model.head_dim), dtype=np.float32)
+        self._mask_B1TS = np.zeros((num_rows, 1, length, capacity), dtype=np.bool_)
+        self._write_index_B = np.zeros(num_rows, dtype=np.int64)
+        self._in = {
+            "cos_BTD": Bound(self._cos_BTD),
+            "sin_BTD": Bound(self._sin_BTD),
+            "mask_B1TS": Bound(self._mask_B1TS),
+            "write_index_B": Bound(self._write_index_B),
+        }
+        self._hidden_BTC = [Bound(buffer) for buffer in self.hidden_BTC]
+        self._hidden_NC = [Bound(buffer) for buffer in self.hidden_NC]
+        self._expert_input = Bound(np.zeros((tokens, model.hidden_size), dtype=np.float32))
+        self._weights = Bound(self.weights_NE)
+        self._router_logits = Bound(self.router_logits_NR)
+        self._weight = Bound(self.weight_N1)
+        self.logits_NKV = np.zeros((tokens, model.num_codebooks, model.codec_vocab_size), dtype=np.float32)
+        self._trunks: list[Callable[[], None] | None] = [None] * model.num_layers
+        self._experts: dict[tuple[int, int], Callable[[], None]] = {}
+        self._head: Callable[[], None] | None = None
+
+    def over(self, caches: Caches) -> Self:
+        """The pass over other caches, of which it uses the first rows. They and the mask alone depend on the capacity.
+
+        Bindings to the same caches stay.
+        """
+        if caches is not self._caches:
+            self._caches = caches
+            mask_shape = (*self._mask_B1TS.shape[:3], caches[0][0].shape[2])
+            if mask_shape != self._mask_B1TS.shape:
+                self._mask_B1TS = np.zeros(mask_shape, dtype=np.bool_)
+                self._in["mask_B1TS"] = Bound(self._mask_B1TS)
+            self._trunks = [None] * len(self._trunks)
+        return self
+
+    def write(self, inputs: StepInputs) -> None:
+        self.hidden_BTC[0][...] = inputs.hidden_BTC
+        self._cos_BTD[...] = inputs.cos_BTD
+        self._sin_BTD[...] = inputs.sin_BTD
+        self._mask_B1TS[...] = inputs.mask_B1TS
+        self._write_index_B[...] = inputs.write_index_B
+
+    def trunk(self, layer: int) -> None:
+        run = self._trunks[layer]
+        if run is None:
+            run = self._trunks[layer] = self._bind_trunk(layer)
+        run()
+
+    def expert(self, layer: int, expert: int) -> None:
+        if self._backend.experts is not None:
+            resident = self._backend.experts.acquire((layer, expert))
+            try:
+                resident.bound(self, layer)()
+            finally:
+                self._backend.experts.release((layer, expert))
+            return
+        run = self._experts.get((layer, expert))
+        if run is None:
+            session = self._backend.session(expert_name(layer, expert))
+            run = self._experts[layer, expert] = self.bind_expert(session, layer)
+        run()
+
+    def head(self) -> None:
+        if self._head is None:
+            self._head = self._bind_head()
+        self._head()
+
+    def expert_input(self) -> Floats:
+        array: Floats = self._expert_input.array
+        return array
+
+    def _bind_trunk(self, layer: int) -> Callable[[], None]:
+        session = self._backend.session(trunk_name(layer))
+        binding = session.io_binding()
+        key, value = (Bound(cache[: self._num_rows]) for cache in self._caches[layer])
+        binding.bind_ortvalue_input("hidden_BTC", self._hidden_BTC[layer % 2].value)
+        for name, bound in self._in.items():
+            binding.bind_ortvalue_input(name, bound.value)
+        binding.bind_ortvalue_input("key_cache_BHSD", key.value)
+        binding.bind_ortvalue_input("value_cache_BHSD", value.value)
+        binding.bind_ortvalue_output("accumulator_NC", self._hidden_NC[(layer + 1) % 2].value)
+        binding.bind_ortvalue_output("expert_input_NC", self._expert_input.value)
+        binding.bind_ortvalue_output("weights_NE", self._weights.value)
+        binding.bind_ortvalue_output("router_logits_NR", self._router_logits.value)
+        binding.bind_ortvalue_output("new_key_cache_BHSD", key.value)
+        binding.bind_ortvalue_output("new_value_cache_BHSD", value.value)
+        return _call(session, binding)
+
+    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
+        """A call of an expert's session on this pass's buffers; `weights` are OrtValues, where they are inputs."""
+        binding = session.io_binding()
+        for name, value in weights.items():
+            binding.bind_ortvalue_input(name, value)
+        accumulator = self._hidden_NC[(layer + 1) % 2].value
+        binding.bind_ortvalue_input("accumulator_NC", accumulator)
+        binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
+        binding.bind_ortvalue_input("weight_N1", self._weight.value)
+        binding.bind_ortvalue_output("new_accumulator_NC", accumulator)
+        return _call(session, binding)
+
+    def _bind_head(self) -> Callable[[], None]:
+        session = self._backend.session("head")
+        binding = session.io_binding()
+        last = self._hidden_NC[self._backend.bundle.model.num_layers % 2]
+        binding.bind_ortvalue_input("hidden_NC", last.value)
+        binding.bind_ortvalue_output("logits_NKV", Bound(self.logits_NKV).value)
+        return _call(session, binding)
