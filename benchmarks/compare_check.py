@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from unimoe_runtime.backends.protocol import Array, Backend, Forward, StepInputs
-from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.backends.protocol import Forward, StepInputs
+from unimoe_runtime.backends.wrapper import WrappedBackend
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.parity.ratios import Verdict
 from unimoe_tools.profiling.blocks import Block, compare_blocks, interleave, narrow, quiet_blocks
 from unimoe_tools.profiling.compare import Rounds
@@ -38,20 +39,13 @@ _RIGHT = 0.95
 _MEASURE = "step_p50_ms"
 
 
-class _Slowed:
+class _Slowed(WrappedBackend):
     """A backend whose passes take longer by a share `more` of themselves."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.name, self.bundle, self._backend = backend.name, backend.bundle, backend
-        self.more = 0.0
-
-    bundle: Bundle
-
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return self._backend.run(graph, inputs)
+    more = 0.0
 
     def start(self, num_rows: int) -> Forward:
-        forward = self._backend.start(num_rows)
+        forward = super().start(num_rows)
         begin, head, begin_s = forward.begin, forward.head, 0.0
 
         def timed_begin(inputs: StepInputs) -> None:
@@ -69,12 +63,6 @@ class _Slowed:
 
         forward.begin, forward.head = timed_begin, slow_head  # type: ignore[method-assign]
         return forward
-
-    def load(self) -> None:
-        self._backend.load()
-
-    def close(self) -> None:
-        self._backend.close()
 
 
 class _Side:

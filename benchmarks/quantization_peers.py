@@ -33,10 +33,10 @@ from unimoe_calibration.settings import Settings
 from unimoe_calibration.statistics import Statistics
 from unimoe_calibration.writing import write_quantized
 from unimoe_runtime.backends.factory import open_backend
-from unimoe_runtime.backends.host_forward import HostForward
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
 from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
@@ -102,11 +102,11 @@ def our_plans(bundle: Bundle, num_items: int | None) -> tuple[dict[str, Quantiza
     return plans, samples
 
 
-class _Recorder:
-    """A Backend that keeps what each graph was given; of an expert's rows those alone that were sent to it."""
+class _Recorder(WrappedBackend):
+    """Keeps each graph's inputs; of an expert's rows only those that were sent to it."""
 
     def __init__(self, backend: Backend) -> None:
-        self.name, self.bundle, self._backend = backend.name, backend.bundle, backend
+        super().__init__(backend, by_graph=True)
         self.calls: dict[str, list[dict[str, Array]]] = {}
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -115,17 +115,14 @@ class _Recorder:
             sent = given["weight_N1"][:, 0] > 0
             given = {name: array[sent] for name, array in given.items()}
         self.calls.setdefault(graph, []).append({name: np.array(array) for name, array in given.items()})
-        return self._backend.run(graph, inputs)
-
-    def start(self, num_rows: int) -> HostForward:
-        return HostForward(self, num_rows)
+        return super().run(graph, inputs)
 
 
 def modelopt_backends(
     python: Path, bundle: Bundle, backend: Backend, samples: Sequence[Sample], folder: Path
 ) -> dict[str, Backend]:
     """The bundle's graphs as Model Optimizer quantizes them; what it refuses stays float, and is said."""
-    recorder: Any = _Recorder(backend)
+    recorder = _Recorder(backend)
     for sample in samples:
         reader = BundleModel(recorder)
         reader.prefill(sample.prompt)

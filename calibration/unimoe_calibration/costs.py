@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.host_forward import HostForward
-from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs
 from unimoe_runtime.hardware.targets import Target
 from unimoe_runtime.synthesis.language_model import BundleModel
@@ -80,30 +79,21 @@ def _kind(graph: str) -> str:
     return graph.split(".")[2] if graph.startswith("layers.") else graph
 
 
-class _Step:
-    """A Backend that notes what each graph was given last."""
+class _Step(WrappedBackend):
+    """Notes each graph's last inputs."""
 
-    def __init__(self, backend: MixedBackend) -> None:
-        self.name, self.bundle, self._backend = backend.name, backend.bundle, backend
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend, by_graph=True)
         self.given: dict[str, dict[str, Array]] = {}
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.given[graph] = dict(inputs)
-        return self._backend.run(graph, inputs)
-
-    def start(self, num_rows: int) -> HostForward:
-        return HostForward(self, num_rows)
-
-    def load(self) -> None:
-        self._backend.load()
-
-    def close(self) -> None:
-        self._backend.close()
+        return super().run(graph, inputs)
 
 
 def _step_inputs(backend: MixedBackend) -> dict[str, dict[str, Array]]:
     """What every graph is given in a decode step of one utterance; zeros for an expert that was not picked."""
-    recorder: Any = _Step(backend)
+    recorder = _Step(backend)
     config = backend.bundle.model
     prompt = standard_requests(backend.bundle)[0].prompt
     model = BundleModel(recorder)

@@ -14,9 +14,9 @@ from unimoe_calibration.observation import Observer
 from unimoe_calibration.statistics import NEAREST, Linear, Statistics, linears
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
-from unimoe_runtime.backends.host_forward import HostForward
 from unimoe_runtime.backends.numpy.ops import rms_norm, swiglu
 from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import CalibrationError
 from unimoe_runtime.files.safetensors_reader import TensorFile
@@ -34,23 +34,16 @@ def weights(bundle: Bundle, graph: str) -> dict[str, np.ndarray]:
     return {name: file.float32(name) for name in file.entries}
 
 
-class Calls:
-    """The oracle as a backend that keeps every call."""
+class Calls(WrappedBackend):
+    """The oracle, which keeps every call."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.name, self.bundle, self._backend = "numpy", bundle, open_backend("numpy", bundle)
+        super().__init__(open_backend("numpy", bundle), by_graph=True)
         self.calls: list[tuple[str, dict[str, Array]]] = []
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.calls.append((graph, {name: array.copy() for name, array in inputs.items()}))
-        return self._backend.run(graph, inputs)
-
-    def start(self, num_rows: int) -> HostForward:
-        return HostForward(self, num_rows)
-
-    def load(self) -> None: ...
-
-    def close(self) -> None: ...
+        return super().run(graph, inputs)
 
 
 def test_every_product_is_watched(bundle: Bundle, samples: list[Sample]) -> None:

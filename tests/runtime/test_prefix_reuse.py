@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
-from unimoe_runtime.backends.protocol import Backend, CachedPositions
+from unimoe_runtime.backends.protocol import Backend, CachedPositions, Forward
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.generation import Prompt
@@ -27,19 +28,16 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return open_backend(request.param, open_bundle(folder / "bundle"))
 
 
-class Counting:
-    """A backend that counts the rows of each forward it starts."""
+class Counting(WrappedBackend):
+    """Notes the rows of each forward that it starts."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self.started: list[int] = []
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._backend, name)
-
-    def start(self, num_rows: int) -> object:
+    def start(self, num_rows: int) -> Forward:
         self.started.append(num_rows)
-        return self._backend.start(num_rows)
+        return super().start(num_rows)
 
 
 def prompt_of(shared: list[int], texts: list[list[int]], codec_RK: np.ndarray | None = None) -> Prompt:
@@ -71,7 +69,7 @@ def test_kept_positions_give_the_logits_of_a_fresh_prefill(
     counting = Counting(backend)
     prefixes: LRUCache[CachedPositions] = LRUCache(1 << 20)
     fresh = logits_after(BundleModel(backend), prompt)
-    first, again = (logits_after(BundleModel(counting, prefixes=prefixes), prompt) for _ in range(2))  # type: ignore[arg-type]
+    first, again = (logits_after(BundleModel(counting, prefixes=prefixes), prompt) for _ in range(2))
     np.testing.assert_allclose(first, fresh, atol=1e-4)
     np.testing.assert_array_equal(again, first)
     assert counting.started == [len(texts), 1, len(texts)], "the second time nothing shared is read"
@@ -80,7 +78,7 @@ def test_kept_positions_give_the_logits_of_a_fresh_prefill(
 def test_another_text_finds_the_same_voice_and_another_voice_does_not(backend: Backend) -> None:
     counting = Counting(backend)
     prefixes: LRUCache[CachedPositions] = LRUCache(1 << 20)
-    model = BundleModel(counting, prefixes=prefixes)  # type: ignore[arg-type]
+    model = BundleModel(counting, prefixes=prefixes)
     shared = [1, *[PLACEHOLDER] * 4]
     for voice_RK, text in [(VOICE, [5]), (VOICE, [6, 7, 8]), (VOICE[::-1], [5])]:
         logits_after(model, prompt_of(shared, [[2], text], voice_RK))

@@ -5,7 +5,7 @@ B rows · T positions · S cache capacity · N = B·T tokens · C hidden · E dy
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from unimoe.generate import TorchLanguageModel
 from unimoe.model import ModelOutput, UniMoE
 from unimoe.vision import VisionTower
-from unimoe_runtime.backends.host_forward import HostForward
+from unimoe_runtime.backends.host_forward import HOST_ROWS, HostForward
 from unimoe_runtime.backends.protocol import Array, Forward
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.errors import BackendError
@@ -29,6 +29,7 @@ class TorchBackend:
     """Answers for a bundle's language-model graphs, and its vision graph, with the modules of the torch model."""
 
     name = "torch"
+    row_counts = HOST_ROWS
 
     def __init__(self, bundle: Bundle, model: UniMoE, vision: VisionTower | None = None) -> None:
         self.bundle = bundle
@@ -54,8 +55,11 @@ class TorchBackend:
     def start(self, num_rows: int) -> Forward:
         return HostForward(self, num_rows)
 
-    def load(self) -> None:
+    def load(self, graphs: Iterable[str] | None = None) -> None:
         """Nothing: the model is in memory."""
+
+    def residency(self) -> None:
+        return None
 
     def close(self) -> None:
         """Nothing: the model is the caller's."""

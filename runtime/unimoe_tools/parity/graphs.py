@@ -5,7 +5,7 @@ N tokens · E dynamic experts · R routed experts · K codebooks · V codec voca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -13,14 +13,13 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.host_forward import HostForward
-from unimoe_runtime.backends.protocol import Array, Backend, Forward
+from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.engine_verification import Agreement
 from unimoe_runtime.bundle.reader import expert_name
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import BackendError
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.model.generation import LanguageModel, Prompt, generate
 from unimoe_runtime.synthesis.language_model import BundleModel, Observer
 from unimoe_runtime.vision.tower import BundleVision
@@ -78,30 +77,17 @@ class _RoutingLog:
         self.picks.append(weights_NE > 0)
 
 
-class _Recorder:
-    """A Backend that notes the inputs of every graph's first call with the most tokens, and what it answered."""
+class _Recorder(WrappedBackend):
+    """Notes the inputs of every graph's first call, and its outputs."""
 
     def __init__(self, backend: Backend) -> None:
-        self.name, self.bundle = backend.name, backend.bundle
-        self._backend = backend
+        super().__init__(backend, by_graph=True)
         self.calls: dict[str, Call] = {}
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = self._backend.run(graph, inputs)
+        outputs = super().run(graph, inputs)
         self.calls.setdefault(graph, (dict(inputs), outputs))
         return outputs
-
-    def start(self, num_rows: int) -> Forward:
-        return HostForward(self, num_rows)
-
-    def load(self, graphs: Iterable[str] | None = None) -> None:
-        self._backend.load(graphs)
-
-    def residency(self) -> ExpertCacheStats | None:
-        return self._backend.residency()
-
-    def close(self) -> None:
-        self._backend.close()
 
 
 def record_calls(reference: Backend, prompt: Prompt) -> dict[str, Call]:

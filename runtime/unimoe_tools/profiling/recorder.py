@@ -12,7 +12,7 @@ B rows · N = B tokens of a decode step · E dynamic experts (routed, then null)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from time import perf_counter
@@ -22,9 +22,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.protocol import Array, Backend, Forward
-from unimoe_runtime.bundle.reader import Bundle
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.backends.protocol import Backend, Forward
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
 
@@ -183,32 +182,19 @@ class RecordedModel(BundleModel):
         return picked
 
 
-class _RecordingBackend:
-    """A Backend whose forwards are recorded; what runs by name is left to the caller to mark. `plain`: the forward
-    that started last, without marks."""
+class _RecordingBackend(WrappedBackend):
+    """A backend whose forwards are recorded; the caller marks what runs by name. `plain`: the forward that started
+    last, without marks."""
 
-    bundle: Bundle
     plain: Forward
 
     def __init__(self, backend: Backend, recorder: Recorder) -> None:
-        self.name, self.bundle = backend.name, backend.bundle
-        self._backend, self._recorder = backend, recorder
-
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return self._backend.run(graph, inputs)
+        super().__init__(backend)
+        self._recorder = recorder
 
     def start(self, num_rows: int) -> Forward:
-        self.plain = self._backend.start(num_rows)
+        self.plain = super().start(num_rows)
         return _recorded(self.plain, self._recorder)
-
-    def load(self, graphs: Iterable[str] | None = None) -> None:
-        self._backend.load(graphs)
-
-    def residency(self) -> ExpertCacheStats | None:
-        return self._backend.residency()
-
-    def close(self) -> None:
-        self._backend.close()
 
 
 def _recorded(forward: Forward, recorder: Recorder) -> Forward:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.device import Pool
 from unimoe_runtime.backends.gpu.tensorrt_engines import TensorRTEngines
 from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.engine_sets import (
     EngineRecord,
     EngineSet,
@@ -77,17 +77,15 @@ def write_set(bundle: Bundle, folder: Path, precision: str = "float32") -> Engin
     return engine_set
 
 
-class Damaging:
+class Damaging(WrappedBackend):
     """A backend whose graph of one name answers something else; trunks only at one capacity where that is given."""
 
     def __init__(self, backend: Backend, graph: str, *, capacity: int | None = None, value: float = np.nan) -> None:
-        self._backend, self._graph, self._capacity, self._value = backend, graph, capacity, value
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+        super().__init__(backend)
+        self._graph, self._capacity, self._value = graph, capacity, value
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = self._backend.run(graph, inputs)
+        outputs = super().run(graph, inputs)
         if graph == self._graph and self._capacity in (None, inputs.get("mask_B1TS", np.empty(0)).shape[-1]):
             name, array = next(iter(outputs.items()))
             outputs[name] = array + np.float32(self._value)
