@@ -1,0 +1,84 @@
+"""What is read sign by sign or in parts: addresses, file names, phone numbers, keys, and words with digits in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from .numbers import Numbers
+from .rules import Reader, Reading
+from .spoken import INNER_PAUSE
+from .vocabulary import Vocabulary
+from .words import Spelling
+
+_RUN = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)
+_LONGEST_WORD = 24
+_KEY_GROUP = 4
+
+
+def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
+    """`address` names every sign, `code` is silent about hyphens, `phone` and `key` read digit by digit in groups."""
+    signs = vocabularies.get("code_signs", Vocabulary(words={}))
+    spelling = Spelling(vocabularies=vocabularies)
+
+    def number(digits: str) -> list[str]:
+        return numbers.integer(digits) if len(digits) <= 2 else numbers.digits(digits)
+
+    def letters(run: str, reading: Reading, *, key: bool = False) -> list[str]:
+        if key or len(run) > _LONGEST_WORD:
+            return spelling.spell(run)
+        return spelling.name(run, reading.known)
+
+    def read(text: str, reading: Reading, *, silent: str) -> list[str]:
+        words: list[str] = []
+        for match in _RUN.finditer(text):
+            run = match[0]
+            if run[0].isdigit():
+                words += number(run)
+            elif run[0].isalpha():
+                words += letters(run, reading)
+            elif run not in silent:
+                words += (signs.find(run) or "").split()
+        return words
+
+    def phone(text: str, reading: Reading) -> list[str]:
+        words: list[str] = []
+        for group in re.findall(r"\+|\d+|[A-Za-z]+", text):
+            if group == "+":
+                words.append(numbers.terms["plus"])
+                continue
+            if words and words[-1] != numbers.terms["plus"]:
+                words.append(INNER_PAUSE)
+            words += numbers.digits(group) if group.isdigit() else letters(group, reading)
+        return words
+
+    def key(text: str, reading: Reading) -> list[str]:
+        """Sign by sign, with a pause behind every group."""
+        words: list[str] = []
+        for group in re.findall(r"[^\W_]+", text):
+            for start in range(0, len(group), _KEY_GROUP):
+                if words:
+                    words.append(INNER_PAUSE)
+                for sign in group[start : start + _KEY_GROUP]:
+                    words += numbers.digits(sign) if sign.isdigit() else spelling.spell(sign)
+        return words
+
+    def signs_apart(text: str, reading: Reading) -> list[str]:
+        """Sign by sign, signs by their names."""
+        words: list[str] = []
+        for sign in text:
+            if sign.isdigit():
+                words += numbers.digits(sign)
+            elif sign.isalpha():
+                words += spelling.spell(sign)
+            else:
+                words += (signs.find(sign) or "").split()
+        return words
+
+    return {
+        "address": lambda text, reading: read(text, reading, silent=""),
+        "code": lambda text, reading: read(text, reading, silent="-_"),
+        "phone": phone,
+        "key": key,
+        "spell": signs_apart,
+    }

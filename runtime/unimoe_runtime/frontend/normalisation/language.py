@@ -1,0 +1,143 @@
+"""A language: tables of words, of written forms and of rules, in the files of one folder.
+
+A file holds sections. `[name]` opens a vocabulary of rows `written <TAB> spoken`, or `written` alone where it is a list;
+with `[name exact]` capitals count.
+`[patterns]` holds regular expressions by name, `[rules]` the rows of `rules`. Lines that start with `# ` are comments.
+Files are read in the order of their names, so rules are tried in that order too.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import ConfigError
+from .codes import code_readers
+from .money import money_readers
+from .numbers import Numbers, number_readers
+from .rules import Reader, Reading, Rule, parse_rule
+from .times import time_readers
+from .units import unit_readers
+from .vocabulary import Vocabulary
+from .words import word_readers
+
+LANGUAGES = Path(__file__).parent / "languages"
+_SECTION = re.compile(r"\[(\w+)( exact)?\]")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Language:
+    """How one language reads. `triggered` are the rules by the first word, `#` or `*` that they are tried at."""
+
+    name: str
+    numbers: Numbers
+    vocabularies: Mapping[str, Vocabulary]
+    readers: Mapping[str, Reader]
+    triggered: Mapping[str, tuple[Rule, ...]] = field(repr=False)
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """A vocabulary of the language; an empty one where it has none of this name."""
+        return self.vocabularies.get(name, _NOTHING)
+
+
+_NOTHING = Vocabulary(words={})
+
+
+@functools.cache
+def open_language(name: str) -> Language:
+    """A language that comes with the runtime. Raises ConfigError where there is none of this name."""
+    folder = LANGUAGES / name
+    if not name.isidentifier() or not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in LANGUAGES.iterdir() if path.is_dir()))
+        raise ConfigError(f"language is {name!r}; it can be {known}")
+    return read_language(folder)
+
+
+def read_language(folder: Path) -> Language:
+    """The language in a folder of tables. Raises ConfigError with file and line where a row has no meaning."""
+    vocabularies: dict[str, Vocabulary] = {}
+    patterns: dict[str, str] = {}
+    rows: list[tuple[str, list[str]]] = []
+    for path in sorted(folder.glob("*.tsv")):
+        section, exact = "", False
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip() or line.startswith("# "):
+                continue
+            header = _SECTION.fullmatch(line)
+            if header:
+                section, exact = header[1], bool(header[2])
+                continue
+            row = line.split("\t")
+            if len(row) == 1:
+                row *= 2
+            where = f"{path}:{number}"
+            if len(row) != (4 if section == "rules" else 2):
+                raise ConfigError(f"{where}: has {len(row)} columns; rules have 4, every other section has 2")
+            if section == "rules":
+                rows.append((where, row))
+            elif section == "patterns":
+                patterns[row[0]] = row[1]
+            else:
+                vocabularies.setdefault(section, Vocabulary(words={}, exact=exact)).words[row[0]] = row[1]
+    patterns |= {name: words.pattern for name, words in vocabularies.items()}
+    numbers = Numbers(
+        cardinals=vocabularies["cardinals"].words,
+        ordinals=vocabularies["ordinals"].words,
+        denominators=vocabularies.get("denominators", _NOTHING).words,
+        terms=vocabularies["terms"].words,
+        decimal_sign=vocabularies["terms"].words.get("decimal_sign", "."),
+    )
+    readers: dict[str, Reader] = {name: _look_up(words) for name, words in vocabularies.items()}
+    readers |= number_readers(numbers)
+    for family in (money_readers, unit_readers, time_readers, code_readers, word_readers):
+        readers |= family(numbers, vocabularies)
+    return Language(
+        name=folder.name,
+        numbers=numbers,
+        vocabularies=vocabularies,
+        readers=readers,
+        triggered=_by_trigger(_rules(rows, patterns, readers), vocabularies),
+    )
+
+
+def _look_up(words: Vocabulary) -> Reader:
+    """Reads an entry. One with a plural, `mile|miles`, agrees with the number that was read before it."""
+
+    def read(text: str, reading: Reading) -> list[str] | None:
+        one, _, several = (words.find(text) or "").partition("|")
+        return (one if reading.count == "1" or not several else several).split()
+
+    return read
+
+
+def _rules(rows: list[tuple[str, list[str]]], patterns: Mapping[str, str], readers: Mapping[str, Reader]) -> list[Rule]:
+    rules: list[Rule] = []
+    for where, row in rows:
+        try:
+            rule = parse_rule(row, patterns)
+        except (KeyError, re.error) as error:
+            raise ConfigError(f"{where}: the pattern cannot be used ({error})") from None
+        missing = [part.reader for part in rule.fields if part.reader not in readers]
+        missing += [part.group for part in rule.fields if part.group not in rule.pattern.groupindex]
+        if missing:
+            raise ConfigError(f"{where}: there is no reader or group {missing[0]!r}")
+        rules.append(rule)
+    return rules
+
+
+def _by_trigger(rules: list[Rule], vocabularies: Mapping[str, Vocabulary]) -> dict[str, tuple[Rule, ...]]:
+    found: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for trigger in rule.triggers:
+            starts = [trigger] if trigger in ("#", "*") else [_first_word(key) for key in vocabularies[trigger].words]
+            for start in dict.fromkeys(starts):
+                found.setdefault(start, []).append(rule)
+    return {start: tuple(tried) for start, tried in found.items()}
+
+
+def _first_word(written: str) -> str:
+    match = re.match(r"[^\W\d_]+", written)
+    return match[0].lower() if match else "#"

@@ -1,0 +1,58 @@
+"""Amounts of money. A currency's row is `one|several|one hundredth|several hundredths`; the last two may be missing.
+
+The pattern's groups: `number`, and where written `sign`, `inner_sign` (behind the symbol) and `magnitude`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .numbers import Numbers, plain_number
+from .rules import Reader, Reading
+from .vocabulary import Vocabulary
+
+
+def money_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
+    """`money` reads $2.50 as two dollars fifty cents; `money_kind` as what it is worth: a two dollar bill."""
+    currencies = vocabularies.get("currencies", Vocabulary(words={}))
+    magnitudes = vocabularies.get("magnitudes", Vocabulary(words={}))
+
+    def read(text: str, reading: Reading, *, kind: bool) -> list[str]:
+        one, several, cent, cents = [*(currencies.find(text) or "").split("|"), "", "", ""][:4]
+        groups = reading.groups
+        written = _with_point(groups["number"], numbers.decimal_sign)
+        magnitude = groups.get("magnitude", "").strip()
+        words = [numbers.terms["minus"]] if groups.get("sign") or groups.get("inner_sign") else []
+        whole, _, decimals = plain_number(written).partition(".")
+        decimals = decimals.rstrip("0")
+        if magnitude:
+            spoken = f"{magnitudes.find(magnitude)}"
+            return [*words, *numbers.number(written), *spoken.split(), *(one if kind else several or one).split()]
+        if decimals and (len(decimals) > 2 or not cent):
+            return [*words, *numbers.number(f"{whole}.{decimals}"), *(several or one).split()]
+        hundredths = int(decimals.ljust(2, "0")) if decimals else 0
+        amount = int(whole or 0)
+        if amount or not hundredths:
+            name = one if amount == 1 or kind else several or one
+            words += [*numbers.cardinal(amount), *name.split()]
+        if hundredths:
+            words += [*numbers.cardinal(hundredths), *(cent if hundredths == 1 or kind else cents or cent).split()]
+        return words
+
+    return {
+        "money": lambda text, reading: read(text, reading, kind=False),
+        "money_kind": lambda text, reading: read(text, reading, kind=True),
+    }
+
+
+def _with_point(written: str, decimal_sign: str) -> str:
+    """A comma before one or two last digits, or behind groups with full stops, is a decimal sign."""
+    if decimal_sign != ".":
+        return written.replace(".", "").replace(decimal_sign, ".")
+    whole, comma, decimals = written.rpartition(",")
+    if comma and (len(decimals) <= 2 or "." in whole) and "." not in decimals:
+        return f"{whole.replace('.', '').replace(',', '')}.{decimals}"
+    groups = written.split(".")
+    if len(groups) > 2 and all(len(group) == 3 for group in groups[1:]):
+        return "".join(groups)
+    return written

@@ -1,0 +1,223 @@
+"""From written text to units and pauses: one pass over the text, whose time grows with its length alone."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .folding import fold, fold_word
+from .language import Language
+from .rules import Reading, Rule, render
+from .spoken import Break, Item, Pause, Unit
+from .words import Spelling
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_PLAIN_END = re.compile(r"""\s|\Z|[,;!?)\]}"…—–|]|[.:'][\s'")\]]|[.:']\Z|-(?=[^\W\d_]+(?:[\s,;.!?)]|\Z))""")
+_SPACE = re.compile(r"\s+")
+_PAUSES = re.compile(r"""[,;:.!?…()"\[\]{}|•‣▪◦—]+|[-–]{2,}|(?:(?<=\s)|(?<=^))[-–](?=\s)""")
+_SENTENCE = re.compile(r"[.!?…]")
+_DASH = re.compile(r"[-–—]\s?(?=[~+]?[$€£¥₹]?['’]?\d)")
+_NEXT_WORD = re.compile(r"[^\S\n]*[\s-]([^\W\d_]+)")
+_INITIAL = re.compile(r"\.(?=\s?[A-Z])")
+_LONGEST_WORD = 40
+_LONG_PART = 20
+
+
+@dataclass(kw_only=True)
+class Dropped:
+    """What a text holds that cannot be read, each kind once, in the order of the text."""
+
+    signs: dict[str, None] = field(default_factory=dict)
+
+    def add(self, sign: str) -> None:
+        if len(self.signs) < 20:
+            self.signs[sign] = None
+
+    @property
+    def warning(self) -> str:
+        """One line that names what was dropped; empty where nothing was."""
+        if not self.signs:
+            return ""
+        return f"left out what has no reading here: {' '.join(self.signs)}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Normaliser:
+    """Reads text in one language.
+
+    `known` says whether a word of lower-case letters is in the lexicon: capitals that are words are read as words.
+    `abbreviations` are a bundle's own, beside those of the language.
+    """
+
+    language: Language
+    known: Callable[[str], bool] = lambda word: False
+    abbreviations: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, text: str, dropped: Dropped | None = None) -> Iterator[Item]:
+        """Units and pauses of a text, in its order, as they are found. `dropped` gathers what has no reading."""
+        scan = _Scan(normaliser=self, dropped=dropped if dropped is not None else Dropped())
+        for number, line in enumerate(_joined(fold(text), self.language).split("\n")):
+            if number:
+                yield Pause(strength=Break.LINE)
+            yield from scan.line(line)
+
+    def read_value(self, text: str, reader: str) -> tuple[str, ...]:
+        """Words of a text by one reader, as `say-as` asks; empty where the text is none of its kind."""
+        try:
+            return tuple(self.language.readers[reader](fold(text).strip(), Reading(known=self.known)) or ())
+        except (ValueError, TypeError, KeyError, IndexError):
+            return ()
+
+
+def _joined(text: str, language: Language) -> str:
+    """The text without the line ends that stand inside a value, such as between 5 and million."""
+    if "\n" not in text:
+        return text
+    large = language.vocabulary("large").pattern or "(?!)"
+    return re.sub(rf"(?<=\d)[^\S\n]*\n[^\S\n]*(?=(?:{large}|[ap]\.?m\b|%))", " ", text)
+
+
+@dataclass(kw_only=True)
+class _Scan:
+    """The state of one pass: the word before, and whether a value has just been read."""
+
+    normaliser: Normaliser
+    dropped: Dropped
+    before: str = ""
+    after_value: bool = False
+
+    def __post_init__(self) -> None:
+        self._language = self.normaliser.language
+        self._triggered = self._language.triggered
+        self._spelling = Spelling(vocabularies=self._language.vocabularies)
+        self._folded = self._language.vocabulary("folded")
+        self._signs = self._language.vocabulary("signs")
+        own = self.normaliser.abbreviations.items()
+        self._abbreviations = {short.lower(): full for short, full in own if short.isalpha()}
+
+    def line(self, text: str) -> Iterator[Item]:
+        """Units and pauses of one line."""
+        at, end = 0, len(text)
+        self.before = ""
+        while at < end:
+            space = _SPACE.match(text, at)
+            if space:
+                at = space.end()
+                continue
+            if _LETTERS.match(text, at):
+                at, items = self._letters(text, at)
+            else:
+                at, items = self._other(text, at)
+            yield from items
+
+    def _letters(self, text: str, at: int) -> tuple[int, list[Item]]:
+        """Reads on at a letter: by a rule that its word triggers, else as a word."""
+        run = _LETTERS.match(text, at)
+        word = _WORD.match(text, at)
+        assert run is not None and word is not None
+        found = self._rules(self._triggered.get(run[0].lower(), ()), text, at)
+        if found is None and not _PLAIN_END.match(text, word.end()):
+            found = self._rules(self._triggered.get("*", ()), text, at)
+        if found is not None:
+            return found
+        return self._word(text, word)
+
+    def _rules(self, rules: tuple[Rule, ...], text: str, at: int) -> tuple[int, list[Item]] | None:
+        for rule in rules:
+            match = rule.pattern.match(text, at)
+            if match is None or match.end() == at:
+                continue
+            reading = Reading(known=self.normaliser.known, before=self.before)
+            words = render(rule, match, self._language.readers, reading)
+            if words is None:
+                continue
+            self.after_value = True
+            last = _WORD.findall(match[0])
+            self.before = last[-1] if last else "0"
+            return match.end(), [Unit(words=tuple(words), written=match[0])] if words else []
+        return None
+
+    def _word(self, text: str, word: re.Match[str]) -> tuple[int, list[Item]]:
+        written, at = word[0], word.end()
+        self.after_value = False
+        plain = fold_word(written, self._folded)
+        before, self.before = self.before, written
+        if plain is None:
+            return self._foreign(text, word)
+        if len(plain) == 1:
+            return self._letter(text, plain, at, before)
+        if len(plain) > _LONGEST_WORD:
+            parts = [plain[start : start + _LONG_PART].lower() for start in range(0, len(plain), _LONG_PART)]
+            return at, [Unit(words=(part.strip("'") or part,), written=part) for part in parts if part.strip("'")]
+        base, apostrophe, ending = plain.lower().partition("'")
+        if base in self._abbreviations:
+            if text[at : at + 1] == ".":
+                at += 1
+            return at, [Unit(words=(*f"{self._abbreviations[base]}{apostrophe}{ending}".split(),), written=written)]
+        words = self._spelling.word(plain, self.normaliser.known, shouted=self._shouted(text, at, before))
+        return at, [Unit(words=tuple(words), written=written)]
+
+    def _shouted(self, text: str, at: int, before: str) -> bool:
+        """Whether a word beside this one is in capitals and is a word."""
+        following = _NEXT_WORD.match(text, at)
+        beside = (before, following[1] if following else "")
+        initialisms = self._language.vocabulary("initialisms")
+        return any(len(word) > 1 and word.isupper() and word not in initialisms for word in beside)
+
+    def _letter(self, text: str, letter: str, at: int, before: str) -> tuple[int, list[Item]]:
+        """A single letter: its name, or the article."""
+        following = _NEXT_WORD.match(text, at)
+        after = following[1] if following else ""
+        named = before.lower() in self._language.vocabulary("letters_before")
+        spoken = letter.upper()
+        if letter == "a" and not named:
+            spoken = "a"
+        elif letter == "A" and after and not named and after not in self._language.vocabulary("letters_after"):
+            titled = before.istitle() and after.istitle()
+            if not before or titled or self._shouted(text, at, before):
+                spoken = "a"
+        initial = _INITIAL.match(text, at)
+        if initial and letter.isupper() and letter != "I" and not named:
+            following = _NEXT_WORD.match(text, initial.end())
+            if not following or following[1] not in self._language.vocabulary("sentence_starters"):
+                at = initial.end()
+        return at, [Unit(words=(spoken,), written=letter)]
+
+    def _foreign(self, text: str, word: re.Match[str]) -> tuple[int, list[Item]]:
+        """A word with letters that have no form in ASCII: Greek letters by name, others dropped."""
+        signs = self._language.vocabulary("signs")
+        first = word[0][0]
+        if len(word[0]) == 1 or not any(letter not in signs for letter in word[0]):
+            names = [name for letter in word[0] for name in (signs.find(letter) or "").split()]
+            if names and len(word[0]) <= 2:
+                return word.end(), [Unit(words=tuple(names), written=word[0])]
+        if first in signs and word[0][1:].isascii():
+            names = (signs.find(first) or "").split()
+            return word.start() + 1, [Unit(words=tuple(names), written=first)]
+        self.dropped.add(word[0])
+        return word.end(), []
+
+    def _other(self, text: str, at: int) -> tuple[int, list[Item]]:
+        """Reads on at anything but a letter: a value, a pause or a sign."""
+        dash = _DASH.match(text, at) if self.after_value else None
+        if dash and (dash.end() - at > 1) == (text[at - 1].isspace()):
+            self.after_value = False
+            return dash.end(), [Unit(words=(self._language.numbers.terms["to"],), written=dash[0], joined=True)]
+        found = self._rules(self._triggered.get("#", ()), text, at)
+        if found is not None:
+            return found
+        pause = _PAUSES.match(text, at)
+        if pause:
+            self.after_value, self.before = False, ""
+            strength = Break.SENTENCE if _SENTENCE.search(pause[0]) else Break.CLAUSE
+            return pause.end(), [Pause(strength=strength)]
+        sign = text[at]
+        words = self._signs.find(sign)
+        if words is not None:
+            return at + 1, [Unit(words=tuple(words.split()), written=sign)] if words else []
+        if not sign.isascii() and unicodedata.category(sign) not in ("Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Mn", "Cc"):
+            self.dropped.add(sign)
+        return at + 1, []

@@ -1,0 +1,219 @@
+"""Numbers as words: cardinals of any size, ordinals, decimals, fractions, years, Roman numerals, strings of digits.
+
+The words come from a language's tables. `[cardinals]` holds rows `value <TAB> words`: the row with the greatest value
+that is not above a number says it. In a row `<<` is how often the row's power of ten goes into the number, `>>` is
+what is left, and a part in [brackets] is dropped where nothing is left. A row `=value` holds for that number alone.
+`[ordinals]` turns a cardinal's last word into an ordinal: the first row whose pattern fits, `*` being any start.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .rules import Reader, Reading
+
+_SEPARATORS = re.compile(r"[,_'’\s]")
+_ROMAN = (
+    ("m", 1000), ("cm", 900), ("d", 500), ("cd", 400), ("c", 100), ("xc", 90), ("l", 50), ("xl", 40), ("x", 10),
+    ("ix", 9), ("v", 5), ("iv", 4), ("i", 1),
+)  # fmt: skip
+_NOT_ROMAN = re.compile("m{4}|c{4}|x{4}|i{4}|dd|ll|vv|cmc|cdc|xcx|xlx|ixi|ivi|(cm|cd|xc|xl|ix|iv){2}|dcd|lxl|viv|cmd|xcl|ixv")
+_OPTIONAL = re.compile(r"\[([^\]]*)\]")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Numbers:
+    """Number words of one language. `terms` are single words such as `point` and `minus`, by their English name."""
+
+    cardinals: Mapping[str, str]
+    ordinals: Mapping[str, str]
+    denominators: Mapping[str, str]
+    terms: Mapping[str, str]
+    decimal_sign: str = "."
+
+    @functools.cached_property
+    def _bases(self) -> list[tuple[int, str]]:
+        rows = ((int(value), words) for value, words in self.cardinals.items() if value.isdigit())
+        return sorted(rows, reverse=True)
+
+    @property
+    def largest(self) -> int:
+        """The largest number that has a name; larger ones are read digit by digit."""
+        return self._bases[0][0] * 1000 - 1
+
+    def cardinal(self, number: int) -> list[str]:
+        """Words of 0, 1, 2 … such as 1,042: one thousand forty two."""
+        if number > self.largest:
+            return self.digits(str(number))
+        return self._cardinal(number).split()
+
+    def _cardinal(self, number: int) -> str:
+        exact = self.cardinals.get(f"={number}")
+        if exact is not None:
+            return exact
+        base, words = next(row for row in self._bases if row[0] <= number)
+        power = 10 ** (len(str(base)) - 1)
+        times, rest = divmod(number, power)
+        words = _OPTIONAL.sub(lambda part: part[1] if rest else "", words)
+        if "<<" in words:
+            words = words.replace("<<", self._cardinal(times))
+        return words.replace(">>", self._cardinal(rest)) if ">>" in words else words
+
+    def ordinal(self, number: int) -> list[str]:
+        """Words of a rank, such as 21: twenty first."""
+        *start, last = self.cardinal(number)
+        for ending, replacement in self.ordinals.items():
+            if ending.startswith("*"):
+                if last.endswith(ending[1:]):
+                    stem = last[: len(last) - len(ending) + 1]
+                    return [*start, replacement.replace("*", stem)]
+            elif last == ending:
+                return [*start, replacement]
+        return [*start, last]
+
+    def digits(self, text: str) -> list[str]:
+        """A word for each digit; whatever else is in the text is passed over."""
+        return [self._cardinal(int(digit)) for digit in text if digit.isdigit()]
+
+    def integer(self, text: str) -> list[str]:
+        """Words of a written integer: a cardinal, or digit by digit where it starts with a zero."""
+        return self.digits(text) if len(text) > 1 and text[0] == "0" else self.cardinal(int(text))
+
+    def number(self, text: str) -> list[str]:
+        """Words of a written number with or without sign, grouping and decimals, such as -1,234.5 or 2½."""
+        text = text.strip()
+        sign = text[:1]
+        if sign in ("-", "−", "–", "+"):
+            return [self.terms["plus" if sign == "+" else "minus"], *self.number(text[1:])]
+        if text[-1:] and not text[-1].isdigit() and unicodedata.normalize("NFKC", text[-1]) != text[-1]:
+            part, _, parts = unicodedata.normalize("NFKC", text[-1]).partition("⁄")
+            return self.mixed(text[:-1], part, parts)
+        whole, point, decimals = plain_number(text, self.decimal_sign).partition(".")
+        words = self.integer(whole) if whole else []
+        return [*words, self.terms["point"], *self.digits(decimals)] if point and decimals else words
+
+    def mixed(self, whole: str, part: str, parts: str) -> list[str]:
+        """Words of a fraction behind a whole number or alone, such as 2½: two and a half."""
+        share = self.fraction(int(part), int(parts))
+        whole = _SEPARATORS.sub("", whole)
+        if not whole:
+            return share
+        if part == "1":
+            share = [self.terms["a"], *share[1:]]
+        return [*self.cardinal(int(whole)), self.terms["and"], *share]
+
+    def fraction(self, part: int, parts: int) -> list[str]:
+        """Words of a fraction, such as 1/2: one half, 3/4: three quarters, 2/5: two fifths, 7/1000: seven over …"""
+        if not 2 <= parts <= 100:
+            return [*self.cardinal(part), self.terms["over"], *self.cardinal(parts)]
+        single, _, several = self.denominators.get(str(parts), "").partition("|")
+        if not single:
+            single = " ".join(self.ordinal(parts))
+            several = f"{single}{self.terms['plural']}"
+        return [*self.cardinal(part), *(single if part == 1 else several).split()]
+
+    def year(self, text: str) -> list[str]:
+        """Words of a year, such as 1905: nineteen oh five, 2000: two thousand, 1066: ten sixty six."""
+        number = int(text)
+        century, rest = divmod(number, 100)
+        if len(text) == 2:
+            return [self.terms["oh"], *self.cardinal(rest)] if text[0] == "0" else self.cardinal(rest)
+        if len(text) != 4 or text[0] == "0" or (century % 10 == 0 and rest < 10):
+            return self.cardinal(number)
+        if rest == 0:
+            return [*self.cardinal(century), self.terms["hundred"]]
+        return [*self.cardinal(century), *([self.terms["oh"]] if rest < 10 else []), *self.cardinal(rest)]
+
+    def decade(self, text: str) -> list[str]:
+        """Words of ten years, such as 1990: nineteen nineties, 80: eighties, 2000: two thousands."""
+        *start, last = self.year(text)
+        stem = last[:-1] + "ie" if last.endswith("y") else last
+        return [*start, stem + ("es" if last.endswith("x") else "s")]
+
+
+def plain_number(text: str, decimal_sign: str = ".") -> str:
+    """A written number without grouping, with a full stop before its decimals."""
+    text = _SEPARATORS.sub("", text) if decimal_sign == "." else re.sub(r"[.\s'’]", "", text)
+    return text.replace(decimal_sign, ".")
+
+
+def roman_value(text: str) -> int | None:
+    """The value of a Roman numeral in its shortest form; None for any other text."""
+    value, rest, shortest = 0, text.lower(), ""
+    for letters, amount in _ROMAN:
+        while rest.startswith(letters):
+            value, rest, shortest = value + amount, rest[len(letters) :], shortest + letters
+    return value if value and not rest and not _NOT_ROMAN.search(shortest) else None
+
+
+def number_readers(numbers: Numbers) -> dict[str, Reader]:
+    """Readers of this family. A number is remembered, so that what it counts agrees with it."""
+
+    def counted(read: Reader) -> Reader:
+        def reader(text: str, reading: Reading) -> list[str] | None:
+            reading.count = text.lstrip("-−–+ ")
+            return read(text, reading)
+
+        return reader
+
+    def plain(read: Reader) -> Reader:
+        return lambda text, reading: read(_SEPARATORS.sub("", text), reading)
+
+    def roman_checked(text: str, reading: Reading) -> list[str] | None:
+        value = roman_value(text)
+        return None if value is None else numbers.cardinal(value)
+
+    def roman_named(text: str, reading: Reading) -> list[str] | None:
+        """A numeral behind a name: a capitalised word."""
+        return roman_checked(text, reading) if reading.before.istitle() else None
+
+    def superscript(text: str, reading: Reading) -> list[str]:
+        return numbers.integer(unicodedata.normalize("NFKC", text))
+
+    def span(text: str, reading: Reading) -> list[str]:
+        """The word between two numbers that a hyphen joins."""
+        return [numbers.terms["to"]]
+
+    def several(text: str, reading: Reading) -> list[str]:
+        """Nothing; what follows is more than one."""
+        reading.count = ""
+        return []
+
+    def house_number(text: str, reading: Reading) -> list[str]:
+        return numbers.year(text) if len(text) == 4 else numbers.integer(text)
+
+    def continental(text: str, reading: Reading) -> list[str]:
+        return numbers.number(re.sub(r"[.\s'’]", "", text).replace(",", "."))
+
+    def components(text: str, reading: Reading) -> list[str]:
+        """Numbers between full stops, as in a version: each a cardinal, or digits behind a zero."""
+        words: list[str] = []
+        for part in text.split("."):
+            words += [numbers.terms["point"], *numbers.integer(part)]
+        return words[1:]
+
+    return {
+        "cardinal": counted(plain(lambda text, _: numbers.integer(text))),
+        "number": counted(lambda text, _: numbers.number(text)),
+        "continental": counted(continental),
+        "ordinal": plain(lambda text, _: numbers.ordinal(int(text))),
+        "digits": lambda text, _: numbers.digits(text),
+        "year": lambda text, _: numbers.year(text),
+        "decade": lambda text, _: numbers.decade(text),
+        "yeary": lambda text, _: numbers.year(text.lstrip("'’")),
+        "decadey": lambda text, _: numbers.decade(text.lstrip("'’")),
+        "house_number": house_number,
+        "superscript": superscript,
+        "span": span,
+        "several": several,
+        "roman_checked": roman_checked,
+        "roman_named": roman_named,
+        "roman_ordinal": lambda text, _: numbers.ordinal(roman_value(text) or 0),
+        "components": components,
+        "fraction": counted(lambda text, _: numbers.fraction(*(int(part) for part in re.split(r"\s*[/⁄]\s*", text)))),
+        "mixed": counted(lambda text, _: numbers.mixed(*re.split(r"(?:\s+|-)(?=\d+[/⁄])|[/⁄]", text))),
+    }

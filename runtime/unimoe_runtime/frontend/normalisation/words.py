@@ -1,0 +1,138 @@
+"""Words: capitals that are words and capitals that are spelled, contractions, names in mixed capitals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .numbers import Numbers
+from .rules import Reader, Reading
+from .vocabulary import Vocabulary
+
+_NOTHING = Vocabulary(words={})
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
+_PLURAL = re.compile(r"(?P<capitals>[A-Z]{2,}|[A-Z])(?P<ending>'?s)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spelling:
+    """How a run of ASCII letters is said, by a language's vocabularies.
+
+    `acronyms`: capitals and how they are said, such as NASA: nasa. `initialisms`: capitals that are spelled although a
+    word is written alike. `onsets` and `codas`: consonants that a word can start and end with.
+    """
+
+    vocabularies: Mapping[str, Vocabulary]
+
+    def _list(self, name: str) -> Vocabulary:
+        return self.vocabularies.get(name, _NOTHING)
+
+    def spell(self, letters: str) -> list[str]:
+        """The letters' names: single capital letters."""
+        return list(letters.upper())
+
+    def word(self, written: str, known: Callable[[str], bool], *, shouted: bool = False) -> list[str]:
+        """The words of a run of letters with apostrophes. `shouted`: it stands among other words in capitals."""
+        acronym = self._list("acronyms").find(written)
+        if acronym is not None:
+            return acronym.split()
+        plural = _PLURAL.fullmatch(written)
+        if plural and (written not in self._list("shouted_words") or not shouted):
+            return self._plural(plural, known)
+        if len(written) > 1 and written.isupper():
+            return self._capitals(written, known, shouted=shouted)
+        if not written.islower() and not written.istitle():
+            return self._mixed(written, known)
+        return [written.lower()]
+
+    def name(self, run: str, known: Callable[[str], bool]) -> list[str]:
+        """A run of letters in an address or a code: a word where it is one or could be, else spelled."""
+        lower = run.lower()
+        listed = self._list("address_words").find(run)
+        if listed is not None:
+            return listed.split()
+        if run.isupper() or not (known(lower) or self.can_be_said(lower)):
+            return self.word(run, known) if run.isupper() and len(run) > 3 else self.spell(run)
+        if len(run) == 1:
+            return self.spell(run)
+        return self.word(run, known)
+
+    def can_be_said(self, word: str) -> bool:
+        """Whether lower-case letters look like a word: vowels, between consonants as words have them."""
+        parts = re.fullmatch(r"([^aeiouy]*)([aeiouy].*?)([^aeiouy]*)", word)
+        if len(word) < 4 or parts is None:
+            return False
+        onset_fits = not parts[1] or parts[1] in self._list("onsets")
+        coda_fits = not parts[3] or parts[3] in self._list("codas")
+        return onset_fits and coda_fits and not re.search(r"[^aeiouy]{4}|[aeiouy]{4}|q(?!u)", word)
+
+    def _capitals(self, written: str, known: Callable[[str], bool], *, shouted: bool) -> list[str]:
+        lower, bare = written.lower(), written.replace("'", "")
+        if bare in self._list("initialisms") and not (shouted and bare in self._list("shouted_words")):
+            return self.spell(bare)
+        if "'" in written or (known(lower) and (len(bare) > 2 or shouted or lower in self._list("short_words"))):
+            return [lower]
+        return [lower] if self.can_be_said(bare.lower()) else self.spell(bare)
+
+    def _plural(self, match: re.Match[str], known: Callable[[str], bool]) -> list[str]:
+        words = self.word(match["capitals"], known) if len(match["capitals"]) > 1 else [match["capitals"]]
+        return [*words[:-1], f"{words[-1]}'s" if len(words[-1]) == 1 else f"{words[-1]}{match['ending']}"]
+
+    def _mixed(self, written: str, known: Callable[[str], bool]) -> list[str]:
+        base, apostrophe, ending = written.rpartition("'")
+        if apostrophe and base and ending.islower():
+            words = self.word(base, known) if len(base) > 1 else [base]
+            return [*words[:-1], f"{words[-1]}'{ending}"]
+        if known(written.lower()) or "'" in written or re.match("Ma?c[A-Z]", written):
+            return [written.lower()]
+        words: list[str] = []
+        for part in _PART.findall(written):
+            words += self.word(part, known) if len(part) > 1 else self.spell(part)
+        return words
+
+
+def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
+    """`words` reads plain words; `letter` a single letter by its name; `silent` nothing."""
+    spelling = Spelling(vocabularies=vocabularies)
+
+    def words(text: str, reading: Reading) -> list[str]:
+        found: list[str] = []
+        for word in re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text):
+            found += spelling.word(word, reading.known) if len(word) > 1 else [word.lower()]
+        return found
+
+    titles, streets = vocabularies.get("dotted_titles", _NOTHING), vocabularies.get("streets", _NOTHING)
+    starters = vocabularies.get("sentence_starters", _NOTHING)
+
+    def is_name(word: str) -> bool:
+        return word.istitle() and word not in starters
+
+    def street_behind_name(text: str, reading: Reading) -> list[str] | None:
+        """`St` and the like, as a street where a name stands before it."""
+        return (streets.find(text) or "").split() if is_name(reading.before) else None
+
+    def title_or_street(text: str, reading: Reading) -> list[str]:
+        found = streets.find(text) if is_name(reading.before) else titles.find(text)
+        return (found or "").split()
+
+    def street_name(text: str, reading: Reading) -> list[str]:
+        """Words, and ordinals such as 1st."""
+        found: list[str] = []
+        for word in text.split():
+            digits = re.match(r"\d+", word)
+            found += numbers.ordinal(int(digits[0])) if digits else [word.lower()]
+        return found
+
+    def spelled(text: str, reading: Reading) -> list[str]:
+        return spelling.spell("".join(letter for letter in text if letter.isalpha()))
+
+    return {
+        "words": words,
+        "letter": lambda text, _: list(text.upper()),
+        "spelled": spelled,
+        "silent": lambda text, _: [],
+        "street_behind_name": street_behind_name,
+        "title_or_street": title_or_street,
+        "street_name": street_name,
+    }
