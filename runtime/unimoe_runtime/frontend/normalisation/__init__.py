@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .language import Language, open_language, read_language
-from .normaliser import Dropped, Normaliser
-from .spoken import INNER_PAUSE, Break, Item, Pause, Unit
+from unimoe_runtime.frontend.normalisation.language import Language, open_language, read_language
+from unimoe_runtime.frontend.normalisation.normaliser import Dropped, Normaliser
+from unimoe_runtime.frontend.normalisation.spoken import INNER_PAUSE, Break, Item, Pause, Unit
 
 __all__ = [
     "INNER_PAUSE",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .numbers import Numbers
-from .rules import Reader, Reading
-from .spoken import INNER_PAUSE
-from .vocabulary import Vocabulary
-from .words import Spelling
+from unimoe_runtime.frontend.normalisation.numbers import Numbers
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
+from unimoe_runtime.frontend.normalisation.spoken import INNER_PAUSE
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.words import Spelling
 
-_RUN = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)
+_RUN = re.compile(r"\d+|[A-Za-z]+|.", re.DOTALL)
 _LONGEST_WORD = 24
 _KEY_GROUP = 4
 

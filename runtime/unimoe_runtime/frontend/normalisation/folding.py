@@ -6,7 +6,7 @@ import functools
 import re
 import unicodedata
 
-from .vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 _SAME = {
     "’": "'", "‘": "'", "ʼ": "'", "ʻ": "'", "´": "'", "`": "'", "＇": "'", "‛": "'", "“": '"', "„": '"', "«": '"',

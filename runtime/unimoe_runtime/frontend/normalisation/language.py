@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import ConfigError
-from .codes import code_readers
-from .money import money_readers
-from .numbers import Numbers, number_readers
-from .rules import Reader, Reading, Rule, parse_rule
-from .times import time_readers
-from .units import unit_readers
-from .vocabulary import Vocabulary
-from .words import word_readers
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.frontend.normalisation.codes import code_readers
+from unimoe_runtime.frontend.normalisation.money import money_readers
+from unimoe_runtime.frontend.normalisation.numbers import Numbers, number_readers
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading, Rule, parse_rule
+from unimoe_runtime.frontend.normalisation.times import time_readers
+from unimoe_runtime.frontend.normalisation.units import unit_readers
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.words import word_readers
 
 LANGUAGES = Path(__file__).parent / "languages"
 _SECTION = re.compile(r"\[(\w+)( exact)?\]")

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .numbers import Numbers, plain_number
-from .rules import Reader, Reading
-from .vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.numbers import Numbers, plain_number
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
+
+
+_CURRENCIES = ("currencies", "currency_codes", "named_currencies")
 
 
 def money_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
     """`money` reads $2.50 as two dollars fifty cents; `money_kind` as what it is worth: a two dollar bill."""
-    currencies = vocabularies.get("currencies", Vocabulary(words={}))
+    listed = [vocabularies[name] for name in _CURRENCIES if name in vocabularies]
     magnitudes = vocabularies.get("magnitudes", Vocabulary(words={}))
 
     def read(text: str, reading: Reading, *, kind: bool) -> list[str]:
-        one, several, cent, cents = [*(currencies.find(text) or "").split("|"), "", "", ""][:4]
+        found = next((entry for words in listed if (entry := words.find(text)) is not None), "")
+        one, several, cent, cents = [*found.split("|"), "", "", ""][:4]
         groups = reading.groups
         written = _with_point(groups["number"], numbers.decimal_sign)
         magnitude = groups.get("magnitude", "").strip()

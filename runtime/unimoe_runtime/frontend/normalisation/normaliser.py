@@ -7,14 +7,15 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .folding import fold, fold_word
-from .language import Language
-from .rules import Reading, Rule, render
-from .spoken import Break, Item, Pause, Unit
-from .words import Spelling
+from unimoe_runtime.frontend.normalisation.folding import fold, fold_word
+from unimoe_runtime.frontend.normalisation.language import Language
+from unimoe_runtime.frontend.normalisation.rules import Reading, Rule, render
+from unimoe_runtime.frontend.normalisation.spoken import Break, Item, Pause, Unit
+from unimoe_runtime.frontend.normalisation.words import Spelling
 
-_LETTERS = re.compile(r"[^\W\d_]+")
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_L = r"[^\W\d_²³¹⁰ⁱ-₎¼-¾⅐-↉①-⓿]"  # a letter: to \w, signs such as ² and ½ are letters too
+_LETTERS = re.compile(rf"{_L}+")
+_WORD = re.compile(rf"{_L}+(?:'{_L}+)*")
 _PLAIN_END = re.compile(r"""\s|\Z|[,;!?)\]}"…—–|]|[.:'][\s'")\]]|[.:']\Z|-(?=[^\W\d_]+(?:[\s,;.!?)]|\Z))""")
 _SPACE = re.compile(r"\s+")
 _PAUSES = re.compile(r"""[,;:.!?…()"\[\]{}|•‣▪◦—]+|[-–]{2,}|(?:(?<=\s)|(?<=^))[-–](?=\s)""")
@@ -134,10 +135,13 @@ class _Scan:
             words = render(rule, match, self._language.readers, reading)
             if words is None:
                 continue
+            end = match.end()
+            if words and text.startswith("'s", end) and not _LETTERS.match(text, end + 2) and text[end - 1].isalnum():
+                words[-1], end = f"{words[-1]}'s", end + 2
             self.after_value = True
             last = _WORD.findall(match[0])
             self.before = last[-1] if last else "0"
-            return match.end(), [Unit(words=tuple(words), written=match[0])] if words else []
+            return end, [Unit(words=tuple(words), written=match[0])] if words else []
         return None
 
     def _word(self, text: str, word: re.Match[str]) -> tuple[int, list[Item]]:
@@ -173,7 +177,9 @@ class _Scan:
         after = following[1] if following else ""
         named = before.lower() in self._language.vocabulary("letters_before")
         spoken = letter.upper()
-        if letter == "a" and not named:
+        if letter in "Ii" and not named:
+            spoken = "i"
+        elif letter == "a" and not named:
             spoken = "a"
         elif letter == "A" and after and not named and after not in self._language.vocabulary("letters_after"):
             titled = before.istitle() and after.istitle()

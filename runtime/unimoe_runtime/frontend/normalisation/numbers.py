@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .rules import Reader, Reading
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
 
 _SEPARATORS = re.compile(r"[,_'’\s]")
 _ROMAN = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .numbers import Numbers
-from .rules import Reader, Reading
-from .vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.numbers import Numbers
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 
 def time_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
@@ -44,5 +44,6 @@ def time_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         "minutes_long": number_of("minute", "minutes"),
         "seconds_long": number_of("second", "seconds"),
         "half_day": half_day,
+        "hour": lambda text, _: numbers.cardinal(int(text)),
         "day": lambda text, _: numbers.ordinal(int(text)),
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .numbers import Numbers
-from .rules import Reader, Reading
-from .vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.numbers import Numbers
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 _FACTOR = re.compile(r"(?P<divide>/)?(?P<unit>[^/·⋅*^²³]+)\^?(?P<power>[23²³]?)")
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .numbers import Numbers
-from .rules import Reader, Reading
-from .vocabulary import Vocabulary
+from unimoe_runtime.frontend.normalisation.numbers import Numbers
+from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
+from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 _NOTHING = Vocabulary(words={})
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
@@ -98,7 +98,7 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
 
     def words(text: str, reading: Reading) -> list[str]:
         found: list[str] = []
-        for word in re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text):
+        for word in re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)*", text):
             found += spelling.word(word, reading.known) if len(word) > 1 else [word.lower()]
         return found
 

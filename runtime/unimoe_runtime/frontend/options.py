@@ -1,0 +1,21 @@
+"""What a request may say about how its text is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions:
+    """How a text is spoken. `speed`: 2 is twice as fast. `lexicon`: phonemes of words, ARPAbet or IPA, as one writes them.
+
+    Raises ValueError for a speed out of range.
+    """
+
+    speed: float = 1.0
+    lexicon: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.speed <= 4:
+            raise ValueError(f"speed is {self.speed}; it must be from 0.25 to 4")
