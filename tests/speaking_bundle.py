@@ -9,7 +9,7 @@ import torch
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.random_dac import write_random_codec
-from tests.runtime.test_frontend import write_frontend
+from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe_export.exporter import export_bundle

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from tests.runtime.test_frontend import write_frontend
+from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe import cli
 from unimoe.checkpoint import load_model, save_checkpoint
 from unimoe.codec.base import load_codec

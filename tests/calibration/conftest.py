@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from tests.runtime.test_frontend import write_frontend
+from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle, open_bundle
 

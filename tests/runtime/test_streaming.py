@@ -279,8 +279,8 @@ def test_closing_from_within_the_progress_callback(speaker: Synthesizer) -> None
 
 
 def test_what_the_front_end_cannot_do_is_refused(speaker: Synthesizer) -> None:
-    with pytest.raises(PromptError, match="takes no speed"):
-        speaker.stream(SynthesisRequest(text="the cat", speed=2.0))
+    with pytest.raises(PromptError, match="'Q' is no phoneme of this voice"):
+        speaker.stream(SynthesisRequest(text="the cat", lexicon={"cat": "K Q T"}))
     with pytest.raises(PromptError, match="voice"):
         speaker.stream(SynthesisRequest(text="the cat", voice="nobody"))
 

@@ -22,7 +22,7 @@ from unimoe.data.texts import Split
 from unimoe_runtime.audio.files import READABLE, read_audio
 from unimoe_runtime.errors import ConfigError, OutputError
 from unimoe_runtime.frontend.lexicon import Lexicon
-from unimoe_runtime.frontend.normalise import phrases
+from unimoe_runtime.frontend.reading import read_phrases
 
 _ALIGNER_RATE_HZ = 16000
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -136,7 +136,7 @@ def read_all(entries: list[Entry], *, sample_rate_hz: int, align: bool) -> list[
     """Clips of some recordings, with their phonemes where `align` says so and the words fit the sound."""
     clips: list[Clip] = []
     for entry in entries:
-        spoken = phrases(entry.text, {})
+        spoken = read_phrases(entry.text)
         fields: dict[str, Any] = {
             "domain": "speech", "kind": "recorded", "voice": entry.voice,
             "text": ", ".join(" ".join(word.lower() for word in phrase) for phrase in spoken),

@@ -15,7 +15,7 @@ import numpy as np
 
 from unimoe.data.sources import get_source
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.frontend import numbers
+from unimoe_runtime.frontend.normalisation import Numbers, open_language
 from unimoe_runtime.install import install_command
 
 _QUIETEST_RMS = 0.003
@@ -36,14 +36,18 @@ class Collection:
     words: Callable[[Path], str] = lambda path: ""
 
 
+def _numbers() -> Numbers:
+    return open_language("en").numbers
+
+
 def asterisk_words(path: Path) -> str:
     """What a telephone prompt says, for digits, ordinals and letters of the spelling alphabet."""
     if path.parent.name == "digits":
         if path.stem.isdigit():
-            return " ".join(numbers.cardinal(int(path.stem)))
+            return " ".join(_numbers().cardinal(int(path.stem)))
         rank = re.fullmatch(r"h-(\d+)", path.stem)
         if rank:
-            return " ".join(numbers.ordinal(int(rank[1])))
+            return " ".join(_numbers().ordinal(int(rank[1])))
         return path.stem if path.stem in ("hundred", "thousand", "million", "minus", "today", "tomorrow") else ""
     return ""
 

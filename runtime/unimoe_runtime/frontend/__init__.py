@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.frontend.options import SpeechOptions
 from unimoe_runtime.frontend.prepared import FrontEnd, PreparedPrompt, Recording, VideoPrompt, VoicePrompt
 from unimoe_runtime.frontend.published import KIND as PUBLISHED
 from unimoe_runtime.frontend.published import PublishedFrontEnd
 from unimoe_runtime.frontend.timeline import KIND as TIMELINE
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
-__all__ = ["FrontEnd", "PreparedPrompt", "Recording", "VideoPrompt", "VoicePrompt", "open_frontend"]
+__all__ = ["FrontEnd", "PreparedPrompt", "Recording", "SpeechOptions", "VideoPrompt", "VoicePrompt", "open_frontend"]
 
 
 def open_frontend(folder: Path | str) -> FrontEnd:

@@ -54,14 +54,27 @@ class Lexicon:
 
     def phrase(self, words: Sequence[str]) -> list[str]:
         """Phonemes of words spoken in one breath."""
-        spoken: list[str] = []
-        for word in reversed(words):
-            before_vowel = self.words.get(word.lower() + BEFORE_VOWEL) if spoken and spoken[0] in VOWELS else None
-            spoken = [*(before_vowel or self.pronounce(word)), *spoken]
-        return spoken
+        return [sound for sounds in self.phrase_words(words) for sound in sounds]
+
+    def phrase_words(self, words: Sequence[str], given: Mapping[int, Phonemes] | None = None) -> list[Phonemes]:
+        """Phonemes of each word of a phrase. `given`: those of some words, by their place."""
+        given = given or {}
+        spoken: list[Phonemes] = []
+        first = ""  # of what follows
+        for index in reversed(range(len(words))):
+            weak = self.words.get(words[index].lower() + BEFORE_VOWEL) if first in VOWELS else None
+            sounds = given.get(index) or weak or self.pronounce(words[index])
+            first = sounds[0] if sounds else first
+            spoken.append(sounds)
+        return spoken[::-1]
 
     def pronounce(self, word: str) -> Phonemes:
-        """Phonemes of a word of ASCII letters and apostrophes; never empty where there is a letter."""
+        """Phonemes of a word of ASCII letters and apostrophes; never empty where there is a letter.
+
+        A single capital letter is the letter's name.
+        """
+        if len(word) == 1 and word in self.words and word.isupper():
+            return self.words[word]
         known = self.words.get(word.lower())
         if known:
             return known
@@ -69,7 +82,7 @@ class Lexicon:
             return self.spell(word)
         base, apostrophe, suffix = word.lower().rpartition("'")
         if apostrophe and suffix == "s" and base:
-            return with_s(self.pronounce(base))
+            return with_s(self.pronounce(base.upper() if len(base) == 1 else base))
         return self.sound_out(word.lower().replace("'", "")) or self.spell(word)
 
     def spell(self, word: str) -> Phonemes:

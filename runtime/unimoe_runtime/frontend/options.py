@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechOptions:
-    """How a text is spoken. `speed`: 2 is twice as fast. `lexicon`: phonemes of words, ARPAbet or IPA, as one writes them.
+    """How a text is spoken. `speed`: 2 is twice as fast. `lexicon`: phonemes of words, written in ARPAbet or IPA.
 
     Raises ValueError for a speed out of range.
     """
@@ -19,3 +19,7 @@ class SpeechOptions:
     def __post_init__(self) -> None:
         if not 0.25 <= self.speed <= 4:
             raise ValueError(f"speed is {self.speed}; it must be from 0.25 to 4")
+
+
+NO_OPTIONS = SpeechOptions()
+"""The text as the voice reads it by itself."""

@@ -10,14 +10,15 @@ from typing import Final
 from unimoe_runtime.errors import PromptError
 
 _IPA: Final[Mapping[str, str]] = {
-    "tʃ": "ch", "t͡ʃ": "ch", "ʧ": "ch", "dʒ": "jh", "d͡ʒ": "jh", "ʤ": "jh", "aɪ": "ay", "aʊ": "aw", "eɪ": "ey", "oʊ": "ow", "əʊ": "ow",
-    "ɔɪ": "oy", "ɔɪ̯": "oy", "ɜɹ": "er", "ɜr": "er", "ɜː": "er", "ɝ": "er", "ɚ": "er0", "əɹ": "er0", "ər": "er0", "ɪə": "ih ah0",
-    "eə": "eh", "ʊə": "uh ah0", "ɑ": "aa", "a": "aa", "ɒ": "aa", "æ": "ae", "ʌ": "ah", "ə": "ah0", "ɐ": "ah0", "ɔ": "ao",
-    "ɛ": "eh", "e": "eh", "ɜ": "er", "ɪ": "ih", "i": "iy", "o": "ow", "ʊ": "uh", "u": "uw", "b": "b", "d": "d", "ð": "dh",
-    "f": "f", "g": "g", "ɡ": "g", "h": "hh", "j": "y", "k": "k", "l": "l", "ɫ": "l", "m": "m", "n": "n", "ŋ": "ng", "p": "p",
-    "ɹ": "r", "r": "r", "ɾ": "t", "s": "s", "ʃ": "sh", "t": "t", "ʔ": "t", "θ": "th", "v": "v", "w": "w", "z": "z",
-    "ʒ": "zh", "x": "k", "y": "uw", "ø": "er", "œ": "er", "ç": "hh", "ɲ": "n", "β": "v", "ʁ": "r", "ʀ": "r", "ɨ": "ih",
-    "l̩": "ah0 l", "n̩": "ah0 n", "m̩": "ah0 m", "ʍ": "w", "ᵻ": "ih",
+    "tʃ": "ch", "t͡ʃ": "ch", "ʧ": "ch", "dʒ": "jh", "d͡ʒ": "jh", "ʤ": "jh", "aɪ": "ay", "aʊ": "aw", "eɪ": "ey",
+    "oʊ": "ow", "əʊ": "ow", "ɔɪ": "oy", "ɔɪ̯": "oy", "ɜɹ": "er", "ɜr": "er", "ɜː": "er", "ɝ": "er", "ɚ": "er0",
+    "əɹ": "er0", "ər": "er0", "ɪə": "ih ah0", "eə": "eh", "ʊə": "uh ah0", "ɑ": "aa", "a": "aa", "ɒ": "aa",
+    "æ": "ae", "ʌ": "ah", "ə": "ah0", "ɐ": "ah0", "ɔ": "ao", "ɛ": "eh", "e": "eh", "ɜ": "er", "ɪ": "ih", "i": "iy",
+    "o": "ow", "ʊ": "uh", "u": "uw", "b": "b", "d": "d", "ð": "dh", "f": "f", "g": "g", "ɡ": "g", "h": "hh",
+    "j": "y", "k": "k", "l": "l", "ɫ": "l", "m": "m", "n": "n", "ŋ": "ng", "p": "p", "ɹ": "r", "r": "r", "ɾ": "t",
+    "s": "s", "ʃ": "sh", "t": "t", "ʔ": "t", "θ": "th", "v": "v", "w": "w", "z": "z", "ʒ": "zh", "x": "k",
+    "y": "uw", "ø": "er", "œ": "er", "ç": "hh", "ɲ": "n", "β": "v", "ʁ": "r", "ʀ": "r", "ɨ": "ih", "l̩": "ah0 l",
+    "n̩": "ah0 n", "m̩": "ah0 m", "ʍ": "w", "ᵻ": "ih",
 }  # fmt: skip
 _STRESS: Final = {"ˈ": "1", "'": "1", "ˌ": "2"}
 _IPA_SIGN: Final = re.compile("|".join(sorted(map(re.escape, _IPA), key=len, reverse=True)) + r"|[ˈˌ']")
@@ -39,7 +40,9 @@ def parse_phonemes(written: str, inventory: Collection[str], alphabet: str = "")
     if not parts:
         raise PromptError("there are no phonemes: write such as K AE1 T or kæt")
     spelled = all(_ARPABET.fullmatch(part) for part in parts)
-    is_arpabet = alphabet not in ("", "ipa", "x-ipa") or (not alphabet and spelled and (len(parts) > 1 or written.isupper()))
+    is_arpabet = alphabet not in ("", "ipa", "x-ipa") or (
+        not alphabet and spelled and (len(parts) > 1 or written.isupper())
+    )
     sounds = _read_arpabet(parts) if is_arpabet else _read_ipa(written)
     found: list[str] = []
     for sound, sign in sounds:
@@ -107,6 +110,8 @@ def read_lexicon(path: Path) -> dict[str, str]:
             continue
         parts = re.split(r"\t+|\s{2,}|\s*=\s*|\s", line, maxsplit=1)
         if len(parts) != 2 or not parts[1].strip():
-            raise PromptError(f"{path}:{number}: {line!r} is no word with its phonemes: write such as: Kraków  K R AA1 K UH2 F")
+            raise PromptError(
+                f"{path}:{number}: {line!r} is no word with its phonemes: write such as: Kraków  K R AA1 K UH2 F"
+            )
         words[parts[0]] = parts[1].strip()
     return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.vision.tower import VideoFeatures, VisionConfig
 
@@ -21,12 +23,15 @@ class PreparedPrompt:
     """A prompt, and what is known of its result beforehand.
 
     `expected_frames` is the number of codec frames that the audio will have, about; None where unknown.
-    `caption` is the prompt as it was understood, to be shown.
+    `caption` is the prompt as it was understood, to be shown. `silence_after_s`: silence that the text asks for behind
+    this prompt's audio. `warnings`: lines about what was left out of the text up to here.
     """
 
     prompt: Prompt
     expected_frames: int | None
     caption: str
+    silence_after_s: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def limit(self, sampling: SamplingConfig, max_delay: int) -> SamplingConfig:
         """`sampling` with `min_steps` and `max_steps` set around the expected length, where that is known."""
@@ -87,8 +92,20 @@ class FrontEnd(Protocol):
         """The recording behind a voice of this bundle; None where the model knows its voices by heart."""
         ...
 
-    def pieces(self, task: str, text: str, voice: str = "") -> list[str]:
-        """`text` alone, or where it is too long for one prompt and can be cut, what is to be spoken in turn."""
+    def prepare(
+        self,
+        task: str,
+        text: str,
+        voice: str = "",
+        options: SpeechOptions = NO_OPTIONS,
+        *,
+        voice_prompt: VoicePrompt | None = None,
+        video: VideoPrompt | None = None,
+    ) -> Iterator[PreparedPrompt]:
+        """The prompts of a text in turn, each made when it is asked for: several where the text is too long for one.
+
+        Raises PromptError, one line, for whatever the model cannot say or play.
+        """
         ...
 
     def build_prompt(

@@ -8,7 +8,7 @@ unconditional row is the same prompt with another text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.mrope import video_positions
@@ -99,9 +100,24 @@ class PublishedFrontEnd:
         """The recording of a voice of this bundle; the first one's where `voice` is empty."""
         return self.recordings.get(voice or next(iter(self.recordings), ""))
 
-    def pieces(self, task: str, text: str, voice: str = "") -> list[str]:
-        """The text alone: the model takes what fits its prompt."""
-        return [text]
+    def prepare(
+        self,
+        task: str,
+        text: str,
+        voice: str = "",
+        options: SpeechOptions = NO_OPTIONS,
+        *,
+        voice_prompt: VoicePrompt | None = None,
+        video: VideoPrompt | None = None,
+    ) -> Iterator[PreparedPrompt]:
+        """The one prompt of a text: the model reads text by itself, and takes what fits its prompt.
+
+        Raises PromptError where the request asks for a speed or for pronunciations.
+        """
+        if options != NO_OPTIONS:
+            asked = "lexicon" if options.speed == 1 else "speed"
+            raise PromptError(f"this model reads text by itself and takes no {asked}: leave it out")
+        yield self.build_prompt(task, text, voice, voice_prompt=voice_prompt, video=video)
 
     def build_prompt(
         self,

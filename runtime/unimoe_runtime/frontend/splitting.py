@@ -3,30 +3,86 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Pause, Unit
 
 _CLOSING, _OPENING = r"""["')\]’”]*""", r"""["'(\[‘“]*"""
 _SENTENCE_END = re.compile(rf"(?P<last>[^\s.!?…]*)[.!?…]+{_CLOSING}\s+(?={_OPENING}[A-Z0-9])|\n\s*\n")
 _CLAUSE_END = re.compile(rf"[,;:]{_CLOSING}\s+|\s[-–—]+\s|\s(?=\()")
-_WORD_END = re.compile(r"\s+")
+
+Seconds = Callable[[Item], float]
+"""How long an item takes, about."""
 
 
-def split_text(text: str, fits: Callable[[str], bool], abbreviations: Collection[str]) -> list[str]:
-    """Cut a text until every piece fits: between sentences, else between clauses, else between words.
+def split_items(items: Iterable[Item], seconds: Seconds, limit_s: float, first_s: float) -> Iterator[list[Item]]:
+    """Cut a text into pieces of at most `limit_s`, as they are asked for.
 
-    Each cut is the one nearest to the middle, so that no piece is a scrap. A piece without any white space is left
-    as it is. `abbreviations` are words whose full stop ends no sentence.
+    A text that fits is one piece. A longer one starts with a short piece, of `first_s` where a sentence or a clause
+    allows it, so that its audio starts early. Cuts are made at sentence ends, else between clauses, else between
+    units; a unit is only cut where it alone is too long.
     """
-    if fits(text):
-        return [text]
-    known = {short.lower() for short in abbreviations}
-    for cuts in (sentence_ends(text, known), clause_ends(text), _ends(text, _WORD_END)):
-        inner = [cut for cut in cuts if text[:cut].strip() and text[cut:].strip()]
-        if inner:
-            cut = min(inner, key=lambda place: abs(2 * place - len(text)))
-            halves = text[:cut].strip(), text[cut:].strip()
-            return [piece for half in halves for piece in split_text(half, fits, abbreviations)]
-    return [text]
+    held: list[Item] = []
+    held_s, is_first = 0.0, True
+    for item in _of_size(items, seconds, limit_s):
+        item_s = seconds(item)
+        while held and held_s + item_s > limit_s and isinstance(item, Unit):
+            cut = _first_cut(held, seconds, first_s) if is_first else _last_cut(held)
+            is_first = False
+            piece, held = held[:cut], held[cut:]
+            held_s = sum(map(seconds, held))
+            if any(isinstance(one, Unit) for one in piece):
+                yield piece
+        if held or isinstance(item, Unit):
+            held.append(item)
+            held_s += item_s
+    if any(isinstance(one, Unit) for one in held):
+        yield held
+
+
+def _first_cut(items: Sequence[Item], seconds: Seconds, first_s: float) -> int:
+    """Where the first piece ends: at the first sentence end, or at a clause end where the sentence is long."""
+    passed_s, clauses = 0.0, {}
+    for index, item in enumerate(items, start=1):
+        passed_s += seconds(item)
+        if isinstance(item, Pause) and passed_s <= 2 * first_s:
+            if item.strength >= Break.SENTENCE:
+                return index
+            clauses[index] = abs(passed_s - first_s)
+    return min(clauses, key=lambda index: clauses[index]) if clauses else _last_cut(items)
+
+
+def _last_cut(items: Sequence[Item]) -> int:
+    """Where a long piece ends: at the last sentence end in its second half, else at the last clause end there."""
+    half = len(items) // 2
+    for strength in (Break.LINE, Break.SENTENCE, Break.CLAUSE):
+        for index in range(len(items), half, -1):
+            item = items[index - 1]
+            if isinstance(item, Pause) and item.strength >= strength:
+                return index
+    return len(items)
+
+
+def _of_size(items: Iterable[Item], seconds: Seconds, limit_s: float) -> Iterator[Item]:
+    """The items, with those units cut that alone are longer than the limit: at inner pauses, else between words."""
+    for item in items:
+        if not isinstance(item, Unit) or seconds(item) <= limit_s or len(item.words) < 2:
+            yield item
+            continue
+        held: list[str] = []
+        held_s = 0.0
+        for word in item.words:
+            word_s = seconds(replace(item, words=(word,)))
+            if held and held_s + word_s > limit_s / 2 and (word == INNER_PAUSE or held_s + word_s > limit_s * 0.8):
+                yield replace(item, words=tuple(held))
+                yield Pause(strength=Break.CLAUSE)
+                held, held_s = [], 0.0
+            if held or word != INNER_PAUSE:
+                held.append(word)
+                held_s += word_s
+        if held:
+            yield replace(item, words=tuple(held))
 
 
 def sentence_ends(text: str, abbreviations: Collection[str]) -> Iterator[int]:
@@ -39,9 +95,5 @@ def sentence_ends(text: str, abbreviations: Collection[str]) -> Iterator[int]:
 
 
 def clause_ends(text: str) -> Iterator[int]:
-    """Where clauses end within sentences, white space included."""
-    return _ends(text, _CLAUSE_END)
-
-
-def _ends(text: str, boundary: re.Pattern[str]) -> Iterator[int]:
-    return (match.end() for match in boundary.finditer(text))
+    """Where clauses end, white space included."""
+    return (match.end() for match in _CLAUSE_END.finditer(text))

@@ -7,20 +7,23 @@ what to say next at a fixed distance. The guided pair's unconditional row has th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.errors import BundleError, ConfigError, PromptError
 from unimoe_runtime.frontend.durations import PAUSE, DurationTable
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.music import MusicRange, parse_description
-from unimoe_runtime.frontend.normalise import phrases
+from unimoe_runtime.frontend.normalisation import open_language
+from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
-from unimoe_runtime.frontend.splitting import split_text
+from unimoe_runtime.frontend.reading import Notes, nothing_to_say
+from unimoe_runtime.frontend.speech import SpeechReader, Utterance
 from unimoe_runtime.model.generation import Prompt
 
 KIND: Final = "timeline"
@@ -56,8 +59,8 @@ class Timeline:
 class TimelineFrontEnd:
     """Turns text and music descriptions into prompts.
 
-    `tokens` are the text ids in order. `origin` is the position of the first audio frame; `frame_rate_hz` the
-    codec's. `max_characters` and `max_frames` limit a prompt.
+    `tokens` are the text ids in order. `language` names the tables that text is read by. `origin` is the position of
+    the first audio frame; `frame_rate_hz` the codec's. `max_characters` and `max_frames` limit a prompt.
     """
 
     frame_rate_hz: float
@@ -70,6 +73,7 @@ class TimelineFrontEnd:
     lexicon: Lexicon
     durations: DurationTable
     music: MusicRange
+    language: str = "en"
 
     max_voice_s = 0.0
     takes_video = False
@@ -94,7 +98,10 @@ class TimelineFrontEnd:
                 lexicon=Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv"),
                 durations=DurationTable.read(folder / "durations.tsv"),
                 music=MusicRange.from_dict(settings["music"]),
+                language=open_language(str(settings.get("language", "en"))).name,
             )
+        except ConfigError as error:
+            raise BundleError(f"{folder}/frontend.json: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{folder}/frontend.json: incomplete or damaged ({error}); export again") from None
 
@@ -110,39 +117,74 @@ class TimelineFrontEnd:
     def instruments(self) -> tuple[str, ...]:
         return self._names("instrument:")
 
-    def timeline(self, task: str, text: str, voice: str = "") -> Timeline:
+    @cached_property
+    def speech(self) -> SpeechReader:
+        """What turns text into words, phonemes and durations."""
+        return SpeechReader(
+            language=self.language,
+            abbreviations=self.abbreviations,
+            lexicon=self.lexicon,
+            durations=self.durations,
+            phonemes=frozenset(self._names("phoneme:")),
+        )
+
+    def timeline(self, task: str, text: str, voice: str = "", options: SpeechOptions = NO_OPTIONS) -> Timeline:
         """What will sound when. For music, `voice` is the instrument where the description names none.
 
-        Raises PromptError, one line, for whatever the model cannot say or play.
+        Raises PromptError, one line, for whatever the model cannot say or play in one go.
         """
-        if task not in self.tasks:
-            raise PromptError(f"there is no task {task!r}; it can be {' or '.join(self.tasks)}")
-        if not text.strip():
-            raise PromptError("the text is empty: give some words to speak, or notes to play")
+        self._require(task, text)
         if len(text) > self.max_characters:
             raise PromptError(
                 f"the text has {len(text)} characters; the limit is {self.max_characters}: split it into shorter pieces"
             )
-        made = self._speech(text, voice) if task == "speech" else self._melody(text, voice)
-        if not self._has_room(made):
+        if task == "music":
+            made = self._melody(text, voice)
+        else:
+            voice = self._voice(voice)
+            made = self._timeline(self.speech.whole(text, voice, options), text, voice)
+        if made.duration_s * self.frame_rate_hz > self.max_frames:
             raise PromptError(
                 f"this would take about {made.duration_s:.1f} s; the limit is "
                 f"{self.max_frames / self.frame_rate_hz:.1f} s: split it into shorter pieces"
             )
         return made
 
-    def pieces(self, task: str, text: str, voice: str = "") -> list[str]:
-        """`text` alone, or where it is too long to be spoken in one go, in pieces, each a prompt of its own."""
-        voice = voice or self.default_voice
-        if task != "speech" or voice not in self.voices:
-            return [text]
+    def prepare(
+        self,
+        task: str,
+        text: str,
+        voice: str = "",
+        options: SpeechOptions = NO_OPTIONS,
+        *,
+        voice_prompt: VoicePrompt | None = None,
+        video: VideoPrompt | None = None,
+    ) -> Iterator[PreparedPrompt]:
+        """The prompts of a text in turn, each made when it is asked for.
 
-        def fits(piece: str) -> bool:
-            spoken = phrases(piece, self.abbreviations)
-            return not spoken or (len(piece) <= self.max_characters and self._has_room(self._speech(piece, voice)))
+        Raises PromptError, one line, for whatever the model cannot say or play.
+        """
+        _refuse(voice_prompt, video)
+        if task != "speech":
+            yield self._prepared(self.timeline(task, text, voice))
+            return
+        notes = Notes()
+        for utterance in self.utterances(text, voice, options, notes):
+            prepared = self._prepared(self._timeline(utterance, text, self._voice(voice)))
+            yield replace(prepared, silence_after_s=utterance.silence_after_s, warnings=notes.warnings)
 
-        split = split_text(text, fits, self.abbreviations)
-        return [piece for piece in split if phrases(piece, self.abbreviations)] or [text]
+    def utterances(
+        self, text: str, voice: str = "", options: SpeechOptions = NO_OPTIONS, notes: Notes | None = None
+    ) -> Iterator[Utterance]:
+        """Words, phonemes, durations and pauses of a text, prompt by prompt. Raises PromptError as `prepare` does."""
+        self._require("speech", text)
+        voice, notes = self._voice(voice), notes if notes is not None else Notes()
+        empty, limit_s = True, self.max_frames / self.frame_rate_hz
+        for utterance in self.speech.utterances(text, voice, options, limit_s, notes):
+            empty = False
+            yield utterance
+        if empty:
+            raise nothing_to_say(text)
 
     def recording(self, voice: str) -> None:
         """None: the model knows its voices by heart."""
@@ -160,9 +202,10 @@ class TimelineFrontEnd:
 
         Raises PromptError, one line, for whatever the model cannot say or play.
         """
-        if voice_prompt is not None or video is not None:
-            raise PromptError("this model neither clones voices nor watches videos: it takes a text alone")
-        timeline = self.timeline(task, text, voice)
+        _refuse(voice_prompt, video)
+        return self._prepared(self.timeline(task, text, voice))
+
+    def _prepared(self, timeline: Timeline) -> PreparedPrompt:
         ids, positions = self.row(timeline)
         bare_ids, bare_positions = [ids[0], ids[-1]], [positions[0], positions[-1]]
         prompt = Prompt.from_rows(
@@ -184,28 +227,30 @@ class TimelineFrontEnd:
         positions = self.origin - 0.5 + middles_s * self.frame_rate_hz
         return [self.tokens[token] for token in ids], [0.0, *positions.tolist(), self.origin - 1.0]
 
-    def _has_room(self, timeline: Timeline) -> bool:
-        return timeline.duration_s * self.frame_rate_hz <= self.max_frames
+    def _require(self, task: str, text: str) -> None:
+        if task not in self.tasks:
+            raise PromptError(f"there is no task {task!r}; it can be {' or '.join(self.tasks)}")
+        if not text.strip():
+            raise PromptError("the text is empty: give some words to speak, or notes to play")
 
     def _names(self, prefix: str) -> tuple[str, ...]:
         return tuple(token.removeprefix(prefix) for token in self.tokens if token.startswith(prefix))
 
-    def _speech(self, text: str, voice: str) -> Timeline:
+    def _voice(self, voice: str) -> str:
         voice = voice or self.default_voice
         if voice not in self.voices:
             raise PromptError(f"there is no voice {voice!r}; it can be {', '.join(self.voices)}")
-        spoken = phrases(text, self.abbreviations)
-        if not spoken:
-            raise PromptError(f"there is nothing to say in {text.strip()!r}: give words of Latin letters, or numbers")
-        phonemes = [PAUSE]
-        for phrase in spoken:
-            phonemes += [*self.lexicon.phrase(phrase), PAUSE]
+        return voice
+
+    def _timeline(self, utterance: Utterance, text: str, voice: str) -> Timeline:
+        if not utterance.words:
+            raise nothing_to_say(text)
         segments = tuple(
             Segment(token=f"phoneme:{phoneme}", duration_s=duration_s)
-            for phoneme, duration_s in zip(phonemes, self.durations.durations(voice, phonemes), strict=True)
+            for word in utterance.words
+            for phoneme, duration_s in zip(word.phonemes, word.durations_s, strict=True)
         )
-        caption = ", ".join(" ".join(word.lower() for word in phrase) for phrase in spoken)
-        return Timeline(source=f"voice:{voice}", segments=segments, caption=caption)
+        return Timeline(source=f"voice:{voice}", segments=segments, caption=utterance.caption)
 
     def _melody(self, text: str, instrument: str) -> Timeline:
         melody = parse_description(text, self.instruments, self.music, instrument)
@@ -220,3 +265,8 @@ class TimelineFrontEnd:
         tail = Segment(token=pause, duration_s=self.music.tail_s)
         segments = (lead, *notes, tail)
         return Timeline(source=f"instrument:{melody.instrument}", segments=segments, caption=melody.caption)
+
+
+def _refuse(voice_prompt: VoicePrompt | None, video: VideoPrompt | None) -> None:
+    if voice_prompt is not None or video is not None:
+        raise PromptError("this model neither clones voices nor watches videos: it takes a text alone")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -48,14 +48,16 @@ class Outcome:
 
     `codes_TK`: the frames of the model. `caption`: the request as the front end understood it. `ended` is False where
     the audio was cut off before the model ended it: by the step limit, by the time limit (`timed_out`), or by the
-    caller. `first_audio_s`: from the request to the first chunk. `codec_s` may have passed beside `decode_s`;
-    `compute_s` is the whole from the prompt's pass to the last sample, without the time that the reader took.
+    caller. `warnings`: lines about what was left out of the text. `first_audio_s`: from the request to the first chunk.
+    `codec_s` may have passed beside `decode_s`; `compute_s` is the whole from the prompt's pass to the last sample,
+    without the time that the reader took.
     """
 
     sample_rate_hz: int
     num_samples: int
     codes_TK: NDArray[np.int64]
     caption: str
+    warnings: tuple[str, ...]
     ended: bool
     timed_out: bool
     first_audio_s: float
@@ -78,6 +80,7 @@ class Outcome:
         """The figures as one flat record, for printing and for JSON."""
         return {
             "caption": self.caption,
+            "warnings": list(self.warnings),
             "audio_s": self.audio_s,
             "rtf": self.rtf,
             "first_audio_s": self.first_audio_s,
@@ -110,7 +113,7 @@ class AudioStream:
         *,
         model: BundleModel,
         codec: BundleCodec,
-        parts: Sequence[Part],
+        parts: Iterable[Part],
         most_frames: int | None,
         request: SynthesisRequest,
         overlap: bool,
@@ -118,13 +121,18 @@ class AudioStream:
         progress: Progress | None,
     ) -> None:
         self.sample_rate_hz, self._hop_samples = codec.sample_rate_hz, codec.hop_samples
-        self.caption = ". ".join(part.prepared.caption for part in parts)
-        self.prompt_tokens = sum(int(part.prepared.prompt.mask_BT[-1].sum()) for part in parts)
-        """Tokens that the model reads before it decodes, without the unconditional row's."""
+        self._captions: list[str] = []
+        self.warnings: tuple[str, ...] = ()
+        """Lines about what was left out of the text, as far as it has been read."""
+        self.prompt_tokens = 0
+        """Tokens of the prompts that have been read, without the unconditional rows'."""
+        coming = iter(parts)
+        first = next(coming)
+        self._read(first)
         config = model.config
         self._max_delay = max_delay = max(config.delay_pattern)
         self._most_frames = most_frames
-        self._expected_steps = sum(_expected_steps(part, max_delay) for part in parts)
+        self._expected_steps = _expected_steps(first, max_delay)
         self._num_codebooks = config.num_codebooks
         self._requested, self._timeout_s, self._progress = requested, request.timeout_s, progress
         self._cancelled = threading.Event()
@@ -139,7 +147,17 @@ class AudioStream:
         self._maker = ChunkMaker(codec, request.schedule or ChunkSchedule(), overlap=overlap)
         self.first_chunk_steps = max_delay + self._maker.wanted
         """Decode steps before the first chunk: the delay, its frames, and what the codec looks ahead."""
-        self._chunks = self._run(model, parts, config, request.seed)
+        self._chunks = self._run(model, first, coming, config, request.seed)
+
+    @property
+    def caption(self) -> str:
+        """The text as it is spoken, as far as it has been read."""
+        return ". ".join(self._captions)
+
+    def _read(self, part: Part) -> None:
+        self._captions.append(part.prepared.caption)
+        self.warnings = part.prepared.warnings or self.warnings
+        self.prompt_tokens += int(part.prepared.prompt.mask_BT[-1].sum())
 
     def __iter__(self) -> Iterator[Chunk]:
         return self
@@ -188,6 +206,7 @@ class AudioStream:
             num_samples=self._num_samples,
             codes_TK=np.array(self._frames, dtype=np.int64).reshape(-1, self._num_codebooks),
             caption=self.caption,
+            warnings=self.warnings,
             ended=all_given and not self._cut,
             timed_out=self._timed_out,
             first_audio_s=self._first_audio_s,
@@ -199,17 +218,23 @@ class AudioStream:
         )
 
     def _run(
-        self, model: BundleModel, parts: Sequence[Part], config: ModelConfig, seed: int
+        self, model: BundleModel, first: Part, coming: Iterator[Part], config: ModelConfig, seed: int
     ) -> Generator[Chunk, None, None]:
         maker = self._maker
         try:
             self._started = time.perf_counter()
-            for part in parts:
-                yield from self._decode(model, part, config, seed, last=part is parts[-1])
+            part: Part | None = first
+            while part is not None:
+                following = next(coming, None)
+                yield from self._decode(model, part, config, seed, last=following is None)
                 if self._cancelled.is_set():
                     return
                 if self._timed_out or self._room() == 0:
                     break
+                part = following
+                if part is not None:
+                    self._expected_steps += _expected_steps(part, self._max_delay)
+                    self._read(part)
             if not self._frames:
                 raise self._silence()
             yield from self._given(maker.finish())

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -28,7 +29,7 @@ from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError, ClosedError, PromptError, UnimoeError
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
-from unimoe_runtime.frontend import PreparedPrompt, VideoPrompt, VoicePrompt, open_frontend
+from unimoe_runtime.frontend import PreparedPrompt, SpeechOptions, VideoPrompt, VoicePrompt, open_frontend
 from unimoe_runtime.model.delay_pattern import delay_codes
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk
 from unimoe_runtime.synthesis.language_model import BundleModel, RoutingListener
@@ -172,7 +173,8 @@ class Synthesizer:
         """The audio of one request, chunk by chunk. `routing` is told what the router picks at each decode step.
 
         A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
-        (`FrontEnd.pieces`). `request.limits` hold for the whole, except `min_steps`, which holds for each piece.
+        (`FrontEnd.prepare`), each piece prepared before the one in front of it is spoken. `request.limits` hold for the
+        whole, except `min_steps`, which holds for each piece.
 
         Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
         read, VideoError for frames that the vision tower cannot take, ClosedError after `close`. While it is read
@@ -184,19 +186,20 @@ class Synthesizer:
         config = self.bundle.model
         sampling = request.sampling or self.sampling(request.task)
         limits = request.limits or Limits()
-        pieces = self.frontend.pieces(request.task, request.text, request.voice)
-        prompts = [self.prepare(replace(request, text=piece)) for piece in pieces]
+        prompts = self._prompts(request)
+        first = list(islice(prompts, 2))  # the second one tells whether there are several
         max_delay = max(config.delay_pattern)
         most_steps = self._most_steps(limits, max_delay)
-        if len(pieces) > 1:  # the caller's steps are then those of all pieces together
+        if len(first) > 1:  # the caller's steps are then those of all pieces together
             limits = replace(limits, max_steps=None)
+        parts = (
+            Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
+            for prepared in chain(first, prompts)
+        )
         stream = AudioStream(
             model=BundleModel(self._backend, routing=routing, prefixes=self._prefixes),
             codec=self._codec,
-            parts=[
-                Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
-                for prepared in prompts
-            ],
+            parts=chain([next(parts)], parts),
             most_frames=None if most_steps is None else most_steps - max_delay - 1,
             request=request,
             overlap=self.overlap,
@@ -229,15 +232,17 @@ class Synthesizer:
             reader.shutdown(wait=False)
 
     def prepare(self, request: SynthesisRequest) -> PreparedPrompt:
-        """What the model reads before it speaks or plays. Raises what `stream` raises."""
+        """What the model reads before it speaks or plays: of a long text the first piece. Raises what `stream` does."""
+        return next(self._prompts(request))
+
+    def _prompts(self, request: SynthesisRequest) -> Iterator[PreparedPrompt]:
+        """The prompts of a request in turn, each made when it is asked for."""
         self._require_open()
-        if request.speed != 1 or request.lexicon:
-            field = "speed" if request.speed != 1 else "lexicon"
-            raise PromptError(f"this bundle's front end takes no {field} from a request: leave it out")
-        return self.frontend.build_prompt(
+        return self.frontend.prepare(
             request.task,
             request.text,
             request.voice,
+            SpeechOptions(speed=request.speed, lexicon=request.lexicon or {}),
             voice_prompt=self._voice_prompt(request.voice, request.voice_text) if request.task == "speech" else None,
             video=None if request.video is None else self._video_prompt(request.video),
         )

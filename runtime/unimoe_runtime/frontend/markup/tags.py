@@ -48,7 +48,7 @@ class Run:
 
 @dataclass(kw_only=True)
 class MarkupReader:
-    """Takes a text apart at its tags. One reader sees all of a text, since tags may open in one block and end in another.
+    """Takes a text apart at its tags. One reader sees all of a text: a tag may open in one block and end in another.
 
     `warn` is told, once each, of tags that are not known.
     """
@@ -149,16 +149,18 @@ class MarkupReader:
         """A tag that changes how what it holds is spoken."""
         if name == "sub":
             if "alias" not in attributes:
-                raise PromptError(f"{written}: has no alias: write <sub alias=\"what to say\">")
+                raise PromptError(f'{written}: has no alias: write <sub alias="what to say">')
             yield Run(text=f" {html.unescape(attributes['alias'])} ", rate=self._rate)
         if name == "phoneme":
             if not attributes.get("ph"):
-                raise PromptError(f"{written}: has no ph: write <phoneme alphabet=\"ipa\" ph=\"kæt\">")
+                raise PromptError(f'{written}: has no ph: write <phoneme alphabet="ipa" ph="kæt">')
             attributes = {"ph": html.unescape(attributes["ph"]), "alphabet": attributes.get("alphabet", "").lower()}
             if empty:
-                yield Run(text=attributes["ph"], rate=self._rate, sounds=attributes["ph"], alphabet=attributes["alphabet"])
+                yield Run(
+                    text=attributes["ph"], rate=self._rate, sounds=attributes["ph"], alphabet=attributes["alphabet"]
+                )
         if name == "say-as" and "interpret-as" not in attributes:
-            raise PromptError(f"{written}: has no interpret-as: write <say-as interpret-as=\"characters\">")
+            raise PromptError(f'{written}: has no interpret-as: write <say-as interpret-as="characters">')
         if name == "prosody" and "rate" in attributes:
             parse_rate(attributes["rate"])
         if not empty:

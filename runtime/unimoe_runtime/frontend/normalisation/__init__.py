@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unimoe_runtime.frontend.normalisation.language import Language, open_language, read_language
 from unimoe_runtime.frontend.normalisation.normaliser import Dropped, Normaliser
+from unimoe_runtime.frontend.normalisation.numbers import Numbers
 from unimoe_runtime.frontend.normalisation.spoken import INNER_PAUSE, Break, Item, Pause, Unit
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Item",
     "Language",
     "Normaliser",
+    "Numbers",
     "Pause",
     "Unit",
     "open_language",

@@ -9,10 +9,11 @@ import unicodedata
 from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 _SAME = {
-    "’": "'", "‘": "'", "ʼ": "'", "ʻ": "'", "´": "'", "`": "'", "＇": "'", "‛": "'", "“": '"', "„": '"', "«": '"',
-    "»": '"', "‐": "-", "‑": "-", "﹣": "-", "―": "—", "‒": "–", "﹘": "—", "﹪": "%", "⁄": "/", "∕": "/",
-    "\u00ad": "", "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\ufe0f": "", "\ufe0e": "",
-    "\t": " ", "\u2028": "\n", "\u2029": "\n\n", "\r": "\n", "\x0b": "\n", "\x0c": "\n", "\x85": "\n",
+    "’": "'", "‘": "'", "ʼ": "'", "ʻ": "'", "´": "'", "`": "'", "＇": "'", "‛": "'", "“": '"', "”": '"',
+    "‟": '"', "„": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "﹣": "-", "―": "—", "‒": "–", "﹘": "—",
+    "﹪": "%", "⁄": "/", "∕": "/", "\u00ad": "", "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "",
+    "\ufeff": "", "\ufe0f": "", "\ufe0e": "", "\u0009": " ", "\u2028": "\n", "\u2029": "\n\n", "\u000d": "\n",
+    "\u000b": "\n", "\u000c": "\n", "\u0085": "\n",
 }  # fmt: skip
 _GROUPING = "\u00a0\u2009\u202f"
 
@@ -39,7 +40,7 @@ def _same(sign: str) -> str | None:
         return ""
     plain = unicodedata.normalize("NFKC", sign)
     wide = plain != sign and plain.isascii()
-    if wide and (category[0] == "L" and sign not in "ªº" or "\uff01" <= sign <= "\uff5e" or category == "So"):
+    if wide and ((category[0] == "L" and sign not in "ªº") or "\uff01" <= sign <= "\uff5e" or category == "So"):
         return None if sign in "™℠" else plain
     return None
 

@@ -1,7 +1,7 @@
 """A language: tables of words, of written forms and of rules, in the files of one folder.
 
-A file holds sections. `[name]` opens a vocabulary of rows `written <TAB> spoken`, or `written` alone where it is a list;
-with `[name exact]` capitals count.
+A file holds sections. `[name]` opens a vocabulary of rows `written <TAB> spoken`, or `written` alone in a
+list; with `[name exact]` capitals count.
 `[patterns]` holds regular expressions by name, `[rules]` the rows of `rules`. Lines that start with `# ` are comments.
 Files are read in the order of their names, so rules are tried in that order too.
 """

@@ -11,7 +11,6 @@ from unimoe_runtime.frontend.normalisation.numbers import Numbers, plain_number
 from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
 from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
-
 _CURRENCIES = ("currencies", "currency_codes", "named_currencies")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from unimoe_runtime.frontend.normalisation.folding import fold, fold_word
 from unimoe_runtime.frontend.normalisation.language import Language
@@ -50,20 +50,24 @@ class Normaliser:
     """Reads text in one language.
 
     `known` says whether a word of lower-case letters is in the lexicon: capitals that are words are read as words.
-    `abbreviations` are a bundle's own, beside those of the language.
+    `abbreviations` are a bundle's own, beside those of the language. `own` are words in lower case that are read as
+    they stand, since the caller gives their phonemes.
     """
 
     language: Language
     known: Callable[[str], bool] = lambda word: False
     abbreviations: Mapping[str, str] = field(default_factory=dict)
+    own: Collection[str] = ()
 
     def read(self, text: str, dropped: Dropped | None = None) -> Iterator[Item]:
         """Units and pauses of a text, in its order, as they are found. `dropped` gathers what has no reading."""
         scan = _Scan(normaliser=self, dropped=dropped if dropped is not None else Dropped())
-        for number, line in enumerate(_joined(fold(text), self.language).split("\n")):
+        lines = _joined(fold(text), self.language).split("\n")
+        for number, line in enumerate(lines):
             if number:
-                yield Pause(strength=Break.LINE)
-            yield from scan.line(line)
+                is_gap = not line.strip() and number + 1 < len(lines)
+                yield Pause(strength=Break.PARAGRAPH if is_gap else Break.LINE)
+            yield from _merged(scan.line(line))
 
     def read_value(self, text: str, reader: str) -> tuple[str, ...]:
         """Words of a text by one reader, as `say-as` asks; empty where the text is none of its kind."""
@@ -81,6 +85,23 @@ def _joined(text: str, language: Language) -> str:
     return re.sub(rf"(?<=\d)[^\S\n]*\n[^\S\n]*(?=(?:{large}|[ap]\.?m\b|%))", " ", text)
 
 
+def _merged(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, with those in one that are joined, such as 5pm, to and 7pm."""
+    held: Unit | None = None
+    for item in items:
+        if held is not None and isinstance(item, Unit) and (item.joined or held.joined):
+            written = f"{held.written}{item.written}"
+            held = replace(held, words=held.words + item.words, written=written, joined=item.joined)
+            continue
+        if held is not None:
+            yield held
+        held = item if isinstance(item, Unit) else None
+        if held is None:
+            yield item
+    if held is not None:
+        yield held
+
+
 @dataclass(kw_only=True)
 class _Scan:
     """The state of one pass: the word before, and whether a value has just been read."""
@@ -88,6 +109,7 @@ class _Scan:
     normaliser: Normaliser
     dropped: Dropped
     before: str = ""
+    starts: bool = True
     after_value: bool = False
 
     def __post_init__(self) -> None:
@@ -119,6 +141,9 @@ class _Scan:
         run = _LETTERS.match(text, at)
         word = _WORD.match(text, at)
         assert run is not None and word is not None
+        if self.normaliser.own and word[0].lower() in self.normaliser.own:
+            self.before, self.after_value = word[0], False
+            return word.end(), [Unit(words=(word[0].lower(),), written=word[0])]
         found = self._rules(self._triggered.get(run[0].lower(), ()), text, at)
         if found is None and not _PLAIN_END.match(text, word.end()):
             found = self._rules(self._triggered.get("*", ()), text, at)
@@ -131,7 +156,7 @@ class _Scan:
             match = rule.pattern.match(text, at)
             if match is None or match.end() == at:
                 continue
-            reading = Reading(known=self.normaliser.known, before=self.before)
+            reading = Reading(known=self.normaliser.known, before=self.before, starts=self.starts)
             words = render(rule, match, self._language.readers, reading)
             if words is None:
                 continue
@@ -139,6 +164,7 @@ class _Scan:
             if words and text.startswith("'s", end) and not _LETTERS.match(text, end + 2) and text[end - 1].isalnum():
                 words[-1], end = f"{words[-1]}'s", end + 2
             self.after_value = True
+            self.starts = not self.before
             last = _WORD.findall(match[0])
             self.before = last[-1] if last else "0"
             return end, [Unit(words=tuple(words), written=match[0])] if words else []
@@ -149,6 +175,7 @@ class _Scan:
         self.after_value = False
         plain = fold_word(written, self._folded)
         before, self.before = self.before, written
+        self.starts = not before
         if plain is None:
             return self._foreign(text, word)
         if len(plain) == 1:

@@ -21,7 +21,9 @@ _ROMAN = (
     ("m", 1000), ("cm", 900), ("d", 500), ("cd", 400), ("c", 100), ("xc", 90), ("l", 50), ("xl", 40), ("x", 10),
     ("ix", 9), ("v", 5), ("iv", 4), ("i", 1),
 )  # fmt: skip
-_NOT_ROMAN = re.compile("m{4}|c{4}|x{4}|i{4}|dd|ll|vv|cmc|cdc|xcx|xlx|ixi|ivi|(cm|cd|xc|xl|ix|iv){2}|dcd|lxl|viv|cmd|xcl|ixv")
+_NOT_ROMAN = re.compile(
+    "m{4}|c{4}|x{4}|i{4}|dd|ll|vv|cmc|cdc|xcx|xlx|ixi|ivi|(cm|cd|xc|xl|ix|iv){2}|dcd|lxl|viv|cmd|xcl|ixv"
+)
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 
 

@@ -23,8 +23,8 @@ class Unit:
     """Words that are read as one and that no cut divides: a word, or all of a value such as `$1.5 million`.
 
     `words` are in lower case; a single capital letter is that letter's name. `sounds` are the phonemes where the text
-    gives them itself. `rate` is the speaking rate that the text asks for; 2 is twice as fast. `joined`: nothing is cut
-    between this unit and the next.
+    gives them itself. `rate` is the speaking rate that the text asks for; 2 is twice as fast. `joined`: it is one
+    with the units beside it.
     """
 
     words: tuple[str, ...]

@@ -82,8 +82,8 @@ class Spelling:
     def _mixed(self, written: str, known: Callable[[str], bool]) -> list[str]:
         base, apostrophe, ending = written.rpartition("'")
         if apostrophe and base and ending.islower():
-            words = self.word(base, known) if len(base) > 1 else [base]
-            return [*words[:-1], f"{words[-1]}'{ending}"]
+            *start, last = self.word(base, known) if len(base) > 1 else [base]
+            return [*start, f"{last}'{ending}"]
         if known(written.lower()) or "'" in written or re.match("Ma?c[A-Z]", written):
             return [written.lower()]
         words: list[str] = []
@@ -105,15 +105,15 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
     titles, streets = vocabularies.get("dotted_titles", _NOTHING), vocabularies.get("streets", _NOTHING)
     starters = vocabularies.get("sentence_starters", _NOTHING)
 
-    def is_name(word: str) -> bool:
-        return word.istitle() and word not in starters
+    def follows_name(reading: Reading) -> bool:
+        return reading.before.istitle() and not reading.starts and reading.before not in starters
 
     def street_behind_name(text: str, reading: Reading) -> list[str] | None:
         """`St` and the like, as a street where a name stands before it."""
-        return (streets.find(text) or "").split() if is_name(reading.before) else None
+        return (streets.find(text) or "").split() if follows_name(reading) else None
 
     def title_or_street(text: str, reading: Reading) -> list[str]:
-        found = streets.find(text) if is_name(reading.before) else titles.find(text)
+        found = streets.find(text) if follows_name(reading) else titles.find(text)
         return (found or "").split()
 
     def street_name(text: str, reading: Reading) -> list[str]:

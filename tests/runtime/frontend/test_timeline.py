@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from pathlib import Path
 
@@ -11,46 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.runtime.frontend.small_frontend import MUSIC, PHONEMES, write_frontend
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError, PromptError
-from unimoe_runtime.frontend import numbers, open_frontend
+from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.durations import DurationTable, places
 from unimoe_runtime.frontend.lexicon import Lexicon
-from unimoe_runtime.frontend.normalise import phrases
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.frontend.tunes import TUNES
-
-PHONEMES = "pau aa ae ax b eh f iy ih k l n s t z".split()
-MUSIC = {
-    "lowest_pitch": 55, "highest_pitch": 84, "lowest_tempo_bpm": 80, "highest_tempo_bpm": 160, "max_notes": 8,
-    "default_instrument": "piano", "default_tempo_bpm": 120, "lead_s": 0.1, "tail_s": 0.3,
-}  # fmt: skip
-
-
-def write_frontend(folder: Path, **changes: object) -> Path:
-    """A small front end: two voices, two instruments, a lexicon of a few words."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = {"cat": "k ae t", "the": "dh ax", "the~": "dh iy"} | {"hello": "hh eh l ax"}
-    words = {word: sounds.replace("dh", "z").replace("hh ", "") for word, sounds in words.items()}
-    words |= {letter: "eh f" for letter in string.ascii_uppercase} | {"a": "ax"}
-    (folder / "lexicon.tsv").write_text("".join(f"{word}\t{sounds}\n" for word, sounds in words.items()))
-    rules = [("", letter, "", "iy" if letter in "aeiouy" else "b") for letter in string.ascii_lowercase]
-    rules += [("", "e", "#", "-"), ("s", "h", "", "-"), ("", "s", "h", "s"), ("#", "e", "#", "iy")]
-    (folder / "letter_to_sound.tsv").write_text("".join("\t".join(rule) + "\n" for rule in rules))
-    rows = [
-        f"{voice}\t{phoneme}\tinner\t{0.1 * (1 + index)}\n"
-        for index, voice in enumerate(("ann", "bob"))
-        for phoneme in PHONEMES
-    ]
-    (folder / "durations.tsv").write_text("".join([*rows, "ann\tae\tlast\t0.2\n", "ann\tpau\tfirst\t0.3\n"]))
-    settings: dict[str, object] = {
-        "kind": "timeline", "format_version": 1, "frame_rate_hz": 50.0, "origin": 2, "max_characters": 60,
-        "max_frames": 320, "default_voice": "ann", "abbreviations": {"Dr": "doctor"}, "music": MUSIC,
-        "tokens": ["pad", "separator", "voice:ann", "voice:bob", "instrument:piano", "instrument:flute",
-                   *(f"phoneme:{name}" for name in PHONEMES), *(f"note:{note}" for note in range(55, 85))],
-    }  # fmt: skip
-    (folder / "frontend.json").write_text(json.dumps(settings | changes))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -58,65 +25,6 @@ def frontend(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
     opened = open_frontend(write_frontend(tmp_path_factory.mktemp("frontend")))
     assert isinstance(opened, TimelineFrontEnd)
     return opened
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (0, "zero"),
-        (13, "thirteen"),
-        (21, "twenty one"),
-        (100, "one hundred"),
-        (1042, "one thousand forty two"),
-        (999_999, "nine hundred ninety nine thousand nine hundred ninety nine"),
-    ],
-)
-def test_cardinals(number: int, words: str) -> None:
-    assert " ".join(numbers.cardinal(number)) == words
-
-
-@given(st.integers(0, numbers.LARGEST_CARDINAL))
-def test_cardinals_can_be_read_back(number: int) -> None:
-    values = {word: value for value in range(20) for word in numbers.cardinal(value)}
-    values |= {numbers.cardinal(tens)[0]: tens for tens in range(20, 100, 10)}
-    total = part = 0
-    for word in numbers.cardinal(number):
-        match word:
-            case "thousand":
-                total, part = total + part * 1000, 0
-            case "hundred":
-                part *= 100
-            case _:
-                part += values[word]
-    assert total + part == number
-
-
-@pytest.mark.parametrize(
-    ("text", "spoken"),
-    [
-        ("Call 12,345 now", ["Call twelve thousand three hundred forty five now"]),
-        ("4 7 1", ["four seven one"]),
-        ("007", ["zero zero seven"]),
-        ("5551234", ["five five five one two three four"]),
-        ("-3.14", ["minus three point one four"]),
-        ("7:05, 7:00 and 17:30", ["seven oh five", "seven o'clock and seventeen thirty"]),
-        ("the 21st, 3rd, 12th", ["the twenty first", "third", "twelfth"]),
-        ("$1 £2.50 10%", ["one dollar two pounds fifty ten percent"]),
-        (
-            "1/2 or ½ of 2½, 1 3/4, 2/3",
-            ["one half or one half of two and a half", "one and three quarters", "two thirds"],
-        ),
-        ("24/7, 3/10/2026", ["twenty four seven", "three ten two thousand twenty six"]),
-        ("$.50 or £0.99, .5 and -.25", ["fifty cents or ninety nine pence", "point five and minus point two five"]),
-        ("Dr.Who and Dr's", ["doctor Who and doctor's"]),
-        ("Dr. Who? wait - what", ["doctor Who", "wait", "what"]),
-        ("caf\u00e9 \u201cnow\u201d it\u2019s", ["cafe", "now", "it's"]),
-        ("twenty-three", ["twenty three"]),
-        ("你好 ... !", []),
-    ],
-)
-def test_text_is_written_out(text: str, spoken: list[str]) -> None:
-    assert [" ".join(phrase) for phrase in phrases(text, {"Dr": "doctor"})] == spoken
 
 
 @given(st.text(alphabet=string.ascii_letters + "'", min_size=1, max_size=20).filter(lambda word: word.strip("'")))

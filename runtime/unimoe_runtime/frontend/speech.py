@@ -1,0 +1,153 @@
+"""From a text to utterances: words with phonemes and durations, each short enough for one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+from unimoe_runtime.errors import PromptError
+from unimoe_runtime.frontend.durations import PAUSE, DurationTable
+from unimoe_runtime.frontend.lexicon import Lexicon
+from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Item, Normaliser, Pause, open_language
+from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
+from unimoe_runtime.frontend.phonemes import parse_phonemes
+from unimoe_runtime.frontend.reading import Notes, TextReader
+from unimoe_runtime.frontend.splitting import split_items
+from unimoe_runtime.frontend.utterance import (
+    LONGEST_SPOKEN_PAUSE_S,
+    SpokenWord,
+    phrases_of,
+    pronunciations,
+    spoken_words,
+)
+
+_FIRST_PIECE_S = 2.5
+_SHORT_TEXT = 500  # characters, up to which it is tried whether all of a text fits one prompt
+_ROOM = 0.9  # of the limit that a piece is filled to, since its length is only summed up from its words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """What one prompt says. `silence_after_s`: silence behind it that the text asks for."""
+
+    words: tuple[SpokenWord, ...]
+    caption: str
+    silence_after_s: float = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        return sum(sum(word.durations_s) for word in self.words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechReader:
+    """Reads text for voices that have a table of durations.
+
+    `language`: the tables that text is read by. `abbreviations`: the bundle's own. `phonemes`: what the voices
+    have.
+    """
+
+    language: str
+    abbreviations: Mapping[str, str]
+    lexicon: Lexicon
+    durations: DurationTable
+    phonemes: frozenset[str]
+
+    def utterances(
+        self, text: str, voice: str, options: SpeechOptions, limit_s: float, notes: Notes
+    ) -> Iterator[Utterance]:
+        """The utterances of a text, as they are asked for, each of `limit_s` at most.
+
+        Raises PromptError, one line, for marks without a meaning and for phonemes that the voice has not.
+        """
+        if len(text) <= _SHORT_TEXT:
+            whole = self.whole(text, voice, options, notes)
+            if whole.duration_s <= limit_s and not whole.silence_after_s:
+                if whole.words:
+                    yield whole
+                return
+        lexicon = self._lexicon(options)
+        cost = _Cost(lexicon=lexicon, durations=self.durations, voice=voice, speed=options.speed)
+        items = self._reader(lexicon, options).read(text, notes)
+        for piece in split_items(items, cost, _ROOM * limit_s, min(_FIRST_PIECE_S, limit_s / 2)):
+            yield self._utterance(piece, voice, options, lexicon)
+
+    def whole(
+        self, text: str, voice: str, options: SpeechOptions = NO_OPTIONS, notes: Notes | None = None
+    ) -> Utterance:
+        """All of a text as one utterance, however long. Raises PromptError as `utterances` does."""
+        lexicon = self._lexicon(options)
+        items = list(self._reader(lexicon, options).read(text, notes))
+        return self._utterance(items, voice, options, lexicon)
+
+    def _reader(self, lexicon: Lexicon, options: SpeechOptions) -> TextReader:
+        def known(word: str) -> bool:
+            return word in lexicon.words or (word.endswith("s") and word[:-1] in lexicon.words)
+
+        return TextReader(
+            normaliser=Normaliser(
+                language=open_language(self.language),
+                known=known,
+                abbreviations=self.abbreviations,
+                own={word.lower() for word in options.lexicon},
+            ),
+            phonemes=lambda written, alphabet: parse_phonemes(written, self.phonemes, alphabet),
+        )
+
+    def _lexicon(self, options: SpeechOptions) -> Lexicon:
+        own = {}
+        for word, written in options.lexicon.items():
+            try:
+                own[word] = parse_phonemes(written, self.phonemes)
+            except PromptError as error:
+                raise PromptError(f"lexicon, {word!r}: {error}") from None
+        listed = {word: sounds for word, sounds in self._listed.items() if word not in self.lexicon.words}
+        return pronunciations(self.lexicon, {**listed, **own}) if own or listed else self.lexicon
+
+    @cached_property
+    def _listed(self) -> dict[str, tuple[str, ...]]:
+        """The language's own pronunciations of words that its tables use."""
+        found: dict[str, tuple[str, ...]] = {}
+        for word, written in open_language(self.language).vocabulary("pronunciations").words.items():
+            with suppress(PromptError):  # a voice without one of the phonemes
+                found[word] = parse_phonemes(written, self.phonemes, "arpabet")
+        return found
+
+    def _utterance(self, items: list[Item], voice: str, options: SpeechOptions, lexicon: Lexicon) -> Utterance:
+        words = spoken_words(items, lexicon, self.durations, voice, options.speed)
+        caption = ", ".join(" ".join(word.lower() for word in phrase) for phrase in phrases_of(items))
+        last = items[-1] if items else None
+        asked_s = last.seconds if isinstance(last, Pause) and last.seconds is not None else 0.0
+        silence_s = max(0.0, asked_s - LONGEST_SPOKEN_PAUSE_S)
+        return Utterance(words=tuple(words) if len(words) > 2 else (), caption=caption, silence_after_s=silence_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    """Seconds of an item by itself, about."""
+
+    lexicon: Lexicon
+    durations: DurationTable
+    voice: str
+    speed: float
+
+    def __call__(self, item: Item) -> float:
+        if isinstance(item, Pause):
+            usual_s = self._inner[PAUSE]
+            return usual_s if item.seconds is None else min(item.seconds, LONGEST_SPOKEN_PAUSE_S)
+        if item.sounds:
+            return sum(self._inner.get(sound, 0.1) for sound in item.sounds) / (self.speed * item.rate)
+        seconds = 0.0
+        for word in item.words:
+            sounds = (PAUSE,) if word == INNER_PAUSE else self.lexicon.pronounce(word)
+            seconds += sum(self._inner.get(sound, 0.1) for sound in sounds)
+        return seconds / (self.speed * item.rate)
+
+    @cached_property
+    def _inner(self) -> dict[str, float]:
+        table = self.durations.seconds
+        return {
+            phoneme: mean for (voice, phoneme, place), mean in table.items() if (voice, place) == (self.voice, "inner")
+        }

@@ -1,0 +1,113 @@
+"""From items to what a voice says: words with their phonemes, and how long each lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from unimoe_runtime.frontend.durations import PAUSE, DurationTable
+from unimoe_runtime.frontend.lexicon import Lexicon, Phonemes
+from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Pause
+
+_PARAGRAPH_FACTOR = 2.0
+_SHORTEST_PHONEME_S = 0.02
+LONGEST_SPOKEN_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenWord:
+    """A word, its phonemes and how long each lasts. A pause has no phonemes but PAUSE."""
+
+    word: str
+    phonemes: Phonemes
+    durations_s: tuple[float, ...] = ()
+
+    @property
+    def is_pause(self) -> bool:
+        return self.phonemes == (PAUSE,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Word:
+    word: str
+    sounds: Phonemes
+    rate: float
+
+
+def phrases_of(items: Sequence[Item]) -> list[list[str]]:
+    """The words between pauses."""
+    found: list[list[str]] = [[]]
+    for item in items:
+        if isinstance(item, Pause):
+            found.append([])
+            continue
+        for word in item.words:
+            if word == INNER_PAUSE:
+                found.append([])
+            else:
+                found[-1].append(word)
+    return [phrase for phrase in found if phrase]
+
+
+def spoken_words(
+    items: Sequence[Item], lexicon: Lexicon, durations: DurationTable, voice: str, speed: float
+) -> list[SpokenWord]:
+    """Words and pauses of a piece, a pause first and last, with durations at this speed."""
+    spoken: list[SpokenWord] = [SpokenWord(word="", phonemes=(PAUSE,))]
+    rates, lengths = [1.0], [Pause()]
+    for words, pause in _phrases(items):
+        given = {index: word.sounds for index, word in enumerate(words) if word.sounds}
+        sounds = lexicon.phrase_words([word.word for word in words], given)
+        for word, phonemes in zip(words, sounds, strict=True):
+            spoken.append(SpokenWord(word=word.word, phonemes=phonemes))
+            rates.append(word.rate)
+            lengths.append(Pause())
+        spoken.append(SpokenWord(word="", phonemes=(PAUSE,)))
+        rates.append(words[-1].rate)
+        lengths.append(pause)
+    flat = [phoneme for word in spoken for phoneme in word.phonemes]
+    seconds = iter(durations.durations(voice, flat))
+    timed: list[SpokenWord] = []
+    for said, rate, length in zip(spoken, rates, lengths, strict=True):
+        shortest_s = _SHORTEST_PHONEME_S if speed * rate > 1 else 0.0
+        own = [max(next(seconds) / (speed * rate), shortest_s) for _ in said.phonemes]
+        timed.append(replace(said, durations_s=(_pause_s(own[0], length),) if said.is_pause else tuple(own)))
+    return timed
+
+
+def _pause_s(usual_s: float, pause: Pause) -> float:
+    if pause.seconds is not None:
+        return max(min(pause.seconds, LONGEST_SPOKEN_PAUSE_S), _SHORTEST_PHONEME_S)
+    return usual_s * (_PARAGRAPH_FACTOR if pause.strength == Break.PARAGRAPH else 1.0)
+
+
+def _phrases(items: Sequence[Item]) -> list[tuple[list[_Word], Pause]]:
+    """Words between pauses, each phrase with the pause behind it."""
+    found: list[tuple[list[_Word], Pause]] = []
+    words: list[_Word] = []
+    for item in items:
+        if isinstance(item, Pause):
+            if words:
+                found.append((words, item))
+                words = []
+            continue
+        for index, word in enumerate(item.words):
+            if word == INNER_PAUSE:
+                if words:
+                    found.append((words, Pause()))
+                    words = []
+                continue
+            sounds = item.sounds if index == 0 else ()
+            if item.sounds and index:
+                continue
+            words.append(_Word(word=word, sounds=sounds, rate=item.rate))
+    if words:
+        found.append((words, Pause()))
+    return found
+
+
+def pronunciations(lexicon: Lexicon, words: Mapping[str, Phonemes]) -> Lexicon:
+    """The lexicon with other pronunciations of some words."""
+    lowered = {word.lower() if len(word) > 1 else word: sounds for word, sounds in words.items()}
+    weak = {f"{word}~": sounds for word, sounds in lowered.items() if f"{word}~" in lexicon.words}
+    return Lexicon(words={**lexicon.words, **lowered, **weak}, rules=lexicon.rules)

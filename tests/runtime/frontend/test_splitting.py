@@ -1,0 +1,143 @@
+"""Long texts: where they are cut, and what a synthesizer makes of the pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.speaking_bundle import write_speaking_bundle
+from unimoe_runtime.frontend.normalisation import Break, Item, Normaliser, Pause, Unit, open_language
+from unimoe_runtime.frontend.splitting import split_items
+from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
+
+LONG = "The cat. " * 30
+NORMALISER = Normaliser(language=open_language("en"))
+
+
+def letters(item: Item) -> float:
+    """A second for each letter, one for a pause."""
+    return 1.0 if isinstance(item, Pause) else float(sum(map(len, item.words)))
+
+
+def split(text: str, limit: float, first: float = 5) -> list[str]:
+    pieces = split_items(NORMALISER.read(text), letters, limit, first)
+    return [" ".join(word for item in piece if isinstance(item, Unit) for word in item.words) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "pieces"),
+    [
+        ("One two. Three four.", 40, ["one two three four"]),
+        ("One two. Three four.", 15, ["one two", "three four"]),
+        ("Ask Dr. Who now. Then go.", 17, ["ask doctor who now", "then go"]),
+        ("I met J. R. Smith here. He left.", 18, ["i met J R smith here", "he left"]),
+        ('He said "No!" She went on.', 12, ["he said no", "she went on"]),
+        ("It is 3.5 or so, maybe more", 24, ["it is three point five or so", "maybe more"]),
+        ("it was so. and then he left. so it goes", 20, ["it was so", "and then he left", "so it goes"]),
+        ("one two three four", 10, ["one two", "three four"]),
+        ("a first line\n\nand a second", 16, ["a first line", "and a second"]),
+        ("unbreakable", 5, ["unbreakable"]),
+        ("from 5pm-7 pm on", 20, ["from five P M to seven P M", "on"]),
+    ],
+)
+def test_cuts_between_sentences_then_clauses_then_words(text: str, limit: int, pieces: list[str]) -> None:
+    assert split(text, limit) == pieces
+
+
+@given(st.text("ab .,;:!?-\n\"'()ABC0123$%", max_size=200), st.integers(20, 60))
+def test_no_word_is_lost_and_every_piece_fits_or_is_one_unit(text: str, limit: int) -> None:
+    items = list(NORMALISER.read(text))
+    pieces = list(split_items(items, letters, limit, 5))
+    words = [word for item in items if isinstance(item, Unit) for word in item.words if word != ","]
+    assert [w for piece in pieces for item in piece if isinstance(item, Unit) for w in item.words if w != ","] == words
+    for piece in pieces:
+        units = [item for item in piece if isinstance(item, Unit)]
+        assert units
+        assert sum(map(letters, units)) <= limit or len(units) == 1
+
+
+def test_the_first_piece_of_a_long_text_is_short() -> None:
+    text = "A very long first sentence, which has a clause, and then goes on for quite a while. " * 5
+    assert split(text, 80, 20)[0] == "a very long first sentence"
+
+
+def test_a_value_that_is_too_long_by_itself_is_cut_at_its_pauses() -> None:
+    pieces = split("My key is 550e8400-e29b-41d4-a716-446655440000.", 60)
+    assert " ".join(pieces).replace(" , ", " ").startswith("my key is five five zero E")
+    assert len(pieces) > 2
+
+
+def test_pieces_come_as_they_are_asked_for() -> None:
+    def endless() -> Iterator[Item]:
+        while True:
+            yield Unit(words=("word",), written="word")
+            yield Pause(strength=Break.SENTENCE)
+
+    assert len(list(islice(split_items(endless(), letters, 20, 5), 3))) == 3
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
+    with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("speaker"))) as opened:
+        yield opened
+
+
+def request(text: str, **changes: object) -> SynthesisRequest:
+    return replace(SynthesisRequest(text=text, voice="ann", seed=2), **changes)  # type: ignore[arg-type]
+
+
+def test_a_long_text_is_its_pieces_one_after_the_other(speaker: Synthesizer) -> None:
+    captions = [prepared.caption for prepared in speaker.frontend.prepare("speech", LONG, "ann")]
+    assert len(captions) > 2
+    parts = [speaker.synthesize(request(f"{caption.replace(', ', '. ')}.")) for caption in captions]
+    steps: list[tuple[int, int]] = []
+    whole = speaker.synthesize(request(LONG), progress=lambda done, expected: steps.append((done, expected)))
+    np.testing.assert_array_equal(whole.codes_TK, np.concatenate([part.codes_TK for part in parts]))
+    assert len(whole.pcm_L) == sum(len(part.pcm_L) for part in parts)
+    assert whole.ended == all(part.ended for part in parts)
+    assert whole.routing.steps == sum(part.routing.steps for part in parts) == steps[-1][0]
+    assert whole.routing.launched == sum(part.routing.launched for part in parts)
+    assert whole.caption.split(". ") == [part.caption for part in parts] == captions
+    stream = speaker.stream(request(LONG))
+    pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
+    np.testing.assert_allclose(pcm_L, whole.pcm_L, rtol=0, atol=1e-5)
+    assert stream.outcome.ended == whole.ended
+
+
+def test_limits_hold_for_all_pieces_together(speaker: Synthesizer) -> None:
+    whole = speaker.synthesize(request(LONG))
+    captions = [prepared.caption for prepared in speaker.frontend.prepare("speech", LONG, "ann")]
+    first = speaker.synthesize(request(f"{captions[0].replace(', ', '. ')}."))
+    frames = len(first.codes_TK) + 5
+    max_delay = max(speaker.bundle.model.delay_pattern)
+    cut = speaker.synthesize(request(LONG, limits=Limits(max_steps=frames + max_delay + 1)))
+    assert not cut.ended
+    # The other codebooks' last frames are decoded with the end in sight.
+    assert cut.codes_TK[:, 0].tolist() == whole.codes_TK[:frames, 0].tolist()
+
+
+def test_closing_in_a_later_piece_leaves_what_was_given(speaker: Synthesizer) -> None:
+    with speaker.stream(request(LONG)) as stream:
+        for chunk in stream:
+            if chunk.first_frame > 300:
+                break
+    assert not stream.outcome.ended
+    assert len(stream.outcome.codes_TK) > 300
+
+
+def test_a_text_without_words_is_refused_and_a_word_without_end_is_cut(speaker: Synthesizer) -> None:
+    with pytest.raises(Exception, match="nothing to say"):
+        speaker.stream(request("..."))
+    assert len(list(speaker.frontend.prepare("speech", "cat" * 60, "ann"))) > 1
+
+
+def test_music_is_not_cut(speaker: Synthesizer) -> None:
+    text = "flute, 120 bpm: " + "C4 " * 6
+    assert len(list(speaker.frontend.prepare("music", text))) == 1
