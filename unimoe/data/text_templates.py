@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from unimoe_runtime.frontend import numbers
+from unimoe_runtime.frontend.normalisation import open_language
 
 _CHOICE: Final = re.compile(r"\(([^()]*)\)")
 _SLOT: Final = re.compile(r"<([a-z_]+)>")
@@ -175,7 +175,7 @@ def expand(template: str, slots: Slots, rng: random.Random) -> str:
 
 def spoken_number(number: int) -> str:
     """A cardinal as it is spoken."""
-    return " ".join(numbers.cardinal(number))
+    return " ".join(open_language("en").numbers.cardinal(number))
 
 
 def spoken_year(year: int) -> str:
@@ -219,7 +219,7 @@ def number_slots() -> dict[str, Callable[[random.Random], str]]:
         return f"{spoken_number(rng.randint(0, 120))} point {places}"
 
     def ordinal(rng: random.Random) -> str:
-        return " ".join(numbers.ordinal(rng.randint(1, 31)))
+        return " ".join(open_language("en").numbers.ordinal(rng.randint(1, 31)))
 
     def clock(rng: random.Random) -> str:
         hour, minute = spoken_number(rng.randint(1, 12)), rng.choice([0, 0, rng.randint(1, 59), 15, 30, 45])

@@ -22,8 +22,8 @@ from unimoe.data.parallel import spread
 from unimoe.data.speaking import CLIPS, append_lines, read_lines
 from unimoe.evaluation.whisper import RATE_HZ, Size, Whisper
 from unimoe.evaluation.word_errors import compare_tokens, count_errors
-from unimoe_runtime.frontend.normalise import phrases
 from unimoe_runtime.frontend.pronunciation import Pronouncer, spell
+from unimoe_runtime.frontend.reading import read_phrases
 
 HEARD: Final = "heard.jsonl"
 MAX_PHONEME_ERRORS: Final = 0.25
@@ -85,7 +85,7 @@ def _spoken(clip: Mapping[str, Any]) -> str:
 
 def _phonemes(text: str) -> list[str]:
     """Phonemes of a transcript, without stress."""
-    words = [word for phrase in phrases(text, {}) for word in phrase]
+    words = [word for phrase in read_phrases(text) for word in phrase]
     return [phoneme.rstrip("012") for sounds in _pronouncer().phrase(words) for phoneme in sounds]
 
 
