@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
@@ -44,8 +45,8 @@ async def read_body(request: Request, limits: ServerLimits, *, file: str = "") -
                 values = _parse_json(await limited.body())
     except TimeoutError:
         raise RequestError(f"the body took longer than {limits.body_s:g} s", status=408, code="body_timeout") from None
-    except MultiPartException as error:
-        raise RequestError(f"the form cannot be read: {error.message}", code="invalid_form") from None
+    except (MultiPartException, HTTPException) as error:
+        raise RequestError(f"the form cannot be read: {error}", code="invalid_form") from None
     except ClientDisconnect:
         raise RequestError("the client left", status=499) from None
     if not is_form:

@@ -114,4 +114,4 @@ class Conversation:
                     begun = True
                     await self._listener.sentence(index, sentence, live)
                 await self._listener.audio(piece)
-            await self._listener.sentence_end(index, live)
+        await self._listener.sentence_end(index, live)

@@ -77,7 +77,8 @@ class AudioResponse:
                 body = self._writer.piece(piece)
                 if body:
                     await self._send(send, {"type": "http.response.body", "body": body, "more_body": True})
-            await self._send(send, {"type": "http.response.body", "body": self._writer.end(live)})
+        # After the block: whoever has heard the end finds the rows free and everything counted.
+        await self._send(send, {"type": "http.response.body", "body": self._writer.end(live)})
 
     def _head(self, live: LiveStream) -> dict[str, Any]:
         headers = {
