@@ -17,7 +17,9 @@ from unimoe import cli
 from unimoe.checkpoint import load_model, save_checkpoint
 from unimoe.codec.base import load_codec
 from unimoe.codec.config import ConvNeXtCodecConfig
-from unimoe.codec.training import CodecTraining, train_codec
+from unimoe.codec.settings import CodecTraining
+from unimoe.codec.trainer import CodecTrainer
+from unimoe.codec.training import train_codec
 from unimoe.config import preset
 from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.data.melodies import Note, note_name
@@ -76,7 +78,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_codebooks=2, codebook_size=16, num_bands=40, synthesis_frames=2,
     )  # fmt: skip
     steps = CodecTraining(num_steps=12, warmup_steps=2, codebooks_from_step=4, batch_size=4, segment_frames=20)
-    train_codec(corpus, folder / "codec-run", shape, steps)
+    train_codec(CodecTrainer(shape, steps, corpus), folder / "codec-run")
     codec_dir = folder / "codec-run" / "codec"
     frontend = open_frontend(write_frontend(folder / "frontend"))
     assert isinstance(frontend, TimelineFrontEnd)

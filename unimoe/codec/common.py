@@ -46,9 +46,20 @@ class TrainedCodec(nn.Module, Generic[Shape]):
     def __init__(self, config: Shape) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = self.make_encoder(config)
         self.codebooks = ResidualQuantizer(config.num_codebooks, config.codebook_size, config.latent_size)
         self.decoder = self.make_decoder(config)
+
+    def make_encoder(self, config: Shape) -> Encoder:
+        """The encoder, with random weights."""
+        return Encoder(config)
+
+    def learning_rate_share(self, name: str) -> float:
+        """Share of the learning rate that a parameter is trained with; 0 keeps it as it is."""
+        return 1.0
+
+    def fit_features(self, features_NM: Tensor) -> None:
+        """Set weights by the statistics of log band energies, before the first step of training."""
 
     @abstractmethod
     def make_decoder(self, config: Shape) -> CodecDecoder:

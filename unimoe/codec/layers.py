@@ -145,7 +145,11 @@ class Encoder(Stack):
         return bands_BTM.clamp(min=config.band_floor).log()
 
     def encode(self, pcm_BL: Tensor) -> Tensor:
-        hidden_BTC, _ = self(self.features(pcm_BL).transpose(1, 2), self.initial_state(len(pcm_BL)))
+        """latent_BTD"""
+        return self.encode_features(self.features(pcm_BL))
+
+    def encode_features(self, features_BTM: Tensor) -> Tensor:
+        hidden_BTC, _ = self(features_BTM.transpose(1, 2), self.initial_state(len(features_BTM)))
         latent_BTD: Tensor = self.project(hidden_BTC)
         return latent_BTD
 

@@ -89,12 +89,13 @@ class EnvelopeDistance(nn.Module):
         made_norm_BGM, real_norm_BGM = (torch.linalg.vector_norm(each, dim=-1) for each in (made_BGMW, real_BGMW))
         correlation_BGM = (made_BGMW * real_BGMW).sum(-1) / (made_norm_BGM * real_norm_BGM + 1e-2)
         heard_BGM = (real_norm_BGM > _SILENT_ENVELOPE).to(correlation_BGM.dtype)  # a silent band has no envelope
-        return 1 - (correlation_BGM * heard_BGM).sum() / heard_BGM.sum().clamp(min=1)
+        likeness: Tensor = (correlation_BGM * heard_BGM).sum() / heard_BGM.sum().clamp(min=1)
+        return 1 - likeness
 
     def _segments(self, pcm_BL: Tensor) -> Tensor:
         """Envelopes of the bands, each segment of each band around its own mean."""
         frames_BTN = pcm_BL.unfold(-1, self.window_samples, self.window_samples // 2) * self.window
         power_BTF = torch.fft.rfft(frames_BTN, self.num_points).abs().square()
         envelope_BTM = (power_BTF @ self.bands + 1e-6).sqrt()
-        segments_BGMW = envelope_BTM.unfold(1, min(self.segment_frames, envelope_BTM.shape[1]), self.segment_hop)
+        segments_BGMW: Tensor = envelope_BTM.unfold(1, min(self.segment_frames, envelope_BTM.shape[1]), self.segment_hop)
         return segments_BGMW - segments_BGMW.mean(-1, keepdim=True)

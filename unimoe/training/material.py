@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from unimoe.codec.base import Codec, load_codec
-from unimoe.codec.config import ConvNeXtCodecConfig
-from unimoe.codec.training import CodecTraining, train_codec
+from unimoe.codec.adversarial import AdversarialTrainer
+from unimoe.codec.base import Codec, codec_config, load_codec
+from unimoe.codec.settings import AdversarialTraining, CodecTraining
+from unimoe.codec.trainer import CodecTrainer
+from unimoe.codec.training import train_codec
 from unimoe.config import preset
 from unimoe.data.corpus import Corpus
 from unimoe.data.recipe import CorpusRecipe
@@ -102,23 +104,28 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
 
 
 def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
-    """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, its decoder trained anew.
+    """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, its decoder trained anew
+    ([codec.decoder]) and finished against discriminators ([codec.finish]).
 
-    The last two are done where the recipe says so; see `prepare`.
+    All but the first are done where the recipe says so; see `prepare`.
     """
     if "folder" in fields:
         return Path(fields["folder"])
     fields = dict(fields)
-    shape, kept = ConvNeXtCodecConfig.from_dict(fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
-    of_decoder = dict(fields.pop("decoder", {}))
-    codec = train_codec(corpus, work / "codec-run", shape, CodecTraining.from_dict(fields), report=report)
-    if not kept and not of_decoder:
+    shape, kept = codec_config(fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
+    of_decoder, of_finish = dict(fields.pop("decoder", {})), fields.pop("finish", {})
+    trainer = CodecTrainer(shape, CodecTraining.from_dict(fields), corpus)
+    codec = train_codec(trainer, work / "codec-run", report)
+    if not kept and not of_decoder and not of_finish:
         return work / "codec-run" / "codec"
     if kept:
         codec = codec.with_codebooks(kept)
     if of_decoder:
-        shape = ConvNeXtCodecConfig.from_dict({**codec.config.to_dict(), **of_decoder.pop("shape", {})})
+        shape = codec_config({**codec.config.to_dict(), **of_decoder.pop("shape", {})})
         training = CodecTraining.from_dict({"codebooks_from_step": 0, **of_decoder})
-        codec = train_codec(corpus, work / "decoder-run", shape, training, tokens_of=codec, report=report)
+        codec = train_codec(CodecTrainer(shape, training, corpus, codec), work / "decoder-run", report)
+    if of_finish:
+        finish = AdversarialTrainer(codec, AdversarialTraining.from_dict(of_finish), corpus)
+        codec = train_codec(finish, work / "finish-run", report)
     codec.save(work / "codec")
     return work / "codec"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.unimoe.codec.shapes import SMALL_HARMONIC
 from unimoe.codec.base import load_codec
@@ -50,6 +52,8 @@ def test_a_steady_pitch_sounds_steady_over_frames(codec: HarmonicCodec) -> None:
     with torch.no_grad():
         decoder.head.weight.zero_()
         decoder.head.bias.zero_()
+        decoder.envelope.weight.zero_()
+        decoder.envelope.bias.zero_()
         decoder.head.bias[config.num_synthesis_bins : 3 * config.num_synthesis_bins] = -30  # no noise, nothing free
         decoder.pitch.weight.zero_()
         decoder.pitch.bias.zero_()
@@ -66,3 +70,19 @@ def test_files_round_trip_and_are_small(tmp_path: Path, codec: HarmonicCodec, co
     assert isinstance(again, HarmonicCodec) and torch.equal(again.decode(codes_BKT), codec.decode(codes_BKT))
     tensors = HarmonicCodec(HarmonicCodecConfig()).state_dict()
     assert 2 * sum(tensor.numel() for tensor in tensors.values()) < 10e6
+
+
+def test_before_training_the_envelope_is_that_of_the_audio() -> None:
+    """Latents begin as principal components of the bands, so that envelopes follow loudness from the first step."""
+    torch.manual_seed(0)
+    codec = HarmonicCodec(replace(SMALL_HARMONIC, latent_size=100))
+    loud_L = (torch.arange(32000) // 4000 % 2) * 0.3 + 0.003  # a quarter of a second loud, as long quiet
+    pcm_BL = torch.randn(1, 32000) * loud_L
+    features_BTM = codec.encoder.features(pcm_BL)
+    codec.fit_features(features_BTM[0])
+    latent_BTD = codec.encoder.encode(pcm_BL)
+    _, envelope_BSf, _ = codec.decoder.hidden(latent_BTD, codec.initial_state(1))
+    level_S = envelope_BSf[0].mean(-1)
+    hop = codec.config.synthesis_hop_samples
+    loudness_S = F.avg_pool1d(loud_L[None], 4 * hop, hop)[0].log()[: len(level_S) - 8]
+    assert torch.corrcoef(torch.stack([level_S[8 : len(loudness_S)], loudness_S[8:]]))[0, 1] > 0.9

@@ -34,7 +34,7 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 
 OVERLAPS = 3  # hops of a frame that reach into later frames; a window is four hops
 _OVERLAP_GAIN = 1.5  # sum of the squared Hann window over four hops
-_LINEAR = ("expand.weight", "contract.weight", "project.weight", "head.weight", "upsample.weight", "pitch.weight")
+_LINEAR = tuple(f"{name}.weight" for name in ("expand", "contract", "project", "skip", "head", "upsample", "pitch"))
 
 
 def read_shape(codec_dir: Path) -> dict[str, Any]:
@@ -93,7 +93,10 @@ def write_encoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) 
     features_BTM = op("Log", [op("Max", [bands_BTM, constant(config["band_floor"], "float32")])])
     stack = CausalStack(builder, "encoder", config)
     hidden_BTC = stack.run(op("Transpose", [features_BTM], perm=[0, 2, 1]), config["num_encoder_blocks"])
-    codes_BKT = quantize(builder, stack.linear("encoder.project", hidden_BTC), num_codebooks)
+    latent_BTD = stack.linear("encoder.project", hidden_BTC)
+    if builder.has_weight("encoder.skip.weight"):
+        latent_BTD = op("Add", [latent_BTD, stack.linear("encoder.skip", features_BTM)])
+    codes_BKT = quantize(builder, latent_BTD, num_codebooks)
     builder.output(codes_BKT, "codes_BKT", "int64", ("B", num_codebooks, "T"))
     return finish(builder, out_dir, ENCODER)
 

@@ -83,12 +83,18 @@ class States:
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
         self._states: dict[str, TensorInfo] = {}
+        self._inputs: dict[str, ir.Value] = {}
         self._new: dict[str, ir.Value] = {}
+
+    def __getitem__(self, name: str) -> ir.Value:
+        """The input that was added under this name."""
+        return self._inputs[name]
 
     def add(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> ir.Value:
         """A state input [B, *shape]."""
         self._states[name] = TensorInfo(name=name, dtype=dtype, shape=("B", *shape))
-        return self._builder.input(name, dtype, ("B", *shape))
+        self._inputs[name] = self._builder.input(name, dtype, ("B", *shape))
+        return self._inputs[name]
 
     def carry(self, name: str, value: ir.Value) -> None:
         self._new[name] = value

@@ -33,6 +33,7 @@ from unimoe_export.graphs.codecs.common import (
     States,
     dequantize,
     finish,
+    last_steps,
     quantizer_weights,
     write_weights,
 )
@@ -88,14 +89,18 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tu
     latent_BTD = dequantize(builder, codes_BKT, num_codebooks, config["codebook_size"])
     states = States(builder)
     outer = CausalStack(builder, "decoder", config, states)
-    hidden_BTC = outer.run(op("Transpose", [latent_BTD], perm=[0, 2, 1]), config["num_decoder_blocks"])
+    latent_BDT = op("Transpose", [latent_BTD], perm=[0, 2, 1])
+    hidden_BTC = outer.run(latent_BDT, config["num_decoder_blocks"])
+    envelope_BSf = _envelope(builder, states, latent_BDT, config["num_bands"])
     upsampled = outer.linear("decoder.upsample", hidden_BTC)
     rows_BSc = op("Reshape", [upsampled, constant([0, -1, config["inner_width"]])])
     inner = CausalStack(builder, "decoder.inner", config, states, "inner_")
     hidden_BSc = inner.run(op("Transpose", [rows_BSc], perm=[0, 2, 1]), config["num_inner_blocks"])
     parts = builder.ops("Split", [inner.linear("decoder.head", hidden_BSc)], 5, axis=2, num_outputs=5)
     limit = constant(config["max_log_magnitude"], "float32")
-    filter_BSf, noise_BSf, free_BSf = (op("Exp", [op("Min", [part, limit])]) for part in parts[:3])
+    filter_BSf, noise_BSf, free_BSf = (
+        op("Exp", [op("Min", [op("Add", [part, envelope_BSf]), limit])]) for part in parts[:3]
+    )
     sound = _Sound(builder, config, states)
     noise_cos_BSf, noise_sin_BSf = sound.noise(hidden_BSc)
     real_BSf = op("Mul", [noise_BSf, noise_cos_BSf]), op("Mul", [free_BSf, op("Cos", [parts[4]])])
@@ -111,6 +116,18 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tu
     overlap_add(builder, states, op("MatMul", [spectrum_BSG, builder.weight("transform.weight")]), hop)
     state = states.finish()
     return finish(builder, out_dir, DECODER), state
+
+
+def _envelope(builder: GraphBuilder, states: States, latent_BDT: ir.Value, num_bands: int) -> ir.Value:
+    """The log envelope of the synthesis frames, from each latent and the two before it."""
+    op, constant = builder.op, builder.constant
+    weights = [builder.weight(f"decoder.envelope.{part}") for part in ("weight", "bias")]
+    assert weights[0].shape is not None  # weights come with their shapes
+    past = int(weights[0].shape.numpy()[2]) - 1
+    joined_BDT = op("Concat", [last_steps(builder, states["embed_context_BDP"], past), latent_BDT], axis=2)
+    bands_BTX = op("Transpose", [op("Conv", [joined_BDT, *weights])], perm=[0, 2, 1])
+    bands_BSM = op("Reshape", [bands_BTX, constant([0, -1, num_bands])])
+    return op("MatMul", [bands_BSM, builder.weight("decoder.spread.weight")])
 
 
 def _multiply(

@@ -29,8 +29,11 @@ def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
     frames_BTN = np.lib.stride_tricks.sliding_window_view(pcm_BL, 4 * hop, axis=1)[:, ::hop]
     magnitude_BTF = np.abs(np.fft.rfft(frames_BTN * hann(4 * hop))).astype(np.float32)
     bands_BTM = np.maximum(magnitude_BTF @ weights["encoder.bands.weight"], np.float32(description["band_floor"]))
-    hidden_BTC = causal_stack(description, weights, "encoder", np.log(bands_BTM).swapaxes(1, 2), None)
+    features_BTM = np.log(bands_BTM)
+    hidden_BTC = causal_stack(description, weights, "encoder", features_BTM.swapaxes(1, 2), None)
     residual_BTD = linear(weights, "encoder.project", hidden_BTC)
+    if "encoder.skip.weight" in weights:  # the second codec's
+        residual_BTD = residual_BTD + linear(weights, "encoder.skip", features_BTM)
     codes = []
     for codebook in range(int(description["num_codebooks"])):
         codebook_VD = weights[f"codebook.{codebook}.weight"]

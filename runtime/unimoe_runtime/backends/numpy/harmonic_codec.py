@@ -32,7 +32,8 @@ def decoder(description: Mapping[str, Any], weights: Weights, inputs: Inputs) ->
     hidden_BSc = causal_stack(description, weights, "decoder.inner", rows_BSc.swapaxes(1, 2), (inputs, new), "inner_")
     parts = np.split(linear(weights, "decoder.head", hidden_BSc), 5, axis=2)
     limit = np.float32(description["max_log_magnitude"])
-    filter_BSf, noise_BSf, free_BSf = (np.exp(np.minimum(part, limit)) for part in parts[:3])
+    envelope_BSf = _envelope(weights, latent_BTD, inputs["embed_context_BDP"])
+    filter_BSf, noise_BSf, free_BSf = (np.exp(np.minimum(part + envelope_BSf, limit)) for part in parts[:3])
 
     table_RG = weights["noise.weight"]
     num_frames = hidden_BSc.shape[1]
@@ -51,6 +52,17 @@ def decoder(description: Mapping[str, Any], weights: Weights, inputs: Inputs) ->
         spectrum_BSf = spectrum_BSf + filter_BSf * np.exp(1j * parts[3]) * source_BSf
     pcm_BL, new["new_overlap_BS"] = overlap_add(spectrum_BSf, inputs["overlap_BS"])
     return {"pcm_BL": pcm_BL, **new}
+
+
+def _envelope(weights: Weights, latent_BTD: Floats, context_BDP: Floats) -> Floats:
+    """The log envelope of the synthesis frames, from each latent and the ones before it."""
+    weight = weights["decoder.envelope.weight"]
+    size = weight.shape[2]
+    joined_BDT = np.concatenate([context_BDP[:, :, 1 - size :], latent_BTD.swapaxes(1, 2)], axis=2)
+    windows = np.lib.stride_tricks.sliding_window_view(joined_BDT, size, axis=2)
+    bands_BTX = np.einsum("bitp,oip->bto", windows, weight, optimize=True) + weights["decoder.envelope.bias"]
+    spread_Mf = weights["decoder.spread.weight"]
+    return np.asarray(bands_BTX.reshape(len(bands_BTX), -1, len(spread_Mf)) @ spread_Mf)
 
 
 def _fine_pitch(logits_BSP: Floats) -> NDArray[np.int64]:
