@@ -73,6 +73,7 @@ class ConvNeXtCodec(TrainedCodec[ConvNeXtCodecConfig]):
     """Encoder, codebooks and decoder; see the top of the module for the architecture."""
 
     config_type = ConvNeXtCodecConfig
+    decoder: Decoder
 
     def make_decoder(self, config: ConvNeXtCodecConfig) -> Decoder:
         return Decoder(config)

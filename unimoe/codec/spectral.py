@@ -97,5 +97,7 @@ class EnvelopeDistance(nn.Module):
         frames_BTN = pcm_BL.unfold(-1, self.window_samples, self.window_samples // 2) * self.window
         power_BTF = torch.fft.rfft(frames_BTN, self.num_points).abs().square()
         envelope_BTM = (power_BTF @ self.bands + 1e-6).sqrt()
-        segments_BGMW: Tensor = envelope_BTM.unfold(1, min(self.segment_frames, envelope_BTM.shape[1]), self.segment_hop)
+        segments_BGMW: Tensor = envelope_BTM.unfold(
+            1, min(self.segment_frames, envelope_BTM.shape[1]), self.segment_hop
+        )
         return segments_BGMW - segments_BGMW.mean(-1, keepdim=True)

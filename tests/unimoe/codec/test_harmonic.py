@@ -52,8 +52,8 @@ def test_a_steady_pitch_sounds_steady_over_frames(codec: HarmonicCodec) -> None:
     with torch.no_grad():
         decoder.head.weight.zero_()
         decoder.head.bias.zero_()
-        decoder.envelope.weight.zero_()
-        decoder.envelope.bias.zero_()
+        for parameter in decoder.envelope.parameters():
+            parameter.zero_()
         decoder.head.bias[config.num_synthesis_bins : 3 * config.num_synthesis_bins] = -30  # no noise, nothing free
         decoder.pitch.weight.zero_()
         decoder.pitch.bias.zero_()

@@ -30,4 +30,4 @@ def test_straight_through_gradient_is_the_identity() -> None:
     latent = torch.randn(1, 5, 4, requires_grad=True)
     quantized, _ = quantizer(latent, torch.Generator())
     quantized.sum().backward()
-    assert torch.equal(latent.grad, torch.ones_like(latent))
+    assert latent.grad is not None and torch.equal(latent.grad, torch.ones_like(latent))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -90,7 +90,7 @@ class States:
         """The input that was added under this name."""
         return self._inputs[name]
 
-    def add(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> ir.Value:
+    def add(self, name: str, shape: tuple[int, ...], dtype: Literal["float32", "int64"] = "float32") -> ir.Value:
         """A state input [B, *shape]."""
         self._states[name] = TensorInfo(name=name, dtype=dtype, shape=("B", *shape))
         self._inputs[name] = self._builder.input(name, dtype, ("B", *shape))
