@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from unimoe_runtime.records import JsonRecord
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.records import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)
