@@ -16,7 +16,7 @@ from unimoe.data.melodies import Note
 from unimoe.loss import IGNORED
 from unimoe.training.batches import PLACEHOLDER, collate, epoch_batches
 from unimoe.training.examples import make_example, spoken
-from unimoe.training.letter_to_sound import learn_rules
+from unimoe.training.letter_rules import learn_rules
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.frontend.lexicon import Lexicon

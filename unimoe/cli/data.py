@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from unimoe_runtime.errors import ConfigError
 
 CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
 OUT = click.Path(path_type=Path, file_okay=False)
+RECIPE = click.Path(path_type=Path, dir_okay=False)
 WORKERS = click.option(
     "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that work at a time."
 )
@@ -122,6 +125,60 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool) -> None:
     from unimoe.data.gathering import gather_clips
 
     click.echo(gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard).summary(out))
+
+
+@data.command()
+@click.argument("out", type=OUT)
+@click.option("--recipe", type=RECIPE, help="A recipe whose section [letter_to_sound] has sizes.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+def lexicon(out: Path, recipe: Path | None, threads: int) -> None:
+    """Write the lexicon and train the letter-to-sound model of the front end into OUT; print errors on unseen words."""
+    from unimoe.training.frontend_parts import make_lexicon, set_threads
+    from unimoe.training.letter_to_sound import LetterToSoundRecipe
+
+    set_threads(threads)
+    wanted = LetterToSoundRecipe.from_dict(read_section(recipe, "letter_to_sound") if recipe else {})
+    with _training_progress("letter to sound") as progress:
+        errors = make_lexicon(out, wanted, progress)
+    click.echo(
+        f"of {errors.num_words:,} unseen words {100 * errors.words:.1f} % are wrong, {100 * errors.phonemes:.1f} % of "
+        f"their phonemes; without stress {100 * errors.words_without_stress:.1f} and "
+        f"{100 * errors.phonemes_without_stress:.1f} %"
+    )
+
+
+@data.command()
+@click.argument("corpus", type=CORPUS)
+@click.argument("out", type=OUT)
+@click.option("--recipe", type=RECIPE, help="A recipe whose section [durations] has sizes.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+def durations(corpus: Path, out: Path, recipe: Path | None, threads: int) -> None:
+    """Train the front end's duration predictor on a gathered CORPUS into OUT; print errors on its test clips."""
+    from unimoe.data.corpus import Corpus
+    from unimoe.training.durations import DurationRecipe
+    from unimoe.training.frontend_parts import make_durations, set_threads
+
+    set_threads(threads)
+    wanted = DurationRecipe.from_dict(read_section(recipe, "durations") if recipe else {})
+    with _training_progress("durations") as progress:
+        found = make_durations(out, Corpus.open(corpus), wanted, progress)
+    for name, errors in zip(("predictor", "means"), found, strict=True):
+        click.echo(
+            f"{name:10} {errors.phoneme_ms:5.1f} ms a phoneme, {errors.middle_ms:5.1f} ms where it lies, "
+            f"{100 * errors.total:.1f} % of a clip's length ({errors.num_clips:,} clips)"
+        )
+
+
+@contextmanager
+def _training_progress(name: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar with the loss beside it."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda step, total, loss: bar.update(
+            task, completed=step, total=total, description=f"{name}, loss {loss:.3f}"
+        )
 
 
 @data.command("import")

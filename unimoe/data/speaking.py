@@ -36,7 +36,7 @@ clips.jsonl      one JSON object a line:
   split       train, valid or test, by the text alone; test also where a held-out word is said
   voice       heart, bella (American women), michael, puck (American men), emma (British woman), george (British man)
   text        words and marks as spoken, numbers written out
-  words       [word, start_s, end_s] ...; "x." is the name of a letter
+  words       [word, start_s, end_s] ... in lower case; a single capital is the name of a letter
   phonemes    [phoneme, duration_s, word number] ...: ARPAbet in lower case with the stress digit on vowels (0, 1, 2);
               first "pau" (the silence before), a mark , ; : . ! ? for the pause after a phrase; word number -1 for
               pauses. Durations add up to duration_s.

@@ -126,7 +126,7 @@ def split_phrases(text: str, *, letters: bool = False) -> tuple[Phrase, ...]:
     for token in _TOKEN.findall(text):
         if token not in MARKS:
             is_letter = len(token) == 1 and token.isupper() and (letters or token not in "AI")
-            words.append(f"{token.lower()}." if is_letter else token)
+            words.append(token if is_letter else token.lower())
         elif words:
             phrases.append(Phrase(words=tuple(words), mark=token))
             words = []

@@ -79,8 +79,8 @@ def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -
 
 
 def _spoken(clip: Mapping[str, Any]) -> str:
-    """The clip's words; letters without their full stops."""
-    return " ".join(word.removesuffix(".") for word, _, _ in clip["words"])
+    """The clip's words."""
+    return " ".join(word for word, _, _ in clip["words"])
 
 
 def _phonemes(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from unimoe.data.corpus import Corpus
 from unimoe.data.flite import WEAK_FORMS, phonemise
 from unimoe.data.texts import DIGIT_WORDS, all_commands
 from unimoe.data.words import common_words
-from unimoe.training.letter_to_sound import Rules, learn_rules
+from unimoe.training.letter_rules import Rules, learn_rules
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend import timeline
 from unimoe_runtime.frontend.durations import places

@@ -1,122 +1,149 @@
-"""Learns letter-to-sound rules from pronounced words; the runtime reads them (`unimoe_runtime.frontend.lexicon`).
-
-Each word's phonemes are shared out among its letters, none to two a letter, by expectation-maximisation in its
-Viterbi form. Rules are then collected from general to special contexts: one is kept where it is seen often enough
-and says something else than the more general rules do (the idea of van den Bosch and Daelemans, IGTree, 1993).
-"""
+"""Trains the letter-to-sound model on the pronouncing dictionary, and counts its errors on words that it never saw."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from unimoe_runtime.frontend.lexicon import CONTEXTS, Phonemes, apply_rules, context
+import torch
+from torch.nn import functional
 
-_MAX_SOUNDS = 2
-_ROUNDS = 5
-_UNSEEN = 1e-4
-Rules = dict[tuple[str, str, str], Phonemes]
-Table = dict[str, dict[Phonemes, float]]
+from unimoe.evaluation.word_errors import compare_tokens
+from unimoe.training.letter_alignment import align_words, learn_shares
+from unimoe.training.sequence_network import TorchSequenceNetwork
+from unimoe_runtime.config import JsonRecord
+from unimoe_runtime.frontend.letter_to_sound import LETTERS, LetterToSound, letter_ids
+from unimoe_runtime.frontend.pronunciation import Phonemes
+from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
 
-
-def learn_rules(words: Mapping[str, Phonemes], *, min_count: int = 2) -> Rules:
-    """Rules for the letters a … z from a lexicon of lower-case words.
-
-    `min_count`: how many words must show that a special context differs before it gets a rule.
-    """
-    table = _first_guess(words)
-    aligned: dict[str, list[Phonemes]] = {}
-    for _ in range(_ROUNDS):
-        aligned = {}
-        for word, phonemes in words.items():
-            shares = _align(word, phonemes, table)
-            if shares is not None:
-                aligned[word] = shares
-        table = _count(aligned)
-    rules: Rules = {("", letter, ""): _best(table, letter) for letter in "abcdefghijklmnopqrstuvwxyz"}
-    for left, right in CONTEXTS[1:]:
-        seen: defaultdict[tuple[str, str, str], Counter[Phonemes]] = defaultdict(Counter)
-        general: dict[tuple[str, str, str], Phonemes] = {}
-        for word, shares in aligned.items():
-            for index, sounds in enumerate(shares):
-                key = context(word, index, left, right)
-                seen[key][sounds] += 1
-                if key not in general:
-                    general[key] = apply_rules(rules, word, index)
-        for key, counts in seen.items():
-            sounds, count = counts.most_common(1)[0]
-            gain = count - counts[general[key]]
-            if gain >= min_count:
-                rules[key] = sounds
-    return rules
+HELD_OUT_SHARE = 0.02
+_ALIGNED_FIRST = 15000  # words from which it is learnt which phonemes a letter can have
+_RAREST_GROUP = 3
 
 
-def _best(table: Table, letter: str) -> Phonemes:
-    """What a letter says without any context. That a vowel is silent must be learnt from its neighbours."""
-    sounds = {sound: share for sound, share in table.get(letter, {}).items() if sound or letter not in "aeiou"}
-    return max(sounds, key=lambda sound: sounds[sound]) if sounds else ()
+@dataclass(frozen=True, kw_only=True)
+class LetterToSoundRecipe(JsonRecord):
+    """Size and training of the model."""
+
+    seed: int = 0
+    channels: int = 128
+    taps: int = 5
+    blocks: int = 6
+    epochs: int = 12
+    batch_words: int = 256
+    learning_rate: float = 2e-3
+    dropout: float = 0.1
 
 
-def _first_guess(words: Mapping[str, Phonemes]) -> Table:
-    """How often a phoneme stands about where the letter stands, every share from none to two phonemes allowed."""
-    counts: defaultdict[str, Counter[Phonemes]] = defaultdict(Counter)
-    for word, phonemes in words.items():
-        if not phonemes:
-            continue
-        for index, letter in enumerate(word):
-            at = index * len(phonemes) / len(word)
-            for place in {int(at), min(len(phonemes) - 1, int(at + 0.99))}:
-                counts[letter][phonemes[place],] += 1
-    table = _normalised(counts)
-    for sounds in table.values():
-        for sound in list(sounds):
-            sounds.setdefault((), 0.05)
-            sounds[sound] *= 0.9
-    return table
+@dataclass(frozen=True, kw_only=True)
+class PronunciationErrors:
+    """Shares of wrong phonemes and words on held-out words, with and without stress."""
+
+    phonemes: float
+    words: float
+    phonemes_without_stress: float
+    words_without_stress: float
+    num_words: int
 
 
-def _count(aligned: Mapping[str, list[Phonemes]]) -> Table:
-    counts: defaultdict[str, Counter[Phonemes]] = defaultdict(Counter)
-    for word, shares in aligned.items():
-        for letter, sounds in zip(word, shares, strict=True):
-            counts[letter][sounds] += 1
-    return _normalised(counts)
+def is_held_out(word: str) -> bool:
+    """Whether the model is tested on a word and not trained on it; by the word's SHA-256."""
+    share = int.from_bytes(hashlib.sha256(f"letters {word}".encode()).digest()[:8], "big") / 2**64
+    return share < HELD_OUT_SHARE
 
 
-def _normalised(counts: Mapping[str, Counter[Phonemes]]) -> Table:
-    return {
-        letter: {sounds: count / found.total() for sounds, count in found.items()} for letter, found in counts.items()
-    }
+def train_letter_to_sound(
+    dictionary: Mapping[str, Phonemes],
+    recipe: LetterToSoundRecipe,
+    progress: Callable[[int, int, float], object] = lambda *_: None,
+) -> LetterToSound:
+    """Train on the words of plain letters that are not held out. `progress`: step, of how many, loss."""
+    words = {word: sounds for word, sounds in dictionary.items() if word.isalpha() and not is_held_out(word)}
+    torch.manual_seed(recipe.seed)
+    rng = random.Random(recipe.seed)
+    first = dict(rng.sample(sorted(words.items()), min(_ALIGNED_FIRST, len(words))))
+    aligned = align_words(words, learn_shares(first))
+    counts = Counter(group for shares in aligned.values() for group in shares)
+    groups = [group for group, count in counts.most_common() if count >= _RAREST_GROUP or len(words) < _ALIGNED_FIRST]
+    number = {group: at for at, group in enumerate(groups)}
+    examples = [
+        (letter_ids(word), [number[group] for group in shares])
+        for word, shares in aligned.items()
+        if all(group in number for group in shares)
+    ]
+    config = SequenceNetworkConfig(
+        tables=(len(LETTERS) + 1,), channels=recipe.channels, taps=recipe.taps, dilations=(1,) * recipe.blocks,
+        outputs=len(groups),
+    )  # fmt: skip
+    network = TorchSequenceNetwork(config, dropout=recipe.dropout)
+    _fit(network, examples, recipe, rng, progress)
+    return LetterToSound(network=network.to_numpy(), groups=tuple(groups))
 
 
-def _align(word: str, phonemes: Phonemes, table: Table) -> list[Phonemes] | None:
-    """The likeliest sharing out of `phonemes` among the letters of `word`; None where there is none."""
-    if len(phonemes) > _MAX_SOUNDS * len(word):
-        return None
-    num_sounds = len(phonemes)
-    best = [0.0] + [-math.inf] * num_sounds
-    came: list[list[int]] = []
-    for letter in word:
-        known = table.get(letter, {})
-        reached = [-math.inf] * (num_sounds + 1)
-        taken = [0] * (num_sounds + 1)
-        for start, score in enumerate(best):
-            if score == -math.inf:
-                continue
-            for width in range(min(_MAX_SOUNDS, num_sounds - start) + 1):
-                sounds = phonemes[start : start + width]
-                share = known.get(sounds)
-                if share is None:  # an unseen pair is as likely as its sounds are for this letter, at a price
-                    share = _UNSEEN * max((known.get((sound,), _UNSEEN) for sound in sounds), default=1.0)
-                total = score + math.log(share)
-                if total > reached[start + width]:
-                    reached[start + width], taken[start + width] = total, width
-        best = reached
-        came.append(taken)
-    shares: list[Phonemes] = []
-    end = num_sounds
-    for taken in reversed(came):
-        shares.append(phonemes[end - taken[end] : end])
-        end -= taken[end]
-    return shares[::-1]
+Example = tuple[list[int], list[int]]
+
+
+def _fit(
+    network: TorchSequenceNetwork,
+    examples: Sequence[Example],
+    recipe: LetterToSoundRecipe,
+    rng: random.Random,
+    progress: Callable[[int, int, float], object],
+) -> None:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
+    total = recipe.epochs * -(-len(examples) // recipe.batch_words)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=0.1)
+    network.train()
+    step = 0
+    for _ in range(recipe.epochs):
+        for ids_BP, groups_BP in _batches(examples, recipe.batch_words, rng):
+            scores_BPO = network((ids_BP,), ids_BP > 0)
+            loss = functional.cross_entropy(scores_BPO.flatten(0, 1), groups_BP.flatten(), ignore_index=-1)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            progress(step, total, float(loss.detach()))
+    network.eval()
+
+
+def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of words of about the same length, in random order."""
+    order = sorted(range(len(examples)), key=lambda at: (len(examples[at][0]) + rng.random() * 2, rng.random()))
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    rng.shuffle(batches)
+    for batch in batches:
+        longest = max(len(examples[at][0]) for at in batch)
+        ids = [examples[at][0] + [0] * (longest - len(examples[at][0])) for at in batch]
+        groups = [examples[at][1] + [-1] * (longest - len(examples[at][1])) for at in batch]
+        yield torch.tensor(ids), torch.tensor(groups)
+
+
+def pronunciation_errors(sound_out: Callable[[str], Phonemes], words: Mapping[str, Phonemes]) -> PronunciationErrors:
+    """Errors on `words`."""
+    totals = {True: [0, 0], False: [0, 0]}
+    num_phonemes = 0
+    for word, sounds in words.items():
+        made = sound_out(word)
+        num_phonemes += len(sounds)
+        for stressed, counts in totals.items():
+            said, heard = (sounds, made) if stressed else (_plain(sounds), _plain(made))
+            errors = compare_tokens(said, heard).errors
+            counts[0] += errors
+            counts[1] += errors > 0
+    return PronunciationErrors(
+        phonemes=totals[True][0] / max(1, num_phonemes),
+        words=totals[True][1] / max(1, len(words)),
+        phonemes_without_stress=totals[False][0] / max(1, num_phonemes),
+        words_without_stress=totals[False][1] / max(1, len(words)),
+        num_words=len(words),
+    )
+
+
+def _plain(sounds: Phonemes) -> Phonemes:
+    return tuple(sound.rstrip("012") for sound in sounds)

@@ -57,7 +57,10 @@ _MOST_ACRONYM_LETTERS: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """Words said in one breath, and the mark that ends them (one of MARKS)."""
+    """Words said in one breath, and the mark that ends them (one of MARKS).
+
+    Words are in lower case; a single capital letter is the letter's name.
+    """
 
     words: tuple[str, ...]
     mark: str
@@ -92,7 +95,7 @@ class Pronouncer:
     weak_forms: Mapping[str, Phonemes] = field(default_factory=lambda: WEAK_FORMS)
 
     def phrase(self, words: Sequence[str]) -> list[Phonemes]:
-        """Phonemes of each word of a phrase. A word written as `x.` is the name of the letter."""
+        """Phonemes of each word of a phrase. A single capital letter is the letter's name."""
         spoken: list[Phonemes] = []
         for index in reversed(range(len(words))):
             weak = None
@@ -102,7 +105,9 @@ class Pronouncer:
         return spoken[::-1]
 
     def _weak(self, word: str, *, before_vowel: bool) -> Phonemes | None:
-        key = word.lower()
+        if word.isupper():
+            return None
+        key = word
         if before_vowel and f"{key}~" in self.weak_forms:
             return self.weak_forms[f"{key}~"]
         return self.weak_forms.get(key)
@@ -110,8 +115,8 @@ class Pronouncer:
     def word(self, word: str) -> Phonemes:
         """Phonemes of a word alone; never empty where it has a letter."""
         key = word.lower()
-        if len(key) == 2 and key[1] == "." and key[0] in _LETTER_NAMES:
-            return _LETTER_NAMES[key[0]]
+        if len(word) == 1 and word.isupper():
+            return spell(word)
         if known := self.dictionary.get(key):
             return known
         is_acronym = word.isupper() and len(word) <= _MOST_ACRONYM_LETTERS

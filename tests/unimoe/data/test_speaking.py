@@ -36,7 +36,7 @@ def test_clips_are_spoken_once_and_gathered(tmp_path: Path) -> None:
     assert sum(duration_s for _, duration_s, _ in first["phonemes"]) == pytest.approx(first["duration_s"], abs=0.03)
     assert [phoneme for phoneme, _, word in first["phonemes"] if word < 0] == ["pau", ",", "?"]
     assert first["phonemes"][0][1] <= OUTER_PAUSE_S + 1e-6
-    assert [word for word, _, _ in first["words"]] == ["Is", "it", "far", "Tom"]
+    assert [word for word, _, _ in first["words"]] == ["is", "it", "far", "tom"]
     assert all(start_s < end_s for _, start_s, end_s in first["words"])
     heard = [{"key": 0, "left_out": ""}, {"key": 1, "left_out": "other words heard"}]
     (tmp_path / "speech" / "heard.jsonl").write_text("".join(json.dumps(line) + "\n" for line in heard))

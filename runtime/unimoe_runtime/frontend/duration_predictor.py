@@ -1,0 +1,90 @@
+"""Predicts how long each phoneme and pause lasts, from its neighbours, its place in word and phrase, and the voice.
+
+    durations.safetensors   the network (`sequence_network`); a bundle also has it as a graph, durations.onnx
+    frontend.json           its section "durations": sizes, and the voices in order
+
+Shapes: P phonemes, pauses included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, PHONEMES, Phonemes
+from unimoe_runtime.frontend.sequence_network import Floats, SequenceNetwork, SequenceNetworkConfig
+
+FILE: Final = "durations.safetensors"
+GRAPH: Final = "durations.onnx"
+SYMBOLS: Final = ("", PAUSE, *MARKS, *PHONEMES)
+"""What a sequence is made of; the first is padding in training."""
+PLACES: Final = ("pause", "alone", "first", "inner", "last")
+"""Place of a phoneme in its word."""
+_SHORTEST_S: Final = 0.01
+_LONGEST_S: Final = 2.0
+
+Network = Callable[..., Floats]
+"""Ids [P] of symbols, voices, places and closing marks to log seconds [P, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DurationPredictor:
+    """`network` is computed in numpy, or by an engine with the same result within rounding."""
+
+    network: Network
+    voices: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path, section: Mapping[str, Any]) -> DurationPredictor:
+        """Read the predictor beside frontend.json. Raises BundleError where it is damaged."""
+        try:
+            voices = tuple(map(str, section["voices"]))
+            config = SequenceNetworkConfig.from_dict(section["network"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise BundleError(f"{folder}/frontend.json: durations is damaged ({error}); export again") from None
+        if config.tables != table_sizes(len(voices)) or config.outputs != 1:
+            raise BundleError(f"{folder}/frontend.json: durations does not fit its network; export again")
+        return cls(network=SequenceNetwork.read(folder / FILE, config), voices=voices)
+
+    def durations(self, voice: str, words: Sequence[Phonemes]) -> list[float]:
+        """Seconds of each phoneme of an utterance.
+
+        `words`: the phonemes of each word; a pause is a word of its own, PAUSE or one of MARKS. The last mark before
+        the end closes the last phrase.
+        """
+        ids = symbol_ids(words)
+        voices = [self.voices.index(voice)] * len(ids[0])
+        log_s_P1 = self.network(ids[0], voices, ids[1], ids[2])
+        seconds: list[float] = np.clip(np.exp(log_s_P1[:, 0].astype(np.float64)), _SHORTEST_S, _LONGEST_S).tolist()
+        return seconds
+
+
+def table_sizes(num_voices: int) -> tuple[int, ...]:
+    """Rows of the network's tables: symbols, voices, places, closing marks."""
+    return len(SYMBOLS), num_voices, len(PLACES), len(MARKS) + 1
+
+
+def symbol_ids(words: Sequence[Phonemes]) -> tuple[list[int], list[int], list[int]]:
+    """Ids of symbols, of places in the word, and of the mark that closes the phrase (0 where none does)."""
+    symbols: list[int] = []
+    places: list[int] = []
+    for sounds in words:
+        symbols += [SYMBOLS.index(sound) for sound in sounds]
+        if sounds[0] in MARKS or sounds[0] == PAUSE:
+            places += [0] * len(sounds)
+        elif len(sounds) == 1:
+            places.append(1)
+        else:
+            places += [2, *[3] * (len(sounds) - 2), 4]
+    marks = [0] * len(symbols)
+    closing = 0
+    for at in reversed(range(len(symbols))):
+        if SYMBOLS[symbols[at]] in MARKS:
+            closing = MARKS.index(SYMBOLS[symbols[at]]) + 1
+        marks[at] = closing
+    return symbols, places, marks

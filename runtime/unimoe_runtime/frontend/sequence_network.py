@@ -1,0 +1,103 @@
+"""A small convolutional network over a sequence of symbols, computed in numpy.
+
+    x = sum over the tables of table[ids]
+    for each block: x = x + conv(relu(norm(x)))      a convolution along the sequence, zeros beyond its ends
+    y = norm(x) @ head + bias
+
+The front end's letter-to-sound model and its duration predictor are such networks. Their tensors lie in one safetensors
+file: `table.0` …, `block.0.norm`, `block.0.kernel` [C, C, K], `block.0.bias` …, `norm`, `head` [C, O], `bias` [O].
+
+Shapes: P symbols, C channels, K taps, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.config import JsonRecord, require
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.safetensors_reader import TensorFile
+
+Floats = NDArray[np.float32]
+
+NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceNetworkConfig(JsonRecord):
+    """Sizes of a network. `tables`: rows of each embedding table; `dilations`: one for each block."""
+
+    tables: tuple[int, ...]
+    channels: int
+    taps: int
+    dilations: tuple[int, ...]
+    outputs: int
+
+    def __post_init__(self) -> None:
+        require(len(self.tables) > 0 and min(self.tables) > 0, "tables", self.tables, "sizes above 0")
+        require(self.channels > 0, "channels", self.channels, "above 0")
+        require(self.taps % 2 == 1 and self.taps > 0, "taps", self.taps, "an odd number")
+        require(len(self.dilations) > 0 and min(self.dilations) > 0, "dilations", self.dilations, "above 0")
+        require(self.outputs > 0, "outputs", self.outputs, "above 0")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor, in the file's order."""
+        found: dict[str, tuple[int, ...]] = {
+            f"table.{at}": (rows, self.channels) for at, rows in enumerate(self.tables)
+        }
+        for at in range(len(self.dilations)):
+            found[f"block.{at}.norm"] = (self.channels,)
+            found[f"block.{at}.kernel"] = (self.channels, self.channels, self.taps)
+            found[f"block.{at}.bias"] = (self.channels,)
+        return found | {"norm": (self.channels,), "head": (self.channels, self.outputs), "bias": (self.outputs,)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SequenceNetwork:
+    """A network with its weights as float32."""
+
+    config: SequenceNetworkConfig
+    tensors: dict[str, Floats]
+
+    @classmethod
+    def read(cls, path: Path, config: SequenceNetworkConfig) -> SequenceNetwork:
+        """Read the tensors. Raises BundleError where one is missing or has another shape than `config` says."""
+        file = TensorFile(path, BundleError)
+        for name, shape in config.shapes().items():
+            if name not in file or file.entries[name].shape != shape:
+                raise BundleError(f"{path}: tensor {name!r} is missing or not of shape {list(shape)}; export again")
+        return cls(config=config, tensors={name: np.array(file.float32(name)) for name in config.shapes()})
+
+    def __call__(self, *ids: Sequence[int]) -> Floats:
+        """Outputs [P, O] for one sequence of ids [P] for each table."""
+        tensors, config = self.tensors, self.config
+        tables = [tensors[f"table.{at}"][np.asarray(values, np.int64)] for at, values in enumerate(ids)]
+        x_PC = np.sum(tables, axis=0)
+        for at, dilation in enumerate(config.dilations):
+            inner_PC = np.maximum(_norm(x_PC, tensors[f"block.{at}.norm"]), 0)
+            x_PC = x_PC + _convolve(inner_PC, tensors[f"block.{at}.kernel"], dilation) + tensors[f"block.{at}.bias"]
+        y_PO: Floats = _norm(x_PC, tensors["norm"]) @ tensors["head"] + tensors["bias"]
+        return y_PO
+
+
+def _norm(x_PC: Floats, scale_C: Floats) -> Floats:
+    """Root-mean-square norm over the channels."""
+    mean_P1 = np.mean(x_PC * x_PC, axis=-1, keepdims=True)
+    normed_PC: Floats = x_PC / np.sqrt(mean_P1 + NORM_EPSILON) * scale_C
+    return normed_PC
+
+
+def _convolve(x_PC: Floats, kernel_CCK: Floats, dilation: int) -> Floats:
+    """y[p, o] = sum over i, k of kernel[o, i, k] x[p + (k - K // 2) dilation, i], with zeros beyond the ends."""
+    num_symbols, taps = len(x_PC), kernel_CCK.shape[2]
+    reach = taps // 2 * dilation
+    padded_PC = np.pad(x_PC, ((reach, reach), (0, 0)))
+    y_PC = np.zeros((num_symbols, kernel_CCK.shape[0]), np.float32)
+    for tap in range(taps):
+        y_PC += padded_PC[tap * dilation : tap * dilation + num_symbols] @ kernel_CCK[:, :, tap].T
+    return y_PC

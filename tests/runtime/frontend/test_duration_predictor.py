@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.safetensors_writer import write_tensors
+from unimoe_runtime.frontend.duration_predictor import (
+    FILE,
+    PLACES,
+    SYMBOLS,
+    DurationPredictor,
+    symbol_ids,
+    table_sizes,
+)
+from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
+
+WORDS = [("pau",), ("k", "ae1", "t"), ("ah0",), (",",), ("g", "ow1"), ("?",)]
+
+
+def test_a_phoneme_knows_its_place_and_what_closes_its_phrase() -> None:
+    symbols, places, marks = symbol_ids(WORDS)
+    assert [SYMBOLS[at] for at in symbols] == ["pau", "k", "ae1", "t", "ah0", ",", "g", "ow1", "?"]
+    assert [PLACES[at] for at in places] == "pause first inner last alone pause first last pause".split()
+    assert marks == [1] * 6 + [6] * 3
+
+
+def test_durations_are_seconds_within_reason(tmp_path: Path) -> None:
+    config = SequenceNetworkConfig(tables=table_sizes(2), channels=4, taps=3, dilations=(1,), outputs=1)
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in config.shapes().items()}
+    zeros["bias"][:] = np.log(0.1)
+    write_tensors(tmp_path / FILE, config.shapes(), lambda name: [zeros[name]])
+    section = {"voices": ["a", "b"], "network": config.to_dict()}
+    predictor = DurationPredictor.read(tmp_path, section)
+    assert predictor.durations("b", WORDS) == pytest.approx([0.1] * 9)
+    zeros["bias"][:] = 50
+    write_tensors(tmp_path / FILE, config.shapes(), lambda name: [zeros[name]])
+    assert set(DurationPredictor.read(tmp_path, section).durations("a", WORDS)) == {2.0}
+    for damaged in ({**section, "voices": ["a"]}, {"voices": ["a", "b"]}):
+        with pytest.raises(BundleError, match="export again"):
+            DurationPredictor.read(tmp_path, damaged)

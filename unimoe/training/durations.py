@@ -1,0 +1,184 @@
+"""Trains the duration predictor on the durations of a spoken corpus, and measures it on clips that it never saw.
+
+Shapes: B clips, P phonemes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from unimoe.data.corpus import Item
+from unimoe.training.sequence_network import TorchSequenceNetwork
+from unimoe_runtime.config import JsonRecord
+from unimoe_runtime.errors import OutputError
+from unimoe_runtime.frontend.duration_predictor import DurationPredictor, symbol_ids, table_sizes
+from unimoe_runtime.frontend.pronunciation import Phonemes
+from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
+
+_SHORTEST_LOSS_S = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class DurationRecipe(JsonRecord):
+    """Size and training of the predictor."""
+
+    seed: int = 0
+    channels: int = 128
+    taps: int = 5
+    dilations: tuple[int, ...] = (1, 1, 2, 2, 4, 1)
+    epochs: int = 15
+    batch_clips: int = 24
+    learning_rate: float = 2e-3
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedText:
+    """A clip as the predictor sees it: words with phonemes (pauses are words), and the seconds of each phoneme."""
+
+    voice: str
+    words: tuple[Phonemes, ...]
+    seconds_P: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DurationErrors:
+    """Means over held-out clips.
+
+    `phoneme_ms`: error of a duration. `middle_ms`: error of where a phoneme's middle lies, as it adds up from the
+    start. `total`: error of the clip's length as a share of it.
+    """
+
+    phoneme_ms: float
+    middle_ms: float
+    total: float
+    num_clips: int
+
+
+def timed_text(item: Item) -> TimedText:
+    """A corpus item with word numbers, as the predictor sees it."""
+    sounds = [sound for sound, _ in item.phonemes]
+    seconds = np.diff([0.0, *(end_s for _, end_s in item.phonemes)])
+    # Each pause is a word of its own, also where two follow one another.
+    numbers = [number if number >= 0 else -1 - at for at, number in enumerate(item.word_numbers)]
+    groups = groupby(range(len(sounds)), key=lambda at: numbers[at])
+    words = tuple(tuple(sounds[at] for at in places) for _, places in groups)
+    return TimedText(voice=item.voice, words=words, seconds_P=tuple(float(length) for length in seconds))
+
+
+def train_durations(
+    texts: Sequence[TimedText],
+    voices: Sequence[str],
+    recipe: DurationRecipe,
+    progress: Callable[[int, int, float], object] = lambda *_: None,
+) -> tuple[DurationPredictor, SequenceNetwork]:
+    """Train on clips; the predictor and its network. `progress`: step, of how many, loss.
+
+    Raises OutputError where there are no clips.
+
+    The loss is that of a gamma distribution, so that means are right, and with them the place where a phoneme comes to
+    lie: d / p + log p for a duration d and a prediction p.
+    """
+    if not texts:
+        raise OutputError("there are no clips with word numbers to learn durations from")
+    torch.manual_seed(recipe.seed)
+    rng = random.Random(recipe.seed)
+    config = SequenceNetworkConfig(
+        tables=table_sizes(len(voices)), channels=recipe.channels, taps=recipe.taps, dilations=recipe.dilations,
+        outputs=1,
+    )  # fmt: skip
+    network = TorchSequenceNetwork(config, dropout=recipe.dropout)
+    with torch.no_grad():
+        network.weights["bias"].fill_(float(np.log(0.08)))
+        network.weights["head"].mul_(0.1)
+    examples = [_example(text, voices) for text in texts]
+    total = recipe.epochs * -(-len(examples) // recipe.batch_clips)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=0.1)
+    network.train()
+    step = 0
+    for _ in range(recipe.epochs):
+        for ids, seconds_BP in _batches(examples, recipe.batch_clips, rng):
+            mask_BP = ids[0] > 0
+            log_s_BP = network(ids, mask_BP)[..., 0]
+            padded_BP = seconds_BP + _SHORTEST_LOSS_S
+            predicted_BP = torch.exp(log_s_BP) + _SHORTEST_LOSS_S
+            loss_BP = padded_BP / predicted_BP + torch.log(predicted_BP / padded_BP) - 1
+            loss = loss_BP[mask_BP].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            progress(step, total, float(loss.detach()))
+    network.eval()
+    plain = network.to_numpy()
+    return DurationPredictor(network=plain, voices=tuple(voices)), plain
+
+
+Example = tuple[tuple[list[int], ...], list[float]]
+
+
+def _example(text: TimedText, voices: Sequence[str]) -> Example:
+    symbols, places, marks = symbol_ids(text.words)
+    return (symbols, [voices.index(text.voice)] * len(symbols), places, marks), list(text.seconds_P)
+
+
+def _batches(
+    examples: Sequence[Example], size: int, rng: random.Random
+) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+    """Batches of clips of about the same length, in random order."""
+    order = sorted(range(len(examples)), key=lambda at: len(examples[at][1]) * (1 + 0.2 * rng.random()))
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    rng.shuffle(batches)
+    for batch in batches:
+        longest = max(len(examples[at][1]) for at in batch)
+
+        def padded(values: list[list[int]] | list[list[float]], longest: int = longest) -> torch.Tensor:
+            return torch.tensor([[*row, *[0] * (longest - len(row))] for row in values])
+
+        tables = tuple(padded([examples[at][0][table] for at in batch]) for table in range(4))
+        yield tables, padded([examples[at][1] for at in batch])
+
+
+def duration_errors(predict: Callable[[TimedText], Sequence[float]], texts: Sequence[TimedText]) -> DurationErrors:
+    """Errors of predictions on clips."""
+    phonemes: list[float] = []
+    middles: list[float] = []
+    totals: list[float] = []
+    for text in texts:
+        true_P, made_P = np.array(text.seconds_P), np.array(predict(text))
+        phonemes += np.abs(made_P - true_P).tolist()
+        middles += np.abs((np.cumsum(made_P) - made_P / 2) - (np.cumsum(true_P) - true_P / 2)).tolist()
+        totals.append(abs(made_P.sum() - true_P.sum()) / true_P.sum())
+    return DurationErrors(
+        phoneme_ms=1000 * float(np.mean(phonemes)),
+        middle_ms=1000 * float(np.mean(middles)),
+        total=float(np.mean(totals)),
+        num_clips=len(texts),
+    )
+
+
+def mean_predictor(texts: Sequence[TimedText]) -> Callable[[TimedText], list[float]]:
+    """The baseline: a phoneme's mean in this voice."""
+    seen: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for text in texts:
+        sounds = [sound for word in text.words for sound in word]
+        for sound, seconds in zip(sounds, text.seconds_P, strict=True):
+            seen[text.voice, sound].append(seconds)
+            seen["", sound].append(seconds)
+    means = {key: float(np.mean(values)) for key, values in seen.items()}
+
+    def predict(text: TimedText) -> list[float]:
+        sounds = [sound for word in text.words for sound in word]
+        return [means.get((text.voice, sound), means.get(("", sound), 0.08)) for sound in sounds]
+
+    return predict

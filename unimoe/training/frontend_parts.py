@@ -1,0 +1,81 @@
+"""The learnt parts of the front end, each made once in a folder: lexicon, letter-to-sound model, duration predictor.
+
+DIR/lexicon.bin
+DIR/letter_to_sound.safetensors, letter_to_sound.json   the model, its section of frontend.json and its errors
+DIR/durations.safetensors, durations.json               the same of the duration predictor
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unimoe.data.cmudict import read_dictionary
+from unimoe.data.corpus import Corpus
+from unimoe.training import durations, letter_to_sound
+from unimoe.training.durations import DurationErrors, DurationRecipe
+from unimoe.training.letter_to_sound import LetterToSoundRecipe, PronunciationErrors
+from unimoe.training.sequence_network import write_network
+from unimoe_runtime.frontend import duration_predictor, packed_lexicon
+from unimoe_runtime.frontend import letter_to_sound as sound_model
+
+Progress = Callable[[int, int, float], object]
+
+
+def make_lexicon(
+    folder: Path, recipe: LetterToSoundRecipe, progress: Progress = lambda *_: None
+) -> PronunciationErrors:
+    """Write the lexicon and a letter-to-sound model learnt from it. Returns the model's errors on held-out words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dictionary = read_dictionary()
+    packed_lexicon.write_lexicon(folder / packed_lexicon.FILE, dictionary)
+    model = letter_to_sound.train_letter_to_sound(dictionary, recipe, progress)
+    held_out = {
+        word: sounds for word, sounds in dictionary.items() if word.isalpha() and letter_to_sound.is_held_out(word)
+    }
+    errors = letter_to_sound.pronunciation_errors(model, held_out)
+    write_network(model.network, folder / sound_model.FILE)
+    _write_note(folder / "letter_to_sound.json", model.section(), recipe.to_dict(), asdict(errors))
+    return errors
+
+
+def make_durations(
+    folder: Path, corpus: Corpus, recipe: DurationRecipe, progress: Progress = lambda *_: None
+) -> tuple[DurationErrors, DurationErrors]:
+    """Write a predictor learnt from the training clips of `corpus`.
+
+    Returns its errors on the test clips, and those of the mean of each phoneme.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = [item for item in corpus if item.word_numbers]
+    voices = list(dict.fromkeys(item.voice for item in clips))
+    train = [durations.timed_text(item) for item in clips if item.split == "train"]
+    held_out = [durations.timed_text(item) for item in clips if item.split == "test"]
+    predictor, network = durations.train_durations(train, voices, recipe, progress)
+    write_network(network, folder / duration_predictor.FILE)
+    errors = durations.duration_errors(lambda text: predictor.durations(text.voice, text.words), held_out)
+    means = durations.duration_errors(durations.mean_predictor(train), held_out)
+    section = {"voices": voices, "network": network.config.to_dict()}
+    _write_note(folder / "durations.json", section, recipe.to_dict(), asdict(errors))
+    return errors, means
+
+
+def read_section(path: Path) -> dict[str, Any]:
+    """The section of frontend.json that a part's note holds."""
+    section: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["section"]
+    return section
+
+
+def set_threads(count: int) -> None:
+    """Threads of the networks' training."""
+    torch.set_num_threads(count)
+
+
+def _write_note(path: Path, section: dict[str, Any], recipe: dict[str, Any], errors: dict[str, Any]) -> None:
+    note = {"section": section, "recipe": recipe, "held_out_errors": errors}
+    path.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,72 @@
+"""The front end's small networks in torch: the same computation as `unimoe_runtime.frontend.sequence_network`.
+
+Shapes: B sequences, P symbols, C channels, O outputs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unimoe_runtime.files.safetensors_writer import write_tensors
+from unimoe_runtime.frontend.sequence_network import NORM_EPSILON, SequenceNetwork, SequenceNetworkConfig
+
+
+class TorchSequenceNetwork(nn.Module):
+    """A network to be trained. `dropout` of the blocks' inputs."""
+
+    def __init__(self, config: SequenceNetworkConfig, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = dropout
+        self.weights = nn.ParameterDict(
+            {name.replace(".", "_"): nn.Parameter(_initial(name, shape)) for name, shape in config.shapes().items()}
+        )
+
+    def forward(self, ids: tuple[Tensor, ...], mask_BP: Tensor) -> Tensor:
+        """Outputs [B, P, O]. `ids`: [B, P] for each table; `mask_BP`: 1 where there is a symbol, 0 for padding."""
+        mask_BP1 = mask_BP.unsqueeze(-1).float()
+        x_BPC = sum((self._weight(f"table.{at}")[table] for at, table in enumerate(ids)), torch.zeros(()))
+        for at, dilation in enumerate(self.config.dilations):
+            inner_BPC = functional.relu(self._norm(x_BPC, f"block.{at}.norm")) * mask_BP1
+            inner_BPC = functional.dropout(inner_BPC, self.dropout, self.training)
+            kernel = self._weight(f"block.{at}.kernel")
+            reach = self.config.taps // 2 * dilation
+            made_BCP = functional.conv1d(inner_BPC.transpose(1, 2), kernel, padding=reach, dilation=dilation)
+            x_BPC = x_BPC + made_BCP.transpose(1, 2) + self._weight(f"block.{at}.bias")
+        return self._norm(x_BPC, "norm") @ self._weight("head") + self._weight("bias")
+
+    def _weight(self, name: str) -> Tensor:
+        return self.weights[name.replace(".", "_")]
+
+    def _norm(self, x_BPC: Tensor, name: str) -> Tensor:
+        return functional.rms_norm(x_BPC, (x_BPC.shape[-1],), self._weight(name), NORM_EPSILON)
+
+    def to_numpy(self) -> SequenceNetwork:
+        """The runtime's network with these weights."""
+        tensors = {name: self._weight(name).detach().float().numpy().copy() for name in self.config.shapes()}
+        return SequenceNetwork(config=self.config, tensors=tensors)
+
+
+def write_network(network: SequenceNetwork, path: Path) -> None:
+    """Write the tensors as float16, which rounds a phoneme's score by less than a thousandth."""
+    write_tensors(
+        path,
+        network.config.shapes(),
+        lambda name: [np.asarray(network.tensors[name], np.float32)],
+        dict.fromkeys(network.config.shapes(), "F16"),
+    )
+
+
+def _initial(name: str, shape: tuple[int, ...]) -> Tensor:
+    if name.endswith("norm"):
+        return torch.ones(shape)
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    if name.endswith("kernel"):
+        return torch.randn(shape) * (0.5 / (shape[1] * shape[2]) ** 0.5)
+    return torch.randn(shape) * (0.5 if name.startswith("table") else 1 / shape[0] ** 0.5)
