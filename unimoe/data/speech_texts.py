@@ -35,9 +35,9 @@ from unimoe.data.text_templates import (
 )
 from unimoe.data.texts import Split, draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words
-from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.pronunciation import MARKS, Phrase
+from unimoe_runtime.records import JsonRecord
 
 SHARES: Final = {
     "sentences": 0.36, "definitions": 0.08, "lines": 0.05, "dialogue": 0.11, "questions": 0.08, "numbers": 0.06,

@@ -16,11 +16,11 @@ import torch
 
 from unimoe.data.corpus import Item
 from unimoe.training.sequence_network import TorchSequenceNetwork
-from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.duration_predictor import DurationPredictor, symbol_ids, table_sizes
 from unimoe_runtime.frontend.pronunciation import Phonemes
 from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
+from unimoe_runtime.records import JsonRecord
 
 _SHORTEST_LOSS_S = 0.03
 

@@ -14,10 +14,10 @@ from torch.nn import functional
 from unimoe.evaluation.word_errors import compare_tokens
 from unimoe.training.letter_alignment import align_words, learn_shares
 from unimoe.training.sequence_network import TorchSequenceNetwork
-from unimoe_runtime.config import JsonRecord
 from unimoe_runtime.frontend.letter_to_sound import LETTERS, LetterToSound, letter_ids
 from unimoe_runtime.frontend.pronunciation import Phonemes
 from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
+from unimoe_runtime.records import JsonRecord
 
 HELD_OUT_SHARE = 0.02
 _ALIGNED_FIRST = 15000  # words from which it is learnt which phonemes a letter can have

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.config import JsonRecord, require
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.records import JsonRecord, require
 
 Floats = NDArray[np.float32]
 
