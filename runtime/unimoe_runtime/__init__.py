@@ -11,6 +11,7 @@ They load at first use (PEP 562), so that importing the package costs nothing.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from unimoe_runtime.synthesis.stream import AudioStream, Outcome
     from unimoe_runtime.synthesis.synthesizer import Synthesis, Synthesizer
     from unimoe_runtime.vision.video import Video
+
+# ONNX Runtime 1.32 keeps a device id and a queue of events under ~/.cache/Microsoft unless this is set before it is
+# imported. Processes that we start inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {
     "audio.files": ("read_audio", "write_audio"),

@@ -53,7 +53,7 @@ def write_bases(folder: Path) -> Bases:
     from tests.public_folder import write_public_folder
     from tests.random_dac import write_random_dac
     from tests.speaking_bundle import write_speaking_bundle
-    from unimoe_export.exporter import export_bundle
+    from unimoe.cli import cli
 
     bases = Bases(folder=folder)
     if (folder / "complete").is_file():
@@ -68,7 +68,7 @@ def write_bases(folder: Path) -> Bases:
     (source / "voices").mkdir()
     shutil.copy(bases.recording, source / "voices" / "ann.wav")
     (source / "voices" / "ann.txt").write_text("this is ann", encoding="utf-8")
-    export_bundle(source, bases.published)
+    cli.main(["export", str(source), str(bases.published)], standalone_mode=False)
     shutil.copy(Path(__file__).parents[2] / "recipes" / "curriculum.toml", bases.recipe)
     (folder / "complete").touch()
     return bases

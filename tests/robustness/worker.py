@@ -1,7 +1,8 @@
 """Runs cases one after another in a process of its own, which the parent can measure and end.
 
-A line of JSON in, {"id", "argv", "stdin"?}; a line out, {"id", "code", "stdout", "stderr", "seconds", "peak"}. What the
-command writes to its two streams is caught at the level of file descriptors, so that libraries are heard as well.
+A line of JSON in, {"id", "argv", "stdin"?}; a line out, {"id", "code", "stdout", "stderr", "seconds", "peak"}. Seconds
+are those of the processor, which other work on the machine does not lengthen. What the command writes to its two
+streams is caught at the level of file descriptors, so that libraries are heard as well.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         sys.stdout.flush()
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
-        began = time.perf_counter()
+        began = time.process_time()
         sys.argv = ["unimoe", *case["argv"]]
         try:
             unimoe.cli.main()
@@ -64,7 +65,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         except BaseException:
             traceback.print_exc()
             code = -1
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         sys.stdout.flush()
         sys.stderr.flush()
         for number, descriptor in enumerate(saved, start=1):

@@ -65,21 +65,46 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: errors of ours become one line and exit code 1, with UNIMOE_DEBUG=1 a traceback."""
+    """Entry point: what goes wrong becomes one line and exit code 1, with UNIMOE_DEBUG=1 a traceback.
+
+    Ctrl-C, SIGTERM and SIGHUP end with 128 and the signal's number, as a shell has it.
+    """
+    from unimoe.cli.process import Stopped, end, hear_signals, tell, write_what_can_be
     from unimoe_runtime.errors import UnimoeError
 
+    hear_signals()
+    write_what_can_be()
     try:
-        cli.main(prog_name="unimoe")
-    except UnimoeError as error:
+        code = cli.main(prog_name="unimoe", standalone_mode=False)
+        end(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SystemExit as error:
+        end(error.code if isinstance(error.code, int) else int(error.code is not None))
+    except (click.Abort, KeyboardInterrupt) as error:
+        by_signal = next((one for one in (error, error.__cause__) if isinstance(one, Stopped)), None)
+        tell("stopped by hand" if by_signal is None else "stopped by a signal")
+        end(130 if by_signal is None else 128 + by_signal.number)
+    except (UnimoeError, OSError, MemoryError) as error:
         if os.environ.get("UNIMOE_DEBUG"):
             raise
-        click.echo(f"unimoe: {error}", err=True)
-        sys.exit(1)
+        tell(_in_words(error))
+        end(1)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRAS:
             raise
         from unimoe_runtime.install import install_command
 
-        click.echo(f"unimoe: this command needs {package}: `{install_command(_EXTRAS[package])}`", err=True)
-        sys.exit(1)
+        tell(f"this command needs {package}: `{install_command(_EXTRAS[package])}`")
+        end(1)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this"
+    if isinstance(error, OSError):
+        name = error.filename
+        return f"{'' if name is None else f'{name}: '}{error.strerror or error}"
+    return str(error)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unimoe_runtime.bundle.graph_file import require_own_weights
 from unimoe_runtime.bundle.manifest import DTYPES as DTYPES
+from unimoe_runtime.bundle.manifest import ENCODER, Manifest
 from unimoe_runtime.bundle.manifest import GraphInfo as GraphInfo
-from unimoe_runtime.bundle.manifest import Manifest
 from unimoe_runtime.bundle.manifest import TensorInfo as TensorInfo
 from unimoe_runtime.bundle.manifest import expert_name as expert_name
 from unimoe_runtime.bundle.manifest import language_model_graphs as language_model_graphs
@@ -26,7 +27,7 @@ from unimoe_runtime.errors import BundleError, ConfigError
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
-from unimoe_runtime.files.text import reason_of
+from unimoe_runtime.files.text import read_bytes, reason_of
 from unimoe_runtime.records import shown
 from unimoe_runtime.vision.tower import GRAPH as VISION
 from unimoe_runtime.vision.tower import VisionConfig, vision_weight_shapes
@@ -113,7 +114,11 @@ class Bundle:
         if info is None:
             raise BundleError(f"{self.path}: has no graph {name!r}")
         if info.file not in self._checked or info.weights not in self._checked:
-            self.checked(info.file)
+            path = self.checked(info.file)
+            try:
+                require_own_weights(read_bytes(path, BundleError), info.file, info.weights)
+            except ValueError as error:
+                raise BundleError(f"{path}: {error}; do not use this bundle") from None
             self.weights(name)
         return info
 
@@ -123,6 +128,9 @@ class Bundle:
         tensors = TensorFile(self.checked(info.weights), BundleError)
         expected = self._weight_shapes(name) if info.precision in DTYPES else None
         self._require_shapes(tensors, expected or {})
+        for tensor in tensors.entries:
+            if tensor == "router.weight" or name == ENCODER:
+                tensors.require_finite(tensor)
         return tensors
 
     def _weight_shapes(self, name: str) -> dict[str, tuple[int, ...]] | None:

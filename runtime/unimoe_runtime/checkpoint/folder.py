@@ -21,7 +21,7 @@ from unimoe_runtime.checkpoint import published as public_format
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
-from unimoe_runtime.files.safetensors_reader import TensorFile, widen
+from unimoe_runtime.files.safetensors_reader import TensorFile, is_finite, widen
 from unimoe_runtime.vision.tower import VisionConfig
 
 FORMAT = "unimoe-checkpoint"
@@ -106,9 +106,18 @@ class Checkpoint:
         return widen(self.stored(name), self.dtype(name))
 
     def stored(self, name: str, begin: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Rows of a tensor's first axis as they are stored; bfloat16 as its bits. Raises as `tensor` does."""
+        """Rows of a tensor's first axis as they are stored; bfloat16 as its bits.
+
+        Raises CheckpointError where there is no such tensor, or where it holds values that are not numbers.
+        """
         file, stored_name = self._locate(name)
-        return file.read(stored_name, begin, end)
+        rows = file.read(stored_name, begin, end)
+        if not is_finite(rows, file.entries[stored_name].dtype):
+            raise CheckpointError(
+                f"{file.path}: the tensor {stored_name!r} holds values that are not numbers (NaN or infinite): "
+                "training has diverged, or the file is damaged"
+            )
+        return rows
 
     def dtype(self, name: str) -> str:
         """How a tensor is stored, in the names of safetensors: F32, BF16, …. Raises as `tensor` does."""

@@ -75,6 +75,11 @@ class TensorFile:
         flat = self._map[entry.offset : entry.offset + entry.num_bytes]
         return flat.view(_DTYPES[entry.dtype]).reshape(entry.shape)
 
+    def require_finite(self, name: str) -> None:
+        """Raise the file's error where a tensor of floating-point numbers holds one that is none, or infinite."""
+        if not is_finite(self.read(name), self.entries[name].dtype):
+            raise self._error(f"{self.path}: the tensor {name!r} holds values that are not numbers (NaN or infinite)")
+
     def fetch(self) -> None:
         """Read all of the file into the map, from the disk where memory does not have it."""
         if self._map is not None and isinstance(self._map.base, mmap.mmap):
@@ -127,6 +132,15 @@ def widen(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     if dtype == "BF16":
         return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.asarray(stored, dtype=np.float32)
+
+
+def is_finite(stored: NDArray[Any], dtype: str) -> bool:
+    """Whether all values, as they are stored, are numbers. Types of integers always are."""
+    if dtype == "BF16":
+        return not bool(((stored & np.uint16(0x7F80)) == 0x7F80).any())
+    if dtype == "F8_E4M3":
+        return not bool(((stored & np.uint8(0x7F)) == 0x7F).any())
+    return bool(np.isfinite(stored).all())
 
 
 def encode(values: NDArray[Any], dtype: str) -> NDArray[Any]:

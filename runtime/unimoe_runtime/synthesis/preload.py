@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from threading import Event, Thread
+from threading import Event, Thread, main_thread
 
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import Bundle, trunk_name
@@ -20,12 +20,13 @@ def always_used(bundle: Bundle) -> list[str]:
 class Preload:
     """Loads graphs one after another in a thread of its own; their hashes are checked as they are loaded.
 
-    A graph that cannot be loaded ends it without a word: whoever runs that graph is told.
+    A graph that cannot be loaded ends it without a word: whoever runs that graph is told. It ends with the program as
+    well, after the graph that is being loaded: a thread that is cut off within the engine would abort the process.
     """
 
     def __init__(self, backend: Backend, graphs: Iterable[str]) -> None:
         self._stop = Event()
-        self._thread = Thread(target=self._run, args=(backend, list(graphs)), name="preload", daemon=True)
+        self._thread = Thread(target=self._run, args=(backend, list(graphs)), name="preload")
         self._thread.start()
 
     def close(self) -> None:
@@ -35,7 +36,7 @@ class Preload:
 
     def _run(self, backend: Backend, graphs: list[str]) -> None:
         for graph in graphs:
-            if self._stop.is_set():
+            if self._stop.is_set() or not main_thread().is_alive():
                 return
             try:
                 backend.load([graph])

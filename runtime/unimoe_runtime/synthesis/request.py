@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import ConfigError, PromptError
+from unimoe_runtime.config import MAX_STEPS, SamplingConfig
+from unimoe_runtime.errors import PromptError
+from unimoe_runtime.records import Between, JsonRecord
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_runtime.vision.video import Video
 
@@ -14,21 +16,15 @@ _MIN_SPEED, _MAX_SPEED = 0.25, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(JsonRecord):
     """How long the audio may become. None leaves it to the bundle.
 
     `min_steps` and `max_steps` count decode steps, the delay included. `max_s` is seconds of audio.
     """
 
-    min_steps: int | None = None
-    max_steps: int | None = None
-    max_s: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("min_steps", "max_steps", "max_s"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} is {value}; it must be at least 0")
+    min_steps: Annotated[int, Between(0, MAX_STEPS)] | None = None
+    max_steps: Annotated[int, Between(0, MAX_STEPS)] | None = None
+    max_s: Annotated[float, Between(0, 1e6)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +63,8 @@ class SynthesisRequest:
     def __post_init__(self) -> None:
         for name in ("text", "task", "voice", "voice_text"):
             self._require_type(name, str, "a string")
+            if not getattr(self, name).isascii() and not _is_unicode(getattr(self, name)):
+                raise PromptError(f"{name} holds bytes that are no text: give it in UTF-8")
         self._require_type("seed", int, "a whole number")
         self._require_type("speed", (int, float), "a number")
         for name, kind in _OPTIONAL.items():
@@ -83,6 +81,11 @@ class SynthesisRequest:
         value = getattr(self, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise PromptError(f"{name} is {value!r}, of type {type(value).__name__}; it must be {expected}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no halves of surrogate pairs, as which bytes of another encoding come from a command line."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 _OPTIONAL: dict[str, type | tuple[type, ...]] = {

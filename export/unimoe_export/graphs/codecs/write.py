@@ -8,6 +8,7 @@ from unimoe_export.graphs.codecs import convnext, dac, encodec, harmonic
 from unimoe_export.graphs.codecs.common import CodecGraphs
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
+from unimoe_runtime.files.safetensors_reader import TensorFile
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
@@ -26,6 +27,7 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
         raise CheckpointError(
             f"{codec_dir}: the codec has {stored!r} codebooks, {num_codebooks or 'at least 1'} are wanted"
         )
+    _require_finite(codec_dir / "model.safetensors")
     try:
         match config.get("kind"):
             case "encodec":
@@ -41,3 +43,9 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     raise CheckpointError(
         f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, harmonic, encodec, dac"
     )
+
+
+def _require_finite(path: Path) -> None:
+    tensors = TensorFile(path, CheckpointError)
+    for name in tensors.entries:
+        tensors.require_finite(name)

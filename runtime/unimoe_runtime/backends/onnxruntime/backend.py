@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from unimoe_runtime.backends.host_forward import HOST_ROWS
 from unimoe_runtime.backends.onnxruntime.sessions import (
     CPU_ONLY,
+    engine_error,
     needs_optimizing,
     open_session,
     pool_threads,
+    require_signature,
+    require_this_process,
     trim_heap,
     use_global_pool,
 )
@@ -110,15 +113,15 @@ class OnnxRuntimeBackend:
         return session
 
     def _load(self, graph: str) -> Any:
+        require_this_process()
         info = self.bundle.graph(graph)
         profile = None if self._profile_folder is None else self._profile_folder / graph
-        return open_session(
-            self.bundle.path / info.file,
-            self.providers,
-            info.precision,
-            profile=profile,
-            optimize=needs_optimizing(graph, info.precision),
+        path = self.bundle.path / info.file
+        session = open_session(
+            path, self.providers, info.precision, profile=profile, optimize=needs_optimizing(graph, info.precision)
         )
+        require_signature(session, info, path)
+        return session
 
     def loaded(self) -> list[str]:
         """Names of the graphs that are loaded, in the order of their first use; experts under a budget last."""
@@ -133,6 +136,7 @@ class OnnxRuntimeBackend:
         }
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        require_this_process()
         expert = self._budgeted.get(graph)
         if self.experts is not None and expert is not None:
             resident = self.experts.acquire(expert)
@@ -142,13 +146,17 @@ class OnnxRuntimeBackend:
                 self.experts.release(expert)
         session = self.session(graph)
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        try:
+            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        except Exception as error:
+            raise engine_error(graph, error) from None
 
     @property
     def row_counts(self) -> RowCounts:
         return self._row_counts
 
     def start(self, num_rows: int) -> BoundForward:
+        require_this_process()
         return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
 
     def load(self, graphs: Iterable[str] | None = None) -> None:

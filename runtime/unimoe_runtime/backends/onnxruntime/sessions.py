@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.errors import BackendError
+from unimoe_runtime.bundle.manifest import GraphInfo
+from unimoe_runtime.errors import BackendError, BundleError, UnimoeError
 from unimoe_runtime.install import install_command
 
 try:
@@ -20,19 +21,68 @@ except ImportError:
 # A session with a pool of its own spins its own threads: 73 sessions on two cores were 50 times slower than one
 # global pool. ONNX Runtime lets a process set that pool once, so it is remembered here.
 _pool_threads: int | None = None
+_pool_process = 0
+_TYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16", "tensor(bool)": "bool",
+    "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+}  # fmt: skip
 
 
 def use_global_pool(threads: int) -> None:
-    global _pool_threads
+    """Set the process's pool. Raises BackendError for more threads than a machine could use, or a second size."""
+    global _pool_threads, _pool_process
+    require_this_process()
+    most = max(64, 4 * len(os.sched_getaffinity(0)))
+    if not 1 <= threads <= most:
+        raise BackendError(f"threads is {threads}; it must be from 1 to {most} on this machine")
     if _pool_threads is None:
         ort.set_global_thread_pool_sizes(threads, 1)
-        _pool_threads = threads
+        _pool_threads, _pool_process = threads, os.getpid()
         _return_freed_memory()
     elif _pool_threads != threads:
         raise BackendError(
             f"ONNX Runtime's thread pool has {_pool_threads} threads and can be set once a process; "
             f"start a new process for {threads}"
         )
+
+
+def require_this_process() -> None:
+    """Raise BackendError in a process that was forked after ONNX Runtime had started: its threads are not there."""
+    if _pool_threads is not None and _pool_process != os.getpid():
+        raise BackendError(
+            "ONNX Runtime was started before this process was forked, and its threads are in the other one: open "
+            'bundles after the fork, or start processes with the method "spawn"'
+        )
+
+
+def engine_error(graph: object, error: Exception) -> UnimoeError:
+    """An error of the engine as one line that names the graph; ours pass as they are."""
+    if isinstance(error, UnimoeError):
+        return error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return BackendError(f"{graph}: ONNX Runtime cannot run it: {lines[0][:300] if lines else type(error).__name__}")
+
+
+def require_signature(session: Any, info: GraphInfo, path: Path) -> None:
+    """Raise BundleError where a graph takes or gives something else than the manifest says."""
+    for side, values, tensors in (
+        ("input", session.get_inputs(), info.inputs),
+        ("output", session.get_outputs(), info.outputs),
+    ):
+        found = {value.name: (_TYPES.get(value.type, value.type), _shape(value.shape)) for value in values}
+        said = {tensor.name: (tensor.dtype, _shape(tensor.shape)) for tensor in tensors}
+        for name in {**said, **found}:
+            if found.get(name) != said.get(name):
+                raise BundleError(
+                    f"{path}: the {side} {name} is {found.get(name, 'not there')}, the manifest says "
+                    f"{said.get(name, 'nothing of it')}; export the bundle again"
+                )
+
+
+def _shape(sizes: Sequence[Any]) -> tuple[int | None, ...]:
+    """A shape's sizes, None where they vary."""
+    return tuple(size if isinstance(size, int) else None for size in sizes)
 
 
 def pool_threads() -> int | None:
@@ -103,7 +153,7 @@ def open_session(
     try:
         return ort.InferenceSession(graph, options, providers=list(providers))
     except Exception as error:
-        raise BackendError(f"{path}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from None
+        raise engine_error(path, error) from None
 
 
 def trim_heap() -> None:

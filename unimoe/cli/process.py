@@ -1,0 +1,61 @@
+"""What is the same for every command: how its process hears signals, writes, and ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+
+import click
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: ends what is going on as Ctrl-C does, so that what there is so far is kept."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def hear_signals() -> None:
+    """Let SIGTERM and SIGHUP raise `Stopped`; one that is ignored (nohup) stays so. A second one does nothing."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+    # A write beyond a file-size limit is an error of that write, not the end of the process.
+    with suppress(ValueError):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def write_what_can_be() -> None:
+    """Let characters that the terminal's encoding lacks be written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def tell(message: str) -> None:
+    """One line on stderr, as far as it takes one."""
+    line = "".join(part if part.isprintable() else ascii(part)[1:-1] for part in message)
+    with suppress(OSError, ValueError):
+        click.echo(f"unimoe: {line}", err=True)
+
+
+def end(code: int) -> None:
+    """End with a code, whatever becomes of what was still to be written to stdout."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Python would try again at its end and complain.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = code or 1
+    sys.exit(code)
