@@ -54,7 +54,8 @@ def other_command(bases: Bases, folder: Path, rng: random.Random) -> Case:
             ("plan", bundle, "--target", value), ("build", bundle, "--target", value),
             ("plan", bundle, "--target", "cpu", f"--memory={value}"), ("inspect", made + "\ud800"),
             ("export", str(bases.checkpoint), made, "--codec", value or "."), ("export", bundle, made),
-            ("profile", bundle, f"--repeats={value}"), ("build", bundle, "--target=sm86", f"--cache-capacity={rng.choice(('nan', '-1', '0', 'x', ''))}"),
+            ("profile", bundle, f"--repeats={value}"),
+            ("build", bundle, "--target=sm86", f"--cache-capacity={rng.choice(('nan', '-1', '0', 'x', ''))}"),
         )
     )  # fmt: skip
     return Case(format="options", what=" ".join(argv[2:])[-60:], argv=argv, free=True, folder=folder)

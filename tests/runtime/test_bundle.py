@@ -39,7 +39,8 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
             assert shapes is not None
             tensors = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
             save_file(tensors, writer.directory / f"{stem}.safetensors")
-            (writer.directory / f"{stem}.onnx").write_bytes(b"graph of " + name.encode())
+            # ModelProto: an empty graph, and the name as its documentation.
+            (writer.directory / f"{stem}.onnx").write_bytes(b"\x3a\x00\x32" + bytes([len(name)]) + name.encode())
             inputs, outputs = (
                 [TensorInfo(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in side.items()]
                 for side in signatures(name, config)
