@@ -11,6 +11,8 @@ from typing import Any
 
 from unimoe_serving.errors import RequestError
 
+_LONGEST_ENTRY = 200
+
 
 class Fields:
     """A request's fields. Every reader raises RequestError, with the field as its `param`, where the value is not."""
@@ -78,6 +80,19 @@ class Fields:
             case True | "true" | "1":
                 return True
         raise _wrong(name, value, "true or false")
+
+    def texts(self, name: str, *, most: int = 200) -> dict[str, str] | None:
+        """An object of texts, such as a lexicon."""
+        value = self._take(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            raise _wrong(name, value, "an object of texts")
+        if len(value) > most or any(len(text) > _LONGEST_ENTRY for pair in value.items() for text in pair):
+            raise RequestError(
+                f"{name} has more than {most} entries, or one longer than {_LONGEST_ENTRY}", param=name, code="too_long"
+            )
+        return value
 
     def voice(self) -> str:
         """A voice by name, or as `{"id": …}`, the form of OpenAI's own voices."""

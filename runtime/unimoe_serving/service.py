@@ -99,6 +99,7 @@ class Service:
             limits=None if max_s is None else Limits(max_s=max_s),
             timeout_s=self.limits.stream_s,
             speed=fields.number("speed", 0.25, 4.0, 1.0) or 1.0,
+            lexicon=fields.texts("lexicon"),
         )  # fmt: skip
 
     @asynccontextmanager

@@ -86,7 +86,8 @@ function buildBody(text) {
     stream_format: "sse", routing: true, seed: Number(at("seed").value) || 0,
   };
   if (at("voice").value) fields.voice = at("voice").value;
-  if (task() === "speech") fields.speed = Number(at("speed").value);
+  if (task() === "speech" && at("speed").value !== "1") fields.speed = Number(at("speed").value);
+  if (at("seconds").value) fields.max_seconds = Number(at("seconds").value);
   const video = task() === "music" && !at("video-row").hidden && at("video").files[0];
   if (!video) return { body: JSON.stringify(fields), headers: { "content-type": "application/json" } };
   const form = new FormData();
@@ -162,7 +163,7 @@ function animate(time) {
     wave.draw(player.heard, player.numSamples / player.rate);
     if (!player.playing && !map.waiting && !at("download").hidden && !at("stop").disabled) {
       at("stop").disabled = true;
-      at("state").textContent = "ready";
+      at("state").textContent = `ready; ${at("length").textContent} of audio, the first after ${at("first").textContent}`;
       map.describe();
     }
   }
