@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tests.command_line import assert_one_line, run
 from tests.public_folder import write_public_folder
 from tests.random_dac import write_random_dac
-from tests.runtime.test_video import numbered, write_video
+from tests.runtime.vision.test_video import numbered, write_video
 from unimoe import cli
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel

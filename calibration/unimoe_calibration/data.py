@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import posixpath
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +26,24 @@ from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import CalibrationError, PromptError, UnimoeError
+from unimoe_runtime.errors import CalibrationError, ConfigError, PromptError, UnimoeError
+from unimoe_runtime.files.hashes import sha256_of
+from unimoe_runtime.files.json import parse_json
+from unimoe_runtime.files.text import read_lines, read_text
 from unimoe_runtime.frontend import PreparedPrompt
 from unimoe_runtime.model.generation import Prompt, collect_frames, generate
 from unimoe_runtime.model.teacher_forcing import forced_prompt
+from unimoe_runtime.records import Between, JsonRecord, Length, check_value
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 MAX_FRAMES = 1024
 """A longer recording is cut here: attention takes memory by the square of the length."""
+_FRAMES_AROUND = 32  # more than a codec sees of what comes after a frame
 RANDOM_IDS = "random ids"
 """Domain of what a bundle without a front end is calibrated with."""
 
-_FIELDS = {"task", "text", "voice", "voice_text", "audio", "codes"}
 _RANDOM_ITEMS, _RANDOM_LENGTH, _RANDOM_STEPS = 32, 12, 96
 
 
@@ -91,6 +96,7 @@ def read_data(source: Path | None, bundle: Bundle) -> CalibrationData:
     (speech, music), or all of speech. A bundle without a front end has no texts: random ids stand for them.
     Raises CalibrationError, one line, where there is nothing to calibrate with.
     """
+    own = source is None
     if source is None:
         source = _own_prompts(bundle)
     if source is None:
@@ -101,7 +107,7 @@ def read_data(source: Path | None, bundle: Bundle) -> CalibrationData:
     if source.is_dir():
         items = list(_read_folder(source))
     elif source.is_file():
-        items = list(_read_lines(source, bundle))
+        items = list(_read_lines(source, bundle, own=own))
     else:
         raise CalibrationError(f"{source}: there is no such file or folder of calibration data")
     if not items:
@@ -118,51 +124,60 @@ def _own_prompts(bundle: Bundle) -> Path | None:
     raise CalibrationError(f"{bundle.path}: brings no {CALIBRATION_PROMPTS}; give texts or recordings with --data")
 
 
-def _read_lines(path: Path, bundle: Bundle) -> Iterator[Item]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines):
+@dataclass(frozen=True, kw_only=True)
+class _Line(JsonRecord):
+    """A line of a list, without its codes."""
+
+    text: str
+    task: str = "speech"
+    voice: str = ""
+    voice_text: str = ""
+    audio: Annotated[str, Length(1, 4096)] | None = None
+    codes: Any = None
+
+
+def _read_lines(path: Path, bundle: Bundle, *, own: bool) -> Iterator[Item]:
+    for number, line in enumerate(read_lines(path, CalibrationError)):
         if not line.strip():
             continue
-        where = f"{path.name} line {number + 1}"
+        where = f"{path}: line {number + 1}"
+        fields = parse_json(line, where, CalibrationError)
         try:
-            fields = json.loads(line)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-            raise CalibrationError(f'{path}: line {number + 1} is no JSON object with a "text"')
-        unknown = sorted(set(fields) - _FIELDS)
-        if unknown:
-            known = ", ".join(sorted(_FIELDS))
-            raise CalibrationError(f"{path}: line {number + 1} has the field {unknown[0]!r}; known: {known}")
-        yield _item(fields, path.parent, where, number, bundle)
+            described = _Line.from_dict(fields)
+        except ConfigError as error:
+            raise CalibrationError(f"{where}: {error}") from None
+        audio = None if described.audio is None else path.parent / described.audio
+        if own and audio is not None:
+            audio = _inside(bundle, audio, where)
+        yield Item(
+            name=f"{path.name} line {number + 1}",
+            number=number,
+            task=described.task,
+            text=described.text,
+            voice=described.voice,
+            voice_text=described.voice_text,
+            audio=audio,
+            codes=None if described.codes is None else _codes(described.codes, where, bundle),
+        )
 
 
-def _item(fields: Mapping[str, Any], folder: Path, where: str, number: int, bundle: Bundle) -> Item:
-    codes = fields.get("codes")
-    if codes is not None:
-        try:
-            codes_FK = np.asarray(codes, dtype=np.int64)
-            fits = codes_FK.ndim == 2 and codes_FK.size and codes_FK.shape[1] == bundle.model.num_codebooks
-            fits = fits and codes_FK.min() >= 0 and codes_FK.max() < bundle.model.codebook_size
-        except (TypeError, ValueError, OverflowError):
-            fits = False
-        if not fits:
-            raise CalibrationError(
-                f"{where}: codes must be frames of {bundle.model.num_codebooks} codes each, "
-                f"0 … {bundle.model.codebook_size - 1}"
-            )
-        codes = tuple(map(tuple, codes_FK.tolist()))
-    audio = fields.get("audio")
-    return Item(
-        name=where,
-        number=number,
-        task=str(fields.get("task", "speech")),
-        text=fields["text"],
-        voice=str(fields.get("voice", "")),
-        voice_text=str(fields.get("voice_text", "")),
-        audio=None if audio is None else folder / str(audio),
-        codes=codes,
-    )
+def _inside(bundle: Bundle, audio: Path, where: str) -> Path:
+    """A recording that a bundle's own list names: one of the bundle's files."""
+    file = posixpath.normpath(audio.relative_to(bundle.path).as_posix())
+    if file not in bundle.files:
+        raise CalibrationError(f"{where}: {file!r} is no file of this bundle; do not use this bundle")
+    return bundle.checked(file)
+
+
+def _codes(codes: Any, where: str, bundle: Bundle) -> tuple[tuple[int, ...], ...]:
+    model = bundle.model
+    code = Annotated[int, Between(0, model.codebook_size - 1)]
+    frame = Annotated[tuple[code, ...], Length(model.num_codebooks, model.num_codebooks)]
+    try:
+        found: tuple[tuple[int, ...], ...] = check_value(codes, Annotated[tuple[frame, ...], Length(1)], "codes")
+    except ConfigError as error:
+        raise CalibrationError(f"{where}: {error}") from None
+    return found
 
 
 def _read_folder(folder: Path) -> Iterator[Item]:
@@ -173,7 +188,7 @@ def _read_folder(folder: Path) -> Iterator[Item]:
         if not words.is_file():
             raise CalibrationError(f"{path}: its words are missing: write them to {words.name} beside it")
         task = path.relative_to(folder).parts[0] if path.parent != folder else "speech"
-        text = words.read_text(encoding="utf-8", errors="replace").strip()
+        text = read_text(words, CalibrationError).strip()
         yield Item(name=name, number=number, task=task, text=text, audio=path)
 
 
@@ -185,7 +200,7 @@ def _hash(items: Sequence[Item]) -> str:
         if item.audio is not None:
             if not item.audio.is_file():
                 raise CalibrationError(f"{item.name}: there is no audio file {item.audio}")
-            digest.update(item.audio.read_bytes())
+            digest.update(sha256_of(item.audio).encode())
     return digest.hexdigest()
 
 
@@ -254,7 +269,8 @@ class ItemReader:
             return np.asarray(item.codes, dtype=np.int64)
         if item.audio is not None:
             codec = BundleCodec(self._bundle.codec, self._backend.run)
-            return codec.encode(read_audio(item.audio, codec.sample_rate_hz)).T
+            first_s = (MAX_FRAMES + _FRAMES_AROUND) * codec.hop_samples / codec.sample_rate_hz
+            return codec.encode(read_audio(item.audio, codec.sample_rate_hz, first_s=first_s)).T
         if not prompt.paired:
             sampling = replace(sampling, guidance_scale=0.0)
         seed = self._seed + item.number

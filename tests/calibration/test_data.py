@@ -108,15 +108,24 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (lambda folder: write_lines(folder / "empty.jsonl"), "no items: give at least one text"),
     (empty_folder, "no recordings with a .txt beside them"),
     (no_text, "its words are missing: write them to one.txt"),
-    (lambda folder: write_lines(folder / "a.jsonl", {"text": "cat"}, "{broken"), "line 2 is no JSON object"),
-    (lambda folder: write_lines(folder / "a.jsonl", {"task": "speech"}), 'line 1 is no JSON object with a "text"'),
+    (lambda folder: write_lines(folder / "a.jsonl", {"text": "cat"}, "{broken"), "line 2: not valid JSON"),
+    (lambda folder: write_lines(folder / "a.jsonl", {"task": "speech"}), "line 1: the field 'text' is missing"),
     (
         lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "speed": 2}),
-        "has the field 'speed'; known: audio",
+        "does not know the field 'speed'; known: audio",
     ),
-    (lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "codes": [[1, 2]]}), "frames of 3 codes each"),
-    (lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "codes": [[1, 2, 16]]}), "0 … 15"),
-    (lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "codes": []}), "frames of 3 codes each"),
+    (
+        lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "codes": [[1, 2]]}),
+        "codes[0] is [1, 2]; it must be a list of 3 to 3 items",
+    ),
+    (
+        lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "codes": [[1, 2, 16]]}),
+        "codes[0][2] is 16; it must be an integer of at least 0, at most 15",
+    ),
+    (
+        lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "codes": []}),
+        "codes is []; it must be a list of 1 to",
+    ),
     (lambda folder: write_lines(folder / "a.jsonl", {"text": "cat", "audio": "x.wav"}), "there is no audio file"),
     (lambda folder: write_lines(folder / "a.jsonl", {"text": ""}), "line 1: the text is empty"),
     (

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.errors import AudioError
 from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.text import reason_of
 
 FORMATS: Final = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 """Suffix to libsndfile's format and subtype, of files that are written."""
@@ -25,32 +26,83 @@ READABLE: Final = (*FORMATS, ".mp3", ".opus", ".oga", ".aif", ".aiff", ".aifc", 
 """Suffixes of files that are read."""
 
 
-def read_audio(path: str | Path, sample_rate_hz: int, *, max_s: float | None = None) -> NDArray[np.float32]:
+_RATES_HZ: Final = (1_000, 768_000)
+_MAX_CHANNELS: Final = 256
+_BLOCK_VALUES: Final = 1 << 19
+_MAX_SAMPLES: Final = 1 << 26
+"""Samples of one channel that are held at most: 23 minutes at 48,000 Hz."""
+_MIN_VOICE_S: Final = 0.1
+_SILENCE: Final = 1e-3
+
+
+def read_audio(
+    path: str | Path, sample_rate_hz: int, *, max_s: float | None = None, first_s: float | None = None
+) -> NDArray[np.float32]:
     """Read an audio file (`READABLE`) of any rate and any number of channels.
 
     Channels are averaged, then resampled (soxr, high quality). Returns float32 samples pcm_L at `sample_rate_hz`,
-    full scale -1 … 1. Raises AudioError when the file is missing, is no audio, holds no samples, or is longer than
-    `max_s`.
+    full scale -1 … 1. Of a file with more than `first_s` seconds only those are read. The file is read in blocks: what
+    its header claims is neither believed nor allocated.
+    Raises AudioError when the file is missing, is no audio, holds no samples, or is longer than `max_s`.
     """
     path = Path(path)
     if path.suffix.lower() not in READABLE:
         raise AudioError(f"{path} has the suffix {path.suffix!r}: convert it to one of {', '.join(READABLE)}")
-    if not path.is_file():
-        raise AudioError(f"{path} is no file: give the path of an audio file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is an empty file: give one with sound in it")
     try:
-        seconds = soundfile.info(path).duration
-        if max_s is not None and seconds > max_s:
-            raise AudioError(f"{path} is {seconds:.1f} s long: cut it to at most {max_s:g} s")
-        pcm_LC, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+        if not path.is_file():
+            raise AudioError(f"{path} is no file: give the path of an audio file")
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path} is an empty file: give one with sound in it")
+        with soundfile.SoundFile(path) as file:
+            rate_hz = file.samplerate
+            pcm_L = _read_blocks(file, path, max_s=max_s, first_s=first_s)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         raise AudioError(f"{path} cannot be read as audio ({_reason(error)}): convert it to WAV, FLAC or OGG") from None
-    if len(pcm_LC) == 0:
+    if len(pcm_L) == 0:
         raise AudioError(f"{path} holds no samples: give a file with sound in it")
-    if not np.isfinite(pcm_LC).all():
+    if not np.isfinite(pcm_L).all():
         raise AudioError(f"{path} holds samples that are not numbers: write it again from its source")
-    return resample(pcm_LC.mean(axis=1, dtype=np.float32), rate_hz, sample_rate_hz)
+    return resample(pcm_L, rate_hz, sample_rate_hz)
+
+
+def read_voice(
+    path: str | Path, sample_rate_hz: int, *, max_s: float | None = None, first_s: float | None = None
+) -> NDArray[np.float32]:
+    """`read_audio` of what a model is to hear. Raises AudioError for a file that is silent or too short as well."""
+    pcm_L = read_audio(path, sample_rate_hz, max_s=max_s, first_s=first_s)
+    if len(pcm_L) < _MIN_VOICE_S * sample_rate_hz:
+        raise AudioError(
+            f"{path} has {len(pcm_L) / sample_rate_hz:.3f} s: give a recording of at least {_MIN_VOICE_S:g} s"
+        )
+    if np.abs(pcm_L).max() < _SILENCE:
+        raise AudioError(f"{path} is silent: give a recording with sound in it")
+    return pcm_L
+
+
+def _read_blocks(
+    file: soundfile.SoundFile, path: Path, *, max_s: float | None, first_s: float | None
+) -> NDArray[np.float32]:
+    """The mean of the channels."""
+    rate_hz, channels = file.samplerate, file.channels
+    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+        raise AudioError(f"{path} says that it has {rate_hz:,} samples a second: convert it to a usual rate")
+    if not 1 <= channels <= _MAX_CHANNELS:
+        raise AudioError(f"{path} says that it has {channels:,} channels: convert it to one or two")
+    most = _MAX_SAMPLES if max_s is None else min(_MAX_SAMPLES, int(max_s * rate_hz) + 1)
+    wanted = most + 1 if first_s is None else min(most, max(1, int(first_s * rate_hz)))
+    blocks: list[NDArray[np.float32]] = []
+    num_read = 0
+    while num_read < wanted:
+        block_LC = file.read(min(_BLOCK_VALUES // channels, wanted - num_read), dtype="float32", always_2d=True)
+        if not len(block_LC):
+            break
+        blocks.append(block_LC.mean(axis=1, dtype=np.float32))
+        num_read += len(block_LC)
+    if num_read > most:
+        limit = most / rate_hz if max_s is None else max_s
+        claimed_s = max(file.frames, num_read) / rate_hz
+        raise AudioError(f"{path} is {claimed_s:.1f} s long: cut it to at most {limit:g} s")
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
 def resample(pcm_L: NDArray[np.float32], from_rate_hz: int, to_rate_hz: int) -> NDArray[np.float32]:
@@ -86,7 +138,11 @@ def require_writable(path: str | Path) -> None:
     """Raise AudioError now where `write_audio` could not write later: unknown suffix, or no such folder."""
     path = Path(path)
     _require_known_suffix(path)
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+    try:
+        special = path.exists() and not path.is_file()
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{str(path)[:200]} cannot be written ({_reason(error)}): choose another name") from None
+    if special or not os.access(path.parent, os.W_OK | os.X_OK):
         raise AudioError(f"{path} cannot be written: choose a file name in a folder that exists and is yours")
 
 
@@ -114,6 +170,6 @@ def _write_then_rename(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The system's words for an error, on one line and without the path, which the message names already."""
-    words = error.strerror if isinstance(error, OSError) else getattr(error, "error_string", None)
-    return str(words or error).strip().rstrip(".")
+    """The system's or the library's words for an error, on one line."""
+    words = getattr(error, "error_string", None)
+    return str(words).strip().rstrip(".") if words else reason_of(error)

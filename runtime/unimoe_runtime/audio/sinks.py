@@ -7,6 +7,7 @@ L samples
 
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from unimoe_runtime.audio.wav import HEADER_BYTES, to_int16, wav_header
 from unimoe_runtime.errors import AudioError, OutputError
 from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.text import reason_of
 from unimoe_runtime.install import install_command
 
 Floats = NDArray[np.float32]
@@ -52,17 +54,25 @@ class WavSink:
         self._path, self._rate_hz, self._num_bytes = path, sample_rate_hz, 0
         try:
             self._partial = PartialFile(path)
-            self._file = self._partial.path.open("wb")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._error(error) from None
-        self._write(b"")
+        try:
+            self._file = self._partial.path.open("wb", buffering=0)
+            self._write(b"")
+        except OSError as error:
+            self._partial.drop()
+            raise self._error(error) from None
+        except AudioError:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._partial.drop()
+        with suppress(OSError):
+            self._partial.drop()
 
     def write(self, pcm_L: Floats) -> None:
         self._write(to_int16(pcm_L).tobytes())
@@ -75,18 +85,25 @@ class WavSink:
             raise self._error(error) from None
 
     def _write(self, samples: bytes) -> None:
+        """The samples first, then the header that counts them: what was written is a whole file at any moment."""
         try:
-            self._file.seek(HEADER_BYTES + self._num_bytes)
-            self._file.write(samples)
+            self._put(HEADER_BYTES + self._num_bytes, samples)
+            self._put(0, wav_header(self._rate_hz, (self._num_bytes + len(samples)) // 2))
             self._num_bytes += len(samples)
-            self._file.seek(0)
-            self._file.write(wav_header(self._rate_hz, self._num_bytes // 2))
-            self._file.flush()
         except OSError as error:
             raise self._error(error) from None
+        except struct.error:
+            raise AudioError(f"{self._path} would have more than 4 GB, which WAV cannot: give a shorter text") from None
 
-    def _error(self, problem: OSError) -> AudioError:
-        return AudioError(f"{self._path} cannot be written ({problem.strerror}): is the folder there, the disk full?")
+    def _put(self, place: int, content: bytes) -> None:
+        self._file.seek(place)
+        waiting = memoryview(content)
+        while waiting:
+            waiting = waiting[self._file.write(waiting) :]
+
+    def _error(self, error: Exception) -> AudioError:
+        name = str(self._path)[:200]
+        return AudioError(f"{name} cannot be written ({reason_of(error)}): is the folder there, the disk full?")
 
 
 class PipeSink:

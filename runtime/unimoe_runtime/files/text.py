@@ -56,5 +56,5 @@ def split_lines(text: str) -> list[str]:
 
 def reason_of(problem: Exception) -> str:
     """The system's words for an error, on one line and without the path, which the message names already."""
-    words = problem.strerror if isinstance(problem, OSError) else str(problem)
-    return " ".join((words or type(problem).__name__).split())
+    words = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+    return " ".join(str(words).split())

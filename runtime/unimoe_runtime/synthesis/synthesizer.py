@@ -272,10 +272,10 @@ class Synthesizer:
             path, voice_text = (recording.path, recording.text) if recording else (None, "")
         if path is None:
             return None
-        from unimoe_runtime.audio.files import read_audio
+        from unimoe_runtime.audio.files import read_voice
 
         max_s = self.frontend.max_voice_s
-        pcm_L = read_audio(path, self._codec.sample_rate_hz, max_s=max_s or None)
+        pcm_L = read_voice(path, self._codec.sample_rate_hz, max_s=max_s or None)
         if not max_s:
             names = ", ".join(self.frontend.voices)
             raise PromptError(f"{voice}: this bundle does not clone voices; choose one of its own: {names}")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.errors import VideoError
+from unimoe_runtime.files.text import reason_of
 from unimoe_runtime.install import install_command
 
 RATE_HZ = 1.0
@@ -30,6 +31,9 @@ TOTAL_TOKENS, MIN_TOKENS, MAX_TOKENS = 512, 16, 64
 _FRAMES_PER_STEP = 2
 _MAX_RATIO = 200
 _EPSILON_S = 1e-6
+# What a file may claim: sampled frames, packets and decoded frames of the span that is looked at, pixels of a frame.
+_MAX_RATE_HZ, _MAX_SAMPLED, _MAX_PACKETS, _MAX_PIXELS = 1000.0, 4096, 1 << 16, 1 << 26
+_REORDERED_S = 2.0  # by which packets may be out of their frames' order
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,13 +96,18 @@ def read_video(
     and where PyAV or Pillow is not installed.
     """
     path = Path(path)
-    for name, value in (("rate_hz", rate_hz), ("max_frames", max_frames), ("total_tokens", total_tokens)):
-        if not value > 0:
-            raise VideoError(f"{name} is {value}; it must be above 0")
+    for name, value, most in (
+        ("rate_hz", rate_hz, _MAX_RATE_HZ),
+        ("max_frames", max_frames, _MAX_SAMPLED),
+        ("total_tokens", total_tokens, math.inf),
+    ):
+        if not 0 < value <= most:
+            raise VideoError(f"{name} is {value}; it must be above 0, at most {most:g}")
     if not path.is_file():
         raise VideoError(f"{path}: there is no such file")
     Image = _pillow()
-    num_frames = min(max_frames, max(1, math.ceil((_duration_s(path) - _EPSILON_S) * rate_hz)))
+    duration_s = _duration_s(path, max_frames / rate_hz)
+    num_frames = min(max_frames, max(1, math.ceil((duration_s - _EPSILON_S) * rate_hz)))
     frames: list[NDArray[np.uint8]] = []
     size: tuple[int, int] | None = None
     for frame in _shown_at(path, [index / rate_hz for index in range(num_frames)]):
@@ -117,19 +126,25 @@ def read_video(
     return Video(frames_FHWC=np.stack(frames), seconds_per_frame=1 / rate_hz)
 
 
-def _duration_s(path: Path) -> float:
-    """Seconds from the first frame's beginning to the last one's end, from the packets alone."""
+def _duration_s(path: Path, most_s: float) -> float:
+    """Seconds from the first frame's beginning to the last one's end, from the packets alone; of a clip that is longer
+    than `most_s`, something above that."""
     with _opened(path) as (container, stream):
-        spans = [
-            (packet.pts, packet.pts + (packet.duration or 0))
-            for packet in container.demux(stream)
-            if packet.pts is not None
-        ]
         rate = stream.average_rate or Fraction(25)
-        if not spans:
+        begin: Any = None
+        end = last_begin = 0
+        for number, packet in enumerate(container.demux(stream)):
+            if number > _MAX_PACKETS:
+                raise VideoError(f"{path}: has more than {_MAX_PACKETS:,} frames in what is looked at; cut it")
+            if packet.pts is None:
+                continue
+            begin = packet.pts if begin is None else min(begin, packet.pts)
+            last_begin = max(last_begin, packet.pts)
+            end = max(end, packet.pts + (packet.duration or 0))
+            if (last_begin - begin) * stream.time_base > most_s + _REORDERED_S:
+                break
+        if begin is None:
             raise VideoError(f"{path}: has no frames")
-        begin, end = min(span[0] for span in spans), max(span[1] for span in spans)
-        last_begin = max(span[0] for span in spans)
         # A format without durations leaves the last frame's open.
         tail = 1 / rate if end == last_begin else 0
         return float((end - begin) * stream.time_base + tail)
@@ -141,7 +156,9 @@ def _shown_at(path: Path, times_s: list[float]) -> Iterator[NDArray[np.uint8]]:
         shown: Any = None
         begin_s = 0.0
         next_time = 0
-        for frame in container.decode(stream):
+        for number, frame in enumerate(container.decode(stream)):
+            if number > _MAX_PACKETS:
+                raise VideoError(f"{path}: has more than {_MAX_PACKETS:,} frames in what is looked at; cut it")
             if frame.time is None:
                 raise VideoError(f"{path}: its frames have no time stamps; convert it to mp4")
             if shown is None:
@@ -180,12 +197,15 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             ]
             if not streams:
                 raise VideoError(f"{path}: has no video stream")
+            width, height = streams[0].codec_context.width, streams[0].codec_context.height
+            if width * height > _MAX_PIXELS:
+                raise VideoError(f"{path}: has frames of {width} × {height} pixels; make it smaller")
             streams[0].thread_type = "AUTO"
             yield container, streams[0]
     except av.EOFError:
         raise VideoError(f"{path}: has no frames") from None
-    except av.FFmpegError as error:
-        raise VideoError(f"{path}: cannot be decoded as a video ({error.strerror})") from None
+    except (av.FFmpegError, ValueError, OverflowError, OSError) as error:
+        raise VideoError(f"{path}: cannot be decoded as a video ({reason_of(error)})") from None
 
 
 def _pillow() -> Any:

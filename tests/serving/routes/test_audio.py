@@ -13,7 +13,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.runtime.test_video import numbered, write_video
+from tests.runtime.vision.test_video import numbered, write_video
 from tests.serving.running import LONG, RunningServer, running_server, until
 from unimoe_runtime import Limits, SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16

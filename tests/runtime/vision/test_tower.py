@@ -24,7 +24,7 @@ from unimoe_runtime.vision.tower import (
 )
 from unimoe_runtime.vision.video import Video
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

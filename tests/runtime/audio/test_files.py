@@ -148,3 +148,45 @@ def test_writes_that_cannot_work(tmp_path: Path, path: str, shape: int | tuple[i
     with pytest.raises(AudioError, match=message):
         audio.write_audio(tmp_path / path, np.zeros(shape), 16000)
     assert list(tmp_path.iterdir()) == []
+
+
+def claimed_flac(path: Path) -> Path:
+    """8,000 samples, and a header that says 2^36 - 1."""
+    soundfile.write(path, 0.3 * np.sin(np.arange(8_000) / 9), 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F
+    content[22:26] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_header_decides_nothing(tmp_path: Path) -> None:
+    """What a file claims is neither believed nor allocated."""
+    with pytest.raises(AudioError, match="cannot be read as audio"):
+        audio.read_audio(claimed_flac(tmp_path / "claims.flac"), 16_000)
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.zeros(16_000 * 8), 16_000)
+    assert len(audio.read_audio(long, 8_000, first_s=2.0)) == 16_000
+    with pytest.raises(AudioError, match=r"is 8\.0 s long: cut it to at most 7 s"):
+        audio.read_audio(long, 16_000, max_s=7)
+    assert len(audio.read_audio(long, 16_000, max_s=8)) == 16_000 * 8
+
+
+@pytest.mark.parametrize("rate_hz", [1, 999, 2_000_000_000])
+def test_a_rate_that_no_recording_has(tmp_path: Path, rate_hz: int) -> None:
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, np.ones(100) / 2, 16_000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate_hz.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="samples a second"):
+        audio.read_audio(path, 16_000)
+
+
+def test_a_voice_is_heard(tmp_path: Path) -> None:
+    for name, samples_L, message in (
+        ("silent", np.zeros(8_000), "is silent"), ("short", np.ones(1), "give a recording of at least"),
+    ):  # fmt: skip
+        soundfile.write(tmp_path / f"{name}.wav", samples_L, 16_000)
+        with pytest.raises(AudioError, match=message):
+            audio.read_voice(tmp_path / f"{name}.wav", 16_000)

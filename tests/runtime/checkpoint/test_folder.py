@@ -17,7 +17,7 @@ from unimoe_runtime.checkpoint.folder import open_checkpoint, tensor_shapes, vis
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change_config(f, lambda c: c.update(format_version=2)),
         "config.json: format version 2, this release reads 1; convert it",
     ),
-    "no model": (lambda f: change_config(f, lambda c: c.pop("model")), "config.json: ModelConfig: "),
+    "no model": (lambda f: change_config(f, lambda c: c.pop("model")), "config.json: the field 'text_vocab_size' is missing"),
     "model is a list": (
         lambda f: change_config(f, lambda c: c.update(model=[])), "config.json: 'model' must hold a JSON object",
     ),

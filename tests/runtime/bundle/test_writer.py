@@ -16,7 +16,7 @@ from unimoe_runtime.bundle.reader import TensorInfo
 from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import OutputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Commits part a, leaves part b half-written, and is killed.
 KILLED = """
 import os, signal, sys
