@@ -168,7 +168,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change_config(f, lambda c: c.update(format_version=2)),
         "config.json: format version 2, this release reads 1; convert it",
     ),
-    "no model": (lambda f: change_config(f, lambda c: c.pop("model")), "config.json: the field 'text_vocab_size' is missing"),
+    "no model": (
+        lambda f: change_config(f, lambda c: c.pop("model")),
+        "config.json: the field 'text_vocab_size' is missing",
+    ),
     "model is a list": (
         lambda f: change_config(f, lambda c: c.update(model=[])), "config.json: 'model' must hold a JSON object",
     ),
