@@ -54,7 +54,6 @@ _TARGET_DEVIATION = 0.8  # of the soft target, in pitch classes
 _INNER = "inner_"
 ENVELOPE_FRAMES = 3
 """Latents that a frame's envelope is made of."""
-_LONGER_WINDOW = 0.55  # log of the magnitude of noise in the encoder's window over that in a window a third as long
 
 
 class BandEncoder(Encoder):
@@ -270,4 +269,5 @@ class HarmonicCodec(TrainedCodec[HarmonicCodecConfig]):
         weight = taps_J3[:, None, None, :] * (components_MD / scale)[None, :, :, None]
         envelope.weight.copy_(weight.flatten(0, 1))
         assert envelope.bias is not None
-        envelope.bias.copy_((mean_M - _LONGER_WINDOW).repeat(frames))
+        # Noise has a magnitude in proportion to the root of the window's length.
+        envelope.bias.copy_((mean_M - math.log(frames) / 2).repeat(frames))
