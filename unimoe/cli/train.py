@@ -123,3 +123,59 @@ def demo(recipe: Path, work: Path, out: Path | None) -> None:
     from unimoe.training.demo import train_demo
 
     train_demo(recipe, work, out or work / "checkpoint", report=click.echo)
+
+
+@train.command()
+@click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
+@click.option("--total-mb", default=60.0, show_default=True, help="Largest size of the package.")
+@click.option("--audio-mb", default=25.0, show_default=True, help="Size of the excerpt of audio, at most.")
+def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_mb: float) -> None:
+    """Pack what RECIPE trains on into the small folder PACKAGE, for a run on another machine.
+
+    It holds tokens, settings, the codec and an excerpt of the audio. Makes what the work folder lacks of them.
+    """
+    from unimoe.training.package import PackageLimits
+    from unimoe.training.recipe import pack_recipe
+
+    limits = PackageLimits(total_mb=total_mb, audio_mb=audio_mb)
+    size = pack_recipe(recipe, work or Path("build") / recipe.stem, package, limits, click.echo)
+    click.echo(f"{package}: {size / 1e6:.1f} MB")
+
+
+@train.command()
+@click.argument("package", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder of the stages, for this run.")
+@click.option("--minutes", default=9.0, show_default=True, help="Time for all of it.")
+@click.option("--codec-share", default=0.4, show_default=True, help="Share of the time that finishes the codec.")
+@click.option("--batch-size", default=96, show_default=True, help="Clips a step of the token model.")
+@click.option("--codec-batch-size", default=32, show_default=True, help="Segments a step of the codec.")
+def timed(
+    package: Path, result: Path, work: Path, minutes: float, codec_share: float, batch_size: int, codec_batch_size: int
+) -> None:
+    """Train PACKAGE for so many minutes on this machine's GPU, or its CPU: first the token model, then the codec.
+
+    RESULT gets the weights of both in bfloat16 and a report.
+    """
+    from unimoe.training.package import open_package
+    from unimoe.training.timed import TimeBudget, train_in_time
+
+    budget = TimeBudget(
+        minutes=minutes, codec_share=codec_share, batch_size=batch_size, codec_batch_size=codec_batch_size
+    )
+    train_in_time(open_package(package), result, work, budget, click.echo)
+
+
+@train.command()
+@click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("result", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
+def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None) -> None:
+    """Make a CHECKPOINT of the RESULT of a timed run, with RECIPE's front end and sampling."""
+    from unimoe.training.recipe import unpack_result
+
+    unpack_result(recipe, work or Path("build") / recipe.stem, result, checkpoint, click.echo)
+    click.echo(f"checkpoint in {checkpoint}")

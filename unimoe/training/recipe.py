@@ -6,15 +6,19 @@ all train on while the others wait, then all of them train.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from unimoe.checkpoint import load_model
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
 from unimoe.training.demo import write_result
-from unimoe.training.material import Report, prepare, read_recipe
+from unimoe.training.material import Material, Report, prepare, read_recipe
+from unimoe.training.package import PackageLimits, write_package
 from unimoe.training.parallel import Engine, open_world
 from unimoe.training.trainer import Trainer, evaluate
 
@@ -42,11 +46,7 @@ def train_recipe(
             prepare(recipe, work, report)
         world.wait()
         material = prepare(recipe, work, report)
-        seed = recipe["train"].get("seed", 0)
-        config = CurriculumConfig.from_recipe(recipe, material.model_config(recipe["model"]), seed)
-        if "aux_loss_decay_steps" not in recipe["model"]:
-            steps = config.stages["joint"].num_steps
-            config = replace(config, model=replace(config.model, aux_loss_decay_steps=steps))
+        config = curriculum_config(recipe, material)
         held_out = material.examples("valid", config.model)
         curriculum = Curriculum(config, work, material.examples("train", config.model), held_out, world)
         curriculum.run(stages)
@@ -60,3 +60,31 @@ def train_recipe(
         }
         write_result(out, model, recipe, material, losses, provenance)
         report(f"{out}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(losses.items())))
+
+
+def curriculum_config(recipe: Mapping[str, Any], material: Material) -> CurriculumConfig:
+    """The recipe's curriculum for the material's codec and front end."""
+    seed = recipe["train"].get("seed", 0)
+    config = CurriculumConfig.from_recipe(recipe, material.model_config(recipe["model"]), seed)
+    if "aux_loss_decay_steps" in recipe["model"]:
+        return config
+    return replace(config, model=replace(config.model, aux_loss_decay_steps=config.stages["joint"].num_steps))
+
+
+def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits, report: Report = print) -> int:
+    """Write the package `out` of what the recipe trains on, made in `work` where it is missing. Returns its bytes."""
+    recipe = read_recipe(recipe_path, _SECTIONS)
+    material = prepare(recipe, work, report)
+    config = curriculum_config(recipe, material)
+    examples = {split: material.examples(split, config.model) for split in ("train", "valid")}
+    return write_package(out, config, examples, material.corpus, material.codec_dir, limits)
+
+
+def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report: Report = print) -> None:
+    """Write the checkpoint `out` of a timed run's `result` folder: its model and codec, the recipe's front end."""
+    recipe = read_recipe(recipe_path, _SECTIONS)
+    material = prepare(recipe, work, report)
+    codec_dir = result / "codec" if (result / "codec").is_dir() else material.codec_dir
+    model = load_model(result / "model")
+    provenance = {"timed_run": json.loads((result / "result.json").read_text(encoding="utf-8"))}
+    write_result(out, model, recipe, replace(material, codec_dir=codec_dir), {}, provenance)

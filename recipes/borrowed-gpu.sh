@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Trains a package on a borrowed GPU machine in ten minutes: token model, then the codec's finish (docs/how-to/train.md).
+#   here:   unimoe train pack recipes/voice.toml package      (at most 60 MB)
+#           pip download --no-deps -d wheels soundfile cffi   (for that machine's Python, where it lacks them)
+#   there:  recipes/borrowed-gpu.sh package "$OUT" [minutes]  (in a copy of this repository)
+#   here:   unimoe train unpack recipes/voice.toml RESULT checkpoint
+set -euo pipefail
+package=$1 result=$2 minutes=${3:-9}
+cd "$(dirname "$0")/.."
+if compgen -G "wheels/*.whl" >/dev/null; then
+    python3 -m pip install -q --no-index --no-deps --no-compile --target /tmp/site wheels/*.whl
+    export PYTHONPATH=/tmp/site
+fi
+export PYTHONPATH="${PYTHONPATH:-}:$PWD:$PWD/runtime:$PWD/export:$PWD/calibration" PYTHONUNBUFFERED=1
+nvidia-smi --query-gpu=name,memory.total --format=csv,noheader || true
+python3 -m unimoe.cli train timed "$package" "$result" --work "$(mktemp -d)" --minutes "$minutes"

@@ -1,0 +1,168 @@
+"""What a training run needs on another machine, in one small folder: token examples, settings, codec, an audio excerpt.
+
+    examples.npz      token examples, packed
+    package.json      format, model, stages' settings, balance, sample rate of the excerpt
+    codec/            the codec of the tokens
+    audio/NNNNN.flac  clips of the training split, for the codec's finish; domain and source in package.json
+
+Shape suffixes: N examples, P prompt positions, R rows of delayed codes, K codebooks, T frames, L samples.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from unimoe.data.corpus import Corpus, Item
+from unimoe.training.curriculum import CurriculumConfig
+from unimoe.training.examples import Example
+from unimoe.training.settings import TrainingConfig
+from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.errors import CheckpointError, OutputError
+
+FORMAT = "unimoe-training-package"
+_FIELDS = ("ids_P", "positions_P", "rows_RK", "spoken_T")
+_SMALL_TYPES = {"ids_P": np.int32, "positions_P": np.float32, "rows_RK": np.uint16, "spoken_T": np.int16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageLimits:
+    """`total_mb`: of the whole folder. `audio_mb`: of the excerpt, at most."""
+
+    total_mb: float = 60.0
+    audio_mb: float = 25.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Package:
+    """An opened package."""
+
+    folder: Path
+    config: CurriculumConfig
+    examples: Mapping[str, Sequence[Example]]
+    """By split, train and valid."""
+
+    @property
+    def codec_dir(self) -> Path:
+        return self.folder / "codec"
+
+    def corpus(self) -> Corpus:
+        """The excerpt of audio, decoded into memory."""
+        described = _read(self.folder)
+        items = []
+        for clip in described["audio"]:
+            audio_L, _ = soundfile.read(self.folder / clip["file"], dtype="int16")
+            items.append(
+                Item(
+                    source=clip["source"], domain=clip["domain"], kind=clip["kind"], text="", split="train", offset=0,
+                    length=len(audio_L), audio_L=audio_L,
+                )
+            )  # fmt: skip
+        return Corpus(sample_rate_hz=described["sample_rate_hz"], licences={}, items=tuple(items))
+
+
+def write_package(
+    out: Path,
+    config: CurriculumConfig,
+    examples: Mapping[str, Sequence[Example]],
+    corpus: Corpus,
+    codec_dir: Path,
+    limits: PackageLimits,
+) -> int:
+    """Write a package and return its size in bytes. Raises OutputError where `out` is there or the package too big."""
+    if out.exists():
+        raise OutputError(f"{out} exists: remove it first")
+    (out / "audio").mkdir(parents=True)
+    arrays: dict[str, Any] = _pack(examples)
+    np.savez_compressed(out / "examples.npz", **arrays)
+    shutil.copytree(codec_dir, out / "codec", ignore=shutil.ignore_patterns("*.partial"))
+    description = {
+        "format": FORMAT,
+        "model": config.model.to_dict(),
+        "stages": {name: settings.to_dict() for name, settings in config.stages.items()},
+        "balanced_clips": dict(config.balanced_clips),
+        "seed": config.seed,
+        "sample_rate_hz": corpus.sample_rate_hz,
+        "audio": _write_excerpt(out, corpus, limits.audio_mb * 1e6),
+    }
+    (out / "package.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    if size > limits.total_mb * 1e6:
+        raise OutputError(f"{out} has {size / 1e6:.1f} MB; at most {limits.total_mb:g} MB may be carried")
+    return size
+
+
+def open_package(folder: Path) -> Package:
+    """Raises CheckpointError where `folder` is no package."""
+    described = _read(folder)
+    config = CurriculumConfig(
+        model=ModelConfig.from_dict(described["model"]),
+        stages={name: TrainingConfig.from_sections(values) for name, values in described["stages"].items()},
+        balanced_clips=described["balanced_clips"],
+        seed=described["seed"],
+    )
+    with np.load(folder / "examples.npz", allow_pickle=False) as arrays:
+        examples = _unpack(dict(arrays))
+    return Package(folder=folder, config=config, examples=examples)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder} is no training package ({error}): write one with `unimoe train pack`"
+        ) from None
+    if described.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} is no training package: write one with `unimoe train pack`")
+    return described
+
+
+def _pack(examples: Mapping[str, Sequence[Example]]) -> dict[str, np.ndarray]:
+    """Arrays of all examples one after another, and their lengths."""
+    together = [(split, example) for split, chosen in examples.items() for example in chosen]
+    packed: dict[str, np.ndarray] = {
+        "split": np.array([split for split, _ in together]),
+        "domain": np.array([example.domain for _, example in together]),
+    }
+    for name in _FIELDS:
+        arrays = [getattr(example, name) for _, example in together]
+        packed[name] = np.concatenate(arrays).astype(_SMALL_TYPES[name])
+        packed[f"{name}_lengths"] = np.array([len(array) for array in arrays], np.int32)
+    return packed
+
+
+def _unpack(packed: Mapping[str, np.ndarray]) -> dict[str, list[Example]]:
+    fields = {}
+    for name in _FIELDS:
+        values = packed[name] if name == "positions_P" else packed[name].astype(np.int64)
+        fields[name] = np.split(values, np.cumsum(packed[f"{name}_lengths"])[:-1])
+    found: dict[str, list[Example]] = {}
+    for at, (split, domain) in enumerate(zip(packed["split"].tolist(), packed["domain"].tolist(), strict=True)):
+        found.setdefault(split, []).append(Example(domain=domain, **{name: fields[name][at] for name in _FIELDS}))
+    return found
+
+
+def _write_excerpt(out: Path, corpus: Corpus, most_bytes: float) -> list[dict[str, str]]:
+    """Clips of the training split in random order, as many as fit; FLAC loses nothing."""
+    items = corpus.select(split="train")
+    random.Random(0).shuffle(items)
+    written: list[dict[str, str]] = []
+    size = 0
+    for item in items:
+        file = f"audio/{len(written):05d}.flac"
+        soundfile.write(out / file, item.samples(), corpus.sample_rate_hz, format="FLAC", subtype="PCM_16")
+        size += (out / file).stat().st_size
+        if size > most_bytes:
+            (out / file).unlink()
+            break
+        written.append({"file": file, "source": item.source, "domain": item.domain, "kind": item.kind})
+    return written

@@ -1,0 +1,151 @@
+"""A package trained in a given time on whatever device there is: first the token model, then the codec's finish.
+
+The speed of a step is measured first, and each stage gets as many steps as its share of the time allows. The result is
+small: weights in bfloat16, no optimizer. It runs again on any machine, so a borrowed GPU loses nothing but its time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unimoe.checkpoint import save_checkpoint
+from unimoe.codec.adversarial import AdversarialTrainer
+from unimoe.codec.base import load_codec
+from unimoe.codec.common import TrainedCodec
+from unimoe.codec.settings import AdversarialTraining
+from unimoe.codec.trainer import CodecTrainer
+from unimoe.training.curriculum import Curriculum, CurriculumConfig
+from unimoe.training.examples import Example
+from unimoe.training.package import Package
+from unimoe.training.parallel import World
+from unimoe.training.trainer import Trainer, evaluate
+from unimoe_runtime.config import ModelConfig
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeBudget:
+    """`minutes` in all; `codec_share` of them finish the codec. `batch_size`: clips of a step of the token model.
+
+    `codec_batch_size`: segments of a step of the codec. `measured_steps`: steps by which the speed is measured.
+    """
+
+    minutes: float = 9.0
+    codec_share: float = 0.4
+    batch_size: int = 96
+    codec_batch_size: int = 32
+    measured_steps: int = 15
+
+
+def train_in_time(
+    package: Package, out: Path, work: Path, budget: TimeBudget, report: Report = print
+) -> dict[str, Any]:
+    """Train what `package` holds and write `out`/model, `out`/codec and `out`/result.json; `work` takes the stages."""
+    started = time.monotonic()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")
+    out.mkdir(parents=True, exist_ok=True)
+    seconds = budget.minutes * 60
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
+    result["model"] = _train_model(package, out, work, (1 - budget.codec_share) * seconds, budget, report)
+    _write_result(out, result)
+    left_s = seconds - (time.monotonic() - started)
+    if budget.codec_share:
+        result["codec"] = _finish_codec(package, out, left_s, budget, report)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    _write_result(out, result)
+    return result
+
+
+def _train_model(
+    package: Package, out: Path, work: Path, seconds: float, budget: TimeBudget, report: Report
+) -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    world = World(device=device)
+    train, valid = package.examples["train"], package.examples.get("valid", [])
+    started = time.monotonic()
+    config = fit_stages(package.config, train, seconds, budget, world)
+    report("steps: " + ", ".join(f"{name} {stage.num_steps:,}" for name, stage in config.stages.items()))
+    curriculum = Curriculum(config, work, train, (), world)
+    curriculum.run()
+    model = curriculum.model()
+    save_checkpoint(out / "model", model, dtype=torch.bfloat16)
+    found: dict[str, Any] = {"steps": {name: stage.num_steps for name, stage in config.stages.items()}}
+    if valid:
+        judge = Trainer(config.model, config.stages["joint"], valid, initial=model.state_dict(), world=world)
+        found["held_out"] = {name: round(value, 4) for name, value in evaluate(judge, valid).items()}
+    found["seconds"] = round(time.monotonic() - started, 1)
+    report(f"token model: {found}")
+    return found
+
+
+def fit_stages(
+    config: CurriculumConfig, examples: Sequence[Example], seconds: float, budget: TimeBudget, world: World
+) -> CurriculumConfig:
+    """The curriculum with as many steps a stage as fit into `seconds`, in the proportions that it has."""
+    stages = {name: replace(stage, batch_size=budget.batch_size) for name, stage in config.stages.items()}
+    started = time.monotonic()
+    speeds = {
+        shape: _seconds_a_step(Trainer(shape, stages["joint"], examples, world=world), budget.measured_steps)
+        for shape in {config.dense, config.model}
+    }
+    left_s = max(1.0, 0.93 * (seconds - (time.monotonic() - started)))
+    cost_s = sum(stage.num_steps * speeds[_shape_of(config, name)] for name, stage in stages.items())
+    scale = left_s / cost_s
+    fitted = {}
+    for name, stage in stages.items():
+        steps = max(1, round(stage.num_steps * scale))
+        fitted[name] = replace(stage, num_steps=steps, warmup_steps=min(stage.warmup_steps, max(1, steps // 10)))
+    model = replace(config.model, aux_loss_decay_steps=fitted["joint"].num_steps)
+    return replace(config, stages=fitted, model=model)
+
+
+def _shape_of(config: CurriculumConfig, stage: str) -> ModelConfig:
+    return config.model if stage in ("warmup", "joint") else config.dense
+
+
+def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int) -> float:
+    """Mean wall time of a step, the first ones left out."""
+    for _ in range(max(1, count // 3)):
+        trainer.train_step()
+    started = time.monotonic()
+    for _ in range(count):
+        trainer.train_step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.monotonic() - started) / count
+
+
+def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudget, report: Report) -> dict[str, Any]:
+    """The adversarial finish, with wide discriminators on a GPU. The tokens stay as they are."""
+    started = time.monotonic()
+    codec, corpus = load_codec(package.codec_dir), package.corpus()
+    assert isinstance(codec, TrainedCodec)
+    on_gpu = torch.cuda.is_available()
+    training = AdversarialTraining(batch_size=budget.codec_batch_size)
+    if on_gpu:
+        training = replace(training, period_channels=(32, 64, 128, 256, 256), spectral_channels=32)
+    device = "cuda" if on_gpu else "cpu"
+    step_s = _seconds_a_step(AdversarialTrainer(codec, training, corpus, device), budget.measured_steps)
+    left_s = 0.9 * (seconds - (time.monotonic() - started))
+    steps = max(1, int(left_s / step_s))
+    training = replace(training, num_steps=steps, warmup_steps=min(training.warmup_steps, max(1, steps // 10)))
+    report(f"finishing the codec: {steps:,} steps")
+    trainer = AdversarialTrainer(codec, training, corpus, device)
+    losses: dict[str, float] = {}
+    while trainer.step < steps and time.monotonic() - started < seconds:
+        losses = trainer.train_step()
+    trainer.codec.save(out / "codec")
+    return {"steps": trainer.step, "losses": losses, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _write_result(out: Path, result: dict[str, Any]) -> None:
+    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
