@@ -87,23 +87,26 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._loop = asyncio.get_running_loop()
-        self._signalled = asyncio.Event()
+        self._signalled, self._hurried = asyncio.Event(), asyncio.Event()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._service.admission.draining:
-            self.should_exit = self.force_exit = True
-        self._loop.call_soon_threadsafe(self._drain)
+        self._loop.call_soon_threadsafe(self._hear_signal)
 
     async def drained(self) -> None:
         """Return when a signal came and streams have ended, or had their time."""
         await self._signalled.wait()
-        try:
-            async with asyncio.timeout(self._service.limits.drain_s):
-                await self._service.admission.wait_idle()
-        except TimeoutError:
-            logger.warning("%d streams did not end in time", self._service.admission.active)
+        idle = asyncio.create_task(self._service.admission.wait_idle())
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait([idle, hurried], timeout=self._service.limits.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if not idle.done():
+            logger.warning("%d streams are cut off", self._service.admission.active)
+        for task in (idle, hurried):
+            task.cancel()
 
-    def _drain(self) -> None:
+    def _hear_signal(self) -> None:
+        if self._service.admission.draining:
+            self.force_exit = True
+            self._hurried.set()
         self._service.admission.drain()
         self._signalled.set()
 

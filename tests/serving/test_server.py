@@ -1,0 +1,119 @@
+"""`unimoe serve` as a process: says where it listens, drains on SIGTERM, and refuses in one line."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.serving.running import LONG
+from unimoe import cli
+from unimoe_runtime import UnimoeError
+from unimoe_serving.config import is_loopback
+
+SERVE = (sys.executable, "-c", "from unimoe.cli import main; main()", "serve")
+
+
+def start(*arguments: str | Path, **environment: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """A server that is ready, and what it said: lines by what comes before their last word."""
+    command = [*SERVE, *map(str, arguments), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    assert process.stderr is not None
+    said: dict[str, str] = {}
+    for line in process.stderr:
+        said[line.split(":")[0] if "://" in line else line.split()[0]] = line.strip()
+        if line.startswith("ready after"):
+            return process, said
+    raise AssertionError(said)
+
+
+def port_of(said: dict[str, str]) -> int:
+    return int(said["http"].split(":")[2])
+
+
+def ask(port: int, path: str, body: dict | None = None, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    content = None if body is None else json.dumps(body)
+    connection.request(
+        "GET" if body is None else "POST", path, content, {"content-type": "application/json", **headers}
+    )
+    return connection.getresponse()
+
+
+def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A stream that is under way is heard to its end; what comes after the signal is told when to come again."""
+    key = tmp_path / "key"
+    key.write_text("s3cret\n")
+    process, said = start(tiny_bundle, "--api-key-file", key, "--wyoming", "tcp://127.0.0.1:0")
+    port = port_of(said)
+    assert said["tcp"].endswith("Wyoming")
+    assert ask(port, "/v1/models").status == 401
+    authorization = {"authorization": "Bearer s3cret"}
+    body = {"input": LONG[:240], "response_format": "wav"}
+    whole = ask(port, "/v1/audio/speech", body, **authorization).read()
+    with socket.create_connection(("127.0.0.1", port)):  # one that asks nothing does not hold it up
+        response = ask(port, "/v1/audio/speech", body, **authorization)
+        first = response.read(44)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        try:
+            refused = ask(port, "/v1/audio/speech", body, **authorization)
+            assert refused.status == 503 and int(refused.headers["retry-after"]) >= 1
+            assert ask(port, "/readyz").status == 503
+        except ConnectionError:
+            pass  # it had ended by then
+        assert first + response.read() == whole
+        assert process.wait(30) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
+    process, said = start(tiny_bundle, UNIMOE_API_KEY="s3cret")
+    response = ask(port_of(said), "/v1/audio/speech", {"input": LONG}, authorization="Bearer s3cret")
+    assert response.status == 200
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "not a bundle"),
+        (["a=nowhere", "a=elsewhere"], "two bundles have the name 'a'"),
+        (["nowhere", "--max-streams", "0"], "max_streams is 0"),
+        (["nowhere", "--wyoming", "http://x"], "no Wyoming address"),
+        (["nowhere", "--api-key-file", "nofile"], "cannot be read as a key"),
+        (["nowhere", "--host", "203.0.113.1"], "cannot be listened at"),
+    ],
+)
+def test_refuses_in_one_line(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(cli.cli, ["serve", *arguments, "--port", "0"])
+    assert isinstance(result.exception, UnimoeError), result.output
+    assert told in str(result.exception) and "\n" not in str(result.exception)
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = CliRunner().invoke(cli.cli, ["serve", "nowhere", "--port", str(taken.getsockname()[1])])
+    assert isinstance(result.exception, UnimoeError) and "choose another address or port" in str(result.exception)
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", True),
+                                                ("0.0.0.0", False), ("example.org", False)])  # fmt: skip
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) == expected
