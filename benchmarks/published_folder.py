@@ -16,29 +16,10 @@ from unimoe_runtime.checkpoint import published as public_format
 from unimoe_runtime.checkpoint.folder import tensor_shapes, vision_tensor_shapes
 from unimoe_runtime.files.safetensors_reader import encode
 from unimoe_runtime.files.safetensors_writer import write_tensors
+from unimoe_tools.planning.plan import PUBLIC_CONFIG
 
 # The configuration of the published model: 36 layers, 7.16 G parameters in 1846 tensors.
-PUBLISHED: Mapping[str, Any] = {
-    "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652, "vision_end_token_id": 151653,
-    "codec_vocab_size": 1027, "codec_delay_pattern": [0, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18],
-    "codec_channels": 12, "codec_eos_value": 1024, "codec_pad_value": 1025, "codec_bos_value": 1026,
-    "codec_placeholder_value": 151665,
-    "text_config": {
-        "vocab_size": 151676, "hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16,
-        "num_key_value_heads": 2, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
-        "rope_scaling": {"mrope_section": [16, 24, 24], "type": "default"},
-        "mlp_dynamic_expert_num": 8, "mlp_dynamic_null_expert_num": 1, "mlp_fixed_expert_num": 2,
-        "mlp_dynamic_top_p": 0.7, "mlp_dynamic_top_k": 0, "dynamic_intermediate_size": 2752,
-        "shared_intermediate_size": 1376, "router_jitter_noise": 0.01, "input_jitter_noise": 0.01,
-        "token_drop": False, "drop_policy": "probs", "min_capacity": 8, "capacity_factor": 6.0,
-        "l_aux_weight": 0.025, "min_l_aux_weight": 0.001, "l_aux_weight_decay_steps": 10000,
-    },
-    "vision_config": {
-        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048,
-        "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
-        "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2,
-    },
-}  # fmt: skip
+PUBLISHED: Mapping[str, Any] = json.loads(PUBLIC_CONFIG.read_text(encoding="utf-8"))
 # Values that all tensors are drawn from, each from a place of its own.
 _POOL_VALUES = 1 << 24
 _BLOCK_VALUES = 1 << 22

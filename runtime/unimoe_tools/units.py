@@ -46,9 +46,23 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def span(values: Sequence[float]) -> str:
-    """Best, middle and worst as `35 (15–77)`."""
-    low, middle, high = values
-    return f"{number(middle)} ({number(low)}–{number(high)})"
+    """Best, middle and worst as `35 (15–77)`: two digits are all that an estimate is worth."""
+    low, middle, high = map(_two_digits, values)
+    return f"{middle} ({low}–{high})"
+
+
+def _two_digits(value: float) -> str:
+    if abs(value) >= 100 or value == 0:
+        return f"{float(f'{value:.2g}'):,.0f}"
+    return f"{value:.0f}" if abs(value) >= 10 else f"{float(f'{value:.2g}'):g}"
+
+
+def time_column(title: str, spans_ms: Sequence[Sequence[float] | None]) -> tuple[str, float]:
+    """The title of a column of times in one unit, and the factor for values in milliseconds: seconds where at least
+    half of the middle values are above one second."""
+    middles = sorted(one[1] for one in spans_ms if one)
+    in_seconds = bool(middles) and middles[len(middles) // 2] >= 1000
+    return (f"{title} s", 1e-3) if in_seconds else (f"{title} ms", 1.0)
 
 
 def plus_minus(value: float, error: float | None, digits: int) -> str:

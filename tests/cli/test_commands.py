@@ -26,13 +26,7 @@ def test_unknown_command_is_a_usage_error() -> None:
     assert run("sing").returncode == 2
 
 
-def test_inspect_and_verify(reference_bundle: Path) -> None:
-    shown = run("inspect", reference_bundle, "--check")
-    assert shown.returncode == 0, shown.stderr
-    assert "layers.*.expert.* × 24" in shown.stdout
-    report = json.loads(run("inspect", reference_bundle, "--json").stdout)
-    assert report["layers"] == 3
-    assert len(report["graphs"]) == 3 * 9 + 2, "trunks and experts, head, vision"
+def test_verify_with_the_oracle(reference_bundle: Path) -> None:
     verified = run("verify", reference_bundle, "--steps", "20")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "first difference of greedy runs: none" in verified.stdout
@@ -89,6 +83,8 @@ def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> Non
     assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "out.mp3"), "use one of .wav")
     assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "no" / "out.wav"), "folder")
     assert_one_line(run("verify", reference_bundle, "--provider", "Abacus"), "ONNX Runtime has no Abacus")
+    cuda = run("verify", reference_bundle, "--provider", "CUDAExecutionProvider")
+    assert cuda.returncode == 2 and "--backend onnxruntime-cuda" in cuda.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -22,11 +22,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "profile": ("unimoe.cli.profile:profile", "See where a bundle's time goes, and how far it is from the floor."),
     "plan": ("unimoe.cli.plan:plan", "Estimate what a model will do on a machine that is not here."),
     "doctor": ("unimoe.cli.doctor:doctor", "See what this machine can run, and the next step for what cannot."),
-    "inspect": ("unimoe.cli.inspect:inspect", "Show what is in a bundle: graphs, shapes, bytes, experts."),
-    "eval": (
-        "unimoe.cli.evaluate:evaluate",
-        "Judge a bundle or checkpoint by ear: words, voices, notes, routing.",
-    ),
+    "inspect": ("unimoe.cli.inspect:inspect", "Show what a bundle speaks, its size by part, its engines."),
+    "voices": ("unimoe.cli.voices:voices", "List a bundle's voices, instruments, named tunes and limits."),
+    "eval": ("unimoe.cli.evaluate:evaluate", "Measure how a bundle sounds: words, voices, notes, routing."),
     "data": ("unimoe.cli.data:data", "Make, judge, filter and encode corpora of speech and music."),
     "train": ("unimoe.cli.train:train", "Train models: a recipe with its stages, or the demo (needs torch)."),
 }

@@ -2,100 +2,85 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command, Counts, json_option, require_json_writable, write_json
+from unimoe.cli.progress import progress_bar
 from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
 from unimoe_runtime.bundle.engine_sets import FLAVOURS
 from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_tools.units import duration, size
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("bundle", type=BUNDLE)
 @click.option(
     "--target",
     required=True,
     help="Rows of the table of targets or compute capabilities (sm86), with commas; joined by +, one engine for all.",
 )
-@click.option("--flavour", type=click.Choice(FLAVOURS), help="TensorRT to build with; default: the one that serves it.")
+@click.option(
+    "--flavour", type=click.Choice(FLAVOURS), help="The TensorRT to build with. [default: the one that serves TARGET]"
+)
 @click.option(
     "--cache-capacity",
-    help="Positions that the cache holds, several with commas; default: the longest utterance of the settings.",
+    type=Counts(),
+    help="Positions that the cache holds, several with commas. [default: the longest utterance of the settings]",
 )
 @click.option("--rows", type=click.IntRange(1), default=2, show_default=True, help="At most; guidance takes two.")
 @click.option(
-    "--prefill-chunk", type=click.IntRange(1), default=64, show_default=True, help="Positions of a pass at most."
+    "--prefill-chunk", type=click.IntRange(1), default=64, show_default=True, help="Positions of a pass, at most."
 )
-@click.option("--jobs", type=click.IntRange(1), help="Builders at work at a time; default: one for each core.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--jobs", type=click.IntRange(1), help="Builders that run at a time. [default: one for each core]")
+@json_option
 def build(
     bundle: Path,
     target: str,
     flavour: str | None,
-    cache_capacity: str | None,
+    cache_capacity: tuple[int, ...] | None,
     rows: int,
     prefill_chunk: int,
     jobs: int | None,
-    as_json: bool,
+    json_to: str | None,
 ) -> None:
     """Compile the graphs of BUNDLE for a GPU, into BUNDLE/engines/TARGET.
 
-    TensorRT-RTX does it ahead of time, on any machine; TensorRT on the device. Engines that are up to date stay, and
-    a build that was killed goes on where it stopped. A log lies beside each engine.
+    TensorRT-RTX builds ahead of time, on any machine; TensorRT builds on the device. Engines that are up to date stay.
+    After an interruption the same command goes on where it stopped. A log lies beside each engine.
     """
+    require_json_writable(json_to)
     opened = open_bundle(bundle)
-    capacities = _numbers(cache_capacity) if cache_capacity else (default_capacity(opened),)
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("build", total=None)
-
-        def show(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, description=name)
-
+    capacities = tuple(sorted(set(cache_capacity))) if cache_capacity else (default_capacity(opened),)
+    with progress_bar() as progress:
         results = build_engines(
-            opened,
-            target.split(","),
-            flavour=flavour,
+            opened, target.split(","), flavour=flavour, num_workers=jobs,
             limits=Limits(rows=rows, positions=prefill_chunk, cache_capacities=capacities),
-            num_workers=jobs,
-            progress=show,
-        )
-    if as_json:
-        click.echo(json.dumps([asdict(result) for result in results], default=str))
+            progress=lambda done, total, name: progress(name, done, total),
+        )  # fmt: skip
+    if write_json([asdict(result) for result in results], json_to):
         return
     for result in results:
         click.echo(summary(result))
+    click.echo(
+        f"next: copy {bundle} to the device (`unimoe pack` makes one file of it), and there "
+        f"`unimoe verify {bundle} --backend tensorrt`"
+    )
 
 
 def summary(result: BuildResult) -> str:
     """What was built, how large and how long; the slowest, and what is otherwise than the graphs say."""
     made = f"{result.num_built} built, {result.num_kept} up to date"
     lines = [
-        f"{result.path}: {made}; {result.num_bytes / 1e6:.1f} MB, {result.seconds:.1f} s "
+        f"{result.path}: {made}; {size(result.num_bytes)}, {duration(result.seconds)} "
         f"({result.flavour} {result.engine_version})"
     ]
     if result.slowest:
-        lines.append("slowest: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in result.slowest))
+        lines.append("slowest: " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.slowest))
     lines += [f"{count} of the engines: {note}" for note, count in result.fallbacks.items()]
     lines += [f"no engine for {graph}, it runs on the CPU: {why}" for graph, why in result.unbuilt.items()]
     return "\n".join(lines)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise click.BadParameter(f"{text!r}: give numbers, with commas", param_hint="--cache-capacity") from None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from unimoe.cli.bundle_argument import DEMO, demo_bundle
+from unimoe.cli.options import Command, Precision, Size, json_option, require_json_writable, write_json
+from unimoe.cli.progress import progress_bar
+from unimoe.cli.tables import Column, print_table
 from unimoe_runtime.bundle.routing_statistics import (
     Activation,
     bundled_activation,
@@ -20,59 +21,67 @@ from unimoe_runtime.bundle.routing_statistics import (
     stated_activation,
 )
 from unimoe_runtime.errors import UnimoeError
+from unimoe_runtime.hardware.precisions import shown_precision
 from unimoe_runtime.hardware.targets import Target, find_target, open_targets
 from unimoe_tools.planning.machines import Machine, measured_machine
 from unimoe_tools.planning.plan import Source, make_plan, open_source
 from unimoe_tools.planning.roofline import step_bytes
 from unimoe_tools.planning.weights import BITS, stored_bytes
+from unimoe_tools.profiling.machine import BackgroundLoad
+from unimoe_tools.profiling.sweep import NOISY_CORES
+from unimoe_tools.units import number, percent, span, time_column
 
 ALL = "all"
+_PRECISIONS = {shown_precision(name): name for name in BITS}
 # A bundle larger than this is not run here to see which experts it picks: it would take minutes.
 _RUN_HERE_BYTES = 1e9
 
 
-@click.command()
-@click.argument("source", metavar="BUNDLE|FOLDER|CONFIG", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("source", metavar="BUNDLE|FOLDER|CONFIG|public", type=click.Path(path_type=Path))
 @click.option("--target", default=ALL, show_default=True, help="A row of the table of targets, or all of them.")
-@click.option("--precision", type=click.Choice(list(BITS)), help="This one alone. [default: all that a target has]")
-@click.option("--memory-budget", type=click.FloatRange(min=0, min_open=True), metavar="GB", help="10⁹ bytes at most.")
+@click.option("--precision", type=Precision(_PRECISIONS), help="This one alone. [default: all that a target has]")
+@click.option("--memory-budget", type=Size("GB"), help="What the model may take at most, such as 6GB.")
 @click.option(
     "--routing",
     type=click.Path(path_type=Path),
     help="Which experts run: the JSON of `unimoe profile`. [default: the bundle's own record, or a short run here]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def plan(
-    source: Path, target: str, precision: str | None, memory_budget: float | None, routing: Path | None, as_json: bool
+    source: Path,
+    target: str,
+    precision: str | None,
+    memory_budget: int | None,
+    routing: Path | None,
+    json_to: str | None,
 ) -> None:
     """Estimate what a model will do on a machine that is not here.
 
-    A bundle, a checkpoint's or published folder, or a config.json alone: weights are not needed. Bytes, memory, step,
-    real-time factor and first audio for each precision, as a range, and which precision to take.
+    SOURCE is a bundle, a checkpoint's or published folder, or a config.json alone: weights are not needed. `public` is
+    the published UniMoE-Audio model, `demo` the one that comes with the package. For each precision the plan gives
+    bytes, memory, step, real-time factor and first audio, each as the middle of a range (best–worst), and chooses one.
     """
-    opened = open_source(source)
+    require_json_writable(json_to)
+    is_demo = str(source) == DEMO and not source.exists()
+    opened = open_source(demo_bundle() if is_demo else source)
     targets = list(open_targets().values()) if target == ALL else [find_target(target)]
+    wanted = None if precision is None else _PRECISIONS[precision]
     notes: list[str] = []
-    console = Console(stderr=True)
-    with console.status("seeing which experts run"):
-        activation = _activation(opened, routing, notes)
-    here = [one for one in targets if one.engine == "onnxruntime"]
     host: dict[str, Machine] = {}
-    if here:
-        wanted = [one for one in BITS if precision in (None, one) and any(one in row.precisions for row in here)]
-        with console.status("measuring this machine"):
-            host = _measure_host(opened, activation, wanted, here, notes, required=target != ALL)
-        if not host:
-            targets = [one for one in targets if one not in here]
-    report = make_plan(
-        opened, activation, targets, host=host, precision=precision,
-        memory_budget_bytes=None if memory_budget is None else 1e9 * memory_budget,
-    )  # fmt: skip
+    with progress_bar("finding out which experts run") as progress:
+        activation = _activation(opened, routing, notes)
+        here = [one for one in targets if one.engine == "onnxruntime"]
+        if here:
+            progress("measuring this machine", 0, 1)
+            chosen = [one for one in BITS if wanted in (None, one) and any(one in row.precisions for row in here)]
+            host = _measure_host(opened, activation, chosen, here, notes, required=target != ALL)
+            if not host:
+                targets = [one for one in targets if one not in here]
+    report = make_plan(opened, activation, targets, host=host, precision=wanted, memory_budget_bytes=memory_budget)
     report["notes"] = notes
-    if as_json:
-        click.echo(json.dumps(report, indent=1))
-    else:
-        print_plan(report, targets, Console())
+    if not write_json(report, json_to):
+        print_plan(report, targets)
 
 
 def _activation(source: Source, routing: Path | None, notes: list[str]) -> Activation:
@@ -108,7 +117,7 @@ def _measure_host(
         from unimoe_export.probes import write_probe
         from unimoe_tools.planning.host import measure_host
 
-        found = {}
+        found, background = {}, BackgroundLoad()
         with tempfile.TemporaryDirectory(prefix="unimoe-plan-") as folder:
             plain = write_probe(Path(folder), source.model)
             for one in precisions:
@@ -116,6 +125,9 @@ def _measure_host(
                 weights, workload = source.weights(one), source.workload
                 read = step_bytes(source.model, weights, activation, workload, launched=activation.mean)
                 found[one] = measured_machine(measure_host(probe, step_bytes=read, positions=workload.cached_positions))
+        cores = background.cores()
+        if cores is not None and cores > NOISY_CORES:
+            notes.append(f"WARNING: others kept {cores:.2f} cores busy while this machine was measured: plan again")
         return found
     except (ModuleNotFoundError, UnimoeError) as error:
         if required:
@@ -124,54 +136,49 @@ def _measure_host(
         return {}
 
 
-def print_plan(report: Mapping[str, Any], targets: Sequence[Target], console: Console) -> None:
+def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
     """One target: its precisions. Several: each one's choice."""
     activation = report["activation"]
-    console.print(
-        f"[bold]{report['source']}[/]: {report['parameters'] / 1e9:.3g} G parameters for audio; of "
+    click.echo(
+        f"{click.style(report['source'], bold=True)}: {number(report['parameters'] / 1e9)} G parameters for audio; of "
         f"{activation['of']} experts {activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} "
         f"or fewer in 9 of 10; first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, "
-        "(best – worst)",
-        highlight=False,
+        "each as middle (best–worst)\n"
     )
     single = len(targets) == 1
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for index, column in enumerate((
-        "" if single else "target", "precision", "weights GB", "needs GB", "of GB", "experts in memory",
-        "step ms", "RTF", "first audio ms",
-    )):  # fmt: skip
-        table.add_column(column, justify="left" if index < 2 else "right")
+    chosen_rows = []
     for target in targets:
-        rows = [row for row in report["rows"] if row["target"] == target.name]
-        shown = rows if single else [row for row in rows if row["chosen"]] or rows[-1:]
-        for row in shown:
-            first = ("→" if row["chosen"] else "") if single else target.name
-            table.add_row(first, *_cells(row))
-    console.print(table)
+        of_target = [row for row in report["rows"] if row["target"] == target.name]
+        shown = of_target if single else [row for row in of_target if row["chosen"]] or of_target[-1:]
+        chosen_rows += [([_marked(row)] if single else [target.name, row["precision"]], row) for row in shown]
+    titles = (*(() if single else ("target",)), "precision", "needs\nGB", "has\nGB", "fits")
+    table = [Column(title=title, right=title not in ("target", "precision")) for title in titles]
+    ranges: list[tuple[str, float]] = []
+    for title, name in (("step", "step_ms"), ("RTF", "rtf"), ("first\naudio", "ttfa_ms")):
+        head, factor = (title, 1.0) if name == "rtf" else time_column(title, [row[name] for _, row in chosen_rows])
+        table.append(Column(title=head, right=True, prose=True))
+        ranges.append((name, factor))
+    print_table(table, [[*names, *_cells(row, ranges)] for names, row in chosen_rows])
     if single:
         chosen = [row for row in report["rows"] if row["chosen"]]
-        console.print(f"{chosen[0]['precision']}: {chosen[0]['reason']}" if chosen else "nothing fits", highlight=False)
+        click.echo(f"{chosen[0]['precision']}: {chosen[0]['reason']}" if chosen else "nothing fits")
     kept = report["assumptions"]["all"] + (list(report["assumptions"].get(targets[0].name, ())) if single else [])
+    click.echo()
     for note in (*kept, *report["notes"]):
-        console.print(f"- {note}", highlight=False, style="dim")
+        warns = note.startswith("WARNING")
+        click.secho(f"- {note}", fg="yellow" if warns else None, dim=not warns)
+    if not single:
+        click.echo("`--target NAME` shows every precision of one target, and what is assumed of it")
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    sizes = [f"{row[name] / 1e9:.3g}" for name in ("weight_bytes", "needed_bytes", "memory_bytes")]
+def _marked(row: Mapping[str, Any]) -> str:
+    return f"{'→' if row['chosen'] else ' '} {row['precision']}"
+
+
+def _cells(row: Mapping[str, Any], ranges: Sequence[tuple[str, float]]) -> list[str]:
+    sizes = [number(row[name] / 1e9) for name in ("needed_bytes", "memory_bytes")]
     if not row["fits"]:
-        return [row["precision"], *sizes, "does not fit", "", "", ""]
-    return [
-        row["precision"],
-        *sizes,
-        "all" if row["fits_whole"] else f"{row['resident_share']:.0%}",
-        _range(row["step_ms"]),
-        _range(row["rtf"]),
-        _range(row["ttfa_ms"]),
-    ]
-
-
-def _range(values: Sequence[float] | None) -> str:
-    if values is None:
-        return "–"
-    best, middle, worst = (f"{value:.3g}" if value < 1000 else f"{value:.0f}" for value in values)
-    return f"{middle} ({best} – {worst})"
+        return [*sizes, "no", *[""] * len(ranges)]
+    share = "all" if row["fits_whole"] else percent(row["resident_share"], 0)
+    spans = [span([factor * value for value in row[name]]) if row[name] else "–" for name, factor in ranges]
+    return [*sizes, share, *spans]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -38,6 +38,20 @@ def columns(*titles: str, prose: Sequence[str] = (), left: Sequence[str] = ()) -
 def terminal_width() -> int | None:
     """Columns of the terminal that standard output is; None where it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Names with what there is to say of them, a line each, further lines below the first."""
+    width = terminal_width()
+    indent = max(map(len, facts)) + 2
+    if width is not None and width < 2 * indent:
+        indent = 2
+    for name, words in facts.items():
+        head = f"{name}:".ljust(indent)
+        lines = [words] if width is None else textwrap.wrap(words, width - indent, break_long_words=False) or [""]
+        click.echo(click.style(head, bold=True) + lines[0])
+        for line in lines[1:]:
+            click.echo(" " * indent + line)
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

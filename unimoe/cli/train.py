@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from unimoe.cli.options import Command, json_option, require_json_writable, write_json
 
 _DOMAINS = ("speech", "music")
 
@@ -44,65 +47,89 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
-    return command
+    return json_option(command)
 
 
-def _run(recipe: Path, work: Path | None, parallel: Any, stages: Sequence[str], out: Path | None = None) -> None:
+def _run(
+    recipe: Path, work: Path | None, parallel: Any, stages: Sequence[str], json_to: str | None, out: Path | None = None
+) -> None:
     from unimoe.training.recipe import train_recipe
 
+    require_json_writable(json_to)
+    work = work or Path("build") / recipe.stem
+    to_stderr = json_to == "-"
     train_recipe(
-        recipe, work or Path("build") / recipe.stem, stages=stages, out=out, engine=parallel, report=click.echo
+        recipe, work, stages=stages, out=out, engine=parallel, report=lambda line: click.echo(line, err=to_stderr)
     )
+    if not write_json(_result(work, stages, out), json_to):
+        click.echo(f"next: {_next_step(recipe, stages, out)}")
 
 
-@train.command("all")
+def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, Any]:
+    """Folders, and the held-out losses of each stage that has some."""
+    losses = {stage: work / stage / "held_out.json" for stage in stages}
+    return {
+        "work": str(work),
+        "checkpoint": None if out is None else str(out),
+        "held_out": {stage: json.loads(path.read_text()) for stage, path in losses.items() if path.exists()},
+    }
+
+
+def _next_step(recipe: Path, stages: Sequence[str], out: Path | None) -> str:
+    if out is not None:
+        return f"`unimoe export {out} BUNDLE`, then `unimoe eval BUNDLE --corpus CORPUS --html page.html`"
+    following = {"base": "specialist", "merge": "warmup", "warmup": "joint", "joint": "all"}
+    return f"`unimoe train {following.get(stages[-1], 'merge')} {recipe}`"
+
+
+@train.command("all", cls=Command)
 @_with_options
 @click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
-def whole(recipe: Path, work: Path | None, parallel: str, out: Path | None) -> None:
+def whole(recipe: Path, work: Path | None, parallel: str, json_to: str | None, out: Path | None) -> None:
     """All of RECIPE: data, codec, front end, every stage, checkpoint. Goes on where it was stopped."""
     from unimoe.training.curriculum import STAGES
 
     work = work or Path("build") / recipe.stem
-    _run(recipe, work, parallel, STAGES, out or work / "checkpoint")
+    _run(recipe, work, parallel, STAGES, json_to, out or work / "checkpoint")
 
 
-@train.command()
+@train.command(cls=Command)
 @_with_options
-def base(recipe: Path, work: Path | None, parallel: str) -> None:
+def base(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
     """The dense base: a short run on everything, the specialists' common origin."""
-    _run(recipe, work, parallel, ["base"])
+    _run(recipe, work, parallel, ["base"], json_to)
 
 
-@train.command()
+@train.command(cls=Command)
 @_with_options
 @click.option("--domain", type=click.Choice(_DOMAINS), help="One of them. [default: each in turn]")
-def specialist(recipe: Path, work: Path | None, parallel: str, domain: str | None) -> None:
+def specialist(recipe: Path, work: Path | None, parallel: str, json_to: str | None, domain: str | None) -> None:
     """A dense specialist a domain, from the base, on that domain's clips."""
-    _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else _DOMAINS)])
+    _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else _DOMAINS)], json_to)
 
 
-@train.command()
+@train.command(cls=Command)
 @_with_options
-def merge(recipe: Path, work: Path | None, parallel: str) -> None:
+def merge(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
     """The Mixture of Experts made of the specialists: their slices become experts, the rest is averaged."""
-    _run(recipe, work, parallel, ["merge"])
+    _run(recipe, work, parallel, ["merge"], json_to)
 
 
-@train.command()
+@train.command(cls=Command)
 @_with_options
-def warmup(recipe: Path, work: Path | None, parallel: str) -> None:
+def warmup(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
     """Gate and shared experts alone, on the balanced set."""
-    _run(recipe, work, parallel, ["warmup"])
+    _run(recipe, work, parallel, ["warmup"], json_to)
 
 
-@train.command()
+@train.command(cls=Command)
 @_with_options
-def joint(recipe: Path, work: Path | None, parallel: str) -> None:
+def joint(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
     """All weights, on the balanced set, the auxiliary loss annealed."""
-    _run(recipe, work, parallel, ["joint"])
+    _run(recipe, work, parallel, ["joint"], json_to)
 
 
-@train.command()
+@train.command(cls=Command)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
@@ -118,11 +145,17 @@ def joint(recipe: Path, work: Path | None, parallel: str) -> None:
     help="Folder of the run.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
-def demo(recipe: Path, work: Path, out: Path | None) -> None:
+@json_option
+def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> None:
     """A recipe without stages: corpus, codec, front end, one joint run. Goes on where it was stopped."""
     from unimoe.training.demo import train_demo
 
-    train_demo(recipe, work, out or work / "checkpoint", report=click.echo)
+    require_json_writable(json_to)
+    out = out or work / "checkpoint"
+    to_stderr = json_to == "-"
+    losses = train_demo(recipe, work, out, report=lambda line: click.echo(line, err=to_stderr))
+    if not write_json({"work": str(work), "checkpoint": str(out), "held_out": losses}, json_to):
+        click.echo(f"next: {_next_step(recipe, [], out)}")
 
 
 @train.command()

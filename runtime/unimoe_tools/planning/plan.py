@@ -20,6 +20,7 @@ from unimoe_runtime.checkpoint import published as public_format
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
+from unimoe_runtime.hardware.precisions import shown_precision
 from unimoe_runtime.hardware.targets import Target
 from unimoe_tools.planning.machines import BEST, MIDDLE, WORST, Machine, assumed_machine
 from unimoe_tools.planning.roofline import Prediction, Workload, cache_bytes, predict
@@ -33,6 +34,9 @@ from unimoe_tools.planning.weights import (
     vision_bytes,
 )
 
+PUBLIC = "public"
+"""The published UniMoE-Audio model, whose configuration comes with the package."""
+PUBLIC_CONFIG = Path(__file__).with_name("public_config.json")
 FORMAT = "unimoe-plan"
 FORMAT_VERSION = 1
 # The published model's codec, DAC at 16 kHz: it is no part of the published config.json.
@@ -64,11 +68,13 @@ class Source:
 
 
 def open_source(path: Path | str) -> Source:
-    """A bundle, a checkpoint's or published folder, or a config.json alone; weights are not needed.
+    """A bundle, a checkpoint's or published folder, a config.json alone, or "public"; weights are not needed.
 
     Raises CheckpointError, BundleError or ConfigError, one line, where it is none of these.
     """
     path = Path(path)
+    if str(path) == PUBLIC and not path.exists():
+        return replace(open_source(PUBLIC_CONFIG), name="the published UniMoE-Audio model")
     if (path / MANIFEST).is_file():
         return _of_bundle(open_bundle(path))
     config_path = path / "config.json" if path.is_dir() else path
@@ -275,7 +281,9 @@ def make_plan(
             target,
         )
     if not rows:
-        raise ConfigError(f"precision {precision} is not one that {', '.join(target.name for target in targets)} has")
+        names = ", ".join(target.name for target in targets)
+        raise ConfigError(f"precision {shown_precision(precision or '')} is not one that {names} has")
+
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -293,7 +301,10 @@ def make_plan(
         "workload": {**asdict(source.workload), "max_steps": source.max_steps},
         "delay_steps": max(source.model.delay_pattern),
         "first_frames": source.workload.first_frames(),
-        "rows": [{**asdict(row), "fits": row.fits, "fits_whole": row.fits_whole} for row in rows],
+        "rows": [
+            {**asdict(row), "precision": shown_precision(row.precision), "fits": row.fits, "fits_whole": row.fits_whole}
+            for row in rows
+        ],
         "assumptions": {"all": _assumptions(source, activation), **notes},
     }
 
@@ -311,6 +322,5 @@ def _assumptions(source: Source, activation: Activation) -> list[str]:
         f"{activation.rows} rows a step, one utterance; prompt of {workload.prompt_tokens} tokens, "
         f"{workload.cached_positions} positions in the cache on average",
         "every weight is read once a step, whatever the caches hold of it; the codec's time is not counted",
-        "best: the best machine and the fewest experts; worst: the worst and the most; --target NAME tells what is "
-        "assumed of a machine",
+        "best: the best machine and the fewest experts; worst: the worst machine and the most experts",
     ]

@@ -201,7 +201,7 @@ def test_the_published_model_is_planned_from_its_configuration_for_every_gpu(pub
         assert sum(row["chosen"] for row in rows) == 1
         for row in rows:
             assert row["step_ms"] is None or row["step_ms"] == tuple(sorted(row["step_ms"]))
-    half = next(row for row in by_target["h100"] if row["precision"] == "bfloat16")
+    half = next(row for row in by_target["h100"] if row["precision"] == "bf16")
     assert half["chosen"] and half["weight_bytes"] == pytest.approx(2 * 5.84e9, rel=0.01)
     json.dumps(report)
 
@@ -234,13 +234,13 @@ def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny: Path)
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert {row["precision"] for row in report["rows"]} == {
-        "float32", "bfloat16", "float16", "int8", "fp8", "int4",
+        "fp32", "bf16", "fp16", "int8", "fp8", "int4",
     }  # fmt: skip
     assert "stated" in report["activation"]["source"] and len(report["assumptions"]["rtx-4060"]) >= 4
 
     done = runner.invoke(plan, [str(tiny), "--target", "t4", "--precision", "int8"], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output
-    assert "a short run here" in done.stdout and "int8" in done.stdout and "float32" not in done.stdout
+    assert "a short run here" in done.stdout and "int8" in done.stdout and "fp32" not in done.stdout
 
 
 def test_what_cannot_be_planned_is_one_line(published: Path, tmp_path: Path) -> None:

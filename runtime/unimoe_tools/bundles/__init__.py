@@ -1,0 +1,1 @@
+"""What is in a bundle, what it can say, and what a device needs of it."""

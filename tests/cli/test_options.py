@@ -1,0 +1,52 @@
+"""Options mean the same on every command: precisions with their older words, sizes with units, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from unimoe.cli.options import Command, Precision, Size, json_option, write_json
+
+
+@pytest.mark.parametrize(
+    ("word", "name"), [("fp32", "fp32"), ("float32", "fp32"), ("w8a8", "int8"), ("w8", "int8-weights"), ("W4", "int4")]
+)
+def test_older_words_of_precisions(word: str, name: str) -> None:
+    assert Precision(("fp32", "int8", "int8-weights", "int4")).convert(word, None, None) == name
+
+
+def test_a_precision_that_is_not_offered() -> None:
+    with pytest.raises(click.BadParameter, match="not one of fp32, fp16"):
+        Precision(("fp32", "fp16")).convert("fp8", None, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "size"), [("6", 6 * 10**9), ("6GB", 6 * 10**9), ("512MiB", 2**29), ("8mb", 8 * 10**6)]
+)
+def test_sizes_have_units(word: str, size: int) -> None:
+    assert Size("GB").convert(word, None, None) == size
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@json_option
+def tell(name: str, json_to: str | None) -> None:
+    if not write_json({"name": name}, json_to):
+        click.echo(f"hello {name}")
+
+
+def test_json_goes_to_standard_output_or_to_a_file(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert run(tell, ["a"]).stdout == "hello a\n"
+    assert json.loads(run(tell, ["a", "--json"]).stdout) == {"name": "a"}
+    assert json.loads(run(tell, ["--json", "a"]).stdout) == {"name": "a"}, "a word that is no file stays an argument"
+    file = tmp_path / "out.json"
+    assert run(tell, ["a", "--json", str(file)]).stdout == "hello a\n"
+    assert json.loads(file.read_text()) == {"name": "a"}
+    odd = tmp_path / "out.txt"
+    run(tell, ["a", f"--json={odd}"])
+    assert json.loads(odd.read_text()) == {"name": "a"}

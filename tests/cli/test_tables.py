@@ -1,0 +1,85 @@
+"""Tables keep every name and number whole at any width, and in a pipe."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import ROOT, run
+from unimoe.cli.tables import Column, columns, table_lines
+
+TABLE = [Column(title="target"), Column(title="step\nms", right=True), Column(title="why", prose=True)]
+ROWS = [
+    ["rtx-4060-laptop", "35 (15–77)", "the most exact that fits whole and has a real-time factor of at most 0.7"],
+    ["gb10", "5 (1–9)", "the fastest"],
+]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, None])
+def test_nothing_is_cut_and_nothing_is_too_wide(width: int | None) -> None:
+    lines = list(table_lines(TABLE, ROWS, width))
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert "…" not in "".join(plain)
+    words = " ".join(plain).split()
+    for row in ROWS:
+        assert all(word in words for cell in row for word in cell.split())
+    if width is not None:
+        assert max(map(len, plain)) <= width or width < 20
+    if width is None:
+        assert len(lines) == 2 + len(ROWS)
+
+
+def test_numbers_are_aligned_by_their_ends() -> None:
+    lines = list(table_lines(columns("name", "ms"), [["a", "1.0"], ["bb", "100.0"]], None))[1:]
+    assert lines == ["a       1.0", "bb    100.0"]
+
+
+def in_a_terminal(width: int, *arguments: str | Path) -> str:
+    """What a command prints on a terminal of so many columns, without its colours."""
+    process, terminal = pty.fork()
+    if process == 0:
+        path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
+        environment = {**os.environ, "PYTHONPATH": path, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+        environment.pop("COLUMNS", None)
+        os.execve(sys.executable, [sys.executable, "-m", "unimoe.cli", *map(str, arguments)], environment)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    told = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        told += part
+    os.waitpid(process, 0)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.decode()).replace("\r", "")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_commands_fit_a_terminal(width: int, reference_bundle: Path) -> None:
+    """Names whole, no line of a table wider than the terminal."""
+    sources = in_a_terminal(width, "data", "sources")
+    for name in ("flite", "fluidsynth"):
+        assert name in sources
+    plan = in_a_terminal(width, "plan", "public", "--target", "rtx-4060-laptop")
+    assert "…" not in plan + sources and "int8-weights" not in plan
+    assert "→ int4" in plan
+    table = plan[plan.index("\n\n") : plan.index("int4: the fastest")]
+    assert max(map(len, table.splitlines())) <= width
+    shown = in_a_terminal(width, "inspect", reference_bundle)
+    assert "embeddings" in shown and "…" not in shown
+
+
+def test_piped_tables_have_all_their_width() -> None:
+    piped = run("plan", "public", "--target", "rtx-4060-laptop").stdout
+    assert "first" in piped and "…" not in piped
+    assert any(line.split()[:2] == ["→", "int4"] for line in piped.splitlines())

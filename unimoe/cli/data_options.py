@@ -1,0 +1,39 @@
+"""What the commands of `unimoe data` share."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unimoe.cli.options import write_json
+from unimoe_runtime.errors import ConfigError
+
+CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
+OUT = click.Path(path_type=Path, file_okay=False)
+RECIPE = click.Path(path_type=Path, dir_okay=False)
+WORKERS = click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that work at a time."
+)
+
+
+def read_section(path: Path, name: str) -> dict[str, Any]:
+    """A section of a recipe. Raises ConfigError where the file is missing, is no TOML, or has no such section."""
+    try:
+        section = tomllib.loads(path.read_text(encoding="utf-8"))[name]
+    except KeyError:
+        raise ConfigError(f"{path}: the section [{name}] is missing") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
+
+
+def tell_corpus(corpus: Any, folder: Path, json_to: str | None, *, note: str = "", next_step: str = "") -> None:
+    """A corpus that was made: clips and hours, and what to do with it next."""
+    hours = sum(item.length for item in corpus) / corpus.sample_rate_hz / 3600
+    if not write_json({"corpus": str(folder), "clips": len(corpus), "hours": round(hours, 4)}, json_to):
+        click.echo(corpus.summary(folder) + note)
+        if next_step:
+            click.echo(f"next: {next_step}")

@@ -1,0 +1,138 @@
+"""Commands of `unimoe data` for synthetic speech: speak texts, let Whisper hear them, gather what was right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, read_section, tell_corpus
+from unimoe.cli.options import Command, json_option, write_json
+from unimoe.cli.progress import progress_bar
+
+
+@click.command(cls=Command)
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OUT)
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop at so many hours of speech.")
+@WORKERS
+@json_option
+def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: str | None) -> None:
+    """Speak the texts of RECIPE's section [speech] into the folder OUT, clip by clip. Goes on where it was stopped."""
+    from unimoe.data.speaking import CLIPS, read_lines, render_speech
+    from unimoe.data.speech_texts import SpeechTextRecipe, draw_requests
+
+    wanted = draw_requests(SpeechTextRecipe.from_dict(read_section(recipe, "speech")))
+    with progress_bar("speaking") as progress:
+        for count, _ in render_speech(out, wanted, num_workers=workers, hours=hours):
+            progress("speaking", count, len(wanted))
+    lines = read_lines(out / CLIPS)
+    spoken = sum(line.get("duration_s", 0.0) for line in lines) / 3600
+    if not write_json({"folder": str(out), "clips": len(lines), "hours": round(spoken, 4)}, json_to):
+        click.echo(f"{len(lines):,} clips, {spoken:.2f} hours in {out}")
+        click.echo(f"next: `unimoe data hear {out}`")
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=CORPUS)
+@click.option(
+    "--judge", type=click.Choice(["tiny.en", "base"]), default="tiny.en", show_default=True, help="Which Whisper hears."
+)
+@WORKERS
+@json_option
+def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
+    """Let Whisper hear the clips of a spoken FOLDER, and mark those that the teacher got wrong."""
+    from unimoe.data.speaking import CLIPS, read_lines
+    from unimoe.evaluation.hearing import HEARD, hear_corpus, left_out_counts
+
+    total = len(read_lines(folder / CLIPS))
+    with progress_bar("hearing") as progress:
+        for count in hear_corpus(folder, size=judge, num_workers=workers):
+            progress("hearing", count, total)
+    lines = read_lines(folder / HEARD)
+    left_out = left_out_counts(lines)
+    words = sum(line["words"] for line in lines)
+    errors = sum(line["word_errors"] for line in lines)
+    record = {"folder": str(folder), "clips": len(lines), "wer": errors / max(1, words), "left_out": dict(left_out)}
+    if write_json(record, json_to):
+        return
+    for reason, count in left_out.items():
+        click.echo(f"{count:7,} left out: {reason}")
+    click.echo(f"{len(lines):,} clips heard, {100 * errors / max(1, words):.1f} % of words wrong")
+    click.echo(f"next: `unimoe data gather {folder} CORPUS`")
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=CORPUS)
+@click.argument("out", type=OUT)
+@click.option("--rate", default=24000, show_default=True, type=click.IntRange(min=8000), help="Sample rate in Hz.")
+@click.option("--unheard", is_flag=True, help="Take clips along that Whisper has not heard yet.")
+@json_option
+def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | None) -> None:
+    """Make the corpus OUT of the clips of a spoken FOLDER that Whisper let pass."""
+    from unimoe.data.gathering import gather_clips
+
+    corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
+    tell_corpus(corpus, out, json_to, next_step=f"`unimoe data report {out}`")
+
+
+@click.command(cls=Command)
+@click.argument("out", type=OUT)
+@click.option("--recipe", type=RECIPE, help="A recipe whose section [letter_to_sound] has sizes.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+@json_option
+def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
+    """Write the lexicon and train the letter-to-sound model of the front end into OUT; print errors on unseen words."""
+    from unimoe.training.frontend_parts import make_lexicon, set_threads
+    from unimoe.training.letter_to_sound import LetterToSoundRecipe
+
+    set_threads(threads)
+    wanted = LetterToSoundRecipe.from_dict(read_section(recipe, "letter_to_sound") if recipe else {})
+    with _training_progress("letter to sound") as progress:
+        errors = make_lexicon(out, wanted, progress)
+    if write_json(asdict(errors), json_to):
+        return
+    click.echo(
+        f"of {errors.num_words:,} unseen words {100 * errors.words:.1f} % are wrong, {100 * errors.phonemes:.1f} % of "
+        f"their phonemes; without stress {100 * errors.words_without_stress:.1f} and "
+        f"{100 * errors.phonemes_without_stress:.1f} %"
+    )
+
+
+@click.command(cls=Command)
+@click.argument("corpus", type=CORPUS)
+@click.argument("out", type=OUT)
+@click.option("--recipe", type=RECIPE, help="A recipe whose section [durations] has sizes.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+@json_option
+def durations(corpus: Path, out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
+    """Train the front end's duration predictor on a gathered CORPUS into OUT; print errors on its test clips."""
+    from unimoe.data.corpus import Corpus
+    from unimoe.training.durations import DurationRecipe
+    from unimoe.training.frontend_parts import make_durations, set_threads
+
+    set_threads(threads)
+    wanted = DurationRecipe.from_dict(read_section(recipe, "durations") if recipe else {})
+    with _training_progress("durations") as progress:
+        found = make_durations(out, Corpus.open(corpus), wanted, progress)
+    if write_json(dict(zip(("predictor", "means"), map(asdict, found), strict=True)), json_to):
+        return
+    for name, errors in zip(("predictor", "means"), found, strict=True):
+        click.echo(
+            f"{name:10} {errors.phoneme_ms:5.1f} ms a phoneme, {errors.middle_ms:5.1f} ms where it lies, "
+            f"{100 * errors.total:.1f} % of a clip's length ({errors.num_clips:,} clips)"
+        )
+
+
+@contextmanager
+def _training_progress(name: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar with the loss beside it."""
+    with progress_bar(name) as progress:
+        yield lambda step, total, loss: progress(f"{name}, loss {loss:.3f}", step, total)
+
+
+SPEECH_COMMANDS = (speak, hear, gather, lexicon, durations)
