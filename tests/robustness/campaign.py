@@ -8,6 +8,7 @@ a traceback, a crash, a hang, too much memory, litter, or wrong audio with exit 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -128,7 +129,7 @@ class Campaign:
         litter = sorted(name for name in new if Path(name).name.startswith("."))
         if litter:
             return "other", f"leaves {litter[0]}"
-        lines = answer["stderr"].strip().splitlines()
+        lines = [line for line in answer["stderr"].strip().splitlines() if not line.startswith("warm: ")]
         match answer["code"]:
             case 1 if len(lines) == 1 and lines[0].startswith("unimoe: "):
                 return "refused", ""
@@ -144,7 +145,7 @@ class Campaign:
         if case.audio is None:
             return ("same audio", "") if case.free else ("other", "accepted")
         try:
-            pcm_L, _ = soundfile.read(case.audio, dtype="float32")
+            pcm_L, _ = soundfile.read(os.fsencode(case.audio), dtype="float32")
         except (soundfile.LibsndfileError, OSError) as error:
             return "other", f"exit code 0, and no audio: {error}"
         if case.reference and np.array_equal(pcm_L, self._reference(case)):

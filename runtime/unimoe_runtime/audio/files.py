@@ -53,7 +53,7 @@ def read_audio(
             raise AudioError(f"{path} is no file: give the path of an audio file")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is an empty file: give one with sound in it")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             rate_hz = file.samplerate
             pcm_L = _read_blocks(file, path, max_s=max_s, first_s=first_s)
     except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
@@ -129,7 +129,7 @@ def write_audio(path: str | Path, pcm_L: NDArray[np.floating[Any]], sample_rate_
     clipped_L = np.clip(pcm_L, -1, 1).astype(np.float32)
 
     def write(partial: Path) -> None:
-        soundfile.write(partial, clipped_L, sample_rate_hz, format=file_format, subtype=subtype)
+        soundfile.write(os.fsencode(partial), clipped_L, sample_rate_hz, format=file_format, subtype=subtype)
 
     _write_then_rename(path, write)
 

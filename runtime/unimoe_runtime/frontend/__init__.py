@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend.options import SpeechOptions
 from unimoe_runtime.frontend.prepared import FrontEnd, PreparedPrompt, Recording, VideoPrompt, VoicePrompt
 from unimoe_runtime.frontend.published import KIND as PUBLISHED
 from unimoe_runtime.frontend.published import PublishedFrontEnd
 from unimoe_runtime.frontend.timeline import KIND as TIMELINE
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+from unimoe_runtime.records import shown
 
 __all__ = ["FrontEnd", "PreparedPrompt", "Recording", "SpeechOptions", "VideoPrompt", "VoicePrompt", "open_frontend"]
 
@@ -22,15 +23,12 @@ def open_frontend(folder: Path | str) -> FrontEnd:
     Raises BundleError with one line where it is missing, damaged, or of a kind that this release does not know.
     """
     path = Path(folder) / "frontend.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from None
-    kind = settings.get("kind") if isinstance(settings, dict) else None
+    settings = read_json(path, BundleError)
+    kind = settings.get("kind")
     match kind:
         case "timeline":
             return TimelineFrontEnd.read(Path(folder), settings)
         case "published":
             return PublishedFrontEnd.read(Path(folder), settings)
         case _:
-            raise BundleError(f"{path}: front end of kind {kind!r}; this release knows {TIMELINE} and {PUBLISHED}")
+            raise BundleError(f"{path}: front end of kind {shown(kind)}; this release knows {TIMELINE} and {PUBLISHED}")

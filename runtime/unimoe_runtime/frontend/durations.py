@@ -38,11 +38,19 @@ class DurationTable:
         return cls(seconds=seconds)
 
     def durations(self, voice: str, phonemes: Sequence[str]) -> list[float]:
-        """Seconds of each phoneme. A phoneme that the table does not know in its place lasts as it does inside."""
-        return [
-            self.seconds.get((voice, phoneme, place)) or self.seconds[voice, phoneme, "inner"]
-            for phoneme, place in zip(phonemes, places(phonemes), strict=True)
-        ]
+        """Seconds of each phoneme. A phoneme that the table does not know in its place lasts as it does inside.
+
+        Raises BundleError for a phoneme that the table does not know at all.
+        """
+        try:
+            return [
+                self.seconds.get((voice, phoneme, place)) or self.seconds[voice, phoneme, "inner"]
+                for phoneme, place in zip(phonemes, places(phonemes), strict=True)
+            ]
+        except KeyError as error:
+            raise BundleError(
+                f"durations.tsv has no duration for {error.args[0][:2]}; export the bundle again"
+            ) from None
 
 
 def places(phonemes: Sequence[str]) -> list[str]:

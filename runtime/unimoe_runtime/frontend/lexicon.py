@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.text import read_lines
 
 Phonemes = tuple[str, ...]
 
@@ -119,11 +120,7 @@ def with_s(base: Phonemes) -> Phonemes:
 
 def read_table(path: Path, num_columns: int) -> list[list[str]]:
     """Rows of a tab-separated file. Raises BundleError with file and line where a row has other columns."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); export again") from None
-    rows = [line.split("\t") for line in lines]
+    rows = [line.split("\t") for line in read_lines(path, BundleError)]
     for number, row in enumerate(rows, start=1):
         if len(row) != num_columns:
             raise BundleError(f"{path}:{number}: has {len(row)} columns, not {num_columns}; export again")

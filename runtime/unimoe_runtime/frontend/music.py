@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated
 
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.notation import Chord, match_note, note_name, parse_chord, parse_pitch, write_chords
 from unimoe_runtime.frontend.patterns import ARPEGGIOS, INTERVALS, SCALES, SYNONYMS, Direction, Pattern, Shape
 from unimoe_runtime.frontend.tunes import TUNES
+from unimoe_runtime.records import Between, JsonRecord, Length, require
 
 _FILLERS = frozenset("a an the on at of in play with and from please melody tune notes note by solo starting".split())
 _TEMPO = re.compile(r"(\d+(?:\.\d+)?)\s*bpm\b", re.IGNORECASE)
@@ -31,26 +32,33 @@ _INTERVAL = re.compile(rf"\bin ({'|'.join(INTERVALS)})\b", re.IGNORECASE)
 _TUNE_NAME = re.compile(r"\b(" + "|".join(name.replace(" ", r"[\s,]+") for name in TUNES) + r")\b", re.IGNORECASE)
 
 
+Pitch = Annotated[int, Between(0, 127)]
+Tempo = Annotated[float, Between(1, 1000)]
+
+
 @dataclass(frozen=True, kw_only=True)
-class MusicRange:
+class MusicRange(JsonRecord):
     """What music a model was trained on; the "music" section of frontend.json. `max_voices`: notes struck together."""
 
-    lowest_pitch: int
-    highest_pitch: int
-    lowest_tempo_bpm: float
-    highest_tempo_bpm: float
-    max_notes: int
-    default_instrument: str
-    default_tempo_bpm: float
-    lead_s: float
-    tail_s: float
-    max_voices: int = 1
-    shortest_beats: float = 1.0
-    longest_beats: float = 1.0
+    lowest_pitch: Pitch
+    highest_pitch: Pitch
+    lowest_tempo_bpm: Tempo
+    highest_tempo_bpm: Tempo
+    max_notes: Annotated[int, Between(1, 1 << 16)]
+    default_instrument: Annotated[str, Length(1, 256)]
+    default_tempo_bpm: Tempo
+    lead_s: Annotated[float, Between(0, 60)]
+    tail_s: Annotated[float, Between(0, 60)]
+    max_voices: Annotated[int, Between(1, 128)] = 1
+    shortest_beats: Annotated[float, Between(0.01, 64)] = 1.0
+    longest_beats: Annotated[float, Between(0.01, 64)] = 1.0
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        return cls(**values)
+    def check_together(self) -> None:
+        for low, high in (
+            ("lowest_pitch", "highest_pitch"), ("lowest_tempo_bpm", "highest_tempo_bpm"),
+            ("shortest_beats", "longest_beats"),
+        ):  # fmt: skip
+            require(getattr(self, low) <= getattr(self, high), low, getattr(self, low), f"at most {high}")
 
     @property
     def centre(self) -> int:

@@ -24,12 +24,14 @@ class PreparedPrompt:
 
     `expected_frames` is the number of codec frames that the audio will have, about; None where unknown.
     `caption` is the prompt as it was understood, to be shown. `silence_after_s`: silence that the text asks for behind
-    this prompt's audio. `warnings`: lines about what was left out of the text up to here.
+    this prompt's audio. `slack_frames`: how many frames more than expected there may be at least, since a short text
+    may well take twice as long. `warnings`: lines about what was left out of the text up to here.
     """
 
     prompt: Prompt
     expected_frames: int | None
     caption: str
+    slack_frames: int = 0
     silence_after_s: float = 0.0
     warnings: tuple[str, ...] = ()
 
@@ -40,7 +42,9 @@ class PreparedPrompt:
         return replace(
             sampling,
             min_steps=round(_SHORTEST * self.expected_frames),
-            max_steps=round(_LONGEST * self.expected_frames) + max_delay + 1,
+            max_steps=max(round(_LONGEST * self.expected_frames), self.expected_frames + self.slack_frames)
+            + max_delay
+            + 1,
         )
 
 

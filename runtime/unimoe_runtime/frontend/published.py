@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.errors import BundleError, ConfigError, PromptError
+from unimoe_runtime.files.text import read_text, reason_of
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.settings import PublishedSettings
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.mrope import video_positions
+from unimoe_runtime.records import shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,34 +66,38 @@ class PublishedFrontEnd:
     @classmethod
     def read(cls, folder: Path, settings: Mapping[str, Any]) -> PublishedFrontEnd:
         """Read the tokenizer beside frontend.json. Raises BundleError where something is missing or damaged."""
-        from tokenizers import Tokenizer
-
         path = folder / "frontend.json"
         if settings.get("format_version") != FORMAT_VERSION:
             raise BundleError(
-                f"{path}: format version {settings.get('format_version')!r}; this release reads {FORMAT_VERSION}"
+                f"{path}: format version {shown(settings.get('format_version'))}; this release reads {FORMAT_VERSION}"
             )
         try:
-            templates = {name: str(settings["templates"][name]) for name in TEMPLATES}
+            found = PublishedSettings.from_dict(settings)
             for name, fields in TEMPLATES.items():
-                if frozenset(_FIELD.findall(templates[name])) != fields:
-                    raise ValueError(f"the template {name} must have the fields {', '.join(sorted(fields))}")
-            return cls(
-                tokenizer=Tokenizer.from_str((folder / TOKENIZER).read_text(encoding="utf-8")),
-                templates=templates,
-                unconditional={name: str(settings["unconditional"][name]) for name in TEMPLATES},
-                placeholder=str(settings["placeholder"]),
-                video_token=str(settings["video_token"]),
-                pad_id=int(settings["pad_id"]),
-                max_prompt_tokens=int(settings["max_prompt_tokens"]),
-                max_voice_s=float(settings["max_voice_s"]),
-                recordings={
-                    name: Recording(path=folder / "voices" / Path(voice["file"]).name, text=str(voice["text"]))
-                    for name, voice in settings["voices"].items()
-                },
-            )
-        except Exception as error:  # the tokenizers package raises Exception itself
+                if name not in found.templates or name not in found.unconditional:
+                    raise ConfigError(f"the template {name} is missing")
+                if frozenset(_FIELD.findall(found.templates[name])) != fields:
+                    raise ConfigError(f"the template {name} must have the fields {', '.join(sorted(fields))}")
+            tokenizer = _read_tokenizer(folder / TOKENIZER)
+            for token in (found.placeholder, found.video_token):
+                if tokenizer.token_to_id(token) is None:
+                    raise ConfigError(f"the tokenizer has no token {token!r}")
+        except ConfigError as error:
             raise BundleError(f"{path}: incomplete or damaged ({error}); export again") from None
+        return cls(
+            tokenizer=tokenizer,
+            templates=found.templates,
+            unconditional=found.unconditional,
+            placeholder=found.placeholder,
+            video_token=found.video_token,
+            pad_id=found.pad_id,
+            max_prompt_tokens=found.max_prompt_tokens,
+            max_voice_s=found.max_voice_s,
+            recordings={
+                name: Recording(path=folder / "voices" / Path(voice.file).name, text=voice.text)
+                for name, voice in found.voices.items()
+            },
+        )
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -214,3 +221,13 @@ class PublishedFrontEnd:
             video_embeddings_VC=np.tile(features.embeddings_VC, (2, 1)),
             video_token_id=config.video_token_id,
         )
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    text = read_text(path, BundleError)
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # the tokenizers package raises Exception itself
+        raise BundleError(f"{path}: no tokenizer ({reason_of(error)}); export again") from None

@@ -23,13 +23,13 @@ from unimoe_runtime.frontend.normalisation import open_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
 from unimoe_runtime.frontend.reading import Notes, nothing_to_say
+from unimoe_runtime.frontend.settings import PAD, SEPARATOR, TimelineSettings
 from unimoe_runtime.frontend.speech import SpeechReader, Utterance
 from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.records import shown
 
 KIND: Final = "timeline"
 FORMAT_VERSION: Final = 1
-PAD: Final = "pad"
-SEPARATOR: Final = "separator"
 TASKS: Final = ("speech", "music")
 
 
@@ -83,27 +83,27 @@ class TimelineFrontEnd:
         """Read the data files beside frontend.json. Raises BundleError where one is missing or damaged."""
         if settings.get("format_version") != FORMAT_VERSION:
             raise BundleError(
-                f"{folder}/frontend.json: format version {settings.get('format_version')!r}; "
+                f"{folder}/frontend.json: format version {shown(settings.get('format_version'))}; "
                 f"this release reads {FORMAT_VERSION}"
             )
         try:
-            return cls(
-                frame_rate_hz=float(settings["frame_rate_hz"]),
-                origin=int(settings["origin"]),
-                max_characters=int(settings["max_characters"]),
-                max_frames=int(settings["max_frames"]),
-                default_voice=str(settings["default_voice"]),
-                tokens={token: index for index, token in enumerate(settings["tokens"])},
-                abbreviations=settings["abbreviations"],
-                lexicon=Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv"),
-                durations=DurationTable.read(folder / "durations.tsv"),
-                music=MusicRange.from_dict(settings["music"]),
-                language=open_language(str(settings.get("language", "en"))).name,
-            )
+            found = TimelineSettings.from_dict(settings)
+            language = open_language(found.language).name
         except ConfigError as error:
-            raise BundleError(f"{folder}/frontend.json: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{folder}/frontend.json: incomplete or damaged ({error}); export again") from None
+        return cls(
+            frame_rate_hz=found.frame_rate_hz,
+            origin=found.origin,
+            max_characters=found.max_characters,
+            max_frames=found.max_frames,
+            default_voice=found.default_voice,
+            tokens={token: index for index, token in enumerate(found.tokens)},
+            abbreviations=found.abbreviations,
+            lexicon=Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv"),
+            durations=DurationTable.read(folder / "durations.tsv"),
+            music=found.music,
+            language=language,
+        )
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -216,7 +216,9 @@ class TimelineFrontEnd:
             paired=True,
         )
         frames = round(timeline.duration_s * self.frame_rate_hz)
-        return PreparedPrompt(prompt=prompt, expected_frames=frames, caption=timeline.caption)
+        return PreparedPrompt(
+            prompt=prompt, expected_frames=frames, slack_frames=round(self.frame_rate_hz), caption=timeline.caption
+        )
 
     def row(self, timeline: Timeline) -> tuple[list[int], list[float]]:
         """Token ids and positions of one conditional row."""
@@ -225,6 +227,9 @@ class TimelineFrontEnd:
         middles_s = starts_s + [segment.duration_s / 2 for segment in timeline.segments]
         ids = [timeline.source, *(segment.token for segment in timeline.segments), SEPARATOR]
         positions = self.origin - 0.5 + middles_s * self.frame_rate_hz
+        unknown = [token for token in ids if token not in self.tokens]
+        if unknown:
+            raise BundleError(f"the front end has no token {unknown[0]!r}: export the bundle again")
         return [self.tokens[token] for token in ids], [0.0, *positions.tolist(), self.origin - 1.0]
 
     def _require(self, task: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,8 @@ def test_a_file_that_is_replaced_is_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), soundfile.LibsndfileError(2)])
 def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(partial: Path, *_: object, **__: object) -> None:
-        partial.write_bytes(b"half")
+    def fail(partial: bytes, *_: object, **__: object) -> None:
+        Path(os.fsdecode(partial)).write_bytes(b"half")
         raise error
 
     monkeypatch.setattr(audio.soundfile, "write", fail)
