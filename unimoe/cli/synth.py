@@ -16,8 +16,8 @@ from unimoe.cli.streamed import stream_into
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
+from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
-from unimoe_runtime.synthesis.stream import Outcome
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ
 

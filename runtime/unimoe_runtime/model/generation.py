@@ -11,16 +11,16 @@ utterance has e frames; the other codebooks run on for their delays.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.config import ModelConfig, SamplingConfig
-from unimoe_runtime.errors import BackendError, PromptError
+from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
 
 
@@ -135,7 +135,7 @@ class Step:
     """Result of one decode step.
 
     `codes_UK` int64: delayed row `index`; means nothing where the utterance had ended before (`active_U` False).
-    `frame_UK` int64: frame `index - max delay`, complete with this row; valid where `has_frame_U`.
+    `frame_UK` int64: frame `index - max delay`, complete with this row; zeros where not `has_frame_U`.
     `num_frames_U` int64: frames of each utterance, -1 as long as its end is not known.
     """
 
@@ -155,73 +155,83 @@ def generate(
     Same seed, same codes. Closing the iterator stops decoding.
     Raises PromptError where guidance is asked for and the prompt's rows are not paired.
     """
+    require_pairs(prompt, sampling)
+    return _generate(model, prompt, config, sampling, np.random.default_rng(seed))
+
+
+def require_pairs(prompt: Prompt, sampling: SamplingConfig) -> None:
+    """Raises PromptError where guidance is asked for and the prompt's rows are not paired."""
     if sampling.guidance_scale and not prompt.paired:
         raise PromptError("guidance needs a prompt of [unconditional, conditional] pairs; set guidance_scale to 0")
-    return _generate(model, prompt, config, sampling, np.random.default_rng(seed))
 
 
 def _generate(
     model: LanguageModel, prompt: Prompt, config: ModelConfig, sampling: SamplingConfig, rng: np.random.Generator
 ) -> Iterator[Step]:
-    num_utterances, num_codebooks = prompt.num_utterances, config.num_codebooks
-    delay_K = np.asarray(config.delay_pattern, dtype=np.int64)
-    max_delay = int(delay_K.max())
-    last_row = max(sampling.max_steps - max_delay - 1, 0)  # the public limit counts the row of BOS as well
-    ends = [-1] * num_utterances  # row of EOS = number of frames
-    ring = max_delay + 1
-    rows_RUK = np.zeros((ring, num_utterances, num_codebooks), dtype=np.int64)  # ring of the last rows
-    codebook_K = np.arange(num_codebooks)
-    row_of_frame_RK = (np.arange(ring)[:, None] + delay_K) % ring  # where a frame lies, by its first row in the ring
-    codes_UK = np.full((num_utterances, num_codebooks), config.bos_id, dtype=np.int64)
-
+    utterances = [Utterance(config, sampling) for _ in range(prompt.num_utterances)]
+    codes_UK = np.array([utterance.codes for utterance in utterances])
+    no_frame = [0] * config.num_codebooks
     model.prefill(prompt)
-    index = 0
-    while True:
+    for index in count():
         codes_BK = codes_UK.repeat(2, axis=0) if prompt.paired else codes_UK
-        logits_BKV = model.step(codes_BK, prompt.first_position_B + np.float32(index))
-        require_finite(logits_BKV, index)
-        logits_UKV = guide(logits_BKV, prompt.paired, sampling)
+        logits_UKV = guide(model.step(codes_BK, prompt.first_position_B + np.float32(index)), prompt.paired, sampling)
         mask_special_ids(logits_UKV, config, sampling, allow_eos=index >= sampling.min_steps)
-        codes_UK = sample(logits_UKV, sampling, config.eos_id, rng)
-
-        for utterance, first_code in enumerate(codes_UK[:, 0].tolist()):
-            if ends[utterance] < 0 and (first_code == config.eos_id or index >= last_row):
-                ends[utterance] = index
-        active = [end < 0 or index == end or index < end + max_delay for end in ends]
-        if max(ends) >= 0:
-            ending_UK = (np.array(active) & (np.array(ends) >= 0))[:, None]
-            past_UK = index - np.array(ends)[:, None] - delay_K[None, :]  # rows since this codebook's own end
-            codes_UK[ending_UK & (past_UK == 0)] = config.eos_id
-            codes_UK[ending_UK & (past_UK > 0)] = config.pad_id
-        if index < max_delay:
-            codes_UK[:, index < delay_K] = config.bos_id
-
-        rows_RUK[index % ring] = codes_UK
-        frame = index - max_delay
-        has_frame = [frame >= 0 and on and (end < 0 or frame < end) for on, end in zip(active, ends, strict=True)]
+        drawn_UK = sample(logits_UKV, sampling, config.eos_id, rng).tolist()
+        frames = [utterance.accept(codes) for utterance, codes in zip(utterances, drawn_UK, strict=True)]
+        codes_UK = np.array([utterance.codes for utterance in utterances])
         yield Step(
             index=index,
             codes_UK=codes_UK.copy(),
-            active_U=np.array(active),
-            frame_UK=rows_RUK[row_of_frame_RK[frame % ring], :, codebook_K].T,
-            has_frame_U=np.array(has_frame),
-            num_frames_U=np.array(ends),
+            active_U=np.array([utterance.was_active for utterance in utterances]),
+            frame_UK=np.array([no_frame if frame is None else frame for frame in frames]),
+            has_frame_U=np.array([frame is not None for frame in frames]),
+            num_frames_U=np.array([utterance.num_frames for utterance in utterances]),
         )
-        index += 1
-        if min(ends) >= 0 and index >= max(ends) + max_delay:
+        if all(utterance.ended for utterance in utterances):
             return
 
 
-def require_finite(logits_BKV: NDArray[np.float32], index: int) -> None:
-    """Raise BackendError at a step's first logit that is no number, or infinite."""
-    # One reduction: whatever is not finite stays in a sum. Finite logits whose sum overflows are looked at one by one.
-    with np.errstate(all="ignore"):
-        total = float(np.add.reduce(logits_BKV, axis=None))
-    if not math.isfinite(total) and not np.isfinite(logits_BKV).all():
-        raise BackendError(
-            f"decode step {index}: the model gives logits that are not numbers; its weights are damaged: export the "
-            "bundle again"
-        )
+class Utterance:
+    """One utterance's rows of codes: forced codes before a codebook's delay and after the end, and whole frames.
+
+    `codes` is the row that the next step reads, `index` that step's number. `num_frames` is -1 until the end is
+    known; `ended` says that no step is left to make. Plain lists: a step has few codes, and numpy's small calls would
+    cost more than the work.
+    """
+
+    def __init__(self, config: ModelConfig, sampling: SamplingConfig) -> None:
+        self._eos, self._pad, self._bos = config.eos_id, config.pad_id, config.bos_id
+        self._delays = config.delay_pattern
+        self._max_delay = max(config.delay_pattern)
+        self._last_row = max(sampling.max_steps - self._max_delay - 1, 0)  # the public limit counts the row of BOS
+        self._rows: list[list[int]] = [[]] * (self._max_delay + 1)  # a ring of the last ones
+        self.codes = [config.bos_id] * config.num_codebooks
+        self.index, self.num_frames = 0, -1
+        self.was_active, self.ended = True, False
+
+    def accept(self, codes: list[int]) -> list[int] | None:
+        """Take the row that a step drew. Returns the frame that it completes, if it completes one."""
+        index, delays, max_delay, end = self.index, self._delays, self._max_delay, self.num_frames
+        if end < 0 and (codes[0] == self._eos or index >= self._last_row):
+            end = self.num_frames = index
+        active = self.was_active = end < 0 or index == end or index < end + max_delay
+        if active and end >= 0:
+            for codebook, delay in enumerate(delays):
+                past = index - end - delay  # rows since this codebook's own end
+                if past >= 0:
+                    codes[codebook] = self._pad if past else self._eos
+        if index < max_delay:
+            for codebook, delay in enumerate(delays):
+                if index < delay:
+                    codes[codebook] = self._bos
+        rows, ring = self._rows, max_delay + 1
+        rows[index % ring] = self.codes = codes
+        self.index = index + 1
+        self.ended = end >= 0 and self.index >= end + max_delay
+        frame = index - max_delay
+        if frame < 0 or not active or (0 <= end <= frame):
+            return None
+        return [rows[(frame + delay) % ring][codebook] for codebook, delay in enumerate(delays)]
 
 
 def collect_frames(steps: Iterable[Step]) -> list[NDArray[np.int64]]:

@@ -9,6 +9,7 @@ A step samples a few hundred values, so what it costs is the number of numpy's c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,21 +31,42 @@ def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfi
 
 
 def mask_special_ids(
-    logits_UKV: NDArray[np.float32], config: ModelConfig, sampling: SamplingConfig, *, allow_eos: bool
+    logits_UKV: NDArray[np.float32],
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    *,
+    allow_eos: bool | Sequence[bool],
 ) -> None:
-    """Rule out PAD and BOS, and EOS but on codebook 0 once it is allowed; scale the EOS logit. In place."""
+    """Rule out PAD and BOS, and EOS except on codebook 0 once it is allowed; scale the EOS logit. In place.
+
+    `allow_eos`: for all utterances, or for each.
+    """
     logits_UKV[:, 0, config.eos_id + 1 :] = _MINUS_INFINITY
     logits_UKV[:, 1:, config.eos_id :] = _MINUS_INFINITY
-    if not allow_eos:
-        logits_UKV[:, 0, config.eos_id] = _MINUS_INFINITY
-    elif sampling.eos_factor != 1.0:
+    if sampling.eos_factor != 1.0:
         logits_UKV[:, 0, config.eos_id] *= np.float32(sampling.eos_factor)
+    if allow_eos is False:
+        logits_UKV[:, 0, config.eos_id] = _MINUS_INFINITY
+    elif allow_eos is not True:
+        for utterance, allowed in enumerate(allow_eos):
+            if not allowed:
+                logits_UKV[utterance, 0, config.eos_id] = _MINUS_INFINITY
 
 
 def sample(
     logits_UKV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """One id [U, K] for every codebook: the largest logit at temperature 0, else a draw."""
+    return draw(logits_UKV, sampling, eos_id, [(rng, len(logits_UKV))])
+
+
+def draw(
+    logits_UKV: NDArray[np.float32],
+    sampling: SamplingConfig,
+    eos_id: int,
+    generators: Sequence[tuple[np.random.Generator, int]],
+) -> NDArray[np.int64]:
+    """`sample` of several streams at once. Each generator draws for so many of the utterances, in their order."""
     if not sampling.temperature:
         largest: NDArray[np.int64] = logits_UKV.argmax(axis=-1)
         return largest
@@ -52,7 +74,8 @@ def sample(
     ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, shape[2]), sampling, eos_id)
     cumulative_NC = np.add.accumulate(probs_NC, axis=1, dtype=np.float64)
     # Of the interval (0, total]: an id of probability 0 is never hit, the last one always reached.
-    threshold_N1 = (1.0 - rng.random((len(ids_NC), 1))) * cumulative_NC[:, -1:]
+    random_N1 = [rng.random((utterances * shape[1], 1)) for rng, utterances in generators]
+    threshold_N1 = (1.0 - (random_N1[0] if len(random_N1) == 1 else np.concatenate(random_N1))) * cumulative_NC[:, -1:]
     pick_N1 = np.add.reduce(cumulative_NC < threshold_N1, axis=1, keepdims=True)
     codes: NDArray[np.int64] = ids_NC[_rows(len(ids_NC)), pick_N1].reshape(shape[:2])
     return codes
@@ -94,7 +117,7 @@ def candidates(
     return ids_NC, probs_NC
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _rows(count: int) -> NDArray[np.int64]:
     """0 … count - 1, one below the other."""
     rows_N1: NDArray[np.int64] = np.arange(count)[:, None]

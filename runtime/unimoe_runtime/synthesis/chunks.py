@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -57,63 +56,34 @@ class Chunk:
 
 
 class ChunkMaker:
-    """Frames in, chunks out. `wanted`: how many frames have to wait for the next chunk to be made.
+    """Frames in, chunks out. `wanted`: how many more frames the next chunk needs. `codec_s`: seconds in the codec."""
 
-    With `overlap` all chunks but the first are decoded by a thread. `codec_s`: what the codec took so far.
-    """
-
-    def __init__(self, codec: BundleCodec, schedule: ChunkSchedule, *, overlap: bool) -> None:
+    def __init__(self, codec: BundleCodec, schedule: ChunkSchedule) -> None:
         self._decoder = codec.stream()
         self._hop_samples = codec.hop_samples
         self._sizes = schedule.sizes()
         # Frames that a codec looks ahead stay in its hands from the first chunk on, so they are waited for once.
         self.wanted = max(next(self._sizes), codec.min_first_frames) + codec.lookahead_frames
         self.codec_s = 0.0
-        self._waiting: list[NDArray[np.int64]] = []
         self._next_frame = 0
-        self._overlap = overlap
-        self._worker: ThreadPoolExecutor | None = None
-        self._in_work: Future[Chunk] | None = None
 
-    def take(self, frame_K: NDArray[np.int64]) -> None:
-        self._waiting.append(frame_K)
-
-    def ready(self) -> Iterator[Chunk]:
-        """Hand out what the codec has finished; give it the next chunk's frames where they are all there."""
-        if len(self._waiting) < self.wanted:
-            if self._in_work is not None and self._in_work.done():
-                yield from self._worked()
-            return
-        yield from self._worked()
-        frames, self._waiting, self.wanted = self._waiting, [], next(self._sizes)
-        if self._next_frame == 0 or not self._overlap:
-            yield self._decode(frames, last=False)
-        else:
-            self._worker = self._worker or ThreadPoolExecutor(1, "codec")
-            self._in_work = self._worker.submit(self._decode, frames, last=False)
-
-    def finish(self) -> Iterator[Chunk]:
-        """What is left, the codec's own remainder included."""
-        yield from self._worked()
-        rest = self._decode(self._waiting, last=True)
-        if rest.num_frames:
-            yield rest
-
-    def close(self) -> None:
-        if self._worker is not None:
-            self._worker.shutdown(cancel_futures=True)
-
-    def _worked(self) -> Iterator[Chunk]:
-        """The chunk that the thread is at, waited for."""
-        in_work, self._in_work = self._in_work, None
-        if in_work is not None:
-            yield in_work.result()
-
-    def _decode(self, frames: list[NDArray[np.int64]], *, last: bool) -> Chunk:
-        began = time.perf_counter()
+    def take(self, frames: Sequence[NDArray[np.int64]]) -> None:
+        """Give the next chunk its frames; `wanted` is then of the one after it."""
         if frames:
             self._decoder.take(np.stack(frames, axis=1))
-        pcm_L = self._decoder.finish() if last else self._decoder.certain()
+        self.wanted = next(self._sizes)
+
+    def chunk(self) -> Chunk:
+        """The samples that no later frame can change."""
+        return self._made(self._decoder.certain)
+
+    def finish(self) -> Chunk:
+        """All that is left, what the codec kept included; it may be nothing."""
+        return self._made(self._decoder.finish)
+
+    def _made(self, decode: Callable[[], NDArray[np.float32]]) -> Chunk:
+        began = time.perf_counter()
+        pcm_L = decode()
         self.codec_s += time.perf_counter() - began
         first, num_frames = self._next_frame, len(pcm_L) // self._hop_samples
         self._next_frame += num_frames

@@ -1,109 +1,58 @@
 """The step: embed, run each layer's trunk, read the router's decision, launch the experts it picked, take logits.
 
 B rows · T positions · N = B·T tokens · S cache capacity · E dynamic experts (routed, then null) · K codebooks
-V codec vocabulary · C hidden · L layers
+V codec vocabulary · C hidden · P shared positions · M chosen tokens
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.protocol import Backend, CachedPositions, Forward, StepInputs
+from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.rope import RotarySteps, rotary
 from unimoe_runtime.synthesis.lru_cache import LRUCache
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity, embed_prompt, piece_length, prompt_mask
+from unimoe_runtime.synthesis.routing_counts import RoutingCounts
 
 Floats = NDArray[np.float32]
-
-# A step attends to every slot of the cache, to the empty, masked ones in vain, and a growth copies what it holds: so it
-# grows by an eighth, and by this many slots at least.
-_SMALLEST_GROWTH = 16
 
 Observer = Callable[[int, Floats, Floats], None]
 """Called after each trunk with layer, router_logits_NR and weights_NE; both are valid during the call only."""
 
 RoutingListener = Callable[[int, Floats], None]
-"""Called after each trunk of a decode step with layer and weights_NE of one stream; valid during the call only."""
+"""Called for each layer of a decode step with layer and weights_NE of one stream; valid during the call only."""
+
+Reading = Generator[int, int, None]
+"""Reads a prompt: yields how many positions are left, is sent how many to read in the next pass."""
 
 
-@dataclass
-class RoutingStatistics:
-    """Counts over decode steps (the prefill is left out)."""
+class Embedder:
+    """Hidden states of codec rows: the sum of their codebooks' embeddings."""
 
-    steps: int = 0
-    launched: int = 0
-    routed_picks: int = 0
-    null_picks: int = 0
+    def __init__(self, backend: Backend) -> None:
+        embeddings = backend.bundle.embeddings()
+        self.text_rows, self.codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
+        self._codebooks_K = np.arange(backend.bundle.model.num_codebooks)
 
-    def __add__(self, other: RoutingStatistics) -> RoutingStatistics:
-        return RoutingStatistics(
-            steps=self.steps + other.steps,
-            launched=self.launched + other.launched,
-            routed_picks=self.routed_picks + other.routed_picks,
-            null_picks=self.null_picks + other.null_picks,
-        )
-
-    @property
-    def experts_per_step(self) -> float:
-        """Expert graphs launched a step, over all layers."""
-        return self.launched / self.steps if self.steps else 0.0
-
-    @property
-    def null_share(self) -> float:
-        """Share of all picks, over rows and layers, that went to a null expert and cost nothing."""
-        picks = self.routed_picks + self.null_picks
-        return self.null_picks / picks if picks else 0.0
-
-
-Rows = Callable[[Any], Floats]
-"""Reads an embedding's rows by arrays of indices, as `TensorFile.rows` gives it."""
-
-
-def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
-    """hidden_BTC of a prompt. A codec row is the sum of its codebooks' embeddings, in the place of a placeholder,
-    which may be an id that the vocabulary does not have."""
-    is_codec_BT = prompt.text_ids_BT == prompt.placeholder_id
-    hidden_BTC = text_rows(np.where(is_codec_BT, 0, prompt.text_ids_BT))
-    if prompt.codec_ids_PK is not None:
-        codebooks_K = np.arange(prompt.codec_ids_PK.shape[1])
-        hidden_BTC[is_codec_BT] = codec_rows((codebooks_K, prompt.codec_ids_PK)).sum(axis=1)
-    if prompt.video_embeddings_VC is not None:
-        hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
-    return hidden_BTC
-
-
-def cache_capacity(num_positions: int) -> int:
-    """Slots of the cache that holds so many positions."""
-    growth = max(_SMALLEST_GROWTH, 1 << num_positions.bit_length() >> 4)
-    return -(-num_positions // growth) * growth
-
-
-def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> NDArray[np.bool_]:
-    """mask_B1TS of a prompt's pass over a cache of `capacity` slots: causal, padded positions hidden.
-
-    For the positions from `begin` on; those before it are in the cache.
-    """
-    rows, length = mask_BT.shape
-    mask_BTS = np.zeros((rows, length - begin, capacity), dtype=np.bool_)
-    mask_BTS[:, :, :length] = np.tri(length, dtype=np.bool_)[begin:] & mask_BT[:, None, :]
-    # A padded position attends to itself: a softmax over nothing would be NaN and spread through the values.
-    mask_BTS[:, np.arange(length - begin), np.arange(begin, length)] = True
-    return mask_BTS[:, None]
+    def codes(self, codes_BK: NDArray[np.int64]) -> Floats:
+        """hidden_B1C of one codec row a model row."""
+        hidden: Floats = np.add.reduce(self.codec_rows((self._codebooks_K, codes_BK)), axis=1, keepdims=True)
+        return hidden
 
 
 class BundleModel:
-    """`generation.LanguageModel` over a bundle's graphs.
+    """`generation.LanguageModel` over a bundle's graphs: one stream's cache and position.
 
     With `prefixes` what all rows of a prompt have in common is read once, in a pass of its own, and kept there by
-    its hash: keys and values come out the same to the bit whether they were computed or kept.
+    its hash: keys and values are the same to the bit whether they were computed or kept.
     """
 
     def __init__(
@@ -116,17 +65,21 @@ class BundleModel:
     ) -> None:
         self._backend = backend
         self._observer = observer
-        self._routing = routing
         self._prefixes = prefixes
-        self.config = backend.bundle.model
-        embeddings = backend.bundle.embeddings()
-        self._text_rows, self._codec_rows = embeddings.rows("text.weight"), embeddings.rows("codec.weight")
-        self._codebooks_K = np.arange(self.config.num_codebooks)
-        self._rotary = RotarySteps(self.config)
-        self.statistics = RoutingStatistics()
+        self.config: ModelConfig = backend.bundle.model
+        self.routing = routing
+        self.embedder = Embedder(backend)
+        self.rotary = RotarySteps(self.config)
+        self.statistics = RoutingCounts()
         self._forward: Forward | None = None
-        self._valid_BS = np.zeros((0, 0), dtype=np.bool_)
-        self._filled = 0
+        self.valid_BS = np.zeros((0, 0), dtype=np.bool_)
+        """Cache slots that hold a token; the padding before a shorter row's prompt does not count."""
+        self.num_filled = 0
+        """Cache slots in use: the next step writes to this one."""
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.valid_BS)
 
     def close(self) -> None:
         """Give the cache back to the backend. `prefill` begins anew."""
@@ -134,74 +87,125 @@ class BundleModel:
         if forward is not None:
             forward.close()
 
+    def hand_over(self) -> Forward:
+        """The cache, which is the caller's from now on. Steps need one again, by `take_over`."""
+        forward, self._forward = self._forward, None
+        if forward is None:
+            raise RuntimeError("prefill() comes before a cache can be handed over")
+        return forward
+
+    def take_over(self, forward: Forward) -> None:
+        """Decode with a cache that holds this stream's positions."""
+        self._forward = forward
+
     def prefill(self, prompt: Prompt) -> None:
         """Read a prompt into a fresh cache."""
-        rows, length = prompt.text_ids_BT.shape
+        reading = self.read(prompt)
+        left = next(reading)
+        try:
+            while True:
+                left = reading.send(left)
+        except StopIteration:
+            pass
+
+    def read(self, prompt: Prompt) -> Reading:
+        """`prefill` piece by piece. However it is cut, keys, values and logits are the same to the bit."""
         self.close()
+        rows, length = prompt.text_ids_BT.shape
         self._forward = forward = self._backend.start(rows)
-        self._valid_BS = np.zeros((rows, 0), dtype=np.bool_)
-        self._filled = 0
-        self._reserve(length)
-        hidden_BTC = embed_prompt(prompt, self._text_rows, self._codec_rows)
+        self.valid_BS = np.zeros((rows, 0), dtype=np.bool_)
+        self.num_filled = 0
+        self.reserve(length)
+        hidden_BTC = embed_prompt(prompt, self.embedder.text_rows, self.embedder.codec_rows)
         mask_BT, begin = prompt.mask_BT, 0
         if self._prefixes is not None and prompt.num_shared:
             begin = prompt.num_shared
-            forward.restore(self._shared_positions(prompt, hidden_BTC, self._prefixes), self._valid_BS.shape[1])
+            shared = yield from self._shared_positions(prompt, hidden_BTC, self._prefixes)
+            forward.restore(shared, self.valid_BS.shape[1])
             # The shared tokens stand in the first slots of every row, and a shorter row's padding after them: where
             # the row, padded on the left, still has shared ones.
             mask_BT = np.concatenate([np.ones((rows, begin), np.bool_), (mask_BT.cumsum(axis=1) > begin)[:, begin:]], 1)
-        self._valid_BS[:, :length] = mask_BT
-        mask_B1TS = prompt_mask(mask_BT, self._valid_BS.shape[1], begin)
+        self.valid_BS[:, :length] = mask_BT
+        mask_B1TS = prompt_mask(mask_BT, self.valid_BS.shape[1], begin)
         inputs = self._pass_inputs(hidden_BTC[:, begin:], prompt.positions[..., begin:], mask_B1TS, begin)
-        self._run(forward, inputs, mask_BT[:, begin:].reshape(-1))
-        self._filled = length
-        self.statistics = RoutingStatistics()
+        yield from self._read(forward, inputs, mask_BT[:, begin:])
+        self.num_filled = length
+        self.statistics = RoutingCounts()
 
     def _shared_positions(
         self, prompt: Prompt, hidden_BTC: Floats, prefixes: LRUCache[CachedPositions]
-    ) -> CachedPositions:
+    ) -> Generator[int, int, CachedPositions]:
         """Keys and values of the tokens that all rows begin with."""
-        count = prompt.num_shared
+        num_shared = prompt.num_shared
         (hidden_PC, positions), *others = [
-            (hidden_BTC[row, start : start + count], prompt.positions[..., row, start : start + count])
+            (hidden_BTC[row, start : start + num_shared], prompt.positions[..., row, start : start + num_shared])
             for row, start in enumerate(prompt.mask_BT.argmax(axis=1))
         ]
         for other_PC, other in others:
             if not np.array_equal(other_PC, hidden_PC) or not np.array_equal(other, positions):
-                raise PromptError(f"a prompt's rows differ within the {count} tokens that they are said to share")
+                raise PromptError(f"a prompt's rows differ within the {num_shared} tokens that they are said to share")
         key = blake2b(hidden_PC.tobytes() + positions.tobytes(), digest_size=16).digest()
         cached = prefixes.get(key)
         if cached is None:
-            real_BT = np.ones((1, count), np.bool_)
-            inputs = self._pass_inputs(hidden_PC[None], positions[..., None, :], prompt_mask(real_BT, count), 0)
+            real_BT = np.ones((1, num_shared), np.bool_)
+            mask_B1TS = prompt_mask(real_BT, num_shared)
+            inputs = self._pass_inputs(hidden_PC[None], positions[..., None, :], mask_B1TS, 0)
             with closing(self._backend.start(1)) as forward:
-                self._run(forward, inputs, real_BT[0])
-                cached = forward.snapshot(count)
+                yield from self._read(forward, inputs, real_BT)
+                cached = forward.snapshot(num_shared)
             prefixes.put(key, cached, cached.num_bytes)
         return cached
 
     def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
         """One decode step: logits_BKV after reading one codec row a model row."""
-        self._reserve(self._filled + 1)
-        self._valid_BS[:, self._filled] = True
+        self.reserve(self.num_filled + 1)
+        self.valid_BS[:, self.num_filled] = True
         assert self._forward is not None
-        cos_BTD, sin_BTD = self._rotary.at(position_B)
+        cos_BTD, sin_BTD = self.rotary.at(position_B)
         inputs = StepInputs(
-            hidden_BTC=np.add.reduce(self._codec_rows((self._codebooks_K, codes_BK)), axis=1, keepdims=True),
+            hidden_BTC=self.embedder.codes(codes_BK),
             cos_BTD=cos_BTD,
             sin_BTD=sin_BTD,
-            mask_B1TS=self._valid_BS[:, None, None, :],
-            write_index_B=np.full(len(codes_BK), self._filled, np.int64),
+            mask_B1TS=self.valid_BS[:, None, None, :],
+            write_index_B=np.full(len(codes_BK), self.num_filled, np.int64),
         )
         self._run(self._forward, inputs, None)
-        self._filled += 1
+        self.num_filled += 1
         self.statistics.steps += 1
         return self.logits(np.arange(len(codes_BK)))
+
+    def step_alone(self, codes: list[int], position_B: Floats) -> Floats:
+        """`step` with the same codec row for all rows."""
+        return self.step(np.array([codes] * self.num_rows), position_B)
 
     def logits(self, tokens_M: NDArray[np.int64]) -> Floats:
         """logits_MKV of tokens (row · T + position) of the pass that ran last."""
         assert self._forward is not None
         return self._forward.head(tokens_M)
+
+    def reserve(self, num_slots: int) -> None:
+        """Room for so many positions."""
+        rows, capacity = self.valid_BS.shape
+        if num_slots > capacity:
+            grown_BS = np.zeros((rows, cache_capacity(num_slots)), dtype=np.bool_)
+            grown_BS[:, :capacity] = self.valid_BS
+            self.valid_BS = grown_BS
+
+    def _read(self, forward: Forward, inputs: StepInputs, real_BT: NDArray[np.bool_]) -> Reading:
+        """The passes over a prompt's positions; those that are not `real_BT` launch no expert."""
+        begin, length = 0, real_BT.shape[1]
+        while begin < length:
+            end = begin + piece_length((yield length - begin), length - begin)
+            piece = slice(begin, end)
+            part = StepInputs(
+                hidden_BTC=inputs.hidden_BTC[:, piece],
+                cos_BTD=inputs.cos_BTD[:, piece],
+                sin_BTD=inputs.sin_BTD[:, piece],
+                mask_B1TS=inputs.mask_B1TS[:, :, piece],
+                write_index_B=inputs.write_index_B + begin,
+            )
+            self._run(forward, part, real_BT[:, piece].reshape(-1))
+            begin = end
 
     def _pass_inputs(
         self, hidden_BTC: Floats, positions: Floats, mask_B1TS: NDArray[np.bool_], write_index: int
@@ -225,8 +229,8 @@ class BundleModel:
             if self._observer is not None:
                 self._observer(layer, forward.router_logits(), weights_NE)
             if real_N is None:
-                if self._routing is not None:
-                    self._routing(layer, weights_NE)
+                if self.routing is not None:
+                    self.routing(layer, weights_NE)
                 picked = self._picked(weights_NE.tolist())
             else:
                 picked = np.flatnonzero(weights_NE[:, : self.config.num_routed_experts].any(axis=0)).tolist()
@@ -249,10 +253,3 @@ class BundleModel:
             statistics.routed_picks += len(row) - row.count(0.0) - null
         statistics.launched += len(picked)
         return picked
-
-    def _reserve(self, length: int) -> None:
-        rows, capacity = self._valid_BS.shape
-        if length > capacity:
-            grown_BS = np.zeros((rows, cache_capacity(length)), dtype=np.bool_)
-            grown_BS[:, :capacity] = self._valid_BS
-            self._valid_BS = grown_BS

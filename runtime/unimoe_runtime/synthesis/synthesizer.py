@@ -31,12 +31,16 @@ from unimoe_runtime.errors import BundleError, ClosedError, PromptError, UnimoeE
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.frontend import PreparedPrompt, SpeechOptions, VideoPrompt, VoicePrompt, open_frontend
 from unimoe_runtime.model.delay_pattern import delay_codes
-from unimoe_runtime.synthesis.chunks import WHOLE, Chunk
+from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
+from unimoe_runtime.synthesis.decoding import Decoding, DecodingLimits, Part, Progress
 from unimoe_runtime.synthesis.language_model import BundleModel, RoutingListener
 from unimoe_runtime.synthesis.lru_cache import LRUCache
+from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.preload import Preload, always_used
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
-from unimoe_runtime.synthesis.stream import AudioStream, Outcome, Part, Progress
+from unimoe_runtime.synthesis.scheduler import StepScheduler
+from unimoe_runtime.synthesis.step_statistics import StepStatistics
+from unimoe_runtime.synthesis.stream import AudioStream
 from unimoe_runtime.vision.tower import BundleVision
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video, read_video
 
@@ -76,11 +80,12 @@ class Synthesizer:
         self._prefixes = LRUCache[CachedPositions](_PREFIX_BYTES)
         self._voices = LRUCache[NDArray[np.int64]](_VOICE_BYTES)
         self._preload: Preload | None = None
+        self._scheduler = StepScheduler(backend)
         self._lock = Lock()
         self._closed = False
         self._streams: WeakSet[AudioStream] = WeakSet()
         self.overlap = len(os.sched_getaffinity(0)) > 1
-        """Whether a stream's codec works beside the next steps, in a thread."""
+        """Whether the next steps of a stream run while its codec decodes a chunk."""
 
     @classmethod
     def open(
@@ -139,7 +144,7 @@ class Synthesizer:
             stream.abort("its synthesizer was closed")
         if self._preload is not None:
             self._preload.close()
-        self._backend.close()
+        self._scheduler.close(at_end=self._backend.close)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -154,6 +159,11 @@ class Synthesizer:
     def residency(self) -> ExpertCacheStats | None:
         """How the memory budget fared so far; None without one."""
         return self._backend.residency()
+
+    @property
+    def step_statistics(self) -> StepStatistics:
+        """What was decoded so far, for all streams together."""
+        return self._scheduler.statistics
 
     @property
     def engine_warning(self) -> str | None:
@@ -196,16 +206,19 @@ class Synthesizer:
             Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
             for prepared in chain(first, prompts)
         )
-        stream = AudioStream(
-            model=BundleModel(self._backend, routing=routing, prefixes=self._prefixes),
-            codec=self._codec,
-            parts=chain([next(parts)], parts),
-            most_frames=None if most_steps is None else most_steps - max_delay - 1,
-            request=request,
-            overlap=self.overlap,
-            requested=requested,
+        decoding = Decoding(
+            BundleModel(self._backend, routing=routing, prefixes=self._prefixes),
+            chain([next(parts)], parts),
+            seed=request.seed,
+            limits=DecodingLimits(
+                requested=requested,
+                most_frames=None if most_steps is None else most_steps - max_delay - 1,
+                timeout_s=request.timeout_s,
+            ),
             progress=progress,
         )
+        schedule = request.schedule or ChunkSchedule()
+        stream = AudioStream(self._scheduler, decoding, self._codec, schedule, overlap=self.overlap)
         with self._lock:
             self._require_open()
             self._streams.add(stream)

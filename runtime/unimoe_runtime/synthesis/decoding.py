@@ -1,0 +1,209 @@
+"""One stream's decoding: its prompts, the utterance at hand, and the frames made so far.
+
+The scheduler's thread reads prompts and makes steps; the reader's thread takes frames. What both touch is guarded by
+the scheduler's lock.
+
+T frames · K codebooks · B model rows
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.frontend import PreparedPrompt
+from unimoe_runtime.model.generation import Utterance, require_pairs
+from unimoe_runtime.synthesis.language_model import BundleModel, Reading
+from unimoe_runtime.synthesis.routing_counts import RoutingCounts
+
+Progress = Callable[[int, int], None]
+"""Called after each step with the steps done and the steps expected, in the thread that makes the steps: it should
+return at once. What it raises ends the stream."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """A prompt, and how it is to be decoded."""
+
+    prepared: PreparedPrompt
+    sampling: SamplingConfig
+
+    def expected_steps(self, max_delay: int) -> int:
+        expected = self.prepared.expected_frames
+        return self.sampling.max_steps if expected is None else min(self.sampling.max_steps, expected + max_delay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingLimits:
+    """When a stream ends at the latest: `most_frames` in all parts, and `timeout_s` after `requested`, a time of
+    `time.perf_counter`."""
+
+    requested: float
+    most_frames: int | None = None
+    timeout_s: float | None = None
+
+
+class Decoding:
+    """A stream as the scheduler sees it.
+
+    `target` is how many frames its reader waits for, by the time `deadline`; it makes no step beyond them.
+    """
+
+    def __init__(
+        self,
+        model: BundleModel,
+        parts: Iterable[Part],
+        *,
+        seed: int,
+        limits: DecodingLimits,
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self._seed, self.limits, self._progress = model, seed, limits, progress
+        self._coming = iter(parts)
+        self._part: Part | None = None
+        self._following: Part | None = next(self._coming)
+        self.max_delay = max(model.config.delay_pattern)
+        self.captions: list[str] = []
+        """The text as it is spoken, as far as it has been read."""
+        self.warnings: tuple[str, ...] = ()
+        """Lines about what was left out of the text, as far as it has been read."""
+        self.prompt_tokens = 0
+        """Tokens of the prompts that have been read, without the unconditional rows'."""
+        self.expected_steps = 0
+        self._note(self._following)
+        self.target, self.deadline = 0, math.inf
+        self.frames: list[NDArray[np.int64]] = []
+        self.num_frames = -1
+        """Frames of the whole; -1 until that is known."""
+        self.cut = self.timed_out = self.cancelled = self.over = self.freed = False
+        self.error: BaseException | None = None
+        self.prefill_s = self.decode_s = 0.0
+        self._past = RoutingCounts()
+        self._frames_before = 0
+        self.reading: Reading | None = None
+        self.positions_left, self._is_read_from = 0, False
+        self._began = self.last_step = time.perf_counter()
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.over and len(self.frames) < self.target
+
+    @property
+    def routing(self) -> RoutingCounts:
+        return self._past + (self.model.statistics if self._part is not None else RoutingCounts())
+
+    @property
+    def steps_left(self) -> int:
+        """Steps until the reader has its frames, about."""
+        ahead = max(0, self.max_delay - self.utterance.index) if self._part is not None else self.max_delay
+        return min(self.target, self.expected_steps) - len(self.frames) + ahead
+
+    @property
+    def positions(self) -> NDArray[np.float32]:
+        """position_B of the next step."""
+        first: NDArray[np.float32] = self._first_position_B
+        return first + np.float32(self.utterance.index)
+
+    @property
+    def allow_eos(self) -> bool:
+        return self.utterance.index >= self.sampling.min_steps
+
+    def begin(self) -> None:
+        """Begin with the first part's prompt."""
+        self._began = time.perf_counter()
+        self._next_part()
+
+    def read(self, num_positions: int) -> int:
+        """Read about so many positions of the prompt; returns how many it read."""
+        assert self.reading is not None
+        if not self._is_read_from:
+            self._is_read_from, self.positions_left = True, next(self.reading)
+        read = min(num_positions, self.positions_left)
+        try:
+            self.positions_left = self.reading.send(num_positions)
+        except StopIteration:
+            self.reading, self.positions_left = None, 0
+        return read
+
+    def check(self, now: float) -> None:
+        """End it where it was cancelled or its time has passed."""
+        timeout_s = self.limits.timeout_s
+        if self.cancelled:
+            self.over = True
+        elif timeout_s is not None and now - self.limits.requested > timeout_s:
+            self.timed_out = self.over = True
+
+    def accept(self, codes: list[int], step_s: float) -> None:
+        """Take the codes that a step of `step_s` drew."""
+        utterance, now = self.utterance, time.perf_counter()
+        self.last_step = now
+        if utterance.index == 0:  # counted with the prompt, as its first result
+            self.prefill_s += now - self._began
+        else:
+            self.decode_s += step_s
+        frame = utterance.accept(codes)
+        if utterance.num_frames >= 0:
+            self.cut |= utterance.num_frames == self.sampling.max_steps - self.max_delay - 1
+            self.num_frames = -1 if self._following else self._frames_before + utterance.num_frames
+        if frame is not None:
+            self.frames.append(np.array(frame))
+        if self._progress is not None:
+            self._progress(self._past.steps + utterance.index, self.expected_steps)
+        self.check(now)
+        if utterance.ended and not self.over:
+            if self._following is None or self._room() == 0:
+                self.over = True
+            else:
+                self._next_part()
+
+    def free(self) -> None:
+        """Give the model's cache back; from now on it is over."""
+        self.over = self.freed = True
+        if self.reading is not None:
+            self.reading.close()
+        self.model.close()
+
+    def _next_part(self) -> None:
+        if self._part is not None:
+            self._past, self.model.statistics = self._past + self.model.statistics, RoutingCounts()
+            self._began = time.perf_counter()
+            assert self._following is not None
+            self._note(self._following)
+        part = self._part = self._following
+        assert part is not None
+        require_pairs(part.prepared.prompt, part.sampling)
+        self._following = next(self._coming, None)
+        room = self._room()
+        sampling = part.sampling
+        if room is not None:
+            max_steps = min(sampling.max_steps, room + self.max_delay + 1)
+            sampling = replace(sampling, min_steps=min(sampling.min_steps, max_steps), max_steps=max_steps)
+        self.sampling = sampling
+        self.draws_by = replace(sampling, min_steps=0, max_steps=1)
+        """What decides a draw: streams of different lengths draw together."""
+        self._frames_before = len(self.frames)
+        prompt = part.prepared.prompt
+        self.paired = prompt.paired
+        self._first_position_B = prompt.first_position_B
+        self.utterance = Utterance(self.model.config, sampling)
+        self.generator = np.random.default_rng(self._seed)
+        self.reading = self.model.read(prompt)
+        self._is_read_from, self.positions_left = False, prompt.text_ids_BT.shape[1]
+
+    def _note(self, part: Part) -> None:
+        prepared = part.prepared
+        self.captions.append(prepared.caption)
+        self.warnings = prepared.warnings or self.warnings
+        self.prompt_tokens += int(prepared.prompt.mask_BT[-1].sum())
+        self.expected_steps += part.expected_steps(self.max_delay)
+
+    def _room(self) -> int | None:
+        """Frames that the caller's limit leaves; None where there is none."""
+        most = self.limits.most_frames
+        return None if most is None else max(0, most - len(self.frames))

@@ -1,0 +1,65 @@
+"""A prompt as the layers read it: its embeddings, its mask, and how it is cut into passes.
+
+B rows · T positions · S cache capacity · P prompt codec rows · V video tokens · C hidden
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.model.generation import Prompt
+
+Floats = NDArray[np.float32]
+
+# A step attends to every slot of the cache, to the empty, masked ones in vain, and a growth copies what it holds: so it
+# grows by an eighth, and by this many slots at least.
+_SMALLEST_GROWTH = 16
+
+Rows = Callable[[Any], Floats]
+"""Reads an embedding's rows by arrays of indices, as `TensorFile.rows` gives it."""
+
+
+def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
+    """hidden_BTC of a prompt. A codec row is the sum of its codebooks' embeddings, in the place of a placeholder,
+    which may be an id that the vocabulary does not have."""
+    is_codec_BT = prompt.text_ids_BT == prompt.placeholder_id
+    hidden_BTC = text_rows(np.where(is_codec_BT, 0, prompt.text_ids_BT))
+    if prompt.codec_ids_PK is not None:
+        codebooks_K = np.arange(prompt.codec_ids_PK.shape[1])
+        hidden_BTC[is_codec_BT] = codec_rows((codebooks_K, prompt.codec_ids_PK)).sum(axis=1)
+    if prompt.video_embeddings_VC is not None:
+        hidden_BTC[prompt.text_ids_BT == prompt.video_token_id] = prompt.video_embeddings_VC
+    return hidden_BTC
+
+
+def cache_capacity(num_positions: int) -> int:
+    """Slots of the cache that holds so many positions."""
+    growth = max(_SMALLEST_GROWTH, 1 << num_positions.bit_length() >> 4)
+    return -(-num_positions // growth) * growth
+
+
+def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> NDArray[np.bool_]:
+    """mask_B1TS of a prompt's pass over a cache of `capacity` slots: causal, padded positions hidden.
+
+    For the positions from `begin` on; those before it are in the cache.
+    """
+    rows, length = mask_BT.shape
+    mask_BTS = np.zeros((rows, length - begin, capacity), dtype=np.bool_)
+    mask_BTS[:, :, :length] = np.tri(length, dtype=np.bool_)[begin:] & mask_BT[:, None, :]
+    # A padded position attends to itself: a softmax over nothing would be NaN and spread through the values.
+    mask_BTS[:, np.arange(length - begin), np.arange(begin, length)] = True
+    return mask_BTS[:, None]
+
+
+def piece_length(wanted: int, left: int) -> int:
+    """Positions of the next pass over a prompt of which `left` are to be read: about `wanted`.
+
+    Never one position alone, unless that is the whole: ONNX Runtime computes a pass of one position in another order,
+    so that the result would depend on how the prompt was cut.
+    """
+    length = min(max(wanted, 2), left)
+    return left if left - length == 1 else length

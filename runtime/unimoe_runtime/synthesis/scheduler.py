@@ -1,0 +1,308 @@
+"""The one thread that runs the language model for all streams of a synthesizer.
+
+Readers say how many frames they wait for, and until when. The thread reads new prompts and makes steps, one step for
+all streams that wait. What has the least time to spare goes first: a prompt, cut into pieces, or a step. A stream
+alone decodes in a cache of its own; several share one (`SharedSteps`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.synthesis.decoding import Decoding
+from unimoe_runtime.synthesis.drawing import draw_all
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.shared_steps import SharedSteps
+from unimoe_runtime.synthesis.step_statistics import Durations, StepStatistics
+
+_IDLE_S = 10.0
+# A stream that waits for no frame keeps its rows for so many steps: most readers come back at once.
+_KEPT_STEPS = 8
+# A stream with so much time to spare is left out of a step where another is late.
+_TO_SPARE_S = 0.5
+# How long a prompt's pass may take while others decode.
+_SHORTEST_PIECE_S, _LONGEST_PIECE_S = 0.005, 0.1
+_FIRST_PIECE = 32
+
+
+class StepScheduler:
+    """Runs the streams that are added, in a thread that exists while there is work, and a while longer."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._counts = backend.row_counts
+        self._shared = SharedSteps(backend)
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._arrived = threading.Condition(self._lock)
+        self._streams: list[Decoding] = []
+        self._idle_steps: dict[BundleModel, int] = {}
+        self._durations = Durations()
+        self._statistics = StepStatistics()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._at_end: Callable[[], None] | None = None
+
+    @property
+    def is_own_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    @property
+    def statistics(self) -> StepStatistics:
+        with self._lock:
+            active = sum(stream.is_wanted for stream in self._streams)
+            return replace(self._statistics, active=active, open=len(self._streams))
+
+    def add(self, stream: Decoding) -> None:
+        """Begin with a stream. It makes no step before frames of it are asked for."""
+        stream.begin()
+        with self._lock:
+            self._streams.append(stream)
+            if self._closed:
+                stream.cancelled = True
+                self._finish(stream)
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="unimoe steps", daemon=True)
+                self._thread.start()
+
+    def ask(self, stream: Decoding, target: int, deadline: float) -> None:
+        """From now on make steps until a stream has `target` frames, if possible by `deadline`; no more than now
+        where `target` is what it has."""
+        with self._lock:
+            stream.target, stream.deadline = target, deadline
+            self._work.notify()
+
+    def wait(self, stream: Decoding, target: int) -> None:
+        """Until a stream has so many frames, or is over. Raises what went wrong with it."""
+        with self._lock:
+            while len(stream.frames) < target and not stream.freed:
+                self._arrived.wait()
+        if stream.error is not None:
+            raise stream.error
+
+    def cancel(self, stream: Decoding) -> None:
+        """End a stream at its next step. Returns at once."""
+        with self._lock:
+            stream.cancelled = True
+            self._work.notify()
+
+    def join(self, stream: Decoding) -> None:
+        """Wait until a stream that was cancelled holds nothing."""
+        if self.is_own_thread:
+            return
+        with self._lock:
+            while stream in self._streams:
+                self._arrived.wait()
+
+    def close(self, at_end: Callable[[], None]) -> None:
+        """End all streams, then call `at_end`: here, or in the scheduler's thread where that is this one."""
+        with self._lock:
+            self._closed = True
+            for stream in self._streams:
+                stream.cancelled = True
+            self._work.notify()
+            thread = self._thread
+            if thread is None:
+                self._end()
+        if self.is_own_thread:
+            self._at_end = at_end
+            return
+        if thread is not None:
+            thread.join()
+        at_end()
+
+    def _run(self) -> None:
+        try:
+            while (work := self._next()) is not None:
+                work()
+        except BaseException as error:  # a defect of ours: nobody may wait for ever
+            with self._lock:
+                for stream in self._streams:
+                    stream.error = stream.error or error
+                self._closed = True
+        finally:
+            with self._lock:
+                if self._closed:
+                    self._end()
+                if self.is_own_thread:
+                    self._thread = None
+                at_end, self._at_end = self._at_end, None
+            if at_end is not None:
+                at_end()
+
+    def _end(self) -> None:
+        for stream in list(self._streams):
+            self._finish(stream)
+        self._shared.close()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What is to be done now; waits for it. None where the thread is to end."""
+        with self._lock:
+            while True:
+                now = time.perf_counter()
+                for stream in [stream for stream in self._streams if stream.cancelled or stream.is_wanted]:
+                    stream.check(now)
+                    if stream.over:
+                        self._finish(stream)
+                if self._closed:
+                    return None
+                wanted = [stream for stream in self._streams if stream.is_wanted]
+                if wanted:
+                    return self._choose(wanted, now)
+                if not self._work.wait(_IDLE_S) and not self._streams:
+                    self._thread = None
+                    return None
+
+    def _choose(self, wanted: list[Decoding], now: float) -> Callable[[], None]:
+        step_s = self._durations.step_s(len(wanted))
+        spare_s = {
+            stream: stream.deadline
+            - now
+            - stream.steps_left * step_s
+            - stream.positions_left * self._durations.position_s
+            for stream in wanted
+        }
+        wanted.sort(key=spare_s.__getitem__)
+        first, stepping = wanted[0], [stream for stream in wanted if stream.reading is None]
+        if first.reading is not None or not stepping:
+            least_s = min((spare_s[stream] for stream in stepping), default=None)
+            return lambda: self._read(first, least_s)
+        late = spare_s[stepping[0]] < 0
+        batch: list[Decoding] = []
+        rows = 0
+        for stream in stepping:
+            rows += self._shared.places(stream.model.num_rows)
+            if batch and (rows > self._counts.most or (late and spare_s[stream] > _TO_SPARE_S)):
+                break
+            batch.append(stream)
+        return lambda: self._step(batch, urgent=late)
+
+    def _read(self, stream: Decoding, least_s: float | None) -> None:
+        """Read a piece of a prompt: all of it where nobody else decodes, or what fits into the others' spare time."""
+        if stream.model in self._shared:
+            self._shared.leave(stream.model)
+        length = stream.positions_left
+        if least_s is not None and self._counts.alignment == 1:
+            piece_s = min(max(least_s / 2, _SHORTEST_PIECE_S), _LONGEST_PIECE_S)
+            position_s = self._durations.position_s
+            length = int(piece_s / position_s) if position_s else _FIRST_PIECE
+        began = time.perf_counter()
+        try:
+            positions = stream.read(length)
+        except Exception as error:
+            self._fail(stream, error)
+            return
+        seconds = time.perf_counter() - began
+        self._durations.add_positions(positions, seconds)
+        with self._lock:
+            done = self._statistics
+            self._statistics = replace(
+                done,
+                pieces=done.pieces + 1,
+                positions=done.positions + positions,
+                prompt_s=done.prompt_s + seconds,
+            )
+
+    def _step(self, batch: list[Decoding], *, urgent: bool) -> None:
+        if len(batch) > 1 or batch[0].model in self._shared:
+            batch = self._gather(batch, urgent=urgent)
+        if not batch:
+            return
+        began = time.perf_counter()
+        try:
+            codes, launched, rows = self._decode(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch[0], error)
+            else:  # whose fault it is shows when each makes the step alone
+                for stream in batch:
+                    self._step([stream], urgent=False)
+            return
+        seconds = time.perf_counter() - began
+        self._durations.add_step(len(batch), seconds)
+        with self._lock:
+            done = self._statistics
+            self._statistics = replace(
+                done,
+                steps=done.steps + 1,
+                streams=done.streams + len(batch),
+                rows=done.rows + rows,
+                launched=done.launched + launched,
+                step_s=done.step_s + seconds,
+            )
+        for stream, row in zip(batch, codes, strict=True):
+            try:
+                stream.accept(row, seconds)
+            except Exception as error:  # of a callback
+                self._fail(stream, error)
+        with self._lock:
+            for stream in batch:
+                if stream.over and not stream.freed:
+                    self._finish(stream)
+            if not all(stream.is_wanted for stream in batch):
+                self._arrived.notify_all()
+
+    def _decode(self, batch: list[Decoding]) -> tuple[list[list[int]], int, int]:
+        """One step's codes for each stream, how many experts it launched, and of how many rows it was."""
+        model = batch[0].model
+        if model not in self._shared:
+            stream, before = batch[0], model.statistics.launched
+            logits_RKV = model.step_alone(stream.utterance.codes, stream.positions)
+            rows, launched, first_rows = model.num_rows, model.statistics.launched - before, [0]
+        else:
+            step = self._shared.step(
+                [stream.model for stream in batch],
+                [stream.utterance.codes for stream in batch],
+                [stream.positions for stream in batch],
+            )
+            logits_RKV, launched, first_rows = step.logits_RKV, step.launched, step.first_rows
+            rows = sum(stream.model.num_rows for stream in batch)
+        return draw_all(logits_RKV, batch, first_rows), launched, rows
+
+    def _gather(self, batch: list[Decoding], *, urgent: bool) -> list[Decoding]:
+        """Have these streams in the shared cache, and others no longer than they may be idle there.
+
+        Returns those that are in it: a stream for which there is no room has failed.
+        """
+        models = {stream.model for stream in batch}
+        for model in self._shared.models:
+            idle = 0 if model in models else self._idle_steps.get(model, 0) + 1
+            self._idle_steps[model] = idle
+            if idle > _KEPT_STEPS or (idle and urgent):
+                self._shared.park(model)
+                del self._idle_steps[model]
+        joined = []
+        for stream in batch:
+            try:
+                if stream.model not in self._shared:
+                    self._make_room(stream.model, models)
+                    self._shared.join(stream.model)
+                joined.append(stream)
+            except Exception as error:
+                self._fail(stream, error)
+        return joined
+
+    def _make_room(self, model: BundleModel, models: set[BundleModel]) -> None:
+        for idle in self._shared.models:
+            if self._shared.num_rows_with(model) <= self._counts.most:
+                return
+            if idle not in models:
+                self._shared.park(idle)
+
+    def _fail(self, stream: Decoding, error: BaseException) -> None:
+        with self._lock:
+            stream.error = error
+            self._finish(stream)
+
+    def _finish(self, stream: Decoding) -> None:
+        """Free what a stream holds, and tell its reader. Its thread's lock is held."""
+        if stream.model in self._shared:
+            self._shared.leave(stream.model)
+        self._idle_steps.pop(stream.model, None)
+        stream.free()
+        self._streams.remove(stream)
+        self._arrived.notify_all()

@@ -1,0 +1,233 @@
+"""Decode steps of several streams at once: their rows lie side by side in one cache, each at its own position.
+
+A picked expert runs once for all rows that picked it. A row's result does not depend on the other rows, to the bit on
+a CPU, so a stream decodes here what it decodes alone.
+
+R rows · S cache capacity · E dynamic experts (routed, then null) · K codebooks · V codec vocabulary · L layers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unimoe_runtime.backends.protocol import Backend, Forward, StepInputs
+from unimoe_runtime.synthesis.language_model import BundleModel, Embedder
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(kw_only=True, eq=False)
+class _Member:
+    """A stream's place: its rows are `row` … `row + model.num_rows - 1`."""
+
+    model: BundleModel
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedStep:
+    """What a step gave: logits_RKV of all rows, the first row of each stream, and how many experts it launched."""
+
+    logits_RKV: Floats
+    first_rows: list[int]
+    launched: int
+
+
+class SharedSteps:
+    """The streams that decode together, and their cache. One thread uses it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._config = backend.bundle.model
+        self._counts = backend.row_counts
+        self._embedder = Embedder(backend)
+        self._members: dict[BundleModel, _Member] = {}
+        self._forward: Forward | None = None
+        self._num_rows = self._capacity = 0
+        self._allocate(0, 0)
+
+    def __contains__(self, model: BundleModel) -> bool:
+        return model in self._members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def models(self) -> list[BundleModel]:
+        return list(self._members)
+
+    def places(self, num_rows: int) -> int:
+        """Rows that a stream of `num_rows` rows takes up."""
+        return -(-num_rows // self._counts.alignment) * self._counts.alignment
+
+    def num_rows_with(self, model: BundleModel) -> int:
+        """Rows of all members and one more."""
+        return self._end() + self.places(model.num_rows)
+
+    def join(self, model: BundleModel) -> None:
+        """Take a stream that has read its prompt; its own cache is given back."""
+        row = self._end()
+        self._fit(row + model.num_rows, model.num_filled + 1)
+        assert self._forward is not None
+        own = model.hand_over()
+        self._forward.copy_rows(own, 0, row, model.num_rows, model.num_filled)
+        own.close()
+        self._members[model] = _Member(model=model, row=row)
+        self._write_mask(model, row)
+
+    def leave(self, model: BundleModel) -> None:
+        """Free a stream's rows. Those behind move up."""
+        gone = self._members.pop(model)
+        if not self._members:
+            self.close()
+            return
+        last = max(self._members.values(), key=lambda member: member.row)
+        if last.row > gone.row and self.places(last.model.num_rows) == self.places(model.num_rows):
+            self._move(last, gone.row)
+        else:
+            behind = sorted((m for m in self._members.values() if m.row > gone.row), key=lambda member: member.row)
+            row = gone.row
+            for member in behind:
+                self._move(member, row)
+                row += self.places(member.model.num_rows)
+        self._shrink()
+
+    def park(self, model: BundleModel) -> None:
+        """Give a stream a cache of its own again, and free its rows: it makes no step for a while."""
+        assert self._forward is not None
+        own = self._backend.start(model.num_rows)
+        own.resize(model.num_rows, model.valid_BS.shape[1])
+        own.copy_rows(self._forward, self._members[model].row, 0, model.num_rows, model.num_filled)
+        model.take_over(own)
+        self.leave(model)
+
+    def step(
+        self, models: Sequence[BundleModel], codes: Sequence[list[int]], positions: Sequence[Floats]
+    ) -> SharedStep:
+        """One step of some members; the others' rows stay where they are.
+
+        `codes`: a row of K codes for each; `positions`: position_B of its rows. A step that fails has changed nothing.
+        """
+        members = [self._members[model] for model in models]
+        self._fit(self._end(), 1 + max(member.model.num_filled for member in self._members.values()))
+        codes_RK, live_R = np.zeros((self._num_rows, self._config.num_codebooks), np.int64), self._live_R
+        live_R[:] = False
+        for member, row_K, position_B in zip(members, codes, positions, strict=True):
+            model, rows = member.model, slice(member.row, member.row + member.model.num_rows)
+            model.reserve(model.num_filled + 1)
+            codes_RK[rows] = row_K
+            self._cos_RTD[rows], self._sin_RTD[rows] = model.rotary.at(position_B)
+            self._mask_R1TS[rows, 0, 0, model.num_filled] = True
+            live_R[rows] = True
+        for member in self._members.values():
+            self._write_index_R[member.row : member.row + member.model.num_rows] = member.model.num_filled
+        inputs = StepInputs(
+            hidden_BTC=self._embedder.codes(codes_RK),
+            cos_BTD=self._cos_RTD,
+            sin_BTD=self._sin_RTD,
+            mask_B1TS=self._mask_R1TS,
+            write_index_B=self._write_index_R,
+        )
+        launched = self._run(inputs, None if live_R.all() else np.flatnonzero(~live_R))
+        assert self._forward is not None
+        logits_RKV = self._forward.head(np.arange(self._num_rows))
+        self._count(members)
+        return SharedStep(logits_RKV=logits_RKV, first_rows=[member.row for member in members], launched=launched)
+
+    def close(self) -> None:
+        """Give the cache back; the streams in it are lost."""
+        forward, self._forward = self._forward, None
+        self._members.clear()
+        self._allocate(0, 0)
+        if forward is not None:
+            forward.close()
+
+    def _run(self, inputs: StepInputs, idle_N: NDArray[np.int64] | None) -> int:
+        """All layers; returns how many experts were launched. Idle rows, and those of nobody, launch none."""
+        forward, routed, launched = self._forward, self._config.num_routed_experts, 0
+        assert forward is not None
+        forward.begin(inputs)
+        for layer in range(self._config.num_layers):
+            weights_NE = forward.trunk(layer)
+            if idle_N is not None:
+                weights_NE[idle_N] = 0
+            self._weights_LRE[layer] = weights_NE
+            picked = np.flatnonzero(np.logical_or.reduce(weights_NE[:, :routed], axis=0)).tolist()
+            for expert in picked:
+                forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
+            launched += len(picked)
+        return launched
+
+    def _count(self, members: Sequence[_Member]) -> None:
+        """Positions, and what each stream picked, counted as if it were alone."""
+        routed = self._config.num_routed_experts
+        picked_LRE = self._weights_LRE != 0
+        routed_R = np.add.reduce(picked_LRE[:, :, :routed], axis=(0, 2)).tolist()
+        null_R = np.add.reduce(picked_LRE[:, :, routed:], axis=(0, 2)).tolist()
+        starts = sorted(member.row for member in self._members.values())
+        launched = np.logical_or.reduceat(picked_LRE[:, :, :routed], starts, axis=1).sum(axis=(0, 2)).tolist()
+        launched_at = dict(zip(starts, launched, strict=True))
+        for member in members:
+            model, end = member.model, member.row + member.model.num_rows
+            model.valid_BS[:, model.num_filled] = True
+            model.num_filled += 1
+            statistics = model.statistics
+            statistics.steps += 1
+            statistics.routed_picks += sum(routed_R[member.row : end])
+            statistics.null_picks += sum(null_R[member.row : end])
+            statistics.launched += launched_at[member.row]
+            if model.routing is not None:
+                for layer, weights_RE in enumerate(self._weights_LRE):
+                    model.routing(layer, weights_RE[member.row : end])
+
+    def _end(self) -> int:
+        """The row behind the last member's."""
+        return max((m.row + self.places(m.model.num_rows) for m in self._members.values()), default=0)
+
+    def _move(self, member: _Member, row: int) -> None:
+        assert self._forward is not None
+        self._forward.copy_rows(self._forward, member.row, row, member.model.num_rows, member.model.num_filled)
+        member.row = row
+        self._write_mask(member.model, row)
+
+    def _write_mask(self, model: BundleModel, row: int) -> None:
+        rows, slots = slice(row, row + model.num_rows), min(self._capacity, model.valid_BS.shape[1])
+        self._mask_R1TS[rows] = False
+        self._mask_R1TS[rows, 0, 0, :slots] = model.valid_BS[:, :slots]
+
+    def _fit(self, num_rows: int, num_slots: int) -> None:
+        """Room for so many rows and positions."""
+        rows = self._counts.fitting(num_rows)
+        capacity = self._capacity if num_slots <= self._capacity else cache_capacity(num_slots)
+        if rows != self._num_rows or capacity != self._capacity:
+            self._resize(rows, capacity)
+
+    def _shrink(self) -> None:
+        """Slots that nobody needs cost every row time."""
+        needed = cache_capacity(1 + max(model.num_filled for model in self._members))
+        capacity = needed if 2 * needed <= self._capacity else self._capacity
+        self._resize(self._counts.fitting(self._end()), capacity)
+
+    def _resize(self, num_rows: int, capacity: int) -> None:
+        if self._forward is None:
+            self._forward = self._backend.start(num_rows)
+        self._forward.resize(num_rows, capacity)
+        self._allocate(num_rows, capacity)
+        for member in self._members.values():
+            self._write_mask(member.model, member.row)
+
+    def _allocate(self, num_rows: int, capacity: int) -> None:
+        config = self._config
+        self._num_rows, self._capacity = num_rows, capacity
+        self._cos_RTD = np.zeros((num_rows, 1, config.head_dim), np.float32)
+        self._sin_RTD = np.zeros((num_rows, 1, config.head_dim), np.float32)
+        self._mask_R1TS = np.zeros((num_rows, 1, 1, capacity), np.bool_)
+        self._mask_R1TS[..., :1] = True  # a row of nobody attends to one slot: a softmax over nothing would be NaN
+        self._write_index_R = np.zeros(num_rows, np.int64)
+        self._live_R = np.zeros(num_rows, np.bool_)
+        self._weights_LRE = np.zeros((config.num_layers, num_rows, config.num_dynamic_experts), np.float32)

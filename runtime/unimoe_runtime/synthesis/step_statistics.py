@@ -1,0 +1,60 @@
+"""What the scheduler did: counts for metrics, and how long things take here, for its plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_NEW_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStatistics:
+    """Counts since the synthesizer was opened.
+
+    `streams` and `rows` are sums over the steps: divided by `steps` they are means. `launched`: expert graphs run by
+    decode steps. `step_s` and `prompt_s`: seconds in decode steps and in prompts' passes. `active` streams are being
+    read from now, `open` ones are not at their end.
+    """
+
+    steps: int = 0
+    streams: int = 0
+    rows: int = 0
+    launched: int = 0
+    step_s: float = 0.0
+    pieces: int = 0
+    positions: int = 0
+    prompt_s: float = 0.0
+    active: int = 0
+    open: int = 0
+
+    @property
+    def rows_per_step(self) -> float:
+        return self.rows / self.steps if self.steps else 0.0
+
+    @property
+    def streams_per_step(self) -> float:
+        return self.streams / self.steps if self.steps else 0.0
+
+
+class Durations:
+    """Recent seconds of a step, by its number of streams, and of a prompt's position."""
+
+    def __init__(self) -> None:
+        self._step_s: dict[int, float] = {}
+        self.position_s = 0.0
+
+    def add_step(self, num_streams: int, seconds: float) -> None:
+        self._step_s[num_streams] = _mixed(self._step_s.get(num_streams), seconds)
+
+    def add_positions(self, num_positions: int, seconds: float) -> None:
+        self.position_s = _mixed(self.position_s or None, seconds / max(1, num_positions))
+
+    def step_s(self, num_streams: int) -> float:
+        """Of a step of so many streams; where none was made, of the nearest number."""
+        if not self._step_s:
+            return 0.0
+        return self._step_s[min(self._step_s, key=lambda known: abs(known - num_streams))]
+
+
+def _mixed(before: float | None, now: float) -> float:
+    return now if before is None else (1 - _NEW_SHARE) * before + _NEW_SHARE * now
