@@ -86,9 +86,10 @@ class Side:
             tree=Path(options.get("tree", _ROOT)),
         )
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, worker: str) -> subprocess.Popen[str]:
+        """The process of this side, which runs the source `worker`."""
         path = os.pathsep.join(str(self.tree / part) for part in ("runtime", "export", "calibration", "."))
-        command = [sys.executable, "-c", _WORKER, str(self.bundle.resolve()), str(self.threads), self.codec]
+        command = [sys.executable, "-c", worker, str(self.bundle.resolve()), str(self.threads), self.codec]
         environment = {**os.environ, "PYTHONPATH": path}
         return subprocess.Popen(
             command, env=environment, cwd=self.tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -98,7 +99,7 @@ class Side:
 def measure(sides: list[Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
     """Each side's answers; those of a round stand at the same index."""
     random = np.random.default_rng(0)
-    workers = {side.name: side.start() for side in sides}
+    workers = {side.name: side.start(_WORKER) for side in sides}
     answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for index in range(rounds + 1):
         request = {"text": _TEXTS[index % len(_TEXTS)], "seed": index}

@@ -1,0 +1,173 @@
+"""Throughput of several streams at once, against one stream and against another version of the code, in turns.
+
+    python -m benchmarks.concurrency SIDE SIDE … [--streams 1 2 4 8 16] [--rounds N] [--json FILE] [--markdown FILE]
+    SIDE: NAME=BUNDLE[,threads=N][,tree=DIR]
+
+Each side is a process that stays warm; `tree` is a checkout of this repository whose code it runs. In a round every
+side reads so many streams at once, each in a thread, in an order that changes; only one side works at a time. A
+stream makes one request after another until the round's seconds have passed; what began within them counts to its
+end. Ratios to the side's own single stream are taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decoding_speed import Side
+from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
+
+# One side: a line says how many streams and for how long; figures come back. It runs the code of any version since
+# streaming exists.
+_WORKER = """
+import hashlib, json, sys, threading, time
+try:
+    from unimoe_runtime import SynthesisRequest, Synthesizer
+    def start(text, seed):
+        return synthesizer.stream(SynthesisRequest(text=text, seed=seed))
+except ImportError:  # a version before requests were objects
+    from unimoe_runtime.synthesis import Synthesizer
+    def start(text, seed):
+        return synthesizer.stream(task="speech", text=text, seed=seed)
+bundle, threads = sys.argv[1], int(sys.argv[2])
+TEXTS = "Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off"
+synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
+
+def read(index, until, into):
+    number = index
+    while time.perf_counter() < until:
+        with start(TEXTS[number % len(TEXTS)], number) as stream:
+            for _ in stream:
+                pass
+        outcome = stream.outcome
+        digest = hashlib.blake2b(outcome.codes_TK.tobytes(), digest_size=8).hexdigest()
+        into.append((outcome.audio_s, outcome.first_audio_s, number, digest))
+        number += 1
+
+read(0, time.perf_counter() + 0.5, [])
+for line in sys.stdin:
+    time.sleep(0.05)  # until the pools of the other sides spin no more
+    asked = json.loads(line)
+    results = [[] for _ in range(asked["streams"])]
+    began, cpu = time.perf_counter(), time.process_time()
+    until = began + asked["seconds"]
+    readers = [threading.Thread(target=read, args=(7 * i, until, into)) for i, into in enumerate(results)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    took = time.perf_counter() - began
+    made = [request for into in results for request in into]
+    print(json.dumps({
+        "audio_per_s": sum(request[0] for request in made) / took,
+        "cpu_s_per_audio_s": (time.process_time() - cpu) / sum(request[0] for request in made),
+        "first_audio_ms": [1e3 * request[1] for request in made],
+        "codes": {str(request[2]): request[3] for request in made},
+    }), flush=True)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`streams`: the numbers of streams at once; each is read for so many `seconds` in each of the `rounds`."""
+
+    streams: tuple[int, ...]
+    rounds: int
+    seconds: float
+
+
+def measure(sides: list[Side], plan: Plan) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    """Answers by side and number of streams; those of a round stand at the same index."""
+    random = np.random.default_rng(0)
+    workers = {side.name: side.start(_WORKER) for side in sides}
+    answers: dict[str, dict[int, list[dict[str, Any]]]] = {name: defaultdict(list) for name in workers}
+    for _ in range(plan.rounds):
+        for num_streams in plan.streams:
+            for name in random.permutation(list(workers)):
+                worker = workers[name]
+                assert worker.stdin is not None and worker.stdout is not None
+                worker.stdin.write(json.dumps({"streams": num_streams, "seconds": plan.seconds}) + "\n")
+                worker.stdin.flush()
+                answers[name][num_streams].append(json.loads(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.communicate()
+    return answers
+
+
+def summarize(answers: dict[str, dict[int, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """Medians over the rounds. `same_codes`: requests that gave the codes of the first side's single stream."""
+    first = next(iter(answers.values()))
+    alone: dict[str, str] = {}
+    for found in [answer for by_streams in answers.values() for answer in by_streams[min(by_streams)]]:
+        for number, digest in found["codes"].items():
+            alone.setdefault(number, digest)
+    rows = []
+    for name, by_streams in answers.items():
+        single = [answer["audio_per_s"] for answer in by_streams[min(by_streams)]]
+        for num_streams, of_side in by_streams.items():
+            speed = [answer["audio_per_s"] for answer in of_side]
+            other = [answer["audio_per_s"] for answer in first[num_streams]]
+            checked = [
+                digest == alone[number] for answer in of_side for number, digest in answer["codes"].items()
+                if number in alone
+            ]  # fmt: skip
+            waits = np.concatenate([answer["first_audio_ms"] for answer in of_side])
+            rows.append(
+                {
+                    "name": name,
+                    "streams": num_streams,
+                    "audio_per_s": float(np.median(speed)),
+                    "over_single": float(np.median(np.divide(speed, single))),
+                    "over_first": float(np.median(np.divide(speed, other))),
+                    "first_audio_p50_ms": float(np.median(waits)),
+                    "first_audio_p95_ms": float(np.percentile(waits, 95)),
+                    "cpu_s_per_audio_s": float(np.median([answer["cpu_s_per_audio_s"] for answer in of_side])),
+                    "same_codes": float(np.mean(checked)) if checked else float("nan"),
+                }
+            )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
+    columns = {
+        "": "name", "streams": "streams", "× real time": "audio_per_s", "× one stream": "over_single",
+        "× first side": "over_first", "first audio p50, ms": "first_audio_p50_ms", "p95, ms": "first_audio_p95_ms",
+        "CPU s / s": "cpu_s_per_audio_s", "same codes": "same_codes",
+    }  # fmt: skip
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        cells = [row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in columns.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sides", nargs="+", metavar="SIDE", type=Side.parse)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    arguments = parser.parse_args()
+    plan = Plan(streams=tuple(arguments.streams), rounds=arguments.rounds, seconds=arguments.seconds)
+    background = BackgroundLoad()
+    rows = summarize(measure(arguments.sides, plan))
+    text = f"{table(rows)}\n\n{plan.rounds} rounds of {plan.seconds:g} s for each side and number of streams"
+    print(text)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(text + "\n", encoding="utf-8")
+    if arguments.json is not None:
+        result = {"rows": rows, "busy_cores": background.cores(), "machine": describe_machine()}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
