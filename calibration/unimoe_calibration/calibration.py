@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
+from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.routing_statistics import SECTION as ROUTING_SECTION
 from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, PromptError
 from unimoe_runtime.hardware.targets import Target, find_target
@@ -19,7 +20,7 @@ from unimoe_tools.planning.recording import record_routing
 from unimoe_tools.profiling.machine import read_memory
 
 from .coverage import Coverage, draw_heat_map
-from .data import ItemReader, read_data
+from .data import CalibrationData, ItemReader, read_data
 from .gathering import Gathered, Progress, gather
 from .mixed_precision import NUM_SAMPLES, mix_precisions
 from .pareto import draw_pareto
@@ -98,16 +99,36 @@ def calibrate(
     require_float(bundle)
     target = find_target(settings.target)
     scheme = target.choose_scheme(settings.scheme)
-    _require_free(bundle, out, replace)
-    found = read_data(None if data is None else Path(data), bundle)
-    gathered = gather(
-        bundle, found, settings, cache_dir=None if cache_dir is None else Path(cache_dir), progress=progress
-    )
+    if out.resolve() == bundle.path.resolve():
+        raise OutputError(f"{out}: is the bundle itself; choose another name")
+    with Reservation(out, replace=replace) as place:  # before the work, which may take an hour
+        found = read_data(None if data is None else Path(data), bundle)
+        gathered = gather(
+            bundle, found, settings, cache_dir=None if cache_dir is None else Path(cache_dir), progress=progress
+        )
+        return _quantize(bundle, place, settings, found, gathered, _Run(target, scheme, started, progress))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a calibration is for, when it started, and whom it tells how far it is."""
+
+    target: Target
+    scheme: str
+    started: float
+    progress: Progress | None
+
+
+def _quantize(
+    bundle: Bundle, place: Reservation, settings: Settings, found: CalibrationData, gathered: Gathered, run: _Run
+) -> CalibrationResult:
+    """Plan and write the bundle by what was gathered."""
+    out, target, scheme = place.target, run.target, run.scheme
     warnings = gathered.coverage.warnings(bundle)
     below = gathered.coverage.below()
     if below and settings.strict:
         raise CalibrationError(f"{warnings[-1]}: give more data (--data), or lower --floor")
-    report: Progress = progress or (lambda what, done, total: None)
+    report: Progress = run.progress or (lambda what, done, total: None)
 
     def report_index(index: int, count: int, name: str) -> None:
         report(name, index, count)
@@ -141,7 +162,7 @@ def calibrate(
     }
     report("routing", 0, 1)
     routing = _routing_statistics(bundle)
-    write_quantized(bundle, out, plan, record, sections=routing, replace=replace, progress=report_index)
+    write_quantized(bundle, place, plan, record, sections=routing, progress=report_index)
     (out / HEAT_MAP).parent.mkdir(exist_ok=True)
     draw_heat_map(gathered.coverage, out / HEAT_MAP)
     if mixture is not None:
@@ -158,7 +179,7 @@ def calibrate(
         bytes_after=language_model_bytes(written),
         num_items=len(gathered.items),
         num_cached=gathered.num_cached,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - run.started,
         peak_bytes=None if memory is None else memory.peak,
         mixture=mixture,
     )
@@ -196,11 +217,3 @@ def _routing_statistics(bundle: Bundle) -> dict[str, Any]:
         return {ROUTING_SECTION: record_routing(bundle.path)}
     except (BackendError, PromptError):
         return {}
-
-
-def _require_free(bundle: Bundle, out: Path, replace: bool) -> None:
-    """Say what the writer would say only after all the work."""
-    if out.resolve() == bundle.path.resolve():
-        raise OutputError(f"{out}: is the bundle itself; choose another name")
-    if out.exists() and not replace and any(out.iterdir() if out.is_dir() else [out]):
-        raise OutputError(f"{out}: exists already; pass --force to replace it")

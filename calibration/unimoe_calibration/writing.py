@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
+from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_writer import write_tensors
@@ -38,12 +39,11 @@ def require_float(bundle: Bundle) -> None:
 
 def write_quantized(
     bundle: Bundle,
-    out: Path,
+    out: Path | Reservation,
     plan: QuantizationPlan,
     record: Mapping[str, Any],
     *,
     sections: Mapping[str, Any] | None = None,
-    replace: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Write `bundle` to `out`, quantized by `plan`; `record` becomes the manifest's section "quantization", beside
@@ -54,7 +54,7 @@ def write_quantized(
     """
     require_float(bundle)
     graphs = list(language_model_graphs(bundle.model))
-    with BundleWriter(out, replace=replace, fingerprint=_fingerprint(bundle, plan)) as writer:
+    with BundleWriter(out, fingerprint=_fingerprint(bundle, plan)) as writer:
         for index, graph in enumerate(graphs):
             if progress is not None:
                 progress(index, len(graphs), graph)

@@ -17,6 +17,7 @@ from unimoe_runtime.records import Between, JsonRecord, Length, require
 from unimoe_runtime.vision.tower import GRAPH as VISION
 from unimoe_runtime.vision.tower import VisionConfig
 
+MANIFEST: Final = "manifest.json"
 ENCODER: Final = "codec_encoder"
 DECODER: Final = "codec_decoder"
 # Precisions of floating-point graphs, and how the weights of their products are stored.

@@ -17,6 +17,7 @@ from typing import Any
 from unimoe_runtime.bundle.graph_file import require_own_weights
 from unimoe_runtime.bundle.manifest import DTYPES as DTYPES
 from unimoe_runtime.bundle.manifest import ENCODER, Manifest
+from unimoe_runtime.bundle.manifest import MANIFEST as MANIFEST
 from unimoe_runtime.bundle.manifest import GraphInfo as GraphInfo
 from unimoe_runtime.bundle.manifest import TensorInfo as TensorInfo
 from unimoe_runtime.bundle.manifest import expert_name as expert_name
@@ -34,7 +35,6 @@ from unimoe_runtime.vision.tower import VisionConfig, vision_weight_shapes
 
 FORMAT = "unimoe-bundle"
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.safetensors"
 CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts that the bundle can be calibrated with
 

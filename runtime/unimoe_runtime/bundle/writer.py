@@ -14,7 +14,6 @@ a line for each part that is complete, with the size and SHA-256 of its files, w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -26,9 +25,12 @@ from typing import Any, Self
 
 from unimoe_runtime.bundle.manifest import GraphInfo, TensorInfo
 from unimoe_runtime.bundle.reader import FORMAT, FORMAT_VERSION, MANIFEST
+from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
+from unimoe_runtime.files.json import parse_json
+from unimoe_runtime.files.text import reason_of
 
 _JOURNAL = ".journal"
 
@@ -44,27 +46,18 @@ class BundleWriter:
     writes it, or the disk refuses to take the files.
     """
 
-    def __init__(self, target: Path, *, replace: bool = False, fingerprint: str | None = None) -> None:
-        self.target = target
-        self.directory = target.parent / f".{target.name}.part"
-        self._old = target.parent / f".{target.name}.old"
+    def __init__(self, target: Path | Reservation, *, replace: bool = False, fingerprint: str | None = None) -> None:
+        self._place = target if isinstance(target, Reservation) else Reservation(target, replace=replace)
+        self.target, self.directory = self._place.target, self._place.directory
         self._files: dict[str, FileInfo] = {}
         self._graphs: dict[str, GraphInfo] = {}
         self._noted: dict[str, dict[str, Any]] = {}
         self._finished = False
-        self._require_free(replace)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self._acquire()
-            try:
-                self._recover()
-                self._require_free(replace)
-                self._open_journal(fingerprint)
-            except BaseException:
-                os.close(self._lock)
-                raise
+            self._open_journal(fingerprint)
         except OSError as error:
-            raise OutputError(f"{target}: cannot be written here ({error.strerror})") from None
+            self._place.release()
+            raise OutputError(f"{self.target}: cannot be written here ({reason_of(error)})") from None
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +67,7 @@ class BundleWriter:
     ) -> None:
         if not self._finished:
             shutil.rmtree(self.directory, ignore_errors=True)
-        os.close(self._lock)
+        self._place.release()
         if isinstance(problem, OSError):
             reason = problem.strerror or str(problem)
             raise OutputError(f"{self.target}: could not be written ({reason}); nothing was left behind") from problem
@@ -170,43 +163,8 @@ class BundleWriter:
         text = json.dumps({**manifest, **(sections or {})}, indent=1) + "\n"
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
         (self.directory / _JOURNAL).unlink()
-        if self.target.exists():
-            os.rename(self.target, self._old)
-        os.rename(self.directory, self.target)
+        self._place.take()
         self._finished = True
-        shutil.rmtree(self._old, ignore_errors=True)
-
-    def _require_free(self, replace: bool) -> None:
-        if not self.target.exists():
-            return
-        is_bundle = (self.target / MANIFEST).is_file()
-        is_empty = self.target.is_dir() and not any(self.target.iterdir())
-        if not is_empty and not (replace and is_bundle):
-            advice = "pass --force to replace it" if is_bundle else "it is no bundle; choose another name"
-            raise OutputError(f"{self.target}: exists already; {advice}")
-
-    def _acquire(self) -> int:
-        """The folder, made and locked: its descriptor. The lock goes with the process, however that ends."""
-        while True:
-            self.directory.mkdir(exist_ok=True)
-            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise OutputError(
-                    f"{self.target}: another process is writing it; wait for that, or choose another name"
-                ) from None
-            # Between the two calls the other writer may have finished and renamed, or removed, what was opened.
-            if self.directory.is_dir() and os.path.samestat(os.fstat(descriptor), self.directory.stat()):
-                return descriptor
-            os.close(descriptor)
-
-    def _recover(self) -> None:
-        """A writer killed between the last two renames left the old bundle under its hidden name: put it back."""
-        if self._old.exists() and not self.target.exists():
-            os.rename(self._old, self.target)
-        shutil.rmtree(self._old, ignore_errors=True)
 
     def _open_journal(self, fingerprint: str | None) -> None:
         path = self.directory / _JOURNAL
@@ -226,9 +184,11 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The journal's lines up to the first that is not whole."""
     lines: list[dict[str, Any]] = []
     if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                line = parse_json(text, str(path), OutputError)
+            except OutputError:
                 break
+            if isinstance(line, dict):
+                lines.append(line)
     return lines

@@ -13,6 +13,7 @@ import pytest
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.bundle.reader import TensorInfo
+from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import OutputError
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.writer import BundleWriter
 writer = BundleWriter(Path(sys.argv[1]), fingerprint=sys.argv[2])
 for part in "ab":
@@ -70,7 +72,7 @@ def test_a_graph_is_taken_up_with_its_signature(tmp_path: Path) -> None:
         "head", file="head.onnx", weights="head.safetensors", inputs=[info], outputs=[info], precision="int8"
     )
     first.commit("head")
-    os.close(first._lock)  # as the end of its process does
+    first._place.release()  # as the end of its process does
     with BundleWriter(tmp_path / "bundle", fingerprint="x") as second:
         assert second.resume("head") == {}
         assert second._graphs == first._graphs and second._files == first._files
@@ -117,3 +119,42 @@ def test_sections(tmp_path: Path) -> None:
             finish(writer, files={})
         finish(writer, quantization={"method": "max"})
     assert '"quantization"' in (tmp_path / "bundle/manifest.json").read_text()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_link_stays_and_its_folder_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:  # an older kernel, or another file system
+        monkeypatch.setattr("unimoe_runtime.bundle.reservation.exchange", lambda first, second: False)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "bundle").symlink_to(tmp_path / "disk" / "real")
+    for content in ("first", "second", "third"):
+        with BundleWriter(tmp_path / "bundle", replace=True) as writer:
+            (writer.directory / "part").write_text(content)
+            writer.add_file("part")
+            finish(writer)
+        assert (tmp_path / "disk" / "real" / "part").read_text() == content
+    assert (tmp_path / "bundle").is_symlink()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["bundle", "disk", "manifest.json", "part", "real"]
+
+
+def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    for target in (Path("."), tmp_path, tmp_path / "inner" / ".."):
+        with pytest.raises(OutputError, match="the folder that this runs in; name another"):
+            BundleWriter(target)
+    assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
+
+
+def test_a_reserved_place_is_refused_to_others_from_the_start(tmp_path: Path) -> None:
+    with Reservation(tmp_path / "bundle") as place:
+        with pytest.raises(OutputError, match="another process is writing it"):
+            Reservation(tmp_path / "bundle")
+        with BundleWriter(place) as writer:
+            finish(writer)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    with Reservation(tmp_path / "other"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -1,0 +1,121 @@
+"""The place of a bundle that is being written: free, locked, and taken at once when the bundle is complete.
+
+    with Reservation(target, replace=True) as place:
+        ...                                 # minutes of work, which a second writer is not let begin
+        with BundleWriter(place) as writer:
+            ...
+
+Files grow in a hidden folder beside the target, `.NAME.part`, whose lock goes with the process, however that ends.
+A link to a folder stays, and what it points to is replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from unimoe_runtime.bundle.manifest import MANIFEST
+from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.atomic import exchange
+from unimoe_runtime.files.text import reason_of
+
+
+class Reservation:
+    """A bundle's place. Leaving the block gives it up; what a killed writer left there stays for the next.
+
+    Raises OutputError where the target exists (unless `replace`, and then only if it is a bundle), is the working
+    folder, or another process writes it.
+    """
+
+    def __init__(self, target: Path, *, replace: bool = False) -> None:
+        self.target, self.replace = target, replace
+        self._lock = -1
+        try:
+            self._place = Path(os.path.realpath(target))
+            self._require_elsewhere()
+            self.directory = self._place.parent / f".{self._place.name}.part"
+            self._old = self._place.parent / f".{self._place.name}.old"
+            self._require_free()
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._acquire()
+            self._recover()
+            self._require_free()
+        except (OSError, ValueError) as error:
+            self.release()
+            raise OutputError(f"{str(target)[:200]}: cannot be written here ({reason_of(error)})") from None
+        except BaseException:
+            self.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock >= 0:
+            with suppress(OSError):
+                self.directory.rmdir()  # only where nothing is in it
+        self.release()
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def take(self) -> None:
+        """Put the hidden folder in the target's place, and remove what was there. Raises OSError.
+
+        Where the kernel can, both change places at once. Else the old bundle lies under `.NAME.old` for a moment, and
+        the next writer, or the message of who looks for the bundle, brings it back.
+        """
+        if not self._place.exists():
+            os.rename(self.directory, self._place)
+        elif exchange(self.directory, self._place):
+            shutil.rmtree(self.directory, ignore_errors=True)
+        else:
+            os.rename(self._place, self._old)
+            os.rename(self.directory, self._place)
+            shutil.rmtree(self._old, ignore_errors=True)
+
+    def _require_elsewhere(self) -> None:
+        here = Path(os.path.realpath(os.curdir))
+        if here == self._place or here.is_relative_to(self._place):
+            raise OutputError(
+                f"{self.target}: is the folder that this runs in; name another, such as {here / 'bundle'}"
+            )
+
+    def _require_free(self) -> None:
+        if not self._place.exists():
+            return
+        is_bundle = (self._place / MANIFEST).is_file()
+        is_empty = self._place.is_dir() and not any(self._place.iterdir())
+        if not is_empty and not (self.replace and is_bundle):
+            advice = "pass --force to replace it" if is_bundle else "it is no bundle; choose another name"
+            raise OutputError(f"{self.target}: exists already; {advice}")
+
+    def _acquire(self) -> int:
+        """The folder, made and locked: its descriptor."""
+        while True:
+            self.directory.mkdir(exist_ok=True)
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self.target}: another process is writing it; wait for that, or choose another name"
+                ) from None
+            # Between the two calls the other writer may have finished and renamed, or removed, what was opened.
+            if self.directory.is_dir() and os.path.samestat(os.fstat(descriptor), self.directory.stat()):
+                return descriptor
+            os.close(descriptor)
+
+    def _recover(self) -> None:
+        """A writer killed between two renames left the old bundle under its hidden name: put it back."""
+        if self._old.exists() and not self._place.exists():
+            os.rename(self._old, self._place)
+        shutil.rmtree(self._old, ignore_errors=True)
