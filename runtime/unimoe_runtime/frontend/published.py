@@ -72,7 +72,7 @@ class PublishedFrontEnd:
                 f"{path}: format version {shown(settings.get('format_version'))}; this release reads {FORMAT_VERSION}"
             )
         try:
-            found = PublishedSettings.from_dict(settings)
+            found = PublishedSettings.from_dict(settings, ignore_unknown=True)
             for name, fields in TEMPLATES.items():
                 if name not in found.templates or name not in found.unconditional:
                     raise ConfigError(f"the template {name} is missing")

@@ -87,7 +87,7 @@ class TimelineFrontEnd:
                 f"this release reads {FORMAT_VERSION}"
             )
         try:
-            found = TimelineSettings.from_dict(settings)
+            found = TimelineSettings.from_dict(settings, ignore_unknown=True)
             language = open_language(found.language).name
         except ConfigError as error:
             raise BundleError(f"{folder}/frontend.json: incomplete or damaged ({error}); export again") from None

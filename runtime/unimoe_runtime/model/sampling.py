@@ -9,6 +9,7 @@ A step samples a few hundred values, so what it costs is the number of numpy's c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,18 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.errors import BackendError
 
 _MINUS_INFINITY = np.float32(-np.inf)
 
 
 def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfig) -> NDArray[np.float32]:
-    """Classifier-free guidance: cond + scale · (cond - uncond) of each pair, as a new array [U, K, V]."""
+    """Classifier-free guidance: cond + scale · (cond - uncond) of each pair, as a new array [U, K, V].
+
+    Raises BackendError at the first step whose logits are not finite: damaged weights would give noise.
+    """
     if not paired:
-        return logits_BKV.copy()
-    uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
-    if not sampling.guidance_scale:
-        return cond_UKV.copy()
-    return cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
+        guided_UKV = logits_BKV.copy()
+    elif not sampling.guidance_scale:
+        guided_UKV = logits_BKV[1::2].copy()
+    else:
+        uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
+        with np.errstate(over="ignore", invalid="ignore"):
+            guided_UKV = cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
+    # One reduction: what is not finite stays in a sum. A sum of finite logits that overflows is looked at one by one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.add.reduce(guided_UKV, axis=None))
+    if not math.isfinite(total) and not np.isfinite(guided_UKV).all():
+        raise BackendError(
+            "the model gives logits that are not numbers; its weights are damaged: export the bundle again"
+        )
+    return guided_UKV
 
 
 def mask_special_ids(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import ConfigError
+
+_FADE_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,16 @@ class Chunk:
     def pcm16(self) -> bytes:
         """The samples as 16-bit little-endian PCM, as `write_audio` rounds them."""
         return to_int16(self.pcm_L).tobytes()
+
+
+def faded(chunk: Chunk, sample_rate_hz: int) -> Chunk:
+    """The chunk with its end faded out, for audio that is cut off: a step down to nothing would click."""
+    length = min(round(_FADE_S * sample_rate_hz), len(chunk.pcm_L))
+    if not length:
+        return chunk
+    pcm_L = chunk.pcm_L.copy()
+    pcm_L[-length:] *= np.linspace(1, 0, length + 1, dtype=np.float32)[1:]
+    return replace(chunk, pcm_L=pcm_L)
 
 
 class ChunkMaker:

@@ -7,10 +7,12 @@ alone decodes in a cache of its own; several share one (`SharedSteps`).
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from weakref import WeakSet
 
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.synthesis.decoding import Decoding
@@ -27,6 +29,16 @@ _TO_SPARE_S = 0.5
 # How long a prompt's pass may take while others decode.
 _SHORTEST_PIECE_S, _LONGEST_PIECE_S = 0.005, 0.1
 _FIRST_PIECE = 32
+
+
+_RUNNING: WeakSet[StepScheduler] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what still runs when the program does: a thread that is cut off within the engine would abort the process."""
+    for scheduler in list(_RUNNING):
+        scheduler.close(at_end=lambda: None)
 
 
 class StepScheduler:
@@ -68,6 +80,7 @@ class StepScheduler:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="unimoe steps", daemon=True)
                 self._thread.start()
+                _RUNNING.add(self)
 
     def ask(self, stream: Decoding, target: int, deadline: float) -> None:
         """From now on make steps until a stream has `target` frames, if possible by `deadline`; no more than now

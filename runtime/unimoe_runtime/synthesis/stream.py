@@ -19,7 +19,7 @@ import numpy as np
 
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BackendError, ClosedError, PromptError
-from unimoe_runtime.synthesis.chunks import Chunk, ChunkMaker, ChunkSchedule
+from unimoe_runtime.synthesis.chunks import Chunk, ChunkMaker, ChunkSchedule, faded
 from unimoe_runtime.synthesis.decoding import Decoding
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.scheduler import StepScheduler
@@ -147,7 +147,8 @@ class AudioStream:
                 wanted = taken + maker.wanted
                 scheduler.ask(decoding, wanted, self._deadline())
                 scheduler.wait(decoding, wanted)
-                if len(decoding.frames) < wanted:
+                # The last frames go through `finish`, so that there is something left to fade.
+                if len(decoding.frames) < wanted or (decoding.over and len(decoding.frames) == wanted):
                     break
                 frames, is_first = decoding.frames[taken:wanted], not taken
                 taken = wanted
@@ -162,7 +163,8 @@ class AudioStream:
             if not decoding.frames:
                 raise self._silence()
             maker.take(decoding.frames[taken:])
-            yield from self._give(maker.finish())
+            last = maker.finish()
+            yield from self._give(faded(last, self.sample_rate_hz) if decoding.cut or decoding.timed_out else last)
         finally:
             scheduler.cancel(decoding)
 

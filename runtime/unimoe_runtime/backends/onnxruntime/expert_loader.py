@@ -29,7 +29,13 @@ import onnxruntime as ort
 
 from unimoe_runtime.backends.onnxruntime.onnx_proto import with_inputs
 from unimoe_runtime.backends.onnxruntime.passes import NO_WEIGHTS, Buffers
-from unimoe_runtime.backends.onnxruntime.sessions import needs_optimizing, open_session, trim_heap
+from unimoe_runtime.backends.onnxruntime.sessions import (
+    engine_error,
+    name_of,
+    needs_optimizing,
+    open_session,
+    trim_heap,
+)
 from unimoe_runtime.backends.onnxruntime.transposed_expert import TransposedExpert, transposed_bytes, transposed_graph
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import Bundle, expert_name
@@ -223,7 +229,10 @@ def _expert_bytes(bundle: Bundle, loader: Loader, graph: str) -> int:
 def _outputs(session: Any, inputs: Mapping[str, Array], weights: Mapping[str, Any]) -> dict[str, Array]:
     values = {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}
     names = [output.name for output in session.get_outputs()]
-    outputs = session.run_with_ort_values(names, {**values, **weights})
+    try:
+        outputs = session.run_with_ort_values(names, {**values, **weights})
+    except Exception as error:
+        raise engine_error(name_of(session), error) from None
     return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
 
 

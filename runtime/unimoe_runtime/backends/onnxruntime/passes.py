@@ -10,13 +10,13 @@ B rows · T positions · N = B·T tokens · S cache capacity · D head dimension
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from unimoe_runtime.backends.onnxruntime.sessions import engine_error, name_of
 from unimoe_runtime.backends.protocol import Array, StepInputs
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.expert_cache.cache import ExpertCache
@@ -68,7 +68,15 @@ class Bound:
 def _call(session: Any, binding: Any) -> Callable[[], None]:
     """A run of a session on what is bound: of the object behind the Python class, whose own method asks each time
     whether a WebGPU graph is being captured."""
-    return partial(session._sess.run_with_iobinding, binding._iobinding, None)
+    run, bound = session._sess.run_with_iobinding, binding._iobinding
+
+    def call() -> None:
+        try:
+            run(bound, None)
+        except Exception as error:
+            raise engine_error(name_of(session), error) from None
+
+    return call
 
 
 class BoundPass:

@@ -56,6 +56,12 @@ def require_this_process() -> None:
         )
 
 
+def name_of(session: Any) -> str:
+    """The file of a session's graph, as messages name it."""
+    path = getattr(session, "_model_path", None)
+    return "/".join(Path(path).parts[-3:]) if path else "a graph of the bundle"
+
+
 def engine_error(graph: object, error: Exception) -> UnimoeError:
     """An error of the engine as one line that names the graph; ours pass as they are."""
     if isinstance(error, UnimoeError):
