@@ -79,11 +79,11 @@ class Lexicon:
         known = self.words.get(word.lower())
         if known:
             return known
-        if len(word) == 1 or (word.isupper() and len(word) <= 5) or not re.search("[aeiouy]", word.lower()):
-            return self.spell(word)
         base, apostrophe, suffix = word.lower().rpartition("'")
         if apostrophe and suffix == "s" and base:
             return with_s(self.pronounce(base.upper() if len(base) == 1 else base))
+        if len(word) == 1 or (word.isupper() and len(word) <= 5) or not re.search("[aeiouy]", word.lower()):
+            return self.spell(word)
         return self.sound_out(word.lower().replace("'", "")) or self.spell(word)
 
     def spell(self, word: str) -> Phonemes:

@@ -24,19 +24,21 @@ def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
     def number(digits: str) -> list[str]:
         return numbers.integer(digits) if len(digits) <= 2 else numbers.digits(digits)
 
-    def letters(run: str, reading: Reading, *, key: bool = False) -> list[str]:
-        if key or len(run) > _LONGEST_WORD:
+    def letters(run: str, reading: Reading, *, ends: bool = False) -> list[str]:
+        if len(run) > _LONGEST_WORD:
             return spelling.spell(run)
-        return spelling.name(run, reading.known)
+        return spelling.name(run, reading.known, ends=ends)
 
     def read(text: str, reading: Reading, *, silent: str) -> list[str]:
         words: list[str] = []
         for match in _RUN.finditer(text):
             run = match[0]
-            if run[0].isdigit():
+            if run[0].isdecimal():
                 words += number(run)
             elif run[0].isalpha():
-                words += letters(run, reading)
+                words += letters(run, reading, ends=text[: match.start()].endswith("."))
+            elif run == "." and silent and text[match.end() : match.end() + 1].isdigit():
+                words.append(numbers.terms["point"])
             elif run not in silent:
                 words += (signs.find(run) or "").split()
         return words
@@ -49,7 +51,7 @@ def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
                 continue
             if words and words[-1] != numbers.terms["plus"]:
                 words.append(INNER_PAUSE)
-            words += numbers.digits(group) if group.isdigit() else letters(group, reading)
+            words += numbers.digits(group) if group.isdecimal() else letters(group, reading)
         return words
 
     def key(text: str, reading: Reading) -> list[str]:
@@ -60,14 +62,14 @@ def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
                 if words:
                     words.append(INNER_PAUSE)
                 for sign in group[start : start + _KEY_GROUP]:
-                    words += numbers.digits(sign) if sign.isdigit() else spelling.spell(sign)
+                    words += numbers.digits(sign) if sign.isdecimal() else spelling.spell(sign)
         return words
 
     def signs_apart(text: str, reading: Reading) -> list[str]:
         """Sign by sign, signs by their names."""
         words: list[str] = []
         for sign in text:
-            if sign.isdigit():
+            if sign.isdecimal():
                 words += numbers.digits(sign)
             elif sign.isalpha():
                 words += spelling.spell(sign)

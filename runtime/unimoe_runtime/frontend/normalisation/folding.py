@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
 import unicodedata
-
-from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
+from collections.abc import Mapping
 
 _SAME = {
     "’": "'", "‘": "'", "ʼ": "'", "ʻ": "'", "´": "'", "`": "'", "＇": "'", "‛": "'", "“": '"', "”": '"',
@@ -16,14 +14,25 @@ _SAME = {
     "\u000b": "\n", "\u000c": "\n", "\u0085": "\n",
 }  # fmt: skip
 _GROUPING = "\u00a0\u2009\u202f"
+_AS_THEY_ARE = "ªº™℠№℃℉"
 
 
-def fold(text: str) -> str:
-    """The text with one sign for each apostrophe, hyphen, space, digit and letter that only looks different."""
+def fold(text: str, letters: Mapping[str, str]) -> str:
+    """The text with one sign for each apostrophe, hyphen, space, digit and letter that only looks different.
+
+    Letters lose their accents; `letters` says what becomes of those that are none with an accent, such as ß.
+    """
     text = text.replace("\r\n", "\n")
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    return text.translate({ord(sign): same for sign in set(text) if (same := _same(sign)) is not None})
+    changed: dict[int, str] = {}
+    for sign in set(text):
+        same = letters.get(sign)
+        if same is None:
+            same = _same(sign)
+        if same is not None:
+            changed[ord(sign)] = same
+    return text.translate(changed) if changed else text
 
 
 @functools.lru_cache(maxsize=4096)
@@ -38,20 +47,9 @@ def _same(sign: str) -> str | None:
         return None if sign in _GROUPING else " "
     if category == "Cf":
         return ""
-    plain = unicodedata.normalize("NFKC", sign)
-    wide = plain != sign and plain.isascii()
-    if wide and ((category[0] == "L" and sign not in "ªº") or "\uff01" <= sign <= "\uff5e" or category == "So"):
-        return None if sign in "™℠" else plain
+    if sign in _AS_THEY_ARE:
+        return None
+    plain = "".join(one for one in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(one))
+    if plain.isascii() and plain and (category[0] == "L" or "\uff01" <= sign <= "\uff5e" or category == "So"):
+        return plain
     return None
-
-
-_ASCII_WORD = re.compile(r"[a-zA-Z']+")
-
-
-def fold_word(word: str, folded: Vocabulary) -> str | None:
-    """A word in ASCII letters: accents dropped, ß and the like written out. None where a letter has no such form."""
-    if word.isascii():
-        return word
-    spelled = "".join(folded.words.get(letter, letter) for letter in word)
-    plain = "".join(sign for sign in unicodedata.normalize("NFKD", spelled) if not unicodedata.combining(sign))
-    return plain if _ASCII_WORD.fullmatch(plain) else None

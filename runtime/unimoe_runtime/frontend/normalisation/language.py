@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +26,14 @@ from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 from unimoe_runtime.frontend.normalisation.words import word_readers
 
 LANGUAGES = Path(__file__).parent / "languages"
+_SIGNS = ("0", "-", "#", "*")
+_NUMBER_SIGNS = "-+.–−"
 _SECTION = re.compile(r"\[(\w+)( exact)?\]")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Language:
-    """How one language reads. `triggered` are the rules by the first word, `#` or `*` that they are tried at."""
+    """How one language reads. `triggered` are the rules by the first word or the sign that they are tried at."""
 
     name: str
     numbers: Numbers
@@ -132,12 +135,17 @@ def _by_trigger(rules: list[Rule], vocabularies: Mapping[str, Vocabulary]) -> di
     found: dict[str, list[Rule]] = {}
     for rule in rules:
         for trigger in rule.triggers:
-            starts = [trigger] if trigger in ("#", "*") else [_first_word(key) for key in vocabularies[trigger].words]
+            starts = [trigger] if trigger in _SIGNS else [_first_word(key) for key in vocabularies[trigger].words]
             for start in dict.fromkeys(starts):
                 found.setdefault(start, []).append(rule)
     return {start: tuple(tried) for start, tried in found.items()}
 
 
+def trigger_of(sign: str) -> str:
+    """Which trigger a sign that is no letter belongs to."""
+    return "0" if sign.isdecimal() else "-" if sign in _NUMBER_SIGNS or unicodedata.numeric(sign, None) else "#"
+
+
 def _first_word(written: str) -> str:
     match = re.match(r"[^\W\d_]+", written)
-    return match[0].lower() if match else "#"
+    return match[0].lower() if match else trigger_of(written[0])

@@ -24,7 +24,7 @@ def money_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> d
         one, several, cent, cents = [*found.split("|"), "", "", ""][:4]
         groups = reading.groups
         written = _with_point(groups["number"], numbers.decimal_sign)
-        magnitude = groups.get("magnitude", "").strip()
+        magnitude = groups.get("magnitude", "").strip(" -\u00a0")
         words = [numbers.terms["minus"]] if groups.get("sign") or groups.get("inner_sign") else []
         whole, _, decimals = plain_number(written).partition(".")
         decimals = decimals.rstrip("0")

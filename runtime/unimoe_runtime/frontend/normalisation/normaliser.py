@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from unimoe_runtime.frontend.normalisation.folding import fold, fold_word
-from unimoe_runtime.frontend.normalisation.language import Language
+from unimoe_runtime.frontend.normalisation.folding import fold
+from unimoe_runtime.frontend.normalisation.language import Language, trigger_of
 from unimoe_runtime.frontend.normalisation.rules import Reading, Rule, render
 from unimoe_runtime.frontend.normalisation.spoken import Break, Item, Pause, Unit
 from unimoe_runtime.frontend.normalisation.words import Spelling
@@ -16,15 +16,19 @@ from unimoe_runtime.frontend.normalisation.words import Spelling
 _L = r"[^\W\d_²³¹⁰ⁱ-₎¼-¾⅐-↉①-⓿]"  # a letter: to \w, signs such as ² and ½ are letters too
 _LETTERS = re.compile(rf"{_L}+")
 _WORD = re.compile(rf"{_L}+(?:'{_L}+)*")
-_PLAIN_END = re.compile(r"""\s|\Z|[,;!?)\]}"…—–|]|[.:'][\s'")\]]|[.:']\Z|-(?=[^\W\d_]+(?:[\s,;.!?)]|\Z))""")
+_PLAIN_END = re.compile(r"""\s|\Z|[,;!?)\]}"…—–|]|[.:'][\s'")\]]|[.:']\Z|-(?=[^\W\d_]{2,}(?:[\s,;.!?)]|\Z))""")
 _SPACE = re.compile(r"\s+")
 _PAUSES = re.compile(r"""[,;:.!?…()"\[\]{}|•‣▪◦—]+|[-–]{2,}|(?:(?<=\s)|(?<=^))[-–](?=\s)""")
+_ONLY_PAUSES = frozenset(",;:?)[]{}|…")
+_FACES = (":)", ":-)", ";)", ":(")
 _SENTENCE = re.compile(r"[.!?…]")
 _DASH = re.compile(r"[-–—]\s?(?=[~+]?[$€£¥₹]?['’]?\d)")
 _NEXT_WORD = re.compile(r"[^\S\n]*[\s-]([^\W\d_]+)")
 _INITIAL = re.compile(r"\.(?=\s?[A-Z])")
+_OPERATOR = re.compile(r"\s?[=+×÷*/^<>≤≥≠²³]")
 _LONGEST_WORD = 40
 _LONG_PART = 20
+_SKIN_TONE = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 
 @dataclass(kw_only=True)
@@ -34,7 +38,7 @@ class Dropped:
     signs: dict[str, None] = field(default_factory=dict)
 
     def add(self, sign: str) -> None:
-        if len(self.signs) < 20:
+        if len(self.signs) < 20 and not _SKIN_TONE.fullmatch(sign):
             self.signs[sign] = None
 
     @property
@@ -62,17 +66,20 @@ class Normaliser:
     def read(self, text: str, dropped: Dropped | None = None) -> Iterator[Item]:
         """Units and pauses of a text, in its order, as they are found. `dropped` gathers what has no reading."""
         scan = _Scan(normaliser=self, dropped=dropped if dropped is not None else Dropped())
-        lines = _joined(fold(text), self.language).split("\n")
+        lines = _joined(self._folded(text), self.language).split("\n")
         for number, line in enumerate(lines):
             if number:
                 is_gap = not line.strip() and number + 1 < len(lines)
                 yield Pause(strength=Break.PARAGRAPH if is_gap else Break.LINE)
             yield from _merged(scan.line(line))
 
+    def _folded(self, text: str) -> str:
+        return fold(text, self.language.vocabulary("folded").words)
+
     def read_value(self, text: str, reader: str) -> tuple[str, ...]:
         """Words of a text by one reader, as `say-as` asks; empty where the text is none of its kind."""
         try:
-            return tuple(self.language.readers[reader](fold(text).strip(), Reading(known=self.known)) or ())
+            return tuple(self.language.readers[reader](self._folded(text).strip(), Reading(known=self.known)) or ())
         except (ValueError, TypeError, KeyError, IndexError):
             return ()
 
@@ -116,7 +123,6 @@ class _Scan:
         self._language = self.normaliser.language
         self._triggered = self._language.triggered
         self._spelling = Spelling(vocabularies=self._language.vocabularies)
-        self._folded = self._language.vocabulary("folded")
         self._signs = self._language.vocabulary("signs")
         own = self.normaliser.abbreviations.items()
         self._abbreviations = {short.lower(): full for short, full in own if short.isalpha()}
@@ -158,7 +164,7 @@ class _Scan:
                 continue
             reading = Reading(known=self.normaliser.known, before=self.before, starts=self.starts)
             words = render(rule, match, self._language.readers, reading)
-            if words is None:
+            if words is None or not all(map(str.isascii, words)):
                 continue
             end = match.end()
             if words and text.startswith("'s", end) and not _LETTERS.match(text, end + 2) and text[end - 1].isalnum():
@@ -173,22 +179,21 @@ class _Scan:
     def _word(self, text: str, word: re.Match[str]) -> tuple[int, list[Item]]:
         written, at = word[0], word.end()
         self.after_value = False
-        plain = fold_word(written, self._folded)
         before, self.before = self.before, written
         self.starts = not before
-        if plain is None:
+        if not written.isascii():
             return self._foreign(text, word)
-        if len(plain) == 1:
-            return self._letter(text, plain, at, before)
-        if len(plain) > _LONGEST_WORD:
-            parts = [plain[start : start + _LONG_PART].lower() for start in range(0, len(plain), _LONG_PART)]
+        if len(written) == 1:
+            return self._letter(text, written, at, before)
+        if len(written) > _LONGEST_WORD:
+            parts = [written[start : start + _LONG_PART].lower() for start in range(0, len(written), _LONG_PART)]
             return at, [Unit(words=(part.strip("'") or part,), written=part) for part in parts if part.strip("'")]
-        base, apostrophe, ending = plain.lower().partition("'")
+        base, apostrophe, ending = written.lower().partition("'")
         if base in self._abbreviations:
             if text[at : at + 1] == ".":
                 at += 1
             return at, [Unit(words=(*f"{self._abbreviations[base]}{apostrophe}{ending}".split(),), written=written)]
-        words = self._spelling.word(plain, self.normaliser.known, shouted=self._shouted(text, at, before))
+        words = self._spelling.word(written, self.normaliser.known, shouted=self._shouted(text, at, before))
         return at, [Unit(words=tuple(words), written=written)]
 
     def _shouted(self, text: str, at: int, before: str) -> bool:
@@ -206,7 +211,7 @@ class _Scan:
         spoken = letter.upper()
         if letter in "Ii" and not named:
             spoken = "i"
-        elif letter == "a" and not named:
+        elif letter == "a" and not named and not _OPERATOR.match(text, at):
             spoken = "a"
         elif letter == "A" and after and not named and after not in self._language.vocabulary("letters_after"):
             titled = before.istitle() and after.istitle()
@@ -233,20 +238,26 @@ class _Scan:
         self.dropped.add(word[0])
         return word.end(), []
 
+    def _pause(self, text: str, at: int) -> tuple[int, list[Item]]:
+        pause = _PAUSES.match(text, at)
+        assert pause is not None
+        self.after_value, self.before = False, ""
+        strength = Break.SENTENCE if _SENTENCE.search(pause[0]) else Break.CLAUSE
+        return pause.end(), [Pause(strength=strength)]
+
     def _other(self, text: str, at: int) -> tuple[int, list[Item]]:
         """Reads on at anything but a letter: a value, a pause or a sign."""
+        if text[at] in _ONLY_PAUSES and not text.startswith(_FACES, at):
+            return self._pause(text, at)
         dash = _DASH.match(text, at) if self.after_value else None
         if dash and (dash.end() - at > 1) == (text[at - 1].isspace()):
             self.after_value = False
             return dash.end(), [Unit(words=(self._language.numbers.terms["to"],), written=dash[0], joined=True)]
-        found = self._rules(self._triggered.get("#", ()), text, at)
+        found = self._rules(self._triggered.get(trigger_of(text[at]), ()), text, at)
         if found is not None:
             return found
-        pause = _PAUSES.match(text, at)
-        if pause:
-            self.after_value, self.before = False, ""
-            strength = Break.SENTENCE if _SENTENCE.search(pause[0]) else Break.CLAUSE
-            return pause.end(), [Pause(strength=strength)]
+        if _PAUSES.match(text, at):
+            return self._pause(text, at)
         sign = text[at]
         words = self._signs.find(sign)
         if words is not None:

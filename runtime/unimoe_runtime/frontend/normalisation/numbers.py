@@ -24,6 +24,7 @@ _ROMAN = (
 _NOT_ROMAN = re.compile(
     "m{4}|c{4}|x{4}|i{4}|dd|ll|vv|cmc|cdc|xcx|xlx|ixi|ivi|(cm|cd|xc|xl|ix|iv){2}|dcd|lxl|viv|cmd|xcl|ixv"
 )
+_ONLY_ROMAN = re.compile("II|X{0,2}(?:VI{2,3}|I{3}|XI{1,3}|XIV|XVI{0,3}|XI?X)")
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 
 
@@ -79,7 +80,7 @@ class Numbers:
 
     def digits(self, text: str) -> list[str]:
         """A word for each digit; whatever else is in the text is passed over."""
-        return [self._cardinal(int(digit)) for digit in text if digit.isdigit()]
+        return [self._cardinal(int(digit)) for digit in text if digit.isdecimal()]
 
     def integer(self, text: str) -> list[str]:
         """Words of a written integer: a cardinal, or digit by digit where it starts with a zero."""
@@ -105,7 +106,7 @@ class Numbers:
         if not whole:
             return share
         if part == "1":
-            share = [self.terms["a"], *share[1:]]
+            share = [self.terms["an" if share[1][0] in "aeiou" else "a"], *share[1:]]
         return [*self.cardinal(int(whole)), self.terms["and"], *share]
 
     def fraction(self, part: int, parts: int) -> list[str]:
@@ -140,6 +141,8 @@ class Numbers:
 def plain_number(text: str, decimal_sign: str = ".") -> str:
     """A written number without grouping, with a full stop before its decimals."""
     text = _SEPARATORS.sub("", text) if decimal_sign == "." else re.sub(r"[.\s'’]", "", text)
+    if text.count(".") > 1:
+        text = text.replace(".", "")
     return text.replace(decimal_sign, ".")
 
 
@@ -170,15 +173,24 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         return None if value is None else numbers.cardinal(value)
 
     def roman_named(text: str, reading: Reading) -> list[str] | None:
-        """A numeral behind a name: a capitalised word."""
-        return roman_checked(text, reading) if reading.before.istitle() else None
+        """A numeral behind a name, which is a capitalised word; longer ones anywhere."""
+        return roman_checked(text, reading) if reading.before.istitle() or _ONLY_ROMAN.fullmatch(text) else None
 
     def superscript(text: str, reading: Reading) -> list[str]:
         return numbers.integer(unicodedata.normalize("NFKC", text))
 
     def span(text: str, reading: Reading) -> list[str]:
-        """The word between two numbers that a hyphen joins."""
-        return [numbers.terms["to"]]
+        """The word for a hyphen between the numbers `a` and `n`: minus where it stands free and the second is less."""
+        first, second = (float(plain_number(reading.groups[name]) or 0) for name in ("a", "n"))
+        return [numbers.terms["minus" if text != text.strip() and second < first else "to"]]
+
+    def common_fraction(text: str, reading: Reading) -> list[str] | None:
+        """A fraction of something that is measured: 3/8, but not 50/60."""
+        part, parts = (int(number) for number in re.split("[/⁄]", text))
+        return numbers.fraction(part, parts) if parts <= 16 or parts in (20, 32, 64, 100) else None
+
+    def dividend(text: str, reading: Reading) -> list[str] | None:
+        return numbers.cardinal(int(text)) if int(text) >= int(reading.groups["n"]) else None
 
     def several(text: str, reading: Reading) -> list[str]:
         """Nothing; what follows is more than one."""
@@ -210,7 +222,10 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         "decadey": lambda text, _: numbers.decade(text.lstrip("'’")),
         "house_number": house_number,
         "superscript": superscript,
+        "common_fraction": counted(common_fraction),
+        "power": lambda text, _: [numbers.terms["squared" if text == "2" else "cubed"]],
         "span": span,
+        "dividend": dividend,
         "several": several,
         "roman_checked": roman_checked,
         "roman_named": roman_named,

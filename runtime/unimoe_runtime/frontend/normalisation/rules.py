@@ -2,8 +2,9 @@
 
     name <TAB> trigger <TAB> pattern <TAB> say
 
-`trigger` limits where a rule is tried: `#` where a text goes on with anything but a letter, `*` at a run of letters
-that is no plain word, else the name of a vocabulary whose entries start the pattern.
+`trigger` limits where a rule is tried: `0` at a digit, `-` at a sign, point or fraction that a number may start with,
+`#` at any other sign, `*` at a run of letters that is no plain word, else the name of a vocabulary whose entries start
+the pattern. Several stand side by side.
 `pattern` is a regular expression. «name» in it is a pattern or any entry of a vocabulary; «group:name» also names it.
 `say` is what to speak. {group:reader} is a group of the pattern, read by a reader or looked up in a vocabulary; a part
 in [brackets] is left out where one of its groups is empty; `foot|feet` agrees with the number before it. A reader may
@@ -40,7 +41,7 @@ Part = Field | OptionalParts | str
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A row of the table. `triggers` are the vocabularies, `#` or `*`."""
+    """A row of the table. `triggers` are the vocabularies, or one of the signs above."""
 
     name: str
     triggers: tuple[str, ...]

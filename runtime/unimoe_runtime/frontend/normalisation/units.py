@@ -9,7 +9,7 @@ from unimoe_runtime.frontend.normalisation.numbers import Numbers
 from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
 from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
-_FACTOR = re.compile(r"(?P<divide>/)?(?P<unit>[^/·⋅*^²³]+)\^?(?P<power>[23²³]?)")
+_FACTOR = re.compile(r"(?P<divide>/)?(?P<unit>[^/·⋅*^²³]+?)\^?(?P<power>[23²³]?)(?=[/·⋅*]|$)")
 
 
 def unit_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:

@@ -34,6 +34,8 @@ class Spelling:
 
     def word(self, written: str, known: Callable[[str], bool], *, shouted: bool = False) -> list[str]:
         """The words of a run of letters with apostrophes. `shouted`: it stands among other words in capitals."""
+        if shouted and written in self._list("shouted_words"):
+            return [written.lower()]
         acronym = self._list("acronyms").find(written)
         if acronym is not None:
             return acronym.split()
@@ -46,22 +48,26 @@ class Spelling:
             return self._mixed(written, known)
         return [written.lower()]
 
-    def name(self, run: str, known: Callable[[str], bool]) -> list[str]:
-        """A run of letters in an address or a code: a word where it is one or could be, else spelled."""
+    def name(self, run: str, known: Callable[[str], bool], *, ends: bool = False) -> list[str]:
+        """A run of letters in an address or a code: a word where it is one or could be, else spelled.
+
+        `ends`: it stands behind a full stop, as a domain or the kind of a file.
+        """
         lower = run.lower()
-        listed = self._list("address_words").find(run)
-        if listed is not None:
+        listed = self._list("ending_words").find(run) if ends else None
+        listed = listed or self._list("address_words").find(run)
+        if listed is not None and (ends or not run.isupper()):
             return listed.split()
-        if run.isupper() or not (known(lower) or self.can_be_said(lower)):
+        if run.isupper() or not (known(lower) or self.can_be_said(lower, 3)):
             return self.word(run, known) if run.isupper() and len(run) > 3 else self.spell(run)
         if len(run) == 1:
             return self.spell(run)
         return self.word(run, known)
 
-    def can_be_said(self, word: str) -> bool:
+    def can_be_said(self, word: str, shortest: int = 4) -> bool:
         """Whether lower-case letters look like a word: vowels, between consonants as words have them."""
         parts = re.fullmatch(r"([^aeiouy]*)([aeiouy].*?)([^aeiouy]*)", word)
-        if len(word) < 4 or parts is None:
+        if len(word) < shortest or parts is None:
             return False
         onset_fits = not parts[1] or parts[1] in self._list("onsets")
         coda_fits = not parts[3] or parts[3] in self._list("codas")
@@ -82,6 +88,8 @@ class Spelling:
     def _mixed(self, written: str, known: Callable[[str], bool]) -> list[str]:
         base, apostrophe, ending = written.rpartition("'")
         if apostrophe and base and ending.islower():
+            if base == "I":
+                return [written.lower()]
             *start, last = self.word(base, known) if len(base) > 1 else [base]
             return [*start, f"{last}'{ending}"]
         if known(written.lower()) or "'" in written or re.match("Ma?c[A-Z]", written):
@@ -106,11 +114,15 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
     starters = vocabularies.get("sentence_starters", _NOTHING)
 
     def follows_name(reading: Reading) -> bool:
-        return reading.before.istitle() and not reading.starts and reading.before not in starters
+        return reading.before.istitle() and reading.before not in starters
 
     def street_behind_name(text: str, reading: Reading) -> list[str] | None:
         """`St` and the like, as a street where a name stands before it."""
         return (streets.find(text) or "").split() if follows_name(reading) else None
+
+    def street_strict(text: str, reading: Reading) -> list[str] | None:
+        """The same before a capital: not behind the first word of a sentence, which is no name."""
+        return None if reading.starts else street_behind_name(text, reading)
 
     def title_or_street(text: str, reading: Reading) -> list[str]:
         found = streets.find(text) if follows_name(reading) else titles.find(text)
@@ -133,6 +145,7 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         "spelled": spelled,
         "silent": lambda text, _: [],
         "street_behind_name": street_behind_name,
+        "street_strict": street_strict,
         "title_or_street": title_or_street,
         "street_name": street_name,
     }
