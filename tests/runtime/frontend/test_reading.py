@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -162,7 +162,7 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
         if isinstance(item, Unit) and not item.sounds:
             assert item.words
             assert all(word.isascii() and word.strip() for word in item.words)
-    pairs = zip(items, items[1:], strict=False)
+    pairs = pairwise(items)
     assert not any(isinstance(one, Pause) and isinstance(two, Pause) for one, two in pairs)
 
 

@@ -143,7 +143,7 @@ def _by_trigger(rules: list[Rule], vocabularies: Mapping[str, Vocabulary]) -> di
 
 def trigger_of(sign: str) -> str:
     """Which trigger a sign that is no letter belongs to."""
-    return "0" if sign.isdecimal() else "-" if sign in _NUMBER_SIGNS or unicodedata.numeric(sign, None) else "#"
+    return "0" if sign.isdecimal() else "-" if sign in _NUMBER_SIGNS or unicodedata.numeric(sign, 0) else "#"
 
 
 def _first_word(written: str) -> str:
