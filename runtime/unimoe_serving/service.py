@@ -67,6 +67,13 @@ class Service:
         self._loading = asyncio.create_task(self._load())
         return self._loading
 
+    async def loaded(self) -> None:
+        """Return when every bundle is loaded and warm. Raises UnimoeError where one cannot be."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+        if self.load_error is not None:
+            raise self.load_error
+
     async def close(self) -> None:
         if self._loading is not None:
             await asyncio.wait([self._loading])

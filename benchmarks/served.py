@@ -1,0 +1,149 @@
+"""A server in a process of its own, and a client that notes when each piece of audio came.
+
+Used by `benchmarks.serving` and `benchmarks.serving_soak`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+_READY_WITHIN_S = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """What the system says of a process."""
+
+    resident_mb: float
+    threads: int
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where it listens, and its process."""
+
+    port: int
+    pid: int
+
+    def process(self) -> Process:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        return Process(
+            resident_mb=int(values["RssAnon"].split()[0]) / 1024,
+            threads=int(values["Threads"]),
+            files=len(os.listdir(f"/proc/{self.pid}/fd")),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Samples of `/metrics` without `unimoe_`, summed over their labels, and by `name{outcome}`."""
+        totals: dict[str, float] = {}
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        for line in lines:
+            if line.startswith("#") or "_bucket" in line:
+                continue
+            name, value = line.rsplit(" ", 1)
+            bare, _, labels = name.removeprefix("unimoe_").partition("{")
+            for key in {
+                bare,
+                *(f"{bare}{{{part}}}" for part in labels.rstrip("}").replace('"', "").split(",") if part),
+            }:
+                totals[key] = totals.get(key, 0.0) + float(value)
+        return totals
+
+
+@contextmanager
+def served(bundle: Path, *options: str) -> Iterator[Server]:
+    """`unimoe serve` on a free port, ready."""
+    command = [sys.executable, "-m", "unimoe.cli", "serve", str(bundle), "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        port = 0
+        for line in process.stderr:
+            if line.startswith("http://"):
+                port = int(line.split(":")[2])
+            if line.startswith("ready"):
+                break
+        else:
+            raise SystemExit(f"the server did not start: {process.wait()}")
+        yield Server(port=port, pid=process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(_READY_WITHIN_S)
+        process.stderr.close()
+
+
+@dataclass(kw_only=True)
+class Heard:
+    """One answer. Times are seconds since the request; `pieces`: when each came, and its bytes."""
+
+    status: int = 0
+    body: bytes = b""
+    pieces: list[tuple[float, int]] = field(default_factory=list)
+    whole: bool = False
+
+    @property
+    def first_s(self) -> float:
+        return self.pieces[0][0] if self.pieces else float("inf")
+
+    def underruns(self, bytes_per_s: float) -> int:
+        """Pieces that came after everything before them was played, by a player that starts with the first."""
+        count, played_until = 0, None
+        for at_s, size in self.pieces:
+            if played_until is not None and at_s > played_until:
+                count += 1
+            played_until = max(at_s, played_until or 0.0) + size / bytes_per_s
+        return count
+
+
+async def ask(
+    port: int, path: str, body: dict[str, Any] | bytes | None, *, leave_after: int | None = None, kind: str = ""
+) -> Heard:
+    """One request on a connection of its own, its answer read piece by piece.
+
+    `leave_after`: pieces after which the caller leaves, rudely; 0 leaves once the request is sent.
+    """
+    heard = Heard()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        head += f"content-type: {kind or 'application/json'}\r\ncontent-length: {len(content)}\r\n\r\n"
+        began = time.perf_counter()
+        writer.write(head.encode() + content)
+        await writer.drain()
+        if leave_after == 0:
+            return heard
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        heard.status = int(lines[0].split()[1])
+        if "transfer-encoding: chunked" not in lines:
+            length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
+            heard.body, heard.whole = await reader.readexactly(length), True
+            return heard
+        while size := int(await reader.readline(), 16):
+            piece = (await reader.readexactly(size + 2))[:-2]
+            heard.body += piece
+            heard.pieces.append((time.perf_counter() - began, size))
+            if leave_after is not None and len(heard.pieces) >= leave_after:
+                return heard
+        heard.whole = True
+        return heard
+    finally:
+        if heard.whole:
+            writer.close()
+        else:
+            writer.transport.abort()
