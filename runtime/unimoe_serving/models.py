@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from unimoe_runtime import Limits, PromptError, SynthesisRequest, Synthesizer
 from unimoe_serving.config import BundleSource
 from unimoe_serving.errors import RequestError
+from unimoe_tools.bundles.abilities import Abilities, read_abilities
 
 logger = logging.getLogger("unimoe.serving")
 
@@ -37,6 +36,7 @@ class ServedModel:
     source: BundleSource
     created: int = field(default_factory=lambda: int(time.time()))
     _synthesizer: Synthesizer | None = None
+    _abilities: Abilities | None = None
 
     @property
     def name(self) -> str:
@@ -50,10 +50,15 @@ class ServedModel:
     def synthesizer(self) -> Synthesizer:
         """Raises RequestError 503 while the bundle is being loaded."""
         if self._synthesizer is None:
-            raise RequestError(
-                f"the bundle {self.name!r} is still being loaded", status=503, code="not_ready", retry_after_s=2
-            )
+            raise self._not_ready()
         return self._synthesizer
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it can say and play. Raises RequestError 503 while the bundle is being loaded."""
+        if self._abilities is None:
+            raise self._not_ready()
+        return self._abilities
 
     @property
     def clones(self) -> bool:
@@ -88,6 +93,7 @@ class ServedModel:
                 logger.info("no warm-up of %s in %s: %s", task, self.name, error)
         if synthesizer.engine_warning is not None:
             logger.warning("%s", synthesizer.engine_warning)
+        self._abilities = read_abilities(synthesizer.bundle)
         self._synthesizer = synthesizer
 
     def close(self) -> None:
@@ -95,12 +101,10 @@ class ServedModel:
             self._synthesizer.close()
 
     def voices(self) -> Iterator[VoiceInfo]:
-        """Voices, then instruments, of the bundle itself."""
-        frontend = self.synthesizer.frontend
-        described = _descriptions(self.source.path)
-        for task, names in (("speech", frontend.voices), ("music", frontend.instruments)):
-            for name in names:
-                yield VoiceInfo(name=name, task=task, description=described.get(name, ""))
+        """Voices, then instruments, of the bundle itself; the default ones come first."""
+        for task, named in (("speech", self.abilities.voices), ("music", self.abilities.instruments)):
+            for name, description in named.items():
+                yield VoiceInfo(name=name, task=task, description=description)
 
     def card(self) -> dict[str, Any]:
         """How `/v1/models` shows it, with what a page needs to know."""
@@ -115,10 +119,17 @@ class ServedModel:
             "clones": self.clones,
             "takes_video": self.takes_video,
             "sample_rate_hz": synthesizer.sample_rate_hz,
+            "languages": self.abilities.languages,
+            "examples": self.abilities.examples,
             "layers": config.num_layers,
             "routed_experts": config.num_routed_experts,
             "null_experts": config.num_null_experts,
         }
+
+    def _not_ready(self) -> RequestError:
+        return RequestError(
+            f"the bundle {self.name!r} is still being loaded", status=503, code="not_ready", retry_after_s=2
+        )
 
 
 class ModelRegistry:
@@ -148,12 +159,3 @@ class ModelRegistry:
     def close(self) -> None:
         for model in self:
             model.close()
-
-
-def _descriptions(bundle: Path) -> dict[str, str]:
-    """What the front end's file says of voices and instruments; empty where it says nothing."""
-    settings = json.loads((bundle / "frontend" / "frontend.json").read_text(encoding="utf-8"))
-    described = settings.get("descriptions", {})
-    if not isinstance(described, dict):
-        return {}
-    return {str(name): str(text) for name, text in described.items()}

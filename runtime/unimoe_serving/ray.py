@@ -42,7 +42,7 @@ class Scaling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas or self.max_replicas < 1:
-            raise ConfigError(f"replicas are {self.min_replicas} to {self.max_replicas}; give 0 or more, then 1 or more")
+            raise ConfigError(f"replicas are {self.min_replicas} to {self.max_replicas}; give 0 or more to 1 or more")
         if not self.target_streams > 0:
             raise ConfigError(f"target_streams is {self.target_streams}; it must be above 0")
 
@@ -50,8 +50,8 @@ class Scaling:
 def deploy(config: ServerConfig, scaling: Scaling | None = None) -> Application:
     """A deployment of one server's configuration, to be given to `serve.run`.
 
-    Ray's own proxy listens; `host` and `port` of the configuration are not used, and any name may call. A request beyond
-    `max_streams` of all replicas waits in Ray; one beyond `max_queue` gets 503 from it.
+    Ray's own proxy listens; `host` and `port` of the configuration are not used, and any name may call. A request
+    beyond `max_streams` of all replicas waits in Ray; one beyond `max_queue` gets 503 from it.
     """
     from ray import serve
 

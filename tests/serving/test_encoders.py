@@ -31,7 +31,7 @@ def encode(audio: AudioFormat, sizes: list[int], rate_hz: int = 16000) -> list[b
 
 
 def decode(audio: bytes) -> tuple[np.ndarray, int]:
-    with av.open(io.BytesIO(audio)) as container:
+    with av.open(io.BytesIO(audio), "r") as container:
         resampler = av.AudioResampler(format="s16", layout="mono")
         frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
         return np.concatenate([frame.to_ndarray()[0] for frame in frames]), frames[0].sample_rate

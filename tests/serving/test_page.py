@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.test_video import numbered, write_video
+from tests.runtime.vision.test_video import numbered, write_video
 from tests.serving.running import RunningServer, running_server
 from unimoe_runtime import SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16

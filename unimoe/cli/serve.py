@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Size
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.errors import ConfigError
@@ -68,7 +69,7 @@ def serve(
 ) -> None:
     """Serve one or more BUNDLEs: OpenAI's speech endpoint, music, text in pieces, and a page to try them.
 
-    A bundle is called by the name of its folder, or by NAME.
+    A bundle is called by the name of its folder, or by NAME. `demo` is the one that comes with the package.
     """
     from unimoe_serving.server import run_server
 
@@ -101,7 +102,8 @@ def _source(bundle: str, backend: str, threads: int | None, memory_budget: int |
         resolved = Path(bundle).resolve()
         # A demo's bundle lies in build/demo/bundle: "demo" says more than "bundle".
         name = resolved.parent.name if resolved.name == "bundle" and resolved.parent.name else resolved.name
-    return BundleSource(name=name, path=Path(path), backend=backend, threads=threads, memory_budget_bytes=memory_budget)
+    folder = BUNDLE.convert(path, None, None)
+    return BundleSource(name=name, path=folder, backend=backend, threads=threads, memory_budget_bytes=memory_budget)
 
 
 def _api_key(file: Path | None) -> str:

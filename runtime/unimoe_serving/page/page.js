@@ -5,8 +5,8 @@ const wave = new Wave(at("wave"));
 let models = [], voices = [], player = null, abort = null, lastFrame = 0;
 
 const EXAMPLES = {
-  speech: ["Remind me at seven forty-five.", "Hello. It is good to hear from you.", "four seven one nine zero two"],
-  music: ["a C major scale on the piano at 120 bpm", "flute, 120 bpm: C4 E4 G4 C5", "guitar, 100 bpm: C4+E4+G4*2 F4+A4*2"],
+  speech: ["Remind me at seven forty-five.", "Hello. It is good to hear from you."],
+  music: ["flute, 120 bpm: C4 E4 G4 C5", "guitar, 100 bpm: C4+E4+G4*2 F4+A4*2"],
 };
 const HELP = {
   speech: "Ctrl + Enter speaks.",
@@ -59,9 +59,10 @@ function chooseTask() {
   at("go").textContent = music ? "Play" : "Speak";
   at("speed-row").hidden = music;
   at("video-row").hidden = !music || !model().takes_video;
-  at("text").value = EXAMPLES[task()][0];
+  const examples = [...new Set([...(model().examples[task()] || []), ...EXAMPLES[task()]])].slice(0, 4);
+  at("text").value = examples[0];
   at("examples").replaceChildren(
-    ...EXAMPLES[task()].map((text) => {
+    ...examples.map((text) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = text;

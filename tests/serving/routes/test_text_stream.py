@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from tests.serving.running import LONG, RunningServer, until
 from unimoe_runtime import SynthesisRequest, Synthesizer
@@ -141,5 +142,5 @@ def test_leaving_frees_the_rows(server: RunningServer) -> None:
 
 def test_a_page_of_another_origin_gets_no_socket(server: RunningServer) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        connect(f"ws://127.0.0.1:{server.port}/v1/audio/stream", origin="http://elsewhere.example").__enter__()
+        connect(f"ws://127.0.0.1:{server.port}/v1/audio/stream", origin=Origin("http://elsewhere.example")).__enter__()
     assert refused.value.response.status_code == 403
