@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("unimoe.cli.calibrate:calibrate_command", "Quantize a bundle for a target, by the data it reads."),
     "build": ("unimoe.cli.build:build", "Compile a bundle's graphs for a GPU with TensorRT-RTX or TensorRT."),
     "synth": ("unimoe.cli.synth:synth", "Speak or play: text in, audio file out."),
+    "say-as": ("unimoe.cli.say_as:say_as", "Show what a text says: words, phonemes, durations, pauses."),
     "serve": ("unimoe.cli.serve:serve", "Serve bundles over HTTP, WebSocket and Wyoming, with a page."),
     "verify": ("unimoe.cli.verify:verify", "Compare a bundle with the oracle, a checkpoint or a bundle."),
     "profile": ("unimoe.cli.profile:profile", "See where a bundle's time goes, and how far it is from the floor."),

@@ -12,7 +12,9 @@ import click
 
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Size
+from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
+from unimoe.cli.texts import read_text, speech_options, text_options
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
@@ -37,7 +39,9 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True, help="Speak or play."
 )
-@click.option("--text", required=True, help="What to say; for music, notes or a description.")
+@click.option("--text", help="What to say, - for what comes on stdin; for music, notes or a description.")
+@text_options
+@click.option("--explain", "explains", is_flag=True, help="Print words, phonemes, durations and pauses; do not speak.")
 @click.option(
     "--voice",
     default="",
@@ -87,7 +91,11 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 def synth(
     bundle: Path,
     task: str,
-    text: str,
+    text: str | None,
+    text_file: Path | None,
+    speed: float,
+    lexicon: Path | None,
+    explains: bool,
     voice: str,
     voice_text: str,
     video: Path | None,
@@ -116,6 +124,10 @@ def synth(
     as_json: bool,
 ) -> None:
     """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
+    text, how = read_text(text, text_file), speech_options(speed, lexicon)
+    if explains:
+        explain(bundle, text, voice, how, as_json=as_json)
+        return
     if output is None and not play:
         raise click.UsageError("say where the audio goes: -o FILE, -o - for stdout, or --play")
     piped = output == _PIPE
@@ -139,6 +151,7 @@ def synth(
             task=task, text=text, voice=voice, voice_text=voice_text, video=clip, seed=seed, timeout_s=timeout,
             sampling=replace(synthesizer.sampling(task), **changes), schedule=schedule,
             limits=Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
+            speed=how.speed, lexicon=how.lexicon,
         )  # fmt: skip
         stopped = ""
         if path is not None and whole:
@@ -202,6 +215,8 @@ def _print(
     limit = "time" if outcome.timed_out else "step"
     cut = "" if outcome.ended else f" ({stopped})" if stopped else f" (cut off at the {limit} limit)"
     click.echo(f"{task}: {figures['caption']}", err=err)
+    for warning in outcome.warnings:
+        click.echo(f"unimoe: {warning}", err=True)
     click.echo(
         f"{output or 'played'}: {figures['audio_s']:.2f} s of audio{cut}, first after "
         f"{1e3 * figures['first_audio_s']:.0f} ms, RTF {figures['rtf']:.3f}, "

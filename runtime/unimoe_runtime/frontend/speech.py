@@ -30,11 +30,15 @@ _ROOM = 0.9  # of the limit that a piece is filled to, since its length is only 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """What one prompt says. `silence_after_s`: silence behind it that the text asks for."""
+    """What one prompt says. `silence_after_s`: silence behind it that the text asks for.
+
+    `has_long_pause`: one of the pauses that the text asks for is longer than a voice's own can be.
+    """
 
     words: tuple[SpokenWord, ...]
     caption: str
     silence_after_s: float = 0.0
+    has_long_pause: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -64,14 +68,15 @@ class SpeechReader:
         """
         if len(text) <= _SHORT_TEXT:
             whole = self.whole(text, voice, options, notes)
-            if whole.duration_s <= limit_s and not whole.silence_after_s:
+            if whole.duration_s <= limit_s and not whole.has_long_pause:
                 if whole.words:
                     yield whole
                 return
         lexicon = self._lexicon(options)
         cost = _Cost(lexicon=lexicon, durations=self.durations, voice=voice, speed=options.speed)
         items = self._reader(lexicon, options).read(text, notes)
-        for piece in split_items(items, cost, _ROOM * limit_s, min(_FIRST_PIECE_S, limit_s / 2)):
+        first_s, pause_s = min(_FIRST_PIECE_S, limit_s / 2), LONGEST_SPOKEN_PAUSE_S
+        for piece in split_items(items, cost, _ROOM * limit_s, first_s, longest_pause_s=pause_s):
             yield self._utterance(piece, voice, options, lexicon)
 
     def whole(
@@ -121,7 +126,13 @@ class SpeechReader:
         last = items[-1] if items else None
         asked_s = last.seconds if isinstance(last, Pause) and last.seconds is not None else 0.0
         silence_s = max(0.0, asked_s - LONGEST_SPOKEN_PAUSE_S)
-        return Utterance(words=tuple(words) if len(words) > 2 else (), caption=caption, silence_after_s=silence_s)
+        long_pause = any(isinstance(one, Pause) and (one.seconds or 0) > LONGEST_SPOKEN_PAUSE_S for one in items)
+        return Utterance(
+            words=tuple(words) if len(words) > 2 else (),
+            caption=caption,
+            silence_after_s=silence_s,
+            has_long_pause=long_pause,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,10 @@ Seconds = Callable[[Item], float]
 """How long an item takes, about."""
 
 
-def split_items(items: Iterable[Item], seconds: Seconds, limit_s: float, first_s: float) -> Iterator[list[Item]]:
-    """Cut a text into pieces of at most `limit_s`, as they are asked for.
+def split_items(
+    items: Iterable[Item], seconds: Seconds, limit_s: float, first_s: float, *, longest_pause_s: float = 1e9
+) -> Iterator[list[Item]]:
+    """Cut a text into pieces of at most `limit_s`, as they are asked for. A pause above `longest_pause_s` ends a piece.
 
     A text that fits is one piece. A longer one starts with a short piece, of `first_s` where a sentence or a clause
     allows it, so that its audio starts early. Cuts are made at sentence ends, else between clauses, else between
@@ -37,6 +39,9 @@ def split_items(items: Iterable[Item], seconds: Seconds, limit_s: float, first_s
         if held or isinstance(item, Unit):
             held.append(item)
             held_s += item_s
+        if held and isinstance(item, Pause) and (item.seconds or 0) > longest_pause_s:
+            yield held
+            held, held_s, is_first = [], 0.0, False
     if any(isinstance(one, Unit) for one in held):
         yield held
 

@@ -29,10 +29,11 @@ return at once. What it raises ends the stream."""
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A prompt, and how it is to be decoded."""
+    """A prompt, and how it is to be decoded. `silence_TK`: frames of silence before the next part, where asked for."""
 
     prepared: PreparedPrompt
     sampling: SamplingConfig
+    silence_TK: NDArray[np.int64] | None = None
 
     def expected_steps(self, max_delay: int) -> int:
         expected = self.prepared.expected_frames
@@ -175,6 +176,8 @@ class Decoding:
             self._began = time.perf_counter()
             assert self._following is not None
             self._note(self._following)
+            if self._part.silence_TK is not None:
+                self.frames += list(self._part.silence_TK[: self._room()])
         part = self._part = self._following
         assert part is not None
         require_pairs(part.prepared.prompt, part.sampling)

@@ -203,7 +203,11 @@ class Synthesizer:
         if len(first) > 1:  # the caller's steps are then those of all pieces together
             limits = replace(limits, max_steps=None)
         parts = (
-            Part(prepared=prepared, sampling=self._limited(prepared, sampling, limits, most_steps))
+            Part(
+                prepared=prepared,
+                sampling=self._limited(prepared, sampling, limits, most_steps),
+                silence_TK=self._silence(prepared.silence_after_s),
+            )
             for prepared in chain(first, prompts)
         )
         decoding = Decoding(
@@ -309,6 +313,11 @@ class Synthesizer:
         if not self.frontend.takes_video or not self.bundle.manifest.get("vision"):
             raise PromptError("this bundle has no vision tower: it makes music from a text alone")
         return BundleVision(self.bundle.manifest["vision"], self._backend.run)
+
+    def _silence(self, seconds: float) -> NDArray[np.int64] | None:
+        """Frames of silence; None where none is asked for."""
+        frames = round(seconds * self._codec.sample_rate_hz / self._codec.hop_samples)
+        return self._codec.encode(np.zeros(frames * self._codec.hop_samples, np.float32)).T if frames else None
 
     def _most_steps(self, limits: Limits, max_delay: int) -> int | None:
         """Decode steps that the caller allows; None where that is left to the bundle."""

@@ -141,3 +141,19 @@ def test_a_text_without_words_is_refused_and_a_word_without_end_is_cut(speaker: 
 def test_music_is_not_cut(speaker: Synthesizer) -> None:
     text = "flute, 120 bpm: " + "C4 " * 6
     assert len(list(speaker.frontend.prepare("music", text))) == 1
+
+
+def test_a_long_pause_is_silence_between_two_pieces(speaker: Synthesizer) -> None:
+    whole = speaker.synthesize(request("the cat [[pause 1.5s]] hello"))
+    parts = [speaker.synthesize(request(text)) for text in ("the cat [[pause 1s]]", "hello")]
+    prepared = list(speaker.frontend.prepare("speech", "the cat [[pause 1.5s]] hello", "ann"))
+    assert [one.silence_after_s for one in prepared] == [0.5, 0.0]
+    assert whole.caption == "the cat. hello"
+    silence = len(whole.codes_TK) - sum(len(part.codes_TK) for part in parts)
+    hop_samples = len(parts[0].pcm_L) // len(parts[0].codes_TK)
+    assert silence == round(0.5 * whole.sample_rate_hz / hop_samples)
+
+
+def test_speed_shortens_what_is_expected(speaker: Synthesizer) -> None:
+    slow, fast = (speaker.prepare(request("the cat", speed=speed)).expected_frames for speed in (0.5, 2.0))
+    assert slow is not None and fast is not None and 3 < slow / fast < 5

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +142,7 @@ def _by_trigger(rules: list[Rule], vocabularies: Mapping[str, Vocabulary]) -> di
 
 def trigger_of(sign: str) -> str:
     """Which trigger a sign that is no letter belongs to."""
-    return "0" if sign.isdecimal() else "-" if sign in _NUMBER_SIGNS or unicodedata.numeric(sign, 0) else "#"
+    return "0" if sign.isdecimal() else "-" if sign in _NUMBER_SIGNS or sign.isnumeric() else "#"
 
 
 def _first_word(written: str) -> str:

@@ -1,0 +1,80 @@
+"""`unimoe say-as`: what a text says, without speaking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.texts import read_text, speech_options, text_options
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.errors import BundleError, PromptError
+from unimoe_runtime.frontend import SpeechOptions, open_frontend
+from unimoe_runtime.frontend.reading import Notes
+from unimoe_runtime.frontend.speech import Utterance
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
+
+
+@click.command("say-as")
+@click.argument("bundle", type=BUNDLE)
+@click.argument("text", required=False)
+@text_options
+@click.option("--voice", default="", help="Whose durations are shown. [default: the first]")
+@click.option("--json", "as_json", is_flag=True, help="Print the pieces as JSON.")
+def say_as(
+    bundle: Path,
+    text: str | None,
+    text_file: Path | None,
+    speed: float,
+    lexicon: Path | None,
+    voice: str,
+    as_json: bool,
+) -> None:
+    """Print the words, phonemes, durations and pauses that a BUNDLE reads in TEXT (- for stdin), without speaking."""
+    explain(bundle, read_text(text, text_file), voice, speech_options(speed, lexicon), as_json=as_json)
+
+
+def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, *, as_json: bool) -> None:
+    """Print what a bundle's front end makes of a text, piece by piece.
+
+    Raises BundleError for a bundle without a front end, PromptError for one that has no phonemes.
+    """
+    folder = open_bundle(bundle).checked_frontend()
+    if folder is None:
+        raise BundleError(f"{bundle}: has no front end, so it reads no text")
+    frontend = open_frontend(folder)
+    if not isinstance(frontend, TimelineFrontEnd):
+        raise PromptError("this bundle's model reads text by itself: there are no phonemes to show")
+    notes = Notes()
+    pieces = frontend.utterances(text, voice, options, notes)
+    if as_json:
+        click.echo(json.dumps({"pieces": [_record(piece) for piece in pieces], "warnings": notes.warnings}, indent=1))
+        return
+    for piece in pieces:
+        for line in _lines(piece):
+            click.echo(line)
+    for warning in notes.warnings:
+        click.echo(f"unimoe: {warning}", err=True)
+
+
+def _lines(piece: Utterance) -> Iterator[str]:
+    yield f"speech: {piece.caption}"
+    width = max((len(word.word) for word in piece.words), default=0)
+    for word in piece.words:
+        name = "(pause)" if word.is_pause else word.word
+        sounds = "" if word.is_pause else " ".join(word.phonemes)
+        yield f"  {name:<{max(width, 7)}}  {1000 * sum(word.durations_s):5.0f} ms  {sounds}".rstrip()
+    if piece.silence_after_s:
+        yield f"  (silence)  {1000 * piece.silence_after_s:.0f} ms"
+
+
+def _record(piece: Utterance) -> dict[str, Any]:
+    words = [
+        {"word": word.word, "phonemes": list(word.phonemes), "durations_s": [round(one, 4) for one in word.durations_s]}
+        for word in piece.words
+    ]
+    return {"speech": piece.caption, "words": words, "silence_after_s": piece.silence_after_s}
