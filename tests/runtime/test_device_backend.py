@@ -351,7 +351,10 @@ def machine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleN
     assert all(device.closed for device in machine.devices), "an error left the device open"
 
 
-def test_opening_finds_the_engines_that_fit(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_opening_finds_the_engines_that_fit(
+    bundle: Bundle, machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIMOE_TRUST_ENGINES", "1")
     with pytest.raises(EngineError, match="has no engines; `unimoe build"):
         open_backend("tensorrt", bundle)
     write_engine_set(bundle)

@@ -68,7 +68,7 @@ def build(
         click.echo(summary(result))
     click.echo(
         f"next: copy {bundle} to the device (`unimoe pack` makes one file of it), and there "
-        f"`unimoe verify {bundle} --backend tensorrt`"
+        f"`unimoe verify {bundle} --backend tensorrt --trust-engines`"
     )
 
 

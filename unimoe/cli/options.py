@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -129,6 +130,17 @@ def write_json(value: Any, json_to: str | None) -> bool:
     return False
 
 
+def _trust(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["UNIMOE_TRUST_ENGINES"] = "1"
+
+
+trust_option = click.option(
+    "--trust-engines", is_flag=True, expose_value=False, callback=_trust,
+    help="Open engines that were not built on this machine, and remember that you trust them: they are native code.",
+)  # fmt: skip
+
+
 def engine_options(function: _Function) -> _Function:
     """`--backend` and `--target`: what computes. CUDA is `--backend onnxruntime-cuda` or `--backend tensorrt`."""
     from unimoe_runtime.backends.factory import BACKENDS
@@ -139,6 +151,7 @@ def engine_options(function: _Function) -> _Function:
             help="What computes: the CPU (onnxruntime, or numpy, which is slow and exact) or a GPU.",
         ),
         click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]"),
+        trust_option,
         click.option("--provider", "providers", multiple=True, hidden=True, callback=_providers),
     )  # fmt: skip
     for option in reversed(options):

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Size
+from unimoe.cli.options import Size, trust_option
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.errors import ConfigError
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
@@ -44,6 +44,7 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
     show_default=True,
     help="What computes: CPU or GPU.",
 )
+@trust_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 @click.option("--memory-budget", type=Size(), help="What each bundle's loaded experts may take. [default: any]")
 @click.option("--access-log", is_flag=True, help="Log each request.")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Size
+from unimoe.cli.options import Size, trust_option
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
@@ -85,6 +85,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
     help="What computes: CPU or GPU.",
 )
 @click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
+@trust_option
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")

@@ -25,10 +25,10 @@ from unimoe_runtime.bundle.engine_sets import (
     EngineRecord,
     EngineSet,
     engine_folder,
-    parse_record,
     read_engines,
     write_engines,
 )
+from unimoe_runtime.bundle.engine_trust import is_trusted, trust
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.errors import EngineError, OutputError, UnimoeError
 
@@ -126,6 +126,7 @@ def _build_set(
             unbuilt=unbuilt,
         )
         write_engines(engine_set)
+        trust(engine_set.sha256())
         (folder / _JOURNAL).unlink(missing_ok=True)
         _sweep(folder, {job.log for job in jobs} | {record.file for record in engine_set.engines.values()})
     slowest = sorted(built.items(), key=lambda item: -item[1].seconds)[:_SLOWEST]
@@ -160,6 +161,7 @@ def _build(
         for job, record, problem in workers.outcomes():
             if record is not None:
                 built[job.key] = record
+                trust(record.sha256)
                 with (folder / _JOURNAL).open("a", encoding="utf-8") as journal:
                     journal.write(json.dumps({"key": job.key, "record": asdict(record)}) + "\n")
             elif job.graph in needed:
@@ -198,7 +200,7 @@ def _known_records(folder: Path) -> dict[str, EngineRecord]:
         for line in (folder / _JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 noted = json.loads(line)
-                known[noted["key"]] = parse_record(noted["record"])
+                known[noted["key"]] = EngineRecord.from_dict(noted["record"])
             except (ValueError, KeyError, TypeError):
                 break
     return known
@@ -208,6 +210,8 @@ def checked_keys(records: Mapping[str, EngineRecord], folder: Path) -> set[str]:
     """Keys of the records whose files are there with their SHA-256."""
 
     def is_sound(record: EngineRecord) -> bool:
+        if not is_trusted(record.sha256):  # somebody else's: it is built anew, not taken over
+            return False
         try:
             with (folder / record.file).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == record.sha256

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.bundle.engine_sets import EngineRecord, parse_record
+from unimoe_runtime.bundle.engine_sets import EngineRecord
 from unimoe_runtime.errors import EngineError
 
 from .jobs import Job
@@ -77,7 +77,7 @@ class Workers:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             return EngineError(answer["error"])
-        record = None if answer["record"] is None else parse_record(answer["record"])
+        record = None if answer["record"] is None else EngineRecord.from_dict(answer["record"])
         return job, record, answer["problem"]
 
 

@@ -15,57 +15,22 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from unimoe_runtime.bundle.engine_records import EngineRecord as EngineRecord
+from unimoe_runtime.bundle.engine_records import SetDescription
+from unimoe_runtime.bundle.engine_records import Shape as Shape
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
-from unimoe_runtime.errors import EngineError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.errors import ConfigError, EngineError
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.hardware.targets import MIN_TENSORRT as MIN_TENSORRT
+from unimoe_runtime.records import shown
 
 ENGINES = "engines"
 ENGINES_JSON = "engines.json"
 VERSION = 1
 FLAVOURS = ("tensorrt-rtx", "tensorrt")
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineRecord:
-    """One engine. `file` and `log` are relative to the set's folder.
-
-    `source_sha256` stands for the graph and its weights, `recipe_sha256` for all of the build's settings.
-    `profile`: of each input with a varying dimension, the smallest, the usual and the largest shape; inputs that are
-    not in it have the bundle's shape (and the capacity for S). `weight_bytes` and `scratch_bytes` as the builder's
-    log says, None where it does not.
-    """
-
-    graph: str
-    file: str
-    log: str
-    bytes: int
-    sha256: str
-    source_sha256: str
-    recipe_sha256: str
-    precision: str
-    seconds: float
-    profile: Mapping[str, tuple[Shape, Shape, Shape]]
-    cache_capacity: int | None = None
-    weight_bytes: int | None = None
-    scratch_bytes: int | None = None
-    fallbacks: tuple[str, ...] = ()
-
-    def takes(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether inputs of these shapes, by name, lie within the profile."""
-        return all(
-            len(shape) == len(smallest)
-            and all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True))
-            for name, shape in shapes.items()
-            if name in self.profile
-            for smallest, _, largest in [self.profile[name]]
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,24 +158,24 @@ def read_engines(folder: Path) -> EngineSet:
     described = read_json(path, EngineError)
     if described.get("version") != VERSION:
         raise EngineError(
-            f"{path}: version {described.get('version')!r}, this release reads {VERSION}; {_advice(folder.name)}"
+            f"{path}: version {shown(described.get('version'))}, this release reads {VERSION}; {_advice(folder.name)}"
         )
     try:
-        return EngineSet(
-            path=folder,
-            target=str(described["target"]),
-            flavour=str(described["flavour"]),
-            engine_version=str(described["engine_version"]),
-            capabilities=tuple(_capability(text) for text in described["capabilities"]),
-            max_rows=int(described["max_rows"]),
-            max_positions=int(described["max_positions"]),
-            cache_capacities=tuple(sorted(map(int, described["cache_capacities"]))),
-            engines={key: parse_record(item) for key, item in described["engines"].items()},
-            unbuilt={str(graph): str(why) for graph, why in described["unbuilt"].items()},
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
-        raise EngineError(f"{path}: damaged: {reason}; {_advice(folder.name)}") from None
+        found = SetDescription.from_dict(described, ignore_unknown=True)
+    except ConfigError as error:
+        raise EngineError(f"{path}: damaged: {error}; {_advice(folder.name)}") from None
+    return EngineSet(
+        path=folder,
+        target=found.target,
+        flavour=found.flavour,
+        engine_version=found.engine_version,
+        capabilities=tuple(_capability(text) for text in found.capabilities),
+        max_rows=found.max_rows,
+        max_positions=found.max_positions,
+        cache_capacities=tuple(sorted(found.cache_capacities)),
+        engines=found.engines,
+        unbuilt=found.unbuilt,
+    )
 
 
 def write_engines(engine_set: EngineSet) -> None:
@@ -229,24 +194,8 @@ def write_engines(engine_set: EngineSet) -> None:
         "engines": {key: asdict(record) for key, record in engine_set.engines.items()},
     }
     path, text = engine_set.path / ENGINES_JSON, json.dumps(described, indent=1) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
-        return
-    file = PartialFile(path)
-    try:
-        file.path.write_text(text, encoding="utf-8")
-        file.keep()
-    finally:
-        file.drop()
-
-
-def parse_record(item: Mapping[str, Any]) -> EngineRecord:
-    """A record as `dataclasses.asdict` wrote it. Raises KeyError, TypeError, ValueError where it is damaged."""
-    profile = {}
-    for name, shapes in item["profile"].items():
-        smallest, usual, largest = (tuple(map(int, shape)) for shape in shapes)
-        profile[str(name)] = (smallest, usual, largest)
-    fields: dict[str, Any] = {**item, "profile": profile, "fallbacks": tuple(item["fallbacks"])}
-    return EngineRecord(**fields)
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_atomically(path, text)
 
 
 def _only_target(bundle: Bundle) -> str:

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from unimoe_runtime.bundle.engine_sets import EngineSet
-from unimoe_runtime.errors import EngineError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.errors import ConfigError, EngineError
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.hardware.probes import gpus_here
 from unimoe_runtime.hardware.system import driver_version
+from unimoe_runtime.records import JsonRecord, shown
 
 VERIFICATION_JSON: Final = "verification.json"
 VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class Agreement(JsonRecord):
     """How two models agree over the same forced codes, and over greedy runs of their own.
 
     `router_agreement` is the share of equal (token, layer, expert) decisions, `equal_sets` the share of (token,
@@ -43,7 +44,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineVerdict:
+class EngineVerdict(JsonRecord):
     """One engine beside the reference: largest error over its outputs, what is allowed, the hash of what it gave."""
 
     precision: str
@@ -58,7 +59,7 @@ class EngineVerdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(JsonRecord):
     """A set of engines, verified once. `engines_sha256` is that of engines.json, which holds every engine's.
 
     `machine`: what `this_machine` said. `router_agreement_needed`: of `agreement`, whose logits and codes are told and
@@ -100,12 +101,7 @@ def this_machine() -> dict[str, str | None]:
 def write_verification(folder: Path, verification: Verification) -> Path:
     """Put the record beside the engines, in place of an older one. Raises OSError."""
     path = folder / VERIFICATION_JSON
-    file = PartialFile(path)
-    try:
-        file.path.write_text(json.dumps(verification.to_dict(), indent=1) + "\n", encoding="utf-8")
-        file.keep()
-    finally:
-        file.drop()
+    write_atomically(path, json.dumps(verification.to_dict(), indent=1) + "\n")
     return path
 
 
@@ -115,18 +111,23 @@ def read_verification(folder: Path) -> Verification | None:
     if not path.is_file():
         return None
     described = read_json(path, EngineError)
-    try:
-        if described["version"] != VERSION:
-            raise ValueError(f"version {described['version']}, this release reads {VERSION}")
-        engines = {
-            key: EngineVerdict(**{name: value for name, value in verdict.items() if name != "passed"})
-            for key, verdict in described["engines"].items()
+    if described.get("version") != VERSION:
+        raise EngineError(
+            f"{path}: version {shown(described.get('version'))}, this release reads {VERSION}; verify again"
+        )
+    described = {name: value for name, value in described.items() if name not in ("version", "passed")}
+    engines = described.get("engines")
+    if isinstance(engines, dict):
+        described["engines"] = {
+            key: {name: value for name, value in verdict.items() if name != "passed"}
+            if isinstance(verdict, dict)
+            else verdict
+            for key, verdict in engines.items()
         }
-        fields = {name: value for name, value in described.items() if name not in ("version", "passed")}
-        return Verification(**{**fields, "engines": engines, "agreement": Agreement(**described["agreement"])})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"the field {error} is missing" if isinstance(error, KeyError) else error
-        raise EngineError(f"{path}: damaged: {reason}; verify again") from None
+    try:
+        return Verification.from_dict(described)
+    except ConfigError as error:
+        raise EngineError(f"{path}: damaged: {error}; verify again") from None
 
 
 def engine_warning(engine_set: EngineSet, machine: Mapping[str, str | None] | None = None) -> str | None:

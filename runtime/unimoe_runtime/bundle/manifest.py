@@ -27,7 +27,7 @@ MAX_STATE_VALUES = 1 << 24
 """Values of a decoder's whole state: 64 MB."""
 Name = Annotated[str, Length(1, 1024)]
 Size = Annotated[int, Between(0, 1 << 32)]
-TensorType = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"]
+_TYPES: Final = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
 Frames = Annotated[int, Between(0, 4096)]
 
 
@@ -36,8 +36,11 @@ class TensorInfo(JsonRecord):
     """One input or output of a graph. A dimension is a number, or a symbol such as "N" that varies."""
 
     name: Name
-    dtype: TensorType
+    dtype: Name
     shape: Annotated[tuple[Size | Name, ...], Length(0, 8)]
+
+    def check_together(self) -> None:
+        require(self.dtype in _TYPES, "dtype", self.dtype, " or ".join(_TYPES))
 
 
 @dataclass(frozen=True, kw_only=True)

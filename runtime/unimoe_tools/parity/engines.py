@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -99,7 +100,7 @@ def _judge(
         digest.update(name.encode() + np.ascontiguousarray(found[name]).tobytes())
     return EngineVerdict(
         precision=record.precision,
-        max_abs_error=compared.max_abs_error,
+        max_abs_error=min(compared.max_abs_error, sys.float_info.max),  # JSON has no infinity
         max_abs_value=compared.max_abs_value,
         allowed=allowed_error(compared.max_abs_value, tolerance),
         result_sha256=digest.hexdigest(),

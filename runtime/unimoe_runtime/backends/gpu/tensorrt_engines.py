@@ -11,6 +11,7 @@ module with a stand-in for the library whose engines the numpy oracle computes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,7 @@ from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, a
 from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.protocol import Array, Backend
 from unimoe_runtime.bundle.engine_sets import EngineSet, built_targets, check_machine, open_engines
+from unimoe_runtime.bundle.engine_trust import is_trusted, require_trusted, trust
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.errors import BackendError, EngineError
 from unimoe_runtime.files.atomic import PartialFile
@@ -47,6 +49,7 @@ def open_tensorrt(bundle: Bundle, target: str | None, *, graphs: bool = True) ->
         if target is None and len(built_targets(bundle)) > 1:
             engine_set = _fitting(bundle, device.capability)
             trt = load_library(engine_set.flavour)
+        require_trusted(engine_set)
         check_machine(engine_set, device.capability, trt.__version__)
         engines = TensorRTEngines(bundle, engine_set, device, pool, trt, graphs=graphs)
         return DeviceBackend("tensorrt", bundle, device, pool, engines, engine_set)
@@ -99,7 +102,9 @@ class _Flavour:
         if self._cache is None:
             self._cache = config.create_runtime_cache()
             with suppress(OSError):  # one of another driver or GPU is refused by the library, and replaced at the end
-                self._cache.deserialize(self._cache_file.read_bytes())
+                content = self._cache_file.read_bytes()
+                if is_trusted(hashlib.sha256(content).hexdigest()):  # else a stranger's: it is compiled anew
+                    self._cache.deserialize(content)
         config.set_runtime_cache(self._cache)
         return engine.create_execution_context(runtime_config=config)
 
@@ -113,6 +118,7 @@ class _Flavour:
             try:
                 file.path.write_bytes(content)
                 file.keep()
+                trust(hashlib.sha256(content).hexdigest())
             finally:
                 file.drop()
 
