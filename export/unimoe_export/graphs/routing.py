@@ -2,10 +2,10 @@
 
 N tokens · R router rows (routed, null, then shared) · E dynamic experts (routed, null) · S shared experts
 
-Selection compares every pair of experts and needs no sort: expert j comes before i when its logit is larger, or
-equal with j < i, and Top-P picks i exactly when the probabilities before it add up to less than P. That is the
-stable sort's result; it has no operator that an engine lacks and no data-dependent shape. What the formulas mean is
-told in `unimoe_runtime.model.routing`, which computes the same in numpy.
+Expert j comes before i when its logit is larger, or equal with j < i. Top-P picks i exactly when the probabilities
+before it add up to less than P. With the weighting "probability" the experts are sorted. "sparsemixer" needs every
+pair of experts anyway, so it compares them and sorts nothing. No shape depends on data. The formulas are explained in
+`unimoe_runtime.model.routing`, which computes the same in numpy.
 
 Sums over experts are ReduceL1, of values that are never negative. ONNX Runtime computes ReduceSum in an order that
 depends on the row's address in memory, so a token's weights would depend on how many rows stand before it. ReduceL1
@@ -49,11 +49,9 @@ def route(
     if num_shared:
         sizes = builder.constant([num_dynamic, num_shared])
         logits_NE, shared_logits_NS = builder.ops("Split", [router_logits_NR, sizes], 2, axis=-1)
-    pairs = _compare(builder, logits_NE, num_dynamic)
     if config.weighting == "probability":
-        probabilities_NE = builder.op("Softmax", [logits_NE], axis=-1)
-        picked_NE = _select(builder, pairs, probabilities_NE, config)
-        return _normalized(builder, picked_NE, probabilities_NE), None
+        return _sorted_shares(builder, logits_NE, config), None
+    pairs = _compare(builder, logits_NE, num_dynamic)
     mass_NE = builder.op("Softmax", [logits_NE], axis=-1) if config.selection == "top_p" else None
     picked_NE = _select(builder, pairs, mass_NE, config)
     mixed_NE = _where_picked(builder, picked_NE, _multipliers(builder, pairs, config))
@@ -65,6 +63,26 @@ def route(
     dynamic_NE, shared_NS = builder.ops("Split", [shares_NR, sizes], 2, axis=-1)
     scale_N1 = builder.op("Div", [_row_sum(builder, dynamic_NE), sum_N1])
     return builder.op("Mul", [mixed_NE, scale_N1]), shared_NS
+
+
+def _sorted_shares(builder: GraphBuilder, logits_NE: ir.Value, config: ModelConfig) -> ir.Value:
+    """weights_NE: the picked probabilities over their sum (arXiv 2510.13344, Eq. 3).
+
+    Eight nodes, where comparing pairs takes twelve. TopK sorts; of equal logits the lower index comes first, in ONNX
+    and in ONNX Runtime. A softmax over logits of -inf would be a node less, but fast exponentials need not give an
+    exact 0 for them.
+    """
+    num_experts = config.num_dynamic_experts
+    sorted_NE, expert_NE = builder.ops("TopK", [logits_NE, builder.constant([num_experts])], 2, axis=-1)
+    probabilities_NE = builder.op("Softmax", [sorted_NE], axis=-1)
+    if config.selection == "top_k":
+        picked_NE = builder.constant(np.arange(num_experts) < config.top_k, "bool")
+    else:
+        before_NE = builder.op("CumSum", [probabilities_NE, builder.constant(1)], exclusive=1)
+        picked_NE = builder.op("Less", [before_NE, builder.constant(config.top_p, "float32")])
+    kept_NE = _where_picked(builder, picked_NE, probabilities_NE)
+    shares_NE = builder.op("Div", [kept_NE, _row_sum(builder, kept_NE)])
+    return builder.op("ScatterElements", [logits_NE, expert_NE, shares_NE], axis=1)
 
 
 def _compare(builder: GraphBuilder, logits_NE: ir.Value, num_experts: int) -> _Pairs:
@@ -89,15 +107,6 @@ def _select(builder: GraphBuilder, pairs: _Pairs, probabilities_NE: ir.Value | N
     before_NEE = builder.op("Where", [pairs.before_NEE, counted, builder.constant(0.0, "float32")])
     mass_before_NE = builder.op("ReduceL1", [before_NEE, builder.constant([2])], keepdims=0)
     return builder.op("Less", [mass_before_NE, builder.constant(limit, "float32")])
-
-
-def _normalized(builder: GraphBuilder, picked_NE: ir.Value, probabilities_NE: ir.Value) -> ir.Value:
-    """The picked probabilities over their sum (arXiv 2510.13344, Eq. 3).
-
-    A softmax over logits of -inf would be a node less, but fast exponentials need not give an exact 0 for them.
-    """
-    kept_NE = _where_picked(builder, picked_NE, probabilities_NE)
-    return builder.op("Div", [kept_NE, _row_sum(builder, kept_NE)])
 
 
 def _multipliers(builder: GraphBuilder, pairs: _Pairs, config: ModelConfig) -> ir.Value:
