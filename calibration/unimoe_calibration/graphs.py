@@ -97,7 +97,9 @@ class GraphSurgery:
         before = _Insertion(self._graph, product, name)
         x, addend = product.inputs[0], product.inputs[2] if len(product.inputs) > 2 else None
         assert x is not None
-        weighting = _routing_weight(x)
+        # MatMulNBits scales every row by itself, so a row's weight changes none of its codes.
+        scales_rows = engine == Engine.ONNXRUNTIME and not plan.scheme.quantizes_inputs
+        weighting = None if scales_rows else _routing_weight(x)
         if weighting is not None:
             x = weighting.inner
         factor = None if weighting is None else weighting.weight
@@ -107,10 +109,11 @@ class GraphSurgery:
             factor = row_max if factor is None else before.op("Mul", [factor, row_max])
         y = self._quantized(before, x, name, plan.scheme, engine, weight)
         if factor is not None:
-            y = before.op("Mul", [y, factor])
-        if weighting is not None:
             # Weighted after the product: what an Add directly follows, ONNX Runtime makes a float Gemm of, and
             # dequantizes the weights in every run. It also keeps the input's range free of the routing weights.
+            y = before.op("Mul", [y, factor])
+        if weighting is not None and weighting.picked is not None:
+            assert weighting.zero is not None
             y = before.op("Where", [weighting.picked, y, weighting.zero])
         if addend is not None:
             y = before.op("Add", [y, addend])
@@ -121,7 +124,7 @@ class GraphSurgery:
         self._graph.remove(product, safe=True)
         y.name = output_name
         if weighting is not None:
-            for node in (weighting.select, weighting.multiply):
+            for node in weighting.nodes:
                 self._graph.remove(node, safe=True)
 
     def _row_max(self, before: _Insertion, x: ir.Value) -> ir.Value:
@@ -174,26 +177,30 @@ class _Insertion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _RoutingWeight:
-    """Where(picked, inner * weight, zero), as an expert weighs its inner activation."""
+    """inner * weight, as an expert weighs its inner activation; with a guard, Where(picked, inner * weight, zero).
 
-    select: ir.Node
-    multiply: ir.Node
-    picked: ir.Value
-    zero: ir.Value
+    `nodes` compute that, the last one first.
+    """
+
+    nodes: tuple[ir.Node, ...]
     inner: ir.Value
     weight: ir.Value
+    picked: ir.Value | None = None
+    zero: ir.Value | None = None
 
 
 def _routing_weight(x: ir.Value) -> _RoutingWeight | None:
     """The weighing that gives x; None where x is something else. The weight is an input of the graph."""
-    select = x.producer()
-    if select is None or select.op_type != "Where":
+    node = x.producer()
+    guard = node if node is not None and node.op_type == "Where" else None
+    picked = zero = None
+    if guard is not None:
+        picked, product, zero = guard.inputs
+        node = None if product is None else product.producer()
+    if node is None or node.op_type != "Mul":
         return None
-    picked, product, zero = (value for value in select.inputs if value is not None)
-    multiply = product.producer()
-    if multiply is None or multiply.op_type != "Mul":
-        return None
-    inner, weight = sorted((value for value in multiply.inputs if value is not None), key=ir.Value.is_graph_input)
+    inner, weight = sorted((value for value in node.inputs if value is not None), key=ir.Value.is_graph_input)
     if not weight.is_graph_input():
         return None
-    return _RoutingWeight(select=select, multiply=multiply, picked=picked, zero=zero, inner=inner, weight=weight)
+    nodes = (node,) if guard is None else (guard, node)
+    return _RoutingWeight(nodes=nodes, inner=inner, weight=weight, picked=picked, zero=zero)

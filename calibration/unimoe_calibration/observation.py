@@ -18,6 +18,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.backends.protocol import StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.errors import CalibrationError
 from unimoe_runtime.model.generation import Prompt
@@ -175,21 +177,24 @@ class Observer:
         """What a trunk needs beside the hidden state; made for each layer again, since it is as large."""
         num_rows, length = prompt.text_ids_BT.shape
         cos_BTD, sin_BTD = rotary(prompt.positions, self._model)
-        empty = np.zeros((num_rows, self._model.num_kv_heads, length, self._model.head_dim), np.float32)
-        return {
-            "cos_BTD": cos_BTD,
-            "sin_BTD": sin_BTD,
-            "mask_B1TS": prompt_mask(prompt.mask_BT, length),
-            "key_cache_BHSD": empty,
-            "value_cache_BHSD": empty,
-            "write_index_B": np.zeros(num_rows, np.int64),
-        }
+        form = TrunkForm.of(self._bundle)
+        empty = np.zeros(form.graph_shape(form.cache_shape(num_rows, length)), np.float32)
+        step = StepInputs(
+            hidden_BTC=np.zeros((num_rows, length, 0), np.float32),
+            cos_BTD=cos_BTD,
+            sin_BTD=sin_BTD,
+            mask_B1TS=prompt_mask(prompt.mask_BT, length),
+            write_index_B=np.zeros(num_rows, np.int64),
+        )
+        return {**form.step_inputs(step), **dict.fromkeys(form.caches, empty)}
 
     def _trunk(self, layer: int, passes: Sequence[_Pass]) -> None:
         graph = trunk_name(layer)
         session = self._open(graph)
         for item in passes:
-            outputs, rows = session.run({"hidden_BTC": item.hidden_BTC, **self._attention_inputs(item.sample.prompt)})
+            hidden_NC = item.hidden_BTC.reshape(-1, item.hidden_BTC.shape[-1])
+            hidden = TrunkForm.of(self._bundle).hidden_inputs(item.hidden_BTC, hidden_NC)
+            outputs, rows = session.run({**hidden, **self._attention_inputs(item.sample.prompt)})
             self._add(graph, item.sample.domain, rows, item.sample.name, item.real_N)
             item.hidden_BTC = outputs["accumulator_NC"].reshape(item.hidden_BTC.shape)
             item.expert_input_NC = outputs["expert_input_NC"]

@@ -120,9 +120,9 @@ def plan_quantization(
         if progress is not None:
             progress(index, len(groups), str(group[0]))
         products = [_Product.of(bundle, statistics.linears[linear]) for linear in group]
-        chosen.append(_decide(bundle.model, products, schemes, engine, method))
+        chosen.append(_decide(bundle, products, schemes, engine, method))
         if method == "auto" and group[0].weight in _AFTER_SWIGLU and schemes[group[0]] == Scheme.W8A8:
-            per_row[index] = _decide(bundle.model, products, schemes, engine, _PER_ROW)
+            per_row[index] = _decide(bundle, products, schemes, engine, _PER_ROW)
     for name in _AFTER_SWIGLU:
         indices = [index for index in per_row if groups[index][0].weight == name]
         if _worth_rows([chosen[index] for index in indices], [per_row[index] for index in indices]):
@@ -214,7 +214,7 @@ def _worth_rows(static: Sequence[_Decided], per_row: Sequence[_Decided]) -> bool
 
 
 def _decide(
-    model: ModelConfig,
+    bundle: Bundle,
     products: Sequence[_Product],
     schemes: Mapping[Linear, Scheme],
     engine: Engine,
@@ -224,7 +224,7 @@ def _decide(
     input_max_K = np.max([product.channel_max_K for product in products], axis=0)
     weight_max_K = np.max([np.abs(product.weight_KN).max(axis=1) for product in products], axis=0)
     if products[0].seen.linear.weight == "o.weight":
-        input_max_K, weight_max_K = (share_among_heads(each, model) for each in (input_max_K, weight_max_K))
+        input_max_K, weight_max_K = (share_among_heads(each, bundle) for each in (input_max_K, weight_max_K))
 
     def decide(strength: float, methods: Sequence[str]) -> _Decided:
         factors_K = balance(input_max_K, weight_max_K, strength)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.config import ModelConfig
 
 from .statistics import Linear
@@ -43,7 +44,7 @@ def balance(input_max_K: Floats, weight_max_K: Floats, strength: float) -> Float
 
 
 def fold(
-    graph: str, weights: Mapping[str, Floats], smoothing: Mapping[Linear, Floats], model: ModelConfig
+    graph: str, weights: Mapping[str, Floats], smoothing: Mapping[Linear, Floats], bundle: Bundle
 ) -> dict[str, Floats]:
     """A graph's weights with the factors folded in, those of `smoothing` that concern it."""
     folded = {name: values.copy() for name, values in weights.items()}
@@ -55,8 +56,8 @@ def fold(
         if norm in folded and given:
             folded[norm] /= given[0]
     if "o.weight" in factors:
-        values = _value_columns(model)
-        factors_V = value_factors(factors["o.weight"], model)
+        values = _value_columns(bundle.model)
+        factors_V = value_factors(factors["o.weight"], bundle)
         for name in {"qkv.weight", "qkv.bias"} & folded.keys():
             folded[name][..., values] /= factors_V
     for gate_up, down in (("gate_up.weight", "down.weight"), ("shared.gate_up.weight", "shared.down.weight")):
@@ -78,12 +79,23 @@ def _value_columns(model: ModelConfig) -> slice:
     return slice((model.num_heads + model.num_kv_heads) * model.head_dim, None)
 
 
-def value_factors(factors_K: Floats, model: ModelConfig) -> Floats:
+def value_factors(factors_K: Floats, bundle: Bundle) -> Floats:
     """[G·D] of the values, from [H·D] of what o reads: the heads of a group read the same value head."""
-    return factors_K.reshape(model.num_kv_heads, -1, model.head_dim)[:, 0].reshape(-1)
+    return _by_group(factors_K, bundle)[:, 0].reshape(-1)
 
 
-def share_among_heads(largest_K: Floats, model: ModelConfig) -> Floats:
+def share_among_heads(largest_K: Floats, bundle: Bundle) -> Floats:
     """[H·D] of what o reads, with the largest of the heads that read one value head in the place of each."""
-    largest_GHD = largest_K.reshape(model.num_kv_heads, -1, model.head_dim)
-    return np.broadcast_to(largest_GHD.max(axis=1, keepdims=True), largest_GHD.shape).reshape(-1)
+    shared_K = np.empty_like(largest_K)
+    largest_GRD = _by_group(largest_K, bundle)
+    _by_group(shared_K, bundle)[...] = largest_GRD.max(axis=1, keepdims=True)
+    return shared_K
+
+
+def _by_group(values_K: Floats, bundle: Bundle) -> Floats:
+    """A view [G, heads of a group, D] of [H·D]. The heads of a group lie side by side in bundles of format version 1,
+    and one in each turn of key heads in later ones."""
+    groups, size = bundle.model.num_kv_heads, bundle.model.head_dim
+    if bundle.format_version == 1:
+        return values_K.reshape(groups, -1, size)
+    return values_K.reshape(-1, groups, size).swapaxes(0, 1)

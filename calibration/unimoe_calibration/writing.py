@@ -69,6 +69,7 @@ def write_quantized(
             codec=bundle.codec,
             provenance=bundle.manifest["provenance"],
             opset=bundle.manifest["opset"],
+            format_version=bundle.format_version,
             sections={**carried, **(sections or {}), "quantization": dict(record)},
         )
 
@@ -82,7 +83,7 @@ def read_weights(bundle: Bundle, graph: str) -> dict[str, Floats]:
 def _write_graph(writer: BundleWriter, bundle: Bundle, graph: str, plan: QuantizationPlan) -> None:
     info = bundle.graph(graph)
     surgery = GraphSurgery(bundle.path / info.file)
-    weights = fold(graph, read_weights(bundle, graph), plan.smoothing, bundle.model)
+    weights = fold(graph, read_weights(bundle, graph), plan.smoothing, bundle)
     surgery.quantize(weights, plan.of_graph(graph), plan.engine)
     path = writer.directory / info.file
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from unimoe_export.graphs.codecs.common import CodecGraph
 from unimoe_runtime.backends.numpy import backend as oracle
+from unimoe_runtime.backends.protocol import StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import GraphError
 from unimoe_runtime.files.safetensors_reader import TensorFile
@@ -120,17 +122,21 @@ def random_inputs(name: str, config: ModelConfig, seed: int) -> Arrays:
         }
     angles = random.uniform(0, 6, (_ROWS, _LENGTH, config.head_dim // 2)).astype(np.float32)
     angles_BTD = np.concatenate([angles, angles], axis=-1)
-    cache_shape = (_ROWS, config.num_kv_heads, _CAPACITY, config.head_dim)
     last_slot_T = 2 + np.arange(_LENGTH)
     mask_TS = np.arange(_CAPACITY)[None, :] <= last_slot_T[:, None]
+    step = StepInputs(
+        hidden_BTC=normal(_ROWS, _LENGTH, hidden),
+        cos_BTD=np.cos(angles_BTD),
+        sin_BTD=np.sin(angles_BTD),
+        mask_B1TS=np.broadcast_to(mask_TS, (_ROWS, 1, *mask_TS.shape)),
+        write_index_B=np.full(_ROWS, 2, dtype=np.int64),
+    )
+    form = TrunkForm(model=config, lean=True)
+    cache_shape = form.graph_shape(form.cache_shape(_ROWS, _CAPACITY))
     return {
-        "hidden_BTC": normal(_ROWS, _LENGTH, hidden),
-        "cos_BTD": np.cos(angles_BTD),
-        "sin_BTD": np.sin(angles_BTD),
-        "mask_B1TS": np.broadcast_to(mask_TS, (_ROWS, 1, *mask_TS.shape)).copy(),
-        "key_cache_BHSD": normal(*cache_shape),
-        "value_cache_BHSD": normal(*cache_shape),
-        "write_index_B": np.full(_ROWS, 2, dtype=np.int64),
+        **form.hidden_inputs(step.hidden_BTC, step.hidden_BTC.reshape(tokens, hidden)),
+        **form.step_inputs(step),
+        **{name: normal(*cache_shape) for name in form.caches},
     }
 
 

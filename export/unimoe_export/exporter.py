@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unimoe_export.graphs.codecs.write import write_codec
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, EMBEDDINGS, language_model_graphs
 from unimoe_runtime.bundle.writer import BundleWriter
@@ -26,7 +28,7 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 
 from .checking import check_codec_graph, check_graph, engine_available
 from .graphs.builder import OPSET, GraphBuilder
-from .graphs.expert import expert_graph
+from .graphs.expert import can_overflow, expert_graph
 from .graphs.head import head_graph
 from .graphs.trunk import trunk_graph
 from .layout import write_embeddings, write_graph_weights
@@ -151,14 +153,23 @@ def _write_part(
     return {}
 
 
-def build_graph(name: str, config: ModelConfig, weights: Path) -> GraphBuilder:
-    """The graph of that name in a bundle, over its written weights."""
+def build_graph(name: str, config: ModelConfig, weights: Path, *, guarded: bool = True) -> GraphBuilder:
+    """The graph of that name in a bundle, over its written weights. `guarded` is for experts (`expert_graph`)."""
     match name.split("."):
         case ["layers", _, "trunk"]:
             return trunk_graph(config, weights)
         case ["layers", _, "expert", _]:
-            return expert_graph(config, weights)
+            return expert_graph(config, weights, guarded=guarded)
     return head_graph(config, weights)
+
+
+def _needs_guard(checkpoint: Checkpoint, name: str, weights: Path) -> bool:
+    """Whether an expert could overflow. Its input is normalized: sqrt(C) long at most, times the norm's weights."""
+    match name.split("."):
+        case ["layers", layer, "expert", _]:
+            norm_C = checkpoint.tensor(f"layers.{layer}.moe_norm.weight")
+            return can_overflow(TensorFile(weights), float(np.sqrt(norm_C.size) * np.abs(norm_C).max()))
+    return False
 
 
 def graph_stem(name: str) -> str:
@@ -175,7 +186,7 @@ def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str, precis
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = path.with_suffix(".safetensors")
     weights_info = write_graph_weights(weights, checkpoint, name, precision)
-    builder = build_graph(name, checkpoint.model, weights)
+    builder = build_graph(name, checkpoint.model, weights, guarded=_needs_guard(checkpoint, name, weights))
     builder.save(path)
     writer.add_graph(
         name,

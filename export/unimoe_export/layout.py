@@ -92,15 +92,27 @@ class _Source:
             case "attention_norm.weight" | "moe_norm.weight":
                 return self._read(prefix + name, dtype)
             case "qkv.weight":
-                return transposed(self._read_all([f"{prefix}attention.{part}_proj.weight" for part in "qkv"], dtype))
+                query, *others = self._read_all([f"{prefix}attention.{part}_proj.weight" for part in "qkv"], dtype)
+                return transposed([self._key_heads_in_turn(query), *others])
             case "qkv.bias":
-                return np.concatenate(self._read_all([f"{prefix}attention.{part}_proj.bias" for part in "qkv"], dtype))
+                query, *others = self._read_all([f"{prefix}attention.{part}_proj.bias" for part in "qkv"], dtype)
+                return np.concatenate([self._key_heads_in_turn(query), *others])
             case "o.weight":
-                return transposed([self._read(prefix + "attention.o_proj.weight", dtype)])
+                return self._key_heads_in_turn(transposed([self._read(prefix + "attention.o_proj.weight", dtype)]))
             case "router.weight":
                 return transposed([self._read(prefix + "moe.router.weight", dtype)])
         shared = [f"{prefix}moe.shared.{index}." for index in range(self._checkpoint.model.num_shared_experts)]
         return self._feed_forward(shared, name.removeprefix("shared."), dtype)
+
+    def _key_heads_in_turn(self, heads: Stored) -> Stored:
+        """Blocks of D rows, one for each query head, so ordered that head i reads key head i modulo their number.
+
+        The heads that share a key head then lie a whole turn apart: the queries of a position, seen as rows of one
+        turn each, are what one product with all key heads takes.
+        """
+        model = self._checkpoint.model
+        grouped = heads.reshape(model.num_kv_heads, model.queries_per_key, model.head_dim, *heads.shape[1:])
+        return np.ascontiguousarray(grouped.swapaxes(0, 1)).reshape(heads.shape)
 
     def _feed_forward(self, experts: list[str], name: str, dtype: str) -> Stored:
         """`gate_up.weight` (the gates of all experts, then their ups) or `down.weight` of experts fused into one."""

@@ -95,6 +95,11 @@ class ModelConfig(JsonRecord):
         )  # fmt: skip
 
     @property
+    def queries_per_key(self) -> int:
+        """Query heads that share a key head."""
+        return self.num_heads // self.num_kv_heads
+
+    @property
     def num_dynamic_experts(self) -> int:
         """Experts that the selection chooses from: routed and null."""
         return self.num_routed_experts + self.num_null_experts

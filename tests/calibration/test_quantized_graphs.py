@@ -167,9 +167,8 @@ def test_smoothing_changes_no_bit(bundle: Bundle, tmp_path: Path) -> None:
         smoothing[linear] = 2.0 ** rng.integers(-3, 4, size).astype(np.float32)
         if linear.weight in ("router.weight", "shared.gate_up.weight", "gate_up.weight"):
             smoothing[linear] = moe
-    values = 2.0 ** rng.integers(-3, 4, (model.num_kv_heads, 1, model.head_dim)).astype(np.float32)
-    group = model.num_heads // model.num_kv_heads
-    smoothing[Linear("layers.0.trunk", "o.weight")] = np.tile(values, (1, group, 1)).reshape(-1)
+    values = 2.0 ** rng.integers(-3, 4, model.num_kv_heads * model.head_dim).astype(np.float32)
+    smoothing[Linear("layers.0.trunk", "o.weight")] = np.tile(values, model.queries_per_key)
 
     plan = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears={}, smoothing=smoothing)
     write_quantized(bundle, tmp_path / "out", plan, {})
@@ -196,7 +195,7 @@ def test_folding_is_exact(bundle: Bundle) -> None:
     graph = "layers.0.expert.2"
     weights = read_weights(bundle, graph)
     factors = np.float32(2) ** np.arange(-48, 48, dtype=np.float32).clip(-8, 8)
-    folded = fold(graph, weights, {Linear(graph, "down.weight"): factors}, bundle.model)
+    folded = fold(graph, weights, {Linear(graph, "down.weight"): factors}, bundle)
     np.testing.assert_array_equal(folded["down.weight"] / factors[:, None], weights["down.weight"])
     np.testing.assert_array_equal(folded["gate_up.weight"][:, 96:] * factors, weights["gate_up.weight"][:, 96:])
     np.testing.assert_array_equal(folded["gate_up.weight"][:, :96], weights["gate_up.weight"][:, :96])

@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines import compile_for, one_layer, quantized, random_bundle
 from unimoe_calibration.schemes import Scheme
+from unimoe_export.checking import random_inputs
 from unimoe_export.engines.rewriting import convolve_products, narrow_attention
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
@@ -104,20 +105,7 @@ def test_turing_gets_convolutions_for_products(small: Bundle) -> None:
 
 
 def test_what_a_build_rewrites_computes_the_same(small: Bundle, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows, capacity, model = 2, 8, small.model
-    hidden, size = model.hidden_size, model.head_dim
-    cache = rng.standard_normal((rows, model.num_kv_heads, capacity, size), np.float32)
-    angles = rng.uniform(0, 6, (rows, 3, size // 2))
-    inputs = {
-        "hidden_BTC": rng.standard_normal((rows, 3, hidden), np.float32),
-        "cos_BTD": np.tile(np.cos(angles), 2).astype(np.float32),
-        "sin_BTD": np.tile(np.sin(angles), 2).astype(np.float32),
-        "mask_B1TS": np.tril(np.ones((3, capacity), bool), 2)[None, None].repeat(rows, 0),
-        "key_cache_BHSD": cache,
-        "value_cache_BHSD": cache[:, :, ::-1].copy(),
-        "write_index_B": np.full(rows, 2, np.int64),
-    }
+    inputs = random_inputs("layers.0.trunk", small.model, 0)
     path = small.path / small.graphs["layers.0.trunk"].file
     expected = open_session(path).run(None, inputs)
     for rewrite, error in ((convolve_products, 1e-5), (lambda one: narrow_attention(one, "float16"), 5e-3)):

@@ -74,7 +74,8 @@ def test_a_set_has_what_a_device_needs(built: Bundle) -> None:
     assert (engines.max_rows, engines.max_positions, engines.cache_capacities) == (2, 64, (64,))
     trunk = engines.find("layers.0.trunk", 64)
     assert trunk.profile["hidden_BTC"] == ((1, 1, 64), (2, 1, 64), (2, 64, 64))
-    assert trunk.profile["key_cache_BHSD"] == ((1, 2, 64, 32), (2, 2, 64, 32), (2, 2, 64, 32))
+    assert trunk.profile["key_cache_BSX"] == ((1, 1, 64, 64), (2, 1, 64, 64), (2, 1, 64, 64))
+    assert trunk.profile["mask_B1QS"] == ((1, 1, 2, 64), (2, 1, 2, 64), (2, 1, 128, 64))
     assert engines.find("layers.0.expert.1").profile["weight_N1"] == ((1, 1), (2, 1), (128, 1))
     assert trunk.weight_bytes and trunk.scratch_bytes and trunk.precision == "float16" and not trunk.fallbacks
     for record in engines.engines.values():

@@ -22,6 +22,8 @@ from unimoe_export.graphs.builder import OPSET
 from unimoe_export.layout import write_graph_weights
 from unimoe_runtime.backends.numpy import backend as oracle
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_runtime.backends.protocol import StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import DTYPES
 from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.config import ModelConfig
@@ -62,34 +64,38 @@ def write_graph(
 
 def trunk_inputs(config: ModelConfig, rows: int, length: int, capacity: int, begin: int) -> dict[str, Any]:
     random = np.random.default_rng(length)
-    cache = (rows, config.num_kv_heads, capacity, config.head_dim)
+    form = TrunkForm(model=config, lean=True)
     angles = np.tile(random.uniform(0, 6, (rows, length, config.head_dim // 2)), 2).astype(np.float32)
     mask_TS = np.arange(capacity)[None, :] <= begin + np.arange(length)[:, None]
+    step = StepInputs(
+        hidden_BTC=random.standard_normal((rows, length, config.hidden_size), dtype=np.float32),
+        cos_BTD=np.cos(angles),
+        sin_BTD=np.sin(angles),
+        mask_B1TS=np.tile(mask_TS, (rows, 1, 1, 1)),
+        write_index_B=np.full(rows, begin, dtype=np.int64),
+    )
+    cache = form.graph_shape(form.cache_shape(rows, capacity))
     return {
-        "hidden_BTC": random.standard_normal((rows, length, config.hidden_size), dtype=np.float32),
-        "cos_BTD": np.cos(angles),
-        "sin_BTD": np.sin(angles),
-        "mask_B1TS": np.tile(mask_TS, (rows, 1, 1, 1)),
-        "key_cache_BHSD": random.standard_normal(cache, dtype=np.float32),
-        "value_cache_BHSD": random.standard_normal(cache, dtype=np.float32),
-        "write_index_B": np.full(rows, begin, dtype=np.int64),
+        **form.hidden_inputs(step.hidden_BTC, step.hidden_BTC.reshape(rows * length, -1)),
+        **form.step_inputs(step),
+        **{name: random.standard_normal(cache, dtype=np.float32) for name in form.caches},
     }
 
 
 def test_signatures(tmp_path: Path) -> None:
     config = tiny_config()
     hidden, experts = config.hidden_size, config.num_dynamic_experts
-    cache, tokens = ["B", 2, "S", 8], ["N", hidden]
+    cache, tokens = ["B", "S", 2 * 8], ["N", hidden]
     expected = {
         "layers.0.trunk": (
             {
-                "hidden_BTC": ["B", "T", hidden], "cos_BTD": ["B", "T", 8], "sin_BTD": ["B", "T", 8],
-                "mask_B1TS": ["B", 1, "T", "S"], "key_cache_BHSD": cache, "value_cache_BHSD": cache,
-                "write_index_B": ["B"],
+                "hidden_BTC": ["B", "T", hidden], "hidden_NC": tokens, "cos_BTF": ["B", "T", 4],
+                "sin_BTF": ["B", "T", 4], "mask_B1QS": ["B", 1, "Q", "S"], "key_cache_BSX": cache,
+                "value_cache_BSX": cache, "write_index_B": ["B"],
             },
             {
                 "accumulator_NC": tokens, "expert_input_NC": tokens, "weights_NE": ["N", experts],
-                "router_logits_NR": ["N", experts], "new_key_cache_BHSD": cache, "new_value_cache_BHSD": cache,
+                "router_logits_NR": ["N", experts], "new_key_cache_BSX": cache, "new_value_cache_BSX": cache,
             },
         ),
         "layers.1.expert.3": (
@@ -104,7 +110,7 @@ def test_signatures(tmp_path: Path) -> None:
         assert {item.name: item.shape for item in opened.get_inputs()} == inputs
         assert {item.name: item.shape for item in opened.get_outputs()} == outputs
         types = {item.name: item.type for item in [*opened.get_inputs(), *opened.get_outputs()]}
-        special = {"mask_B1TS": "tensor(bool)", "write_index_B": "tensor(int64)"}
+        special = {"mask_B1QS": "tensor(bool)", "write_index_B": "tensor(int64)"}
         assert all(kind == special.get(item, "tensor(float)") for item, kind in types.items())
 
 
@@ -188,11 +194,11 @@ def test_masked_slots_do_not_matter(trunk: tuple[Path, ModelConfig, Any]) -> Non
     """What lies in slots that the mask closes, beyond the end or at the left, changes no bit."""
     path, config, _ = trunk
     inputs = trunk_inputs(config, 2, 1, 12, 6)
-    inputs["mask_B1TS"][1, :, :, :3] = False
+    inputs["mask_B1QS"][1, :, :, :3] = False
     first = run_graph(path, inputs)
-    for cache in ("key_cache_BHSD", "value_cache_BHSD"):
-        inputs[cache][1, :, :3] = 99.0
-        inputs[cache][:, :, 7:] = -99.0
+    for cache in ("key_cache_BSX", "value_cache_BSX"):
+        inputs[cache][1, :3] = 99.0
+        inputs[cache][:, 7:] = -99.0
     second = run_graph(path, inputs)
     np.testing.assert_array_equal(first["accumulator_NC"], second["accumulator_NC"])
 

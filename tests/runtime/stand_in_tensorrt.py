@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.runtime.host_device import HostDevice, array_at
+from unimoe_export.engines.rewriting import lifted_shape
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.engine_sets import (
     EngineRecord,
@@ -127,6 +128,10 @@ class Engine:
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return next(mode for value, mode in self.tensors if value.name == name)
 
+    def get_tensor_shape(self, name: str) -> tuple[int | str, ...]:
+        """As built: caches have an axis of one head."""
+        return lifted_shape(name, next(value.shape for value, _ in self.tensors if value.name == name))
+
     def get_tensor_dtype(self, name: str) -> str:
         return next(value.dtype for value, _ in self.tensors if value.name == name)
 
@@ -166,7 +171,7 @@ class Context:
         self.runs = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        declared = next(value.shape for value, _ in self.engine.tensors if value.name == name)
+        declared = self.engine.get_tensor_shape(name)
         sizes = {"S": self.engine.capacity}
         if len(shape) != len(declared):
             return False
@@ -180,11 +185,12 @@ class Context:
         sizes: dict[str, int] = {"S": self.engine.capacity or 0}
         for value, mode in self.engine.tensors:
             if mode is TensorIOMode.INPUT:
-                sizes |= {d: s for d, s in zip(value.shape, self.shapes[value.name], strict=True) if isinstance(d, str)}
+                declared = self.engine.get_tensor_shape(value.name)
+                sizes |= {d: s for d, s in zip(declared, self.shapes[value.name], strict=True) if isinstance(d, str)}
         if "L" in sizes:
             sizes.setdefault("T", -(-sizes["L"] // int((self.engine.trt.bundle.codec or {})["hop_samples"])))
         sizes.setdefault("N", sizes.get("B", 0) * sizes.get("T", 0))
-        declared = next(value.shape for value, _ in self.engine.tensors if value.name == name)
+        declared = self.engine.get_tensor_shape(name)
         return tuple(sizes[size] if isinstance(size, str) else size for size in declared)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -210,7 +216,11 @@ class Context:
 
         def kernels() -> None:
             self.runs += 1
-            outputs = trt.compute(graph, {name: array.copy() for name, array in inputs.items()})
+            plain = {
+                name: array.reshape(len(array), *array.shape[-2:]) if name.endswith("_BSX") else array
+                for name, array in inputs.items()
+            }
+            outputs = trt.compute(graph, {name: array.copy() for name, array in plain.items()})
             for name, array in outputs.items():
                 array_at(targets[name], array.shape, array.dtype)[...] = array
 

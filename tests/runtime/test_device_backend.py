@@ -275,7 +275,7 @@ def test_an_engine_that_fails_is_named_in_one_line_and_leaves_nothing(bundle: Bu
 
 
 def inputs_of(bundle: Bundle, graph: str) -> dict[str, np.ndarray]:
-    sizes = {"B": 1, "T": 2, "N": 2, "S": 8}
+    sizes = {"B": 1, "T": 2, "N": 2, "S": 8, "Q": 2 * bundle.model.queries_per_key}
     return {
         value.name: np.zeros([sizes[d] if isinstance(d, str) else d for d in value.shape], value.dtype)
         for value in bundle.graphs[graph].inputs

@@ -19,6 +19,7 @@ from unimoe.model import ModelOutput, UniMoE
 from unimoe.vision import VisionTower
 from unimoe_runtime.backends.host_forward import HOST_ROWS, HostForward
 from unimoe_runtime.backends.protocol import Array, Forward
+from unimoe_runtime.backends.trunk_form import plain_trunk_inputs, trunk_outputs_like
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.model.generation import Prompt
@@ -38,6 +39,9 @@ class TorchBackend:
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        given = inputs
+        if graph.endswith(".trunk"):
+            inputs = plain_trunk_inputs(inputs, self.bundle.model)
         tensors = {name: torch.tensor(array) for name, array in inputs.items()}
         match graph.split("."):
             case ["layers", layer, "trunk"]:
@@ -50,7 +54,8 @@ class TorchBackend:
                 return self._vision.run(graph, inputs)
             case _:
                 raise BackendError(f"the torch reference has no {graph}; it holds no codec")
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        arrays = {name: tensor.numpy() for name, tensor in outputs.items()}
+        return trunk_outputs_like(arrays, given) if graph.endswith(".trunk") else arrays
 
     def start(self, num_rows: int) -> Forward:
         return HostForward(self, num_rows)

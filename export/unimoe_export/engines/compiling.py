@@ -12,7 +12,7 @@ import onnx
 from unimoe_runtime.bundle.reader import GraphInfo
 
 from .flavours import Toolkit
-from .rewriting import convolve_products, fix_dimensions, narrow_attention
+from .rewriting import convolve_products, fix_dimensions, lift_caches, lifted_shape, narrow_attention
 
 # Raised where the same graph, profile and TensorRT would give another engine than before.
 RECIPE = 1
@@ -45,6 +45,7 @@ class Recipe:
             ranges = [self.sizes[size] if isinstance(size, str) else (size,) * 3 for size in value.shape]
             if any(one[0] != one[2] for one in ranges):
                 smallest, usual, largest = zip(*ranges, strict=True)
+                smallest, usual, largest = (lifted_shape(value.name, one) for one in (smallest, usual, largest))
                 shapes[value.name] = (smallest, usual, largest)
         return shapes
 
@@ -63,6 +64,7 @@ def rewritten(path: Path, recipe: Recipe) -> onnx.ModelProto:
     """The graph as it is built, without its weights."""
     model = onnx.load(path, load_external_data=False)
     fix_dimensions(model, {name: one for name, (one, _, largest) in recipe.sizes.items() if one == largest})
+    lift_caches(model)
     if recipe.attention != "float32":
         narrow_attention(model, recipe.attention)
     if (7, 5) in recipe.capabilities:

@@ -1,4 +1,4 @@
-"""What a graph needs changed before TensorRT builds it; its inputs and outputs stay as they are.
+"""What a graph needs changed before TensorRT builds it. Inputs and outputs keep their names, types and content.
 
 Nothing of this is written back: the bundle's graph is the one that every backend reads.
 """
@@ -13,6 +13,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 _AXIS = "axis_of_the_taps"
+_HEAD_AXIS = "axis_of_the_one_head"
 HALF_TYPES: Mapping[str, int] = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
 
@@ -23,6 +24,49 @@ def fix_dimensions(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param in sizes:
                 dimension.dim_value = sizes[dimension.dim_param]
+
+
+def lift_caches(model: onnx.ModelProto) -> None:
+    """Give caches [B, S, X] the axis of one wide head, [B, 1, S, X]: TensorRT's cache update takes nothing else.
+
+    Attention still reads [B, S, X]. The engine's inputs and outputs have four axes (`lifted_shape`).
+    """
+    updates = [node for node in model.graph.node if node.op_type == "TensorScatter" and _axis(node) == 1]
+    if not updates:
+        return
+    caches = {node.input[0] for node in updates} | {node.output[0] for node in updates}
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in caches:
+            dimensions = list(value.type.tensor_type.shape.dim)
+            del value.type.tensor_type.shape.dim[:]
+            one = onnx.TensorShapeProto.Dimension(dim_value=1)
+            value.type.tensor_type.shape.dim.extend([dimensions[0], one, *dimensions[1:]])
+
+    flat = {node.output[0]: f"{node.output[0]}_flat" for node in updates}
+
+    def rewrite(node: NodeProto) -> Iterable[NodeProto]:
+        if node not in updates:
+            node.input[:] = [flat.get(name, name) for name in node.input]
+            return (node,)
+        cache, update, index = node.input
+        lifted, output = f"{update}_lifted", node.output[0]
+        return (
+            _node("Unsqueeze", [update, _HEAD_AXIS], lifted),
+            _node("TensorScatter", [cache, lifted, index], output, axis=2),
+            _node("Squeeze", [output, _HEAD_AXIS], flat[output]),
+        )
+
+    _rewrite_nodes(model, rewrite)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), _HEAD_AXIS))
+
+
+def lifted_shape(name: str, shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shape of a graph's input in an engine."""
+    return (shape[0], 1, *shape[1:]) if name.endswith("_cache_BSX") else shape
+
+
+def _axis(node: NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -2)
 
 
 def narrow_attention(model: onnx.ModelProto, dtype: str) -> None:

@@ -68,6 +68,7 @@ def graph_sizes(bundle: Bundle, graph: str, limits: Limits, cache_capacity: int 
         "B": (1, min(2, limits.rows), limits.rows),
         "T": (1, 1, limits.positions),
         "N": (1, min(2, limits.rows), limits.rows * limits.positions),
+        "Q": tuple(bundle.model.queries_per_key * length for length in (1, 1, limits.positions)),
     }
     if cache_capacity is not None:
         sizes["S"] = (cache_capacity,) * 3

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.protocol import Array, CachedPositions, Forward, RowCounts, StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 
 Floats = NDArray[np.float32]
@@ -37,7 +38,8 @@ class HostForward:
     def __init__(self, backend: GraphRunner, num_rows: int) -> None:
         self._backend = backend
         config = backend.bundle.model
-        empty = np.zeros((num_rows, config.num_kv_heads, 0, config.head_dim), dtype=np.float32)
+        self._form = TrunkForm.of(backend.bundle)
+        empty = np.zeros(self._form.cache_shape(num_rows, 0), dtype=np.float32)
         self._caches = [(empty, empty)] * config.num_layers
         self._shared: dict[str, Any] = {}
         self._hidden_BTC = np.zeros((num_rows, 0, config.hidden_size), dtype=np.float32)
@@ -46,18 +48,16 @@ class HostForward:
     def begin(self, inputs: StepInputs) -> None:
         self.resize(inputs.mask_B1TS.shape[0], inputs.mask_B1TS.shape[3])
         self._hidden_BTC = inputs.hidden_BTC
-        self._shared = {
-            "cos_BTD": inputs.cos_BTD,
-            "sin_BTD": inputs.sin_BTD,
-            "mask_B1TS": inputs.mask_B1TS,
-            "write_index_B": inputs.write_index_B,
-        }
+        self._shared = self._form.step_inputs(inputs)
 
     def trunk(self, layer: int) -> Floats:
         key, value = self._caches[layer]
-        inputs = {"hidden_BTC": self._hidden_BTC, **self._shared, "key_cache_BHSD": key, "value_cache_BHSD": value}
+        inputs = {**self._form.hidden_inputs(self._hidden_BTC, self.hidden()), **self._shared}
+        for name, cache in zip(self._form.caches, (key, value), strict=True):
+            inputs[name] = cache.reshape(self._form.graph_shape(cache.shape))
         self._last = self._backend.run(trunk_name(layer), inputs)
-        self._caches[layer] = self._last["new_key_cache_BHSD"], self._last["new_value_cache_BHSD"]
+        new_key, new_value = (self._last[f"new_{name}"] for name in self._form.caches)
+        self._caches[layer] = new_key.reshape(key.shape), new_value.reshape(value.shape)
         self._hidden_BTC = self._last["accumulator_NC"].reshape(self._hidden_BTC.shape)
         return self._last["weights_NE"]
 

@@ -94,6 +94,7 @@ class CodecDescription(JsonRecord):
 class Manifest(JsonRecord):
     """The sections that every bundle has; optional ones are read by who uses them."""
 
+    format_version: Annotated[int, Between(1, 2)]
     model: ModelConfig
     sampling: Annotated[Mapping[str, SamplingConfig], Length(0, 64)]
     codec: Mapping[str, Any] | None = None
@@ -148,22 +149,34 @@ Shapes = Mapping[str, tuple[str, tuple[int | str, ...]]]
 """Type and shape by name."""
 
 
-def signatures(graph: str, model: ModelConfig) -> tuple[Shapes, Shapes]:
+def signatures(graph: str, model: ModelConfig, format_version: int) -> tuple[Shapes, Shapes]:
     """Inputs and outputs of a graph of the language model."""
     hidden, head = ("N", model.hidden_size), model.head_dim
     match graph.split("."):
         case ["layers", _, "trunk"]:
-            cache = ("B", model.num_kv_heads, "S", head)
-            inputs = _floats(
-                hidden_BTC=("B", "T", model.hidden_size), cos_BTD=("B", "T", head), sin_BTD=("B", "T", head),
-                key_cache_BHSD=cache, value_cache_BHSD=cache,
-            )  # fmt: skip
-            rest: Shapes = {"mask_B1TS": ("bool", ("B", 1, "T", "S")), "write_index_B": ("int64", ("B",))}
+            hidden_BTC = ("B", "T", model.hidden_size)
             outputs = _floats(
                 accumulator_NC=hidden, expert_input_NC=hidden, weights_NE=("N", model.num_dynamic_experts),
-                router_logits_NR=("N", model.num_router_rows), new_key_cache_BHSD=cache, new_value_cache_BHSD=cache,
+                router_logits_NR=("N", model.num_router_rows),
             )  # fmt: skip
-            return {**inputs, **rest}, outputs
+            rest: Shapes = {"write_index_B": ("int64", ("B",))}
+            if format_version == 1:
+                cache = ("B", model.num_kv_heads, "S", head)
+                inputs = _floats(
+                    hidden_BTC=hidden_BTC, cos_BTD=("B", "T", head), sin_BTD=("B", "T", head),
+                    key_cache_BHSD=cache, value_cache_BHSD=cache,
+                )  # fmt: skip
+                rest = {"mask_B1TS": ("bool", ("B", 1, "T", "S")), **rest}
+                caches = _floats(new_key_cache_BHSD=cache, new_value_cache_BHSD=cache)
+            else:
+                slots = ("B", "S", model.num_kv_heads * head)
+                inputs = _floats(
+                    hidden_BTC=hidden_BTC, hidden_NC=hidden, cos_BTF=("B", "T", head // 2),
+                    sin_BTF=("B", "T", head // 2), key_cache_BSX=slots, value_cache_BSX=slots,
+                )  # fmt: skip
+                rest = {"mask_B1QS": ("bool", ("B", 1, "Q", "S")), **rest}
+                caches = _floats(new_key_cache_BSX=slots, new_value_cache_BSX=slots)
+            return {**inputs, **rest}, {**outputs, **caches}
         case ["layers", _, "expert", _]:
             inputs = _floats(accumulator_NC=hidden, expert_input_NC=hidden, weight_N1=("N", 1))
             return inputs, _floats(new_accumulator_NC=hidden)
@@ -190,7 +203,9 @@ def _check_signatures(manifest: Manifest, codec: CodecDescription | None) -> Non
     if manifest.vision is not None and VISION not in manifest.graphs:
         raise ConfigError(f"the graph {VISION} is missing")
     # All trunks are alike, and all experts.
-    kinds = {name: signatures(name, model) for name in (trunk_name(0), expert_name(0, 0), "head")}
+    kinds = {
+        name: signatures(name, model, manifest.format_version) for name in (trunk_name(0), expert_name(0, 0), "head")
+    }
     for layer in range(model.num_layers):
         expected[trunk_name(layer)] = kinds[trunk_name(0)]
         for expert in range(model.num_routed_experts):

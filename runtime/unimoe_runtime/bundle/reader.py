@@ -34,7 +34,9 @@ from unimoe_runtime.vision.tower import GRAPH as VISION
 from unimoe_runtime.vision.tower import VisionConfig, vision_weight_shapes
 
 FORMAT = "unimoe-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is written. Version 1 has trunks of another form, which is still read (`backends.trunk_form`)."""
+READ_VERSIONS = (1, 2)
 EMBEDDINGS = "embeddings.safetensors"
 CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts that the bundle can be calibrated with
 
@@ -71,6 +73,7 @@ class Bundle:
     """An opened bundle. Nothing but the manifest has been read yet."""
 
     path: Path
+    format_version: int
     model: ModelConfig
     sampling: Mapping[str, SamplingConfig]
     codec: Mapping[str, Any] | None
@@ -183,10 +186,10 @@ def open_bundle(path: Path | str) -> Bundle:
     manifest = read_json(path / MANIFEST, BundleError)
     if manifest.get("format") != FORMAT:
         raise BundleError(f"{path}/{MANIFEST}: not a {FORMAT}")
-    if manifest.get("format_version") != FORMAT_VERSION:
+    if manifest.get("format_version") not in READ_VERSIONS:
         raise BundleError(
             f"{path}/{MANIFEST}: format version {shown(manifest.get('format_version'))}, this release reads "
-            f"{FORMAT_VERSION}; export the checkpoint again"
+            f"{' and '.join(map(str, READ_VERSIONS))}; export the checkpoint again"
         )
     try:
         sections = Manifest.from_dict(manifest, ignore_unknown=True)
@@ -194,6 +197,7 @@ def open_bundle(path: Path | str) -> Bundle:
         raise BundleError(f"{path}/{MANIFEST}: damaged: {error}; export the bundle again") from None
     bundle = Bundle(
         path=path,
+        format_version=sections.format_version,
         model=sections.model,
         sampling=sections.sampling,
         codec=sections.codec,

@@ -140,15 +140,18 @@ class BundleWriter:
         provenance: Mapping[str, Any],
         opset: int,
         sections: Mapping[str, Any] | None = None,
+        format_version: int = FORMAT_VERSION,
     ) -> None:
         """Write the manifest and rename the folder to its place.
+
+        `format_version` is that of the graphs: a bundle made from another one keeps its version.
 
         `sections` are the manifest's optional ones, JSON each: `vision`, `quantization`, `routing_statistics`, ….
         Raises ValueError where one has the name of a field that every manifest has.
         """
         manifest = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": format_version,
             "opset": opset,
             "model": model.to_dict(),
             "sampling": {task: config.to_dict() for task, config in sampling.items()},

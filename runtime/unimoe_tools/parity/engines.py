@@ -110,16 +110,21 @@ def _judge(
 def _fitted(engine_set: EngineSet, record: EngineRecord, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The inputs, cut to the largest shapes of the engine's profile; caches and mask of exactly its capacity.
 
-    A letter of a name is an axis: key_cache_BHSD has rows, heads, slots, and their size.
+    A letter of a name is an axis: key_cache_BSX has rows, slots, and their width.
     """
     longest = {"B": engine_set.max_rows, "T": engine_set.max_positions}
     longest["N"] = engine_set.max_rows * engine_set.max_positions
     if record.cache_capacity is not None:
         longest |= {"T": min(engine_set.max_positions, record.cache_capacity), "S": record.cache_capacity}
+    if "mask_B1QS" in inputs:  # several rows of queries a position
+        longest["Q"] = longest["T"] * (inputs["mask_B1QS"].shape[2] // inputs["hidden_BTC"].shape[1])
     fitted = {}
     for name, array in inputs.items():
         if name in record.profile:
-            array = array[tuple(slice(most) for most in record.profile[name][2])]
+            most = record.profile[name][2]
+            if len(most) > array.ndim:  # an engine's cache has one head
+                most = (most[0], *most[2:])
+            array = array[tuple(map(slice, most))]
         if record.graph.startswith("layers.") or record.graph == "head":
             axes = name.rpartition("_")[2]
             array = array[tuple(slice(longest.get(axis)) for axis in axes)]
@@ -128,6 +133,9 @@ def _fitted(engine_set: EngineSet, record: EngineRecord, inputs: Mapping[str, Ar
             ]
             array = np.pad(array, [(0, room) for room in missing])
         fitted[name] = np.ascontiguousarray(array)
+    if "hidden_NC" in fitted and "hidden_BTC" in fitted:  # the same values
+        hidden_BTC = fitted["hidden_BTC"]
+        fitted["hidden_NC"] = hidden_BTC.reshape(-1, hidden_BTC.shape[-1])
     weight_N1 = fitted.get("weight_N1")
     if weight_N1 is not None and not (weight_N1 > 0).any():  # an expert that would add nothing
         fitted["weight_N1"] = np.ones_like(weight_N1)

@@ -15,6 +15,7 @@ from unimoe_runtime.backends.numpy.backend import NumpyBackend
 from unimoe_runtime.bundle.manifest import signatures
 from unimoe_runtime.bundle.reader import (
     EMBEDDINGS,
+    FORMAT_VERSION,
     MANIFEST,
     TensorInfo,
     expert_name,
@@ -43,7 +44,7 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
             (writer.directory / f"{stem}.onnx").write_bytes(b"\x3a\x00\x32" + bytes([len(name)]) + name.encode())
             inputs, outputs = (
                 [TensorInfo(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in side.items()]
-                for side in signatures(name, config)
+                for side in signatures(name, config, FORMAT_VERSION)
             )
             writer.add_graph(name, file=f"{stem}.onnx", weights=f"{stem}.safetensors", inputs=inputs, outputs=outputs)
         embeddings = {
@@ -85,7 +86,7 @@ def test_opening_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("edit", "message"),
     [
         (lambda m: m.update(format="zip"), "not a unimoe-bundle"),
-        (lambda m: m.update(format_version=2), "format version 2"),
+        (lambda m: m.update(format_version=3), "format version 3"),
         (lambda m: m.pop("graphs"), "'graphs' is missing"),
         (lambda m: m["model"].update(top_p=1.5), "top_p is 1.5"),
         (lambda m: m["model"].update(colour="red"), "colour"),

@@ -59,7 +59,9 @@ def write_set(bundle: Bundle, folder: Path, precision: str = "float32") -> Engin
         for capacity in CAPACITIES if graph.endswith(".trunk") else (None,):
             key = engine_key(graph, capacity)
             (folder / f"{key}.plan").write_text(key)
-            sizes = {"B": 2, "T": MAX_TOKENS // 2, "N": MAX_TOKENS, "S": capacity or 0}
+            length = MAX_TOKENS // 2
+            queries = length * bundle.model.queries_per_key
+            sizes = {"B": 2, "T": length, "N": MAX_TOKENS, "S": capacity or 0, "Q": queries}
             shapes = {
                 tensor.name: tuple(sizes.get(size, 1) if isinstance(size, str) else size for size in tensor.shape)
                 for tensor in info.inputs
@@ -86,7 +88,7 @@ class Damaging(WrappedBackend):
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs = super().run(graph, inputs)
-        if graph == self._graph and self._capacity in (None, inputs.get("mask_B1TS", np.empty(0)).shape[-1]):
+        if graph == self._graph and self._capacity in (None, inputs.get("mask_B1QS", np.empty(0)).shape[-1]):
             name, array = next(iter(outputs.items()))
             outputs[name] = array + np.float32(self._value)
         return outputs
@@ -120,7 +122,7 @@ def test_every_engine_is_compared_within_its_profile(bundle: Bundle, engine_set:
     assert all(verdict.max_abs_error < 1e-4 for verdict in found.engines.values())
     assert len({verdict.result_sha256 for verdict in found.engines.values()}) == len(found.engines)
     assert found.agreement.router_agreement == 1 and found.agreement.steps == 6
-    capacities = {inputs["mask_B1TS"].shape[-1] for graph, inputs in seen if graph == trunk_name(0)}
+    capacities = {inputs["mask_B1QS"].shape[-1] for graph, inputs in seen if graph == trunk_name(0)}
     assert capacities == set(CAPACITIES), "each trunk's engine has met its own capacity"
     assert all(inputs["hidden_BTC"].shape[1] <= MAX_TOKENS // 2 for graph, inputs in seen if graph == trunk_name(0))
     assert all(len(inputs["weight_N1"]) <= MAX_TOKENS for graph, inputs in seen if "expert" in graph)

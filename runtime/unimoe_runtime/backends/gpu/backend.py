@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from unimoe_runtime.backends.gpu.device import Buffer, Device, Engines, Pool, address_of
 from unimoe_runtime.backends.gpu.passes import DevicePass, Tally
 from unimoe_runtime.backends.protocol import Array, CachedPositions, Forward, RowCounts, StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.engine_sets import EngineSet
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.expert_cache.cache import ExpertCacheStats
@@ -36,9 +37,10 @@ class Workspace:
     def __init__(self, backend: DeviceBackend, num_rows: int, capacity: int) -> None:
         model, device, pool = backend.bundle.model, backend.device, backend.pool
         self.num_rows, self.capacity = num_rows, capacity
-        shape = (num_rows, model.num_kv_heads, capacity, model.head_dim)
+        self.form = TrunkForm.of(backend.bundle)
+        shape = self.form.cache_shape(num_rows, capacity)
         self.caches = [(pool.take(shape, np.float32), pool.take(shape, np.float32)) for _ in range(model.num_layers)]
-        self.decode = DevicePass(device, pool, backend.engines, model, self.caches, num_rows, 1, backend.tally)
+        self.decode = DevicePass(device, pool, backend.engines, self.form, self.caches, num_rows, 1, backend.tally)
 
 
 class Loan:
@@ -350,7 +352,7 @@ class DeviceForward:
         backend, most = self._backend, self._max_positions
         return [
             DevicePass(
-                backend.device, backend.pool, backend.engines, backend.bundle.model, workspace.caches,
+                backend.device, backend.pool, backend.engines, workspace.form, workspace.caches,
                 self._num_rows, min(most, length - start), None,
             )
             for start in range(0, length, most)

@@ -26,6 +26,8 @@ IN_PLACE: Final[Mapping[str, str]] = {
     "new_accumulator_NC": "accumulator_NC",
     "new_key_cache_BHSD": "key_cache_BHSD",
     "new_value_cache_BHSD": "value_cache_BHSD",
+    "new_key_cache_BSX": "key_cache_BSX",
+    "new_value_cache_BSX": "value_cache_BSX",
 }
 """Outputs that lie in the memory of an input, in the loop and wherever a graph is run by name: so `verify` checks an
 engine as the loop uses it. An engine that wrote such an output before it had read the input would be found there."""

@@ -26,8 +26,8 @@ from unimoe_runtime.backends.gpu.device import (
     aligned,
 )
 from unimoe_runtime.backends.protocol import StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import expert_name, trunk_name
-from unimoe_runtime.config import ModelConfig
 
 Floats = NDArray[np.float32]
 
@@ -117,7 +117,7 @@ class DevicePass:
         device: Device,
         pool: Pool,
         engines: Engines,
-        model: ModelConfig,
+        form: TrunkForm,
         caches: list[tuple[Buffer, Buffer]],
         num_rows: int,
         length: int,
@@ -125,23 +125,20 @@ class DevicePass:
     ) -> None:
         """`tally`: calls are captured, and counted there; without it (a prompt's pass) they are not."""
         self._device, self._pool, self._engines, self._tally = device, pool, engines, tally
-        self._model, self._caches = model, caches
+        self._form, self._caches = form, caches
+        self._model = model = form.model
         self.num_rows, self.length = num_rows, length
         self.capacity = caches[0][0].shape[2]
         tokens, hidden = num_rows * length, model.hidden_size
-        angles = (num_rows, length, model.head_dim)
         self._inputs = Block(
             device,
             pool,
             {
                 "hidden_BTC": ((num_rows, length, hidden), np.float32),
-                "cos_BTD": (angles, np.float32),
-                "sin_BTD": (angles, np.float32),
-                "mask_B1TS": ((num_rows, 1, length, self.capacity), np.bool_),
-                "write_index_B": ((num_rows,), np.int64),
+                **form.step_shapes(num_rows, length, self.capacity),
             },
         )
-        self._mask = replace(self._inputs.device["mask_B1TS"], host=address_of(self._inputs.host["mask_B1TS"]))
+        self._mask = replace(self._inputs.device[form.mask], host=address_of(self._inputs.host[form.mask]))
         self._routing = Block(
             device,
             pool,
@@ -173,12 +170,7 @@ class DevicePass:
         """Take the pass's positions of the inputs, from position `start` on."""
         host, stop = self._inputs.host, start + self.length
         np.copyto(host["hidden_BTC"], inputs.hidden_BTC[:, start:stop])
-        np.copyto(host["cos_BTD"], inputs.cos_BTD[:, start:stop])
-        np.copyto(host["sin_BTD"], inputs.sin_BTD[:, start:stop])
-        mask_B1TS = inputs.mask_B1TS[:, :, start:stop, : self.capacity]  # what lies beyond is empty, and masked
-        np.copyto(host["mask_B1TS"][..., : mask_B1TS.shape[-1]], mask_B1TS)
-        host["mask_B1TS"][..., mask_B1TS.shape[-1] :] = False
-        host["write_index_B"][...] = inputs.write_index_B + start
+        self._form.write(host, inputs, start)
         self._inputs.upload()
 
     def trunk(self, layer: int) -> None:
@@ -238,20 +230,21 @@ class DevicePass:
         return self._engines.bind(graph, buffers, replayed=self._tally is not None)
 
     def _trunk_call(self, layer: int) -> Callable[[], None]:
-        key, value = self._caches[layer]
+        caches = {
+            name: cache.reshaped(*self._form.graph_shape(cache.shape))
+            for name, cache in zip(self._form.caches, self._caches[layer], strict=True)
+        }
         run = self._bind(
             trunk_name(layer),
             {
                 **self._inputs.device,
-                "mask_B1TS": self._mask,
-                "hidden_BTC": self.hidden_BTC[layer % 2],
-                "key_cache_BHSD": key,
-                "value_cache_BHSD": value,
+                self._form.mask: self._mask,
+                **self._form.hidden_inputs(self.hidden_BTC[layer % 2], self.hidden_NC[layer % 2]),
+                **caches,
                 "accumulator_NC": self.hidden_NC[(layer + 1) % 2],
                 "expert_input_NC": self._expert_input,
                 **self._routing.device,
-                "new_key_cache_BHSD": key,
-                "new_value_cache_BHSD": value,
+                **{f"new_{name}": cache for name, cache in caches.items()},
             },
         )
         return partial(_both, run, self._routing.download)

@@ -24,6 +24,7 @@ from unimoe_runtime.backends.gpu.cuda import CudaDevice
 from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
 from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.backends.trunk_form import capacity_of
 from unimoe_runtime.bundle.engine_sets import EngineSet, built_targets, check_machine, open_engines
 from unimoe_runtime.bundle.engine_trust import is_trusted, require_trusted, trust
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
@@ -160,8 +161,7 @@ class TensorRTEngines:
             self._engine(graph, self._set.cache_capacities[0] if graph.endswith(".trunk") else None)
 
     def bind(self, graph: str, buffers: Mapping[str, Buffer], *, replayed: bool) -> Callable[[], None]:
-        cache = buffers.get("key_cache_BHSD")
-        capacity = None if cache is None else cache.shape[2]
+        capacity = capacity_of(buffers)
         engine = self._engine(graph, capacity)
         if replayed:
             context = self._context(engine, graph, replayed=True)
@@ -179,7 +179,7 @@ class TensorRTEngines:
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         if self._left_to_cpu(graph, arrays):
             return self._on_cpu().run(graph, arrays)
-        capacity = arrays["key_cache_BHSD"].shape[2] if graph.endswith(".trunk") else None
+        capacity = capacity_of(arrays)
         engine, context = self._engine(graph, capacity), self._shared_context(graph, capacity)
         buffers: dict[str, Buffer] = {}
         taken: list[int] = []
@@ -192,10 +192,11 @@ class TensorRTEngines:
             outputs = {}
             for name in self._names(engine, self._trt.TensorIOMode.OUTPUT):
                 dtype = np.dtype(self._trt.nptype(engine.get_tensor_dtype(name)))
-                outputs[name] = np.empty(tuple(context.get_tensor_shape(name)), dtype)
                 if name in IN_PLACE:
                     buffers[name] = buffers[IN_PLACE[name]]
+                    outputs[name] = np.empty(buffers[name].shape, dtype)
                 else:
+                    outputs[name] = np.empty(tuple(context.get_tensor_shape(name)), dtype)
                     buffers[name] = self._pool.take(outputs[name].shape, dtype)
                     taken.append(buffers[name].address)
             self._set_addresses(context, engine, graph, buffers)
@@ -252,7 +253,7 @@ class TensorRTEngines:
             wanted = np.dtype(self._trt.nptype(engine.get_tensor_dtype(name)))
             if wanted != buffer.dtype:
                 raise BackendError(f"{graph}: its engine takes {name} as {wanted}, the bundle gives {buffer.dtype}")
-            if not context.set_input_shape(name, buffer.shape):
+            if not context.set_input_shape(name, _shape_in_engine(engine, name, buffer.shape)):
                 raise BackendError(
                     f"{graph}: its engine does not take {name} of the shape {list(buffer.shape)}: {self._problem()}"
                 )
@@ -311,3 +312,9 @@ def _logger(trt: Any) -> tuple[Any, list[str]]:
                 errors.append(message)
 
     return Log(), errors
+
+
+def _shape_in_engine(engine: Any, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that an engine gives to an input: a cache [B, S, X] is [B, 1, S, X] there."""
+    missing = len(engine.get_tensor_shape(name)) - len(shape)
+    return (shape[0], *(1,) * missing, *shape[1:])

@@ -20,6 +20,7 @@ from unimoe_runtime.backends.numpy import dac as numpy_dac
 from unimoe_runtime.backends.numpy import harmonic_codec
 from unimoe_runtime.backends.numpy.ops import Floats, Weights, attention, rms_norm, rotate, swiglu
 from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.backends.trunk_form import plain_trunk_inputs, trunk_outputs_like
 from unimoe_runtime.bundle.reader import DTYPES, Bundle, language_model_graphs
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.config import ModelConfig
@@ -40,7 +41,8 @@ CODEC_GRAPHS: Final[Mapping[tuple[str | None, str], CodecGraph]] = {
 
 
 def trunk(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The trunk graph's outputs for its inputs, both by the graph's names."""
+    """The trunk graph's outputs for its inputs, both by the graph's names, in either form (`trunk_form`)."""
+    given, inputs = inputs, plain_trunk_inputs(inputs, config)
     hidden_BTC, cos_BTD, sin_BTD = inputs["hidden_BTC"], inputs["cos_BTD"], inputs["sin_BTD"]
     rows, length, channels = hidden_BTC.shape
     head_dim, heads, kv_heads = config.head_dim, config.num_heads, config.num_kv_heads
@@ -53,7 +55,10 @@ def trunk(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) ->
     for row, begin in enumerate(inputs["write_index_B"]):
         key_cache[row, :, begin : begin + length] = rotate(k, cos_BTD, sin_BTD)[row]
         value_cache[row, :, begin : begin + length] = v[row]
-    attended = attention(rotate(q, cos_BTD, sin_BTD), key_cache, value_cache, inputs["mask_B1TS"])
+    in_turn = "hidden_NC" in given
+    attended = attention(
+        rotate(q, cos_BTD, sin_BTD), key_cache, value_cache, inputs["mask_B1TS"], key_heads_in_turn=in_turn
+    )
     attended_NC = np.swapaxes(attended, 1, 2).reshape(rows * length, heads * head_dim)
     residual_NC = hidden_BTC.reshape(-1, channels) + attended_NC @ weights["o.weight"]
     expert_input_NC = rms_norm(residual_NC, weights["moe_norm.weight"], config.rms_norm_eps)
@@ -67,7 +72,7 @@ def trunk(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) ->
         inner = swiglu(expert_input_NC @ weights["shared.gate_up.weight"])
         inner = inner.reshape(len(inner), config.num_shared_experts, -1) * shared_NS[:, :, None]
         accumulator_NC = residual_NC + inner.reshape(len(inner), -1) @ weights["shared.down.weight"]
-    return {
+    outputs = {
         "accumulator_NC": accumulator_NC,
         "expert_input_NC": expert_input_NC,
         "weights_NE": weights_NE,
@@ -75,6 +80,7 @@ def trunk(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) ->
         "new_key_cache_BHSD": key_cache,
         "new_value_cache_BHSD": value_cache,
     }
+    return trunk_outputs_like(outputs, given)
 
 
 def expert(weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -34,10 +34,24 @@ def rotate(x_BHTD: Floats, cos_BTD: Floats, sin_BTD: Floats) -> Floats:
     return np.asarray(x_BHTD * cos_BTD[:, None] + turned * sin_BTD[:, None])
 
 
-def attention(q_BHTD: Floats, k_BHSD: Floats, v_BHSD: Floats, mask_B1TS: NDArray[np.bool_]) -> Floats:
-    """Scaled dot-product attention; query heads share key heads in order (grouped queries)."""
+def attention(
+    q_BHTD: Floats,
+    k_BHSD: Floats,
+    v_BHSD: Floats,
+    mask_B1TS: NDArray[np.bool_],
+    *,
+    key_heads_in_turn: bool = False,
+) -> Floats:
+    """Scaled dot-product attention with grouped queries.
+
+    The first query heads share the first key head, the next ones the next. With `key_heads_in_turn`, query head i
+    reads key head i modulo their number.
+    """
     groups = q_BHTD.shape[1] // k_BHSD.shape[1]
-    k, v = np.repeat(k_BHSD, groups, axis=1), np.repeat(v_BHSD, groups, axis=1)
+    if key_heads_in_turn:
+        k, v = np.tile(k_BHSD, (1, groups, 1, 1)), np.tile(v_BHSD, (1, groups, 1, 1))
+    else:
+        k, v = np.repeat(k_BHSD, groups, axis=1), np.repeat(v_BHSD, groups, axis=1)
     scores = q_BHTD @ np.swapaxes(k, -1, -2) / np.float32(np.sqrt(q_BHTD.shape[-1]))
     scores = np.where(mask_B1TS, scores, np.float32(-np.inf))
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))

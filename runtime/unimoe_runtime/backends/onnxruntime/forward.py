@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.backends.onnxruntime.passes import BoundPass, Caches, Floats, Sessions
 from unimoe_runtime.backends.protocol import CachedPositions, Forward, StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import expert_name
 
 # Memory of caches for so many slots, some ten seconds of the demo's, is left to the next forward. It is taken up as
@@ -164,7 +165,7 @@ class BoundForward:
 
     def _new_caches(self, num_rows: int, capacity: int) -> Caches:
         model = self._backend.bundle.model
-        shape = (num_rows, model.num_kv_heads, capacity, model.head_dim)
+        shape = TrunkForm.of(self._backend.bundle).cache_shape(num_rows, capacity)
         size = math.prod(shape)
         if not self._memory or len(self._memory[0][0]) < size:
             slots = max(_KEPT_SLOTS, 1 << (capacity - 1).bit_length())

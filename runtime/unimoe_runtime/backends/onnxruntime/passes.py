@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.backends.onnxruntime.sessions import engine_error, name_of
 from unimoe_runtime.backends.protocol import Array, StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.expert_cache.cache import ExpertCache
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher
 
 Floats = NDArray[np.float32]
 Caches = list[tuple[Floats, Floats]]
-"""key_BHSD and value_BHSD of each layer."""
+"""Keys and values of each layer, in the shape of `TrunkForm.cache_shape`."""
 NO_WEIGHTS: Mapping[str, Any] = {}
 
 
@@ -97,16 +98,10 @@ class BoundPass:
         self.weights_NE = np.zeros((tokens, model.num_dynamic_experts), dtype=np.float32)
         self.router_logits_NR = np.zeros((tokens, model.num_router_rows), dtype=np.float32)
         self.weight_N1 = np.zeros((tokens, 1), dtype=np.float32)
-        self._cos_BTD = np.zeros((num_rows, length, model.head_dim), dtype=np.float32)
-        self._sin_BTD = np.zeros((num_rows, length, model.head_dim), dtype=np.float32)
-        self._mask_B1TS = np.zeros((num_rows, 1, length, capacity), dtype=np.bool_)
-        self._write_index_B = np.zeros(num_rows, dtype=np.int64)
-        self._in = {
-            "cos_BTD": Bound(self._cos_BTD),
-            "sin_BTD": Bound(self._sin_BTD),
-            "mask_B1TS": Bound(self._mask_B1TS),
-            "write_index_B": Bound(self._write_index_B),
-        }
+        self._form = TrunkForm.of(backend.bundle)
+        shapes = self._form.step_shapes(num_rows, length, capacity)
+        self._step = {name: np.zeros(shape, dtype) for name, (shape, dtype) in shapes.items()}
+        self._in = {name: Bound(array) for name, array in self._step.items()}
         self._hidden_BTC = [Bound(buffer) for buffer in self.hidden_BTC]
         self._hidden_NC = [Bound(buffer) for buffer in self.hidden_NC]
         self._expert_input = Bound(np.zeros((tokens, model.hidden_size), dtype=np.float32))
@@ -125,19 +120,17 @@ class BoundPass:
         """
         if caches is not self._caches:
             self._caches = caches
-            mask_shape = (*self._mask_B1TS.shape[:3], caches[0][0].shape[2])
-            if mask_shape != self._mask_B1TS.shape:
-                self._mask_B1TS = np.zeros(mask_shape, dtype=np.bool_)
-                self._in["mask_B1TS"] = Bound(self._mask_B1TS)
+            name = self._form.mask
+            mask_shape = (*self._step[name].shape[:3], caches[0][0].shape[2])
+            if mask_shape != self._step[name].shape:
+                self._step[name] = np.zeros(mask_shape, dtype=np.bool_)
+                self._in[name] = Bound(self._step[name])
             self._trunks = [None] * len(self._trunks)
         return self
 
     def write(self, inputs: StepInputs) -> None:
         self.hidden_BTC[0][...] = inputs.hidden_BTC
-        self._cos_BTD[...] = inputs.cos_BTD
-        self._sin_BTD[...] = inputs.sin_BTD
-        self._mask_B1TS[...] = inputs.mask_B1TS
-        self._write_index_B[...] = inputs.write_index_B
+        self._form.write(self._step, inputs)
 
     def trunk(self, layer: int) -> None:
         run = self._trunks[layer]
@@ -171,18 +164,18 @@ class BoundPass:
     def _bind_trunk(self, layer: int) -> Callable[[], None]:
         session = self._backend.session(trunk_name(layer))
         binding = session.io_binding()
-        key, value = (Bound(cache[: self._num_rows]) for cache in self._caches[layer])
-        binding.bind_ortvalue_input("hidden_BTC", self._hidden_BTC[layer % 2].value)
-        for name, bound in self._in.items():
+        hidden = self._form.hidden_inputs(self._hidden_BTC[layer % 2], self._hidden_NC[layer % 2])
+        for name, bound in {**hidden, **self._in}.items():
             binding.bind_ortvalue_input(name, bound.value)
-        binding.bind_ortvalue_input("key_cache_BHSD", key.value)
-        binding.bind_ortvalue_input("value_cache_BHSD", value.value)
+        for name, cache in zip(self._form.caches, self._caches[layer], strict=True):
+            rows = cache[: self._num_rows]
+            updated = Bound(rows.reshape(self._form.graph_shape(rows.shape)))
+            binding.bind_ortvalue_input(name, updated.value)
+            binding.bind_ortvalue_output(f"new_{name}", updated.value)
         binding.bind_ortvalue_output("accumulator_NC", self._hidden_NC[(layer + 1) % 2].value)
         binding.bind_ortvalue_output("expert_input_NC", self._expert_input.value)
         binding.bind_ortvalue_output("weights_NE", self._weights.value)
         binding.bind_ortvalue_output("router_logits_NR", self._router_logits.value)
-        binding.bind_ortvalue_output("new_key_cache_BHSD", key.value)
-        binding.bind_ortvalue_output("new_value_cache_BHSD", value.value)
         return _call(session, binding)
 
     def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
