@@ -108,7 +108,7 @@ class SpeechTextRecipe(JsonRecord):
     voices: tuple[str, ...] = ("heart", "bella", "michael", "puck", "emma", "george")
     shares: dict[str, float] = field(default_factory=lambda: dict(SHARES))
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
         for name, given, known in (("voices", self.voices, VOICES), ("shares", self.shares, SHARES)):
             if unknown := sorted(set(given) - set(known)):
                 raise ConfigError(f"{name} names {unknown[0]!r}; it must be one of {', '.join(known)}")

@@ -86,7 +86,7 @@ def _spoken(clip: Mapping[str, Any]) -> str:
 def _phonemes(text: str) -> list[str]:
     """Phonemes of a transcript, without stress."""
     words = [word for phrase in read_phrases(text) for word in phrase]
-    return [phoneme.rstrip("012") for sounds in _pronouncer().phrase(words) for phoneme in sounds]
+    return [phoneme.rstrip("012") for sounds in _pronouncer().phrase_words(words) for phoneme in sounds]
 
 
 @cache

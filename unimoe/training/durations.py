@@ -121,7 +121,7 @@ def train_durations(
             progress(step, total, float(loss.detach()))
     network.eval()
     plain = network.to_numpy()
-    return DurationPredictor(network=plain, voices=tuple(voices)), plain
+    return DurationPredictor(network=plain, voices=tuple(voices), means=mean_seconds(texts, voices)), plain
 
 
 Example = tuple[tuple[list[int], ...], list[float]]
@@ -167,18 +167,26 @@ def duration_errors(predict: Callable[[TimedText], Sequence[float]], texts: Sequ
     )
 
 
-def mean_predictor(texts: Sequence[TimedText]) -> Callable[[TimedText], list[float]]:
-    """The baseline: a phoneme's mean in this voice."""
+def mean_seconds(texts: Sequence[TimedText], voices: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean seconds of each symbol in each voice; over all voices where a voice never says it."""
     seen: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for text in texts:
         sounds = [sound for word in text.words for sound in word]
         for sound, seconds in zip(sounds, text.seconds_P, strict=True):
             seen[text.voice, sound].append(seconds)
             seen["", sound].append(seconds)
-    means = {key: float(np.mean(values)) for key, values in seen.items()}
+    symbols = sorted({sound for _, sound in seen})
+    return {
+        voice: {sound: round(float(np.mean(seen.get((voice, sound)) or seen["", sound])), 4) for sound in symbols}
+        for voice in voices
+    }
+
+
+def mean_predictor(texts: Sequence[TimedText]) -> Callable[[TimedText], list[float]]:
+    """The baseline: a phoneme's mean in this voice."""
+    means = mean_seconds(texts, sorted({text.voice for text in texts}))
 
     def predict(text: TimedText) -> list[float]:
-        sounds = [sound for word in text.words for sound in word]
-        return [means.get((text.voice, sound), means.get(("", sound), 0.08)) for sound in sounds]
+        return [means[text.voice].get(sound, 0.08) for word in text.words for sound in word]
 
     return predict

@@ -15,6 +15,7 @@ import numpy as np
 from unimoe.codec.base import Codec
 from unimoe.data.codes import encode_clips
 from unimoe.data.corpus import Corpus, Item
+from unimoe.training.frontend import recorded_timeline
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.frontend.notation import parse_chords
@@ -69,7 +70,7 @@ def make_examples(
 
 
 def make_example(item: Item, codes_TK: np.ndarray, frontend: TimelineFrontEnd, config: ModelConfig) -> Example:
-    timeline = frontend.timeline(*item.request())
+    timeline = recorded_timeline(item) if item.word_numbers else frontend.timeline(*item.request())
     ids, positions = frontend.row(timeline)
     return Example(
         ids_P=np.array(ids, dtype=np.int64),

@@ -23,6 +23,7 @@ from unimoe.training.letter_to_sound import LetterToSoundRecipe, PronunciationEr
 from unimoe.training.sequence_network import write_network
 from unimoe_runtime.frontend import duration_predictor, packed_lexicon
 from unimoe_runtime.frontend import letter_to_sound as sound_model
+from unimoe_runtime.frontend.duration_predictor import DurationSettings
 
 Progress = Callable[[int, int, float], object]
 
@@ -40,7 +41,7 @@ def make_lexicon(
     }
     errors = letter_to_sound.pronunciation_errors(model, held_out)
     write_network(model.network, folder / sound_model.FILE)
-    _write_note(folder / "letter_to_sound.json", model.section(), recipe.to_dict(), asdict(errors))
+    _write_note(folder / "letter_to_sound.json", model.settings().to_dict(), recipe.to_dict(), asdict(errors))
     return errors
 
 
@@ -58,9 +59,9 @@ def make_durations(
     held_out = [durations.timed_text(item) for item in clips if item.split == "test"]
     predictor, network = durations.train_durations(train, voices, recipe, progress)
     write_network(network, folder / duration_predictor.FILE)
-    errors = durations.duration_errors(lambda text: predictor.durations(text.voice, text.words), held_out)
+    errors = durations.duration_errors(lambda text: predictor.word_durations(text.voice, text.words), held_out)
     means = durations.duration_errors(durations.mean_predictor(train), held_out)
-    section = {"voices": voices, "network": network.config.to_dict()}
+    section = DurationSettings(voices=tuple(voices), network=network.config, means=predictor.means).to_dict()
     _write_note(folder / "durations.json", section, recipe.to_dict(), asdict(errors))
     return errors, means
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 
-from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, PHONEMES, Phonemes
 from unimoe_runtime.frontend.sequence_network import Floats, SequenceNetwork, SequenceNetworkConfig
+from unimoe_runtime.records import Between, JsonRecord, Length
 
 FILE: Final = "durations.safetensors"
 GRAPH: Final = "durations.onnx"
@@ -32,26 +33,40 @@ Network = Callable[..., Floats]
 """Ids [P] of symbols, voices, places and closing marks to log seconds [P, 1]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DurationSettings(JsonRecord):
+    """The section of frontend.json. `means`: for each voice the mean seconds of each symbol."""
+
+    voices: Annotated[tuple[Annotated[str, Length(1, 256)], ...], Length(1, 1 << 12)]
+    network: SequenceNetworkConfig
+    means: Annotated[Mapping[str, Mapping[str, Annotated[float, Between(0, 10)]]], Length(1, 1 << 12)]
+
+    def check_together(self) -> None:
+        if self.network.tables != table_sizes(len(self.voices)) or self.network.outputs != 1:
+            raise ConfigError("network: its sizes are not those of the voices and symbols")
+        missing = [voice for voice in self.voices if voice not in self.means]
+        if missing:
+            raise ConfigError(f"means: {missing[0]!r} is missing")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DurationPredictor:
-    """`network` is computed in numpy, or by an engine with the same result within rounding."""
+    """`network` is computed in numpy, or by an engine with the same result within rounding.
+
+    `means`: for each voice the mean seconds of each symbol, for a first estimate.
+    """
 
     network: Network
     voices: tuple[str, ...]
+    means: Mapping[str, Mapping[str, float]]
 
     @classmethod
-    def read(cls, folder: Path, section: Mapping[str, Any]) -> DurationPredictor:
+    def read(cls, folder: Path, settings: DurationSettings) -> DurationPredictor:
         """Read the predictor beside frontend.json. Raises BundleError where it is damaged."""
-        try:
-            voices = tuple(map(str, section["voices"]))
-            config = SequenceNetworkConfig.from_dict(section["network"])
-        except (KeyError, TypeError, ConfigError) as error:
-            raise BundleError(f"{folder}/frontend.json: durations is damaged ({error}); export again") from None
-        if config.tables != table_sizes(len(voices)) or config.outputs != 1:
-            raise BundleError(f"{folder}/frontend.json: durations does not fit its network; export again")
-        return cls(network=SequenceNetwork.read(folder / FILE, config), voices=voices)
+        network = SequenceNetwork.read(folder / FILE, settings.network)
+        return cls(network=network, voices=settings.voices, means=settings.means)
 
-    def durations(self, voice: str, words: Sequence[Phonemes]) -> list[float]:
+    def word_durations(self, voice: str, words: Sequence[Phonemes]) -> list[float]:
         """Seconds of each phoneme of an utterance.
 
         `words`: the phonemes of each word; a pause is a word of its own, PAUSE or one of MARKS. The last mark before
@@ -62,6 +77,10 @@ class DurationPredictor:
         log_s_P1 = self.network(ids[0], voices, ids[1], ids[2])
         seconds: list[float] = np.clip(np.exp(log_s_P1[:, 0].astype(np.float64)), _SHORTEST_S, _LONGEST_S).tolist()
         return seconds
+
+    def typical(self, voice: str) -> Mapping[str, float]:
+        """Mean seconds of each symbol."""
+        return self.means[voice]
 
 
 def table_sizes(num_voices: int) -> tuple[int, ...]:

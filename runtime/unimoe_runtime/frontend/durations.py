@@ -37,6 +37,16 @@ class DurationTable:
                 raise BundleError(f"{path}:{number}: a phoneme cannot last {mean} s; export again")
         return cls(seconds=seconds)
 
+    def word_durations(self, voice: str, words: Sequence[tuple[str, ...]]) -> list[float]:
+        """Seconds of each phoneme of an utterance; see `durations`."""
+        return self.durations(voice, [phoneme for word in words for phoneme in word])
+
+    def typical(self, voice: str) -> dict[str, float]:
+        """Seconds of each phoneme inside a phrase."""
+        return {
+            phoneme: mean for (name, phoneme, place), mean in self.seconds.items() if (name, place) == (voice, "inner")
+        }
+
     def durations(self, voice: str, phonemes: Sequence[str]) -> list[float]:
         """Seconds of each phoneme. A phoneme that the table does not know in its place lasts as it does inside.
 

@@ -6,20 +6,35 @@ frontend.json                 its section "letter_to_sound": sizes, letters, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 
-from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.pronunciation import PHONEMES, Phonemes, is_vowel
 from unimoe_runtime.frontend.sequence_network import Floats, SequenceNetwork, SequenceNetworkConfig
+from unimoe_runtime.records import JsonRecord, Length
 
 FILE: Final = "letter_to_sound.safetensors"
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LetterToSoundSettings(JsonRecord):
+    """The section of frontend.json. `groups`: phonemes with spaces between them, one group for each output."""
+
+    network: SequenceNetworkConfig
+    groups: Annotated[tuple[Annotated[str, Length(0, 64)], ...], Length(1, 1 << 16)]
+
+    def check_together(self) -> None:
+        unknown = sorted({sound for group in self.groups for sound in group.split()} - set(PHONEMES))
+        if unknown:
+            raise ConfigError(f"groups: {unknown[0]!r} is no phoneme")
+        if self.network.outputs != len(self.groups) or self.network.tables != (len(LETTERS) + 1,):
+            raise ConfigError("network: its sizes are not those of the letters and groups")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,21 +45,15 @@ class LetterToSound:
     groups: tuple[Phonemes, ...]
 
     @classmethod
-    def read(cls, folder: Path, section: Mapping[str, Any]) -> LetterToSound:
+    def read(cls, folder: Path, settings: LetterToSoundSettings) -> LetterToSound:
         """Read the model beside frontend.json. Raises BundleError where it is damaged."""
-        try:
-            groups = tuple(tuple(str(group).split()) for group in section["groups"])
-            config = SequenceNetworkConfig.from_dict(section["network"])
-        except (KeyError, TypeError, ConfigError) as error:
-            raise BundleError(f"{folder}/frontend.json: letter_to_sound is damaged ({error}); export again") from None
-        unknown = {sound for group in groups for sound in group} - set(PHONEMES)
-        if unknown or config.outputs != len(groups) or config.tables != (len(LETTERS) + 1,):
-            raise BundleError(f"{folder}/frontend.json: letter_to_sound does not fit its network; export again")
-        return cls(network=SequenceNetwork.read(folder / FILE, config), groups=groups)
+        network = SequenceNetwork.read(folder / FILE, settings.network)
+        return cls(network=network, groups=tuple(tuple(group.split()) for group in settings.groups))
 
-    def section(self) -> dict[str, Any]:
-        """The section of frontend.json."""
-        return {"network": self.network.config.to_dict(), "groups": [" ".join(group) for group in self.groups]}
+    def settings(self) -> LetterToSoundSettings:
+        """What frontend.json says of it."""
+        groups = tuple(" ".join(group) for group in self.groups)
+        return LetterToSoundSettings(network=self.network.config, groups=groups)
 
     def __call__(self, word: str) -> Phonemes:
         """Phonemes of a word; letters other than a to z are passed over. Every reading has one primary stress."""

@@ -69,6 +69,13 @@ class Lexicon:
             spoken.append(sounds)
         return spoken[::-1]
 
+    def with_words(self, words: Mapping[str, Phonemes]) -> Lexicon:
+        """The lexicon with other pronunciations of some words."""
+        lowered = {word.lower() if len(word) > 1 else word: sounds for word, sounds in words.items()}
+        weak = {f"{word}{BEFORE_VOWEL}": sounds for word, sounds in lowered.items()}
+        weak = {word: sounds for word, sounds in weak.items() if word in self.words}
+        return Lexicon(words={**self.words, **lowered, **weak}, rules=self.rules)
+
     def pronounce(self, word: str) -> Phonemes:
         """Phonemes of a word of ASCII letters and apostrophes; never empty where there is a letter.
 

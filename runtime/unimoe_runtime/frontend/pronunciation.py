@@ -7,9 +7,10 @@ A function word such as "the" is weak inside a phrase and strong at its end ("Wh
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, cast
 
 Phonemes = tuple[str, ...]
 
@@ -94,14 +95,28 @@ class Pronouncer:
     sound_out: Callable[[str], Phonemes]
     weak_forms: Mapping[str, Phonemes] = field(default_factory=lambda: WEAK_FORMS)
 
-    def phrase(self, words: Sequence[str]) -> list[Phonemes]:
-        """Phonemes of each word of a phrase. A single capital letter is the letter's name."""
+    @property
+    def words(self) -> Mapping[str, Phonemes]:
+        """The dictionary."""
+        return self.dictionary
+
+    def with_words(self, words: Mapping[str, Phonemes]) -> Pronouncer:
+        """The same with other pronunciations of some words."""
+        own = {word.lower() if len(word) > 1 else word: sounds for word, sounds in words.items()}
+        weak = {key: sounds for key, sounds in self.weak_forms.items() if key.rstrip("~") not in own}
+        return replace(self, dictionary=ChainMap(own, cast("dict[str, Phonemes]", self.dictionary)), weak_forms=weak)
+
+    def phrase_words(self, words: Sequence[str], given: Mapping[int, Phonemes] | None = None) -> list[Phonemes]:
+        """Phonemes of each word of a phrase. A single capital letter is the letter's name.
+
+        `given`: phonemes of some words, by their place.
+        """
         spoken: list[Phonemes] = []
         for index in reversed(range(len(words))):
-            weak = None
-            if index + 1 < len(words):
-                weak = self._weak(words[index], before_vowel=is_vowel(spoken[-1][0]))
-            spoken.append(weak or self.word(words[index]))
+            sounds = (given or {}).get(index)
+            if sounds is None and spoken:
+                sounds = self._weak(words[index], before_vowel=is_vowel(spoken[-1][0]))
+            spoken.append(sounds or self.pronounce(words[index]))
         return spoken[::-1]
 
     def _weak(self, word: str, *, before_vowel: bool) -> Phonemes | None:
@@ -112,11 +127,11 @@ class Pronouncer:
             return self.weak_forms[f"{key}~"]
         return self.weak_forms.get(key)
 
-    def word(self, word: str) -> Phonemes:
+    def pronounce(self, word: str) -> Phonemes:
         """Phonemes of a word alone; never empty where it has a letter."""
         key = word.lower()
         if len(word) == 1 and word.isupper():
-            return spell(word)
+            return self.dictionary.get(word) or spell(word)
         if known := self.dictionary.get(key):
             return known
         is_acronym = word.isupper() and len(word) <= _MOST_ACRONYM_LETTERS
@@ -124,7 +139,7 @@ class Pronouncer:
             return spell(word)
         base, apostrophe, suffix = key.rpartition("'")
         if apostrophe and suffix == "s" and base:
-            return with_s(self.word(base))
+            return with_s(self.pronounce(base))
         if not apostrophe and key.endswith("s") and (single := self.dictionary.get(key[:-1])):
             return with_s(single)
         return self.sound_out(key.replace("'", "")) or spell(word)
@@ -134,7 +149,7 @@ def read_phrases(phrases: Sequence[Phrase], pronouncer: Pronouncer) -> PhonemeSe
     """Phonemes of an utterance."""
     phonemes, words, number = [PAUSE], [-1], 0
     for phrase in phrases:
-        for sounds in pronouncer.phrase(phrase.words):
+        for sounds in pronouncer.phrase_words(phrase.words):
             phonemes += sounds
             words += [number] * len(sounds)
             number += 1

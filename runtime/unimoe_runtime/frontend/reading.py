@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.markup import MarkupReader, Run, remove_markdown
-from unimoe_runtime.frontend.normalisation import Break, Dropped, Item, Normaliser, Pause, Unit, open_language
+from unimoe_runtime.frontend.normalisation import (
+    STRONGEST_FIRST,
+    Break,
+    Dropped,
+    Item,
+    Normaliser,
+    Pause,
+    Unit,
+    open_language,
+)
 from unimoe_runtime.frontend.utterance import phrases_of
 
 _BLOCK = 2000
@@ -99,10 +108,12 @@ class TextReader:
 
 def _longer(first: Pause, second: Pause) -> Pause:
     """Both pauses as one: lengths that the text gives add up, else the stronger one."""
+    strength = max(first.strength, second.strength)
+    mark = next((mark for mark in STRONGEST_FIRST if mark in (first.mark, second.mark)), "")
     if first.seconds is not None and second.seconds is not None:
-        return replace(second, strength=max(first.strength, second.strength), seconds=first.seconds + second.seconds)
+        return Pause(strength=strength, mark=mark, seconds=first.seconds + second.seconds)
     given = first.seconds if first.seconds is not None else second.seconds
-    return Pause(strength=max(first.strength, second.strength), seconds=given)
+    return Pause(strength=strength, mark=mark, seconds=given)
 
 
 def blocks(text: str) -> Iterator[str]:

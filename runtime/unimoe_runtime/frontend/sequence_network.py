@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_reader import TensorFile
-from unimoe_runtime.records import JsonRecord, require
+from unimoe_runtime.records import Between, JsonRecord, Length, require
 
 Floats = NDArray[np.float32]
 
@@ -32,18 +33,14 @@ NORM_EPSILON = 1e-5
 class SequenceNetworkConfig(JsonRecord):
     """Sizes of a network. `tables`: rows of each embedding table; `dilations`: one for each block."""
 
-    tables: tuple[int, ...]
-    channels: int
-    taps: int
-    dilations: tuple[int, ...]
-    outputs: int
+    tables: Annotated[tuple[Annotated[int, Between(1, 1 << 20)], ...], Length(1, 16)]
+    channels: Annotated[int, Between(1, 4096)]
+    taps: Annotated[int, Between(1, 63)]
+    dilations: Annotated[tuple[Annotated[int, Between(1, 64)], ...], Length(1, 64)]
+    outputs: Annotated[int, Between(1, 1 << 16)]
 
-    def __post_init__(self) -> None:
-        require(len(self.tables) > 0 and min(self.tables) > 0, "tables", self.tables, "sizes above 0")
-        require(self.channels > 0, "channels", self.channels, "above 0")
-        require(self.taps % 2 == 1 and self.taps > 0, "taps", self.taps, "an odd number")
-        require(len(self.dilations) > 0 and min(self.dilations) > 0, "dilations", self.dilations, "above 0")
-        require(self.outputs > 0, "outputs", self.outputs, "above 0")
+    def check_together(self) -> None:
+        require(self.taps % 2 == 1, "taps", self.taps, "an odd number")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor, in the file's order."""

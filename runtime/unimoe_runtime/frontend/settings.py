@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.frontend.duration_predictor import DurationSettings
+from unimoe_runtime.frontend.letter_to_sound import LetterToSoundSettings
 from unimoe_runtime.frontend.music import MusicRange
 from unimoe_runtime.records import Between, JsonRecord, Length
 
@@ -18,10 +20,13 @@ Text = Annotated[str, Length(0, 1 << 16)]
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineSettings(JsonRecord):
-    """frontend.json of the kind "timeline" (`timeline.TimelineFrontEnd`)."""
+    """frontend.json of the kind "timeline" (`timeline.TimelineFrontEnd`).
+
+    Version 2 has `letter_to_sound` and `durations`, version 1 neither.
+    """
 
     kind: Literal["timeline"] = "timeline"
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     frame_rate_hz: Annotated[float, Between(1, 10_000)]
     origin: Annotated[int, Between(0, 1 << 20)]
     max_characters: Annotated[int, Between(1, 1 << 20)]
@@ -31,8 +36,12 @@ class TimelineSettings(JsonRecord):
     abbreviations: Annotated[Mapping[str, Text], Length(0, 1 << 16)]
     music: MusicRange
     language: Annotated[str, Length(1, 32)] = "en"
+    letter_to_sound: LetterToSoundSettings | None = None
+    durations: DurationSettings | None = None
 
     def check_together(self) -> None:
+        if {self.letter_to_sound is not None, self.durations is not None} != {self.format_version == 2}:
+            raise ConfigError("letter_to_sound and durations belong to format version 2")
         known = set(self.tokens)
         if len(known) != len(self.tokens):
             raise ConfigError("tokens: one of them is there twice")

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.frontend.durations import PAUSE, DurationTable
-from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Item, Normaliser, Pause, open_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.phonemes import parse_phonemes
+from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
 from unimoe_runtime.frontend.reading import Notes, TextReader
 from unimoe_runtime.frontend.splitting import split_items
 from unimoe_runtime.frontend.utterance import (
     LONGEST_SPOKEN_PAUSE_S,
+    Speaker,
     SpokenWord,
     phrases_of,
-    pronunciations,
     spoken_words,
 )
+from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 
 _FIRST_PIECE_S = 2.5
 _SHORT_TEXT = 500  # characters, up to which it is tried whether all of a text fits one prompt
@@ -55,8 +55,8 @@ class SpeechReader:
 
     language: str
     abbreviations: Mapping[str, str]
-    lexicon: Lexicon
-    durations: DurationTable
+    lexicon: Pronunciations
+    durations: Durations
     phonemes: frozenset[str]
 
     def utterances(
@@ -87,7 +87,7 @@ class SpeechReader:
         items = list(self._reader(lexicon, options).read(text, notes))
         return self._utterance(items, voice, options, lexicon)
 
-    def _reader(self, lexicon: Lexicon, options: SpeechOptions) -> TextReader:
+    def _reader(self, lexicon: Pronunciations, options: SpeechOptions) -> TextReader:
         def known(word: str) -> bool:
             return word in lexicon.words or (word.endswith("s") and word[:-1] in lexicon.words)
 
@@ -101,7 +101,7 @@ class SpeechReader:
             phonemes=lambda written, alphabet: parse_phonemes(written, self.phonemes, alphabet),
         )
 
-    def _lexicon(self, options: SpeechOptions) -> Lexicon:
+    def _lexicon(self, options: SpeechOptions) -> Pronunciations:
         own = {}
         for word, written in options.lexicon.items():
             try:
@@ -109,7 +109,7 @@ class SpeechReader:
             except PromptError as error:
                 raise PromptError(f"lexicon, {word!r}: {error}") from None
         listed = {word: sounds for word, sounds in self._listed.items() if word not in self.lexicon.words}
-        return pronunciations(self.lexicon, {**listed, **own}) if own or listed else self.lexicon
+        return self.lexicon.with_words({**listed, **own}) if own or listed else self.lexicon
 
     @cached_property
     def _listed(self) -> dict[str, tuple[str, ...]]:
@@ -120,8 +120,19 @@ class SpeechReader:
                 found[word] = parse_phonemes(written, self.phonemes, "arpabet")
         return found
 
-    def _utterance(self, items: list[Item], voice: str, options: SpeechOptions, lexicon: Lexicon) -> Utterance:
-        words = spoken_words(items, lexicon, self.durations, voice, options.speed)
+    @property
+    def _has_marks(self) -> bool:
+        return set(MARKS) <= self.phonemes
+
+    def _utterance(self, items: list[Item], voice: str, options: SpeechOptions, lexicon: Pronunciations) -> Utterance:
+        speaker = Speaker(
+            lexicon=lexicon,
+            durations=self.durations,
+            voice=voice,
+            speed=options.speed,
+            has_marks=self._has_marks,
+        )
+        words = spoken_words(items, speaker)
         caption = ", ".join(" ".join(word.lower() for word in phrase) for phrase in phrases_of(items))
         last = items[-1] if items else None
         asked_s = last.seconds if isinstance(last, Pause) and last.seconds is not None else 0.0
@@ -139,14 +150,14 @@ class SpeechReader:
 class _Cost:
     """Seconds of an item by itself, about."""
 
-    lexicon: Lexicon
-    durations: DurationTable
+    lexicon: Pronunciations
+    durations: Durations
     voice: str
     speed: float
 
     def __call__(self, item: Item) -> float:
         if isinstance(item, Pause):
-            usual_s = self._inner[PAUSE]
+            usual_s = self._inner.get(",") or self._inner[PAUSE]
             return usual_s if item.seconds is None else min(item.seconds, LONGEST_SPOKEN_PAUSE_S)
         if item.sounds:
             return sum(self._inner.get(sound, 0.1) for sound in item.sounds) / (self.speed * item.rate)
@@ -157,8 +168,5 @@ class _Cost:
         return seconds / (self.speed * item.rate)
 
     @cached_property
-    def _inner(self) -> dict[str, float]:
-        table = self.durations.seconds
-        return {
-            phoneme: mean for (voice, phoneme, place), mean in table.items() if (voice, place) == (self.voice, "inner")
-        }
+    def _inner(self) -> Mapping[str, float]:
+        return self.durations.typical(self.voice)

@@ -16,20 +16,29 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe_runtime.errors import BundleError, ConfigError, PromptError
+from unimoe_runtime.frontend import packed_lexicon
+from unimoe_runtime.frontend.duration_predictor import DurationPredictor
 from unimoe_runtime.frontend.durations import PAUSE, DurationTable
+from unimoe_runtime.frontend.letter_to_sound import LetterToSound
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.music import MusicRange, parse_description
 from unimoe_runtime.frontend.normalisation import open_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
+from unimoe_runtime.frontend.packed_lexicon import PackedLexicon
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.pronunciation import Pronouncer
 from unimoe_runtime.frontend.reading import Notes, nothing_to_say
 from unimoe_runtime.frontend.settings import PAD, SEPARATOR, TimelineSettings
 from unimoe_runtime.frontend.speech import SpeechReader, Utterance
+from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.records import shown
 
 KIND: Final = "timeline"
 FORMAT_VERSION: Final = 1
+"""Of front ends with a lexicon of rules and a table of durations."""
+STRESS_VERSION: Final = 2
+"""Of front ends with stress, marks as pauses, and networks for other words and for durations."""
 TASKS: Final = ("speech", "music")
 
 
@@ -70,8 +79,8 @@ class TimelineFrontEnd:
     default_voice: str
     tokens: Mapping[str, int]
     abbreviations: Mapping[str, str]
-    lexicon: Lexicon
-    durations: DurationTable
+    lexicon: Pronunciations
+    durations: Durations
     music: MusicRange
     language: str = "en"
 
@@ -81,10 +90,11 @@ class TimelineFrontEnd:
     @classmethod
     def read(cls, folder: Path, settings: Mapping[str, Any]) -> TimelineFrontEnd:
         """Read the data files beside frontend.json. Raises BundleError where one is missing or damaged."""
-        if settings.get("format_version") != FORMAT_VERSION:
+        version = settings.get("format_version")
+        if version not in (FORMAT_VERSION, STRESS_VERSION):
             raise BundleError(
-                f"{folder}/frontend.json: format version {shown(settings.get('format_version'))}; "
-                f"this release reads {FORMAT_VERSION}"
+                f"{folder}/frontend.json: format version {shown(version)}; "
+                f"this release reads {FORMAT_VERSION} and {STRESS_VERSION}"
             )
         try:
             found = TimelineSettings.from_dict(settings, ignore_unknown=True)
@@ -99,8 +109,8 @@ class TimelineFrontEnd:
             default_voice=found.default_voice,
             tokens={token: index for index, token in enumerate(found.tokens)},
             abbreviations=found.abbreviations,
-            lexicon=Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv"),
-            durations=DurationTable.read(folder / "durations.tsv"),
+            lexicon=_read_lexicon(folder, found),
+            durations=_read_durations(folder, found),
             music=found.music,
             language=language,
         )
@@ -270,6 +280,19 @@ class TimelineFrontEnd:
         tail = Segment(token=pause, duration_s=self.music.tail_s)
         segments = (lead, *notes, tail)
         return Timeline(source=f"instrument:{melody.instrument}", segments=segments, caption=melody.caption)
+
+
+def _read_lexicon(folder: Path, settings: TimelineSettings) -> Pronunciations:
+    if settings.letter_to_sound is None:
+        return Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv")
+    dictionary = PackedLexicon.read(folder / packed_lexicon.FILE)
+    return Pronouncer(dictionary=dictionary, sound_out=LetterToSound.read(folder, settings.letter_to_sound))
+
+
+def _read_durations(folder: Path, settings: TimelineSettings) -> Durations:
+    if settings.durations is None:
+        return DurationTable.read(folder / "durations.tsv")
+    return DurationPredictor.read(folder, settings.durations)
 
 
 def _refuse(voice_prompt: VoicePrompt | None, video: VideoPrompt | None) -> None:

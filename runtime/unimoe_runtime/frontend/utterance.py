@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unimoe_runtime.frontend.durations import PAUSE, DurationTable
-from unimoe_runtime.frontend.lexicon import Lexicon, Phonemes
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Pause
+from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, Phonemes
+from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 
 _PARAGRAPH_FACTOR = 2.0
 _SHORTEST_PHONEME_S = 0.02
@@ -16,7 +16,7 @@ LONGEST_SPOKEN_PAUSE_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenWord:
-    """A word, its phonemes and how long each lasts. A pause has no phonemes but PAUSE."""
+    """A word, its phonemes and how long each lasts. A pause has one phoneme, PAUSE or one of MARKS."""
 
     word: str
     phonemes: Phonemes
@@ -24,7 +24,7 @@ class SpokenWord:
 
     @property
     def is_pause(self) -> bool:
-        return self.phonemes == (PAUSE,)
+        return len(self.phonemes) == 1 and self.phonemes[0] in (PAUSE, *MARKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +49,41 @@ def phrases_of(items: Sequence[Item]) -> list[list[str]]:
     return [phrase for phrase in found if phrase]
 
 
-def spoken_words(
-    items: Sequence[Item], lexicon: Lexicon, durations: DurationTable, voice: str, speed: float
-) -> list[SpokenWord]:
-    """Words and pauses of a piece, a pause first and last, with durations at this speed."""
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """What makes a voice's words out of items. `has_marks`: its pauses are the marks of the text."""
+
+    lexicon: Pronunciations
+    durations: Durations
+    voice: str
+    speed: float
+    has_marks: bool = False
+
+    def pause(self, pause: Pause) -> Phonemes:
+        """The phoneme of a pause behind a phrase."""
+        if not self.has_marks:
+            return (PAUSE,)
+        if pause.mark:
+            return (pause.mark,)
+        return ("," if pause.strength == Break.CLAUSE else ".",)
+
+
+def spoken_words(items: Sequence[Item], speaker: Speaker) -> list[SpokenWord]:
+    """Words and pauses of a piece, a pause first and last, with durations at the speaker's speed."""
     spoken: list[SpokenWord] = [SpokenWord(word="", phonemes=(PAUSE,))]
     rates, lengths = [1.0], [Pause()]
     for words, pause in _phrases(items):
         given = {index: word.sounds for index, word in enumerate(words) if word.sounds}
-        sounds = lexicon.phrase_words([word.word for word in words], given)
+        sounds = speaker.lexicon.phrase_words([word.word for word in words], given)
         for word, phonemes in zip(words, sounds, strict=True):
             spoken.append(SpokenWord(word=word.word, phonemes=phonemes))
             rates.append(word.rate)
             lengths.append(Pause())
-        spoken.append(SpokenWord(word="", phonemes=(PAUSE,)))
+        spoken.append(SpokenWord(word="", phonemes=speaker.pause(pause)))
         rates.append(words[-1].rate)
         lengths.append(pause)
-    flat = [phoneme for word in spoken for phoneme in word.phonemes]
-    seconds = iter(durations.durations(voice, flat))
+    seconds = iter(speaker.durations.word_durations(speaker.voice, [word.phonemes for word in spoken]))
+    speed = speaker.speed
     timed: list[SpokenWord] = []
     for said, rate, length in zip(spoken, rates, lengths, strict=True):
         shortest_s = _SHORTEST_PHONEME_S if speed * rate > 1 else 0.0
@@ -102,12 +119,5 @@ def _phrases(items: Sequence[Item]) -> list[tuple[list[_Word], Pause]]:
                 continue
             words.append(_Word(word=word, sounds=sounds, rate=item.rate))
     if words:
-        found.append((words, Pause()))
+        found.append((words, Pause(strength=Break.SENTENCE)))
     return found
-
-
-def pronunciations(lexicon: Lexicon, words: Mapping[str, Phonemes]) -> Lexicon:
-    """The lexicon with other pronunciations of some words."""
-    lowered = {word.lower() if len(word) > 1 else word: sounds for word, sounds in words.items()}
-    weak = {f"{word}~": sounds for word, sounds in lowered.items() if f"{word}~" in lexicon.words}
-    return Lexicon(words={**lexicon.words, **lowered, **weak}, rules=lexicon.rules)

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unimoe_runtime.errors import BundleError
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.safetensors_writer import write_tensors
 from unimoe_runtime.frontend.duration_predictor import (
     FILE,
     PLACES,
     SYMBOLS,
     DurationPredictor,
+    DurationSettings,
     symbol_ids,
     table_sizes,
 )
@@ -32,12 +33,13 @@ def test_durations_are_seconds_within_reason(tmp_path: Path) -> None:
     zeros = {name: np.zeros(shape, np.float32) for name, shape in config.shapes().items()}
     zeros["bias"][:] = np.log(0.1)
     write_tensors(tmp_path / FILE, config.shapes(), lambda name: [zeros[name]])
-    section = {"voices": ["a", "b"], "network": config.to_dict()}
-    predictor = DurationPredictor.read(tmp_path, section)
-    assert predictor.durations("b", WORDS) == pytest.approx([0.1] * 9)
+    section = {"voices": ["a", "b"], "network": config.to_dict(), "means": {"a": {"k": 0.1}, "b": {}}}
+    settings = DurationSettings.from_dict(section)
+    predictor = DurationPredictor.read(tmp_path, settings)
+    assert predictor.word_durations("b", WORDS) == pytest.approx([0.1] * 9)
     zeros["bias"][:] = 50
     write_tensors(tmp_path / FILE, config.shapes(), lambda name: [zeros[name]])
-    assert set(DurationPredictor.read(tmp_path, section).durations("a", WORDS)) == {2.0}
+    assert set(DurationPredictor.read(tmp_path, settings).word_durations("a", WORDS)) == {2.0}
     for damaged in ({**section, "voices": ["a"]}, {"voices": ["a", "b"]}):
-        with pytest.raises(BundleError, match="export again"):
-            DurationPredictor.read(tmp_path, damaged)
+        with pytest.raises(ConfigError, match=r"^[^\n]+$"):
+            DurationSettings.from_dict(damaged)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unimoe_runtime.errors import BundleError
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.safetensors_writer import write_tensors
-from unimoe_runtime.frontend.letter_to_sound import FILE, LETTERS, LetterToSound, letter_ids
+from unimoe_runtime.frontend.letter_to_sound import FILE, LETTERS, LetterToSound, LetterToSoundSettings, letter_ids
 from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
 
 GROUPS = ((), ("k",), ("ae1",), ("ae0",), ("t",))
@@ -39,7 +39,7 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     config = SequenceNetworkConfig(tables=(27,), channels=2, taps=1, dilations=(1,), outputs=2)
     write_tensors(tmp_path / FILE, config.shapes(), lambda name: [np.zeros(config.shapes()[name], np.float32)])
     section = {"network": config.to_dict(), "groups": ["", "k ae1"]}
-    assert LetterToSound.read(tmp_path, section).section() == section
+    assert LetterToSound.read(tmp_path, LetterToSoundSettings.from_dict(section)).settings().to_dict() == section
     for damaged in ({}, {**section, "groups": [""]}, {**section, "groups": ["", "qq"]}, {**section, "network": {}}):
-        with pytest.raises(BundleError, match="export again"):
-            LetterToSound.read(tmp_path, damaged)
+        with pytest.raises(ConfigError, match=r"^[^\n]+$"):
+            LetterToSoundSettings.from_dict(damaged)

@@ -28,11 +28,11 @@ def pronouncer() -> Pronouncer:
 
 
 def test_function_words_are_weak_inside_a_phrase_and_strong_at_its_end() -> None:
-    said = pronouncer().phrase(["the", "cat"])
+    said = pronouncer().phrase_words(["the", "cat"])
     assert said == [("dh", "ah0"), ("k", "ae1", "t")]
-    assert pronouncer().phrase(["the", "apple"])[0] == ("dh", "iy0")
-    assert pronouncer().phrase(["for", "cat"])[0] == ("f", "ao0", "r")
-    assert pronouncer().phrase(["what", "for"])[1] == ("f", "ao1", "r")
+    assert pronouncer().phrase_words(["the", "apple"])[0] == ("dh", "iy0")
+    assert pronouncer().phrase_words(["for", "cat"])[0] == ("f", "ao0", "r")
+    assert pronouncer().phrase_words(["what", "for"])[1] == ("f", "ao1", "r")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_function_words_are_weak_inside_a_phrase_and_strong_at_its_end() -> None
     ],
 )
 def test_every_word_has_a_reading(word: str, sounds: str) -> None:
-    assert pronouncer().word(word) == tuple(sounds.split())
+    assert pronouncer().pronounce(word) == tuple(sounds.split())
 
 
 def test_an_utterance_counts_its_words() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.frontend.small_frontend import MUSIC, PHONEMES, write_frontend
@@ -27,6 +27,7 @@ def frontend(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
     return opened
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=string.ascii_letters + "'", min_size=1, max_size=20).filter(lambda word: word.strip("'")))
 def test_every_word_can_be_said(frontend: TimelineFrontEnd, word: str) -> None:
     sounds = frontend.lexicon.pronounce(word)

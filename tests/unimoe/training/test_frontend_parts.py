@@ -12,8 +12,8 @@ from unimoe.training import frontend_parts
 from unimoe.training.durations import DurationRecipe
 from unimoe.training.frontend_parts import make_durations, make_lexicon, read_section
 from unimoe.training.letter_to_sound import LetterToSoundRecipe
-from unimoe_runtime.frontend.duration_predictor import DurationPredictor
-from unimoe_runtime.frontend.letter_to_sound import LetterToSound
+from unimoe_runtime.frontend.duration_predictor import DurationPredictor, DurationSettings
+from unimoe_runtime.frontend.letter_to_sound import LetterToSound, LetterToSoundSettings
 from unimoe_runtime.frontend.packed_lexicon import PackedLexicon
 
 
@@ -34,9 +34,9 @@ def test_a_predictor_is_written_with_its_errors(tmp_path: Path) -> None:
     recipe = DurationRecipe(channels=8, taps=3, dilations=(1,), epochs=20, batch_clips=4)
     found, means = make_durations(tmp_path, clips(16), recipe)
     assert found.num_clips == means.num_clips == 4
-    predictor = DurationPredictor.read(tmp_path, read_section(tmp_path / "durations.json"))
+    predictor = DurationPredictor.read(tmp_path, DurationSettings.from_dict(read_section(tmp_path / "durations.json")))
     assert predictor.voices == ("emma", "puck")
-    assert len(predictor.durations("puck", [("pau",), ("g", "ow1"), (".",)])) == 4
+    assert len(predictor.word_durations("puck", [("pau",), ("g", "ow1"), (".",)])) == 4
     assert json.loads((tmp_path / "durations.json").read_text())["held_out_errors"]["num_clips"] == 4
 
 
@@ -47,4 +47,6 @@ def test_a_lexicon_is_written_with_a_model_for_other_words(tmp_path: Path, monke
     errors = make_lexicon(tmp_path, LetterToSoundRecipe(channels=8, blocks=1, epochs=1, batch_words=64))
     assert errors.num_words >= 1 and errors.phonemes > 0
     assert dict(PackedLexicon.read(tmp_path / "lexicon.bin")) == few
-    assert LetterToSound.read(tmp_path, read_section(tmp_path / "letter_to_sound.json"))("blorb")
+    assert LetterToSound.read(
+        tmp_path, LetterToSoundSettings.from_dict(read_section(tmp_path / "letter_to_sound.json"))
+    )("blorb")

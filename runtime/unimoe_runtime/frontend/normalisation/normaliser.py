@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from unimoe_runtime.frontend.normalisation.folding import fold
 from unimoe_runtime.frontend.normalisation.language import Language, trigger_of
 from unimoe_runtime.frontend.normalisation.rules import Reading, Rule, render
-from unimoe_runtime.frontend.normalisation.spoken import Break, Item, Pause, Unit
+from unimoe_runtime.frontend.normalisation.spoken import STRONGEST_FIRST, Break, Item, Pause, Unit
 from unimoe_runtime.frontend.normalisation.words import Spelling
 
 _L = r"[^\W\d_²³¹⁰ⁱ-₎¼-¾⅐-↉①-⓿]"  # a letter: to \w, signs such as ² and ½ are letters too
@@ -82,6 +82,11 @@ class Normaliser:
             return tuple(self.language.readers[reader](self._folded(text).strip(), Reading(known=self.known)) or ())
         except (ValueError, TypeError, KeyError, IndexError):
             return ()
+
+
+def _mark(written: str) -> str:
+    """The mark that a voice hears in some punctuation: the strongest of it; a comma for brackets and dashes."""
+    return next((mark for mark in STRONGEST_FIRST if mark in written.replace("…", ".")), ",")
 
 
 def _joined(text: str, language: Language) -> str:
@@ -243,7 +248,7 @@ class _Scan:
         assert pause is not None
         self.after_value, self.before = False, ""
         strength = Break.SENTENCE if _SENTENCE.search(pause[0]) else Break.CLAUSE
-        return pause.end(), [Pause(strength=strength)]
+        return pause.end(), [Pause(strength=strength, mark=_mark(pause[0]))]
 
     def _other(self, text: str, at: int) -> tuple[int, list[Item]]:
         """Reads on at anything but a letter: a value, a pause or a sign."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 INNER_PAUSE = ","
 """Stands among a unit's words where the voice pauses inside a value, such as between the groups of a phone number."""
+
+
+STRONGEST_FIRST: Final = "?!.;:,"
+"""Marks by how much they say about the phrase before them."""
 
 
 class Break(enum.IntEnum):
@@ -36,10 +41,11 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
-    """Silence between units. `seconds` is None where the voice decides how long."""
+    """Silence between units. `seconds` is None where the voice decides how long. `mark`: the punctuation that it is."""
 
     strength: Break = Break.CLAUSE
     seconds: float | None = None
+    mark: str = ""
 
 
 Item = Unit | Pause

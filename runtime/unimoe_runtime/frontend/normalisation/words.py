@@ -12,7 +12,8 @@ from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 _NOTHING = Vocabulary(words={})
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
-_PLURAL = re.compile(r"(?P<capitals>[A-Z]{2,}|[A-Z])(?P<ending>'?s)")
+# Plurals of letters; "As", "Is" and "Us" are words.
+_PLURAL = re.compile(r"(?P<capitals>[A-Z]{2,}|[A-Z](?=')|[B-HJ-NP-TV-Z])(?P<ending>'?s)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
