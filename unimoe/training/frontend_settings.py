@@ -89,7 +89,7 @@ def music_range(corpus: Corpus) -> dict[str, Any]:
         "max_voices": max((len(chord.pitches) for chord in chords), default=1),
         "shortest_beats": min(beats),
         "longest_beats": max(beats),
-        "default_instrument": played[0].instrument if played else "",
+        "default_instrument": played[0].instrument if played else "piano",
         "default_tempo_bpm": 120,
         "lead_s": melodies.LEAD_S,
         "tail_s": melodies.TAIL_S,
