@@ -21,9 +21,7 @@ _ROMAN = (
     ("m", 1000), ("cm", 900), ("d", 500), ("cd", 400), ("c", 100), ("xc", 90), ("l", 50), ("xl", 40), ("x", 10),
     ("ix", 9), ("v", 5), ("iv", 4), ("i", 1),
 )  # fmt: skip
-_NOT_ROMAN = re.compile(
-    "m{4}|c{4}|x{4}|i{4}|dd|ll|vv|cmc|cdc|xcx|xlx|ixi|ivi|(cm|cd|xc|xl|ix|iv){2}|dcd|lxl|viv|cmd|xcl|ixv"
-)
+_ROMAN_FORM = re.compile("m{0,3}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})")
 _ONLY_ROMAN = re.compile("II|X{0,2}(?:VI{2,3}|I{3}|XI{1,3}|XIV|XVI{0,3}|XI?X)")
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 
@@ -148,11 +146,13 @@ def plain_number(text: str, decimal_sign: str = ".") -> str:
 
 def roman_value(text: str) -> int | None:
     """The value of a Roman numeral in its shortest form; None for any other text."""
-    value, rest, shortest = 0, text.lower(), ""
+    value, rest = 0, text.lower()
+    if not _ROMAN_FORM.fullmatch(rest):
+        return None
     for letters, amount in _ROMAN:
         while rest.startswith(letters):
-            value, rest, shortest = value + amount, rest[len(letters) :], shortest + letters
-    return value if value and not rest and not _NOT_ROMAN.search(shortest) else None
+            value, rest = value + amount, rest[len(letters) :]
+    return value or None
 
 
 def number_readers(numbers: Numbers) -> dict[str, Reader]:
