@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from unimoe_calibration.probes import quantize_probe
+from unimoe_calibration.quantized_probe import quantize_probe
 from unimoe_export.exporter import export_bundle
 from unimoe_export.probes import write_probe
 from unimoe_runtime.bundle.routing_statistics import parse_activation

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from unimoe_calibration.data import ItemReader, Sample, read_data
+from unimoe_calibration.decisions import choose_schemes, plan_quantization, uniform_plan
 from unimoe_calibration.gathering import gather
-from unimoe_calibration.observation import Observer
-from unimoe_calibration.planning import choose_schemes, plan_quantization, uniform_plan
+from unimoe_calibration.observation import InputObserver
 from unimoe_calibration.schemes import Engine, QuantizationPlan, Scheme
 from unimoe_calibration.settings import Settings
 from unimoe_calibration.statistics import Statistics
@@ -88,7 +88,7 @@ def our_plans(bundle: Bundle, num_items: int | None) -> tuple[dict[str, Quantiza
     gathered = gather(bundle, data, settings)
     with ItemReader(bundle) as reader:
         samples = [reader.read(item) for item in gathered.items]
-    observer = Observer(bundle, Statistics.empty(bundle.model))
+    observer = InputObserver(bundle, Statistics.empty(bundle.model))
     observer.observe(random_samples(samples, bundle))
     engine, scheme = Engine.ONNXRUNTIME, Scheme.W8A8
     below = gathered.coverage.below()

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from unimoe_calibration.data import Sample
-from unimoe_calibration.observation import Observer
-from unimoe_calibration.planning import plan_quantization
+from unimoe_calibration.decisions import plan_quantization
+from unimoe_calibration.observation import InputObserver
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.statistics import Statistics
 from unimoe_calibration.writing import write_quantized
@@ -31,7 +31,9 @@ def gather_statistics(bundle: Bundle) -> Statistics:
     forced = forced_prompt(prompt(bundle.model, _PROMPT_TOKENS), codes_TK, bundle.model)
     num_rows = forced.text_ids_BT.shape[1] - _PROMPT_TOKENS
     statistics = Statistics.empty(bundle.model)
-    Observer(bundle, statistics).observe([Sample(name="random", domain="random", prompt=forced, num_rows=num_rows)])
+    InputObserver(bundle, statistics).observe(
+        [Sample(name="random", domain="random", prompt=forced, num_rows=num_rows)]
+    )
     return statistics
 
 

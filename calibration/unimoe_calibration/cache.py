@@ -23,7 +23,7 @@ from unimoe_runtime.files.safetensors_writer import write_tensors
 from unimoe_runtime.files.user_cache import user_cache_dir
 
 from .data import CalibrationData
-from .observation import Observer
+from .observation import InputObserver
 from .statistics import DomainStatistics, Histogram
 
 _VERSION = 1
@@ -42,7 +42,7 @@ def cache_key(bundle: Bundle, data: CalibrationData, **choices: Any) -> str:
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def save(path: Path, observer: Observer, progress: Mapping[str, Any]) -> None:
+def save(path: Path, observer: InputObserver, progress: Mapping[str, Any]) -> None:
     """Write what an observer has gathered, and `progress` (JSON) beside it. Raises OutputError."""
     tensors = dict(_tensors(observer))
     statistics = observer.statistics
@@ -72,7 +72,7 @@ def save(path: Path, observer: Observer, progress: Mapping[str, Any]) -> None:
         raise OutputError(f"{path.parent}: the cache cannot be written ({error.strerror}); choose another") from None
 
 
-def load(path: Path, observer: Observer) -> dict[str, Any] | None:
+def load(path: Path, observer: InputObserver) -> dict[str, Any] | None:
     """Fill an observer of no rows from a file of `save`; its progress, or None where there is none to go on from."""
     if not path.is_file():
         return None
@@ -99,7 +99,7 @@ def load(path: Path, observer: Observer) -> dict[str, Any] | None:
     return progress
 
 
-def _tensors(observer: Observer) -> Iterator[tuple[str, NDArray[Any]]]:
+def _tensors(observer: InputObserver) -> Iterator[tuple[str, NDArray[Any]]]:
     for linear, gathered in observer.statistics.linears.items():
         yield f"{linear}|rows", gathered.rows_MC
         yield f"{linear}|keys", gathered.keys_M

@@ -23,16 +23,16 @@ from .mixing import MixedBackend
 _ROUNDS = 15
 
 Costs = Mapping[tuple[str, str], float]
-"""By (graph, flavour)."""
+"""By (graph, scheme)."""
 
 
-def graph_bytes(flavours: Mapping[str, Bundle]) -> Costs:
+def graph_bytes(schemes: Mapping[str, Bundle]) -> Costs:
     """Bytes of each graph and its weights."""
     costs = {}
-    for flavour, bundle in flavours.items():
+    for scheme, bundle in schemes.items():
         for graph in language_model_graphs(bundle.model):
             info = bundle.graphs[graph]
-            costs[graph, flavour] = float(bundle.files[info.file].bytes + bundle.files[info.weights].bytes)
+            costs[graph, scheme] = float(bundle.files[info.file].bytes + bundle.files[info.weights].bytes)
     return costs
 
 
@@ -40,14 +40,14 @@ def step_ms(backend: MixedBackend, target: Target, launched_LE: NDArray[np.float
     """Milliseconds that each graph adds to a decode step: experts by the share of steps in which they run.
 
     For a target with a known bandwidth an estimate, bytes ÷ bandwidth; else each kind of graph is run here, in each
-    flavour, turn and turn about, and the median taken. Either way the host's own work is left out.
+    scheme, turn and turn about, and the median taken. Either way the host's own work is left out.
     """
-    flavours = {name: each.bundle for name, each in backend.flavours.items()}
+    schemes = {name: each.bundle for name, each in backend.schemes.items()}
     if target.bandwidth_gb_per_s is not None:
-        once = {key: size / target.bandwidth_gb_per_s / 1e6 for key, size in graph_bytes(flavours).items()}
+        once = {key: size / target.bandwidth_gb_per_s / 1e6 for key, size in graph_bytes(schemes).items()}
     else:
         once = _timed_ms(backend)
-    return {(graph, flavour): ms * _share(graph, launched_LE) for (graph, flavour), ms in once.items()}
+    return {(graph, scheme): ms * _share(graph, launched_LE) for (graph, scheme), ms in once.items()}
 
 
 def _share(graph: str, launched_LE: NDArray[np.float64]) -> float:
@@ -63,15 +63,15 @@ def _timed_ms(backend: MixedBackend) -> dict[tuple[str, str], float]:
     seconds: dict[tuple[str, str], list[float]] = {}
     for _ in range(_ROUNDS):
         for graph, given in inputs.items():
-            for flavour, each in backend.flavours.items():
+            for scheme, each in backend.schemes.items():
                 session = each.session(graph)
                 started = time.perf_counter()
                 session.run(None, given)
-                seconds.setdefault((_kind(graph), flavour), []).append(time.perf_counter() - started)
+                seconds.setdefault((_kind(graph), scheme), []).append(time.perf_counter() - started)
     return {
-        (graph, flavour): 1e3 * float(np.median(seconds[_kind(graph), flavour]))
+        (graph, scheme): 1e3 * float(np.median(seconds[_kind(graph), scheme]))
         for graph in inputs
-        for flavour in backend.flavours
+        for scheme in backend.schemes
     }
 
 

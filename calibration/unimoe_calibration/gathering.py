@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from unimoe_runtime.bundle.reader import Bundle
 
 from . import cache
 from .coverage import Coverage
 from .data import CalibrationData, Item, ItemReader
-from .observation import Observer
+from .observation import InputObserver
 from .settings import Settings
 from .statistics import Statistics
 
@@ -38,23 +37,22 @@ def gather(
     data: CalibrationData,
     settings: Settings,
     *,
-    cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Gathered:
     """Watch the bundle read the data, in rounds, until `settings.floor` is met for all experts or the data end.
 
     With `fallback="nearest"`, experts still below it then run on the rows that came nearest to them, up to the floor.
-    With `cache_dir`, what was gathered is kept after each round, and a later call goes on from it.
+    With `settings.cache_dir`, what was gathered is kept after each round, and a later call goes on from it.
     Raises CalibrationError for an item that cannot be read, or a graph that computes what is no number.
     """
-    report: Progress = progress or (lambda what, done, total: None)
+    tell: Progress = progress or (lambda what, done, total: None)
     order = data.drawn(settings.seed)
     near_misses = settings.floor if settings.fallback == "nearest" else 0
-    observer = Observer(bundle, Statistics.empty(bundle.model, seed=settings.seed), near_misses=near_misses)
+    observer = InputObserver(bundle, Statistics.empty(bundle.model, seed=settings.seed), near_misses=near_misses)
     path = None
-    if cache_dir is not None:
+    if settings.cache_dir is not None:
         key = cache.cache_key(bundle, data, seed=settings.seed, floor=settings.floor, near_misses=near_misses)
-        path = cache_dir / f"{key}.safetensors"
+        path = settings.cache_dir / f"{key}.safetensors"
     known = (cache.load(path, observer) or {}) if path is not None else {}
     num_done = num_cached = int(known.get("items", 0))
     while num_done < len(order) and (num_done == 0 or Coverage.of(observer.statistics, bundle, settings.floor).below()):
@@ -62,21 +60,21 @@ def gather(
         with ItemReader(bundle, seed=settings.seed) as reader:
             samples = []
             for place, item in enumerate(drawn):
-                report(item.name, num_done + place, len(order))
+                tell(item.name, num_done + place, len(order))
                 samples.append(reader.read(item))
         del reader  # and the front end's words with it
-        observer.observe(samples, partial(_report_graph, report, num_done, len(order)))
+        observer.observe(samples, partial(_tell_graph, tell, num_done, len(order)))
         num_done += len(drawn)
         if path is not None:
             cache.save(path, observer, {"items": num_done})
     coverage = Coverage.of(observer.statistics, bundle, settings.floor)
     for (layer, expert), tokens in coverage.below().items() if near_misses else ():
         observer.observe_near_misses(layer, expert, settings.floor - tokens)
-    report("done", len(order), len(order))
+    tell("done", len(order), len(order))
     return Gathered(
         statistics=observer.statistics, coverage=coverage, items=tuple(order[:num_done]), num_cached=num_cached
     )
 
 
-def _report_graph(report: Progress, done: int, total: int, graph: str) -> None:
-    report(graph, done, total)
+def _tell_graph(tell: Progress, done: int, total: int, graph: str) -> None:
+    tell(graph, done, total)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
@@ -14,10 +15,11 @@ from unimoe_runtime.hardware.targets import Target
 
 from .costs import graph_bytes, step_ms
 from .data import Sample
+from .gathering import Progress
 from .mixing import MixedBackend
 from .schemes import LinearPlan, QuantizationPlan, Scheme
-from .search import Choice, Limits, Mixture, Search
-from .sensitivity import Progress, Trial, measure
+from .search import Choice, Mixture, MixtureLimits, Search
+from .sensitivity import Sensitivity, Trial
 from .writing import write_quantized
 
 FLOAT = Scheme.FLOAT.value
@@ -25,56 +27,80 @@ NUM_SAMPLES = 4
 """Items that a mixture is tried on: each trial reads all of them."""
 
 
-def mix_precisions(
+@dataclass(frozen=True, kw_only=True)
+class Formats:
+    """Every format of all graphs as a bundle, smoothed alike so that their graphs fit together, and a trial of them."""
+
+    plans: Mapping[str, QuantizationPlan]
+    bundles: Mapping[str, Bundle]
+    backend: MixedBackend
+    trial: Trial
+
+    @property
+    def quantized(self) -> list[str]:
+        return [name for name in self.plans if name != FLOAT]
+
+
+@contextmanager
+def open_formats(
     bundle: Bundle,
     plan: QuantizationPlan,
     samples: Sequence[Sample],
-    limits: Limits,
     target: Target,
     folder: Path,
     progress: Progress | None = None,
-) -> tuple[QuantizationPlan, Mixture]:
-    """The plan with some graphs in 8-bit weights, or in float, so that the mixture keeps to the limits.
-
-    Each format of all graphs is written as a bundle under `folder` for as long as this takes, smoothed alike, so that
-    their graphs fit together. On a target whose bandwidth is not known latencies are timed, where there is a limit on
-    them: only then may the next run choose otherwise. Raises CalibrationError where no mixture keeps to the limits,
-    OutputError where the folder cannot be written to.
-    """
+) -> Iterator[Formats]:
+    """Write the formats under `folder` for as long as the block takes. Raises OutputError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written here ({error.strerror})") from None
     plans = _formats(plan, target)
-    graphs = list(language_model_graphs(bundle.model))
     with tempfile.TemporaryDirectory(prefix=".mixing-", dir=folder) as temporary:
-        flavours: dict[str, Bundle] = {}
+        bundles: dict[str, Bundle] = {}
         for index, (name, each) in enumerate(plans.items()):
             if progress is not None:
                 progress(f"all graphs as {name}", index, len(plans))
             write_quantized(bundle, Path(temporary) / name, each, {})
-            flavours[name] = open_bundle(Path(temporary) / name)
-        backend = MixedBackend(flavours, FLOAT)
-        trial = Trial(backend, samples[:NUM_SAMPLES])
-        sensitivities = measure(trial, [name for name in plans if name != FLOAT], progress)
-        known = limits.max_latency_ms is not None or target.bandwidth_gb_per_s is not None
-        latency_ms = step_ms(backend, target, trial.launched_LE()) if known else None
-        search = Search(
-            graphs, list(plans), FLOAT, sensitivities, graph_bytes(flavours), latency_ms,
-            by_latency=limits.max_latency_ms is not None and limits.max_bytes is None,
-        )  # fmt: skip
-        if limits.max_loss is None:
-            choice = search.most_faithful(limits)
-        else:
-            choice = search.smallest(limits, trial.loss)
-        mixture = Mixture(
-            choice=choice,
-            point=search.point(choice, trial.loss(choice)),
-            curve=tuple(search.curve(trial.loss)),
-            sensitivities=tuple(sensitivities),
-        )
-        backend.close()
-    return _mixed(plan, plans, choice), mixture
+            bundles[name] = open_bundle(Path(temporary) / name)
+        backend = MixedBackend(bundles, FLOAT)
+        try:
+            yield Formats(plans=plans, bundles=bundles, backend=backend, trial=Trial(backend, samples[:NUM_SAMPLES]))
+        finally:
+            backend.close()
+
+
+def mix_precisions(
+    formats: Formats,
+    plan: QuantizationPlan,
+    limits: MixtureLimits,
+    sensitivities: Sequence[Sensitivity],
+    target: Target,
+) -> tuple[QuantizationPlan, Mixture]:
+    """The plan with some graphs in 8-bit weights, or in float, so that the mixture keeps to the limits.
+
+    On a target whose bandwidth is not known latencies are timed, where there is a limit on them: only then may the next
+    run choose otherwise. Raises CalibrationError where no mixture keeps to the limits.
+    """
+    trial = formats.trial
+    known = limits.max_latency_ms is not None or target.bandwidth_gb_per_s is not None
+    latency_ms = step_ms(formats.backend, target, trial.launched_LE()) if known else None
+    search = Search(
+        list(language_model_graphs(formats.backend.bundle.model)), FLOAT, sensitivities,
+        graph_bytes(formats.bundles), latency_ms,
+        by_latency=limits.max_latency_ms is not None and limits.max_bytes is None,
+    )  # fmt: skip
+    if limits.max_loss is None:
+        choice = search.most_faithful(limits)
+    else:
+        choice = search.smallest(limits, trial.loss)
+    mixture = Mixture(
+        choice=choice,
+        point=search.point(choice, trial.loss(choice)),
+        curve=tuple(search.curve(trial.loss)),
+        sensitivities=tuple(sensitivities),
+    )
+    return _mixed(plan, dict(formats.plans), choice), mixture
 
 
 def _formats(plan: QuantizationPlan, target: Target) -> dict[str, QuantizationPlan]:

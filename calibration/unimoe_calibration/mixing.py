@@ -10,21 +10,21 @@ from unimoe_runtime.bundle.reader import Bundle
 
 
 class MixedBackend(OnnxRuntimeBackend):
-    """Runs each graph from the flavour that `choice` names for it, and from `base` where it names none.
+    """Runs each graph from the scheme that `choice` names for it, and from `base` where it names none.
 
     Flavours are bundles of one model whose graphs fit together: the same smoothing, other number formats. `choice`
     may be replaced between passes; sessions are kept.
     """
 
-    def __init__(self, flavours: Mapping[str, Bundle], base: str) -> None:
-        super().__init__(flavours[base])
-        self.flavours = {name: OnnxRuntimeBackend(bundle) for name, bundle in flavours.items()}
+    def __init__(self, schemes: Mapping[str, Bundle], base: str) -> None:
+        super().__init__(schemes[base])
+        self.schemes = {name: OnnxRuntimeBackend(bundle) for name, bundle in schemes.items()}
         self.base = base
         self.choice: Mapping[str, str] = {}
 
     def session(self, graph: str) -> Any:
-        return self.flavours[self.choice.get(graph, self.base)].session(graph)
+        return self.schemes[self.choice.get(graph, self.base)].session(graph)
 
     def close(self) -> None:
-        for backend in self.flavours.values():
+        for backend in self.schemes.values():
             backend.close()

@@ -25,7 +25,7 @@ from unimoe_runtime.errors import CalibrationError
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.rope import rotary
 from unimoe_runtime.model.routing import softmax
-from unimoe_runtime.synthesis.language_model import embed_prompt, prompt_mask
+from unimoe_runtime.synthesis.prompt_pass import embed_prompt, prompt_mask
 
 from .data import Sample
 from .statistics import NEAREST, Floats, Linear, Statistics
@@ -108,7 +108,7 @@ class _NearMisses:
         self.probability_M = probability[kept]
 
 
-class Observer:
+class InputObserver:
     """Fills `statistics` from samples, round by round.
 
     `near_misses` above 0 keeps that many rows for each expert that nearly went to it, for `observe_near_misses`.

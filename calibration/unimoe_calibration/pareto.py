@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .search import Limits, Mixture, Point
+from .search import Mixture, MixtureLimits, Point
 
 
-def draw_pareto(mixture: Mixture, limits: Limits, path: Path) -> None:
+def draw_pareto(mixture: Mixture, limits: MixtureLimits, path: Path) -> None:
     """A PNG: the line of mixtures, measured and as predicted, the one chosen, and the limits."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -19,11 +19,11 @@ from .sensitivity import Sensitivity
 _CURVE_POINTS = 9
 
 Choice = Mapping[str, str]
-"""Flavour by graph."""
+"""Scheme by graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class MixtureLimits:
     """What a mixture must keep to: bytes of the language model's graphs, their milliseconds in a decode step, loss in
     nats. With a loss the smallest mixture is wanted, without one the most faithful. None is no limit."""
 
@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """The flavour chosen for each graph, what it costs, and the line of mixtures that it was chosen from."""
+    """The scheme chosen for each graph, what it costs, and the line of mixtures that it was chosen from."""
 
     choice: Choice
     point: Point
@@ -74,13 +74,13 @@ class Mixture:
 @dataclass(frozen=True, kw_only=True)
 class _Move:
     graph: str
-    flavour: str
+    scheme: str
     cost: float
     gain: float
 
 
 class Search:
-    """The line of mixtures for some graphs' costs and losses. `base` is the flavour that loses nothing.
+    """The line of mixtures for some graphs' costs and losses. `base` is the scheme that loses nothing.
 
     Costs are bytes, or `by_latency` milliseconds, which then have to be known.
     """
@@ -88,7 +88,6 @@ class Search:
     def __init__(
         self,
         graphs: Sequence[str],
-        flavours: Sequence[str],
         base: str,
         sensitivities: Sequence[Sensitivity],
         num_bytes: Costs,
@@ -97,33 +96,34 @@ class Search:
         by_latency: bool,
     ) -> None:
         self._bytes, self._ms = num_bytes, latency_ms
-        self._loss = {(found.graph, found.flavour): found.loss for found in sensitivities}
+        schemes = [base, *dict.fromkeys(found.scheme for found in sensitivities)]
+        self._loss = {(found.graph, found.scheme): found.loss for found in sensitivities}
         self._loss.update({(graph, base): 0.0 for graph in graphs})
         self._start: dict[str, str] = {}
         moves: list[_Move] = []
         costs = latency_ms if by_latency and latency_ms is not None else num_bytes
         for graph in graphs:
-            hull = self._hull(graph, flavours, costs)
+            hull = self._hull(graph, schemes, costs)
             self._start[graph] = hull[0]
             for before, after in pairwise(hull):
                 cost = costs[graph, after] - costs[graph, before]
                 gain = self._loss[graph, before] - self._loss[graph, after]
-                moves.append(_Move(graph=graph, flavour=after, cost=cost, gain=gain))
+                moves.append(_Move(graph=graph, scheme=after, cost=cost, gain=gain))
         # Along a hull the gain for the cost falls, so sorting keeps each graph's moves in order.
         self._moves = sorted(moves, key=lambda move: -move.gain / move.cost)
 
-    def _hull(self, graph: str, flavours: Sequence[str], costs: Costs) -> list[str]:
-        """The graph's flavours by rising cost that lie on the lower convex line of loss over cost."""
+    def _hull(self, graph: str, schemes: Sequence[str], costs: Costs) -> list[str]:
+        """The graph's schemes by rising cost that lie on the lower convex line of loss over cost."""
         hull: list[str] = []
-        for flavour in sorted(flavours, key=lambda name: (costs[graph, name], self._loss[graph, name])):
-            at, loss = costs[graph, flavour], self._loss[graph, flavour]
+        for scheme in sorted(schemes, key=lambda name: (costs[graph, name], self._loss[graph, name])):
+            at, loss = costs[graph, scheme], self._loss[graph, scheme]
             if hull and loss >= self._loss[graph, hull[-1]]:
                 continue
             while len(hull) > 1 and self._slope(graph, hull[-2], hull[-1], costs) <= (
                 self._loss[graph, hull[-1]] - loss
             ) / (at - costs[graph, hull[-1]]):
                 hull.pop()
-            hull.append(flavour)
+            hull.append(scheme)
         return hull
 
     def _slope(self, graph: str, before: str, after: str, costs: Costs) -> float:
@@ -136,7 +136,7 @@ class Search:
 
     def choice(self, num_moves: int) -> dict[str, str]:
         """The mixture after the first moves."""
-        return self._start | {move.graph: move.flavour for move in self._moves[:num_moves]}
+        return self._start | {move.graph: move.scheme for move in self._moves[:num_moves]}
 
     def point(self, choice: Choice, loss: float | None = None) -> Point:
         """What a mixture costs."""
@@ -147,23 +147,23 @@ class Search:
             loss=loss,
         )
 
-    def most_faithful(self, limits: Limits) -> dict[str, str]:
+    def most_faithful(self, limits: MixtureLimits) -> dict[str, str]:
         """The mixture of the least predicted loss that keeps to the limits of bytes and latency."""
         choice = dict(self._start)
         if not limits.fit(self.point(choice)):
             raise CalibrationError(
-                f"the smallest mixture takes {self.point(choice)}: raise the limit, or choose a --scheme of fewer bits"
+                f"the smallest mixture takes {self.point(choice)}: raise the limit, or take a --precision of fewer bits"
             )
         closed: set[str] = set()
         for move in self._moves:
-            wider = choice | {move.graph: move.flavour}
+            wider = choice | {move.graph: move.scheme}
             if move.graph not in closed and limits.fit(self.point(wider)):
                 choice = wider
             else:
                 closed.add(move.graph)
         return choice
 
-    def smallest(self, limits: Limits, measure: Callable[[Choice], float]) -> dict[str, str]:
+    def smallest(self, limits: MixtureLimits, measure: Callable[[Choice], float]) -> dict[str, str]:
         """The first mixture on the line whose measured loss keeps to the limit."""
         assert limits.max_loss is not None
         low, high = 0, len(self._moves)  # after all moves nothing is lost

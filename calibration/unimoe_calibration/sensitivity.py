@@ -5,7 +5,7 @@ L layers · E dynamic experts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,18 +17,16 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_tools.parity.teacher_forced import Divergence, ForcedItem, TeacherForcedOutput, diverge, read_forced
 
 from .data import Sample
+from .gathering import Progress
 from .mixing import MixedBackend
-
-Progress = Callable[[str, int, int], None]
-"""Called with the graph, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """One graph from one flavour among float graphs. `router_flips`: (token, layer, expert) decisions that changed."""
+    """One graph from one scheme among float graphs. `router_flips`: (token, layer, expert) decisions that changed."""
 
     graph: str
-    flavour: str
+    scheme: str
     divergence: Divergence
     router_flips: int
 
@@ -38,7 +36,7 @@ class Sensitivity:
         return self.divergence.kl_nats
 
     def record(self) -> dict[str, Any]:
-        return {"graph": self.graph, "flavour": self.flavour, "flips": self.router_flips, **asdict(self.divergence)}
+        return {"graph": self.graph, "scheme": self.scheme, "flips": self.router_flips, **asdict(self.divergence)}
 
 
 class Trial:
@@ -58,7 +56,7 @@ class Trial:
         self._reference = self._passes({})
 
     def diverge(self, choice: Mapping[str, str]) -> tuple[Divergence, int]:
-        """How far a choice of flavours lies from the base, and how many routing decisions it changed."""
+        """How far a choice of schemes lies from the base, and how many routing decisions it changed."""
         passes = self._passes(choice)
         flips = sum(
             int((ours.picked_LNE != theirs.picked_LNE).sum())
@@ -84,14 +82,14 @@ class Trial:
             self.backend.choice = {}
 
 
-def measure(trial: Trial, flavours: Sequence[str], progress: Progress | None = None) -> list[Sensitivity]:
-    """Every graph of the language model, from each of the flavours, alone among the base's."""
+def measure(trial: Trial, schemes: Sequence[str], progress: Progress | None = None) -> list[Sensitivity]:
+    """Every graph of the language model, from each of the schemes, alone among the base's."""
     graphs = list(language_model_graphs(trial.backend.bundle.model))
     found = []
     for index, graph in enumerate(graphs):
         if progress is not None:
             progress(f"sensitivity of {graph}", index, len(graphs))
-        for flavour in flavours:
-            divergence, flips = trial.diverge({graph: flavour})
-            found.append(Sensitivity(graph=graph, flavour=flavour, divergence=divergence, router_flips=flips))
+        for scheme in schemes:
+            divergence, flips = trial.diverge({graph: scheme})
+            found.append(Sensitivity(graph=graph, scheme=scheme, divergence=divergence, router_flips=flips))
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Self
 
 from unimoe_runtime.errors import ConfigError
 
@@ -17,10 +19,13 @@ class Settings:
     """One calibration.
 
     `target` is a row of the table of targets. `scheme` of weights and activations: None takes the target's first.
-    `method` finds an input's range; `auto` takes for each the one whose output errs least. An expert that fewer than
-    `floor` tokens were sent to gets `fallback`, or with `strict` fails the calibration. The limits leave the
-    costliest graphs in higher precision: bytes of the language model's graphs, milliseconds a decode step, loss as
-    the mean divergence of the logits.
+    `method` finds an input's range; `auto` takes for each input the method whose output errs least. An expert that
+    received fewer than `floor` tokens gets `fallback`, or with `strict` fails the calibration. The limits leave the
+    costliest graphs in higher precision: bytes of the language model's graphs, milliseconds of a decode step, loss as
+    the mean divergence of the logits. `data`: texts and recordings as in `read_data`; None takes the bundle's own small
+    set. `cache_dir`: where statistics are kept between runs; None keeps none. `flips`: measure for each graph how many
+    routing decisions its quantization changes, which the limits do anyway. `verify_steps`: compare the result with the
+    original over so many steps of each request; 0 compares nothing.
     """
 
     target: str = "cpu"
@@ -33,6 +38,19 @@ class Settings:
     max_latency_ms: float | None = None
     max_loss: float | None = None
     seed: int = 0
+    data: Path | None = None
+    cache_dir: Path | None = None
+    flips: bool = True
+    verify_steps: int = 60
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> Self:
+        """Of a recipe's fields. Raises ConfigError for one that there is not."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(recipe) - known)
+        if unknown:
+            raise ConfigError(f"[calibrate] has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        return cls(**recipe)
 
     def __post_init__(self) -> None:
         for name, allowed in (("method", METHODS), ("fallback", FALLBACKS), ("scheme", (None, *SCHEMES))):
@@ -42,6 +60,8 @@ class Settings:
                 raise ConfigError(f"{name} is {value!r}; it must be one of {words}")
         if self.floor < 1:
             raise ConfigError(f"floor is {self.floor}; it must be at least 1")
+        if self.verify_steps < 0:
+            raise ConfigError(f"verify_steps is {self.verify_steps}; it must be 0 or more")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be at least 0")
         for name in ("max_bytes", "max_latency_ms", "max_loss"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,13 @@ from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_writer import write_tensors
 
+from .gathering import Progress
 from .graphs import GraphSurgery
 from .schemes import QuantizationPlan
 from .smoothing import fold
 from .weights import Floats
 
 _WRITTEN = ("format", "format_version", "opset", "model", "sampling", "codec", "provenance", "graphs", "files")
-
-Progress = Callable[[int, int, str], None]
-"""Called before each graph, with its index, the number of graphs, and its name."""
 
 
 def require_float(bundle: Bundle) -> None:
@@ -57,7 +55,7 @@ def write_quantized(
     with BundleWriter(out, fingerprint=_fingerprint(bundle, plan)) as writer:
         for index, graph in enumerate(graphs):
             if progress is not None:
-                progress(index, len(graphs), graph)
+                progress(graph, index, len(graphs))
             if writer.resume(graph) is None:
                 _write_graph(writer, bundle, graph, plan)
                 writer.commit(graph)

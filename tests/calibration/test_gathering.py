@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +60,11 @@ def test_a_run_that_was_killed_goes_on(bundle: Bundle, tmp_path: Path, fallback:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        gather(bundle, data, settings, cache_dir=tmp_path, progress=kill)
-    gone_on = gather(bundle, data, settings, cache_dir=tmp_path)
+        gather(bundle, data, replace(settings, cache_dir=tmp_path), progress=kill)
+    gone_on = gather(bundle, data, replace(settings, cache_dir=tmp_path))
     assert (whole.num_cached, gone_on.num_cached) == (0, 4)
     assert_same(whole, gone_on)
-    again = gather(bundle, data, settings, cache_dir=tmp_path)
+    again = gather(bundle, data, replace(settings, cache_dir=tmp_path))
     assert again.num_cached == 5
     assert_same(whole, again)
     assert len(list(tmp_path.iterdir())) == 1, "no half-written file is left"
@@ -72,8 +73,8 @@ def test_a_run_that_was_killed_goes_on(bundle: Bundle, tmp_path: Path, fallback:
 def test_other_data_or_another_seed_are_gathered_anew(bundle: Bundle, tmp_path: Path) -> None:
     data = read_data(None, bundle)
     for settings in (Settings(floor=1), Settings(floor=1, seed=1), Settings(floor=2)):
-        assert gather(bundle, data, settings, cache_dir=tmp_path).num_cached == 0
-    assert gather(bundle, data, Settings(floor=1, method="mse"), cache_dir=tmp_path).num_cached > 0
+        assert gather(bundle, data, replace(settings, cache_dir=tmp_path)).num_cached == 0
+    assert gather(bundle, data, Settings(floor=1, method="mse", cache_dir=tmp_path)).num_cached > 0
 
 
 def test_nearest_rows_count_apart(bundle: Bundle) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.data import ItemReader, Sample, read_data
-from unimoe_calibration.observation import Observer
+from unimoe_calibration.observation import InputObserver
 from unimoe_calibration.statistics import NEAREST, Linear, Statistics, linears
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
@@ -49,7 +49,7 @@ class Calls(WrappedBackend):
 def test_every_product_is_watched(bundle: Bundle, samples: list[Sample]) -> None:
     """Largest values by channel, and rows, of each kind of input, against the oracle's own pass over the samples."""
     statistics = Statistics.empty(bundle.model)
-    observer = Observer(bundle, statistics)
+    observer = InputObserver(bundle, statistics)
     observer.observe(samples[:2])
     observer.observe(samples[2:])
     expected: dict[Linear, list[np.ndarray]] = {linear: [] for linear in linears(bundle.model)}
@@ -92,7 +92,7 @@ def test_every_product_is_watched(bundle: Bundle, samples: list[Sample]) -> None
 
 def test_near_misses_are_rows_that_the_router_nearly_sent(bundle: Bundle, samples: list[Sample]) -> None:
     statistics = Statistics.empty(bundle.model)
-    observer = Observer(bundle, statistics, near_misses=16)
+    observer = InputObserver(bundle, statistics, near_misses=16)
     observer.observe(samples)
     kept = observer.near_misses[0, 1]
     assert kept.rows_MC.shape == (16, bundle.model.hidden_size) and kept.probability_M.min() > 0
@@ -105,17 +105,21 @@ def test_near_misses_are_rows_that_the_router_nearly_sent(bundle: Bundle, sample
 def test_values_that_are_no_numbers_name_their_graph(tmp_path: Path) -> None:
     config = tiny_config()
     checkpoint = write_random_checkpoint(tmp_path / "checkpoint", config)
+    export_bundle(checkpoint, tmp_path / "sound")
+    sound = open_bundle(tmp_path / "sound")
+    with ItemReader(sound) as reader:
+        samples = [reader.read(item) for item in read_data(None, sound).items[:2]]
     file = TensorFile(checkpoint / "model.safetensors")
     entry = file.entries["layers.1.moe.experts.2.down_proj.weight"]
     content = bytearray((checkpoint / "model.safetensors").read_bytes())
-    content[entry.offset : entry.offset + 4] = np.float32(np.nan).tobytes()
+    # Finite weights whose products overflow.
+    count = entry.num_bytes // 4
+    content[entry.offset : entry.offset + 4 * count] = np.full(count, 3e38, np.float32).tobytes()
     (checkpoint / "model.safetensors").write_bytes(content)
     export_bundle_unchecked(checkpoint, tmp_path / "bundle")
     bundle = open_bundle(tmp_path / "bundle")
-    with ItemReader(bundle) as reader:
-        samples = [reader.read(item) for item in read_data(None, bundle).items[:2]]
     with pytest.raises(CalibrationError, match=r"layers\.1\.expert\.2 computes values that are not numbers \(random"):
-        Observer(bundle, Statistics.empty(config)).observe(samples)
+        InputObserver(bundle, Statistics.empty(config)).observe(samples)
 
 
 def export_bundle_unchecked(checkpoint: Path, bundle: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.data import ItemReader, Sample, read_data
-from unimoe_calibration.mixed_precision import FLOAT, mix_precisions
+from unimoe_calibration.mixed_precision import FLOAT, mix_precisions, open_formats
 from unimoe_calibration.mixing import MixedBackend
 from unimoe_calibration.pareto import draw_pareto
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.search import Limits, Mixture, Search
+from unimoe_calibration.search import Mixture, MixtureLimits, Search
 from unimoe_calibration.sensitivity import Sensitivity, Trial, measure
 from unimoe_calibration.statistics import Linear, linears
 from unimoe_calibration.writing import write_quantized
@@ -61,12 +61,12 @@ def smoothed_experts(bundle: Bundle) -> dict[Linear, np.ndarray]:
 def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
     """Flavours share their smoothing, so that a float graph fits between quantized ones."""
     smoothing = smoothed_experts(bundle)
-    flavours = {}
+    schemes = {}
     for name, scheme in ((FLOAT, Scheme.FLOAT), (QUANTIZED, Scheme.W4)):
         write_quantized(bundle, tmp_path / name, plan_of(bundle, scheme, smoothing), {})
-        flavours[name] = open_bundle(tmp_path / name)
+        schemes[name] = open_bundle(tmp_path / name)
     plain = Trial(MixedBackend({FLOAT: bundle}, FLOAT), samples)
-    trial = Trial(MixedBackend(flavours, FLOAT), samples)
+    trial = Trial(MixedBackend(schemes, FLOAT), samples)
     for ours, theirs in zip(plain._reference, trial._reference, strict=True):
         np.testing.assert_allclose(ours.logits_BRKV, theirs.logits_BRKV, atol=1e-4)
         np.testing.assert_array_equal(ours.picked_LNE, theirs.picked_LNE)
@@ -80,25 +80,25 @@ def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], 
     assert together > max(each.loss for each in found.values())
 
 
-def sensitivity(graph: str, flavour: str, loss: float) -> Sensitivity:
+def sensitivity(graph: str, scheme: str, loss: float) -> Sensitivity:
     same = Divergence(
         num_tokens=1, max_logit_error=0.0, logit_error=0.0, kl_nats=loss, token_agreement=1.0, router_agreement=1.0,
         equal_sets=1.0,
     )  # fmt: skip
-    return Sensitivity(graph=graph, flavour=flavour, divergence=same, router_flips=0)
+    return Sensitivity(graph=graph, scheme=scheme, divergence=same, router_flips=0)
 
 
 def made_up_search() -> Search:
-    """Graph a gains most by its first step, b only by float; c's middle flavour lies above the line."""
+    """Graph a gains most by its first step, b only by float; c's middle scheme lies above the line."""
     losses = {"a": (9.0, 1.0), "b": (3.0, 2.9), "c": (2.0, 1.9)}
     found = [
-        sensitivity(graph, flavour, loss)
+        sensitivity(graph, scheme, loss)
         for graph, pair in losses.items()
-        for flavour, loss in zip((QUANTIZED, "w8"), pair, strict=True)
+        for scheme, loss in zip((QUANTIZED, "w8"), pair, strict=True)
     ]
     sizes = {QUANTIZED: 1.0, "w8": 2.0, FLOAT: 4.0}
-    costs = {(graph, flavour): size for graph in losses for flavour, size in sizes.items()}
-    return Search(list(losses), list(sizes), FLOAT, found, costs, costs, by_latency=False)
+    costs = {(graph, scheme): size for graph in losses for scheme, size in sizes.items()}
+    return Search(list(losses), FLOAT, found, costs, costs, by_latency=False)
 
 
 def test_the_line_mends_what_gains_most() -> None:
@@ -115,22 +115,25 @@ def test_the_line_mends_what_gains_most() -> None:
 def test_limits() -> None:
     search = made_up_search()
     # 7 bytes: a's first step (4), then b's (7); nothing is left for c.
-    assert search.most_faithful(Limits(max_bytes=7)) == {"a": "w8", "b": FLOAT, "c": QUANTIZED}
+    assert search.most_faithful(MixtureLimits(max_bytes=7)) == {"a": "w8", "b": FLOAT, "c": QUANTIZED}
     # With 6 b does not fit any more, nor c: what does not fit is passed over, not the end.
-    assert search.most_faithful(Limits(max_bytes=6)) == {"a": FLOAT, "b": QUANTIZED, "c": QUANTIZED}
+    assert search.most_faithful(MixtureLimits(max_bytes=6)) == {"a": FLOAT, "b": QUANTIZED, "c": QUANTIZED}
     measured = lambda choice: search.point(choice).predicted_loss
-    assert search.smallest(Limits(max_loss=3.5), measured) == {"a": "w8", "b": FLOAT, "c": QUANTIZED}
-    assert search.smallest(Limits(max_loss=0.0), measured) == dict.fromkeys("abc", FLOAT)
+    assert search.smallest(MixtureLimits(max_loss=3.5), measured) == {"a": "w8", "b": FLOAT, "c": QUANTIZED}
+    assert search.smallest(MixtureLimits(max_loss=0.0), measured) == dict.fromkeys("abc", FLOAT)
     with pytest.raises(CalibrationError, match="smallest mixture takes 3 bytes"):
-        search.most_faithful(Limits(max_latency_ms=2.0))
+        search.most_faithful(MixtureLimits(max_latency_ms=2.0))
     with pytest.raises(CalibrationError, match=r"a loss of 3\.5 takes 7 bytes"):
-        search.smallest(Limits(max_loss=3.5, max_bytes=5), measured)
+        search.smallest(MixtureLimits(max_loss=3.5, max_bytes=5), measured)
 
 
-def mixed(bundle: Bundle, samples: list[Sample], folder: Path, limits: Limits, target: str) -> tuple[Bundle, Mixture]:
-    plan, mixture = mix_precisions(
-        bundle, plan_of(bundle, Scheme.W4), samples, limits, find_target(target), folder
-    )  # fmt: skip
+def mixed(
+    bundle: Bundle, samples: list[Sample], folder: Path, limits: MixtureLimits, target: str
+) -> tuple[Bundle, Mixture]:
+    plan, where = plan_of(bundle, Scheme.W4), find_target(target)
+    with open_formats(bundle, plan, samples, where, folder) as formats:
+        sensitivities = measure(formats.trial, formats.quantized)
+        plan, mixture = mix_precisions(formats, plan, limits, sensitivities, where)
     write_quantized(bundle, folder / "mixed", plan, {"mixture": mixture.record()})
     return open_bundle(folder / "mixed"), mixture
 
@@ -138,11 +141,11 @@ def mixed(bundle: Bundle, samples: list[Sample], folder: Path, limits: Limits, t
 @pytest.mark.parametrize("target", ["cpu", "rtx-2080"])
 def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_path: Path, target: str) -> None:
     most = 160_000
-    written, mixture = mixed(bundle, samples, tmp_path, Limits(max_bytes=most), target)
+    written, mixture = mixed(bundle, samples, tmp_path, MixtureLimits(max_bytes=most), target)
     assert mixture.curve[0].num_bytes < language_model_bytes(written) == mixture.point.num_bytes <= most
     assert mixture.curve[0].loss > mixture.point.loss > mixture.curve[-1].loss == 0
     assert len({graph.precision for graph in written.graphs.values()}) > 1
-    assert {found.flavour for found in mixture.sensitivities} == {"w4", "w8"}
+    assert {found.scheme for found in mixture.sensitivities} == {"w4", "w8"}
     assert written.manifest["quantization"]["mixture"]["choice"] == mixture.choice
     assert [path.name for path in tmp_path.iterdir()] == ["mixed"], "nothing is left of the search"
 
@@ -152,16 +155,16 @@ def test_a_bundle_within_its_milliseconds(bundle: Bundle, samples: list[Sample],
     target = find_target("rtx-2080")
     assert target.bandwidth_gb_per_s is not None
     whole_ms = language_model_bytes(bundle) / target.bandwidth_gb_per_s / 1e6
-    _, first = mixed(bundle, samples, tmp_path / "first", Limits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
-    _, again = mixed(bundle, samples, tmp_path / "again", Limits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
+    _, first = mixed(bundle, samples, tmp_path / "first", MixtureLimits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
+    _, again = mixed(bundle, samples, tmp_path / "again", MixtureLimits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
     assert first == again
     assert first.point.latency_ms <= 0.5 * whole_ms < first.curve[-1].latency_ms <= whole_ms
     with pytest.raises(CalibrationError, match="ms a step: raise the limit"):
-        mixed(bundle, samples, tmp_path / "timed", Limits(max_latency_ms=1e-9), "cpu")
+        mixed(bundle, samples, tmp_path / "timed", MixtureLimits(max_latency_ms=1e-9), "cpu")
 
 
 def test_a_bundle_within_its_loss(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
-    _, mixture = mixed(bundle, samples, tmp_path, Limits(max_loss=1e-3), "cpu")
+    _, mixture = mixed(bundle, samples, tmp_path, MixtureLimits(max_loss=1e-3), "cpu")
     assert 0 < mixture.point.loss <= 1e-3 < mixture.curve[0].loss
-    draw_pareto(mixture, Limits(max_loss=1e-3, max_bytes=10**5), tmp_path / "pareto.png")
+    draw_pareto(mixture, MixtureLimits(max_loss=1e-3, max_bytes=10**5), tmp_path / "pareto.png")
     assert (tmp_path / "pareto.png").read_bytes()[:4] == b"\x89PNG"

@@ -2,139 +2,212 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command, Precision, Size, json_option, require_json_writable, write_json
+from unimoe.cli.progress import progress_bar
+from unimoe.cli.tables import Column, columns, print_table
 from unimoe_calibration.cache import default_cache_dir
-from unimoe_calibration.calibration import HEAT_MAP, PARETO, CalibrationResult, calibrate
+from unimoe_calibration.calibration import calibrate
+from unimoe_calibration.coverage import Coverage
 from unimoe_calibration.memory import return_large_blocks
-from unimoe_calibration.search import Mixture
-from unimoe_calibration.settings import FALLBACKS, METHODS, SCHEMES, Settings
+from unimoe_calibration.result import REPORT, CalibrationResult
+from unimoe_calibration.settings import FALLBACKS, METHODS, Settings
+from unimoe_runtime.errors import CalibrationError, ConfigError
+from unimoe_runtime.hardware.precisions import quantization_scheme, scheme_precision, shown_precision
+from unimoe_tools.pages.output import require_writable
+from unimoe_tools.units import count, duration, number, percent, size
 
+_PRECISIONS = ("int8", "int8-weights", "int4", "fp8")
 _COSTLIEST = 10
 
 
-@click.command("calibrate")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("calibrate", cls=Command)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--target", default="cpu", show_default=True, help="Where it will run: a row of the table of targets.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A TOML file whose section [calibrate] has these options as fields; options given here replace its own.",
+)
+@click.option("--target", help="Where it will run: a row of the table of targets. [default: cpu]")
 @click.option(
     "--data",
+    "--corpus",
+    "data",
     type=click.Path(path_type=Path),
-    help="Texts and recordings: JSON lines, or a folder of audio with .txt files. [default: the bundle's own]",
+    help="Texts and recordings: JSON lines, or a folder of your audio with its texts. [default: the bundle's own]",
 )
-@click.option("--scheme", type=click.Choice(SCHEMES), help="Widths of weights and activations. [default: the target's]")
-@click.option("--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How ranges are found.")
-@click.option("--floor", type=int, default=512, show_default=True, help="Tokens that every expert should receive.")
-@click.option("--strict", is_flag=True, help="Fail where an expert stays below the floor.")
+@click.option(
+    "--precision",
+    "--scheme",
+    "precision",
+    type=Precision(_PRECISIONS),
+    help="Precision of weights and inputs. [default: the target's]",
+)
+@click.option("--method", type=click.Choice(METHODS), help="How ranges are found. [default: auto]")
+@click.option("--floor", type=int, help="Tokens that every expert should receive. [default: 512]")
+@click.option("--strict", is_flag=True, default=None, help="Fail where an expert stays below the floor.")
 @click.option(
     "--fallback",
     type=click.Choice(FALLBACKS),
-    default="weight-only",
-    show_default=True,
-    help="What an expert below the floor gets: its weights alone quantized, ranges of the nearest rows, or float.",
+    help="What an expert below the floor gets: its weights alone quantized, ranges of the nearest rows, or float. "
+    "[default: weight-only]",
 )
-@click.option("--max-bytes", type=int, help="The language model's bytes, at most.")
-@click.option("--max-latency-ms", type=float, help="Milliseconds a decode step, at most.")
+@click.option("--max-bytes", type=Size(), help="The language model's size, at most, such as 8MB.")
+@click.option("--max-latency-ms", type=float, help="Milliseconds of a decode step, at most.")
 @click.option("--max-loss", type=float, help="Mean divergence of the logits, at most.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where statistics are kept. [default: the user's cache]")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides which data are drawn first."
+    "--flips/--no-flips", default=None, help="Measure what each graph's quantization flips. [default: measure]"
 )
+@click.option(
+    "--verify-steps",
+    type=click.IntRange(min=0),
+    help="Steps of each request that compare the result with its original; 0 for none. [default: 60]",
+)
+@click.option(
+    "--cache", "cache_dir", type=click.Path(path_type=Path), help="Where statistics are kept. [default: user's cache]"
+)
+@click.option("--seed", type=int, help="Order of the data. [default: 0]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
+@click.option(
+    "--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help=f"Write the page here and as {REPORT}."
+)
 def calibrate_command(
     bundle: Path,
     out: Path,
-    target: str,
-    data: Path | None,
-    scheme: str | None,
-    method: str,
-    floor: int,
-    strict: bool,
-    fallback: str,
-    max_bytes: int | None,
-    max_latency_ms: float | None,
-    max_loss: float | None,
-    cache: Path | None,
-    seed: int,
+    recipe: Path | None,
+    precision: str | None,
     force: bool,
-    as_json: bool,
+    json_to: str | None,
+    html_path: Path | None,
+    **chosen: Any,
 ) -> None:
-    """Quantize BUNDLE (float32) for a target into the bundle OUT.
+    """Quantize BUNDLE (fp32) for a target into the bundle OUT.
 
     The bundle reads the data while the inputs of its products are watched, until every expert has received enough
-    tokens. Routers, norms, the residual and the codec stay float32. Needs no torch.
+    tokens. Routers, norms, the residual and the codec stay fp32. The result is compared with its original, and a page
+    with everything lies in OUT. Needs no torch.
     """
+    require_json_writable(json_to)
+    if html_path is not None:
+        require_writable(html_path)
     return_large_blocks()
-    settings = Settings(
-        target=target, scheme=scheme, method=method, floor=floor, strict=strict, fallback=fallback, seed=seed,
-        max_bytes=max_bytes, max_latency_ms=max_latency_ms, max_loss=max_loss,
-    )  # fmt: skip
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("calibrate", total=None)
-        result = calibrate(
-            bundle, out, settings, data=data, cache_dir=cache or default_cache_dir(), replace=force,
-            progress=lambda what, done, total: bar.update(task, completed=done, total=total, description=what),
-        )  # fmt: skip
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if precision is not None:
+        given["scheme"] = quantization_scheme(precision)
+    fields = {"cache_dir": default_cache_dir(), **(read_recipe(recipe) if recipe else {}), **given}
+    coverage: list[Coverage] = []
+    try:
+        with progress_bar("calibrating") as progress:
+            result = calibrate(
+                bundle, out, Settings.from_recipe(fields), replace=force, progress=progress,
+                on_coverage=coverage.append,
+            )  # fmt: skip
+    except CalibrationError:
+        if coverage and fields.get("strict"):
+            print_coverage(coverage[0], err=True)
+        raise
     for warning in result.warnings:
         click.echo(f"unimoe: warning: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(result.figures(), indent=1))
-        return
-    print_coverage(result)
-    if result.mixture is not None:
-        print_sensitivity(result.mixture)
-    click.echo(summary(result))
+    if html_path is not None:
+        shutil.copyfile(out / REPORT, html_path)
+    if not write_json(result.figures(), json_to):
+        print_coverage(result.coverage)
+        print_sensitivities(result)
+        print_verification(result)
+        click.echo(f"\n{summary(result)}")
 
 
-def print_coverage(result: CalibrationResult) -> None:
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The section [calibrate] of a recipe as fields of the settings. Paths count from the recipe's folder.
+
+    Raises ConfigError, one line, where the file is no recipe or a field has a value of another kind.
+    """
+    try:
+        section: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["calibrate"]
+    except KeyError:
+        raise ConfigError(f"{path}: the section [calibrate] is missing") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
+    fields = dict(section)
+    for name in ("data", "cache_dir"):
+        if name in fields:
+            fields[name] = path.parent / str(fields[name])
+    try:
+        if "precision" in fields:
+            fields["scheme"] = quantization_scheme(str(fields.pop("precision")))
+        if "max_bytes" in fields:
+            fields["max_bytes"] = Size().convert(str(fields["max_bytes"]), None, None)
+        Settings.from_recipe(fields)
+    except click.BadParameter as error:
+        raise ConfigError(f"{path}: max_bytes: {error.message}") from None
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return fields
+
+
+def print_coverage(coverage: Coverage, *, err: bool = False) -> None:
     """The table of tokens by layer, domain and expert; what is below the floor in red."""
-    coverage = result.coverage
-    experts = [str(expert) for expert in range(coverage.num_routed)]
-    table = Table("layer", "data", *experts, "null", box=None)
-    low = {(str(layer), str(count)) for (layer, _), count in coverage.below().items()}
-    for layer, domain, *cells in coverage.rows():
-        marked = [Text(cell, style="red" if (layer, cell) in low else "") for cell in cells]
-        table.add_row(layer, domain, *marked)
-    click.echo(f"tokens each expert received, floor {coverage.floor}:")
-    Console().print(table)
+    low = {(str(layer), str(tokens)) for (layer, _), tokens in coverage.below().items()}
+    rows = [
+        [layer, domain, *(click.style(cell, fg="red") if (layer, cell) in low else cell for cell in cells)]
+        for layer, domain, *cells in coverage.rows()
+    ]
+    titles = ("layer", "data", *map(str, range(coverage.num_routed)), "null")
+    title = f"tokens that each expert received, floor {coverage.floor}"
+    print_table(columns(*titles, left=("data",)), rows, title=title, err=err)
 
 
-def print_sensitivity(mixture: Mixture) -> None:
-    """The graphs whose quantization alone costs most, and what the search made of them."""
-    table = Table("graph", "as", box=None, title="costliest graphs, each quantized alone", title_justify="left")
-    for name in ("loss, nats", "routing flips", "tokens equal"):
-        table.add_column(name, justify="right")
-    table.add_column("chosen")
-    for found in sorted(mixture.sensitivities, key=lambda found: -found.loss)[:_COSTLIEST]:
-        agreement = f"{100 * found.divergence.token_agreement:.1f} %"
-        cells = (found.graph, found.flavour, f"{found.loss:.5f}", str(found.router_flips), agreement)
-        table.add_row(*cells, mixture.choice[found.graph])
-    Console().print(table)
+def print_sensitivities(result: CalibrationResult) -> None:
+    """The graphs whose quantization alone costs most."""
+    rows = [
+        [
+            found.graph, scheme_precision(found.scheme), f"{found.loss:.5f}", f"{found.router_flips:,}",
+            percent(found.divergence.token_agreement),
+        ]
+        for found in sorted(result.sensitivities, key=lambda found: -found.loss)[:_COSTLIEST]
+    ]  # fmt: skip
+    if rows:
+        titles = ("graph", "as", "loss, nats", "routing flips", "tokens equal")
+        print_table(columns(*titles, left=("as",)), rows, title="costliest graphs, each quantized alone")
+
+
+def print_verification(result: CalibrationResult) -> None:
+    """The figures of the result beside its original."""
+    if result.verification is None:
+        return
+    rows = [
+        [one.name, f"{one.value:.4g}", one.interval, one.bound, one.verdict, one.meaning]
+        for one in result.verification.figures
+    ]
+    table = [
+        Column(title="figure"), Column(title="value", right=True), Column(title="interval", right=True),
+        Column(title="limit", right=True), Column(title=""), Column(title="of what", prose=True),
+    ]  # fmt: skip
+    print_table(table, rows, title="beside the original")
 
 
 def summary(result: CalibrationResult) -> str:
-    """The closing lines: what was written, how large, on what data."""
-    precisions = ", ".join(f"{count} {precision}" for precision, count in sorted(result.precisions.items()))
-    share = result.bytes_after / result.bytes_before
-    items = "1 item" if result.num_items == 1 else f"{result.num_items} items"
+    """The closing lines: what was written, how large, on what data, and what to do next."""
+    precisions = ", ".join(f"{amount} {shown_precision(name)}" for name, amount in sorted(result.precisions.items()))
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
-    peak = "" if result.peak_bytes is None else f", at most {result.peak_bytes / 1e6:.0f} MB of memory"
+    peak = "" if result.peak_bytes is None else f", at most {size(result.peak_bytes)} of memory"
     mixed = ""
     if result.mixture is not None:
-        loss = result.mixture.point.loss or 0.0
-        mixed = f"mixture: loss {loss:.3g} nats on the data's first items; the line: {result.path / PARETO}\n"
+        mixed = f"mixture: loss {number(result.mixture.point.loss or 0.0)} nats on the data's first items\n"
     return (
-        f"{mixed}{result.path}: {result.scheme} for {result.settings.target}: {precisions} graphs; language model "
-        f"{result.bytes_after / 1e6:.1f} MB, {share:.2f} of float32\n"
-        f"{items}{cached}, {result.seconds:.1f} s{peak}; coverage: {result.path / HEAT_MAP}"
+        f"{mixed}{result.path}: {precisions} graphs for {result.settings.target}; language model "
+        f"{size(result.bytes_after)}, {percent(result.bytes_after / result.bytes_before, 0)} of fp32\n"
+        f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {result.path / REPORT}\n"
+        f"next: `unimoe verify {result.path} --against {result.source} --corpus RECORDINGS`, "
+        f"`unimoe profile {result.path} --against {result.source}`"
     )

@@ -113,7 +113,7 @@ def _measure_host(
 ) -> dict[str, Machine]:
     """This CPU at each precision; nothing, with a note, where that cannot be measured and is not required."""
     try:
-        from unimoe_calibration.probes import SCHEMES, quantize_probe
+        from unimoe_calibration.quantized_probe import SCHEMES, quantize_probe
         from unimoe_export.probes import write_probe
         from unimoe_tools.planning.host import measure_host
 

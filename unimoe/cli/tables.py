@@ -54,12 +54,14 @@ def print_facts(facts: Mapping[str, str]) -> None:
             click.echo(" " * indent + line)
 
 
-def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+def print_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "", err: bool = False
+) -> None:
     """Print rows of words, which may be styled by `click.style`."""
     if title:
-        click.secho(f"\n{title}", bold=True)
+        click.secho(f"\n{title}", bold=True, err=err)
     for line in table_lines(columns, rows, terminal_width()):
-        click.echo(line)
+        click.echo(line, err=err)
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:

@@ -169,11 +169,12 @@ def _hear(backend: Backend, listening: _Listening, progress: Callable[[int, int]
 
 def _print_figures(report: BundleReport, title: str) -> None:
     rows = [
-        (one.name, f"{one.value:.4g}", one.bound, _coloured(one.verdict), one.meaning, one.beside)
+        (one.name, f"{one.value:.4g}", one.interval, one.bound, _coloured(one.verdict), one.meaning, one.beside)
         for one in report.figures
     ]
     prose = ("of what", "beside it")
-    print_table(columns("figure", "value", "limit", "", *prose, prose=prose, left=("",)), rows, title=title)
+    titles = ("figure", "value", "interval", "limit", "", *prose)
+    print_table(columns(*titles, prose=prose, left=("",)), rows, title=title)
     click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
 
 

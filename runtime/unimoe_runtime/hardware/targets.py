@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.hardware.precisions import scheme_precision
 
 USER_TARGETS = "UNIMOE_TARGETS"
 """The environment variable that may name a file of further targets, or of other figures for known ones."""
@@ -89,7 +90,7 @@ class Target:
         if scheme not in self.schemes:
             raise ConfigError(
                 f"target {self.name} ({self.title}{self._capability()}) has no {_SCHEMES.get(scheme, scheme)}; "
-                f"it takes --scheme {', '.join(self.schemes)}"
+                f"it takes --precision {', '.join(map(scheme_precision, self.schemes))}"
             )
         return scheme
 

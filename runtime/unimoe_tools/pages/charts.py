@@ -179,3 +179,30 @@ def ratio_intervals(rows: Sequence[tuple[str, float, float, float, str]], *, mar
     for ratio in (math.exp(-widest), 1.0, math.exp(widest)):
         parts.append(text(x(ratio), bottom + 16, f"{100 * (ratio - 1):+.1f} %", class_="tick middle"))
     return figure(parts, bottom + 22, "ratios with their intervals")
+
+
+def count_map(
+    counts: Sequence[Sequence[int]], *, columns: Sequence[str], row_name: str, low: Sequence[tuple[int, int]] = ()
+) -> str:
+    """Counts as cells, one row for each layer, shaded by their logarithm; cells of `low` are framed in red."""
+    left, top, cell_height = 62, 20, 24.0
+    width = left + 54.0 * len(columns) + 6
+    most = math.log1p(max((count for row in counts for count in row), default=1)) or 1.0
+    marked = set(low)
+    parts = [text(left + (index + 0.5) * 54, 13, name, class_="tick middle") for index, name in enumerate(columns)]
+    for row, values in enumerate(counts):
+        y = top + row * cell_height
+        parts.append(text(left - 8, y + cell_height * 0.66, f"{row_name} {row}", class_="tick end"))
+        for column, count in enumerate(values):
+            x, share = left + column * 54, math.log1p(count) / most
+            title = tag("title", f"{row_name} {row}, {escape(columns[column])}: {count:,}")
+            framed = " low" if (row, column) in marked else ""
+            parts.append(
+                tag(
+                    "rect", title, x=x + 1, y=y + 1, width=52, height=cell_height - 2, rx=2, class_=f"cell{framed}",
+                    style=f"--share:{85 * share:.1f}%",
+                )
+            )  # fmt: skip
+            shade = "on" if share > 0.75 else "off"
+            parts.append(text(x + 27, y + cell_height * 0.66, f"{count:,}", class_=f"cell-text {shade}"))
+    return figure(parts, top + len(counts) * cell_height + 4, "counts by layer and expert", width)

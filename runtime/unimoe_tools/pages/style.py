@@ -44,6 +44,9 @@ svg { display:block; width:100%; height:auto; }
 .steps { fill:none; stroke:var(--ink); stroke-width:1; opacity:.75; }
 .outlier { fill:#c8503f; }
 .cell { fill:color-mix(in srgb, var(--heat) var(--share), var(--ground)); }
+/* Maps of counts keep their own size where the page is wider. */
+.cell.low { stroke:#c8503f; stroke-width:2.5; }
+.natural svg { width:auto; max-width:100%; }
 .cell-text { font-size:11.5px; text-anchor:middle; font-variant-numeric:tabular-nums; }
 .cell-text.on { fill:#fff; } .cell-text.off { fill:var(--ink); }
 .maps { display:grid; grid-template-columns:1fr 1fr; gap:18px 24px; }

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from unimoe_tools.parity.bundles import BundleComparison
-from unimoe_tools.parity.ratios import CONFIDENCE
 from unimoe_tools.units import size
 
 AT_LEAST: Final = ("router-agreement", "equal-sets", "token-agreement", "equal-runs", "speedup")
@@ -20,13 +19,21 @@ DEFAULT_LIMITS: Final[Mapping[str, float]] = {"router-agreement": 0.97, "word-er
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One line of the result. `beside` is what the value is to be compared with, in words."""
+    """One line of the result. `beside` is what the value is to be compared with, in words; `low` to `high` is its
+    interval."""
 
     name: str
     value: float
     limit: float | None
     meaning: str
     beside: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def interval(self) -> str:
+        """The value's interval as words; empty where none was computed."""
+        return "" if self.low is None or self.high is None else f"{self.low:.4g}–{self.high:.4g}"
 
     @property
     def passed(self) -> bool:
@@ -58,7 +65,15 @@ class BundleReport:
 
     def to_dict(self) -> dict[str, Any]:
         figures = [
-            {"name": one.name, "value": one.value, "limit": one.limit, "passed": one.passed, "beside": one.beside}
+            {
+                "name": one.name,
+                "value": one.value,
+                "low": one.low,
+                "high": one.high,
+                "limit": one.limit,
+                "passed": one.passed,
+                "beside": one.beside,
+            }
             for one in self.figures
         ]
         return {
@@ -93,16 +108,14 @@ def _measured(found: BundleComparison, limits: Mapping[str, float]) -> Iterator[
         beside = f"another seed: {found.other_seed_db:.2f} dB"
         rows.append(("spectral-db", found.spectral_db, "log-mel distance of the audio, dB", beside))
     sizes = f"{size(found.graph_bytes)} of {size(found.reference_graph_bytes)}"
-    speed = (
-        f"{step.candidate:.2f} ms a step, reference {step.reference:.2f} ms; {CONFIDENCE:.0%} interval "
-        f"{1 / step.high:.2f}–{1 / step.low:.2f}: {step.verdict}"
-    )
+    speed = f"{step.candidate:.2f} ms a step, reference {step.reference:.2f} ms: {step.verdict}"
     rows += [
         ("size", found.size, "bytes of the language model's graphs, part of the reference's", sizes),
         ("speedup", 1 / step.ratio, "times as fast, steps measured in turns", speed),
     ]
     for name, value, meaning, beside in rows:
-        yield Figure(name=name, value=value, limit=limits.get(name), meaning=meaning, beside=beside)
+        low, high = found.intervals.get(name, (None, None))
+        yield Figure(name=name, value=value, limit=limits.get(name), meaning=meaning, beside=beside, low=low, high=high)
 
 
 def _first_difference(found: BundleComparison) -> str:

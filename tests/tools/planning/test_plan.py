@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from benchmarks.published_folder import published_config
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe.cli.plan import plan
-from unimoe_calibration.probes import quantize_probe
+from unimoe_calibration.quantized_probe import quantize_probe
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import quantize_weight
 from unimoe_export.exporter import export_bundle

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.planning import choose_schemes, plan_quantization, uniform_plan
+from unimoe_calibration.decisions import choose_schemes, plan_quantization, uniform_plan
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.smoothing import balance
 from unimoe_calibration.statistics import Linear, Statistics

@@ -5,7 +5,7 @@ K input channels · N outputs · M rows kept of an input
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.config import ModelConfig
 
+from .gathering import Progress
 from .ranges import input_range
 from .schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from .smoothing import STRENGTHS, balance, share_among_heads
@@ -32,9 +33,6 @@ _PER_ROW = "per row"
 _AFTER_SWIGLU = ("down.weight", "shared.down.weight")
 _STATIC_ERROR = 0.02
 _WORTHWHILE = 2 / 3
-
-Progress = Callable[[int, int, str], None]
-"""Called before each group of products, with its index, the number of groups, and the first one's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ def plan_quantization(
     per_row: dict[int, _Decided] = {}
     for index, group in enumerate(groups):
         if progress is not None:
-            progress(index, len(groups), str(group[0]))
+            progress(str(group[0]), index, len(groups))
         products = [_Product.of(bundle, statistics.linears[linear]) for linear in group]
         chosen.append(_decide(bundle, products, schemes, engine, method))
         if method == "auto" and group[0].weight in _AFTER_SWIGLU and schemes[group[0]] == Scheme.W8A8:
