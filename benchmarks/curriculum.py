@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.curriculum_table import write_plot, write_table
-from unimoe.checkpoint import save_checkpoint
+from unimoe.checkpoint import CheckpointParts, save_checkpoint
 from unimoe.codec.base import load_codec
 from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation.demo import judge
@@ -219,10 +219,8 @@ def _listen(setting: Setting, models: Mapping[str, UniMoE], folder: Path) -> dic
     for model in models.values():
         if id(model) not in bundles:
             place = folder / f"heard-{len(bundles)}"
-            save_checkpoint(
-                place / "checkpoint", model, sampling=dict.fromkeys(DOMAINS, SAMPLING),
-                codec_dir=material.codec_dir, frontend_dir=material.frontend_dir,
-            )  # fmt: skip
+            parts = CheckpointParts(codec_dir=material.codec_dir, frontend_dir=material.frontend_dir)
+            save_checkpoint(place / "checkpoint", model, parts, sampling=dict.fromkeys(DOMAINS, SAMPLING))
             export_bundle(place / "checkpoint", place / "bundle", replace=True)
             bundles[id(model)] = place / "bundle"
     asked = {domain: bundles[id(model)] for domain, model in models.items()}

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe import cli
-from unimoe.checkpoint import load_model, save_checkpoint
+from unimoe.checkpoint import CheckpointParts, load_model, save_checkpoint
 from unimoe.codec.base import load_codec
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.settings import CodecTraining
@@ -88,10 +88,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = Trainer(config, training, make_examples(list(corpus), codes, frontend, config))
     trainer.run(folder / "model")
     sampling = SamplingConfig(guidance_scale=1.5, temperature=0.8, top_k=8, min_steps=0, max_steps=300)
-    save_checkpoint(
-        folder / "checkpoint", trainer.model, sampling={"speech": sampling, "music": sampling}, dtype=torch.bfloat16,
-        codec_dir=codec_dir, frontend_dir=folder / "frontend",
-    )  # fmt: skip
+    parts = CheckpointParts(codec_dir=codec_dir, frontend_dir=folder / "frontend")
+    of_each = {"speech": sampling, "music": sampling}
+    save_checkpoint(folder / "checkpoint", trainer.model, parts, sampling=of_each, dtype=torch.bfloat16)
     return folder / "checkpoint"
 
 

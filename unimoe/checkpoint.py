@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,24 +60,34 @@ def _add_expert(views: dict[str, Tensor], prefix: str, gate: Tensor, up: Tensor,
     views[prefix + "down_proj.weight"] = down
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckpointParts:
+    """What a checkpoint holds beside its model.
+
+    `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/. `calibration` are requests that a bundle of
+    the checkpoint is calibrated with where its user has none.
+    """
+
+    codec_dir: Path | None = None
+    frontend_dir: Path | None = None
+    calibration: Sequence[Mapping[str, str]] = ()
+
+
 def save_checkpoint(
     path: Path | str,
     model: UniMoE,
+    parts: CheckpointParts | None = None,
     *,
     sampling: Mapping[str, SamplingConfig] | None = None,
     provenance: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
-    codec_dir: Path | None = None,
-    frontend_dir: Path | None = None,
-    calibration: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write a checkpoint directory, replacing one that is there; a killed save leaves the old one whole.
 
-    `dtype`: float32, bfloat16 or float16. `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/;
-    `calibration` are requests that a bundle of it is calibrated with where its user has none.
+    `dtype`: float32, bfloat16 or float16.
     Raises OutputError where the directory cannot be written or holds something else than a checkpoint.
     """
-    path = Path(path)
+    path, parts = Path(path), parts or CheckpointParts()
     if path.exists() and not (path / "config.json").exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path}: exists and is no checkpoint; choose another place or remove it")
     config = {
@@ -96,12 +107,12 @@ def save_checkpoint(
             staging.chmod(0o755)
             (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
             (staging / "model.safetensors").write_bytes(save(tensors))
-            for name, source in (("codec", codec_dir), ("frontend", frontend_dir)):
+            for name, source in (("codec", parts.codec_dir), ("frontend", parts.frontend_dir)):
                 if source is not None:
                     shutil.copytree(source, staging / name)
-            if calibration:
+            if parts.calibration:
                 (staging / CALIBRATION_PROMPTS).parent.mkdir()
-                lines = "".join(json.dumps(request) + "\n" for request in calibration)
+                lines = "".join(json.dumps(request) + "\n" for request in parts.calibration)
                 (staging / CALIBRATION_PROMPTS).write_text(lines, encoding="utf-8")
             _replace_directory(staging, path)
         finally:

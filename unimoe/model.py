@@ -44,6 +44,17 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedInputs:
+    """What all layers of one pass are given alike; the fields are explained at `Attention` and `MoE`."""
+
+    cos_BTD: Tensor
+    sin_BTD: Tensor
+    mask_B1TS: Tensor | None
+    routable_BT: Tensor | None
+    aux_weight_BT: Tensor | None
+
+
 class Layer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,21 +64,13 @@ class Layer(nn.Module):
         self.moe = MoE(config)
 
     def forward(
-        self,
-        hidden_BTC: Tensor,
-        cos_BTD: Tensor,
-        sin_BTD: Tensor,
-        mask_B1TS: Tensor | None,
-        past: LayerCache | None,
-        log_mass_head: int | None,
-        routable_BT: Tensor | None,
-        aux_weight_BT: Tensor | None,
+        self, hidden_BTC: Tensor, shared: SharedInputs, past: LayerCache | None, log_mass_head: int | None
     ) -> tuple[Tensor, Routing | None, LayerCache, Tensor | None]:
         attended_BTC, cache, log_mass_BTS = self.attention(
-            self.attention_norm(hidden_BTC), cos_BTD, sin_BTD, mask_B1TS, past, log_mass_head
+            self.attention_norm(hidden_BTC), shared.cos_BTD, shared.sin_BTD, shared.mask_B1TS, past, log_mass_head
         )
         hidden_BTC = hidden_BTC + attended_BTC
-        moe_BTC, routing = self.moe(self.moe_norm(hidden_BTC), routable_BT, aux_weight_BT)
+        moe_BTC, routing = self.moe(self.moe_norm(hidden_BTC), shared.routable_BT, shared.aux_weight_BT)
         return hidden_BTC + moe_BTC, routing, cache, log_mass_BTS
 
 
@@ -147,15 +150,19 @@ class UniMoE(nn.Module):
         """
         num_new = embedded_BTC.shape[1]
         cos_BTD, sin_BTD = rotary(positions, self.config)
-        mask_B1TS = _attention_mask(mask_BS, num_new, 0 if caches is None else caches[0][0].shape[2], embedded_BTC)
-        routable_BT = None if mask_BS is None else mask_BS[:, -num_new:]
+        num_past = 0 if caches is None else caches[0][0].shape[2]
+        shared = SharedInputs(
+            cos_BTD=cos_BTD,
+            sin_BTD=sin_BTD,
+            mask_B1TS=_attention_mask(mask_BS, num_new, num_past, embedded_BTC),
+            routable_BT=None if mask_BS is None else mask_BS[:, -num_new:],
+            aux_weight_BT=aux_weight_BT,
+        )
         heads = log_attention_heads or {}
         hidden_BTC, routings, new_caches, log_attention = embedded_BTC, [], [], {}
         for index, layer in enumerate(self.layers):
             past = None if caches is None else caches[index]
-            hidden_BTC, routing, cache, log_mass_BTS = layer(
-                hidden_BTC, cos_BTD, sin_BTD, mask_B1TS, past, heads.get(index), routable_BT, aux_weight_BT
-            )
+            hidden_BTC, routing, cache, log_mass_BTS = layer(hidden_BTC, shared, past, heads.get(index))
             new_caches.append(cache)
             if routing is not None:
                 routings.append(routing)

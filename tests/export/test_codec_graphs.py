@@ -1,7 +1,7 @@
 """The codec's graphs in ONNX Runtime against torch, and streams against the whole.
 
 EnCodec is compared with what its package gave once (vectors/encodec_small; tests/vectors/make_encodec_small.py), so
-that this needs no package; `tests/unimoe/test_encodec.py` compares the full size where the package is installed.
+that this needs no package; `tests/unimoe/codec/test_encodec.py` compares the full size where the package is installed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from unimoe import checkpoint as checkpoint_module
-from unimoe.checkpoint import load_model, save_checkpoint, tensor_views
+from unimoe.checkpoint import CheckpointParts, load_model, save_checkpoint, tensor_views
 from unimoe.config import SamplingConfig, preset
 from unimoe.model import UniMoE
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
@@ -62,10 +62,8 @@ def test_saving_replaces_a_checkpoint_and_copies_codec_and_frontend(tmp_path: Pa
     model = UniMoE(preset("tiny"))
     requests = [{"task": "speech", "text": "one two", "voice": "ann"}, {"task": "music", "text": "piano: C4"}]
     for step in (1, 2):
-        save_checkpoint(
-            tmp_path / "m", model, provenance={"step": step}, codec_dir=codec, frontend_dir=frontend,
-            calibration=requests,
-        )  # fmt: skip
+        parts = CheckpointParts(codec_dir=codec, frontend_dir=frontend, calibration=requests)
+        save_checkpoint(tmp_path / "m", model, parts, provenance={"step": step})
     opened = open_checkpoint(tmp_path / "m")
     assert opened.provenance == {"step": 2}
     assert opened.codec_dir and opened.frontend_dir

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unimoe.tiny_training import config, make_examples
+from tests.unimoe.training.tiny_training import config, make_examples
 from unimoe.evaluation.routing import RoutingRecord, routing_of
 from unimoe.model import UniMoE
 from unimoe.training.merging import dense_config

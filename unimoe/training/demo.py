@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from unimoe.checkpoint import save_checkpoint
+from unimoe.checkpoint import CheckpointParts, save_checkpoint
 from unimoe.data.corpus import Corpus, Item
 from unimoe.model import UniMoE
 from unimoe.training.material import Material, Report, prepare, read_recipe
@@ -58,6 +58,11 @@ def write_result(
     save_checkpoint(
         out,
         model,
+        CheckpointParts(
+            codec_dir=material.codec_dir,
+            frontend_dir=material.frontend_dir,
+            calibration=calibration_requests(material.corpus),
+        ),
         sampling={task: SamplingConfig(**values) for task, values in recipe["sampling"].items()},
         provenance={
             "recipe": recipe,
@@ -66,9 +71,6 @@ def write_result(
             "held_out": {name: round(value, 4) for name, value in losses.items()},
         },
         dtype=torch.bfloat16,
-        codec_dir=material.codec_dir,
-        frontend_dir=material.frontend_dir,
-        calibration=calibration_requests(material.corpus),
     )
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from tests.unimoe.codec.shapes import SMALL
-from unimoe.codec.base import load_codec
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
-from unimoe_runtime.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -79,54 +74,5 @@ def test_each_of_two_spectra_sounds_for_four_half_hops(codec: ConvNeXtCodec) -> 
     assert not torch.allclose(pcm_L[:hop], inner_NH[0], atol=1e-3)
 
 
-def test_files_round_trip(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
-    codec.save(tmp_path, torch.float32)
-    again = load_codec(tmp_path)
-    assert torch.equal(again.decode(codes_BKT), codec.decode(codes_BKT))
-    assert (again.sample_rate_hz, again.hop_samples, again.num_codebooks, again.codebook_size) == (16000, 320, 4, 16)
-
-
-def test_a_codec_that_is_there_is_not_written_again(tmp_path: Path, codec: ConvNeXtCodec) -> None:
-    codec.save(tmp_path)
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert set(before) == {"config.json", "model.safetensors"}
-    codec.save(tmp_path)
-    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-
-
-def test_bfloat16_files_sound_alike(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:
-    codec.save(tmp_path)
-    assert all(tensor.dtype == torch.bfloat16 for tensor in load_file(tmp_path / "model.safetensors").values())
-    real, made = codec.decode(codes_BKT), load_codec(tmp_path).decode(codes_BKT)
-    assert (real - made).norm() / real.norm() < 0.05
-
-
 def test_size_of_the_default_codec() -> None:
     assert sum(tensor.numel() for tensor in ConvNeXtCodec(ConvNeXtCodecConfig()).state_dict().values()) < 2.6e6
-
-
-def test_the_first_codebooks_alone_are_a_codec_of_the_same_first_codes(codec: ConvNeXtCodec) -> None:
-    pcm_BL = torch.randn(1, 4 * codec.hop_samples, generator=torch.Generator().manual_seed(3))
-    kept = codec.with_codebooks(2)
-    assert kept.config.num_codebooks == kept.num_codebooks == 2
-    assert torch.equal(kept.encode(pcm_BL), codec.encode(pcm_BL)[:, :2])
-    with pytest.raises(ConfigError, match="5 of them cannot be kept"):
-        codec.with_codebooks(5)
-
-
-def test_broken_folders_have_one_line_errors(tmp_path: Path, codec: ConvNeXtCodec) -> None:
-    with pytest.raises(CheckpointError, match="no codec configuration"):
-        load_codec(tmp_path)
-    codec.save(tmp_path)
-    tensors = load_file(tmp_path / "model.safetensors")
-    del tensors["decoder.head.bias"]
-    save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"decoder\.head\.bias") as caught:
-        load_codec(tmp_path)
-    assert "\n" not in str(caught.value)
-    (tmp_path / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        load_codec(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"kind": "tape"}))
-    with pytest.raises(CheckpointError, match="'tape'"):
-        load_codec(tmp_path)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unimoe import tiny_training
 from tests.unimoe.codec.shapes import SMALL_HARMONIC
+from tests.unimoe.training import tiny_training
 from unimoe.checkpoint import load_model
 from unimoe.codec.base import load_codec
 from unimoe.codec.harmonic import HarmonicCodec

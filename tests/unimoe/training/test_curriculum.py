@@ -10,13 +10,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.unimoe.tiny_training import config, make_examples, training
+from tests.unimoe.training.tiny_training import config, make_examples, training
 from unimoe.cli.train import train
 from unimoe.config import preset
-from unimoe.model import UniMoE
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig, balanced
 from unimoe.training.material import read_recipe
-from unimoe.training.merging import dense_config, is_new, merge
+from unimoe.training.merging import is_new
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 
@@ -29,50 +28,6 @@ def curriculum_config() -> CurriculumConfig:
     stages = {name: training(num_steps=6, log_every_steps=2) for name in STAGES if name != "merge"}
     stages["warmup"] = replace(stages["warmup"], trained="gate and shared", anneal_aux=False)
     return CurriculumConfig(model=config(), stages=stages)
-
-
-def specialists() -> list[dict[str, torch.Tensor]]:
-    dense = dense_config(config(), 2)
-    torch.manual_seed(1)
-    return [dict(UniMoE(dense).state_dict()) for _ in range(2)]
-
-
-def test_an_even_mix_of_a_specialists_slices_is_that_specialist() -> None:
-    speech, music = specialists()
-    music |= {name: value for name, value in speech.items() if ".moe." not in name}
-    model_config = replace(config(), num_null_experts=0, selection="top_k", top_k=2)
-    model = UniMoE(model_config)
-    model.load_state_dict(merge([speech, music], model_config, seed=0))
-    dense = UniMoE(dense_config(config(), 2))
-    hidden_BTC = torch.randn(2, 5, 32)
-    for weights, first in ((speech, 0), (music, 2)):
-        dense.load_state_dict(weights)
-        for layer, whole in zip(model.layers, dense.layers, strict=True):
-            with torch.no_grad():
-                layer.moe.shared.down.zero_()
-                layer.moe.router.weight.zero_()
-                layer.moe.router.weight[first : first + 2] = hidden_BTC.mean(dim=(0, 1))
-                x = hidden_BTC.mean(dim=(0, 1)).expand(2, 5, 32)
-                torch.testing.assert_close(layer.moe(x)[0], whole.moe(x)[0], atol=1e-6, rtol=1e-5)
-
-
-def test_merging_averages_the_rest_and_starts_gate_and_shared_anew() -> None:
-    one, two = specialists()
-    merged, other_seed = (merge([one, two], config(), seed=seed) for seed in (0, 1))
-    for name, value in merged.items():
-        if is_new(name):
-            assert not torch.equal(value, other_seed[name])
-        elif ".moe.experts." not in name:
-            torch.testing.assert_close(value, (one[name] + two[name]) / 2)
-    assert sum(is_new(name) for name in merged) == 3 * config().num_layers
-
-
-def test_experts_must_be_shared_out_evenly_and_specialists_must_fit() -> None:
-    with pytest.raises(ConfigError, match="num_routed_experts is 4; it must be a multiple of the 3 domains"):
-        dense_config(config(), 3)
-    wide = dense_config(config(routed_intermediate_size=32), 2)
-    with pytest.raises(ConfigError, match="the specialists make"):
-        merge([UniMoE(wide).state_dict()] * 2, config(), seed=0)
 
 
 def test_the_balanced_set_has_as_much_of_every_domain() -> None:
@@ -139,7 +94,7 @@ def test_the_command_takes_a_recipe_or_a_stage(tmp_path: Path) -> None:
 
 
 def test_the_recipe_in_the_repository_holds_together() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     recipe = read_recipe(root / "recipes" / "curriculum.toml", ["data", "codec", "frontend", "sampling"])
     found = CurriculumConfig.from_recipe(recipe, preset("demo", **recipe["model"]))
     assert found.dense.shared_intermediate_size == 4 * found.model.routed_intermediate_size

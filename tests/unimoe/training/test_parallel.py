@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unimoe import tiny_training
-from tests.unimoe.tiny_training import config, make_examples, training
+from tests.unimoe.training import tiny_training
+from tests.unimoe.training.tiny_training import config, make_examples, training
 from unimoe.training.batches import collate
 from unimoe.training.trainer import Trainer, read_save
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

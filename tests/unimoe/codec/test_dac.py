@@ -18,7 +18,7 @@ from unimoe.codec.dac import DacCodec, import_dac
 from unimoe_runtime.codec.dac_config import tensor_shapes
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
-SMALL = Path(__file__).parents[1] / "vectors" / "dac_small"
+SMALL = Path(__file__).parents[2] / "vectors" / "dac_small"
 
 
 @pytest.mark.parametrize("frames", [1, 4, 30])

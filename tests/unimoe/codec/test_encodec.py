@@ -24,7 +24,7 @@ from unimoe_runtime.backends.onnxruntime.sessions import open_session
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BackendError, CheckpointError
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 SMALL = VECTORS / "encodec_small"
 needs_package = pytest.mark.skipif(find_spec("encodec") is None, reason="the encodec package is not installed")
 
@@ -106,7 +106,7 @@ def test_importing_the_package_leaves_no_stand_in_behind() -> None:
         "import sys; from unimoe.codec.encodec import EncodecCodec; EncodecCodec(sys.argv[1]);"
         "print('torchaudio' in sys.modules and not hasattr(sys.modules['torchaudio'], '__version__'))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", program, str(SMALL / "codec")],
         env={"PYTHONPATH": f"{root}:{root / 'runtime'}", "OMP_NUM_THREADS": "1"},
