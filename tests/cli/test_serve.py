@@ -1,0 +1,34 @@
+"""`unimoe serve` refuses in one line what it cannot serve; `tests/serving` has the server itself."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from unimoe import cli
+from unimoe_runtime import UnimoeError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "not a bundle"),
+        (["a=nowhere", "a=elsewhere"], "two bundles have the name 'a'"),
+        (["nowhere", "--max-streams", "0"], "max_streams is 0"),
+        (["nowhere", "--wyoming", "http://x"], "no Wyoming address"),
+        (["nowhere", "--api-key-file", "nofile"], "cannot be read as a key"),
+        (["nowhere", "--host", "203.0.113.1"], "cannot be listened at"),
+    ],
+)
+def test_refuses_in_one_line(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(cli.cli, ["serve", *arguments, "--port", "0"])
+    assert isinstance(result.exception, UnimoeError), result.output
+    assert told in str(result.exception) and "\n" not in str(result.exception)
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = CliRunner().invoke(cli.cli, ["serve", "nowhere", "--port", str(taken.getsockname()[1])])
+    assert isinstance(result.exception, UnimoeError) and "choose another address or port" in str(result.exception)

@@ -1,0 +1,26 @@
+"""The application as a whole: every route is there, and what is not has OpenAI's form of an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import unimoe_serving
+from tests.serving.running import RunningServer
+from unimoe_serving.config import BundleSource, ServerConfig
+
+
+def test_unknown_paths_and_methods(server: RunningServer) -> None:
+    assert server.refuses("GET", "/v1/audio/nothing").status == 404
+    for method, path in (("GET", "/v1/audio/speech"), ("PUT", "/v1/audio/voices"), ("POST", "/metrics")):
+        assert server.refuses(method, path).status == 405
+
+
+def test_the_public_names(tiny_bundle: Path) -> None:
+    config = unimoe_serving.ServerConfig(bundles=(BundleSource(name="tiny", path=tiny_bundle),))
+    assert isinstance(config, ServerConfig) and unimoe_serving.ServerLimits().max_streams > 0
+    app = unimoe_serving.create_app(config)
+    assert not app.state.service.ready and callable(unimoe_serving.run_server)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        unimoe_serving.nothing  # noqa: B018

@@ -1,0 +1,57 @@
+"""What a server may be told, and what it refuses to be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unimoe_runtime.errors import ConfigError
+from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits, is_loopback, wyoming_address
+
+DEMO = BundleSource(name="demo", path=Path("demo"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"bundles": ()}, "there is no bundle"),
+        ({"bundles": (DEMO, DEMO)}, "two bundles have the name 'demo'"),
+        ({"port": 70_000}, "port is 70000"),
+        ({"wyoming": "udp://127.0.0.1:1"}, "no Wyoming address"),
+    ],
+)
+def test_refuses(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ServerConfig(**{"bundles": (DEMO,), **settings})
+
+
+def test_names_and_limits() -> None:
+    for name in ("", "a/b"):
+        with pytest.raises(ConfigError, match="names no bundle"):
+            BundleSource(name=name, path=Path("demo"))
+    for limit in ({"max_streams": 0}, {"queue_s": float("nan")}, {"max_queue": -1}, {"send_s": 0}):
+        with pytest.raises(ConfigError, match=next(iter(limit))):
+            ServerLimits(**limit)
+    ServerLimits(max_queue=0, drain_s=0, max_voices=0)
+
+
+def test_hosts() -> None:
+    """On loopback its own names, unless others are given; elsewhere any."""
+    assert ServerConfig(bundles=(DEMO,)).hosts == ("localhost", "127.0.0.1", "::1")
+    assert ServerConfig(bundles=(DEMO,), allowed_hosts=("me.example",)).hosts == ("me.example",)
+    assert ServerConfig(bundles=(DEMO,), host="0.0.0.0").hosts == ()
+
+
+def test_addresses() -> None:
+    loopback = {"127.0.0.1": True, "::1": True, "localhost": True, "0.0.0.0": False, "example.org": False}
+    assert {host: is_loopback(host) for host in loopback} == loopback
+    assert wyoming_address("tcp://[::1]:10200") == ("::1", 10200)
+    for uri in ("", "tcp://", "tcp://host", "tcp://host:x", "http://host:1", "tcp://[::1:2"):
+        with pytest.raises(ConfigError, match="no Wyoming address"):
+            wyoming_address(uri)
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "s3cret" not in repr(ServerConfig(bundles=(DEMO,), api_key="s3cret"))

@@ -1,0 +1,37 @@
+"""What a caller is told of each kind of error, and what it is not told."""
+
+from __future__ import annotations
+
+import pytest
+
+from unimoe_runtime.errors import AudioError, BackendError, BundleError, ConfigError, PromptError, VideoError
+from unimoe_serving.errors import RequestError, as_request_error
+
+
+@pytest.mark.parametrize("kind", [PromptError, ConfigError, AudioError, VideoError])
+def test_the_callers_errors_keep_their_line(kind: type[Exception]) -> None:
+    told = as_request_error(kind("the text is empty"))
+    assert told.status == 400
+    assert told.body["error"] == {
+        "message": "the text is empty", "type": "invalid_request_error", "param": None, "code": "invalid_value",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "error", [BundleError("/srv/x: damaged"), BackendError("/srv/x"), OSError("/srv/x"), ZeroDivisionError()]
+)
+def test_the_servers_errors_tell_no_path(error: Exception) -> None:
+    told = as_request_error(error)
+    assert told.status == 500 and "/srv" not in str(told.body) and told.body["error"]["type"] == "server_error"
+
+
+def test_a_timeout_may_be_tried_again() -> None:
+    told = as_request_error(BackendError("there was no audio within 3 s: give it more time"))
+    assert told.status == 503 and told.headers == {"retry-after": "1"}
+
+
+def test_refusals() -> None:
+    refused = RequestError("later", status=429, code="queue_full", retry_after_s=2.1)
+    assert as_request_error(refused) is refused
+    assert refused.headers == {"retry-after": "3"} and refused.body["error"]["type"] == "rate_limit_error"
+    assert RequestError("no", status=401).headers == {"www-authenticate": "Bearer"}

@@ -1,0 +1,24 @@
+"""Picks as bits, a step at a time, never half of one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unimoe_serving.routing_record import RoutingRecord
+
+WEIGHTS_NE = np.array([[0.5, 0, 0.5, 0], [0, 0, 0, 1]], np.float32)
+"""Two rows of three routed experts and a null one."""
+
+
+def test_steps_are_taken_whole() -> None:
+    record = RoutingRecord()
+    assert record.take().masks == ()
+    for layer in (0, 1, 0):
+        record(layer, WEIGHTS_NE)
+    first = record.take()
+    assert first.as_dict() == {"first_step": 0, "picks": ((0b1101, 0b1101),)}
+    record(1, WEIGHTS_NE[:1])
+    record(0, WEIGHTS_NE)
+    assert record.take().as_dict() == {"first_step": 1, "picks": ((0b1101, 0b0101),)}
+    record(1, WEIGHTS_NE)
+    assert record.take().first_step == 2

@@ -1,0 +1,103 @@
+"""What all protocols share: fields become requests, streams hold slots, and every end is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving.running import LONG
+from unimoe_runtime import BundleError
+from unimoe_serving.config import BundleSource, ServerConfig
+from unimoe_serving.encoders import AudioFormat
+from unimoe_serving.errors import RequestError
+from unimoe_serving.fields import Fields
+from unimoe_serving.service import Job, Service
+
+WAV = AudioFormat(name="wav")
+
+
+def with_service(bundle: Path, use: Callable[[Service], Awaitable[None]]) -> None:
+    async def run() -> None:
+        service = Service(ServerConfig(bundles=(BundleSource(name="tiny", path=bundle),)))
+        service.start_loading()
+        try:
+            await service.loaded()
+            async with asyncio.timeout(60):
+                await use(service)
+        finally:
+            await service.close()
+
+    asyncio.run(run())
+
+
+def job(service: Service, text: str) -> Job:
+    model = service.models.find("tiny")
+    request = service.read_request(Fields({"voice": "ann", "speed": 1}), model, "speech", text=text)
+    return Job(model=model, request=request, audio=WAV)
+
+
+def ended(service: Service) -> dict[str, float]:
+    samples = (sample for family in service.metrics.registry.collect() for sample in family.samples)
+    return {sample.labels["outcome"]: sample.value for sample in samples if sample.name == "unimoe_streams_ended_total"}
+
+
+def test_requests(tiny_bundle: Path) -> None:
+    async def use(service: Service) -> None:
+        model = service.models.find("")
+        fields = Fields({"input": "Hello.", "temperature": 0.5, "top_k": 3, "max_seconds": 2, "lexicon": {"a": "EY"}})
+        request = service.read_request(fields, model, "speech")
+        assert request.sampling is not None and (request.sampling.temperature, request.sampling.top_k) == (0.5, 3)
+        assert request.limits is not None and request.limits.max_s == 2
+        assert request.lexicon == {"a": "EY"} and request.timeout_s == service.limits.stream_s
+        for task, values, told in (
+            ("speech", {"input": "x", "voice": "flute"}, "no voice 'flute'"),
+            ("music", {"input": "C4", "voice": "ann"}, "no instrument 'ann'"),
+            ("dance", {"input": "x"}, "has no dance"),
+        ):
+            with pytest.raises(RequestError, match=told):
+                service.read_request(Fields(values), model, task)
+
+    with_service(tiny_bundle, use)
+
+
+def test_every_end_is_counted(tiny_bundle: Path) -> None:
+    """To its end, failed, left by its reader, and cancelled twice."""
+
+    async def use(service: Service) -> None:
+        async def read(text: str) -> None:
+            async with service.stream(job(service, text)) as live:
+                async for _ in live:
+                    pass
+
+        await read("Hello.")
+        with pytest.raises(Exception, match="nothing to say"):
+            await read("?!")
+        with pytest.raises(ConnectionError):
+            async with service.stream(job(service, LONG)) as live:
+                await anext(live)
+                raise ConnectionError
+        task = asyncio.create_task(read(LONG))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert service.admission.active == 0
+        counts = ended(service)
+        assert counts.pop("complete", 0) + counts.pop("cut", 0) == 1
+        assert counts == {"failed": 1, "cancelled": 2}
+
+    with_service(tiny_bundle, use)
+
+
+def test_a_bundle_that_cannot_be_loaded(tmp_path: Path) -> None:
+    async def nothing(service: Service) -> Any:
+        raise AssertionError
+
+    with pytest.raises(BundleError, match="not a bundle"):
+        with_service(tmp_path, nothing)
