@@ -130,13 +130,13 @@ def test_a_voice_is_read_once(bundle: Path, tmp_path: Path, monkeypatch: pytest.
     with Synthesizer.open(bundle) as synthesizer:
         alone = synthesizer.synthesize(SynthesisRequest(**request, text="world", limits=limits))
     with Synthesizer.open(bundle) as synthesizer:
-        backend = synthesizer._backend
+        backend = synthesizer.backend
         rows: list[int] = []
         graphs: list[str] = []
         start, run_graph = backend.start, backend.run
         monkeypatch.setattr(backend, "start", lambda count: rows.append(count) or start(count))
         monkeypatch.setattr(
-            synthesizer._codec, "_run", lambda graph, inputs: graphs.append(graph) or run_graph(graph, inputs)
+            synthesizer.codec, "_run", lambda graph, inputs: graphs.append(graph) or run_graph(graph, inputs)
         )
         spoken = [
             synthesizer.synthesize(SynthesisRequest(**request, text=text, limits=limits)) for text in ("hello", "world")

@@ -16,7 +16,7 @@ from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
 from unimoe_runtime.backends.factory import BACKENDS
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest

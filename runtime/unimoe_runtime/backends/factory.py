@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.errors import BackendError
 
 BACKENDS = ("onnxruntime", "numpy", "onnxruntime-cuda", "tensorrt")
+
+
+class BackendOptions(TypedDict, total=False):
+    """What `open_backend` takes besides a name and a bundle."""
+
+    threads: int | None
+    providers: Sequence[str] | None
+    memory_budget_bytes: int | None
+    target: str | None
 
 
 def open_backend(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.bundle.reader import Bundle
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 
 Array = NDArray[Any]
 
@@ -64,6 +64,10 @@ class RowCounts:
     @property
     def most(self) -> int:
         return self.sizes[-1]
+
+    def places(self, num_rows: int) -> int:
+        """Rows that a stream of so many takes up."""
+        return -(-num_rows // self.alignment) * self.alignment
 
     def fitting(self, num_rows: int) -> int:
         """The smallest size that holds so many rows."""

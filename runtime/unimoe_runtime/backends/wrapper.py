@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from unimoe_runtime.backends.host_forward import HostForward
 from unimoe_runtime.backends.protocol import Array, Backend, Forward, RowCounts
 from unimoe_runtime.bundle.reader import Bundle
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 
 
 class WrappedBackend:

@@ -12,10 +12,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 import numpy as np
+
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 
 Expert = tuple[int, int]
 """Layer and routed expert."""
@@ -39,42 +41,6 @@ class Resident(Protocol):
 
 
 T = TypeVar("T", bound=Resident)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpertCacheStats:
-    """How a budget fared, since the bundle was opened. Bytes are those that loaded experts are reckoned at.
-
-    `stall_s`: seconds that computation waited for experts. `loaded_ahead` of the loads were made by looking ahead,
-    and `used_ahead` of these were used before they were dropped. `predicted_hits` of the
-    `predicted` picks of a next layer came true, where the router was asked ahead. `step_bytes_p95`:
-    what the experts of one decode step take in 95 of 100 steps; below that, one step cannot keep what it needs.
-    """
-
-    budget_bytes: int
-    peak_bytes: int
-    step_bytes_p95: int
-    uses: int
-    misses: int
-    loaded_ahead: int
-    used_ahead: int
-    predicted: int
-    predicted_hits: int
-    stall_s: float
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of the uses that found their expert in memory."""
-        return 1 - self.misses / self.uses if self.uses else 1.0
-
-    @property
-    def prefetch_accuracy(self) -> float:
-        """Share of the experts loaded ahead that were used."""
-        return self.used_ahead / self.loaded_ahead if self.loaded_ahead else 1.0
-
-    def figures(self) -> dict[str, float]:
-        """The figures as one flat record, for JSON."""
-        return {**asdict(self), "hit_rate": self.hit_rate, "prefetch_accuracy": self.prefetch_accuracy}
 
 
 @dataclass(kw_only=True, eq=False)

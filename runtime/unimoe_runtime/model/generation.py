@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,15 @@ from numpy.typing import NDArray
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
+
+
+class PromptFields(TypedDict, total=False):
+    """Fields of `Prompt` that do not depend on how its rows are padded."""
+
+    codec_ids_PK: NDArray[np.int64] | None
+    placeholder_id: int | None
+    paired: bool
+    num_shared: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,13 +97,10 @@ class Prompt:
         *,
         positions: Sequence[Sequence[float] | NDArray[np.float32]] | None = None,
         first_positions: Sequence[float] | None = None,
-        codec_ids_PK: NDArray[np.int64] | None = None,
-        placeholder_id: int | None = None,
         pad_id: int = 0,
-        paired: bool = False,
-        num_shared: int = 0,
+        **fields: Unpack[PromptFields],
     ) -> Prompt:
-        """Pad rows of different lengths on the left.
+        """Pad rows of different lengths on the left; `fields` are the prompt's other ones.
 
         Without `positions` a row's tokens stand at 0, 1, …; without `first_positions` audio follows the last token.
         """
@@ -113,10 +119,7 @@ class Prompt:
             mask_BT=mask_BT,
             positions=positions_BT,
             first_position_B=np.asarray(lengths if first_positions is None else first_positions, dtype=np.float32),
-            codec_ids_PK=codec_ids_PK,
-            placeholder_id=placeholder_id,
-            paired=paired,
-            num_shared=num_shared,
+            **fields,
         )
 
 

@@ -89,6 +89,7 @@ class Decoding:
         self._frames_before = 0
         self.reading: Reading | None = None
         self.positions_left, self._is_read_from = 0, False
+        self.paired = False
         self._began = self.last_step = time.perf_counter()
 
     @property
@@ -98,6 +99,10 @@ class Decoding:
     @property
     def routing(self) -> RoutingCounts:
         return self._past + (self.model.statistics if self._part is not None else RoutingCounts())
+
+    @property
+    def num_rows(self) -> int:
+        return 1 + self.paired
 
     @property
     def steps_left(self) -> int:

@@ -12,23 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from weakref import WeakSet
 
 from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.errors import ClosedError
 from unimoe_runtime.synthesis.decoding import Decoding
 from unimoe_runtime.synthesis.drawing import draw_all
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_runtime.synthesis.shared_steps import SharedSteps
 from unimoe_runtime.synthesis.step_statistics import Durations, StepStatistics
+from unimoe_runtime.synthesis.turns import Turn, next_turn
 
 _IDLE_S = 10.0
 # A stream that waits for no frame keeps its rows for so many steps: most readers come back at once.
 _KEPT_STEPS = 8
-# A stream with so much time to spare is left out of a step where another is late.
-_TO_SPARE_S = 0.5
-# How long a prompt's pass may take while others decode.
-_SHORTEST_PIECE_S, _LONGEST_PIECE_S = 0.005, 0.1
-_FIRST_PIECE = 32
 
 
 _RUNNING: WeakSet[StepScheduler] = WeakSet()
@@ -74,8 +72,7 @@ class StepScheduler:
         with self._lock:
             self._streams.append(stream)
             if self._closed:
-                stream.cancelled = True
-                self._finish(stream)
+                self._fail(stream, ClosedError("the synthesizer is closed: open the bundle again"))
                 return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="unimoe steps", daemon=True)
@@ -165,47 +162,25 @@ class StepScheduler:
                     return None
                 wanted = [stream for stream in self._streams if stream.is_wanted]
                 if wanted:
-                    return self._choose(wanted, now)
+                    turn = next_turn(wanted, now, self._durations, self._counts)
+                    return partial(self._take, turn)
                 if not self._work.wait(_IDLE_S) and not self._streams:
                     self._thread = None
                     return None
 
-    def _choose(self, wanted: list[Decoding], now: float) -> Callable[[], None]:
-        step_s = self._durations.step_s(len(wanted))
-        spare_s = {
-            stream: stream.deadline
-            - now
-            - stream.steps_left * step_s
-            - stream.positions_left * self._durations.position_s
-            for stream in wanted
-        }
-        wanted.sort(key=spare_s.__getitem__)
-        first, stepping = wanted[0], [stream for stream in wanted if stream.reading is None]
-        if first.reading is not None or not stepping:
-            least_s = min((spare_s[stream] for stream in stepping), default=None)
-            return lambda: self._read(first, least_s)
-        late = spare_s[stepping[0]] < 0
-        batch: list[Decoding] = []
-        rows = 0
-        for stream in stepping:
-            rows += self._shared.places(stream.model.num_rows)
-            if batch and (rows > self._counts.most or (late and spare_s[stream] > _TO_SPARE_S)):
-                break
-            batch.append(stream)
-        return lambda: self._step(batch, urgent=late)
+    def _take(self, turn: Turn[Decoding]) -> None:
+        if turn.reading is not None:
+            self._read(turn.reading, turn.num_positions)
+        else:
+            self._step(list(turn.batch), late=turn.late)
 
-    def _read(self, stream: Decoding, least_s: float | None) -> None:
-        """Read a piece of a prompt: all of it where nobody else decodes, or what fits into the others' spare time."""
+    def _read(self, stream: Decoding, num_positions: int) -> None:
+        """Read a piece of a prompt."""
         if stream.model in self._shared:
             self._shared.leave(stream.model)
-        length = stream.positions_left
-        if least_s is not None and self._counts.alignment == 1:
-            piece_s = min(max(least_s / 2, _SHORTEST_PIECE_S), _LONGEST_PIECE_S)
-            position_s = self._durations.position_s
-            length = int(piece_s / position_s) if position_s else _FIRST_PIECE
         began = time.perf_counter()
         try:
-            positions = stream.read(length)
+            positions = stream.read(num_positions)
         except Exception as error:
             self._fail(stream, error)
             return
@@ -220,9 +195,9 @@ class StepScheduler:
                 prompt_s=done.prompt_s + seconds,
             )
 
-    def _step(self, batch: list[Decoding], *, urgent: bool) -> None:
+    def _step(self, batch: list[Decoding], *, late: bool) -> None:
         if len(batch) > 1 or batch[0].model in self._shared:
-            batch = self._gather(batch, urgent=urgent)
+            batch = self._gather(batch, late=late)
         if not batch:
             return
         began = time.perf_counter()
@@ -233,7 +208,7 @@ class StepScheduler:
                 self._fail(batch[0], error)
             else:  # whose fault it is shows when each makes the step alone
                 for stream in batch:
-                    self._step([stream], urgent=False)
+                    self._step([stream], late=False)
             return
         seconds = time.perf_counter() - began
         self._durations.add_step(len(batch), seconds)
@@ -276,7 +251,7 @@ class StepScheduler:
             rows = sum(stream.model.num_rows for stream in batch)
         return draw_all(logits_RKV, batch, first_rows), launched, rows
 
-    def _gather(self, batch: list[Decoding], *, urgent: bool) -> list[Decoding]:
+    def _gather(self, batch: list[Decoding], *, late: bool) -> list[Decoding]:
         """Have these streams in the shared cache, and others no longer than they may be idle there.
 
         Returns those that are in it: a stream for which there is no room has failed.
@@ -285,7 +260,7 @@ class StepScheduler:
         for model in self._shared.models:
             idle = 0 if model in models else self._idle_steps.get(model, 0) + 1
             self._idle_steps[model] = idle
-            if idle > _KEPT_STEPS or (idle and urgent):
+            if idle > _KEPT_STEPS or (idle and late):
                 self._shared.park(model)
                 del self._idle_steps[model]
         joined = []

@@ -61,13 +61,9 @@ class SharedSteps:
     def models(self) -> list[BundleModel]:
         return list(self._members)
 
-    def places(self, num_rows: int) -> int:
-        """Rows that a stream of `num_rows` rows takes up."""
-        return -(-num_rows // self._counts.alignment) * self._counts.alignment
-
     def num_rows_with(self, model: BundleModel) -> int:
         """Rows of all members and one more."""
-        return self._end() + self.places(model.num_rows)
+        return self._end() + self._counts.places(model.num_rows)
 
     def join(self, model: BundleModel) -> None:
         """Take a stream that has read its prompt; its own cache is given back."""
@@ -87,14 +83,14 @@ class SharedSteps:
             self.close()
             return
         last = max(self._members.values(), key=lambda member: member.row)
-        if last.row > gone.row and self.places(last.model.num_rows) == self.places(model.num_rows):
+        if last.row > gone.row and self._counts.places(last.model.num_rows) == self._counts.places(model.num_rows):
             self._move(last, gone.row)
         else:
             behind = sorted((m for m in self._members.values() if m.row > gone.row), key=lambda member: member.row)
             row = gone.row
             for member in behind:
                 self._move(member, row)
-                row += self.places(member.model.num_rows)
+                row += self._counts.places(member.model.num_rows)
         self._shrink()
 
     def park(self, model: BundleModel) -> None:
@@ -187,7 +183,7 @@ class SharedSteps:
 
     def _end(self) -> int:
         """The row behind the last member's."""
-        return max((m.row + self.places(m.model.num_rows) for m in self._members.values()), default=0)
+        return max((m.row + self._counts.places(m.model.num_rows) for m in self._members.values()), default=0)
 
     def _move(self, member: _Member, row: int) -> None:
         assert self._forward is not None

@@ -7,46 +7,42 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import blake2b
-from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Self, Unpack
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.factory import BackendOptions, open_backend
 from unimoe_runtime.backends.protocol import Backend, CachedPositions
 from unimoe_runtime.bundle.engine_verification import engine_warning
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.errors import BundleError, ClosedError, PromptError, UnimoeError
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
-from unimoe_runtime.frontend import PreparedPrompt, SpeechOptions, VideoPrompt, VoicePrompt, open_frontend
-from unimoe_runtime.model.delay_pattern import delay_codes
+from unimoe_runtime.errors import BundleError, ClosedError, UnimoeError
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
+from unimoe_runtime.frontend import PreparedPrompt, open_frontend
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
-from unimoe_runtime.synthesis.decoding import Decoding, DecodingLimits, Part, Progress
+from unimoe_runtime.synthesis.decoding import Decoding, DecodingLimits, Progress
 from unimoe_runtime.synthesis.language_model import BundleModel, RoutingListener
 from unimoe_runtime.synthesis.lru_cache import LRUCache
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.preload import Preload, always_used
-from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
+from unimoe_runtime.synthesis.request import SynthesisRequest
+from unimoe_runtime.synthesis.request_reader import RequestReader
 from unimoe_runtime.synthesis.scheduler import StepScheduler
 from unimoe_runtime.synthesis.step_statistics import StepStatistics
 from unimoe_runtime.synthesis.stream import AudioStream
-from unimoe_runtime.vision.tower import BundleVision
-from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video, read_video
+from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video
 
-# Room for voices and templates that were read before, as keys and values, and for voices' codes.
+# Room for voices and templates that were read before, as keys and values.
 _PREFIX_BYTES = 128 << 20
-_VOICE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +71,10 @@ class Synthesizer:
             )
         self.bundle = bundle
         self.frontend = open_frontend(frontend_dir)
-        self._backend = backend
-        self._codec = BundleCodec(bundle.codec, backend.run)
+        self.backend = backend
+        self.codec = BundleCodec(bundle.codec, backend.run)
         self._prefixes = LRUCache[CachedPositions](_PREFIX_BYTES)
-        self._voices = LRUCache[NDArray[np.int64]](_VOICE_BYTES)
+        self._requests = RequestReader(bundle, self.frontend, self.codec, backend.run)
         self._preload: Preload | None = None
         self._scheduler = StepScheduler(backend)
         self._lock = Lock()
@@ -93,26 +89,17 @@ class Synthesizer:
         path: Path | str,
         *,
         backend: str = "onnxruntime",
-        threads: int | None = None,
-        providers: Sequence[str] | None = None,
         warm: bool = False,
-        memory_budget_bytes: int | None = None,
-        target: str | None = None,
+        **options: Unpack[BackendOptions],
     ) -> Self:
-        """Open a bundle with a backend; `target` names the engines that tensorrt is to run.
+        """Open a bundle with a backend.
 
         What every request runs is loaded in the background, experts at their first use; `warm` loads all of it before
-        this returns. `memory_budget_bytes` is what loaded experts may take (`residency`): the same audio, slower.
+        this returns. `options`, all optional: `threads`, `providers`, `memory_budget_bytes` (what loaded experts may
+        take: the same audio, slower; see `residency`) and `target` (whose engines tensorrt runs).
         """
         bundle = open_bundle(path)
-        engine = open_backend(
-            backend,
-            bundle,
-            threads=threads,
-            providers=providers,
-            memory_budget_bytes=memory_budget_bytes,
-            target=target,
-        )
+        engine = open_backend(backend, bundle, **options)
         graphs = always_used(bundle)
         if warm:
             engine.load(graphs)
@@ -144,7 +131,7 @@ class Synthesizer:
             stream.abort("its synthesizer was closed")
         if self._preload is not None:
             self._preload.close()
-        self._scheduler.close(at_end=self._backend.close)
+        self._scheduler.close(at_end=self.backend.close)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -153,12 +140,12 @@ class Synthesizer:
     @property
     def sample_rate_hz(self) -> int:
         """Of everything that it synthesizes."""
-        return self._codec.sample_rate_hz
+        return self.codec.sample_rate_hz
 
     @property
     def residency(self) -> ExpertCacheStats | None:
         """How the memory budget fared so far; None without one."""
-        return self._backend.residency()
+        return self.backend.residency()
 
     @property
     def step_statistics(self) -> StepStatistics:
@@ -168,7 +155,7 @@ class Synthesizer:
     @property
     def engine_warning(self) -> str | None:
         """Why its engines are not to be trusted on this machine yet, one line; None where nothing speaks against it."""
-        engine_set = getattr(self._backend, "engine_set", None)
+        engine_set = getattr(self.backend, "engine_set", None)
         return None if engine_set is None else engine_warning(engine_set)
 
     def synthesize(self, request: SynthesisRequest, *, progress: Progress | None = None) -> Synthesis:
@@ -193,36 +180,16 @@ class Synthesizer:
         """
         requested = time.perf_counter()
         self._require_open()
-        config = self.bundle.model
-        sampling = request.sampling or self.sampling(request.task)
-        limits = request.limits or Limits()
-        prompts = self._prompts(request)
-        first = list(islice(prompts, 2))  # the second one tells whether there are several
-        max_delay = max(config.delay_pattern)
-        most_steps = self._most_steps(limits, max_delay)
-        if len(first) > 1:  # the caller's steps are then those of all pieces together
-            limits = replace(limits, max_steps=None)
-        parts = (
-            Part(
-                prepared=prepared,
-                sampling=self._limited(prepared, sampling, limits, most_steps),
-                silence_TK=self._silence(prepared.silence_after_s),
-            )
-            for prepared in chain(first, prompts)
-        )
+        parts, most_frames = self._requests.parts(request)
         decoding = Decoding(
-            BundleModel(self._backend, routing=routing, prefixes=self._prefixes),
-            chain([next(parts)], parts),
+            BundleModel(self.backend, routing=routing, prefixes=self._prefixes),
+            parts,
             seed=request.seed,
-            limits=DecodingLimits(
-                requested=requested,
-                most_frames=None if most_steps is None else most_steps - max_delay - 1,
-                timeout_s=request.timeout_s,
-            ),
+            limits=DecodingLimits(requested=requested, most_frames=most_frames, timeout_s=request.timeout_s),
             progress=progress,
         )
         schedule = request.schedule or ChunkSchedule()
-        stream = AudioStream(self._scheduler, decoding, self._codec, schedule, overlap=self.overlap)
+        stream = AudioStream(self._scheduler, decoding, self.codec, schedule, overlap=self.overlap)
         with self._lock:
             self._require_open()
             self._streams.add(stream)
@@ -250,108 +217,17 @@ class Synthesizer:
 
     def prepare(self, request: SynthesisRequest) -> PreparedPrompt:
         """What the model reads before it speaks or plays: of a long text the first piece. Raises what `stream` does."""
-        return next(self._prompts(request))
-
-    def _prompts(self, request: SynthesisRequest) -> Iterator[PreparedPrompt]:
-        """The prompts of a request in turn, each made when it is asked for."""
         self._require_open()
-        return self.frontend.prepare(
-            request.task,
-            request.text,
-            request.voice,
-            SpeechOptions(speed=request.speed, lexicon=request.lexicon or {}),
-            voice_prompt=self._voice_prompt(request.voice, request.voice_text) if request.task == "speech" else None,
-            video=None if request.video is None else self._video_prompt(request.video),
-        )
+        return next(self._requests.prompts(request))
 
     def read_video(self, path: Path | str, *, rate_hz: float = RATE_HZ, max_frames: int = MAX_FRAMES) -> Video:
         """A file's frames in the size that the vision tower takes, `rate_hz` a second, `max_frames` at most.
 
         Raises VideoError where the file cannot be read, PromptError where the bundle has no vision tower.
         """
-        return read_video(path, factor=self._vision().config.factor, rate_hz=rate_hz, max_frames=max_frames)
+        self._require_open()
+        return self._requests.read_video(path, rate_hz=rate_hz, max_frames=max_frames)
 
     def sampling(self, task: str) -> SamplingConfig:
         """The bundle's own sampling for a task. Raises PromptError where it has no such task."""
-        try:
-            return self.bundle.sampling[task]
-        except KeyError:
-            known = ", ".join(sorted(self.bundle.sampling))
-            raise PromptError(f"this bundle has no task {task!r}; it knows {known}") from None
-
-    def _voice_prompt(self, voice: str, voice_text: str) -> VoicePrompt | None:
-        """The recording that a voice is cloned from, through the codec; None where the model knows the voice."""
-        path: Path | None = Path(voice)
-        if "/" not in voice and not _is_audio_file(Path(voice)):
-            recording = self.frontend.recording(voice)
-            if voice_text:
-                raise PromptError("a voice's text goes with a recording: give an audio file as the voice")
-            path, voice_text = (recording.path, recording.text) if recording else (None, "")
-        if path is None:
-            return None
-        from unimoe_runtime.audio.files import read_voice
-
-        max_s = self.frontend.max_voice_s
-        pcm_L = read_voice(path, self._codec.sample_rate_hz, max_s=max_s or None)
-        if not max_s:
-            names = ", ".join(self.frontend.voices)
-            raise PromptError(f"{voice}: this bundle does not clone voices; choose one of its own: {names}")
-        if not voice_text.strip():
-            raise PromptError(f"{voice}: to clone this voice the model needs the words of the recording (--voice-text)")
-        key = blake2b(pcm_L.tobytes(), digest_size=16).digest()
-        codes_TK = self._voices.get(key)
-        if codes_TK is None:
-            codes_TK = self._codec.encode(pcm_L).T
-            self._voices.put(key, codes_TK, codes_TK.nbytes)
-        return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, self.bundle.model), text=voice_text)
-
-    def _video_prompt(self, video: Video) -> VideoPrompt:
-        vision = self._vision()
-        return VideoPrompt(features=vision.embed(video), config=vision.config)
-
-    def _vision(self) -> BundleVision:
-        if not self.frontend.takes_video or not self.bundle.manifest.get("vision"):
-            raise PromptError("this bundle has no vision tower: it makes music from a text alone")
-        return BundleVision(self.bundle.manifest["vision"], self._backend.run)
-
-    def _silence(self, seconds: float) -> NDArray[np.int64] | None:
-        """Frames of silence; None where none is asked for."""
-        frames = round(seconds * self._codec.sample_rate_hz / self._codec.hop_samples)
-        return self._codec.encode(np.zeros(frames * self._codec.hop_samples, np.float32)).T if frames else None
-
-    def _most_steps(self, limits: Limits, max_delay: int) -> int | None:
-        """Decode steps that the caller allows; None where that is left to the bundle."""
-        allowed = [] if limits.max_steps is None else [limits.max_steps]
-        if limits.max_s is not None:
-            frames = int(limits.max_s * self._codec.sample_rate_hz / self._codec.hop_samples)
-            allowed.append(max(frames, 1) + max_delay + 1)
-        return min(allowed, default=None)
-
-    def _limited(
-        self, prepared: PreparedPrompt, sampling: SamplingConfig, limits: Limits, most_steps: int | None
-    ) -> SamplingConfig:
-        """`sampling` with the limits of the expected length and then the caller's."""
-        config = self.bundle.model
-        sampling = prepared.limit(sampling, max_delay=max(config.delay_pattern))
-        max_steps = sampling.max_steps if limits.max_steps is None else limits.max_steps
-        if most_steps is not None:
-            max_steps = min(max_steps, most_steps)
-        last_position = int(prepared.prompt.first_position_B.max()) + max_steps
-        if last_position > config.max_positions:
-            raise PromptError(
-                f"the prompt and {max_steps} steps take {last_position} positions; the model has "
-                f"{config.max_positions}: give a shorter prompt or fewer steps"
-            )
-        min_steps = min(sampling.min_steps, max_steps) if limits.min_steps is None else limits.min_steps
-        return replace(sampling, min_steps=min_steps, max_steps=max_steps)
-
-
-def _is_audio_file(path: Path) -> bool:
-    """Whether its suffix says so."""
-    if not path.suffix:
-        return False
-    from unimoe_runtime.audio.files import (
-        READABLE,
-    )  # with what reads audio, which takes longer to import than a request that needs none
-
-    return path.suffix.lower() in READABLE
+        return self._requests.sampling(task)

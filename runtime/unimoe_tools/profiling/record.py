@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.bundle.reader import MANIFEST, Bundle
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_tools.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, STEP_PARTS, Routing
 from unimoe_tools.profiling.errors_of_means import errors_of_means, joined_routing
 from unimoe_tools.profiling.floor import compare_with_floor, step_bytes, weight_bytes

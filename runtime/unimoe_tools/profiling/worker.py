@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from unimoe_runtime import errors
 from unimoe_runtime.errors import BackendError, UnimoeError
-from unimoe_runtime.expert_cache.cache import ExpertCacheStats
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_tools.profiling.bandwidth import BEYOND_CACHE_BYTES, ReadKernel
 from unimoe_tools.profiling.kernels import read_kernels, summarize_kernels
 from unimoe_tools.profiling.machine import BackgroundLoad, Memory, process_cpu_s, read_device_bytes, read_memory, settle

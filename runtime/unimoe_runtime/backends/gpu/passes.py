@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,15 @@ from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import expert_name, trunk_name
 
 Floats = NDArray[np.float32]
+
+
+class PassOwner(Protocol):
+    """What a pass needs of its backend."""
+
+    device: Device
+    pool: Pool
+    engines: Engines
+    form: TrunkForm
 
 
 class Tally:
@@ -114,17 +123,15 @@ class DevicePass:
 
     def __init__(
         self,
-        device: Device,
-        pool: Pool,
-        engines: Engines,
-        form: TrunkForm,
+        owner: PassOwner,
         caches: list[tuple[Buffer, Buffer]],
         num_rows: int,
         length: int,
         tally: Tally | None,
     ) -> None:
         """`tally`: calls are captured, and counted there; without it (a prompt's pass) they are not."""
-        self._device, self._pool, self._engines, self._tally = device, pool, engines, tally
+        device, pool, form = owner.device, owner.pool, owner.form
+        self._device, self._pool, self._engines, self._tally = device, pool, owner.engines, tally
         self._form, self._caches = form, caches
         self._model = model = form.model
         self.num_rows, self.length = num_rows, length

@@ -1,6 +1,6 @@
 """Engines of TensorRT and of TensorRT-RTX: deserialized, bound to device memory, enqueued.
 
-The two have one Python API; `_Flavour` is where they differ. Engines share one scratch memory, because one stream
+The two have one Python API; `Flavour` is where they differ. Engines share one scratch memory, because one stream
 runs them one after the other. A call that is replayed has an execution context of its own: a CUDA graph is good for
 the context's shapes and addresses at its capture, and the loop never changes those. Everything else (prompts, the
 codec, `run`) goes through one further context per engine, set anew for each call.
@@ -11,9 +11,7 @@ module with a stand-in for the library whose engines the numpy oracle computes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -22,16 +20,14 @@ import numpy as np
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
 from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
+from unimoe_runtime.backends.gpu.tensorrt_flavour import Flavour
 from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.protocol import Array, Backend
 from unimoe_runtime.backends.trunk_form import capacity_of
 from unimoe_runtime.bundle.engine_sets import EngineSet, built_targets, check_machine, open_engines
-from unimoe_runtime.bundle.engine_trust import is_trusted, require_trusted, trust
+from unimoe_runtime.bundle.engine_trust import require_trusted
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.errors import BackendError, EngineError
-from unimoe_runtime.files.atomic import PartialFile
-
-_RUNTIME_CACHE = "runtime.cache"
 
 
 def open_tensorrt(bundle: Bundle, target: str | None, *, graphs: bool = True) -> DeviceBackend:
@@ -76,54 +72,6 @@ def _fitting(bundle: Bundle, capability: tuple[int, int]) -> EngineSet:
     )
 
 
-class _Flavour:
-    """What differs between the flavours: how a context is made, and who captures.
-
-    TensorRT-RTX compiles kernels on the GPU at first use, first general ones, then those of the shapes it meets: a
-    capture from outside would hold on to the general ones. It captures by itself once they are ready
-    (`cuda_graph_strategy`), and keeps compiled kernels in a cache that a file carries to the next process.
-    """
-
-    def __init__(self, trt: Any, engine_set: EngineSet, *, graphs: bool) -> None:
-        self._trt, self._graphs = trt, graphs
-        self.is_rtx = engine_set.flavour == "tensorrt-rtx"
-        self.captures = graphs and not self.is_rtx
-        self._cache: Any = None
-        self._cache_file = engine_set.path / _RUNTIME_CACHE
-
-    def context(self, engine: Any, *, replayed: bool) -> Any:
-        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if not self.is_rtx:
-            return engine.create_execution_context(strategy)
-        config = engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        strategies = self._trt.CudaGraphStrategy
-        replays = replayed and self._graphs
-        config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if replays else strategies.DISABLED
-        if self._cache is None:
-            self._cache = config.create_runtime_cache()
-            with suppress(OSError):  # one of another driver or GPU is refused by the library, and replaced at the end
-                content = self._cache_file.read_bytes()
-                if is_trusted(hashlib.sha256(content).hexdigest()):  # else a stranger's: it is compiled anew
-                    self._cache.deserialize(content)
-        config.set_runtime_cache(self._cache)
-        return engine.create_execution_context(runtime_config=config)
-
-    def close(self) -> None:
-        content = None if self._cache is None else self._cache.serialize()
-        self._cache = None
-        if content is None:
-            return
-        with suppress(OSError):  # a bundle may lie where nobody may write: kernels are compiled again
-            file = PartialFile(self._cache_file)
-            try:
-                file.path.write_bytes(content)
-                file.keep()
-                trust(hashlib.sha256(content).hexdigest())
-            finally:
-                file.drop()
-
-
 class TensorRTEngines:
     """Engines of one set on one device; each is read at its first use. See `device.Engines`."""
 
@@ -132,7 +80,7 @@ class TensorRTEngines:
     ) -> None:
         self._bundle, self._set, self._device, self._pool, self._trt = bundle, engine_set, device, pool, trt
         self._language_model = frozenset(language_model_graphs(bundle.model))
-        self._flavour = _Flavour(trt, engine_set, graphs=graphs)
+        self._flavour = Flavour(trt, engine_set, graphs=graphs)
         self.captures = self._flavour.captures
         self.max_rows = engine_set.max_rows
         self.max_tokens = engine_set.max_rows * engine_set.max_positions

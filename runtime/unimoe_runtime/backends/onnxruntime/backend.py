@@ -28,8 +28,9 @@ from unimoe_runtime.backends.onnxruntime.sessions import (
 from unimoe_runtime.backends.protocol import Array, RowCounts
 from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs, trunk_name
 from unimoe_runtime.errors import BackendError
-from unimoe_runtime.expert_cache.cache import Expert, ExpertCache, ExpertCacheStats
+from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
+from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_runtime.install import install_command
 
 try:

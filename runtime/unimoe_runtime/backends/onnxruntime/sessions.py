@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.errors import BackendError, BundleError, UnimoeError
@@ -119,21 +119,26 @@ _CAST_TO_FLOAT = b"\n\x02to\x18\x01\xa0\x01\x02"
 CPU_ONLY = ("CPUExecutionProvider",)
 
 
+class SessionOptions(TypedDict, total=False):
+    """`profile` turns ONNX Runtime's own profiler on; the name of its file begins with it. With `optimize` False the
+    graph runs as it is written; with `arena` False the session's memory comes from malloc."""
+
+    profile: Path | None
+    optimize: bool
+    arena: bool
+
+
 def open_session(
     path: os.PathLike[str],
     providers: Sequence[str] = CPU_ONLY,
     precision: str = "float32",
     *,
     content: bytes | None = None,
-    profile: Path | None = None,
-    optimize: bool = True,
-    arena: bool = True,
+    **options_given: Unpack[SessionOptions],
 ) -> Any:
     """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused.
 
-    `content` is a graph to take instead of the file's, over the same weights. `profile` turns ONNX Runtime's own
-    profiler on, and is how the name of its file begins. Without `optimize` the graph runs as it is written, without
-    `arena` the session's memory comes from malloc.
+    `content` is a graph to take instead of the file's, over the same weights.
 
     A graph of 16-bit `precision` says by its casts what its products compute in. The CPU provider has no bfloat16
     product, and none in float16 that is faster than float32: there the casts are set to float32 as the graph is
@@ -144,9 +149,10 @@ def open_session(
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = arena
-    if not optimize:
+    options.enable_cpu_mem_arena = options_given.get("arena", True)
+    if not options_given.get("optimize", True):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    profile = options_given.get("profile")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

@@ -57,7 +57,7 @@ def test_any_schedule_gives_the_whole(synthesizer: Synthesizer, whole: Synthesis
     assert stream.outcome.num_samples == len(whole.pcm_L)
     assert stream.outcome.ended == whole.ended
     expected, sizes = len(whole.codes_TK), schedule.sizes()
-    codec = synthesizer._codec
+    codec = synthesizer.codec
     for index, chunk in enumerate(chunks[:-1]):
         size = next(sizes)
         assert chunk.num_frames == (max(size, codec.min_first_frames) if index == 0 else size)
@@ -68,7 +68,7 @@ def test_any_schedule_gives_the_whole(synthesizer: Synthesizer, whole: Synthesis
 def test_the_first_chunk_comes_with_its_last_frame(synthesizer: Synthesizer) -> None:
     """After the delay, the frames themselves and what the codec looks ahead; not a step later."""
     steps: list[int] = []
-    codec = synthesizer._codec
+    codec = synthesizer.codec
     with synthesizer.stream(SynthesisRequest(**REQUEST), progress=lambda done, expected: steps.append(done)) as stream:
         first = next(stream)
     assert first.num_frames == max(2, codec.min_first_frames)
@@ -119,7 +119,7 @@ def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> No
     assert outcome.timed_out and not outcome.ended
     assert 5 <= len(outcome.codes_TK) < len(whole.codes_TK)
     np.testing.assert_allclose(joined(chunks), whole.pcm_L[: outcome.num_samples], rtol=0, atol=1e-5)
-    assert outcome.num_samples == len(outcome.codes_TK) * speaker._codec.hop_samples
+    assert outcome.num_samples == len(outcome.codes_TK) * speaker.codec.hop_samples
     with pytest.raises(BackendError, match="no audio within"):
         speaker.synthesize(SynthesisRequest(**REQUEST, timeout_s=1e-6))
 
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_found_whoever_loads_it(tmp_path: Path) -> None:
 
 def test_warm_has_every_graph(speaker: Synthesizer) -> None:
     with Synthesizer.open(speaker.bundle.path, warm=True) as warm:
-        loaded = warm._backend.loaded()  # type: ignore[attr-defined]
+        loaded = warm.backend.loaded()  # type: ignore[attr-defined]
         assert set(warm.bundle.graphs) - set(loaded) == {"codec_encoder"}
 
 
