@@ -58,8 +58,13 @@ class Chunk:
 
 
 def faded(chunk: Chunk, sample_rate_hz: int) -> Chunk:
-    """The chunk with its end faded out, for audio that is cut off: a step down to nothing would click."""
-    length = min(round(_FADE_S * sample_rate_hz), len(chunk.pcm_L))
+    """The chunk with its end faded out, for audio that is cut off: a step down to nothing would click.
+
+    Within one frame at most, which the last chunk of any schedule has.
+    """
+    if not chunk.num_frames:
+        return chunk
+    length = min(round(_FADE_S * sample_rate_hz), len(chunk.pcm_L) // chunk.num_frames)
     if not length:
         return chunk
     pcm_L = chunk.pcm_L.copy()

@@ -86,7 +86,7 @@ class Decoding:
         self.error: BaseException | None = None
         self.prefill_s = self.decode_s = 0.0
         self._past = RoutingCounts()
-        self._frames_before = 0
+        self._frames_before = self._steps_done = 0
         self.reading: Reading | None = None
         self.positions_left, self._is_read_from = 0, False
         self.paired = False
@@ -159,14 +159,18 @@ class Decoding:
             self.num_frames = -1 if self._following else self._frames_before + utterance.num_frames
         if frame is not None:
             self.frames.append(np.array(frame))
-        if self._progress is not None:
-            self._progress(self._past.steps + utterance.index, self.expected_steps)
+        self._steps_done = self._past.steps + utterance.index
         self.check(now)
         if utterance.ended and not self.over:
             if self._following is None or self._room() == 0:
                 self.over = True
             else:
                 self._next_part()
+
+    def report(self) -> None:
+        """Tell the caller's callback of the step."""
+        if self._progress is not None:
+            self._progress(self._steps_done, self.expected_steps)
 
     def free(self) -> None:
         """Give the model's cache back; from now on it is over."""

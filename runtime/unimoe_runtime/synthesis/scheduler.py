@@ -224,8 +224,10 @@ class StepScheduler:
             )
         for stream, row in zip(batch, codes, strict=True):
             try:
-                stream.accept(row, seconds)
-            except Exception as error:  # of a callback
+                with self._lock:
+                    stream.accept(row, seconds)
+                stream.report()
+            except Exception as error:  # of a callback, or of the text's next piece
                 self._fail(stream, error)
         with self._lock:
             for stream in batch:

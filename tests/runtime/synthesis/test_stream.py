@@ -118,7 +118,8 @@ def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> No
     outcome = stream.outcome
     assert outcome.timed_out and not outcome.ended
     assert 5 <= len(outcome.codes_TK) < len(whole.codes_TK)
-    np.testing.assert_allclose(joined(chunks), whole.pcm_L[: outcome.num_samples], rtol=0, atol=1e-5)
+    certain = outcome.num_samples - speaker.codec.hop_samples  # the last frame fades out
+    np.testing.assert_allclose(joined(chunks)[:certain], whole.pcm_L[:certain], rtol=0, atol=1e-5)
     assert outcome.num_samples == len(outcome.codes_TK) * speaker.codec.hop_samples
     with pytest.raises(BackendError, match="no audio within"):
         speaker.synthesize(SynthesisRequest(**REQUEST, timeout_s=1e-6))
