@@ -76,7 +76,9 @@ class ExpertCache(Generic[T]):
         self._slots: dict[Expert, _Slot[T]] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._ahead, self._dear = ahead, False
+        self._dear = False
+        self.prefetches = ahead
+        """Whether experts are loaded before they are asked for."""
         self._waits_s: deque[float] = deque(maxlen=9)
         self._worker = ThreadPoolExecutor(1, "experts")
         self._serving: Future[None] | None = None
@@ -120,7 +122,7 @@ class ExpertCache(Generic[T]):
 
     def looks_ahead(self, layer: int) -> bool:
         """Whether it is worth asking what a layer will pick: some are missing there, and the last waits long."""
-        if not (self._ahead and self._dear):
+        if not (self.prefetches and self._dear):
             return False
         return any((layer, expert) not in self._slots for expert in range(len(self._recent[layer])))
 

@@ -34,7 +34,7 @@ class ExpertPrefetcher:
     def before_trunk(self, layer: int, hidden_NC: Floats) -> None:
         """Called before each trunk with its input."""
         if layer and self._routers and self._memory.looks_ahead(layer):
-            shares = self._shares(layer, hidden_NC)
+            shares = self.shares(layer, hidden_NC)
             self._foretold = {expert for expert, share in enumerate(shares) if share}
             self._memory.expect(layer, shares)
 
@@ -53,7 +53,7 @@ class ExpertPrefetcher:
         if decoding and layer == self._config.num_layers - 1:
             memory.note_step(self._step_bytes)
 
-    def _shares(self, layer: int, hidden_NC: Floats) -> list[float]:
+    def shares(self, layer: int, hidden_NC: Floats) -> list[float]:
         """Largest probability, over the tokens that pick it, of each routed expert of a layer."""
         config = self._config
         square_N1 = np.einsum("nc,nc->n", hidden_NC, hidden_NC)[:, None] / np.float32(config.hidden_size)

@@ -18,7 +18,7 @@ from tests.random_checkpoint import tiny_config
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.delay_pattern import delay_codes, undelay_codes
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 CASES = json.loads((VECTORS / "delay.json").read_text())
 
 

@@ -17,7 +17,7 @@ from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.mrope import video_positions
 from unimoe_runtime.vision.tower import Grid, VisionConfig
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 RECORDED = load_file(VECTORS / "video_mrope.safetensors")
 GRIDS: list[Grid] = [(2, 12, 10), (1, 8, 6)]
 

@@ -19,7 +19,7 @@ from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model.routing import route, select, softmax
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
 PUBLIC = tiny_config(num_routed_experts=8, num_null_experts=1, num_shared_experts=2, weighting="sparsemixer")
 BLOCK_CASES = ["A", "B", "C", "D_nomask", "D_nomask_auxw"]

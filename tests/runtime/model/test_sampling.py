@@ -18,7 +18,7 @@ from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.model.sampling import candidates, guide, mask_special_ids, sample
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 FILTERS = json.loads((VECTORS / "sampling_filters.json").read_text())
 TIED_ROW = 2  # of "ties": three equal maxima, of which torch's choice is arbitrary
 CONFIG = tiny_config()

@@ -22,7 +22,7 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 from unimoe_runtime.model.generation import Prompt, collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel, cache_capacity
 
-VECTORS = Path(__file__).parent.parent / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
 PLACEHOLDER = 294
 

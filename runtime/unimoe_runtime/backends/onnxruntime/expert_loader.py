@@ -132,7 +132,7 @@ class Loader:
     def __call__(self, expert: Expert) -> ResidentExpert:
         graph = expert_name(*expert)
         precision = self._bundle.graph(graph).precision
-        return self._shared(graph) if self.shares(precision) else self._own(graph)
+        return self._shared(graph) if self.shares(precision) else self.own(graph)
 
     def shares(self, precision: str) -> bool:
         """Whether experts of a precision share a session: with one of them it gave the bits of its own session."""
@@ -141,7 +141,8 @@ class Loader:
                 self._shares[precision] = precision in (*_MAPPED, *_TURNED) and self._same_bits(self._one_of[precision])
             return self._shares[precision]
 
-    def _own(self, graph: str) -> SessionExpert:
+    def own(self, graph: str) -> SessionExpert:
+        """An expert in a session of its own."""
         info = self._bundle.graph(graph)
         # An arena grows by powers of two; coming and going left it three times as large as its weights.
         optimize = needs_optimizing(graph, info.precision)
@@ -185,7 +186,7 @@ class Loader:
         return self._sessions[key]
 
     def _same_bits(self, graph: str) -> bool:
-        shared, own = self._shared(graph), self._own(graph)
+        shared, own = self._shared(graph), self.own(graph)
         hidden = self._bundle.model.hidden_size
         random = np.random.default_rng(0)
         same = True
