@@ -6,6 +6,7 @@ N tokens · R router rows (routed, null, shared) · E dynamic experts (routed, n
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model.routing import route, select, softmax
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 PUBLIC = tiny_config(num_routed_experts=8, num_null_experts=1, num_shared_experts=2, weighting="sparsemixer")
 BLOCK_CASES = ["A", "B", "C", "D_nomask", "D_nomask_auxw"]
 EXAMPLES = settings(max_examples=60, deadline=None)

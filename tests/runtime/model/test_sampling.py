@@ -85,14 +85,14 @@ def test_a_draw_is_one_of_the_candidates(seed: int, top_k: int | None, top_p: fl
 
 
 def test_draws_follow_the_probabilities() -> None:
-    logits_UKV = np.log(np.tile(np.float32([0.5, 0.25, 0.15, 0.1]), (20_000, 1, 1)))
+    logits_UKV = np.log(np.tile(np.array([0.5, 0.25, 0.15, 0.1], np.float32), (20_000, 1, 1)))
     codes_UK = sample(logits_UKV, SamplingConfig(top_k=3), 3, np.random.default_rng(0))
     shares = np.bincount(codes_UK.flatten(), minlength=4) / len(codes_UK)
     np.testing.assert_allclose(shares, np.array([0.5, 0.25, 0.15, 0]) / 0.9, atol=0.015)
 
 
 def test_zero_temperature_takes_the_largest_and_needs_no_random_numbers() -> None:
-    logits_UKV = np.float32([[[0, 5, 2, 5], [9, 1, 1, 1]]])
+    logits_UKV = np.array([[[0, 5, 2, 5], [9, 1, 1, 1]]], np.float32)
     rng = np.random.default_rng(0)
     state = rng.bit_generator.state
     assert sample(logits_UKV, SamplingConfig(temperature=0.0), 3, rng).tolist() == [[1, 0]]

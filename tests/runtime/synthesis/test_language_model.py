@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,11 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BackendError, UnimoeError
 from unimoe_runtime.files.safetensors_reader import TensorFile
 from unimoe_runtime.model.generation import Prompt, collect_frames, generate
-from unimoe_runtime.synthesis.language_model import BundleModel, cache_capacity
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 PLACEHOLDER = 294
 
 
@@ -122,7 +124,7 @@ def random_bundle(folder: Path, **changes: object) -> Path:
     return folder / "bundle"
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "probability": {},
     "top_k": {"selection": "top_k", "top_k": 2},
     "sparsemixer": {"weighting": "sparsemixer", "num_shared_experts": 2},

@@ -39,7 +39,7 @@ def test_a_request_cannot_change() -> None:
     with pytest.raises(FrozenInstanceError):
         request.text = "other"  # type: ignore[misc]
     with pytest.raises(TypeError):
-        SynthesisRequest("hello")  # type: ignore[misc]
+        SynthesisRequest("hello")  # type: ignore[call-arg]
 
 
 def test_limits_are_not_negative() -> None:

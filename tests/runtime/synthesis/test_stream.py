@@ -214,7 +214,7 @@ def test_a_stream_in_an_event_loop(speaker: Synthesizer) -> None:
         return chunks
 
     async def read_all() -> list[list[Chunk]]:
-        return await asyncio.gather(read(None), read(None), read(2))
+        return list(await asyncio.gather(read(None), read(None), read(2)))
 
     first, second, beginning = asyncio.run(read_all())
     np.testing.assert_array_equal(joined(first), joined(second))

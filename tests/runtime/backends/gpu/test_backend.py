@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,11 +34,12 @@ from unimoe_runtime.bundle.engine_sets import open_engines
 from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle
 from unimoe_runtime.errors import BackendError, EngineError, UnimoeError
 from unimoe_runtime.model.generation import Prompt
-from unimoe_runtime.synthesis.language_model import BundleModel, cache_capacity
+from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_runtime.synthesis.lru_cache import LRUCache
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity
 from unimoe_tools.parity.graphs import compare_graphs
 
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 STEPS = 12
 PROMPT = Prompt.from_rows([[1, 2, 3], [4, 5, 6, 7, 8, 9, 10]], paired=True)
 
