@@ -122,6 +122,7 @@ class _Scan:
     dropped: Dropped
     before: str = ""
     starts: bool = True
+    quoted: bool = False
     after_value: bool = False
 
     def __post_init__(self) -> None:
@@ -135,7 +136,7 @@ class _Scan:
     def line(self, text: str) -> Iterator[Item]:
         """Units and pauses of one line."""
         at, end = 0, len(text)
-        self.before = ""
+        self.before, self.quoted = "", False
         while at < end:
             space = _SPACE.match(text, at)
             if space:
@@ -167,7 +168,7 @@ class _Scan:
             match = rule.pattern.match(text, at)
             if match is None or match.end() == at:
                 continue
-            reading = Reading(known=self.normaliser.known, before=self.before, starts=self.starts)
+            reading = Reading(known=self.normaliser.known, before=self.before, starts=self.starts, quoted=self.quoted)
             words = render(rule, match, self._language.readers, reading)
             if words is None or not all(map(str.isascii, words)):
                 continue
@@ -247,6 +248,7 @@ class _Scan:
         pause = _PAUSES.match(text, at)
         assert pause is not None
         self.after_value, self.before = False, ""
+        self.quoted ^= pause[0].count('"') % 2 == 1
         strength = Break.SENTENCE if _SENTENCE.search(pause[0]) else Break.CLAUSE
         return pause.end(), [Pause(strength=strength, mark=_mark(pause[0]))]
 

@@ -60,12 +60,13 @@ class Reading:
     """What readers of one match share. `count` is the last number that was read: units and currencies agree with it.
 
     `known` says whether a word of lower-case letters is in the lexicon; `before` is the word before the match,
-    which `starts` a sentence or stands within one.
+    which `starts` a sentence or stands within one; `quoted`: a quotation is open.
     """
 
     known: Callable[[str], bool]
     before: str = ""
     starts: bool = True
+    quoted: bool = False
     count: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
 

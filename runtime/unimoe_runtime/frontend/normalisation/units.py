@@ -46,4 +46,8 @@ def unit_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         reading.count = before
         return words
 
-    return {"units": read, "unit": single}
+    def inch_sign(text: str, reading: Reading) -> list[str] | None:
+        """Inches, unless the sign ends a quotation."""
+        return None if reading.quoted else name(text, one=reading.count == "1")
+
+    return {"units": read, "unit": single, "inch_sign": inch_sign}
