@@ -65,6 +65,12 @@ def _run(
         click.echo(f"next: {_next_step(recipe, stages, out)}")
 
 
+def _report(json_to: str | None) -> Callable[[str], None]:
+    """Lines of progress; on stderr where JSON goes to stdout."""
+    require_json_writable(json_to)
+    return lambda line: click.echo(line, err=json_to == "-")
+
+
 def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, Any]:
     """Folders, and the held-out losses of each stage that has some."""
     losses = {stage: work / stage / "held_out.json" for stage in stages}
@@ -158,13 +164,33 @@ def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> Non
         click.echo(f"next: {_next_step(recipe, [], out)}")
 
 
-@train.command()
+@train.command(cls=Command)
+@click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
+@click.option("--threads", default=2, show_default=True, help="CPU threads.")
+@json_option
+def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) -> None:
+    """The codec of RECIPE alone, from its sections [data] and [codec]. Goes on where it was stopped."""
+    import torch
+
+    from unimoe.training.material import make_codec, open_corpus, read_recipe
+
+    torch.set_num_threads(threads)
+    work, content = work or Path("build") / recipe.stem, read_recipe(recipe, ["data", "codec"])
+    report = _report(json_to)
+    made = make_codec(content["codec"], open_corpus(content["data"], work, report), work, report)
+    if not write_json({"codec": str(made)}, json_to):
+        click.echo(f"codec in {made}")
+
+
+@train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
 @click.option("--total-mb", default=60.0, show_default=True, help="Largest size of the package.")
 @click.option("--audio-mb", default=25.0, show_default=True, help="Size of the excerpt of audio, at most.")
-def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_mb: float) -> None:
+@json_option
+def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_mb: float, json_to: str | None) -> None:
     """Pack what RECIPE trains on into the small folder PACKAGE, for a run on another machine.
 
     It holds tokens, settings, the codec and an excerpt of the audio. Makes what the work folder lacks of them.
@@ -173,11 +199,13 @@ def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_
     from unimoe.training.recipe import pack_recipe
 
     limits = PackageLimits(total_mb=total_mb, audio_mb=audio_mb)
-    size = pack_recipe(recipe, work or Path("build") / recipe.stem, package, limits, click.echo)
-    click.echo(f"{package}: {size / 1e6:.1f} MB")
+    report = _report(json_to)
+    size = pack_recipe(recipe, work or Path("build") / recipe.stem, package, limits, report)
+    if not write_json({"package": str(package), "bytes": size}, json_to):
+        click.echo(f"{package}: {size / 1e6:.1f} MB")
 
 
-@train.command()
+@train.command(cls=Command)
 @click.argument("package", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder of the stages, for this run.")
@@ -185,9 +213,8 @@ def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_
 @click.option("--codec-share", default=0.4, show_default=True, help="Share of the time that finishes the codec.")
 @click.option("--batch-size", default=96, show_default=True, help="Clips a step of the token model.")
 @click.option("--codec-batch-size", default=32, show_default=True, help="Segments a step of the codec.")
-def timed(
-    package: Path, result: Path, work: Path, minutes: float, codec_share: float, batch_size: int, codec_batch_size: int
-) -> None:
+@json_option
+def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget: Any) -> None:
     """Train PACKAGE for so many minutes on this machine's GPU, or its CPU: first the token model, then the codec.
 
     RESULT gets the weights of both in bfloat16 and a report.
@@ -195,20 +222,22 @@ def timed(
     from unimoe.training.package import open_package
     from unimoe.training.timed import TimeBudget, train_in_time
 
-    budget = TimeBudget(
-        minutes=minutes, codec_share=codec_share, batch_size=batch_size, codec_batch_size=codec_batch_size
-    )
-    train_in_time(open_package(package), result, work, budget, click.echo)
+    report = _report(json_to)
+    found = train_in_time(open_package(package), result, work, TimeBudget(**budget), report)
+    write_json(found, json_to)
 
 
-@train.command()
+@train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("result", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
-def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None) -> None:
+@json_option
+def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json_to: str | None) -> None:
     """Make a CHECKPOINT of the RESULT of a timed run, with RECIPE's front end and sampling."""
     from unimoe.training.recipe import unpack_result
 
-    unpack_result(recipe, work or Path("build") / recipe.stem, result, checkpoint, click.echo)
-    click.echo(f"checkpoint in {checkpoint}")
+    report = _report(json_to)
+    unpack_result(recipe, work or Path("build") / recipe.stem, result, checkpoint, report)
+    if not write_json({"checkpoint": str(checkpoint)}, json_to):
+        click.echo(f"checkpoint in {checkpoint}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from unimoe.codec.adversarial import AdversarialTrainer
 from unimoe.codec.base import Codec, codec_config, load_codec
+from unimoe.codec.common import TrainedCodec
 from unimoe.codec.settings import AdversarialTraining, CodecTraining
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.codec.training import train_codec
@@ -72,17 +73,10 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     """Make what `work` lacks. In [data] and [codec], `folder` names a corpus or a codec that is there already.
 
     [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration, of its codebooks the
-    first `kept_codebooks` are used, and [codec.decoder] trains the decoder anew for those. Clips of sources in
-    [train] leave_out train the codec alone.
+    first `kept_codebooks` are used, [codec.decoder] trains the decoder anew for those, and [codec.finish] trains it
+    against discriminators. Clips of sources in [train] leave_out train the codec alone.
     """
-    data = recipe["data"]
-    if "recipe" in data:
-        data = read_recipe(Path(data["recipe"]), ["data"])["data"]
-    corpus_dir = Path(data.get("folder", work / "corpus"))
-    if "folder" not in data and not (corpus_dir / "index.jsonl").exists():
-        report("rendering the corpus")
-        render_corpus(corpus_dir, CorpusRecipe.from_dict(data))
-    corpus = Corpus.open(corpus_dir)
+    corpus = open_corpus(recipe["data"], work, report)
     codec_dir = make_codec(recipe["codec"], corpus, work, report)
     codec = load_codec(codec_dir)
 
@@ -103,24 +97,37 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     )
 
 
+def open_corpus(data: dict[str, Any], work: Path, report: Report) -> Corpus:
+    """The corpus of a recipe's [data], rendered into `work` where it is neither there nor in a folder of its own."""
+    if "recipe" in data:
+        data = read_recipe(Path(data["recipe"]), ["data"])["data"]
+    corpus_dir = Path(data.get("folder", work / "corpus"))
+    if "folder" not in data and not (corpus_dir / "index.jsonl").exists():
+        report("rendering the corpus")
+        render_corpus(corpus_dir, CorpusRecipe.from_dict(data))
+    return Corpus.open(corpus_dir)
+
+
 def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
     """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, its decoder trained anew
     ([codec.decoder]) and finished against discriminators ([codec.finish]).
 
-    All but the first are done where the recipe says so; see `prepare`.
+    All but the first are done where the recipe says so; see `prepare`. With `folder` the codec is there already.
     """
-    if "folder" in fields:
-        return Path(fields["folder"])
     fields = dict(fields)
-    shape, kept = codec_config(fields.pop("shape", {})), fields.pop("kept_codebooks", 0)
-    of_decoder, of_finish = dict(fields.pop("decoder", {})), fields.pop("finish", {})
-    trainer = CodecTrainer(shape, CodecTraining.from_dict(fields), corpus)
-    codec = train_codec(trainer, work / "codec-run", report)
-    if not kept and not of_decoder and not of_finish:
-        return work / "codec-run" / "codec"
+    kept, of_decoder, of_finish = (fields.pop(name, {}) for name in ("kept_codebooks", "decoder", "finish"))
+    folder = Path(fields.pop("folder", work / "codec-run" / "codec"))
+    if folder.parent == work / "codec-run":
+        shape = codec_config(fields.pop("shape", {}))
+        codec = train_codec(CodecTrainer(shape, CodecTraining.from_dict(fields), corpus), work / "codec-run", report)
+    if not (kept or of_decoder or of_finish):
+        return folder
+    if folder.parent != work / "codec-run":
+        codec = own_codec(folder)
     if kept:
         codec = codec.with_codebooks(kept)
     if of_decoder:
+        of_decoder = dict(of_decoder)
         shape = codec_config({**codec.config.to_dict(), **of_decoder.pop("shape", {})})
         training = CodecTraining.from_dict({"codebooks_from_step": 0, **of_decoder})
         codec = train_codec(CodecTrainer(shape, training, corpus, codec), work / "decoder-run", report)
@@ -129,3 +136,11 @@ def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Repor
         codec = train_codec(finish, work / "finish-run", report)
     codec.save(work / "codec")
     return work / "codec"
+
+
+def own_codec(folder: Path) -> TrainedCodec[Any]:
+    """One of our own codecs, for training. Raises ConfigError where the folder holds another kind."""
+    codec = load_codec(folder)
+    if not isinstance(codec, TrainedCodec):
+        raise ConfigError(f"{folder} holds a codec of another kind; only our own can be trained")
+    return codec
