@@ -17,8 +17,9 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
-from unimoe_tools.profiling.bandwidth import BEYOND_CACHE_BYTES as BUFFER_BYTES
+from unimoe_tools.profiling.bandwidth import BEYOND_CACHE_BYTES
 
+BUFFER_BYTES = BEYOND_CACHE_BYTES
 _WIDTH = 1024
 _ROWS = BUFFER_BYTES // (4 * _WIDTH)
 

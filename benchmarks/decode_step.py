@@ -23,6 +23,7 @@ from rich.table import Table
 from unimoe_export.exporter import export_bundle
 from unimoe_tools.profiling.machine import describe_machine
 
+from .decode_goals import best, goals
 from .quantized import write_int8
 from .workload import model_config, write_checkpoint
 
@@ -33,9 +34,6 @@ _ROOT = Path(__file__).parent.parent
 _NOISY_SPREAD = 0.15
 _NOISY_CORES = 0.1
 _FILE_WIDTH = 150
-_FLOOR_GOALS = {384: 1.6, 1024: 1.3}
-_INT8_GOALS = {384: 1.7, 1024: 2.5}
-_PEER_GOALS = {(384, "tight torch"): 3.0, (384, "single graph"): 1.0, (1024, "single graph"): 1.0}
 
 
 def summarize(raw: dict[str, Any]) -> dict[str, Any]:
@@ -92,72 +90,6 @@ def _linear_fit(steps: list[dict[str, Any]]) -> dict[str, float] | None:
     residual = times - (base + slope * picked)
     r_squared = 1 - (residual**2).sum() / ((times - times.mean()) ** 2).sum()
     return {"base_ms": float(base), "ms_per_expert": float(slope), "r_squared": float(r_squared)}
-
-
-def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per size and number of picked experts, over the thread counts: the best ratio to the floor at one thread count,
-    and every peer's best time against our best. Each says its thread count: the two need not be the same."""
-    rows = []
-    for hidden in dict.fromkeys(run["hidden"] for run in runs):
-        of_size = [run for run in runs if run["hidden"] == hidden]
-        for index, step in enumerate(of_size[0]["steps"]):
-            there = [(run["steps"][index], run["threads"]) for run in of_size]
-            timed = {peer: min((each["median_ms"][peer], of) for each, of in there) for peer in step["median_ms"]}
-            times = {peer: time for peer, (time, _) in timed.items()}
-            to_floor, floor_threads = min((each["to_floor"], of) for each, of in there)
-            rows.append(
-                {
-                    "hidden": hidden,
-                    "picked": step["picked"],
-                    "to_floor": to_floor,
-                    "to_floor_threads": floor_threads,
-                    "floor_ms": min(each["floor_ms"] for each, _ in there),
-                    "best_ms": times,
-                    "best_threads": {peer: of for peer, (_, of) in timed.items()},
-                    "to_ours": {peer: time / times["ours"] for peer, time in times.items() if peer != "ours"},
-                }
-            )
-    return rows
-
-
-def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each goal against the worst of `best`'s rows. `ceiling`: what a step at the floor would reach there."""
-    results = []
-    for hidden in dict.fromkeys(row["hidden"] for row in rows):
-        of_size = [row for row in rows if row["hidden"] == hidden]
-        if goal := _FLOOR_GOALS.get(hidden):
-            worst = max(of_size, key=lambda row: row["to_floor"])
-            results.append(
-                {
-                    "name": f"hidden {hidden}: a step takes at most {goal} × the floor",
-                    "worst": worst["to_floor"],
-                    "picked": worst["picked"],
-                    "met": worst["to_floor"] <= goal,
-                }
-            )
-        if goal := _INT8_GOALS.get(hidden):
-            worst = max(of_size, key=lambda row: row["to_ours"]["int8"])
-            results.append(
-                {
-                    "name": f"hidden {hidden}: int8 at least {goal:g} × as fast as float32",
-                    "worst": 1 / worst["to_ours"]["int8"],
-                    "picked": worst["picked"],
-                    "met": 1 / worst["to_ours"]["int8"] >= goal,
-                }
-            )
-        for peer in of_size[0]["to_ours"]:
-            if goal := _PEER_GOALS.get((hidden, peer)):
-                worst = min(of_size, key=lambda row: row["to_ours"][peer])
-                results.append(
-                    {
-                        "name": f"hidden {hidden}: at least {goal:g} × as fast as {peer}",
-                        "worst": worst["to_ours"][peer],
-                        "picked": worst["picked"],
-                        "met": worst["to_ours"][peer] >= goal,
-                        "ceiling": worst["best_ms"][peer] / worst["floor_ms"],
-                    }
-                )
-    return results
 
 
 def machine() -> dict[str, Any]:

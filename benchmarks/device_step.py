@@ -164,11 +164,9 @@ def open_ways(bundle: Bundle, names: list[str]) -> list[tuple[str, Callable[[], 
     for graphs in (True, False):
         suffix = "" if graphs else ", no graphs"
         if "onnxruntime-cuda" in names:
-            ways.append(
-                (f"onnxruntime-cuda{suffix}", lambda graphs=graphs: open_onnxruntime_cuda(bundle, graphs=graphs))
-            )
+            ways.append((f"onnxruntime-cuda{suffix}", partial(open_onnxruntime_cuda, bundle, graphs=graphs)))
         if "tensorrt" in names:
-            ways.append((f"tensorrt{suffix}", lambda graphs=graphs: open_tensorrt(bundle, None, graphs=graphs)))
+            ways.append((f"tensorrt{suffix}", partial(open_tensorrt, bundle, None, graphs=graphs)))
     return ways
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.expert_residency import decode, print_tables
+from benchmarks.expert_residency import decode
+from benchmarks.residency_tables import print_tables
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import Bundle, open_bundle

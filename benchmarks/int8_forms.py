@@ -29,8 +29,8 @@ from rich.table import Table
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import SMALLEST_ROW_MAX, QuantizedWeight, quantize_weight
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
+from unimoe_tools.profiling.machine import settle
 
-from .rounds import settle
 from .workload import model_config
 
 _SET_BYTES = 100e6
@@ -85,7 +85,10 @@ class _Writer:
                 "MatMulIntegerToFloat", [rounded, codes, scale, scales, zero], [y], domain="com.microsoft"
             )  # fmt: skip
             return
-        scale, zero = self.constant(name + "_input", input_scale), self.constant(name + "_zero", np.int8(0))
+        scale, zero = (
+            self.constant(name + "_input", np.asarray(input_scale)),
+            self.constant(name + "_zero", np.zeros((), np.int8)),
+        )
         self.node("QuantizeLinear", [x, scale, zero], [name + "_q"])
         self.node("DequantizeLinear", [name + "_q", scale, zero], [name + "_x"])
         self.node("DequantizeLinear", [codes, scales], [name + "_w"], axis=1)
@@ -110,13 +113,13 @@ def write_expert(path: Path, form: str, hidden: int, width: int, seed: int) -> i
     if form == "qdq rows":
         writer.node("Abs", ["inner"], ["magnitude"])
         writer.node("ReduceMax", ["magnitude", writer.constant("axis", np.array([-1]))], ["row_largest"])
-        writer.node("Max", ["row_largest", writer.constant("tiny", SMALLEST_ROW_MAX)], ["row_max"])
+        writer.node("Max", ["row_largest", writer.constant("tiny", np.asarray(SMALLEST_ROW_MAX))], ["row_max"])
         writer.node("Div", ["inner", "row_max"], ["inner_by_row"])
         writer.node("Mul", ["weight", "row_max"], ["weight_by_row"])
         inner, weight = "inner_by_row", "weight_by_row"
     product = writer.product(inner, "down", down)
     writer.node("Mul", [product, weight], ["weighted"])
-    zero = writer.constant("zero", np.float32(0))
+    zero = writer.constant("zero", np.asarray(np.float32(0)))
     writer.node("Greater", ["weight", zero], ["picked"])
     writer.node("Where", ["picked", "weighted", zero], ["selected"])
     writer.node("Add", ["accumulator", "selected"], ["y"])

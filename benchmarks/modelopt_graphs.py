@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Recorded(CalibrationDataReader):
+class Recorded(CalibrationDataReader):  # type: ignore[misc]  # modelopt has no types
     """Inputs that were recorded, call after call."""
 
     def __init__(self, path: Path) -> None:

@@ -129,7 +129,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table there as Markdown")
     arguments = parser.parse_args()
     if arguments.child:
-        json.dump(measure_pair(*arguments.child, arguments.threads[0]), sys.stdout)
+        bundle, probe = arguments.child
+        json.dump(measure_pair(bundle, probe, arguments.threads[0]), sys.stdout)
         return
     report: dict[str, Any] = {"machine": describe_machine(), "goal": _GOAL, "results": []}
     console = Console(stderr=True)

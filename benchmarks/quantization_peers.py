@@ -137,7 +137,7 @@ def modelopt_backends(
         onnx.save(model, folder / f"{graph}.onnx")
         calls = enumerate(recorder.calls[graph])
         arrays = {f"{number}/{name}": array for number, call in calls for name, array in call.items()}
-        np.savez(folder / f"{graph}.npz", **arrays)
+        np.savez(folder / f"{graph}.npz", **arrays)  # type: ignore[arg-type]  # names are the arrays' own
     command = [str(python), str(_MODELOPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     refused = [line for line in done.stderr.splitlines() if line.startswith(tuple(_MODELOPT_NAMES))]

@@ -58,6 +58,14 @@ class Peer:
         self._next = 0
         self.copies = len(models)
 
+    @property
+    def first(self) -> LanguageModel:
+        return self._models[0]
+
+    def rewind(self) -> None:
+        """The next step is the first copy's."""
+        self._next = 0
+
     def prepare(self, steps: int) -> None:
         """Prefill copies that `steps` more steps would fill; not timed."""
         for copy, model in enumerate(self._models):
@@ -147,7 +155,7 @@ def check_agreement(bundle: Bundle, peers: dict[str, Peer], picked_counts: list[
 
     Raises ValueError where a peer computes something else, or where we launch other than picked × layers experts.
     """
-    ours = [peers[name]._models[0] for name in ("ours", "int8")]
+    ours = [model for name in ("ours", "int8") if isinstance(model := peers[name].first, BundleModel)]
     worst = dict.fromkeys(PEERS, 0.0)
     for peer in peers.values():
         peer.prepare(_STEPS_A_PROMPT)
@@ -155,7 +163,7 @@ def check_agreement(bundle: Bundle, peers: dict[str, Peer], picked_counts: list[
         before = [model.statistics.launched for model in ours]
         logits = {}
         for name, peer in peers.items():
-            peer._next = 0
+            peer.rewind()
             logits[name] = peer.step(picked, np.random.default_rng(picked))[1].copy()
         for model, count in zip(ours, before, strict=True):
             launched = model.statistics.launched - count

@@ -20,12 +20,14 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from unimoe_runtime.backends.protocol import StepInputs
+from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.rope import rotary
 
-_SHARED_INPUTS = ("cos_BTD", "sin_BTD", "mask_B1TS", "write_index_B")
-_CACHES = ("key_cache_BHSD", "value_cache_BHSD")
+_SHARED_INPUTS = ("cos_BTF", "sin_BTF", "mask_B1QS", "write_index_B")
+_CACHES = ("key_cache_BSX", "value_cache_BSX")
 
 
 class SingleGraph:
@@ -38,6 +40,7 @@ class SingleGraph:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._config, self._capacity = bundle.model, capacity
+        self._form = TrunkForm.of(bundle)
         embeddings = bundle.embeddings()
         self._text_VC, self._codec_KVC = embeddings.raw("text.weight"), embeddings.raw("codec.weight")
         self._codebooks_K = np.arange(self._config.num_codebooks)
@@ -47,7 +50,7 @@ class SingleGraph:
     def prefill(self, prompt: Prompt) -> None:
         rows, length = prompt.text_ids_BT.shape
         config = self._config
-        shape = (rows, config.num_kv_heads, self._capacity, config.head_dim)
+        shape = self._form.graph_shape(self._form.cache_shape(rows, self._capacity))
         self._caches = {
             f"{cache}.{layer}": onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
             for layer in range(config.num_layers)
@@ -61,17 +64,16 @@ class SingleGraph:
         binding, _ = self._bind(inputs)
         self._session.run_with_iobinding(binding)
         self._filled = length
-        step = self._inputs(np.zeros((rows, 1, config.hidden_size)), np.zeros((rows, 1)), self._valid_BS[:, None])
-        self._binding, self._logits_BKV = self._bind(step)
-        self._step = step
+        self._step = self._inputs(np.zeros((rows, 1, config.hidden_size)), np.zeros((rows, 1)), self._valid_BS[:, None])
+        self._binding, self._logits_BKV = self._bind(self._step)
 
     def step(self, codes_BK: NDArray[np.int64], position_B: NDArray[np.float32]) -> NDArray[np.float32]:
         self._valid_BS[:, self._filled] = True
         hidden_BC = self._codec_KVC[self._codebooks_K, codes_BK].sum(axis=1, dtype=np.float32)
         np.copyto(self._step["hidden_BTC"], hidden_BC[:, None])
-        self._step["cos_BTD"][...], self._step["sin_BTD"][...] = rotary(position_B[:, None], self._config)
-        np.copyto(self._step["mask_B1TS"], self._valid_BS[:, None, None])
-        self._step["write_index_B"].fill(self._filled)
+        self._form.write(
+            self._step, self._step_inputs(hidden_BC[:, None], position_B[:, None], self._valid_BS[:, None])
+        )
         self._session.run_with_iobinding(self._binding)
         self._filled += 1
         return self._logits_BKV
@@ -79,14 +81,22 @@ class SingleGraph:
     def _inputs(
         self, hidden_BTC: NDArray[np.floating], positions_BT: NDArray[np.floating], mask_BTS: NDArray[np.bool_]
     ) -> dict[str, NDArray[Any]]:
+        hidden_BTC = np.ascontiguousarray(hidden_BTC, np.float32)
+        step = self._form.step_inputs(self._step_inputs(hidden_BTC, positions_BT, mask_BTS))
+        hidden_NC = hidden_BTC.reshape(-1, self._config.hidden_size)  # the same memory
+        return {**self._form.hidden_inputs(hidden_BTC, hidden_NC), **step}
+
+    def _step_inputs(
+        self, hidden_BTC: NDArray[np.floating], positions_BT: NDArray[np.floating], mask_BTS: NDArray[np.bool_]
+    ) -> StepInputs:
         cos_BTD, sin_BTD = rotary(positions_BT.astype(np.float32), self._config)
-        return {
-            "hidden_BTC": np.ascontiguousarray(hidden_BTC, np.float32),
-            "cos_BTD": cos_BTD,
-            "sin_BTD": sin_BTD,
-            "mask_B1TS": np.ascontiguousarray(mask_BTS[:, None]),
-            "write_index_B": np.full(len(hidden_BTC), self._filled, np.int64),
-        }
+        return StepInputs(
+            hidden_BTC=hidden_BTC.astype(np.float32),
+            cos_BTD=cos_BTD,
+            sin_BTD=sin_BTD,
+            mask_B1TS=mask_BTS[:, None],
+            write_index_B=np.full(len(hidden_BTC), self._filled, np.int64),
+        )
 
     def _bind(self, inputs: dict[str, NDArray[Any]]) -> tuple[Any, NDArray[np.float32]]:
         binding = self._session.io_binding()
@@ -106,9 +116,9 @@ def _write(bundle: Bundle, name: str) -> Path:
     config = bundle.model
     parts = _Parts(bundle)
     parts.nodes.append(helper.make_node("Shape", ["hidden_BTC"], ["hidden_shape"]))
-    hidden_BTC = "hidden_BTC"
+    hidden_BTC, hidden_NC = "hidden_BTC", "hidden_NC"
     for layer in range(config.num_layers):
-        names = {"hidden_BTC": hidden_BTC} | {shared: shared for shared in _SHARED_INPUTS}
+        names = {"hidden_BTC": hidden_BTC, "hidden_NC": hidden_NC} | {shared: shared for shared in _SHARED_INPUTS}
         for cache in _CACHES:
             names |= {cache: f"{cache}.{layer}", f"new_{cache}": f"new_{cache}.{layer}"}
         trunk = parts.append(trunk_name(layer), names)
@@ -149,7 +159,7 @@ class _Parts:
             return value and names.get(value, f"{graph}/{value}")
 
         for node in model.graph.node:
-            copy = helper.make_node(node.op_type, map(renamed, node.input), map(renamed, node.output))
+            copy = helper.make_node(node.op_type, list(map(renamed, node.input)), list(map(renamed, node.output)))
             copy.attribute.extend(node.attribute)
             self.nodes.append(copy)
         for tensor in model.graph.initializer:

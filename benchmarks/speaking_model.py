@@ -58,8 +58,10 @@ def write_speaking_bundle(folder: Path, hidden: int) -> Path:
     }  # fmt: skip
     (checkpoint / "config.json").write_text(json.dumps(description), encoding="utf-8")
     torch.manual_seed(0)
-    shape = ConvNeXtCodecConfig.from_dict(json.loads((_DEMO / "codec" / "config.json").read_text(encoding="utf-8")))
-    codec = ConvNeXtCodec(replace(shape, num_codebooks=num_codebooks, codebook_size=config.codebook_size))
+    codec_config = ConvNeXtCodecConfig.from_dict(
+        json.loads((_DEMO / "codec" / "config.json").read_text(encoding="utf-8"))
+    )
+    codec = ConvNeXtCodec(replace(codec_config, num_codebooks=num_codebooks, codebook_size=config.codebook_size))
     codec.save(checkpoint / "codec")
     export_bundle(checkpoint, folder / "bundle")
     return folder / "bundle"

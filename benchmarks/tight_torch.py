@@ -25,6 +25,7 @@ class _Layer:
 
     def __init__(self, layer: Layer) -> None:
         attention, moe = layer.attention, layer.moe
+        assert moe.router is not None and moe.shared is not None and moe.experts is not None
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         self.attention_norm, self.moe_norm = layer.attention_norm.weight, layer.moe_norm.weight
         self.qkv = torch.cat([projection.weight for projection in projections])
@@ -44,7 +45,7 @@ class TightTorch:
         assert config.weighting == "probability" and config.selection == "top_p" and config.qkv_bias
         self._model, self._config, self._capacity = model, config, capacity
         with torch.inference_mode():
-            self._layers = [_Layer(layer) for layer in model.layers]
+            self._layers = [_Layer(layer) for layer in model.layers if isinstance(layer, Layer)]
         self._eager = TorchLanguageModel(model)
         self._filled = 0
         index = torch.arange(config.num_dynamic_experts)

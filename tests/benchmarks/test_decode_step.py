@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import decode_step, rounds
+from benchmarks import decode_goals, decode_step, rounds
 from benchmarks.quantized import write_int8
 from benchmarks.workload import MAX_PICKED, bytes_touched, model_config, write_checkpoint
 from unimoe_export.exporter import export_bundle
@@ -74,10 +74,10 @@ def test_summary_of_known_timings() -> None:
         "cores_of_others": 0.5,
         "steps": [_at_two_threads(step) for step in summary["steps"]],
     }
-    rows = decode_step.best([summary, faster])
+    rows = decode_goals.best([summary, faster])
     assert [row["to_floor_threads"] for row in rows] == [1] * 4
     assert rows[0]["best_threads"] == {"ours": 2, "int8": 1, "single graph": 1}
-    goals = decode_step.goals(rows)
+    goals = decode_goals.goals(rows)
     assert [goal["met"] for goal in goals] == [False, False, True]  # 2 × the floor where 1.6 is asked
     assert goals[1]["worst"] == pytest.approx(2 / 1.6)  # int8 against float32
     assert goals[2]["worst"] == pytest.approx(1.5 * 1.6)

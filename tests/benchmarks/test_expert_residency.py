@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.expert_residency import decode, tables, ways, worker_figures
+from benchmarks.expert_residency import decode, ways, worker_figures
+from benchmarks.residency_tables import tables
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.soak import ENDINGS, PLACES, TEXTS, TOLERANCE, markdown, soak
+from benchmarks.result_table import markdown
+from benchmarks.soak import ENDINGS, PLACES, TEXTS, TOLERANCE, soak
 from tests.speaking_bundle import write_speaking_bundle
 
 

@@ -89,8 +89,8 @@ def test_smoothing_tames_a_loud_channel(bundle: Bundle, statistics: Statistics) 
     routed = {tuple(plan.smoothing[linear]) for linear in plan.smoothing if "gate_up" in linear.weight}
     assert routed == {tuple(plan.smoothing[Linear("layers.0.trunk", "router.weight")])}
     # The heads of a group read the same values.
-    o_GHD = plan.smoothing[Linear("layers.0.trunk", "o.weight")].reshape(bundle.model.num_kv_heads, -1, 8)
-    np.testing.assert_array_equal(o_GHD[:, 0], o_GHD[:, 1])
+    o_RGD = plan.smoothing[Linear("layers.0.trunk", "o.weight")].reshape(-1, bundle.model.num_kv_heads, 8)
+    np.testing.assert_array_equal(o_RGD[0], o_RGD[1])
     record = decision.record()
     assert (
         record["rows"] == 200

@@ -64,11 +64,12 @@ def graph_sizes(bundle: Bundle, graph: str, limits: Limits, cache_capacity: int 
         unit = bundle.vision.merge_unit
         smallest, usual, largest = (tokens * unit for tokens in _VIDEO_TOKENS)
         return {"P": (smallest, usual, largest)}
+    per_key = bundle.model.queries_per_key
     sizes = {
         "B": (1, min(2, limits.rows), limits.rows),
         "T": (1, 1, limits.positions),
         "N": (1, min(2, limits.rows), limits.rows * limits.positions),
-        "Q": tuple(bundle.model.queries_per_key * length for length in (1, 1, limits.positions)),
+        "Q": (per_key, per_key, per_key * limits.positions),
     }
     if cache_capacity is not None:
         sizes["S"] = (cache_capacity,) * 3

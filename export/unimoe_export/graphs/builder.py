@@ -76,7 +76,7 @@ class GraphBuilder:
         them in float32 need only change those (`unimoe_runtime.backends.onnxruntime.backend.open_session`).
         """
         matrix = self.weight(weight)
-        half = matrix.dtype
+        half = matrix.dtype or ir.DataType.FLOAT
         if half == ir.DataType.FLOAT:
             return self.op("Gemm", [x, matrix, addend]) if addend is not None else self.op("MatMul", [x, matrix])
         narrow, matrix = (self.op("Cast", [value], to=int(half)) for value in (x, matrix))

@@ -36,9 +36,8 @@ def vision_graph(config: VisionConfig, weights: Path, *, blocks: Sequence[int] |
     for block in range(config.num_blocks) if blocks is None else blocks:
         mask = full_mask if block in config.full_attention_blocks else window_mask
         prefix = f"blocks.{block}."
-        attended_PC = _attention(
-            builder, _norm(builder, hidden_PC, prefix + "attention_norm"), cos, sin, mask, prefix, config
-        )
+        normed_PC = _norm(builder, hidden_PC, prefix + "attention_norm")
+        attended_PC = _attention(builder, normed_PC, (cos, sin), mask, prefix, config)
         hidden_PC = builder.op("Add", [hidden_PC, attended_PC])
         normed_PC = _norm(builder, hidden_PC, prefix + "mlp_norm")
         inner_PI = swiglu(builder, _linear(builder, normed_PC, prefix + "gate_up"))
@@ -63,19 +62,19 @@ def _linear(builder: GraphBuilder, x: ir.Value, name: str) -> ir.Value:
 def _attention(
     builder: GraphBuilder,
     normed_PC: ir.Value,
-    cos: ir.Value,
-    sin: ir.Value,
+    angles: tuple[ir.Value, ir.Value],
     mask_11PP: ir.Value,
     prefix: str,
     config: VisionConfig,
 ) -> ir.Value:
+    """One block's attention; `angles` are cosines and sines."""
     heads, size = config.num_heads, config.head_dim
     qkv = _linear(builder, normed_PC, prefix + "qkv")
     qkv_1PHD = builder.op("Reshape", [qkv, builder.constant([1, -1, 3 * heads, size])])
     qkv_1HPD = builder.op("Transpose", [qkv_1PHD], perm=[0, 2, 1, 3])
     query, key, value = builder.ops("Split", [qkv_1HPD], 3, axis=1, num_outputs=3)
-    query = builder.op("RotaryEmbedding", [query, cos, sin])
-    key = builder.op("RotaryEmbedding", [key, cos, sin])
+    query = builder.op("RotaryEmbedding", [query, *angles])
+    key = builder.op("RotaryEmbedding", [key, *angles])
     attended_1HPD = builder.op("Attention", [query, key, value, mask_11PP])
     attended_1PHD = builder.op("Transpose", [attended_1HPD], perm=[0, 2, 1, 3])
     attended_PC = builder.op("Reshape", [attended_1PHD, builder.constant([-1, config.hidden_size])])

@@ -18,7 +18,7 @@ from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import ConfigError
 
-_FADE_S = 0.01
+FADE_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def faded(chunk: Chunk, sample_rate_hz: int) -> Chunk:
     """
     if not chunk.num_frames:
         return chunk
-    length = min(round(_FADE_S * sample_rate_hz), len(chunk.pcm_L) // chunk.num_frames)
+    length = min(round(FADE_S * sample_rate_hz), len(chunk.pcm_L) // chunk.num_frames)
     if not length:
         return chunk
     pcm_L = chunk.pcm_L.copy()
