@@ -1,128 +1,194 @@
-"""Streams that share steps give, to the bit, what each gives alone: joins, leaves, cancels, mixed sampling."""
+"""Shared steps against each stream alone, to the bit on the CPU: any rows and positions, joins, leaves, pauses."""
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.speaking_bundle import write_speaking_bundle
-from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.synthesis.chunks import ChunkSchedule
-from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
-from unimoe_runtime.synthesis.synthesizer import Synthesizer
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from tests.runtime.host_device import HostDevice
+from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
+from unimoe_calibration.statistics import linears
+from unimoe_calibration.writing import write_quantized
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.backends.gpu.backend import DeviceBackend
+from unimoe_runtime.backends.gpu.device import Pool
+from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.model.generation import Prompt
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.shared_steps import SharedSteps
 
-SHARP = SamplingConfig(guidance_scale=2.0, temperature=0.3, top_k=5, eos_factor=0.8, min_steps=0, max_steps=60)
-FREE = SamplingConfig(guidance_scale=0.0, temperature=1.0, top_k=None, top_p=0.8, min_steps=0, max_steps=60)
-GREEDY = SamplingConfig(guidance_scale=1.0, temperature=0.0, min_steps=0, max_steps=60)
-REQUESTS = [
-    SynthesisRequest(text="the cat", seed=1),
-    SynthesisRequest(text="The cat. " * 12, voice="ann", seed=2),
-    SynthesisRequest(text="flute, 120 bpm: C4 E4 G4", task="music", seed=3),
-    SynthesisRequest(text="the cat the cat", seed=4, sampling=SHARP),
-    SynthesisRequest(text="piano: G4", task="music", seed=5, sampling=FREE),
-    SynthesisRequest(text="cat", seed=6, sampling=GREEDY, limits=Limits(max_steps=40)),
+FORMAT_1 = Path(__file__).parents[2] / "vectors" / "bundle_format_1" / "float32"
+PROMPTS = [
+    Prompt.from_rows([[1, 2, 3], [4, 5, 6, 7, 8, 9, 10]], paired=True),
+    Prompt.from_rows([[3, 1, 4, 1, 5, 9, 2, 6]]),
+    Prompt.from_rows([[1], np.arange(19).tolist()], paired=True),
+    Prompt.from_rows([[2, 7], [1, 8, 2]], paired=True),
 ]
+STEPS = 24
+
+
+class Stream:
+    """A stream whose codes are known beforehand, and its logits so far."""
+
+    def __init__(self, backend: Backend, index: int) -> None:
+        self.prompt = PROMPTS[index]
+        self.model = BundleModel(backend)
+        self.model.prefill(self.prompt)
+        config = backend.bundle.model
+        codes = np.random.default_rng(index).integers(config.codebook_size, size=(STEPS, config.num_codebooks))
+        self.codes: list[list[int]] = codes.tolist()
+        self.logits: list[np.ndarray] = []
+
+    @property
+    def position_B(self) -> np.ndarray:
+        return np.asarray(self.prompt.first_position_B + np.float32(len(self.logits)))
+
+    @property
+    def next_codes(self) -> list[int]:
+        return self.codes[len(self.logits)]
+
+    def step_alone(self) -> None:
+        self.logits.append(self.model.step_alone(self.next_codes, self.position_B))
+
+
+def alone(backend: Backend, index: int) -> Stream:
+    stream = Stream(backend, index)
+    for _ in range(STEPS):
+        stream.step_alone()
+    return stream
+
+
+def step(shared: SharedSteps, streams: list[Stream]) -> None:
+    found = shared.step(
+        [stream.model for stream in streams],
+        [stream.next_codes for stream in streams],
+        [stream.position_B for stream in streams],
+    )
+    for stream, row in zip(streams, found.first_rows, strict=True):
+        stream.logits.append(found.logits_RKV[row : row + stream.model.num_rows].copy())
+
+
+def scenario(backend: Backend) -> list[Stream]:
+    """Streams join at different times, pause, leave for a cache of their own and come back, end at different times."""
+    streams = [Stream(backend, index) for index in range(len(PROMPTS))]
+    first, second, third, fourth = streams
+    shared = SharedSteps(backend)
+    for _ in range(3):
+        first.step_alone()
+    shared.join(first.model)
+    shared.join(second.model)
+    for _ in range(4):
+        step(shared, [first, second])
+    shared.join(third.model)
+    for _ in range(3):
+        step(shared, [first, third])  # the second one pauses
+    shared.park(first.model)
+    for _ in range(2):
+        first.step_alone()
+        step(shared, [second, third])
+    shared.join(fourth.model)
+    shared.join(first.model)
+    while any(len(stream.logits) < STEPS for stream in streams):
+        going = [stream for stream in streams if len(stream.logits) < STEPS]
+        step(shared, going)
+        for stream in going:
+            if len(stream.logits) == STEPS:
+                shared.leave(stream.model)
+    assert not len(shared)
+    return streams
 
 
 @pytest.fixture(scope="module")
-def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
-    with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("speaker"))) as opened:
-        yield opened
+def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With products of more than 256 terms, which kernels cut into blocks, and an odd number of experts."""
+    folder = tmp_path_factory.mktemp("shared")
+    config = tiny_config(hidden_size=272, routed_intermediate_size=264, num_routed_experts=4, num_null_experts=1)
+    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="module")
-def alone(speaker: Synthesizer) -> list[np.ndarray]:
-    return [samples_of(speaker, request) for request in REQUESTS]
+def int8(floats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = open_bundle(floats)
+    plan = LinearPlan(scheme=Scheme.W8A8, input_range=6.0)
+    path = tmp_path_factory.mktemp("int8") / "bundle"
+    every = dict.fromkeys(linears(source.model), plan)
+    write_quantized(source, path, QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=every), {})
+    return path
 
 
-def samples_of(speaker: Synthesizer, request: SynthesisRequest) -> np.ndarray:
-    with speaker.stream(request) as stream:
-        return np.concatenate([chunk.pcm_L for chunk in stream])
+@pytest.mark.parametrize(
+    ("kind", "budget_bytes"), [("float32", None), ("float32", 0), ("int8", None), ("format 1", None)]
+)
+def test_logits_are_those_of_running_alone_to_the_bit(
+    floats: Path, int8: Path, kind: str, budget_bytes: int | None
+) -> None:
+    bundle = open_bundle({"float32": floats, "int8": int8, "format 1": FORMAT_1}[kind])
+    expected_from = OnnxRuntimeBackend(bundle)
+    backend = OnnxRuntimeBackend(bundle, memory_budget_bytes=budget_bytes)
+    for index, found in enumerate(scenario(backend)):
+        expected = alone(expected_from, index)
+        np.testing.assert_array_equal(np.array(found.logits), np.array(expected.logits))
+        assert found.model.statistics == expected.model.statistics
+    if budget_bytes is not None:
+        residency = backend.residency()
+        assert residency is not None and residency.uses
 
 
-def together(speaker: Synthesizer, requests: list[SynthesisRequest]) -> list[np.ndarray]:
-    """All at once, each in a thread of its own."""
-    found: dict[int, np.ndarray] = {}
-    gate = threading.Barrier(len(requests))
-
-    def run(index: int) -> None:
-        gate.wait()
-        found[index] = samples_of(speaker, requests[index])
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(requests))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [found[index] for index in range(len(requests))]
-
-
-def test_mixed_streams_give_what_they_give_alone(speaker: Synthesizer, alone: list[np.ndarray]) -> None:
-    before = speaker.step_statistics
-    for found, expected in zip(together(speaker, REQUESTS * 2), alone * 2, strict=True):
-        np.testing.assert_array_equal(found, expected)
-    after = speaker.step_statistics
-    assert after.streams - before.streams > 2 * (after.steps - before.steps), "they shared steps"
-    assert after.open == 0
+def test_a_device_steps_with_a_few_row_counts(floats: Path) -> None:
+    """Over the stand-in device: the CPU's results, in workspaces of few sizes that are used again."""
+    bundle = open_bundle(floats)
+    device = HostDevice(eager=True)
+    pool = Pool(device)
+    engines = OnnxRuntimeEngines(bundle, device, pool, graphs=True)
+    backend = DeviceBackend("onnxruntime-cuda", bundle, device, pool, engines)
+    reference = OnnxRuntimeBackend(bundle)
+    for index, found in enumerate(scenario(backend)):
+        expected = np.array(alone(reference, index).logits)
+        np.testing.assert_allclose(np.array(found.logits), expected, atol=1e-4, rtol=1e-4)
+    scenario(backend)
+    taken = pool.num_bytes
+    scenario(backend)
+    assert pool.num_bytes == taken, "what was taken is used again"
+    backend.close()
 
 
-@dataclass(frozen=True)
-class Visit:
-    """A request that comes after a while, and may go before its end, or read slowly."""
-
-    index: int
-    delay_s: float
-    most_chunks: int | None
-    pause_s: float
-    frames: tuple[int, ...]
-
-
-def visits(seed: int, count: int) -> list[Visit]:
-    rng = random.Random(seed)
-    return [
-        Visit(
-            index=rng.randrange(len(REQUESTS)),
-            delay_s=rng.random() * 0.3,
-            most_chunks=rng.choice([None, None, 1, 3]),
-            pause_s=rng.choice([0.0, 0.0, 0.01]),
-            frames=rng.choice([(2, 4, 8), (1,), (3, 30)]),
+@pytest.mark.parametrize("pieces", [(5,), (1, 1, 1), (2, 3, 99), (16, 2)])
+def test_a_prompt_may_be_cut_anywhere(floats: Path, pieces: tuple[int, ...]) -> None:
+    backend = OnnxRuntimeBackend(open_bundle(floats))
+    for prompt in PROMPTS:
+        whole, cut = BundleModel(backend), BundleModel(backend)
+        whole.prefill(prompt)
+        reading, sizes = cut.read(prompt), iter(pieces)
+        left = next(reading)
+        try:
+            while left:
+                left = reading.send(next(sizes, left))
+        except StopIteration:
+            pass
+        codes = [1, 2]
+        np.testing.assert_array_equal(
+            cut.step_alone(codes, prompt.first_position_B), whole.step_alone(codes, prompt.first_position_B)
         )
-        for _ in range(count)
-    ]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_streams_that_come_and_go(speaker: Synthesizer, alone: list[np.ndarray], seed: int) -> None:
-    failures: list[str] = []
-
-    def visit(of: Visit) -> None:
-        time.sleep(of.delay_s)
-        request, pieces = replace(REQUESTS[of.index], schedule=ChunkSchedule(frames=of.frames)), []
-        with speaker.stream(request) as stream:
-            for chunk in stream:
-                pieces.append(chunk.pcm_L)
-                time.sleep(of.pause_s)
-                if len(pieces) == of.most_chunks:
-                    break
-        samples = np.concatenate(pieces)
-        expected = alone[of.index][: len(samples)]
-        if not np.allclose(samples, expected, atol=1e-5) or (of.most_chunks is None and len(samples) < len(expected)):
-            failures.append(f"{of}: {np.abs(samples - expected).max()}")
-        codes_TK = stream.outcome.codes_TK
-        if not np.array_equal(codes_TK, codes[of.index][: len(codes_TK)]):
-            failures.append(f"{of}: other codes")
-
-    codes = [speaker.synthesize(request).codes_TK for request in REQUESTS]
-    threads = [threading.Thread(target=visit, args=(of,)) for of in visits(seed, 12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert speaker.step_statistics.open == 0
+def test_a_step_that_fails_changes_nothing(floats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = OnnxRuntimeBackend(open_bundle(floats))
+    streams = [Stream(backend, index) for index in (0, 1)]
+    shared = SharedSteps(backend)
+    for stream in streams:
+        shared.join(stream.model)
+    with monkeypatch.context() as patched:
+        patched.setattr(streams[1].model.rotary, "at", lambda position_B: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            step(shared, streams)
+    while len(streams[0].logits) < STEPS:
+        step(shared, streams)
+    for index, stream in enumerate(streams):
+        np.testing.assert_array_equal(np.array(stream.logits), np.array(alone(backend, index).logits))
