@@ -124,7 +124,7 @@ class Campaign:
             return "other", answer["died"]
         if answer["seconds"] > TIME_S:
             return "other", f"takes {answer['seconds']:.1f} s"
-        if answer["peak"] > MEMORY_BYTES or "memory" in answer["stderr"].lower():
+        if answer["peak"] > MEMORY_BYTES or "not enough memory" in answer["stderr"]:
             return "other", f"takes {answer['peak'] / 1e6:.0f} MB"
         litter = sorted(name for name in new if Path(name).name.startswith("."))
         if litter:

@@ -68,7 +68,8 @@ def main() -> None:
 
     Ctrl-C, SIGTERM and SIGHUP end with 128 and the signal's number, as a shell has it.
     """
-    from unimoe.cli.process import Stopped, end, hear_signals, tell, write_what_can_be
+    from unimoe.cli.process import end, hear_signals, tell, write_what_can_be
+    from unimoe.stopping import Stopped
     from unimoe_runtime.errors import UnimoeError
 
     hear_signals()
@@ -83,7 +84,8 @@ def main() -> None:
         end(error.code if isinstance(error.code, int) else int(error.code is not None))
     except (click.Abort, KeyboardInterrupt) as error:
         by_signal = next((one for one in (error, error.__cause__) if isinstance(one, Stopped)), None)
-        tell("stopped by hand" if by_signal is None else "stopped by a signal")
+        how = "stopped by hand" if by_signal is None or by_signal.number == 2 else "stopped by a signal"
+        tell(how if by_signal is None or not by_signal.where else f"{how}: {by_signal.where}")
         end(130 if by_signal is None else 128 + by_signal.number)
     except (UnimoeError, OSError, MemoryError) as error:
         if os.environ.get("UNIMOE_DEBUG"):

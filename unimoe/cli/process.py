@@ -11,13 +11,7 @@ from types import FrameType
 
 import click
 
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: ends what is going on as Ctrl-C does, so that what there is so far is kept."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+from unimoe.stopping import Stopped
 
 
 def hear_signals() -> None:

@@ -100,6 +100,16 @@ def whole(recipe: Path, work: Path | None, parallel: str, json_to: str | None, o
 
 
 @train.command(cls=Command)
+@click.argument("recipe", type=click.Path(path_type=Path))
+def check(recipe: Path) -> None:
+    """Look at all of RECIPE, and at what it needs, without running any of it."""
+    from unimoe.training.recipe_check import check_recipe
+
+    check_recipe(recipe)
+    click.echo(f"{recipe}: sound")
+
+
+@train.command(cls=Command)
 @_with_options
 def base(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
     """The dense base: a short run on everything, the specialists' common origin."""

@@ -21,6 +21,7 @@ from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.settings import CodecTraining
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.data.corpus import Corpus
+from unimoe.stopping import stop_between_steps
 
 _LOG_EVERY = 50
 SAVE = "training.pt"
@@ -39,7 +40,8 @@ def train_codec(
             return trainer.codec
     report(f"training the {trainer.title}: steps {trainer.step:,} to {training.num_steps:,}")
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[distance]:.3f}"))
-    with Progress(*columns) as progress, (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+    log_path = folder / "log.jsonl"
+    with Progress(*columns) as progress, log_path.open("a", encoding="utf-8") as log, stop_between_steps() as stop:
         task = progress.add_task("codec", total=training.num_steps, completed=trainer.step, distance=math.nan)
         sums: dict[str, float] = {}
         started, saved = time.process_time(), time.monotonic()
@@ -52,10 +54,13 @@ def train_codec(
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 sums.clear()
+            if stop:
+                break
             if time.monotonic() - saved > training.save_every_s:
                 save_training(trainer, folder)
                 saved = time.monotonic()
     save_training(trainer, folder)
+    stop.end(f"{trainer.title}: stopped and saved at step {trainer.step:,} of {training.num_steps:,}, in {folder}")
     return trainer.codec
 
 

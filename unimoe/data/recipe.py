@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -19,10 +19,14 @@ from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words, draw_phrases
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.records import JsonRecord
+from unimoe_runtime.records import Between, JsonRecord
 
 Clip = tuple[dict[str, Any], np.ndarray]
 """An item's fields without its place in the audio, and its float samples."""
+
+
+Count = Annotated[int, Between(0, 1 << 24)]
+Counts = dict[str, Count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,39 +40,34 @@ class CorpusRecipe(JsonRecord):
     `recorded_s`.
     """
 
-    seed: int = 0
-    sample_rate_hz: int = 16000
-    digit_strings: dict[str, int] = field(
-        default_factory=lambda: {"rms": 2900, "slt": 2900, "awb": 1000, "kal16": 1000}
-    )
-    commands_per_voice: int = 750
-    commands: dict[str, int] = field(default_factory=dict)
-    phrases: dict[str, int] = field(default_factory=lambda: {"rms": 2000, "slt": 2000, "awb": 1000, "kal16": 1000})
-    phrase_words: int = 3000
-    sentences: dict[str, int] = field(default_factory=dict)
-    sentence_pairs: dict[str, int] = field(default_factory=dict)
-    melodies: dict[str, int] = field(
+    seed: Annotated[int, Between(0, 1 << 62)] = 0
+    sample_rate_hz: Annotated[int, Between(1000, 768_000)] = 16000
+    digit_strings: Counts = field(default_factory=lambda: {"rms": 2900, "slt": 2900, "awb": 1000, "kal16": 1000})
+    commands_per_voice: Count = 750
+    commands: Counts = field(default_factory=dict)
+    phrases: Counts = field(default_factory=lambda: {"rms": 2000, "slt": 2000, "awb": 1000, "kal16": 1000})
+    phrase_words: Annotated[int, Between(1, 1 << 24)] = 3000
+    sentences: Counts = field(default_factory=dict)
+    sentence_pairs: Counts = field(default_factory=dict)
+    melodies: Counts = field(
         default_factory=lambda: dict.fromkeys(("piano", "organ", "guitar", "violin", "trumpet", "flute"), 700)
     )
-    tonal: dict[str, int] = field(default_factory=dict)
-    scale: dict[str, int] = field(default_factory=dict)
-    arpeggio: dict[str, int] = field(default_factory=dict)
-    tune: dict[str, int] = field(default_factory=dict)
-    harmony: dict[str, int] = field(default_factory=dict)
-    chorales: dict[str, int] = field(default_factory=dict)
+    tonal: Counts = field(default_factory=dict)
+    scale: Counts = field(default_factory=dict)
+    arpeggio: Counts = field(default_factory=dict)
+    tune: Counts = field(default_factory=dict)
+    harmony: Counts = field(default_factory=dict)
+    chorales: Counts = field(default_factory=dict)
     recordings: tuple[str, ...] = ()
-    recorded_s: float = 6.0
-    recorded_minutes: float = 30.0
+    recorded_s: Annotated[float, Between(0.1, 3600)] = 6.0
+    recorded_minutes: Annotated[float, Between(0, 1e6, above=True)] = 30.0
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
         for name in ("melodies", *FORMS, "chorales"):
             _check_names(name, getattr(self, name), melodies.PROGRAMS)
         for name in ("digit_strings", "commands", "phrases", "sentences", "sentence_pairs"):
             _check_names(name, getattr(self, name), flite.VOICES)
         _check_names("recordings", self.recordings, recordings.COLLECTIONS)
-        for name in ("recorded_s", "recorded_minutes"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 def _check_names(name: str, given: Any, known: Any) -> None:
@@ -126,11 +125,12 @@ def play_all(batch: list[Melody], sample_rate_hz: int) -> list[Clip]:
 
 def make_plan(recipe: CorpusRecipe) -> list[Job]:
     """One job for each source of the corpus. Raises OutputError, one line, for whatever is not installed."""
-    _require_tools(recipe)
+    require_tools(recipe)
     return [*_speech_jobs(recipe), *_music_jobs(recipe), *_recording_jobs(recipe)]
 
 
-def _require_tools(recipe: CorpusRecipe) -> None:
+def require_tools(recipe: CorpusRecipe) -> None:
+    """Raise OutputError, one line, where a program or a collection that the recipe needs is not installed."""
     voices = {*recipe.digit_strings, *recipe.phrases, *recipe.sentences, *recipe.sentence_pairs}
     if voices:
         flite.require_flite()

@@ -15,18 +15,18 @@ import torch
 from unimoe.checkpoint import CheckpointParts, save_checkpoint
 from unimoe.data.corpus import Corpus, Item
 from unimoe.model import UniMoE
-from unimoe.training.material import Material, Report, prepare, read_recipe
+from unimoe.training.material import Material, Report, prepare
+from unimoe.training.recipe_check import check_recipe
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import SamplingConfig
 
 _CALIBRATION_TURNS = 2
-_SECTIONS = ("data", "codec", "frontend", "model", "train", "sampling")
 
 
 def train_demo(recipe_path: Path, work: Path, out: Path, report: Report = print) -> dict[str, float]:
     """Run the recipe in the folder `work` and write the checkpoint `out`. Returns the held-out losses by domain."""
-    recipe = read_recipe(recipe_path, _SECTIONS)
+    recipe = check_recipe(recipe_path, tools=not (work / "corpus" / "index.jsonl").exists())
     training = TrainingConfig.from_sections(training_section(recipe))
     torch.set_num_threads(training.num_threads)
     material = prepare(recipe, work, report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,24 +21,13 @@ from unimoe.data.recipe import CorpusRecipe
 from unimoe.data.rendering import render_corpus
 from unimoe.training.examples import Example, encode_corpus, make_examples, read_codes
 from unimoe.training.frontend import FrontEndRecipe, write_frontend
+from unimoe.training.products import Products
+from unimoe.training.recipe_check import read_recipe
 from unimoe_runtime.config import ModelConfig
-from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 Report = Callable[[str], None]
-
-
-def read_recipe(path: Path, sections: Sequence[str]) -> dict[str, Any]:
-    """The recipe's content. Raises ConfigError where the file is missing, no TOML, or without one of the sections."""
-    try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
-    missing = [name for name in sections if name not in recipe]
-    if missing:
-        raise ConfigError(f"{path}: the section [{missing[0]}] is missing")
-    return recipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +64,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     first `kept_codebooks` are used, [codec.decoder] trains the decoder anew for those, and [codec.finish] trains it
     against discriminators. Clips of sources in [train] leave_out train the codec alone.
     """
+    _require_products(recipe, work)
     corpus = open_corpus(recipe["data"], work, report)
     codec_dir = make_codec(recipe["codec"], corpus, work, report)
     codec = load_codec(codec_dir)
@@ -95,6 +84,24 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     return Material(
         corpus=heard, codes=codes, frontend=frontend, codec=codec, codec_dir=codec_dir, frontend_dir=frontend_dir
     )
+
+
+def _require_products(recipe: dict[str, Any], work: Path) -> None:
+    """Raise ConfigError where `work` holds something that other sections made than the recipe has now."""
+    data = recipe["data"]
+    if "recipe" in data:
+        data = read_recipe(Path(data["recipe"]), ["data"])["data"]
+    of_codec = {"data": data, "codec": recipe["codec"]}
+    leave_out = {"leave_out": recipe["train"].get("leave_out", [])}
+    products = Products(work)
+    for name, made_from in {
+        "corpus": {"data": data},
+        "codec-run": of_codec,
+        "codec": of_codec,
+        "frontend": {**of_codec, "frontend": recipe["frontend"], **leave_out},
+        "codes.npz": {**of_codec, **leave_out},
+    }.items():
+        products.require(work / name, made_from)
 
 
 def open_corpus(data: dict[str, Any], work: Path, report: Report) -> Corpus:

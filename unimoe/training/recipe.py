@@ -17,12 +17,11 @@ import torch
 from unimoe.checkpoint import load_model
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
 from unimoe.training.demo import write_result
-from unimoe.training.material import Material, Report, prepare, read_recipe
+from unimoe.training.material import Material, Report, prepare
 from unimoe.training.package import PackageLimits, write_package
 from unimoe.training.parallel import Engine, open_world
+from unimoe.training.recipe_check import check_recipe
 from unimoe.training.trainer import Trainer, evaluate
-
-_SECTIONS = ("data", "codec", "frontend", "model", "train", "sampling")
 
 
 def train_recipe(
@@ -39,7 +38,7 @@ def train_recipe(
     Raises ConfigError for a recipe that does not hold together, CheckpointError where a stage's predecessor is not
     finished.
     """
-    recipe = read_recipe(recipe_path, _SECTIONS)
+    recipe = check_recipe(recipe_path, tools=not (work / "corpus" / "index.jsonl").exists())
     with open_world(engine) as world:
         torch.set_num_threads(recipe["train"].get("num_threads", 2))
         if world.is_first:
@@ -73,7 +72,7 @@ def curriculum_config(recipe: Mapping[str, Any], material: Material) -> Curricul
 
 def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits, report: Report = print) -> int:
     """Write the package `out` of what the recipe trains on, made in `work` where it is missing. Returns its bytes."""
-    recipe = read_recipe(recipe_path, _SECTIONS)
+    recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     config = curriculum_config(recipe, material)
     examples = {split: material.examples(split, config.model) for split in ("train", "valid")}
@@ -82,7 +81,7 @@ def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits,
 
 def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report: Report = print) -> None:
     """Write the checkpoint `out` of a timed run's `result` folder: its model and codec, the recipe's front end."""
-    recipe = read_recipe(recipe_path, _SECTIONS)
+    recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     codec_dir = result / "codec" if (result / "codec").is_dir() else material.codec_dir
     model = load_model(result / "model")

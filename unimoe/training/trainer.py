@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from unimoe.model import UniMoE
+from unimoe.stopping import stop_between_steps
 from unimoe.training.batches import Batch, collate, epoch_batches
 from unimoe.training.examples import Example
 from unimoe.training.figures import Figures
@@ -162,15 +163,18 @@ class Trainer:
             return
         saved = time.monotonic()
         silent = not self.world.is_first
-        with Reporter(folder, title, step=self.step, num_steps=self.training.num_steps, silent=silent) as reporter:
-            while self.step < last:
+        reporting = Reporter(folder, title, step=self.step, num_steps=self.training.num_steps, silent=silent)
+        with reporting as reporter, stop_between_steps() as stop:
+            while self.step < last and not stop:
                 measure = (self.step + 1) % self.training.log_every_steps == 0
                 found = self.train_step(measure=measure)
                 reporter.advance(self.step, found.pop("tokens"), found if measure else None)
                 if self._is_due(saved):
                     self.save(save)
                     saved = time.monotonic()
-        self.save(save)
+        if self.world.size == 1 or not stop:  # processes that heard it at different steps cannot save together
+            self.save(save)
+        stop.end(f"{title}: stopped at step {self.step:,} of {last:,}; {save} goes on from the last save")
 
     def _is_due(self, saved: float) -> bool:
         """Whether to save now: the first process's clock decides for all."""

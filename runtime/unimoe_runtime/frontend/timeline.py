@@ -28,7 +28,9 @@ from unimoe_runtime.frontend.packed_lexicon import PackedLexicon
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
 from unimoe_runtime.frontend.pronunciation import Pronouncer
 from unimoe_runtime.frontend.reading import Notes, nothing_to_say
-from unimoe_runtime.frontend.settings import PAD, SEPARATOR, TimelineSettings
+from unimoe_runtime.frontend.settings import PAD as PAD
+from unimoe_runtime.frontend.settings import SEPARATOR as SEPARATOR
+from unimoe_runtime.frontend.settings import TimelineSettings
 from unimoe_runtime.frontend.speech import SpeechReader, Utterance
 from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 from unimoe_runtime.model.generation import Prompt

@@ -14,8 +14,8 @@ from tests.unimoe.training.tiny_training import config, make_examples, training
 from unimoe.cli.train import train
 from unimoe.config import preset
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig, balanced
-from unimoe.training.material import read_recipe
 from unimoe.training.merging import is_new
+from unimoe.training.recipe_check import read_recipe
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 
@@ -80,7 +80,7 @@ def test_a_recipes_sections_make_the_stages() -> None:
     assert stages["specialist-speech"].learning_rate == stages["specialist-music"].learning_rate == 1e-3
     assert stages["warmup"].trained == "gate and shared" and not stages["warmup"].anneal_aux
     assert stages["joint"].sorted_batches == 1 and stages["base"].guide_layers == (1,)
-    with pytest.raises(ConfigError, match="training has no field 'steps'"):
+    with pytest.raises(ConfigError, match="TrainingConfig does not know the field 'steps'"):
         CurriculumConfig.from_recipe({"train": {"steps": 3}}, config())
 
 

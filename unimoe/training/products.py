@@ -1,0 +1,42 @@
+"""What the products of a working folder were made from, so that a changed recipe does not go on with old ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.atomic import write_atomically
+from unimoe_runtime.files.json import read_json
+
+_RECORD = "made_from.json"
+
+
+class Products:
+    """The record of one working folder: by product, a hash of the sections that it is made from."""
+
+    def __init__(self, work: Path) -> None:
+        self._path = work / _RECORD
+        self._known: dict[str, Any] = read_json(self._path, ConfigError) if self._path.exists() else {}
+
+    def require(self, product: Path, made_from: Mapping[str, Any]) -> None:
+        """Raise ConfigError where a product is there that other sections made. A product that is not there, or is of
+        a release that kept no record, counts as made from these."""
+        name, found = product.name, _hash(made_from)
+        if product.exists() and self._known.get(name, found) != found:
+            sections = " and ".join(f"[{section}]" for section in made_from)
+            raise ConfigError(
+                f"{product} was made from another {sections} than the recipe has now; remove it, or train with --work "
+                "in another folder"
+            )
+        if self._known.get(name) != found:
+            self._known[name] = found
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path, json.dumps(self._known, indent=1) + "\n")
+
+
+def _hash(made_from: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,130 @@
+"""A whole recipe, looked at before any of it is run.
+
+A stage that is hours away is checked as the first one is: fields, types, ranges, what the sections say of one another,
+and the programs that are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from unimoe.codec.base import codec_config
+from unimoe.codec.settings import AdversarialTraining, CodecTraining
+from unimoe.config import preset
+from unimoe.data.recipe import CorpusRecipe, require_tools
+from unimoe.training.settings import TrainingConfig
+from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.json import read_toml
+from unimoe_runtime.records import Between, Length, check_value
+
+NEEDED: Final = ("data", "codec", "frontend", "model", "train", "sampling")
+STAGES: Final = ("base", "specialist", "warmup", "joint")
+DOMAINS: Final = ("speech", "music")
+_KNOWN: Final = (*NEEDED, *STAGES, "balance", "filter", "package")
+_Sections = Mapping[str, Mapping[str, Any]]
+
+
+def read_recipe(path: Path, sections: tuple[str, ...] | list[str] = NEEDED) -> dict[str, Any]:
+    """A recipe's content. Raises ConfigError where the file is missing, no TOML, or lacks one of the sections."""
+    recipe = read_toml(path, ConfigError)
+    for name in sections:
+        if name not in recipe:
+            raise ConfigError(f"{path}: the section [{name}] is missing")
+        if not isinstance(recipe[name], dict):
+            raise ConfigError(f"{path}: {name} must be a section, [{name}]")
+    return recipe
+
+
+def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
+    """Read a recipe and check all of it. With `tools`, what rendering its corpus needs has to be installed.
+
+    Raises ConfigError or OutputError, one line, for the first thing that is wrong.
+    """
+    recipe = read_recipe(path)
+    unknown = sorted(set(recipe) - set(_KNOWN))
+    if unknown:
+        raise ConfigError(f"{path}: there is no section [{unknown[0]}]; known: {', '.join(_KNOWN)}")
+    with _of(path, "data"):
+        corpus = _check_data(recipe["data"])
+    with _of(path, "codec"):
+        num_codebooks, codebook_size = _check_codec(recipe["codec"])
+    with _of(path, "frontend"):
+        from unimoe.training.frontend import FrontEndRecipe
+
+        FrontEndRecipe.from_dict(recipe["frontend"])
+    with _of(path, "model"):
+        sizes = {"num_codebooks": num_codebooks, "codebook_size": codebook_size}
+        preset("demo", **{"delay_pattern": list(range(num_codebooks)), **sizes, **recipe["model"]})
+    _check_stages(path, recipe)
+    for task, values in recipe["sampling"].items():
+        with _of(path, f"sampling.{task}"):
+            SamplingConfig.from_dict(values)
+    if tools and corpus is not None:
+        require_tools(corpus)
+    return recipe
+
+
+@contextmanager
+def _of(path: Path, section: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: section [{section}]: {error}") from None
+
+
+def _check_data(data: Mapping[str, Any]) -> CorpusRecipe | None:
+    """What is to be rendered; None where a corpus is there already."""
+    if "folder" in data:
+        check_value(data["folder"], Annotated[str, Length(1, 4096)], "folder")
+        return None
+    if "recipe" in data:
+        other = Path(check_value(data["recipe"], Annotated[str, Length(1, 4096)], "recipe"))
+        data = read_recipe(other, ["data"])["data"]
+    return CorpusRecipe.from_dict(data)
+
+
+def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
+    """Codebooks that are used, and codes of each."""
+    rest = dict(fields)
+    folder = check_value(rest.pop("folder", ""), Annotated[str, Length(0, 4096)], "folder")
+    shape = codec_config(_table(rest.pop("shape", {}), "shape"))
+    most = 64 if folder else shape.num_codebooks
+    kept = check_value(rest.pop("kept_codebooks", 0), Annotated[int, Between(0, most)], "kept_codebooks")
+    decoder, finish = (_table(rest.pop(name, {}), name) for name in ("decoder", "finish"))
+    CodecTraining.from_dict(rest)
+    if decoder:
+        of_decoder = _table(decoder.pop("shape", {}), "decoder.shape")
+        if not folder:  # else only that codec knows what goes with its decoder
+            codec_config({**shape.to_dict(), **of_decoder})
+        CodecTraining.from_dict({"codebooks_from_step": 0, **decoder})
+    if finish:
+        AdversarialTraining.from_dict(finish)
+    return kept or shape.num_codebooks, shape.codebook_size
+
+
+def _check_stages(path: Path, recipe: _Sections) -> None:
+    with _of(path, "train"):
+        common = dict(recipe["train"])
+        check_value(common.pop("leave_out", []), tuple[str, ...], "leave_out")
+        TrainingConfig.from_sections(common)
+    for stage in STAGES:
+        with _of(path, stage):
+            section = _table(recipe.get(stage, {}), stage)
+            tables = {name: section.pop(name) for name in DOMAINS if name in section} if stage == "specialist" else {}
+            for values in ({}, *(_table(values, name) for name, values in tables.items())):
+                TrainingConfig.from_sections(common, section, values)
+    balance = recipe.get("balance", {})
+    with _of(path, "balance"):
+        check_value(balance, Mapping[str, Annotated[int, Between(1, 1 << 40)]], "balance")
+        if balance and set(balance) != set(DOMAINS):
+            raise ConfigError(f"it names {', '.join(balance)}; it must name {', '.join(DOMAINS)}")
+
+
+def _table(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a section")
+    return dict(value)
