@@ -52,7 +52,7 @@ def other_command(bases: Bases, folder: Path, rng: random.Random) -> Case:
             ("calibrate", bundle, made, f"--floor={value}"), ("calibrate", bundle, made, f"--max-loss={value}"),
             ("calibrate", bundle, made, f"--max-bytes={value}"), ("calibrate", bundle, made, f"--seed={value}"),
             ("plan", bundle, "--target", value), ("build", bundle, "--target", value),
-            ("plan", bundle, "--target", "cpu", f"--memory={value}"), ("inspect", made + "\ud800"),
+            ("plan", bundle, "--target", "cpu", f"--memory={value}"), ("inspect", made + "\udcff"),
             ("export", str(bases.checkpoint), made, "--codec", value or "."), ("export", bundle, made),
             ("profile", bundle, f"--repeats={value}"),
             ("build", bundle, "--target=sm86", f"--cache-capacity={rng.choice(('nan', '-1', '0', 'x', ''))}"),

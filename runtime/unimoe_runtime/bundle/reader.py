@@ -82,6 +82,7 @@ class Bundle:
     files: Mapping[str, FileInfo]
     manifest: Mapping[str, Any] = field(repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
+    _sound: set[str] = field(default_factory=set, repr=False)
 
     @property
     def frontend_dir(self) -> Path | None:
@@ -116,13 +117,14 @@ class Bundle:
         info = self.graphs.get(name)
         if info is None:
             raise BundleError(f"{self.path}: has no graph {name!r}")
-        if info.file not in self._checked or info.weights not in self._checked:
+        if name not in self._sound:
             path = self.checked(info.file)
             try:
                 require_own_weights(read_bytes(path, BundleError), info.file, info.weights)
             except ValueError as error:
                 raise BundleError(f"{path}: {error}; do not use this bundle") from None
             self.weights(name)
+            self._sound.add(name)  # not before: who asks again after a failure is told again
         return info
 
     def weights(self, name: str) -> TensorFile:

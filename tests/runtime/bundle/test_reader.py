@@ -155,6 +155,8 @@ def test_wrong_shape_is_named(tmp_path: Path) -> None:
     bundle = open_bundle(target)
     with pytest.raises(BundleError, match=r"gate_up\.weight has the shape \[16, 24\], the model needs \[16, 26\]"):
         bundle.graph(expert_name(0, 0))
+    with pytest.raises(BundleError, match="gate_up"):  # and not only the first who asks is told
+        bundle.graph(expert_name(0, 0))
 
 
 def test_failed_writer_leaves_nothing(tmp_path: Path) -> None:
