@@ -24,6 +24,7 @@ from unimoe.training.frontend import FrontEndRecipe, write_frontend
 from unimoe.training.products import Products
 from unimoe.training.recipe_check import read_recipe
 from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
