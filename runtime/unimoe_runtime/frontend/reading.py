@@ -39,6 +39,11 @@ class Notes:
     dropped: Dropped = field(default_factory=Dropped)
     marks: list[str] = field(default_factory=list)
 
+    def add_mark(self, line: str) -> None:
+        """Note a mark that is not known, once."""
+        if line not in self.marks:
+            self.marks.append(line)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line each."""
@@ -71,7 +76,7 @@ class TextReader:
             yield waiting
 
     def _items(self, text: str, notes: Notes) -> Iterator[Item]:
-        reader = MarkupReader(warn=notes.marks.append)
+        reader = MarkupReader(warn=notes.add_mark)
         for block in blocks(text):
             for run in reader.read(remove_markdown(block)):
                 if isinstance(run, Pause):
@@ -96,9 +101,7 @@ class TextReader:
             yield Pause(strength=Break.CLAUSE, seconds=0.5)
             return
         if name not in _SAY_AS:
-            mark = f"interpret-as {name!r} is unknown here; the text is read as usual"
-            if mark not in notes.marks:
-                notes.marks.append(mark)
+            notes.add_mark(f"interpret-as {name!r} is unknown here; the text is read as usual")
         words = self.normaliser.read_value(run.text, _SAY_AS[name]) if _SAY_AS.get(name) else ()
         if words:
             yield Unit(words=words, written=run.text)

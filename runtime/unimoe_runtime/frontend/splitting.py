@@ -47,15 +47,18 @@ def split_items(
 
 
 def _first_cut(items: Sequence[Item], seconds: Seconds, first_s: float) -> int:
-    """Where the first piece ends: at the first sentence end, or at a clause end where the sentence is long."""
-    passed_s, clauses = 0.0, {}
+    """Where the first piece ends: at the first sentence end, where that is far at a clause end, else between words."""
+    passed_s, clauses, words = 0.0, {}, 0
     for index, item in enumerate(items, start=1):
         passed_s += seconds(item)
-        if isinstance(item, Pause) and passed_s <= 2 * first_s:
+        if passed_s > 2 * first_s:
+            break
+        words = index
+        if isinstance(item, Pause):
             if item.strength >= Break.SENTENCE:
                 return index
             clauses[index] = abs(passed_s - first_s)
-    return min(clauses, key=lambda index: clauses[index]) if clauses else _last_cut(items)
+    return min(clauses, key=lambda index: clauses[index]) if clauses else words or len(items)
 
 
 def _last_cut(items: Sequence[Item]) -> int:

@@ -24,7 +24,7 @@ _FACES = (":)", ":-)", ";)", ":(")
 _SENTENCE = re.compile(r"[.!?…]")
 _DASH = re.compile(r"[-–—]\s?(?=[~+]?[$€£¥₹]?['’]?\d)")
 _NEXT_WORD = re.compile(r"[^\S\n]*[\s-]([^\W\d_]+)")
-_INITIAL = re.compile(r"\.(?=\s?[A-Z])")
+_INITIAL = re.compile(r"\.(?=\s?[A-Z]|\s[a-z])")
 _OPERATOR = re.compile(r"\s?[=+×÷*/^<>≤≥≠²³]")
 _LONGEST_WORD = 40
 _LONG_PART = 20
@@ -223,11 +223,13 @@ class _Scan:
             titled = before.istitle() and after.istitle()
             if not before or titled or self._shouted(text, at, before):
                 spoken = "a"
+        starters = self._language.vocabulary("sentence_starters")
         initial = _INITIAL.match(text, at)
-        if initial and letter.isupper() and letter != "I" and not named:
+        in_name = letter != "I" or (before[:1].isupper() and before not in starters)
+        if initial and letter.isupper() and in_name and not named:
             following = _NEXT_WORD.match(text, initial.end())
-            if not following or following[1] not in self._language.vocabulary("sentence_starters"):
-                at = initial.end()
+            if not following or following[1] not in starters:
+                at, spoken = initial.end(), letter
         return at, [Unit(words=(spoken,), written=letter)]
 
     def _foreign(self, text: str, word: re.Match[str]) -> tuple[int, list[Item]]:

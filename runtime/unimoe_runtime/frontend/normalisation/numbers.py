@@ -109,7 +109,7 @@ class Numbers:
 
     def fraction(self, part: int, parts: int) -> list[str]:
         """Words of a fraction, such as 1/2: one half, 3/4: three quarters, 2/5: two fifths, 7/1000: seven over …"""
-        if not 2 <= parts <= 100:
+        if not 2 <= parts <= 100 or part > parts > 16:
             return [*self.cardinal(part), self.terms["over"], *self.cardinal(parts)]
         single, _, several = self.denominators.get(str(parts), "").partition("|")
         if not single:
@@ -173,8 +173,11 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         return None if value is None else numbers.cardinal(value)
 
     def roman_named(text: str, reading: Reading) -> list[str] | None:
-        """A numeral behind a name, which is a capitalised word; longer ones anywhere."""
-        return roman_checked(text, reading) if reading.before.istitle() or _ONLY_ROMAN.fullmatch(text) else None
+        """A numeral behind a name, which is a capitalised word; longer ones anywhere; a rank behind `the`."""
+        value = roman_value(text)
+        if value is None or not (reading.before[:1].isupper() or _ONLY_ROMAN.fullmatch(text)):
+            return None
+        return numbers.ordinal(value) if reading.before.lower() == numbers.terms.get("the") else numbers.cardinal(value)
 
     def superscript(text: str, reading: Reading) -> list[str]:
         return numbers.integer(unicodedata.normalize("NFKC", text))

@@ -44,6 +44,7 @@ def time_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         "minutes_long": number_of("minute", "minutes"),
         "seconds_long": number_of("second", "seconds"),
         "half_day": half_day,
+        "military": lambda text, reading: minutes(text, reading) or [terms["hundred"]],
         "hour": lambda text, _: numbers.cardinal(int(text)),
         "day": lambda text, _: numbers.ordinal(int(text)),
     }

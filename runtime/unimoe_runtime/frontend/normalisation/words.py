@@ -115,7 +115,7 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
     starters = vocabularies.get("sentence_starters", _NOTHING)
 
     def follows_name(reading: Reading) -> bool:
-        return reading.before.istitle() and reading.before not in starters
+        return reading.before[:1].isupper() and reading.before not in starters
 
     def street_behind_name(text: str, reading: Reading) -> list[str] | None:
         """`St` and the like, as a street where a name stands before it."""
