@@ -197,11 +197,14 @@ class Decoding:
             max_steps = min(sampling.max_steps, room + self.max_delay + 1)
             sampling = replace(sampling, min_steps=min(sampling.min_steps, max_steps), max_steps=max_steps)
         self.sampling = sampling
-        self.draws_by = replace(sampling, min_steps=0, max_steps=1)
-        """What decides a draw: streams of different lengths draw together."""
         self._frames_before = len(self.frames)
         prompt = part.prepared.prompt
         self.paired = prompt.paired
+        self.draws_by = (
+            prompt.paired, sampling.guidance_scale, sampling.temperature, sampling.top_k, sampling.top_p,
+            sampling.eos_factor,
+        )  # fmt: skip
+        """What decides a draw: streams in which these are equal draw together."""
         self._first_position_B = prompt.first_position_B
         self.utterance = Utterance(self.model.config, sampling)
         self.generator = np.random.default_rng(self._seed)

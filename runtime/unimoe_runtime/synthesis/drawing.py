@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.model.sampling import draw, guide, mask_special_ids
 from unimoe_runtime.synthesis.decoding import Decoding
 
@@ -20,17 +19,29 @@ def draw_all(
     logits_RKV: NDArray[np.float32], streams: Sequence[Decoding], first_rows: Sequence[int]
 ) -> list[list[int]]:
     """K codes for each stream. A stream draws with its own generator what it draws alone, to the bit."""
-    groups: defaultdict[tuple[bool, SamplingConfig], list[int]] = defaultdict(list)
+    if len(streams) == 1:
+        first = first_rows[0]
+        return _draw(logits_RKV[first : first + streams[0].num_rows], streams)
+    groups: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, stream in enumerate(streams):
-        groups[stream.paired, stream.draws_by].append(index)
+        groups[stream.draws_by].append(index)
     codes: list[list[int]] = [[]] * len(streams)
-    for (paired, sampling), members in groups.items():
-        rows = [row for index in members for row in range(first_rows[index], first_rows[index] + 1 + paired)]
-        logits_UKV = guide(logits_RKV.take(rows, axis=0), paired, sampling)
-        group = [streams[index] for index in members]
-        config = group[0].model.config
-        mask_special_ids(logits_UKV, config, sampling, allow_eos=[stream.allow_eos for stream in group])
-        drawn_UK = draw(logits_UKV, sampling, config.eos_id, [(stream.generator, 1) for stream in group])
-        for index, row in zip(members, drawn_UK.tolist(), strict=True):
+    for members in groups.values():
+        num_rows = streams[members[0]].num_rows
+        rows = [first_rows[index] + row for index in members for row in range(num_rows)]
+        drawn = _draw(logits_RKV.take(rows, axis=0), [streams[index] for index in members])
+        for index, row in zip(members, drawn, strict=True):
             codes[index] = row
+    return codes
+
+
+def _draw(logits_BKV: NDArray[np.float32], group: Sequence[Decoding]) -> list[list[int]]:
+    """Codes of streams of the same sampling, limits aside."""
+    first = group[0]
+    sampling, config = first.sampling, first.model.config
+    logits_UKV = guide(logits_BKV, first.paired, sampling)
+    allow_eos = first.allow_eos if len(group) == 1 else [stream.allow_eos for stream in group]
+    mask_special_ids(logits_UKV, config, sampling, allow_eos=allow_eos)
+    drawn_UK = draw(logits_UKV, sampling, config.eos_id, [(stream.generator, 1) for stream in group])
+    codes: list[list[int]] = drawn_UK.tolist()
     return codes

@@ -11,7 +11,6 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from weakref import WeakSet
 
@@ -21,7 +20,7 @@ from unimoe_runtime.synthesis.decoding import Decoding
 from unimoe_runtime.synthesis.drawing import draw_all
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_runtime.synthesis.shared_steps import SharedSteps
-from unimoe_runtime.synthesis.step_statistics import Durations, StepStatistics
+from unimoe_runtime.synthesis.step_statistics import Counts, Durations, StepStatistics
 from unimoe_runtime.synthesis.turns import Turn, next_turn
 
 _IDLE_S = 10.0
@@ -51,7 +50,7 @@ class StepScheduler:
         self._streams: list[Decoding] = []
         self._idle_steps: dict[BundleModel, int] = {}
         self._durations = Durations()
-        self._statistics = StepStatistics()
+        self._done = Counts()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._at_end: Callable[[], None] | None = None
@@ -64,7 +63,7 @@ class StepScheduler:
     def statistics(self) -> StepStatistics:
         with self._lock:
             active = sum(stream.is_wanted for stream in self._streams)
-            return replace(self._statistics, active=active, open=len(self._streams))
+            return self._done.snapshot(active=active, open=len(self._streams))
 
     def add(self, stream: Decoding) -> None:
         """Begin with a stream. It makes no step before frames of it are asked for."""
@@ -186,14 +185,9 @@ class StepScheduler:
             return
         seconds = time.perf_counter() - began
         self._durations.add_positions(positions, seconds)
-        with self._lock:
-            done = self._statistics
-            self._statistics = replace(
-                done,
-                pieces=done.pieces + 1,
-                positions=done.positions + positions,
-                prompt_s=done.prompt_s + seconds,
-            )
+        self._done.pieces += 1
+        self._done.positions += positions
+        self._done.prompt_s += seconds
 
     def _step(self, batch: list[Decoding], *, late: bool) -> None:
         if len(batch) > 1 or batch[0].model in self._shared:
@@ -212,16 +206,11 @@ class StepScheduler:
             return
         seconds = time.perf_counter() - began
         self._durations.add_step(len(batch), seconds)
-        with self._lock:
-            done = self._statistics
-            self._statistics = replace(
-                done,
-                steps=done.steps + 1,
-                streams=done.streams + len(batch),
-                rows=done.rows + rows,
-                launched=done.launched + launched,
-                step_s=done.step_s + seconds,
-            )
+        self._done.steps += 1
+        self._done.streams += len(batch)
+        self._done.rows += rows
+        self._done.launched += launched
+        self._done.step_s += seconds
         for stream, row in zip(batch, codes, strict=True):
             try:
                 with self._lock:

@@ -36,6 +36,17 @@ class StepStatistics:
         return self.streams / self.steps if self.steps else 0.0
 
 
+class Counts:
+    """`StepStatistics` as they grow, for one thread."""
+
+    def __init__(self) -> None:
+        self.steps = self.streams = self.rows = self.launched = self.pieces = self.positions = 0
+        self.step_s = self.prompt_s = 0.0
+
+    def snapshot(self, *, active: int, open: int) -> StepStatistics:
+        return StepStatistics(**vars(self), active=active, open=open)
+
+
 class Durations:
     """Recent seconds of a step, by its number of streams, and of a prompt's position."""
 

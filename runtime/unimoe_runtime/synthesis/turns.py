@@ -50,6 +50,9 @@ def next_turn(streams: Sequence[Stream], now: float, durations: Durations, count
 
     A prompt is read whole where nobody decodes; otherwise in pieces that fit into the others' spare time.
     """
+    if len(streams) == 1:
+        only = streams[0]
+        return Turn(reading=only, num_positions=only.positions_left) if only.positions_left else Turn(batch=streams)
     step_s = durations.step_s(len(streams))
     spare_s = {
         id(stream): stream.deadline - now - stream.steps_left * step_s - stream.positions_left * durations.position_s
