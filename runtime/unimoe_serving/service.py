@@ -19,6 +19,7 @@ from unimoe_serving.errors import RequestError, as_request_error
 from unimoe_serving.fields import Fields
 from unimoe_serving.live_stream import LiveStream
 from unimoe_serving.metrics import Ending, Metrics
+from unimoe_serving.model_metrics import ModelMetrics
 from unimoe_serving.models import ModelRegistry, ServedModel
 from unimoe_serving.uploads import Uploads
 from unimoe_serving.voices import VoiceStore
@@ -50,6 +51,7 @@ class Service:
         self.voices = VoiceStore(config.voices_dir, most=config.limits.max_voices)
         self.admission = Admission(config.limits)
         self.metrics = Metrics()
+        self.metrics.registry.register(ModelMetrics(self.models))
         self._executor = ThreadPoolExecutor(config.limits.max_streams + 1, "stream")
         self.uploads = Uploads()
         self._loading: asyncio.Task[None] | None = None

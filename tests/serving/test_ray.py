@@ -43,12 +43,23 @@ def ray_serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, int]]:
     folder = tempfile.mkdtemp(prefix="ray")  # its sockets' paths must be short
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20, _temp_dir=folder)
     try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        start_patiently(serve, port)
         yield serve, port
         serve.shutdown()
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_patiently(serve: Any, port: int) -> None:
+    """Start the proxy; on a busy machine it takes longer than Ray waits for it."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            serve.start(http_options={"host": "127.0.0.1", "port": port})
+            return
+        except TimeoutError:
+            assert time.monotonic() < end
 
 
 def replicas() -> list[int]:
