@@ -26,7 +26,7 @@ from websockets.asyncio.client import connect
 from benchmarks.served import Heard, Server, ask, served
 
 TEXTS = ("call anna tomorrow", "nine one four two", "Hello. It is good to hear from you.", "Remind me at seven.")
-TUNES = ("flute, 140 bpm: C4 E4", "C4+E4 G4", "a C major scale on the piano at 160 bpm")
+TUNES = ("flute, 140 bpm: C4 E4", "C4 G4", "piano, 150 bpm: E4 C4")
 LONG = "I do hope that this works, and that you can hear me well. " * 20
 BAD: tuple[dict[str, Any], ...] = (
     {"input": ""}, {"input": "hello", "voice": "../../etc/passwd"}, {"input": "hello", "speed": 99}, {}, {"input": 5},
