@@ -1,0 +1,9 @@
+"""Pauses have an order."""
+
+from __future__ import annotations
+
+from unimoe_runtime.frontend.normalisation import Break
+
+
+def test_a_paragraphs_pause_is_the_strongest() -> None:
+    assert max(Break) is Break.PARAGRAPH and min(Break) is Break.CLAUSE
