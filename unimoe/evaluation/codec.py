@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -18,22 +19,24 @@ from rich.table import Table
 from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation import intelligibility
-from unimoe.evaluation.demo import FREE_KINDS
 from unimoe.evaluation.pitch import NO_NOTES, score_notes
+from unimoe.evaluation.word_scores import ALL_JUDGES, Judge, WordScore, open_judges, score_words
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechFigures:
-    """Of one source: mean STOI, and word error rates of the original and of what came out of the codec.
+    """Of one voice: mean STOI, and by judge the word errors of what came out of the codec and of the originals.
 
-    Word error rates are of digit strings by grammar, and of free sentences by the recognizer's full model of English.
+    A judge with a grammar hears digit strings alone.
     """
 
     stoi: float
-    original_wer: float | None
-    codec_wer: float | None
-    rotated_wer: float | None
+    words: Mapping[str, WordScore]
     num_clips: int
+
+    def to_dict(self) -> dict[str, Any]:
+        words = {judge: score.to_dict() for judge, score in self.words.items()}
+        return {"stoi": self.stoi, "words": words, "clips": self.num_clips}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,16 @@ class CodecFigures:
     music: Mapping[str, MusicFigures]
     perplexity: tuple[float, ...]
     """exp of the entropy of each codebook's codes: the number of codes that are used evenly."""
+    unmeasured: Mapping[str, str]
+    """Name of a judge and why it is missing, one line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "speech": {voice: figures.to_dict() for voice, figures in self.speech.items()},
+            "music": {name: asdict(figures) for name, figures in self.music.items()},
+            "perplexity": list(self.perplexity),
+            "unmeasured": dict(self.unmeasured),
+        }
 
 
 def resynthesize(codec: Codec, pcm_L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,12 +75,16 @@ def resynthesize(codec: Codec, pcm_L: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return codes_BKT[0].numpy(), made_L
 
 
-def evaluate_codec(codec: Codec, corpus: Corpus, clips_per_source: int = 40) -> CodecFigures:
+def evaluate_codec(
+    codec: Codec, corpus: Corpus, clips_per_source: int = 40, judges: Sequence[str] = ALL_JUDGES
+) -> CodecFigures:
     """Measure on the test split, at most `clips_per_source` clips of each voice and instrument."""
     sources: dict[str, list[Item]] = defaultdict(list)
     for item in corpus.select(split="test"):
-        if item.kind != "commands" and len(sources[item.source]) < clips_per_source:
-            sources[item.source].append(item)
+        name = item.voice or item.instrument or item.source
+        if item.kind != "commands" and len(sources[name]) < clips_per_source:
+            sources[name].append(item)
+    opened, unmeasured = open_judges(judges)
     speech: dict[str, SpeechFigures] = {}
     music: dict[str, MusicFigures] = {}
     counts_KV = np.zeros((codec.num_codebooks, codec.codebook_size))
@@ -79,41 +96,38 @@ def evaluate_codec(codec: Codec, corpus: Corpus, clips_per_source: int = 40) -> 
                 for k, codes_T in enumerate(codes_KT):
                     counts_KV[k] += np.bincount(codes_T, minlength=codec.codebook_size)
             if items[0].domain == "speech":
-                speech[source] = _speech_figures(items, originals, made, corpus.sample_rate_hz)
+                speech[source] = _speech_figures(items, made, opened, corpus.sample_rate_hz)
             else:
                 music[source] = _music_figures(items, originals, made, corpus.sample_rate_hz)
     share_KV = counts_KV / counts_KV.sum(axis=1, keepdims=True)
     entropy_K = -(share_KV * np.log(np.where(share_KV > 0, share_KV, 1))).sum(axis=1)
-    return CodecFigures(speech=speech, music=music, perplexity=tuple(round(float(p), 1) for p in np.exp(entropy_K)))
+    perplexity = tuple(round(float(p), 1) for p in np.exp(entropy_K))
+    return CodecFigures(speech=speech, music=music, perplexity=perplexity, unmeasured=unmeasured)
 
 
 def _speech_figures(
-    items: Sequence[Item], originals: Sequence[np.ndarray], made: Sequence[np.ndarray], rate_hz: int
+    items: Sequence[Item], made: Sequence[np.ndarray], judges: Sequence[Judge], rate_hz: int
 ) -> SpeechFigures:
     stoi = [
-        intelligibility.short_time_intelligibility(a_L, b_L, rate_hz) for a_L, b_L in zip(originals, made, strict=True)
+        intelligibility.short_time_intelligibility(item.pcm(), made_L, rate_hz)
+        for item, made_L in zip(items, made, strict=True)
     ]
-    original_wer = codec_wer = rotated_wer = None
-    if items[0].kind in ("digits", *FREE_KINDS):
-        grammar = intelligibility.digit_grammar() if items[0].kind == "digits" else None
-        texts = [_spelled(item.text) for item in items]
-        heard, heard_before = (
-            [_spelled(text) for text in intelligibility.recognize_all(grammar, clips)] for clips in (made, originals)
-        )
-        codec_wer = intelligibility.word_error_rate(texts, heard)
-        rotated_wer = intelligibility.rotated_word_error_rate(texts, heard)
-        original_wer = intelligibility.word_error_rate(texts, heard_before)
-    return SpeechFigures(
-        stoi=float(np.mean(stoi)),
-        original_wer=original_wer,
-        codec_wer=codec_wer,
-        rotated_wer=rotated_wer,
-        num_clips=len(items),
-    )
-
-
-def _spelled(text: str) -> str:
-    return " ".join(intelligibility.words_of(text))
+    words: dict[str, WordScore] = {}
+    for judge in judges:
+        for kind in dict.fromkeys(item.kind for item in items):
+            hear = judge.for_kind(kind)
+            if hear is None or kind == "phrases":
+                continue
+            heard = [(item, made_L) for item, made_L in zip(items, made, strict=True) if item.kind == kind]
+            score = score_words(
+                hear,
+                [item.text for item, _ in heard],
+                [made_L for _, made_L in heard],
+                [item.pcm() for item, _ in heard],
+                rate_hz,
+            )
+            words[judge.name] = words.get(judge.name, WordScore()) + score
+    return SpeechFigures(stoi=float(np.mean(stoi)), words=words, num_clips=len(items))
 
 
 def _music_figures(
@@ -134,19 +148,21 @@ def _music_figures(
 
 
 def _print_tables(figures: CodecFigures, console: Console) -> None:
-    table = Table("speech", "STOI", "WER original", "WER codec", "WER rotated", "clips")
+    table = Table("voice", "heard by", "WER original", "WER codec", "S / D / I", "WER rotated", "STOI", "clips")
     for voice, row in figures.speech.items():
-        rates = (
-            "–" if rate is None else f"{100 * rate:.1f} %"
-            for rate in (row.original_wer, row.codec_wer, row.rotated_wer)
-        )
-        table.add_row(voice, f"{row.stoi:.3f}", *rates, str(row.num_clips))
+        for judge, score in row.words.items():
+            kinds = f"{score.made.substitutions} / {score.made.deletions} / {score.made.insertions}"
+            rates = (f"{100 * errors.rate:.1f} %" for errors in (score.original, score.made, score.rotated))
+            original, made, rotated = rates
+            table.add_row(voice, judge, original, made, kinds, rotated, f"{row.stoi:.3f}", str(row.num_clips))
     console.print(table)
     table = Table("instrument", "notes original", "notes codec", "up to octave", "rotated", "notes")
     for instrument, line in figures.music.items():
         shares = (line.original_exact, line.codec_exact, line.codec_octave, line.rotated_exact)
         table.add_row(instrument, *(f"{100 * share:.0f} %" for share in shares), str(line.num_notes))
     console.print(table)
+    for name, why in figures.unmeasured.items():
+        console.print(f"{name}: not measured, {why}", highlight=False, markup=False)
     console.print(f"codes used evenly, per codebook: {', '.join(f'{p:.0f}' for p in figures.perplexity)}")
 
 
@@ -159,7 +175,7 @@ def command(codec: Path, corpus: Path, clips: int, as_json: bool) -> None:
     """Measure what survives the CODEC folder's codec, on the test clips of a rendered CORPUS."""
     figures = evaluate_codec(load_codec(codec), Corpus.open(corpus), clips)
     if as_json:
-        click.echo(json.dumps(asdict(figures), indent=2))
+        click.echo(json.dumps(figures.to_dict(), indent=2))
     else:
         _print_tables(figures, Console())
 

@@ -32,6 +32,7 @@ from unimoe.evaluation.forced import ForcedFigures, read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
+from unimoe.evaluation.word_scores import ALL_JUDGES, open_judges
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
@@ -39,6 +40,8 @@ from unimoe_runtime.synthesis.synthesizer import Synthesizer
 Tick = Callable[[str, int, int], object]
 """Called with what is going on, how much of it is done and of how much."""
 
+JUDGES: Final[Sequence[str]] = ALL_JUDGES
+"""Judges of words."""
 _VOICE_CLIPS: Final = 10  # recordings that a voice's embedding is made of
 _DNSMOS_CLIPS: Final = 8  # of each voice: the network takes half a second each
 
@@ -141,8 +144,8 @@ def evaluate_bundle(
         backend, synthesizer.frontend, items, rate_hz, tick=lambda done, total: tick("loss and routing", done, total)
     )
     tick("listening to words, voices and notes", 0, 1)
-    heard = measure(clips, corpus, full_model=True)
-    unmeasured: dict[str, str] = {}
+    judges, unmeasured = open_judges(JUDGES)
+    heard = measure(clips, corpus, judges)
     quality = _quality([clip for clip in clips if clip.item.domain == "speech"], corpus, unmeasured, tick)
     return Evaluation(
         name=name,

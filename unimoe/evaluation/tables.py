@@ -31,17 +31,31 @@ def _words(heard: DemoFigures) -> Table:
     rows = []
     for voice, figures in heard.voices.items():
         shares = (f"{figures.num_recognised} of {figures.num_clips}", str(figures.num_originals_recognised))
-        for by, scores in (("grammar", figures.words), ("full model", figures.full_words)):
+        for by, scores in figures.words.items():
             for kind, score in scores.items():
                 rates = score.rates()
                 errors = (percent(rates[name]) for name in ("wer", "original_wer", "rotated_wer"))
-                rows.append((voice, kind, by, *errors, str(score.num_words), *shares))
+                made = score.made
+                kinds = f"{made.substitutions} / {made.deletions} / {made.insertions}"
+                rows.append((voice, kind, by, *errors, kinds, str(made.words), *shares))
                 voice, shares = "", ("", "")
     return Table(
         title="Word error rate",
-        columns=("voice", "kind", "heard by", "WER", "original", "rotated", "words", "taken for it", "of originals"),
+        columns=(
+            "voice",
+            "kind",
+            "heard by",
+            "WER",
+            "original",
+            "rotated",
+            "S / D / I",
+            "words",
+            "taken for it",
+            "of originals",
+        ),
         rows=tuple(rows),
-        note="By pocketsphinx, with a grammar of just such texts, which flatters, and with its full model of English. "
+        note="By Whisper; by pocketsphinx with a grammar of just such texts, which flatters, and with its full model, "
+        "which is hard of hearing. S / D / I: words replaced, left out, put in. "
         "Rotated: against the next text. Taken for it: the nearest of the corpus's voices by spectrum and pitch.",
     )
 

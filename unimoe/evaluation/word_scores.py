@@ -1,0 +1,111 @@
+"""Word errors of synthesized texts by several judges, each beside the original recordings and the rotated baseline.
+
+Shapes: L samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import soxr
+
+from unimoe.evaluation import intelligibility
+from unimoe.evaluation.whisper import JudgeMissing, Size, Whisper
+from unimoe.evaluation.word_errors import WordErrors, rotated_errors, total_errors
+
+Hear = Callable[[np.ndarray], str]
+"""Mono audio at 16 kHz to words."""
+
+GRAMMAR: Final = "grammar"
+POCKETSPHINX: Final = "pocketsphinx"
+WHISPERS: Final[Mapping[str, Size]] = {"whisper tiny.en": "tiny.en", "whisper base": "base"}
+ALL_JUDGES: Final = (GRAMMAR, POCKETSPHINX, *WHISPERS)
+RATE_HZ: Final = intelligibility.RECOGNIZER_RATE_HZ
+_EDGE_S: Final = 0.2  # of silence on both sides: recognizers miss words at the very edge
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordScore:
+    """Word errors of some texts: as synthesized, against the next text's words, and of the original recordings."""
+
+    made: WordErrors = field(default_factory=WordErrors)
+    rotated: WordErrors = field(default_factory=WordErrors)
+    original: WordErrors = field(default_factory=WordErrors)
+    num_texts: int = 0
+
+    def __add__(self, other: WordScore) -> WordScore:
+        return WordScore(
+            made=self.made + other.made,
+            rotated=self.rotated + other.rotated,
+            original=self.original + other.original,
+            num_texts=self.num_texts + other.num_texts,
+        )
+
+    def rates(self) -> dict[str, float]:
+        """Errors divided by the words that were to be said."""
+        return {"wer": self.made.rate, "rotated_wer": self.rotated.rate, "original_wer": self.original.rate}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rates, and what was replaced, left out and put in as synthesized."""
+        return {**self.made.to_dict(), **self.rates(), "texts": self.num_texts}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judge:
+    """A recognizer. `hears`: by kind of text, where it hears only some kinds; `hears_all` for every other kind."""
+
+    name: str
+    hears: Mapping[str, Hear] = field(default_factory=dict)
+    hears_all: Hear | None = None
+
+    def for_kind(self, kind: str) -> Hear | None:
+        """What hears texts of a kind; None where this judge does not."""
+        return self.hears.get(kind, self.hears_all)
+
+
+def open_judges(names: Iterable[str] = ALL_JUDGES) -> tuple[list[Judge], dict[str, str]]:
+    """Judges by name, and why one is missing, one line each."""
+    judges: list[Judge] = []
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            judges.append(_open(name))
+        except JudgeMissing as error:
+            missing[f"words by {name}"] = str(error)
+        except ImportError:
+            missing[f"words by {name}"] = "pocketsphinx is not installed: `pip install 'unimoe[eval]'`"
+    return judges, missing
+
+
+def _open(name: str) -> Judge:
+    if name == GRAMMAR:
+        grammars = {"digits": intelligibility.digit_grammar(), "commands": intelligibility.command_grammar()}
+        return Judge(name=name, hears={kind: intelligibility.Recognizer(text) for kind, text in grammars.items()})
+    if name == POCKETSPHINX:
+        return Judge(name=name, hears_all=intelligibility.Recognizer(None))
+    return Judge(name=name, hears_all=Whisper(WHISPERS[name]))
+
+
+def score_words(
+    hear: Hear, texts: Sequence[str], made: Sequence[np.ndarray], originals: Sequence[np.ndarray], rate_hz: int
+) -> WordScore:
+    """Errors of one judge on clips of some texts and on their original recordings, both at `rate_hz`."""
+    heard = [hear(_prepared(pcm_L, rate_hz)) for pcm_L in made]
+    heard_before = [hear(_prepared(pcm_L, rate_hz)) for pcm_L in originals]
+    return WordScore(
+        made=total_errors(texts, heard),
+        rotated=rotated_errors(texts, heard),
+        original=total_errors(texts, heard_before),
+        num_texts=len(texts),
+    )
+
+
+def _prepared(pcm_L: np.ndarray, rate_hz: int) -> np.ndarray:
+    """At the recognizers' rate, with silence around it."""
+    audio_L = np.asarray(pcm_L, np.float32)
+    if rate_hz != RATE_HZ:
+        audio_L = soxr.resample(audio_L, rate_hz, RATE_HZ)
+    return np.pad(audio_L, round(_EDGE_S * RATE_HZ))
