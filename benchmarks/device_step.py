@@ -30,7 +30,8 @@ from rich.table import Table
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
-from unimoe_runtime.backends.gpu.onnxruntime_engines import open_onnxruntime_cuda
+from unimoe_runtime.backends.gpu.device import Pool
+from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines, open_onnxruntime_cuda
 from unimoe_runtime.backends.gpu.tensorrt_engines import open_tensorrt
 from unimoe_runtime.bundle.engine_verification import this_machine
 from unimoe_runtime.bundle.reader import DTYPES, Bundle, open_bundle
@@ -204,9 +205,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS))
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32")
     parser.add_argument("--no-torch", action="store_true")
+    parser.add_argument("--rehearse", action="store_true", help="run the device loop over host memory, without a GPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
+    if options.rehearse:
+        report(rehearse(options), options.json, options.markdown, gpu={})
+        return 0
     try:
         device = CudaDevice()
     except BackendError as error:
@@ -235,6 +240,28 @@ def main(arguments: list[str] | None = None) -> int:
     report(measured, options.json, options.markdown, gpu=this_machine())
     device.close()
     return 0
+
+
+def rehearse(options: argparse.Namespace) -> list[Measured]:
+    """The steps over a device that is the host's memory and ONNX Runtime's CPU provider; the times mean nothing."""
+    from tests.runtime.host_device import HostDevice
+
+    def milliseconds(enqueue: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        enqueue()
+        return 1e3 * (time.perf_counter() - start)
+
+    measured: list[Measured] = []
+    for hidden in options.hidden:
+        with tempfile.TemporaryDirectory() as folder:
+            write_checkpoint(Path(folder) / "checkpoint", model_config(hidden, num_layers=options.layers or 1))
+            export_bundle(Path(folder) / "checkpoint", Path(folder) / "bundle", precision=options.precision)
+            bundle, device = open_bundle(Path(folder) / "bundle"), HostDevice(eager=True)
+            pool = Pool(device)
+            engines = OnnxRuntimeEngines(bundle, device, pool, graphs=True)
+            backend = DeviceBackend("onnxruntime-cuda", bundle, device, pool, engines)
+            measured += measure_ours("host memory", backend, options.picked, options.steps, milliseconds)
+    return measured
 
 
 def report(measured: list[Measured], json_path: Path | None, markdown_path: Path | None, gpu: dict[str, Any]) -> None:
