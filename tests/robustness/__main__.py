@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import click
 
 from tests.robustness.campaign import Campaign, format_counts
 from tests.robustness.cases import seeds
+from tests.robustness.kills import WRITERS, Killer, prepare
 
 
 @click.command()
@@ -17,9 +20,12 @@ from tests.robustness.cases import seeds
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/robustness"), show_default=True)
 @click.option("--one", type=int, help="Run the case of one seed and show what it said.")
-def main(cases: int, seed: int, work: Path, one: int | None) -> None:
+@click.option("--kills", type=click.IntRange(1), help="Kill writing commands so many times instead.")
+def main(cases: int, seed: int, work: Path, one: int | None, kills: int | None) -> None:
     """Damage CASES inputs and say what came of each. Exit code 1 where one ended otherwise than it may."""
     campaign = Campaign(work=work.absolute(), keep=work.absolute() / f"others-{seed}")
+    if kills is not None:
+        raise SystemExit(_kill(campaign, seed, kills))
     if one is not None:
         outcome = campaign.run(one)
         click.echo(f"{outcome}\n{outcome.said}")
@@ -48,6 +54,20 @@ def main(cases: int, seed: int, work: Path, one: int | None) -> None:
         f"{max(line['peak_bytes'] for line in lines) / 1e6:.0f} MB over {len(lines):,} cases"
     )
     raise SystemExit(any(line["kind"] == "other" for line in lines))
+
+
+def _kill(campaign: Campaign, seed: int, count: int) -> int:
+    """Kill writers in turn and print what came of it; 1 where something was left half."""
+    prepare(campaign.bases)
+    rng, killer, wrong = random.Random(seed), Killer(bases=campaign.bases, work=campaign.work), []
+    numbers = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
+    for index in range(count):
+        problem = killer.kill(WRITERS[index % len(WRITERS)], rng, numbers[index // len(WRITERS) % len(numbers)])
+        if problem:
+            wrong.append(problem)
+            click.echo(f"{index + 1}: {problem}")
+    click.echo(f"{count} kills of {', '.join(writer.name for writer in WRITERS)}: {len(wrong)} left something half")
+    return int(bool(wrong))
 
 
 main()

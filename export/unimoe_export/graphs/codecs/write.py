@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from unimoe_export.graphs.codecs import convnext, dac, encodec, harmonic
 from unimoe_export.graphs.codecs.common import CodecGraphs
-from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.records import Between, JsonRecord
+
+Size = Annotated[int, Between(1, 1 << 20)] | None
+Number = Annotated[float, Between(0, 1e9)] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecNumbers(JsonRecord):
+    """The numbers of any codec's config.json that graphs are written by; each kind has some of them."""
+
+    sample_rate_hz: Annotated[int, Between(1000, 768_000)] | None = None
+    hop_samples: Size = None
+    window_samples: Size = None
+    num_bands: Size = None
+    width: Size = None
+    intermediate_size: Size = None
+    kernel_size: Size = None
+    num_encoder_blocks: Size = None
+    num_decoder_blocks: Size = None
+    synthesis_frames: Size = None
+    latent_size: Size = None
+    codebook_size: Size = None
+    norm_eps: Number = None
+    band_floor: Number = None
+    max_log_magnitude: Number = None
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
@@ -22,6 +49,10 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
             f"{codec_dir}: is a weight file; convert it into a codec folder with unimoe.codec.dac.import_dac"
         )
     config = read_json(codec_dir / "config.json", CheckpointError)
+    try:
+        CodecNumbers.from_dict(config, ignore_unknown=True)
+    except ConfigError as error:
+        raise CheckpointError(f"{codec_dir}/config.json: {error}") from None
     stored = config.get("num_codebooks")
     if not isinstance(stored, int) or not 1 <= (num_codebooks or stored) <= stored:
         raise CheckpointError(
