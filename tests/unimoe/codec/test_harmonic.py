@@ -13,6 +13,7 @@ from tests.unimoe.codec.shapes import SMALL_HARMONIC
 from unimoe.codec.base import load_codec
 from unimoe.codec.config import HarmonicCodecConfig
 from unimoe.codec.harmonic import HarmonicCodec
+from unimoe.codec.pitch import track_pitch
 
 
 @pytest.fixture
@@ -86,3 +87,14 @@ def test_before_training_the_envelope_is_that_of_the_audio() -> None:
     hop = codec.config.synthesis_hop_samples
     loudness_S = F.avg_pool1d(loud_L[None], 4 * hop, hop)[0].log()[: len(level_S) - 8]
     assert torch.corrcoef(torch.stack([level_S[8 : len(loudness_S)], loudness_S[8:]]))[0, 1] > 0.9
+
+
+def test_the_codec_in_the_repository_keeps_the_pitch() -> None:
+    codec = load_codec(Path(__file__).parents[3] / "checkpoints" / "codec-24khz")
+    assert (codec.sample_rate_hz, codec.hop_samples, codec.num_codebooks, codec.codebook_size) == (24000, 480, 6, 256)
+    time_L = torch.arange(24000) / 24000
+    pcm_L = torch.stack([torch.cos(2 * torch.pi * 160 * k * time_L) / k for k in range(1, 20)]).sum(0) * 0.05
+    made_BL = codec.decode(codec.encode(pcm_L[None]))
+    centres = torch.arange(30, 110) * 160
+    heard_BT, _ = track_pitch(made_BL, 24000, centres, lowest_hz=55, highest_hz=1100)
+    assert heard_BT.median() == pytest.approx(160, rel=0.02)
