@@ -32,7 +32,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
 
 
 @pytest.mark.slow
-@settings(_SETTINGS, max_examples=100)
+@settings(_SETTINGS, max_examples=60)
 @given(seed=st.integers(0, (1 << 40) - 1))
 def test_damage_is_refused_or_does_no_harm(campaign: Campaign, seed: int) -> None:
     outcome = campaign.run(seed)

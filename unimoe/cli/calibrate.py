@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Precision, Size, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Number, Precision, Size, json_option, require_json_writable, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, columns, print_table
 from unimoe_calibration.cache import default_cache_dir
@@ -62,8 +62,8 @@ _COSTLIEST = 10
     "[default: weight-only]",
 )
 @click.option("--max-bytes", type=Size(), help="The language model's size, at most, such as 8MB.")
-@click.option("--max-latency-ms", type=float, help="Milliseconds of a decode step, at most.")
-@click.option("--max-loss", type=float, help="Mean divergence of the logits, at most.")
+@click.option("--max-latency-ms", type=Number(min=0), help="Milliseconds of a decode step, at most.")
+@click.option("--max-loss", type=Number(min=0), help="Mean divergence of the logits, at most.")
 @click.option(
     "--flips/--no-flips", default=None, help="Measure what each graph's quantization flips. [default: measure]"
 )
@@ -75,7 +75,7 @@ _COSTLIEST = 10
 @click.option(
     "--cache", "cache_dir", type=click.Path(path_type=Path), help="Where statistics are kept. [default: user's cache]"
 )
-@click.option("--seed", type=int, help="Order of the data. [default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="Order of the data. [default: 0]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @json_option
 @click.option(

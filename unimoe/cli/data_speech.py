@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, read_section, tell_corpus
-from unimoe.cli.options import Command, json_option, write_json
+from unimoe.cli.options import Command, Number, json_option, write_json
 from unimoe.cli.progress import progress_bar
 
 
 @click.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("out", type=OUT)
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop at so many hours of speech.")
+@click.option("--hours", type=Number(min=0, min_open=True), help="Stop at so many hours of speech.")
 @WORKERS
 @json_option
 def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: str | None) -> None:

@@ -11,7 +11,16 @@ from typing import Any, NoReturn
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Counts, Size, engine_options, json_option, require_json_writable, write_json
+from unimoe.cli.options import (
+    Command,
+    Counts,
+    Number,
+    Size,
+    engine_options,
+    json_option,
+    require_json_writable,
+    write_json,
+)
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, columns, print_table
 from unimoe_runtime.bundle.reader import open_bundle
@@ -55,7 +64,7 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow"}
 )
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="With --against: stop after so long, with what the rounds so far say.",

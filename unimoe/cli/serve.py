@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Size, trust_option
+from unimoe.cli.options import Number, Size, trust_option
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.errors import ConfigError
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
@@ -35,8 +35,8 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
 @click.option("--max-queue", type=int, default=_LIMITS.max_queue, show_default=True, help="Requests that may wait.")
 @click.option("--max-text", type=int, default=_LIMITS.max_text_characters, show_default=True, help="Characters.")
 @click.option("--max-upload", type=Size(), default=_LIMITS.max_upload_bytes, help="Size of an upload. [default: 64MiB]")
-@click.option("--timeout", type=float, default=_LIMITS.stream_s, show_default=True, help="Seconds of a stream.")
-@click.option("--drain", type=float, default=_LIMITS.drain_s, show_default=True, help="Seconds after SIGTERM.")
+@click.option("--timeout", type=Number(min=0), default=_LIMITS.stream_s, show_default=True, help="Seconds of a stream.")
+@click.option("--drain", type=Number(min=0), default=_LIMITS.drain_s, show_default=True, help="Seconds after SIGTERM.")
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),

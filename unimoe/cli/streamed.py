@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import ExitStack
 from io import FileIO
@@ -9,17 +10,18 @@ from pathlib import Path
 
 import click
 
+from unimoe.stopping import Stopped
 from unimoe_runtime.audio.sinks import PipeSink, PlaySink, Sink, WavSink
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.stream import AudioStream
 
 
-def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool) -> tuple[Outcome, str]:
-    """Run a stream to its end, or until Ctrl-C: a file then holds what there was so far.
+def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool) -> tuple[Outcome, int]:
+    """Run a stream to its end, or until Ctrl-C, SIGTERM or SIGHUP: a file then holds what there was so far.
 
-    Returns how it went, and how it was stopped: empty where it was not.
+    Returns how it went, and the number of the signal that stopped it: 0 where none did.
     """
-    stopped = ""
+    stopped = 0
     with stream, ExitStack() as opened:
         sinks: list[Sink] = []
         if path is not None:
@@ -33,10 +35,10 @@ def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool)
             for chunk in stream:
                 for sink in sinks:
                     sink.write(chunk.pcm_L)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if not stream.outcome.num_samples:
                 raise
-            stopped = "stopped by hand"
+            stopped = error.number if isinstance(error, Stopped) else signal.SIGINT
         for sink in sinks:
             if not stopped or isinstance(sink, WavSink):
                 sink.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Size, trust_option
+from unimoe.cli.options import Number, Size, trust_option
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
@@ -49,7 +50,13 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 )
 @click.option("--voice-text", default="", help="What the recording given with --voice says.")
 @click.option("--video", type=click.Path(path_type=Path), help="A video file to make the music for.")
-@click.option("--video-rate", type=float, default=RATE_HZ, show_default=True, help="Frames looked at a second.")
+@click.option(
+    "--video-rate",
+    type=Number(min=0, min_open=True),
+    default=RATE_HZ,
+    show_default=True,
+    help="Frames looked at a second.",
+)
 @click.option("--video-frames", type=int, default=MAX_FRAMES, show_default=True, help="Frames looked at, at most.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same audio."
@@ -60,23 +67,27 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--chunk-frames", "schedule", callback=_frames, help="Frames of each streamed chunk. [default: 2,4,8,16,32]"
 )
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds, with what there is."
-)
+@click.option("--timeout", type=Number(min=0, min_open=True), help="Stop after so many seconds, with what there is.")
 @click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
 @click.option(
     "--memory-budget",
     type=Size(),
     help="What loaded experts may take, such as 300MB: same audio, slower. [default: any]",
 )
-@click.option("--guidance", type=float, help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
-@click.option("--temperature", type=float, help="0 takes the likeliest code. [default: the bundle's]")
+@click.option("--guidance", type=Number(0, 1000), help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
+@click.option("--temperature", type=Number(0, 1000), help="0 takes the likeliest code. [default: the bundle's]")
 @click.option("--top-k", type=int, help="Codes a draw chooses from. [default: the bundle's]")
-@click.option("--top-p", type=float, help="Share of probability a draw chooses from. [default: the bundle's]")
-@click.option("--eos-factor", type=float, help="Factor of the end's logit. [default: the bundle's]")
+@click.option(
+    "--top-p",
+    type=Number(0, 1, min_open=True),
+    help="Share of probability a draw chooses from. [default: the bundle's]",
+)
+@click.option(
+    "--eos-factor", type=Number(0, 1000, min_open=True), help="Factor of the end's logit. [default: the bundle's]"
+)
 @click.option("--min-steps", type=int, help="Decode steps before the audio may end. [default: the bundle's]")
 @click.option("--max-steps", type=int, help="Decode steps, the delay included. [default: the bundle's]")
-@click.option("--max-seconds", type=float, help="Seconds of audio, at most. [default: the bundle's]")
+@click.option("--max-seconds", type=Number(min=0), help="Seconds of audio, at most. [default: the bundle's]")
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -154,7 +165,7 @@ def synth(
             limits=Limits(min_steps=min_steps, max_steps=max_steps, max_s=max_seconds),
             speed=how.speed, lexicon=how.lexicon,
         )  # fmt: skip
-        stopped = ""
+        stopped = 0
         if path is not None and whole:
             outcome = _write_whole(synthesizer, request, path)
         else:
@@ -162,7 +173,7 @@ def synth(
         residency = synthesizer.residency
     _print(outcome, residency, stopped, output, task, seed, as_json=as_json, err=piped)
     if stopped:
-        raise SystemExit(130)  # as a shell has it for a command that Ctrl-C ended
+        raise SystemExit(128 + stopped)  # as a shell has it for a command that a signal ended
 
 
 def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
@@ -199,7 +210,7 @@ def _write_whole(synthesizer: Synthesizer, request: SynthesisRequest, path: Path
 def _print(
     outcome: Outcome,
     residency: ExpertCacheStats | None,
-    stopped: str,
+    stopped: int,
     output: str | None,
     task: str,
     seed: int,
@@ -214,7 +225,8 @@ def _print(
         click.echo(json.dumps({"output": output, "seed": seed, **figures}, indent=1), err=err)
         return
     limit = "time" if outcome.timed_out else "step"
-    cut = "" if outcome.ended else f" ({stopped})" if stopped else f" (cut off at the {limit} limit)"
+    how = "stopped by hand" if stopped == signal.SIGINT else "stopped by a signal"
+    cut = "" if outcome.ended else f" ({how})" if stopped else f" (cut off at the {limit} limit)"
     click.echo(f"{task}: {figures['caption']}", err=err)
     for warning in outcome.warnings:
         click.echo(f"unimoe: {warning}", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from unimoe.cli.options import Number
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.options import SpeechOptions
 from unimoe_runtime.frontend.phonemes import read_lexicon
@@ -22,7 +23,7 @@ def text_options(command: Command) -> Command:
     """`--text-file`, `--speed` and `--lexicon`."""
     for option in (
         click.option("--lexicon", type=click.Path(path_type=Path), help="Pronunciations: a word and phonemes a line."),
-        click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True, help="2 is faster."),
+        click.option("--speed", type=Number(0.25, 4.0), default=1.0, show_default=True, help="2 is faster."),
         click.option("--text-file", type=click.Path(path_type=Path), help="A file with the text; - for stdin."),
     ):
         command = option(command)

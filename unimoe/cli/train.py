@@ -183,7 +183,8 @@ def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) ->
     """The codec of RECIPE alone, from its sections [data] and [codec]. Goes on where it was stopped."""
     import torch
 
-    from unimoe.training.material import make_codec, open_corpus, read_recipe
+    from unimoe.training.material import make_codec, open_corpus
+    from unimoe.training.recipe_check import read_recipe
 
     torch.set_num_threads(threads)
     work, content = work or Path("build") / recipe.stem, read_recipe(recipe, ["data", "codec"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, engine_options, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Number, engine_options, json_option, require_json_writable, write_json
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
 from unimoe_runtime.backends.factory import open_backend
@@ -44,7 +44,7 @@ _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Decode steps to compare.")
 @click.option(
     "--tolerance",
-    type=float,
+    type=Number(min=0),
     help="Largest error allowed, absolute; plus a tenth of it relative. [default: by the precisions]",
 )
 @click.option(
