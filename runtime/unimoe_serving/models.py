@@ -71,7 +71,8 @@ class ServedModel:
     @property
     def abbreviations(self) -> tuple[str, ...]:
         """Words whose full stop ends no sentence."""
-        return tuple(getattr(self.synthesizer.frontend, "abbreviations", ()))
+        speech = getattr(self.synthesizer.frontend, "speech", None)
+        return () if speech is None else speech.short_forms
 
     def load(self) -> None:
         """Open the bundle, load every graph, and let each task make a little audio. Raises UnimoeError."""

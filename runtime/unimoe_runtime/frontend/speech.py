@@ -59,6 +59,11 @@ class SpeechReader:
     durations: Durations
     phonemes: frozenset[str]
 
+    @property
+    def short_forms(self) -> tuple[str, ...]:
+        """Written forms whose full stop ends no sentence by itself: the bundle's and the language's."""
+        return (*self.abbreviations, *open_language(self.language).short_forms)
+
     def utterances(
         self, text: str, voice: str, options: SpeechOptions, limit_s: float, notes: Notes
     ) -> Iterator[Utterance]:

@@ -37,10 +37,8 @@ from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.records import shown
 
 KIND: Final = "timeline"
-FORMAT_VERSION: Final = 1
-"""Of front ends with a lexicon of rules and a table of durations."""
-STRESS_VERSION: Final = 2
-"""Of front ends with stress, marks as pauses, and networks for other words and for durations."""
+FORMAT_VERSION: Final = 1  # a lexicon of rules and a table of durations
+STRESS_VERSION: Final = 2  # stress, marks as pauses, networks for other words and for durations
 TASKS: Final = ("speech", "music")
 
 

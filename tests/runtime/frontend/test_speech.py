@@ -46,3 +46,7 @@ def test_pauses_last_as_long_as_the_text_says(reader: SpeechReader) -> None:
 def test_a_long_pause_ends_an_utterance(reader: SpeechReader) -> None:
     pieces = list(reader.utterances("cat [[pause 3s]] cat", "bob", SpeechOptions(), 9.0, Notes()))
     assert [(piece.caption, piece.silence_after_s) for piece in pieces] == [("cat", 2.0), ("cat", 0.0)]
+
+
+def test_short_forms_are_the_bundles_and_the_languages(reader: SpeechReader) -> None:
+    assert {"Dr", "Prof", "approx"} <= set(reader.short_forms)

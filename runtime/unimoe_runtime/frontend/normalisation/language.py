@@ -44,8 +44,14 @@ class Language:
         """A vocabulary of the language; an empty one where it has none of this name."""
         return self.vocabularies.get(name, _NOTHING)
 
+    @property
+    def short_forms(self) -> tuple[str, ...]:
+        """Written forms whose full stop ends no sentence by itself, such as Dr and approx."""
+        return tuple(short for name in _SHORT_FORMS for short in self.vocabulary(name).words)
+
 
 _NOTHING = Vocabulary(words={})
+_SHORT_FORMS = ("titles", "dotted_titles", "abbreviations", "exact_abbreviations", "numbered")
 
 
 @functools.cache
