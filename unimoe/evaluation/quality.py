@@ -8,7 +8,6 @@ Shape suffixes: L samples, T frames, M mel bands, F frequency bins, P parts, D f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,6 @@ class SpeakerEncoder:
         embedded_PD /= np.linalg.norm(embedded_PD, axis=1, keepdims=True) + 1e-9
         mean_D = embedded_PD.mean(axis=0)
         return np.asarray(mean_D / (np.linalg.norm(mean_D) + 1e-9))
-
-    def embed_voice(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """The mean direction of several clips."""
-        mean_D = np.mean([self.embed(pcm_L) for pcm_L in clips], axis=0)
-        return np.asarray(mean_D / np.linalg.norm(mean_D))
 
     def _without_pauses(self, pcm_L: np.ndarray) -> np.ndarray:
         level = np.sqrt(np.mean(pcm_L**2)) + 1e-9

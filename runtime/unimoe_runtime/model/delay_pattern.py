@@ -8,8 +8,6 @@ BOS before the first frame, EOS once after the last, then PAD (the public model'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,10 +36,3 @@ def delay_codes(codes_TK: NDArray[np.integer], config: ModelConfig) -> Codes:
     delayed_RK[frame_RK < 0] = config.bos_id
     delayed_RK[frame_RK == num_frames] = config.eos_id
     return delayed_RK
-
-
-def undelay_codes(delayed_RK: NDArray[np.integer], delay_pattern: Sequence[int]) -> Codes:
-    """Frames [R - max delay, K] of delayed rows that start with the row of frame 0 (no BOS row)."""
-    delayed_RK = np.asarray(delayed_RK, dtype=np.int64)
-    num_frames = max(delayed_RK.shape[0] - max(delay_pattern), 0)
-    return np.stack([delayed_RK[d : d + num_frames, c] for c, d in enumerate(delay_pattern)], axis=1)

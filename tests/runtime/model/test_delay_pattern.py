@@ -6,6 +6,7 @@ T frames · R delayed rows · K codebooks
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,17 @@ from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.model.delay_pattern import delay_codes, undelay_codes
+from unimoe_runtime.model.delay_pattern import delay_codes
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 CASES = json.loads((VECTORS / "delay.json").read_text())
+
+
+def undelay_codes(delayed_RK: np.ndarray, delay_pattern: Sequence[int]) -> np.ndarray:
+    """Frames [R - max delay, K] of delayed rows that start with the row of frame 0 (no BOS row)."""
+    delayed_RK = np.asarray(delayed_RK, dtype=np.int64)
+    num_frames = max(delayed_RK.shape[0] - max(delay_pattern), 0)
+    return np.stack([delayed_RK[d : d + num_frames, c] for c, d in enumerate(delay_pattern)], axis=1)
 
 
 @pytest.mark.parametrize("case", list(CASES))
