@@ -1,0 +1,37 @@
+"""How a prompt is masked and cut."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity, piece_length, prompt_mask
+
+
+@given(st.integers(0, 100), st.integers(1, 300))
+def test_pieces_are_never_one_position_of_several(wanted: int, left: int) -> None:
+    pieces = []
+    total = left
+    while left:
+        pieces.append(piece_length(wanted, left))
+        left -= pieces[-1]
+    assert sum(pieces) == total
+    assert pieces == [1] or min(pieces) > 1
+
+
+@given(st.integers(1, 5000))
+def test_capacities_hold_the_positions_in_whole_sixteens(num_positions: int) -> None:
+    capacity = cache_capacity(num_positions)
+    assert num_positions <= capacity <= num_positions * 9 // 8 + 16 and capacity % 16 == 0
+
+
+def test_a_mask_hides_the_future_and_the_padding() -> None:
+    mask_B1TS = prompt_mask(np.array([[False, True, True], [True, True, True]]), 5)
+    assert mask_B1TS.shape == (2, 1, 3, 5)
+    assert mask_B1TS[0, 0].tolist() == [
+        [True, False, False, False, False],  # a padded position sees itself
+        [False, True, False, False, False],
+        [False, True, True, False, False],
+    ]
+    np.testing.assert_array_equal(mask_B1TS[1, 0, :, :3], np.tri(3, dtype=bool))
