@@ -18,12 +18,13 @@ from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
 from .schemes import Engine, LinearPlan, Scheme
-from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, quantize_weight
+from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, quantize_weight, stored
 
 Floats = NDArray[np.float32]
 
 _DOMAIN = "com.microsoft"
-_CODES, _SCALES, _INPUT_SCALE = ".codes", ".scales", ".input_scale"
+_CODES, _SCALES, _INPUT_SCALE, _HALF = ".codes", ".scales", ".input_scale", ".half"
+_SMALLEST_HALVED = 1024  # values: below this nothing is gained
 
 
 class GraphSurgery:
@@ -51,6 +52,22 @@ class GraphSurgery:
             if plan.scheme.quantizes_inputs:
                 self.tensors[name + _INPUT_SCALE] = floats(np.asarray(plan.input_scale))
             self._replace(self._product(name), name, plan, engine, weight)
+
+    def store_in_half(self, weights: TensorFile) -> None:
+        """Keep matrices and larger float32 tensors in 16 bits, cast to float32 where the graph begins."""
+        for name, entry in weights.entries.items():
+            values = weights.read(name)
+            if entry.dtype != "F32" or values.size < _SMALLEST_HALVED:
+                onnx_type = self._graph.initializers[name].dtype
+                assert onnx_type is not None
+                self.tensors[name] = stored(values, entry.dtype, onnx_type.name)
+                continue
+            half = name + _HALF
+            self.tensors[half] = stored(values.astype(np.float16), "F16", "FLOAT16")
+            cast = ir.node("Cast", [self._initializer(half)], {"to": ir.DataType.FLOAT}, name=f"{name}.cast")
+            cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, ir.Shape(values.shape)
+            ir.convenience.replace_all_uses_with(self._graph.initializers[name], cast.outputs[0])
+            self._graph.insert_before(self._graph[0], cast)
 
     def save(self, path: Path) -> None:
         """Write the graph. Its weights' file, `tensors`, already lies beside it under the suffix .safetensors."""

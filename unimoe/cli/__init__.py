@@ -16,6 +16,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("unimoe.cli.export:export", "Turn a checkpoint into a bundle: one ONNX graph per expert."),
     "calibrate": ("unimoe.cli.calibrate:calibrate_command", "Quantize a bundle for a target, by the data it reads."),
     "build": ("unimoe.cli.build:build", "Compile a bundle's graphs for a GPU with TensorRT-RTX or TensorRT."),
+    "pack": ("unimoe.cli.pack:pack_command", "Make one file of what a device needs of a bundle."),
+    "unpack": ("unimoe.cli.pack:unpack_command", "Verify such a file where it arrives, and open it."),
     "synth": ("unimoe.cli.synth:synth", "Speak or play: text in, audio file out."),
     "say-as": ("unimoe.cli.say_as:say_as", "Show what a text says: words, phonemes, durations, pauses."),
     "serve": ("unimoe.cli.serve:serve", "Serve bundles over HTTP, WebSocket and Wyoming, with a page."),

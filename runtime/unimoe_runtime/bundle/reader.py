@@ -37,6 +37,7 @@ FORMAT = "unimoe-bundle"
 FORMAT_VERSION = 2
 """What is written. Version 1 has trunks of another form, which is still read (`backends.trunk_form`)."""
 READ_VERSIONS = (1, 2)
+LEFT_OUT = "left_out"  # optional section: files that a packed bundle lacks
 EMBEDDINGS = "embeddings.safetensors"
 CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts that the bundle can be calibrated with
 
@@ -94,11 +95,18 @@ class Bundle:
         """Whether some graph has weights that are no floating-point ones."""
         return any(graph.precision not in DTYPES for graph in self.graphs.values())
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Files of the manifest that `unimoe pack` left out, because the device needs none of them."""
+        return frozenset(self.manifest.get(LEFT_OUT, ()))
+
     def checked(self, file: str) -> Path:
         """Path of a file of the bundle, its SHA-256 verified the first time. Raises BundleError."""
         path = self.path / file
         if file not in self.files:
             raise BundleError(f"{self.path}: {file} is not in the manifest; export the bundle again")
+        if file in self.left_out:
+            raise BundleError(f"{path}: left out when this bundle was packed; pack it with --with-graphs to have it")
         if file not in self._checked:
             if sha256_of(path) != self.files[file].sha256:
                 raise BundleError(f"{path}: damaged: its SHA-256 is not the manifest's; export the bundle again")
@@ -155,10 +163,12 @@ class Bundle:
     def check_all(self) -> Iterator[str]:
         """Verify every file, yielding each name once it is found sound. Raises BundleError at the first that is not."""
         for file in self.files:
-            self.checked(file)
-            yield file
-        for name in self.graphs:
-            self.graph(name)
+            if file not in self.left_out:
+                self.checked(file)
+                yield file
+        for name, graph in self.graphs.items():
+            if not self.left_out & {graph.file, graph.weights}:
+                self.graph(name)
         self.embeddings()
 
     def _require_shapes(self, tensors: TensorFile, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -222,7 +232,10 @@ def _no_bundle(path: Path) -> str:
 def _check_files(bundle: Bundle) -> None:
     root = bundle.path.resolve()
     shared = _hub_blobs(root)
+    left_out = bundle.left_out
     for name, info in bundle.files.items():
+        if name in left_out:
+            continue
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts or "\\" in name:
             raise BundleError(f"{bundle.path}/{MANIFEST}: the path {name!r} leaves the bundle; do not use this bundle")

@@ -50,7 +50,7 @@ def parts_of(bundle: Bundle) -> list[Part]:
     taken = set().union(*files.values())
     for name in bundle.files:
         if name not in taken:
-            files[_part_of_file(name)].add(name)
+            files[part_of_file(name)].add(name)
     return [
         Part(
             name=part,
@@ -72,7 +72,8 @@ def part_of_graph(name: str) -> str:
     )
 
 
-def _part_of_file(name: str) -> str:
+def part_of_file(name: str) -> str:
+    """The part that a file belongs to which is no graph's."""
     if name == EMBEDDINGS:
         return "embeddings"
     return "front end" if name.startswith("frontend/") else "other"

@@ -1,0 +1,235 @@
+"""One file of a bundle for one device: what it needs, nothing else, every byte verified on arrival.
+
+A pack is a tar file. Its first member, pack.json, names every other one with its size and SHA-256. The manifest inside
+lists what was left out, so that a file which is missing for a reason is not taken for a damaged bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from unimoe_runtime.bundle.engine_sets import EngineSet, open_engines
+from unimoe_runtime.bundle.manifest import ENCODER
+from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, LEFT_OUT, MANIFEST, Bundle, open_bundle
+from unimoe_runtime.errors import BundleError, OutputError
+from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.hashes import FileInfo, sha256_of
+from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.hardware.targets import Target
+from unimoe_tools.bundles.contents import PARTS, part_of_file, part_of_graph
+
+FORMAT: Final = "unimoe-pack"
+FORMAT_VERSION: Final = 1
+INDEX: Final = "pack.json"
+ENGINES: Final = "engines"
+_BLOCK = 1 << 20
+
+Progress = Callable[[str, int, int], object]
+"""Called with a file's name, the files done, and all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedPart:
+    """Bytes of one part in the bundle and in the pack, and why they differ."""
+
+    name: str
+    before: int
+    after: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackPlan:
+    """What a pack will hold. `replaced`: content that stands in for a file of the bundle, by its name."""
+
+    bundle: Bundle
+    target: Target
+    engine_set: EngineSet | None
+    left_out: Mapping[str, str]
+    replaced: Mapping[str, Path] = field(default_factory=dict)
+    replaced_why: str = ""
+
+    def parts(self) -> list[PackedPart]:
+        """Sizes by part, in the order of a bundle's parts, engines last."""
+        graphs = {file: name for name, one in self.bundle.graphs.items() for file in (one.file, one.weights)}
+        rows: dict[str, PackedPart] = {}
+        for name, info in self.bundle.files.items():
+            part = part_of_graph(graphs[name]) if name in graphs else part_of_file(name)
+            row = rows.setdefault(part, PackedPart(name=part, before=0, after=0))
+            size = 0 if name in self.left_out else info.bytes
+            reason = row.reason or self.left_out.get(name, "")
+            if name in self.replaced:
+                size, reason = self.replaced[name].stat().st_size, self.replaced_why
+            rows[part] = replace(row, before=row.before + info.bytes, after=row.after + size, reason=reason)
+        found = [rows[part] for part in PARTS if part in rows]
+        if self.engine_set is not None:
+            size = sum(path.stat().st_size for path in engine_files(self.engine_set))
+            found.append(PackedPart(name=ENGINES, before=size, after=size))
+        return found
+
+
+def plan_pack(bundle: Bundle, target: Target, *, with_graphs: bool = False) -> PackPlan:
+    """What a device needs of a bundle: no codec encoder where the model does not clone, no texts for calibration, no
+    ONNX graph that an engine stands for. `with_graphs` keeps the graphs, so that `unimoe verify` can compare engines
+    with the CPU there.
+
+    Raises EngineError where a target that runs TensorRT has no sound engines in the bundle.
+    """
+    left_out: dict[str, str] = {}
+    if CALIBRATION_PROMPTS in bundle.files:
+        left_out[CALIBRATION_PROMPTS] = "texts for calibration"
+    folder = bundle.checked_frontend()
+    clones = folder is not None and open_frontend(folder).max_voice_s > 0
+    if not clones and ENCODER in bundle.graphs:
+        left_out |= _files(bundle, ENCODER, "no voice is cloned")
+    engine_set = open_engines(bundle, target.name) if target.engine == "tensorrt" else None
+    if engine_set is not None and not with_graphs:
+        for record in engine_set.engines.values():
+            if record.graph not in engine_set.unbuilt:
+                left_out |= _files(bundle, record.graph, f"engines for {target.name} serve")
+    return PackPlan(bundle=bundle, target=target, engine_set=engine_set, left_out=left_out)
+
+
+def _files(bundle: Bundle, graph: str, why: str) -> dict[str, str]:
+    info = bundle.graphs[graph]
+    return {info.file: why, info.weights: why}
+
+
+def engine_files(engine_set: EngineSet) -> list[Path]:
+    """Files of a set that a device needs: engines and their record; the build's logs stay behind."""
+    logs = {record.log for record in engine_set.engines.values()}
+    return sorted(
+        path
+        for path in engine_set.path.rglob("*")
+        if path.is_file() and path.relative_to(engine_set.path).as_posix() not in logs
+    )
+
+
+def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, done, total: None) -> int:
+    """Write the pack and return its bytes. Raises OutputError where that cannot be done, BundleError for damage."""
+    members = dict(_members(plan))
+    manifest = json.dumps(_manifest(plan), indent=1).encode() + b"\n"
+    infos = {name: FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path)) for name, path in members.items()}
+    infos[MANIFEST] = FileInfo(bytes=len(manifest), sha256=hashlib.sha256(manifest).hexdigest())
+    index = {
+        "format": FORMAT, "format_version": FORMAT_VERSION, "target": plan.target.name,
+        "name": plan.bundle.path.name, "files": {name: asdict(info) for name, info in sorted(infos.items())},
+    }  # fmt: skip
+    try:
+        partial = PartialFile(file)
+        try:
+            with tarfile.open(partial.path, "w", format=tarfile.PAX_FORMAT) as tar:
+                for name, content in ((INDEX, json.dumps(index, indent=1).encode() + b"\n"), (MANIFEST, manifest)):
+                    tar.addfile(_header(name, len(content)), io.BytesIO(content))
+                for done, (name, path) in enumerate(sorted(members.items())):
+                    progress(name, done, len(members))
+                    with path.open("rb") as stream:
+                        tar.addfile(_header(name, path.stat().st_size), stream)
+            partial.keep()
+        finally:
+            partial.drop()
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror}); choose another place") from None
+    return file.stat().st_size
+
+
+def _members(plan: PackPlan) -> Iterator[tuple[str, Path]]:
+    for name in plan.bundle.files:
+        if name not in plan.left_out:
+            yield name, plan.replaced.get(name) or plan.bundle.checked(name)
+    if plan.engine_set is not None:
+        for path in engine_files(plan.engine_set):
+            yield path.relative_to(plan.bundle.path).as_posix(), path
+
+
+def _manifest(plan: PackPlan) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((plan.bundle.path / MANIFEST).read_text(encoding="utf-8"))
+    for name, path in plan.replaced.items():
+        manifest["files"][name] = asdict(FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path)))
+    return {**manifest, LEFT_OUT: sorted(plan.left_out)}
+
+
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    """No times and no owners: the same bundle gives the same pack."""
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = size, 0o644
+    return header
+
+
+def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, total: None) -> Bundle:
+    """Put the bundle of a pack into `folder`, every file's size and SHA-256 verified, and open it.
+
+    Raises BundleError, one line, for a file that is no pack, is damaged or lacks something; OutputError where the
+    folder exists already or cannot be written. Nothing is left behind then.
+    """
+    if folder.exists():
+        raise OutputError(f"{folder}: exists already; choose another name")
+    partial = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            with tarfile.open(file, "r:") as tar:
+                _extract(tar, file, partial, progress)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except (tarfile.TarError, EOFError) as error:
+        raise BundleError(f"{file}: no pack, or damaged ({error}); copy it again") from None
+    except OSError as error:
+        raise OutputError(f"{error.filename or folder}: {error.strerror}") from None
+    return open_bundle(folder)
+
+
+def _extract(tar: tarfile.TarFile, file: Path, folder: Path, progress: Progress) -> None:
+    files = _read_index(tar, file)
+    missing = set(files)
+    for member in islice(tar, 1, None):  # the first is the index
+        info = files.get(member.name)
+        if info is None or member.name not in missing or not member.isfile() or not _is_inside(member.name):
+            raise BundleError(f"{file}: holds {member.name!r}, which its index does not list; do not use this pack")
+        progress(member.name, len(files) - len(missing), len(files))
+        path = folder / member.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream, digest, left = tar.extractfile(member), hashlib.sha256(), info.bytes
+        assert stream is not None
+        with path.open("wb") as target:
+            while block := stream.read(min(_BLOCK, left)):
+                digest.update(block)
+                target.write(block)
+                left -= len(block)
+        if left or member.size != info.bytes or digest.hexdigest() != info.sha256:
+            raise BundleError(f"{file}: {member.name} is damaged: its SHA-256 is not the index's; copy it again")
+        missing.discard(member.name)
+    if missing:
+        raise BundleError(f"{file}: {sorted(missing)[0]} is missing; copy it again")
+
+
+def _read_index(tar: tarfile.TarFile, file: Path) -> dict[str, FileInfo]:
+    first = tar.next()
+    stream = tar.extractfile(first) if first is not None and first.name == INDEX and first.isfile() else None
+    try:
+        index = json.loads(stream.read(1 << 26)) if stream is not None else {}
+        if index.get("format") != FORMAT or index.get("format_version") != FORMAT_VERSION:
+            raise BundleError(f"{file}: not a pack of this release; make one with `unimoe pack BUNDLE -o {file}`")
+        return {
+            name: FileInfo(bytes=int(one["bytes"]), sha256=str(one["sha256"])) for name, one in index["files"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{file}: its index is damaged ({error}); copy it again") from None
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name

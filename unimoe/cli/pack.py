@@ -1,0 +1,110 @@
+"""`unimoe pack` and `unimoe unpack`: one file of a bundle for a device, verified where it arrives."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe.cli.progress import Progress, progress_bar
+from unimoe.cli.tables import columns, print_table
+from unimoe_runtime.bundle.manifest import DECODER
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.hardware.targets import find_target
+from unimoe_tools.bundles.packing import PackPlan, plan_pack, unpack, write_pack
+from unimoe_tools.pages.output import require_writable
+from unimoe_tools.units import size
+
+_CODECS = ("auto", "fp16", "fp32")
+
+
+@click.command("pack", cls=Command)
+@click.argument("bundle", type=BUNDLE)
+@click.option("--target", default="cpu", show_default=True, help="The device: a row of the table of targets.")
+@click.option(
+    "-o", "--output", "file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write."
+)
+@click.option(
+    "--with-graphs", is_flag=True, help="Keep graphs that engines stand for, so that `verify` runs on the device."
+)
+@click.option(
+    "--codec",
+    type=click.Choice(_CODECS),
+    default="auto",
+    show_default=True,
+    help="Weights of the codec's decoder: auto takes 16 bits where the difference cannot be heard.",
+)
+@json_option
+def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec: str, json_to: str | None) -> None:
+    """Write the one FILE that a device needs of a BUNDLE, and say what each part takes.
+
+    Left out are the codec's encoder where the model clones no voice, texts for calibration, and graphs that engines for
+    the target stand for. `unimoe unpack FILE` on the device verifies every byte.
+    """
+    require_json_writable(json_to)
+    require_writable(file)
+    notes: list[str] = []
+    plan = plan_pack(open_bundle(bundle), find_target(target), with_graphs=with_graphs)
+    with progress_bar("packing") as progress, _with_codec(plan, codec, notes, progress) as whole:
+        num_bytes = write_pack(whole, file, progress=progress)
+        parts = whole.parts()
+    record = {
+        "file": str(file), "bytes": num_bytes, "target": target, "parts": [asdict(part) for part in parts],
+        "notes": notes,
+    }  # fmt: skip
+    if write_json(record, json_to):
+        return
+    rows = [[part.name, size(part.before), size(part.after) if part.after else "–", part.reason] for part in parts]
+    rows.append(["all", size(sum(part.before for part in parts)), size(num_bytes), ""])
+    print_table(columns("part", "bundle", "pack", "why", prose=("why",)), rows)
+    for note in notes:
+        click.echo(note)
+    click.echo(f"next: copy {file} to the device, and there `unimoe unpack {file.name}`, `unimoe doctor`")
+
+
+@contextmanager
+def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress) -> Iterator[PackPlan]:
+    """The plan with the decoder in 16 bits, where that is wanted and, with auto, cannot be heard."""
+    graph = plan.bundle.graphs.get(DECODER)
+    if codec == "fp32" or graph is None or graph.weights in plan.left_out or graph.precision != "float32":
+        yield plan
+        return
+    try:
+        from unimoe_calibration.half_codec import halve_codec
+    except ModuleNotFoundError as error:
+        if codec == "fp16":
+            raise
+        notes.append(f"codec decoder kept in fp32: its weights cannot be rewritten without {error.name}")
+        yield plan
+        return
+    with tempfile.TemporaryDirectory(prefix="unimoe-pack-") as folder:
+        progress("listening to the codec in 16 bits", 0, 1)
+        halved = halve_codec(plan.bundle, Path(folder))
+        difference = f"{halved.distance_db:.3f} dB log-mel distance, {halved.signal_to_noise_db:.0f} dB signal to noise"
+        if codec == "auto" and not halved.is_harmless:
+            notes.append(f"codec decoder kept in fp32: 16 bits make a difference of {difference}")
+            yield plan
+            return
+        notes.append(f"codec decoder in 16 bits: {difference}, beside fp32")
+        yield replace(plan, replaced=halved.files, replaced_why="weights in 16 bits")
+
+
+@click.command("unpack", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@json_option
+def unpack_command(file: Path, folder: Path | None, json_to: str | None) -> None:
+    """Put the bundle of a pack FILE into FOLDER (default: the file's name), every byte verified."""
+    require_json_writable(json_to)
+    place = folder or Path(file.name.removesuffix("".join(file.suffixes)) or "bundle")
+    with progress_bar("verifying") as progress:
+        bundle = unpack(file, place, progress=progress)
+    if not write_json({"bundle": str(place), "files": len(bundle.files) - len(bundle.left_out)}, json_to):
+        click.echo(f"{place}: {len(bundle.files) - len(bundle.left_out)} files, each as it was packed")
+        click.echo(f'next: `unimoe doctor`, `unimoe synth {place} --text "…" -o out.wav`')
