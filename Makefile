@@ -4,7 +4,7 @@ PYTHON ?= python3
 DEMO := .venv/demo
 DEV  := .venv/dev
 
-.PHONY: demo test test-fast check docs train-demo clean
+.PHONY: demo test test-fast check docs smoke containers train-demo clean
 
 $(DEMO)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
@@ -43,6 +43,22 @@ check: $(DEV)/ready  ## style, floors and types
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/lint-imports
 	$(DEV)/bin/mypy runtime export calibration
+
+smoke: $(DEV)/ready  ## data to bundle to sound in a few minutes: every stage of a tiny recipe
+	$(DEV)/bin/unimoe train recipes/smoke.toml --work build/smoke
+	$(DEV)/bin/unimoe export build/smoke/checkpoint build/smoke/bundle --force
+	$(DEV)/bin/unimoe synth build/smoke/bundle --seed 1 --text "four seven one" -o build/smoke/speech.wav
+	$(DEV)/bin/unimoe eval build/smoke/bundle --corpus build/smoke/corpus --texts 2 --html build/smoke/page.html
+
+# Where there is no container engine, a script runs the steps. They find the development environment's packages.
+containers: $(DEV)/ready  ## the steps of containers/*/Containerfile, with a wheel and a pack of the demo
+	rm -rf build/site build/containers
+	$(DEV)/bin/python -m pip wheel --quiet . --no-deps -w build/site
+	$(DEV)/bin/unimoe pack demo -o build/site/bundle.pack
+	for name in cpu-server rtx; do \
+		PATH="$$PWD/$(DEV)/bin:$$PATH" PYTHONPATH="$$($(DEV)/bin/python -c 'import site; print(site.getsitepackages()[0])')" \
+		$(DEV)/bin/python containers/run_steps.py containers/$$name/Containerfile build/site build/containers/$$name || exit 1; \
+	done
 
 train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/training.md)
 	$(DEV)/bin/unimoe train recipes/curriculum.toml

@@ -129,15 +129,18 @@ def require_json_writable(json_to: str | None) -> None:
         require_writable(Path(str(json_to)))
 
 
-def write_json(value: Any, json_to: str | None) -> bool:
-    """Give a result as JSON to where `--json` says. True where it went to standard output, so that words must not."""
+def write_json(value: Any, json_to: str | None, *, err: bool = False) -> bool:
+    """Give a result as JSON to where `--json` says. True where it was printed, so that words must not be.
+
+    `err`: print on standard error, because audio goes to standard output.
+    """
     from unimoe_tools.pages.output import write_output
 
     if json_to is None:
         return False
     text = json.dumps(value, indent=1, default=str)
     if json_to == _STDOUT:
-        click.echo(text)
+        click.echo(text, err=err)
         return True
     write_output(Path(json_to), text + "\n")
     return False

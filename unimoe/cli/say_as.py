@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command, json_option, write_json
 from unimoe.cli.texts import read_text, speech_options, text_options
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError, PromptError
@@ -19,12 +19,12 @@ from unimoe_runtime.frontend.speech import Utterance
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 
-@click.command("say-as")
+@click.command("say-as", cls=Command)
 @click.argument("bundle", type=BUNDLE)
 @click.argument("text", required=False)
 @text_options
 @click.option("--voice", default="", help="Whose durations are shown. [default: the first]")
-@click.option("--json", "as_json", is_flag=True, help="Print the pieces as JSON.")
+@json_option
 def say_as(
     bundle: Path,
     text: str | None,
@@ -32,13 +32,13 @@ def say_as(
     speed: float,
     lexicon: Path | None,
     voice: str,
-    as_json: bool,
+    json_to: str | None,
 ) -> None:
     """Print the words, phonemes, durations and pauses that a BUNDLE reads in TEXT (- for stdin), without speaking."""
-    explain(bundle, read_text(text, text_file), voice, speech_options(speed, lexicon), as_json=as_json)
+    explain(bundle, read_text(text, text_file), voice, speech_options(speed, lexicon), json_to)
 
 
-def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, *, as_json: bool) -> None:
+def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, json_to: str | None) -> None:
     """Print what a bundle's front end makes of a text, piece by piece.
 
     Raises BundleError for a bundle without a front end, PromptError for one that has no phonemes.
@@ -51,8 +51,7 @@ def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, *, as_j
         raise PromptError("this bundle's model reads text by itself: there are no phonemes to show")
     notes = Notes()
     pieces = frontend.utterances(text, voice, options, notes)
-    if as_json:
-        click.echo(json.dumps({"pieces": [_record(piece) for piece in pieces], "warnings": notes.warnings}, indent=1))
+    if write_json({"pieces": [_record(piece) for piece in pieces], "warnings": notes.warnings}, json_to):
         return
     for piece in pieces:
         for line in _lines(piece):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import json
 import signal
+=======
+>>>>>>> 7067181 (unimoe pack and unpack: one file of what a device needs, verified on arrival; Containerfiles whose steps run as a script; doctor, synth and say-as print tables and JSON as every command does)
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,12 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
+<<<<<<< HEAD
 from unimoe.cli.options import Number, Size, trust_option
+=======
+from unimoe.cli.options import Command, Size, json_option, require_json_writable, trust_option, write_json
+from unimoe.cli.progress import progress_bar
+>>>>>>> 7067181 (unimoe pack and unpack: one file of what a device needs, verified on arrival; Containerfiles whose steps run as a script; doctor, synth and say-as print tables and JSON as every command does)
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
@@ -23,6 +31,7 @@ from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ
+from unimoe_tools.units import duration, size
 
 _PIPE = "-"
 
@@ -35,7 +44,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
         raise click.BadParameter(f"{value!r} is no list of frames such as 2,4,8: {error}") from None
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=BUNDLE)
 @click.option(
     "--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True, help="Speak or play."
@@ -99,7 +108,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @trust_option
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def synth(
     bundle: Path,
     task: str,
@@ -133,12 +142,13 @@ def synth(
     target: str | None,
     providers: tuple[str, ...],
     threads: int | None,
-    as_json: bool,
+    json_to: str | None,
 ) -> None:
     """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
+    require_json_writable(json_to)
     text, how = read_text(text, text_file), speech_options(speed, lexicon)
     if explains:
-        explain(bundle, text, voice, how, as_json=as_json)
+        explain(bundle, text, voice, how, json_to)
         return
     if output is None and not play:
         raise click.UsageError("say where the audio goes: -o FILE, -o - for stdout, or --play")
@@ -171,7 +181,9 @@ def synth(
         else:
             outcome, stopped = stream_into(synthesizer.stream(request), path, piped, play)
         residency = synthesizer.residency
-    _print(outcome, residency, stopped, output, task, seed, as_json=as_json, err=piped)
+    figures = outcome.figures() | ({} if residency is None else {"experts_in_memory": residency.figures()})
+    if not write_json({"output": output, "seed": seed, **figures}, json_to, err=piped):
+        _print(outcome, residency, stopped, output or "played", task, err=piped)
     if stopped:
         raise SystemExit(128 + stopped)  # as a shell has it for a command that a signal ended
 
@@ -191,23 +203,18 @@ def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
 
 def _write_whole(synthesizer: Synthesizer, request: SynthesisRequest, path: Path) -> Outcome:
     """Everything first, with a progress bar, then the file."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from unimoe_runtime.audio.files import write_audio
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} steps"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("decoding", total=None)
+    with progress_bar("decoding") as progress:
         result = synthesizer.synthesize(
-            request, progress=lambda done, expected: bar.update(task, completed=done, total=max(expected, done))
+            request, progress=lambda done, expected: progress("decoding", done, max(expected, done))
         )
     write_audio(path, result.pcm_L, result.sample_rate_hz)
     return result
 
 
 def _print(
+<<<<<<< HEAD
     outcome: Outcome,
     residency: ExpertCacheStats | None,
     stopped: int,
@@ -217,13 +224,11 @@ def _print(
     *,
     as_json: bool,
     err: bool,
+=======
+    outcome: Outcome, residency: ExpertCacheStats | None, stopped: str, output: str, task: str, *, err: bool
+>>>>>>> 7067181 (unimoe pack and unpack: one file of what a device needs, verified on arrival; Containerfiles whose steps run as a script; doctor, synth and say-as print tables and JSON as every command does)
 ) -> None:
     figures = outcome.figures()
-    if residency is not None:
-        figures["experts_in_memory"] = residency.figures()
-    if as_json:
-        click.echo(json.dumps({"output": output, "seed": seed, **figures}, indent=1), err=err)
-        return
     limit = "time" if outcome.timed_out else "step"
     how = "stopped by hand" if stopped == signal.SIGINT else "stopped by a signal"
     cut = "" if outcome.ended else f" ({how})" if stopped else f" (cut off at the {limit} limit)"
@@ -231,17 +236,17 @@ def _print(
     for warning in outcome.warnings:
         click.echo(f"unimoe: {warning}", err=True)
     click.echo(
-        f"{output or 'played'}: {figures['audio_s']:.2f} s of audio{cut}, first after "
-        f"{1e3 * figures['first_audio_s']:.0f} ms, RTF {figures['rtf']:.3f}, "
+        f"{output}: {figures['audio_s']:.2f} s of audio{cut}, first after "
+        f"{duration(figures['first_audio_s'])}, RTF {figures['rtf']:.3f}, "
         f"{figures['experts_per_step']:.1f} experts launched a step, {100 * figures['null_share']:.0f} % null",
         err=err,
     )
     if residency is not None:
         slower = outcome.compute_s / max(outcome.compute_s - residency.stall_s, 1e-9)
         click.echo(
-            f"experts in memory: at most {residency.peak_bytes / 1e6:.2f} MB of {residency.budget_bytes / 1e6:.2f}, "
-            f"{100 * residency.hit_rate:.0f} % of {residency.uses} found there; waited {residency.stall_s:.2f} s for "
-            f"the others, at least {slower:.1f} times as slow; "
-            f"95 of 100 steps need {residency.step_bytes_p95 / 1e6:.2f} MB",
+            f"experts in memory: at most {size(residency.peak_bytes)} of {size(residency.budget_bytes)}, "
+            f"{100 * residency.hit_rate:.0f} % of {residency.uses} found there; waited {duration(residency.stall_s)} "
+            f"for the others, at least {slower:.1f} times as slow; "
+            f"95 of 100 steps need {size(residency.step_bytes_p95)}",
             err=err,
         )

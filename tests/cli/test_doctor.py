@@ -1,0 +1,15 @@
+"""`unimoe doctor`: what runs here, as words and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from tests.command_line import run
+
+
+def test_this_machine_can_run_bundles() -> None:
+    shown = run("doctor")
+    assert shown.returncode == 0, shown.stderr
+    assert "ONNX Runtime, CPU" in shown.stdout and "bundles can run here" in shown.stdout
+    found = json.loads(run("doctor", "--json").stdout)
+    assert found["can_run"] and {engine["name"] for engine in found["engines"]} >= {"TensorRT", "NVIDIA driver"}

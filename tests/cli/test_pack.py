@@ -1,0 +1,30 @@
+"""`unimoe pack` and `unimoe unpack`: sizes by part, the codec in 16 bits where that cannot be heard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from tests.speaking_bundle import write_speaking_bundle
+from unimoe.cli.pack import pack_command, unpack_command
+from unimoe_calibration.half_codec import halve_codec
+from unimoe_runtime.bundle.reader import open_bundle
+
+
+def test_a_bundle_is_packed_and_unpacked(tmp_path: Path) -> None:
+    bundle, file = write_speaking_bundle(tmp_path), tmp_path / "site.pack"
+    halved = halve_codec(open_bundle(bundle), tmp_path / "half")
+    assert 0 <= halved.distance_db < 0.25 and halved.is_harmless and halved.signal_to_noise_db > 30
+    shown = CliRunner().invoke(pack_command, [str(bundle), "-o", str(file)])
+    assert shown.exit_code == 0, shown.output
+    for words in ("codec encoder", "no voice is cloned", "codec decoder in 16 bits", "next: copy"):
+        assert words in shown.stdout
+    report = json.loads(
+        CliRunner().invoke(pack_command, [str(bundle), "-o", str(file), "--codec", "fp32", "--json"]).stdout
+    )
+    assert report["bytes"] == file.stat().st_size and report["notes"] == []
+    done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "there")])
+    assert done.exit_code == 0 and "each as it was packed" in done.stdout
+    assert open_bundle(tmp_path / "there").left_out
