@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import json
 import signal
-=======
->>>>>>> 7067181 (unimoe pack and unpack: one file of what a device needs, verified on arrival; Containerfiles whose steps run as a script; doctor, synth and say-as print tables and JSON as every command does)
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +11,8 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-<<<<<<< HEAD
-from unimoe.cli.options import Number, Size, trust_option
-=======
-from unimoe.cli.options import Command, Size, json_option, require_json_writable, trust_option, write_json
+from unimoe.cli.options import Command, Number, Size, json_option, require_json_writable, trust_option, write_json
 from unimoe.cli.progress import progress_bar
->>>>>>> 7067181 (unimoe pack and unpack: one file of what a device needs, verified on arrival; Containerfiles whose steps run as a script; doctor, synth and say-as print tables and JSON as every command does)
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
@@ -214,19 +206,7 @@ def _write_whole(synthesizer: Synthesizer, request: SynthesisRequest, path: Path
 
 
 def _print(
-<<<<<<< HEAD
-    outcome: Outcome,
-    residency: ExpertCacheStats | None,
-    stopped: int,
-    output: str | None,
-    task: str,
-    seed: int,
-    *,
-    as_json: bool,
-    err: bool,
-=======
-    outcome: Outcome, residency: ExpertCacheStats | None, stopped: str, output: str, task: str, *, err: bool
->>>>>>> 7067181 (unimoe pack and unpack: one file of what a device needs, verified on arrival; Containerfiles whose steps run as a script; doctor, synth and say-as print tables and JSON as every command does)
+    outcome: Outcome, residency: ExpertCacheStats | None, stopped: int, output: str, task: str, *, err: bool
 ) -> None:
     figures = outcome.figures()
     limit = "time" if outcome.timed_out else "step"
