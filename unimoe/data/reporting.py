@@ -13,7 +13,7 @@ import numpy as np
 
 from unimoe.data.corpus import Corpus, Item
 from unimoe_tools.pages import svg
-from unimoe_tools.pages.style import STYLE
+from unimoe_tools.pages.template import cards, page
 
 SPLITS: Final = ("train", "valid", "test")
 HISTOGRAMS: Final = {
@@ -22,7 +22,7 @@ HISTOGRAMS: Final = {
     "sounds_per_s": "phonemes or notes a second", "wer": "word error rate", "dnsmos": "DNSMOS",
 }  # fmt: skip
 _NUM_BINS = 24
-_STYLE = STYLE + ".pair { display:grid; grid-template-columns:1fr 1fr; gap:12px 24px; } td.text { text-align:left; }"
+_STYLE = ".pair { display:grid; grid-template-columns:1fr 1fr; gap:12px 24px; } td.text { text-align:left; }"
 
 
 def describe_corpus(corpus: Corpus, folder: Path) -> dict[str, Any]:
@@ -103,17 +103,14 @@ def write_report(corpus: Corpus, folder: Path, page: Path) -> dict[str, Any]:
 
 def render_page(facts: Mapping[str, Any], name: str) -> str:
     """The page as HTML, with nothing loaded from elsewhere."""
-    cards = [
+    figures = [
         ("audio", f"{facts['hours']:.2f} h", f"{facts['clips']:,} clips at {facts['sample_rate_hz'] // 1000} kHz"),
         ("with text or notes", f"{facts['captioned']:,}", "clips that a token model can be trained on"),
         ("texts", f"{facts['texts']:,}", f"{facts['words']['train']:,} words trained on, "
          f"{facts['words_only_in_test']:,} in test alone"),
     ]  # fmt: skip
     body = [
-        f"<h1>{escape(name)}</h1><p class='lead'>What is in this corpus, and under what licence.</p>",
-        '<div class="cards">'
-        + "".join(f"<div><h3>{head}</h3><strong>{value}</strong><p>{note}</p></div>" for head, value, note in cards)
-        + "</div>",
+        cards(figures),
     ]
     for title, key in (
         ("Domains", "domains"),
@@ -132,13 +129,7 @@ def render_page(facts: Mapping[str, Any], name: str) -> str:
     if facts["filtered"]:
         body.append(_filter_section(facts["filtered"]))
     body.append(f"<h2>Sources and licences</h2>{_source_table(facts['sources'])}")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Corpus {escape(name)}</title><style>{_STYLE}</style></head>\n<body><main>"
-        + "\n".join(body)
-        + "</main></body></html>"
-    )
+    return page(name, "What is in this corpus, and under what licence.", body, style=_STYLE)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], class_: str = "") -> str:

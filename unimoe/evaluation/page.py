@@ -7,57 +7,70 @@ from html import escape
 
 import numpy as np
 
-from unimoe.evaluation.demo import Clip, by_source
+from unimoe.evaluation.demo import NO_WORDS, Clip, by_source
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.suite import Evaluation
-from unimoe.evaluation.tables import Table, tables
+from unimoe.evaluation.tables import percent, tables
+from unimoe_runtime.audio.log_mel import LOWEST_BAND_HZ, mel_of_hz
 from unimoe_tools.pages.charts import heat_map, stacked_rows
-from unimoe_tools.pages.style import STYLE
-from unimoe_tools.pages.svg import legend
+from unimoe_tools.pages.svg import legend, nice_ticks
+from unimoe_tools.pages.template import cards, figure_box, notes, page, section, table, verdict
 
 MOST_CLIPS = 18
 _MOST_SECONDS = 10.0
+_NEAR = 0.05  # as a share: what counts as near the recordings
 _COLOURS = ("#3f6fb5", "#e39a3b", "#4f9d69", "#c8503f")
 _STYLE = """
 .clips { display:grid; grid-template-columns:1fr 1fr; gap:14px; }
 .clips figure { margin:0; } .clips p { margin:0 0 8px; font-size:13.5px; }
 .clips h4 { margin-top:8px; } audio { width:100%; height:34px; }
-.clips img { display:block; width:100%; height:80px; border-radius:4px; }
+.spectrogram { position:relative; margin:0 0 24px 52px; }
+.spectrogram img { display:block; width:100%; height:88px; border-radius:2px; }
+.axes { position:absolute; inset:0; } .axes i { position:absolute; font:11px system-ui,sans-serif; color:var(--soft); }
+.axes .hz { right:100%; transform:translateY(50%); margin-right:5px; white-space:nowrap; }
+.axes .s { top:100%; margin-top:3px; transform:translateX(-50%); } .axes .s:nth-of-type(1) { transform:none; }
 @media (max-width:720px) { .clips { grid-template-columns:1fr; } }
 """
 
 
 def as_html(found: Evaluation) -> str:
-    """The page of an evaluation: at most `MOST_CLIPS` clips, some 50 kB each with their originals."""
-    title = f"How {found.name} sounds"
+    """The page of an evaluation: verdict and players first; at most `MOST_CLIPS` clips, some 50 kB each."""
     body = [
-        f"<header><h1>{escape(title)}</h1>",
-        f'<p class="lead">Held-out texts of {escape(found.corpus)}, {len(found.clips)} clips. Beside every figure '
-        "stand what the original recordings score and what the next text's answer would.</p></header>",
-        *(
-            f'<p class="remark">{escape(name)}: not measured, {escape(why)}</p>'
-            for name, why in found.unmeasured.items()
-        ),
-        *(_section(table) for table in tables(found)),
-        *_routing(found),
+        *_verdict(found),
         *_clips(found),
+        notes(f"{name}: not measured, {why}" for name, why in found.unmeasured.items()),
+        *(section(one.title, figure_box("", table(one.columns, one.rows), one.note)) for one in tables(found)),
+        *_routing(found),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}{_STYLE}</style></head>\n<body><main>"
-        + "\n".join(body)
-        + "</main></body></html>\n"
+    lead = (
+        f"Held-out texts of {found.corpus}, {len(found.clips)} clips. Beside every figure stand the score of the "
+        "original recordings and the score of the next text's answer."
     )
+    return page(f"How {found.name} sounds", lead, body, style=_STYLE)
 
 
-def _section(table: Table) -> str:
-    heads = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return (
-        f"<section><h2>{escape(table.title)}</h2><figure><div class=scroll><table><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div><figcaption>{escape(table.note)}</figcaption></figure></section>"
-    )
+def _verdict(found: Evaluation) -> Iterator[str]:
+    """Words and notes beside those of the recordings: as right as they are, or how much less."""
+    words = sum((score for voice in found.heard.voices.values() for score in voice.words.values()), NO_WORDS)
+    summary = found.heard.summary()
+    lines, near = [], True
+    figures: list[tuple[str, str, str]] = []
+    if words.num_words:
+        rates = words.rates()
+        figures.append(("words wrong", percent(rates["wer"]), f"recordings {percent(rates['original_wer'])}"))
+        lines.append(f"{percent(rates['wer'])} of words are heard wrong")
+        near = near and rates["wer"] <= rates["original_wer"] + _NEAR
+    if "notes_exact" in summary:
+        original = summary["original_notes_exact"]
+        figures.append(("notes right", percent(summary["notes_exact"]), f"recordings {percent(original)}"))
+        lines.append(f"{percent(summary['notes_exact'])} of notes are right")
+        near = near and summary["notes_exact"] >= original - _NEAR
+    if found.heard.refused:
+        figures.append(("refused", str(len(found.heard.refused)), "requests that gave no audio"))
+    if lines:
+        beside = "as the recordings are, within 5 %" if near else "which is not as the recordings are, within 5 %"
+        yield verdict(f"{' and '.join(lines)}, {beside}.", passed=near)
+        yield cards(figures)
 
 
 def _routing(found: Evaluation) -> Iterator[str]:
@@ -77,7 +90,7 @@ def _routing(found: Evaluation) -> Iterator[str]:
             for layer in range(values_DL.shape[1])
             for number, domain in enumerate(routing.domains)
         }
-        yield f"<figure><h3>{title}</h3>{legend(colours)}{stacked_rows(rows, colours, unit=unit)}</figure>"
+        yield figure_box(title, legend(colours) + stacked_rows(rows, colours, unit=unit))
     shares_DLP = routing.picked_DLP / np.maximum(routing.picked_DLP.sum(axis=2, keepdims=True), 1)
     numbers = [str(number) for number in range(shares_DLP.shape[2])]
     yield _maps(
@@ -100,12 +113,15 @@ def _maps(
         + "</div>"
         for number, domain in enumerate(domains)
     )
-    return f'<figure><h3>{escape(title)}</h3><div class="maps">{maps}</div><figcaption>{note}</figcaption></figure>'
+    return figure_box(title, f'<div class="maps">{maps}</div>', note)
 
 
 def _clips(found: Evaluation) -> Iterator[str]:
+    chosen = chosen_clips(found.clips, MOST_CLIPS)
+    if not chosen:
+        return
     yield '<h2>Listen</h2><div class="clips">'
-    for clip in chosen_clips(found.clips, MOST_CLIPS):
+    for clip in chosen:
         _, text, voice = clip.item.request()
         players = "".join(
             f"<h4>{name}</h4>{_player(pcm_L, found.sample_rate_hz)}"
@@ -133,6 +149,24 @@ def chosen_clips(clips: Sequence[Clip], most: int) -> list[Clip]:
 def _player(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
     cut_L = pcm_L[: round(_MOST_SECONDS * sample_rate_hz)]
     return (
+        '<div class="spectrogram">'
         f'<img alt="spectrogram" src="{spectrogram_uri(cut_L, sample_rate_hz)}">'
+        f"{_axes(len(cut_L) / sample_rate_hz, sample_rate_hz / 2)}</div>"
         f'<audio controls preload="metadata" src="{audio_uri(cut_L, sample_rate_hz)}"></audio>'
     )
+
+
+def _axes(seconds: float, highest_hz: float) -> str:
+    """Labels of a log-mel spectrogram: frequencies at its left side, seconds below."""
+    low, high = mel_of_hz(LOWEST_BAND_HZ), mel_of_hz(highest_hz)
+    shown = [hz for hz in (500, 2000, 4000, 8000) if hz <= highest_hz]
+    frequencies = "".join(
+        f'<i class="hz" style="bottom:{100 * (mel_of_hz(hz) - low) / (high - low):.1f}%">{hz / 1000:g} kHz</i>'
+        for hz in shown
+    )
+    times = "".join(
+        f'<i class="s" style="left:{100 * value / max(seconds, 1e-6):.1f}%">{value:g} s</i>'
+        for value in nice_ticks(seconds, 4)
+        if value < 0.93 * seconds
+    )
+    return f'<div class="axes">{frequencies}{times}</div>'

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NUM_BANDS = 40
-_LOWEST_BAND_HZ = 80.0
+LOWEST_BAND_HZ = 80.0
 _WINDOW_S = 0.032
 _HOP_S = 0.016
 _RANGE_DB = 60.0  # what is this much quieter than the loudest is silence, and no louder than other silence
@@ -47,9 +47,14 @@ def spectral_distance_db(
     return float(_DB * np.sqrt(np.square(first_TM - second_TM).mean(axis=1)).mean())
 
 
+def mel_of_hz(frequency_hz: float) -> float:
+    """A frequency in mel (O'Shaughnessy 1987)."""
+    return float(2595 * np.log10(1 + frequency_hz / 700))
+
+
 def _mel_bands(window: int, sample_rate_hz: int, num_bands: int) -> Doubles:
     """Triangular bands evenly spaced in mel (O'Shaughnessy 1987), bands_MF."""
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in (_LOWEST_BAND_HZ, sample_rate_hz / 2))
+    low, high = mel_of_hz(LOWEST_BAND_HZ), mel_of_hz(sample_rate_hz / 2)
     edges_hz = 700 * (10 ** (np.linspace(low, high, num_bands + 2) / 2595) - 1)
     bins_hz = np.fft.rfftfreq(window, 1 / sample_rate_hz)
     left_M1, centre_M1, right_M1 = (edges_hz[at : at + num_bands, None] for at in range(3))
