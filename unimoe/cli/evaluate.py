@@ -52,7 +52,7 @@ def evaluate(
         backend = open_backend("onnxruntime", open_bundle(folder), threads=threads)
         with Synthesizer(backend.bundle, backend) as synthesizer:
             found = evaluate_bundle(
-                synthesizer, backend, opened, name=model.name, corpus_name=str(corpus), num_texts=texts, tick=progress
+                synthesizer, opened, name=model.name, corpus_name=str(corpus), num_texts=texts, tick=progress
             )
     if html_path is not None:
         from unimoe.evaluation.page import as_html

@@ -33,7 +33,6 @@ from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
 from unimoe.evaluation.word_scores import ALL_JUDGES, open_judges
-from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
@@ -127,7 +126,6 @@ class Evaluation:
 
 def evaluate_bundle(
     synthesizer: Synthesizer,
-    backend: Backend,
     corpus: Corpus,
     *,
     name: str,
@@ -141,7 +139,11 @@ def evaluate_bundle(
     speak = synthesize_with(synthesizer, rate_hz)
     clips = make_clips(speak, corpus, items, tick=lambda done, total: tick("synthesizing", done, total))
     forced = read_clips(
-        backend, synthesizer.frontend, items, rate_hz, tick=lambda done, total: tick("loss and routing", done, total)
+        synthesizer.backend,
+        synthesizer.frontend,
+        items,
+        rate_hz,
+        tick=lambda done, total: tick("loss and routing", done, total),
     )
     tick("listening to words, voices and notes", 0, 1)
     judges, unmeasured = open_judges(JUDGES)

@@ -238,7 +238,7 @@ def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
 def test_evaluation_needs_no_torch() -> None:
     """Of a bundle, but for speaker similarity."""
     script = "import sys; sys.modules['torch'] = None; import unimoe.evaluation.page, unimoe.cli.evaluate"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     path = ":".join(str(root / part) for part in (".", "export", "runtime", "calibration"))
     done = subprocess.run(
         [sys.executable, "-c", script], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
