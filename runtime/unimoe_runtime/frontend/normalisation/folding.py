@@ -49,6 +49,8 @@ def _same(sign: str) -> str | None:
         return ""
     if sign in _AS_THEY_ARE:
         return None
+    if "₀" <= sign <= "₉":
+        return str(unicodedata.digit(sign))
     plain = "".join(one for one in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(one))
     if plain.isascii() and plain and (category[0] == "L" or "\uff01" <= sign <= "\uff5e" or category == "So"):
         return plain
