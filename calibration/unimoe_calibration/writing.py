@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.bundle.reservation import Reservation
-from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_writer import write_tensors
 
@@ -62,13 +63,15 @@ def write_quantized(
         _copy_rest(writer, bundle, graphs)
         carried = {name: section for name, section in bundle.manifest.items() if name not in _WRITTEN}
         writer.finish(
-            model=bundle.model,
-            sampling=bundle.sampling,
-            codec=bundle.codec,
-            provenance=bundle.manifest["provenance"],
-            opset=bundle.manifest["opset"],
-            format_version=bundle.format_version,
-            sections={**carried, **(sections or {}), "quantization": dict(record)},
+            BundleParts(
+                model=bundle.model,
+                sampling=bundle.sampling,
+                codec=bundle.codec,
+                provenance=bundle.manifest["provenance"],
+                opset=bundle.manifest["opset"],
+                format_version=bundle.format_version,
+                sections={**carried, **(sections or {}), "quantization": dict(record)},
+            )
         )
 
 
@@ -93,15 +96,8 @@ def _write_graph(writer: BundleWriter, bundle: Bundle, graph: str, plan: Quantiz
         {name: tensor.dtype for name, tensor in tensors.items()},
     )
     surgery.save(path)
-    writer.add_graph(
-        graph,
-        file=info.file,
-        weights=Path(info.file).with_suffix(".safetensors").as_posix(),
-        inputs=info.inputs,
-        outputs=info.outputs,
-        precision=plan.precision(graph),
-        weights_info=weights_info,
-    )
+    weights_file = Path(info.file).with_suffix(".safetensors").as_posix()
+    writer.add_graph(graph, replace(info, weights=weights_file, precision=plan.precision(graph)), weights_info)
 
 
 def _copy_rest(writer: BundleWriter, bundle: Bundle, graphs: list[str]) -> None:
@@ -115,10 +111,7 @@ def _copy_rest(writer: BundleWriter, bundle: Bundle, graphs: list[str]) -> None:
             writer.add_file(file, info)
     for name, graph in bundle.graphs.items():
         if name not in graphs:
-            writer.add_graph(
-                name, file=graph.file, weights=graph.weights, inputs=graph.inputs, outputs=graph.outputs,
-                precision=graph.precision, weights_info=bundle.files[graph.weights],
-            )  # fmt: skip
+            writer.add_graph(name, graph, bundle.files[graph.weights])
 
 
 def _fingerprint(bundle: Bundle, plan: QuantizationPlan) -> str:

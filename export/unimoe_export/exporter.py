@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from unimoe_export.graphs.codecs.write import write_codec
+from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, EMBEDDINGS, language_model_graphs
-from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
 from unimoe_runtime.checkpoint.folder import Checkpoint, open_checkpoint
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
@@ -103,12 +104,14 @@ def export_bundle(
             notes[part] = known
         report(len(parts), len(parts) + 1, "manifest")
         writer.finish(
-            model=checkpoint.model,
-            sampling=checkpoint.sampling,
-            codec=notes["codec"]["description"] if has_codec else None,
-            provenance=_provenance(checkpoint),
-            opset=OPSET,
-            sections={"vision": checkpoint.vision.to_dict()} if checkpoint.vision else None,
+            BundleParts(
+                model=checkpoint.model,
+                sampling=checkpoint.sampling,
+                codec=notes["codec"]["description"] if has_codec else None,
+                provenance=_provenance(checkpoint),
+                opset=OPSET,
+                sections={"vision": checkpoint.vision.to_dict()} if checkpoint.vision else {},
+            )
         )
     report(len(parts) + 1, len(parts) + 1, "done")
     return ExportResult(
@@ -188,15 +191,14 @@ def _write_graph(writer: BundleWriter, checkpoint: Checkpoint, name: str, precis
     weights_info = write_graph_weights(weights, checkpoint, name, precision)
     builder = build_graph(name, checkpoint.model, weights, guarded=_needs_guard(checkpoint, name, weights))
     builder.save(path)
-    writer.add_graph(
-        name,
+    graph = GraphInfo(
         file=f"{stem}.onnx",
         weights=f"{stem}.safetensors",
-        inputs=builder.inputs,
-        outputs=builder.outputs,
         precision=precision,
-        weights_info=weights_info,
+        inputs=tuple(builder.inputs),
+        outputs=tuple(builder.outputs),
     )
+    writer.add_graph(name, graph, weights_info)
     return path
 
 
@@ -211,7 +213,10 @@ def _write_codec(
         )
     description, largest_error = graphs.manifest(), 0.0
     for graph in (graphs.encoder, graphs.decoder):
-        writer.add_graph(graph.name, file=graph.file, weights=graph.weights, inputs=graph.inputs, outputs=graph.outputs)
+        signature = {"inputs": graph.inputs, "outputs": graph.outputs}
+        writer.add_graph(
+            graph.name, GraphInfo(file=graph.file, weights=graph.weights, precision="float32", **signature)
+        )
         if check:
             weights = TensorFile(writer.directory / graph.weights)
             error = check_codec_graph(writer.directory / graph.file, graph, description, weights)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.numpy import vision as numpy_vision
+from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.bundle.reader import DTYPES
 from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.checkpoint.folder import Checkpoint
@@ -46,15 +47,14 @@ def write_vision(writer: BundleWriter, checkpoint: Checkpoint, precision: str, *
     info = write_vision_weights(weights, checkpoint, config, precision)
     builder = vision_graph(config, weights)
     builder.save(path)
-    writer.add_graph(
-        GRAPH,
+    graph = GraphInfo(
         file=path.name,
         weights=weights.name,
-        inputs=builder.inputs,
-        outputs=builder.outputs,
         precision=precision,
-        weights_info=info,
+        inputs=tuple(builder.inputs),
+        outputs=tuple(builder.outputs),
     )
+    writer.add_graph(GRAPH, graph, info)
     return check_vision(weights, config, precision) if check else 0.0
 
 

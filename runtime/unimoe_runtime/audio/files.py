@@ -31,6 +31,7 @@ _MAX_CHANNELS: Final = 256
 _BLOCK_VALUES: Final = 1 << 19
 _MAX_SAMPLES: Final = 1 << 26
 """Samples of one channel that are held at most: 23 minutes at 48,000 Hz."""
+_BEGINNINGS: Final = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"riff")
 _MIN_VOICE_S: Final = 0.1
 _SILENCE: Final = 1e-3
 
@@ -53,6 +54,8 @@ def read_audio(
             raise AudioError(f"{path} is no file: give the path of an audio file")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is an empty file: give one with sound in it")
+        if not _begins_as_audio(path):
+            raise AudioError(f"{path} is no audio file inside: convert it to WAV, FLAC or OGG")
         with soundfile.SoundFile(os.fsencode(path)) as file:
             rate_hz = file.samplerate
             pcm_L = _read_blocks(file, path, max_s=max_s, first_s=first_s)
@@ -77,6 +80,15 @@ def read_voice(
     if np.abs(pcm_L).max() < _SILENCE:
         raise AudioError(f"{path} is silent: give a recording with sound in it")
     return pcm_L
+
+
+def _begins_as_audio(path: Path) -> bool:
+    """Whether the first bytes are those of a format that is read. Of anything else libsndfile's decoder of MP3 would
+    try to make sense, and complain on stderr."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    is_mp3 = path.suffix.lower() == ".mp3" and begin[:1] == b"\xff" and begin[1:2] >= b"\xe0"
+    return is_mp3 or begin.startswith(_BEGINNINGS)
 
 
 def _read_blocks(

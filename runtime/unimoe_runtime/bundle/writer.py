@@ -5,7 +5,7 @@
         if notes is None:                   # not written yet, or not sound
             ...                             # files under writer.directory, add_graph, add_file
             writer.commit("layers.0.trunk")
-        writer.finish(...)
+        writer.finish(BundleParts(...))
 
 A killed or failed writer leaves no half bundle under the target's name. A writer that failed leaves nothing at all.
 One that was killed leaves its folder, and the next with the same fingerprint goes on where it stopped: a journal has
@@ -17,13 +17,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from unimoe_runtime.bundle.manifest import GraphInfo, TensorInfo
+from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.bundle.reader import FORMAT, FORMAT_VERSION, MANIFEST
 from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.config import ModelConfig, SamplingConfig
@@ -33,6 +33,23 @@ from unimoe_runtime.files.json import parse_json
 from unimoe_runtime.files.text import reason_of
 
 _JOURNAL = ".journal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleParts:
+    """What the manifest says beside files and graphs.
+
+    `sections` are its optional ones, JSON each: `vision`, `quantization`, `routing_statistics`, …. `format_version` is
+    that of the graphs: a bundle made from another one keeps its version.
+    """
+
+    model: ModelConfig
+    sampling: Mapping[str, SamplingConfig]
+    codec: Mapping[str, Any] | None
+    provenance: Mapping[str, Any]
+    opset: int
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
 
 class BundleWriter:
@@ -72,29 +89,21 @@ class BundleWriter:
             reason = problem.strerror or str(problem)
             raise OutputError(f"{self.target}: could not be written ({reason}); nothing was left behind") from problem
 
+    def release(self) -> None:
+        """Let others write here, and leave what there is to them: as the end of the process does."""
+        self._place.release()
+
     def add_file(self, file: str, info: FileInfo | None = None) -> None:
         """Announce a file that has been written under `directory`. `info`, where the writer hashed as it wrote;
         else size and SHA-256 are taken now."""
         path = self.directory / file
         self._files[file] = info or FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path))
 
-    def add_graph(
-        self,
-        name: str,
-        *,
-        file: str,
-        weights: str,
-        inputs: Sequence[TensorInfo],
-        outputs: Sequence[TensorInfo],
-        precision: str = "float32",
-        weights_info: FileInfo | None = None,
-    ) -> None:
+    def add_graph(self, name: str, graph: GraphInfo, weights_info: FileInfo | None = None) -> None:
         """Announce a graph and its weights, both written under `directory`."""
-        self.add_file(file)
-        self.add_file(weights, weights_info)
-        self._graphs[name] = GraphInfo(
-            file=file, weights=weights, precision=precision, inputs=tuple(inputs), outputs=tuple(outputs)
-        )
+        self.add_file(graph.file)
+        self.add_file(graph.weights, weights_info)
+        self._graphs[name] = graph
 
     def commit(self, part: str, **notes: Any) -> None:
         """Note in the journal that a part is complete: all that was announced since the last one.
@@ -131,39 +140,26 @@ class BundleWriter:
         notes: dict[str, Any] = line["notes"]
         return notes
 
-    def finish(
-        self,
-        *,
-        model: ModelConfig,
-        sampling: Mapping[str, SamplingConfig],
-        codec: Mapping[str, Any] | None,
-        provenance: Mapping[str, Any],
-        opset: int,
-        sections: Mapping[str, Any] | None = None,
-        format_version: int = FORMAT_VERSION,
-    ) -> None:
-        """Write the manifest and rename the folder to its place.
+    def finish(self, parts: BundleParts) -> None:
+        """Write the manifest and put the folder in its place.
 
-        `format_version` is that of the graphs: a bundle made from another one keeps its version.
-
-        `sections` are the manifest's optional ones, JSON each: `vision`, `quantization`, `routing_statistics`, ….
-        Raises ValueError where one has the name of a field that every manifest has.
+        Raises ValueError where an optional section has the name of a field that every manifest has.
         """
         manifest = {
             "format": FORMAT,
-            "format_version": format_version,
-            "opset": opset,
-            "model": model.to_dict(),
-            "sampling": {task: config.to_dict() for task, config in sampling.items()},
-            "codec": codec,
-            "provenance": provenance,
+            "format_version": parts.format_version,
+            "opset": parts.opset,
+            "model": parts.model.to_dict(),
+            "sampling": {task: config.to_dict() for task, config in parts.sampling.items()},
+            "codec": parts.codec,
+            "provenance": parts.provenance,
             "graphs": {name: asdict(graph) for name, graph in self._graphs.items()},
             "files": {name: asdict(info) for name, info in sorted(self._files.items())},
         }
-        taken = sorted(set(sections or {}) & set(manifest))
+        taken = sorted(set(parts.sections) & set(manifest))
         if taken:
             raise ValueError(f"the manifest's field {taken[0]!r} is no optional section")
-        text = json.dumps({**manifest, **(sections or {})}, indent=1) + "\n"
+        text = json.dumps({**manifest, **parts.sections}, indent=1) + "\n"
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
         (self.directory / _JOURNAL).unlink()
         self._place.take()

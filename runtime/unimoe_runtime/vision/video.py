@@ -52,7 +52,6 @@ def frame_size(
     factor: int = 28,
     total_tokens: int = TOTAL_TOKENS,
     min_tokens: int = MIN_TOKENS,
-    max_tokens: int = MAX_TOKENS,
 ) -> tuple[int, int]:
     """Height and width in pixels that `num_frames` frames are resized to: multiples of `factor`, a token's side.
 
@@ -62,7 +61,7 @@ def frame_size(
         raise VideoError(f"a video of {width} × {height} pixels is too narrow; the longest side may be 200 × the other")
     pixels = factor * factor
     most = max(
-        min(max_tokens * pixels, total_tokens * pixels / num_frames * _FRAMES_PER_STEP), int(min_tokens * pixels * 1.05)
+        min(MAX_TOKENS * pixels, total_tokens * pixels / num_frames * _FRAMES_PER_STEP), int(min_tokens * pixels * 1.05)
     )
     least = min_tokens * pixels
     rows, columns = (max(1, round(side / factor)) for side in (height, width))
@@ -84,23 +83,17 @@ def read_video(
     factor: int = 28,
     rate_hz: float = RATE_HZ,
     max_frames: int = MAX_FRAMES,
-    total_tokens: int = TOTAL_TOKENS,
-    min_tokens: int = MIN_TOKENS,
-    max_tokens: int = MAX_TOKENS,
+    tokens: tuple[int, int] = (TOTAL_TOKENS, MIN_TOKENS),
 ) -> Video:
     """The frames shown at 0, 1 / rate_hz, 2 / rate_hz … seconds of a file's video stream, `max_frames` at most.
 
-    `factor` is the vision tower's (`VisionConfig.factor`); for the sizes see `frame_size`. Resized bicubically with
+    `factor` is the vision tower's (`VisionConfig.factor`); for `tokens`, of the clip at most and of a step at least, and sizes see `frame_size`. Resized bicubically with
     antialiasing; turned upright where the file says so. Only sampled frames are kept, resized.
     Raises VideoError, one line, for a file that is missing, has no video stream or no frames, or cannot be decoded,
     and where PyAV or Pillow is not installed.
     """
     path = Path(path)
-    for name, value, most in (
-        ("rate_hz", rate_hz, _MAX_RATE_HZ),
-        ("max_frames", max_frames, _MAX_SAMPLED),
-        ("total_tokens", total_tokens, math.inf),
-    ):
+    for name, value, most in (("rate_hz", rate_hz, _MAX_RATE_HZ), ("max_frames", max_frames, _MAX_SAMPLED)):
         if not 0 < value <= most:
             raise VideoError(f"{name} is {value}; it must be above 0, at most {most:g}")
     if not path.is_file():
@@ -112,15 +105,7 @@ def read_video(
     size: tuple[int, int] | None = None
     for frame in _shown_at(path, [index / rate_hz for index in range(num_frames)]):
         if size is None:
-            size = frame_size(
-                frame.shape[0],
-                frame.shape[1],
-                num_frames,
-                factor=factor,
-                total_tokens=total_tokens,
-                min_tokens=min_tokens,
-                max_tokens=max_tokens,
-            )
+            size = frame_size(*frame.shape[:2], num_frames, factor=factor, total_tokens=tokens[0], min_tokens=tokens[1])
         resized = Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BICUBIC)
         frames.append(np.asarray(resized, dtype=np.uint8))
     return Video(frames_FHWC=np.stack(frames), seconds_per_frame=1 / rate_hz)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.backends.numpy.backend import NumpyBackend
-from unimoe_runtime.bundle.manifest import signatures
+from unimoe_runtime.bundle.manifest import GraphInfo, signatures
 from unimoe_runtime.bundle.reader import (
     EMBEDDINGS,
     FORMAT_VERSION,
@@ -23,7 +23,7 @@ from unimoe_runtime.bundle.reader import (
     open_bundle,
     weight_shapes,
 )
-from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import BundleError, OutputError
 
@@ -46,7 +46,11 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
                 [TensorInfo(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in side.items()]
                 for side in signatures(name, config, FORMAT_VERSION)
             )
-            writer.add_graph(name, file=f"{stem}.onnx", weights=f"{stem}.safetensors", inputs=inputs, outputs=outputs)
+            graph = GraphInfo(
+                file=f"{stem}.onnx", weights=f"{stem}.safetensors", precision="float32", inputs=tuple(inputs),
+                outputs=tuple(outputs),
+            )  # fmt: skip
+            writer.add_graph(name, graph)
         embeddings = {
             "text.weight": rng.standard_normal((config.text_vocab_size, config.hidden_size)),
             "codec.weight": rng.standard_normal((config.num_codebooks, config.codec_vocab_size, config.hidden_size)),
@@ -54,7 +58,9 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
         save_file({key: value.astype(np.float32) for key, value in embeddings.items()}, writer.directory / EMBEDDINGS)
         writer.add_file(EMBEDDINGS)
         writer.finish(
-            model=config, sampling={"speech": SamplingConfig()}, codec=None, provenance={"source": "test"}, opset=24
+            BundleParts(
+                model=config, sampling={"speech": SamplingConfig()}, codec=None, provenance={"source": "test"}, opset=24
+            )
         )
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.random_checkpoint import tiny_config
-from unimoe_runtime.bundle.reader import TensorInfo
+from unimoe_runtime.bundle.manifest import GraphInfo, TensorInfo
 from unimoe_runtime.bundle.reservation import Reservation
-from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
 from unimoe_runtime.errors import OutputError
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +24,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from unimoe_runtime.bundle.reservation import Reservation
-from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
 writer = BundleWriter(Path(sys.argv[1]), fingerprint=sys.argv[2])
 for part in "ab":
     (writer.directory / part).write_text("content of " + part)
@@ -46,7 +47,7 @@ def kill_a_writer(target: Path, fingerprint: str = "x") -> None:
 
 
 def finish(writer: BundleWriter, **sections: Any) -> None:
-    writer.finish(model=tiny_config(), sampling={}, codec=None, provenance={}, opset=24, sections=sections)
+    writer.finish(BundleParts(model=tiny_config(), sampling={}, codec=None, provenance={}, opset=24, sections=sections))
 
 
 def test_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> None:
@@ -68,14 +69,15 @@ def test_a_graph_is_taken_up_with_its_signature(tmp_path: Path) -> None:
     first = BundleWriter(tmp_path / "bundle", fingerprint="x")
     for file in ("head.onnx", "head.safetensors"):
         (first.directory / file).write_text(file)
-    first.add_graph(
-        "head", file="head.onnx", weights="head.safetensors", inputs=[info], outputs=[info], precision="int8"
-    )
+    graph = GraphInfo(file="head.onnx", weights="head.safetensors", precision="int8", inputs=(info,), outputs=(info,))
+    first.add_graph("head", graph)
     first.commit("head")
-    first._place.release()  # as the end of its process does
+    first.release()  # as the end of its process does
     with BundleWriter(tmp_path / "bundle", fingerprint="x") as second:
         assert second.resume("head") == {}
-        assert second._graphs == first._graphs and second._files == first._files
+        finish(second)
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert GraphInfo.from_dict(manifest["graphs"]["head"]) == graph and len(manifest["files"]) == 2
 
 
 @pytest.mark.parametrize("damage", ["content", "length", "gone"])
