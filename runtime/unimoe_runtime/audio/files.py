@@ -55,7 +55,7 @@ def read_audio(
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is an empty file: give one with sound in it")
         if not _begins_as_audio(path):
-            raise AudioError(f"{path} is no audio file inside: convert it to WAV, FLAC or OGG")
+            raise AudioError(f"{path} cannot be read as audio (it begins as none): convert it to WAV, FLAC or OGG")
         with soundfile.SoundFile(os.fsencode(path)) as file:
             rate_hz = file.samplerate
             pcm_L = _read_blocks(file, path, max_s=max_s, first_s=first_s)

@@ -87,8 +87,9 @@ def read_video(
 ) -> Video:
     """The frames shown at 0, 1 / rate_hz, 2 / rate_hz … seconds of a file's video stream, `max_frames` at most.
 
-    `factor` is the vision tower's (`VisionConfig.factor`); for `tokens`, of the clip at most and of a step at least, and sizes see `frame_size`. Resized bicubically with
-    antialiasing; turned upright where the file says so. Only sampled frames are kept, resized.
+    `factor` is the vision tower's (`VisionConfig.factor`). `tokens`: of the whole clip at most, and of a step at least;
+    for the sizes see `frame_size`. Resized bicubically with antialiasing; turned upright where the file says so. Only
+    sampled frames are kept, resized.
     Raises VideoError, one line, for a file that is missing, has no video stream or no frames, or cannot be decoded,
     and where PyAV or Pillow is not installed.
     """
@@ -105,7 +106,8 @@ def read_video(
     size: tuple[int, int] | None = None
     for frame in _shown_at(path, [index / rate_hz for index in range(num_frames)]):
         if size is None:
-            size = frame_size(*frame.shape[:2], num_frames, factor=factor, total_tokens=tokens[0], min_tokens=tokens[1])
+            height, width = frame.shape[:2]
+            size = frame_size(height, width, num_frames, factor=factor, total_tokens=tokens[0], min_tokens=tokens[1])
         resized = Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BICUBIC)
         frames.append(np.asarray(resized, dtype=np.uint8))
     return Video(frames_FHWC=np.stack(frames), seconds_per_frame=1 / rate_hz)
