@@ -16,6 +16,7 @@ from unimoe.cli.progress import progress_bar
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
+from unimoe.cli.timestamps import require_format, write_timestamps
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
@@ -63,6 +64,11 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same audio."
 )
 @click.option("-o", "--output", help="A .wav, .flac or .ogg file; - for raw 16-bit samples on stdout, as they come.")
+@click.option(
+    "--timestamps",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write when each word is spoken: a .json, .srt or .vtt file.",
+)
 @click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
 @click.option("--play", is_flag=True, help="Play it as it comes (needs the extra `play`).")
 @click.option(
@@ -116,6 +122,7 @@ def synth(
     video_frames: int,
     seed: int,
     output: str | None,
+    timestamps: Path | None,
     stream: bool,
     play: bool,
     schedule: ChunkSchedule,
@@ -138,6 +145,8 @@ def synth(
 ) -> None:
     """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
     require_json_writable(json_to)
+    if timestamps is not None:
+        require_format(timestamps)
     text, how = read_text(text, text_file), speech_options(speed, lexicon)
     if explains:
         explain(bundle, text, voice, how, json_to)
@@ -173,6 +182,8 @@ def synth(
         else:
             outcome, stopped = stream_into(synthesizer.stream(request), path, piped, play)
         residency = synthesizer.residency
+    if timestamps is not None:
+        write_timestamps(timestamps, outcome.words)
     figures = outcome.figures() | ({} if residency is None else {"experts_in_memory": residency.figures()})
     if not write_json({"output": output, "seed": seed, **figures}, json_to, err=piped):
         _print(outcome, residency, stopped, output or "played", task, err=piped)

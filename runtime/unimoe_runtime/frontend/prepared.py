@@ -18,6 +18,15 @@ from unimoe_runtime.vision.tower import VideoFeatures, VisionConfig
 _SHORTEST, _LONGEST = 0.7, 1.4
 
 
+@dataclass(frozen=True, kw_only=True)
+class WordTime:
+    """A word as it is spoken, and when, in seconds."""
+
+    word: str
+    start_s: float
+    end_s: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedPrompt:
     """A prompt, and what is known of its result beforehand.
@@ -26,6 +35,7 @@ class PreparedPrompt:
     `caption` is the prompt as it was understood, to be shown. `silence_after_s`: silence that the text asks for behind
     this prompt's audio. `slack_frames`: how many frames more than expected there may be at least, since a short text
     may well take twice as long. `warnings`: lines about what was left out of the text up to here.
+    `words`: when each word is expected to be spoken, from this prompt's own start; the model is told these times.
     """
 
     prompt: Prompt
@@ -34,6 +44,7 @@ class PreparedPrompt:
     slack_frames: int = 0
     silence_after_s: float = 0.0
     warnings: tuple[str, ...] = ()
+    words: tuple[WordTime, ...] = ()
 
     def limit(self, sampling: SamplingConfig, max_delay: int) -> SamplingConfig:
         """`sampling` with `min_steps` and `max_steps` set around the expected length, where that is known."""

@@ -11,6 +11,7 @@ from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Item, Normaliser, Pause, open_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.phonemes import parse_phonemes
+from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
 from unimoe_runtime.frontend.reading import Notes, TextReader
 from unimoe_runtime.frontend.splitting import split_items
@@ -43,6 +44,17 @@ class Utterance:
     @property
     def duration_s(self) -> float:
         return sum(sum(word.durations_s) for word in self.words)
+
+    @property
+    def times(self) -> tuple[WordTime, ...]:
+        """When each word is spoken."""
+        found, at_s = [], 0.0
+        for word in self.words:
+            end_s = at_s + sum(word.durations_s)
+            if not word.is_pause:
+                found.append(WordTime(word=word.word, start_s=round(at_s, 4), end_s=round(end_s, 4)))
+            at_s = end_s
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -179,9 +179,9 @@ class TimelineFrontEnd:
             yield self._prepared(self.timeline(task, text, voice))
             return
         notes = Notes()
-        for utterance in self.utterances(text, voice, options, notes):
-            prepared = self._prepared(self._timeline(utterance, text, self._voice(voice)))
-            yield replace(prepared, silence_after_s=utterance.silence_after_s, warnings=notes.warnings)
+        for said in self.utterances(text, voice, options, notes):
+            prepared = self._prepared(self._timeline(said, text, self._voice(voice)))
+            yield replace(prepared, silence_after_s=said.silence_after_s, warnings=notes.warnings, words=said.times)
 
     def utterances(
         self, text: str, voice: str = "", options: SpeechOptions = NO_OPTIONS, notes: Notes | None = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.frontend import PreparedPrompt
+from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.model.generation import Utterance, require_pairs
 from unimoe_runtime.synthesis.language_model import BundleModel, Reading
 from unimoe_runtime.synthesis.routing_counts import RoutingCounts
@@ -74,6 +75,8 @@ class Decoding:
         """The text as it is spoken, as far as it has been read."""
         self.warnings: tuple[str, ...] = ()
         """Lines about what was left out of the text, as far as it has been read."""
+        self.words: list[tuple[int, tuple[WordTime, ...]]] = []
+        """Of each part that has begun its first frame, and its words with times from there."""
         self.prompt_tokens = 0
         """Tokens of the prompts that have been read, without the unconditional rows'."""
         self.expected_steps = 0
@@ -189,6 +192,7 @@ class Decoding:
                 self.frames += list(self._part.silence_TK[: self._room()])
         part = self._part = self._following
         assert part is not None
+        self.words.append((len(self.frames), part.prepared.words))
         require_pairs(part.prepared.prompt, part.sampling)
         self._following = next(self._coming, None)
         room = self._room()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.synthesis.routing_counts import RoutingCounts
 
 
@@ -20,9 +21,9 @@ class Outcome:
 
     `codes_TK`: the frames of the model. `caption`: the request as the front end understood it. `ended` is False where
     the audio was cut off before the model ended it: by the step limit, by the time limit (`timed_out`), or by the
-    caller. `warnings`: lines about what was left out of the text. `first_audio_s`: from the request to the first chunk.
-    `codec_s` may have passed beside `decode_s`; `compute_s` is the whole from the prompt's pass to the last sample,
-    without the time that the reader took.
+    caller. `warnings`: lines about what was left out of the text. `words`: when each word is spoken. `first_audio_s`:
+    from the request to the first chunk. `codec_s` may have passed beside `decode_s`; `compute_s` is the whole from the
+    prompt's pass to the last sample, without the time that the reader took.
     """
 
     sample_rate_hz: int
@@ -30,6 +31,7 @@ class Outcome:
     codes_TK: NDArray[np.int64]
     caption: str
     warnings: tuple[str, ...]
+    words: tuple[WordTime, ...]
     ended: bool
     timed_out: bool
     first_audio_s: float

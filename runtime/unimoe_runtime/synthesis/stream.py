@@ -19,6 +19,7 @@ import numpy as np
 
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BackendError, ClosedError, PromptError
+from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.synthesis.chunks import Chunk, ChunkMaker, ChunkSchedule, faded
 from unimoe_runtime.synthesis.decoding import Decoding
 from unimoe_runtime.synthesis.outcome import Outcome
@@ -74,6 +75,16 @@ class AudioStream:
         return self._decoding.warnings
 
     @property
+    def words(self) -> tuple[WordTime, ...]:
+        """When each word is spoken in the audio, as far as the text has been read."""
+        frame_s = self._hop_samples / self.sample_rate_hz
+        return tuple(
+            WordTime(word=word.word, start_s=word.start_s + first * frame_s, end_s=word.end_s + first * frame_s)
+            for first, words in self._decoding.words
+            for word in words
+        )
+
+    @property
     def prompt_tokens(self) -> int:
         """Tokens of the prompts that have been read, without the unconditional rows'."""
         return self._decoding.prompt_tokens
@@ -127,6 +138,7 @@ class AudioStream:
             codes_TK=np.array(decoding.frames, dtype=np.int64).reshape(-1, self._num_codebooks),
             caption=self.caption,
             warnings=self.warnings,
+            words=self.words,
             ended=all_given and not decoding.cut,
             timed_out=decoding.timed_out,
             first_audio_s=first_given - decoding.limits.requested,

@@ -297,3 +297,12 @@ def test_a_listener_hears_what_the_router_picks(speaker: Synthesizer) -> None:
     assert sum(routed for _, routed, _ in told) == statistics.routed_picks
     assert sum(null for _, _, null in told) == statistics.null_picks
     np.testing.assert_array_equal(pcm_L, joined(list(speaker.stream(SynthesisRequest(**REQUEST)))))
+
+
+def test_words_have_times_in_the_audio(speaker: Synthesizer) -> None:
+    """Sentences that are spoken one after the other lie one after the other."""
+    text = "the cat. hello hello hello hello hello hello hello hello hello. the cat"
+    made = speaker.synthesize(SynthesisRequest(text=text, seed=1))
+    assert [word.word for word in made.words] == text.replace(".", "").split()
+    times = [time_s for word in made.words for time_s in (word.start_s, word.end_s)]
+    assert times == sorted(times) and times[0] > 0

@@ -1,0 +1,61 @@
+"""Word times of synthesized speech, written as JSON or as subtitles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from unimoe_runtime.errors import OutputError
+from unimoe_runtime.frontend.prepared import WordTime
+
+FORMATS = (".json", ".srt", ".vtt")
+_WORDS_A_LINE = 7
+_LONGEST_GAP_S = 0.6
+
+
+def require_format(path: Path) -> None:
+    """Raise OutputError for a name that says none of FORMATS."""
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"{path}: word times can be written as {', '.join(FORMATS)}")
+
+
+def write_timestamps(path: Path, words: Sequence[WordTime]) -> None:
+    """Write word times in the format that the name says."""
+    match path.suffix.lower():
+        case ".json":
+            rows = [{"word": word.word, "start_s": word.start_s, "end_s": word.end_s} for word in words]
+            content = json.dumps(rows, indent=1) + "\n"
+        case ".srt":
+            cues = enumerate(_cues(words), start=1)
+            content = "\n".join(f"{number}\n{_span(cue, ',')}\n{_text(cue)}\n" for number, cue in cues)
+        case _:
+            content = "WEBVTT\n\n" + "\n".join(f"{_span(cue, '.')}\n{_text(cue)}\n" for cue in _cues(words))
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _cues(words: Sequence[WordTime]) -> list[list[WordTime]]:
+    """Words in lines of a few, cut also where there is a pause."""
+    cues: list[list[WordTime]] = []
+    for word in words:
+        if not cues or len(cues[-1]) == _WORDS_A_LINE or word.start_s - cues[-1][-1].end_s > _LONGEST_GAP_S:
+            cues.append([])
+        cues[-1].append(word)
+    return cues
+
+
+def _text(cue: Sequence[WordTime]) -> str:
+    return " ".join(word.word for word in cue)
+
+
+def _span(cue: Sequence[WordTime], point: str) -> str:
+    return f"{_clock(cue[0].start_s, point)} --> {_clock(cue[-1].end_s, point)}"
+
+
+def _clock(time_s: float, point: str) -> str:
+    milliseconds = round(1000 * time_s)
+    minutes, seconds = divmod(milliseconds // 1000, 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}{point}{milliseconds % 1000:03d}"
