@@ -16,7 +16,7 @@ from unimoe_runtime.checkpoint import published as public_format
 from unimoe_runtime.checkpoint.folder import tensor_shapes, vision_tensor_shapes
 from unimoe_runtime.files.safetensors_reader import encode
 from unimoe_runtime.files.safetensors_writer import write_tensors
-from unimoe_tools.planning.plan import PUBLIC_CONFIG
+from unimoe_tools.planning.source import PUBLIC_CONFIG
 
 # The configuration of the published model: 36 layers, 7.16 G parameters in 1846 tensors.
 PUBLISHED: Mapping[str, Any] = json.loads(PUBLIC_CONFIG.read_text(encoding="utf-8"))

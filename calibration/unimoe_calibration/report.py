@@ -117,7 +117,7 @@ def _pareto(mixture: Mixture, limits: MixtureLimits) -> str:
     predicted = [one.predicted_loss for one in mixture.curve]
     top = 1.1 * max(*losses, *predicted, limits.max_loss or 0.0) or 1.0
     ends = (min(megabytes), max(megabytes), *([limits.max_bytes / 1e6] if limits.max_bytes else []))
-    axes = Axes(x0=0.95 * min(ends), x1=1.02 * max(ends), top=top, height=260, x_label="MB", y_label="nats")
+    axes = Axes(x0=0.95 * min(ends), x1=1.02 * max(ends), top=top, height=260, labels=("MB", "nats"))
     axes.parts.append(line(axes, megabytes, predicted, _PREDICTED, "predicted", dashed=True))
     axes.parts.append(line(axes, megabytes, losses, _MEASURED, "measured"))
     point = mixture.point

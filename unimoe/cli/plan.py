@@ -24,8 +24,9 @@ from unimoe_runtime.errors import UnimoeError
 from unimoe_runtime.hardware.precisions import shown_precision
 from unimoe_runtime.hardware.targets import Target, find_target, open_targets
 from unimoe_tools.planning.machines import Machine, measured_machine
-from unimoe_tools.planning.plan import Source, make_plan, open_source
+from unimoe_tools.planning.plan import make_plan
 from unimoe_tools.planning.roofline import step_bytes
+from unimoe_tools.planning.source import Source, open_source
 from unimoe_tools.planning.weights import BITS, stored_bytes
 from unimoe_tools.profiling.machine import BackgroundLoad
 from unimoe_tools.profiling.sweep import NOISY_CORES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -22,7 +22,6 @@ from unimoe_runtime.bundle.engine_verification import Agreement, write_verificat
 from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
 from unimoe_runtime.errors import BackendError, OutputError
 from unimoe_runtime.synthesis.language_model import BundleModel
-from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.parity.bundles import compare_bundles
 from unimoe_tools.parity.engines import router_agreement_needed, verify_engines
 from unimoe_tools.parity.graphs import GraphComparison, allowed_error, compare_graphs, compare_models, tolerance_of
@@ -142,31 +141,12 @@ def _compare_bundles(
         comparison = compare_bundles(candidate, reference, requests, steps=steps, progress=progress)
         heard = {}
         if listening.corpus is not None:
+            from unimoe.evaluation.own_recordings import hear_bundle
+
             for name, backend in (("candidate", candidate), ("reference", reference)):
-                heard[name] = _hear(backend, listening, partial(progress, f"listening to the {name}"))
+                tell = partial(progress, f"listening to the {name}")
+                heard[name] = hear_bundle(backend, listening.corpus, num_texts=listening.texts, progress=tell)
     return limit_bundles(comparison, limits, heard=heard)
-
-
-def _hear(backend: Backend, listening: _Listening, progress: Callable[[int, int], object]) -> dict[str, float]:
-    from unimoe.data.corpus import Corpus
-    from unimoe.evaluation.demo import judge
-    from unimoe.evaluation.own_recordings import hear_recordings, is_corpus, open_recordings
-    from unimoe.evaluation.suite import synthesize_with
-    from unimoe.evaluation.word_scores import WordScore
-
-    assert listening.corpus is not None
-    synthesizer = Synthesizer(backend.bundle, backend)
-    if not is_corpus(listening.corpus):
-        rate_hz = int((backend.bundle.codec or {})["sample_rate_hz"])
-        entries = open_recordings(listening.corpus, listening.texts)
-        return hear_recordings(synthesize_with(synthesizer, rate_hz), entries, rate_hz, progress=progress)
-    corpus = Corpus.open(listening.corpus)
-    synthesize = synthesize_with(synthesizer, corpus.sample_rate_hz)
-    figures = judge(synthesize, corpus, num_texts=listening.texts, tick=progress)
-    by_kind = [scores for voice in figures.voices.values() for scores in voice.words.values()]
-    words = sum((score for scores in by_kind for score in scores.values()), WordScore()).made
-    overall = {"wer": words.rate, "words": words.words} if words.words else {}
-    return {**figures.summary(), **overall}
 
 
 def _print_figures(report: BundleReport, title: str) -> None:
@@ -284,8 +264,7 @@ def _verify_engines(
         reference, name = open_backend("numpy", bundle), "the numpy oracle"
     with progress_bar("comparing engines") as progress:
         found = verify_engines(
-            candidate, reference, engine_set, standard_requests(bundle)[0], steps=steps, tolerance=tolerance,
-            progress=progress,
+            candidate, reference, engine_set, steps=steps, tolerance=tolerance, progress=progress
         )  # fmt: skip
     try:
         path = write_verification(engine_set.path, found)

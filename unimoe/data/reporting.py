@@ -171,7 +171,7 @@ def _filter_section(filtered: Mapping[str, Any]) -> str:
 
 def _histogram(title: str, values: Mapping[str, Sequence[float]]) -> str:
     edges, counts = values["edges"], values["counts"]
-    axes = svg.Axes(x0=edges[0], x1=edges[-1], top=max(counts), height=230, x_label=title, y_label="clips")
+    axes = svg.Axes(x0=edges[0], x1=edges[-1], top=max(counts), height=230, labels=(title, "clips"))
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
         if count:
             note = svg.tag("title", f"{low:g} to {high:g}: {count:,.0f} clips")

@@ -121,6 +121,12 @@ class DemoFigures:
                     totals[judge, kind] = totals.get((judge, kind), WordScore()) + score
         return totals
 
+    def overall_words(self) -> WordScore:
+        """Words of all voices and kinds by one judge: the last, which hears most freely."""
+        totals = self._totals()
+        judge = next(reversed([judge for judge, _ in totals]), "")
+        return sum((score for (name, _), score in totals.items() if name == judge), WordScore())
+
     def to_dict(self) -> dict[str, Any]:
         """Summary and details as JSON values."""
         voices = {

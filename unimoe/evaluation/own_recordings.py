@@ -10,10 +10,14 @@ from pathlib import Path
 
 import soxr
 
+from unimoe.data.corpus import Corpus
 from unimoe.data.folders import Entry, read_entries
-from unimoe.evaluation.demo import Synthesize
+from unimoe.evaluation.demo import Synthesize, judge
 from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, word_error_rate, words_of
+from unimoe.evaluation.suite import synthesize_with
 from unimoe_runtime.audio.files import read_audio
+from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 OWN_VOICE = ""
 """Whose recordings they are is not known to the bundle, so it speaks with its own first voice."""
@@ -53,3 +57,19 @@ def hear_recordings(
         "original_wer": word_error_rate(texts, originals),
         "words": sum(len(text.split()) for text in texts),
     }
+
+
+def hear_bundle(
+    backend: Backend, folder: Path, *, num_texts: int, progress: Callable[[int, int], object]
+) -> dict[str, float]:
+    """What a bundle sounds like on the texts of a folder: a rendered corpus, or recordings as they are."""
+    synthesizer = Synthesizer(backend.bundle, backend)
+    if not is_corpus(folder):
+        rate_hz = int((backend.bundle.codec or {})["sample_rate_hz"])
+        entries = open_recordings(folder, num_texts)
+        return hear_recordings(synthesize_with(synthesizer, rate_hz), entries, rate_hz, progress=progress)
+    corpus = Corpus.open(folder)
+    synthesize = synthesize_with(synthesizer, corpus.sample_rate_hz)
+    figures = judge(synthesize, corpus, num_texts=num_texts, tick=progress)
+    words = figures.overall_words()
+    return {**figures.summary(), **({"wer": words.rates()["wer"]} if words.num_texts else {})}

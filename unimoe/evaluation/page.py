@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from unimoe.evaluation.demo import NO_WORDS, Clip, by_source
+from unimoe.evaluation.demo import Clip, by_source
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.suite import Evaluation
 from unimoe.evaluation.tables import percent, tables
@@ -51,11 +51,11 @@ def as_html(found: Evaluation) -> str:
 
 def _verdict(found: Evaluation) -> Iterator[str]:
     """Words and notes beside those of the recordings: as right as they are, or how much less."""
-    words = sum((score for voice in found.heard.voices.values() for score in voice.words.values()), NO_WORDS)
+    words = found.heard.overall_words()
     summary = found.heard.summary()
     lines, near = [], True
     figures: list[tuple[str, str, str]] = []
-    if words.num_words:
+    if words.num_texts:
         rates = words.rates()
         figures.append(("words wrong", percent(rates["wer"]), f"recordings {percent(rates['original_wer'])}"))
         lines.append(f"{percent(rates['wer'])} of words are heard wrong")

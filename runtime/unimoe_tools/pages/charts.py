@@ -16,12 +16,10 @@ def stacked_steps(
     count: int,
     *,
     top: float,
-    x_label: str,
-    y_label: str,
 ) -> Axes:
-    """Values stacked upon each other at some of `count` steps, each as wide as it is to the next; what passes `top` is
-    cut off there."""
-    axes = Axes(x0=0, x1=count, top=top, height=250, x_label=x_label, y_label=y_label)
+    """Milliseconds stacked upon each other at some of `count` steps, each as wide as it is to the next; what passes
+    `top` is cut off there."""
+    axes = Axes(x0=0, x1=count, top=top, height=250, labels=("step", "ms"))
     edges = [*steps, count]
     base = [0.0] * len(steps)
     for name, values in parts.items():

@@ -58,10 +58,17 @@ class Axes:
     """A plot's frame: x from `x0` to `x1`, y from 0 to `top`, both linear, with a light grid and labels."""
 
     def __init__(
-        self, *, x0: float, x1: float, top: float, height: float, x_label: str, y_label: str,
+        self,
+        *,
+        x0: float,
+        x1: float,
+        top: float,
+        height: float,
+        labels: tuple[str, str],
         x_ticks: Sequence[float] = (),
-    ) -> None:  # fmt: skip
-        """`x_ticks`: values to label on the x axis, where they are few; else round ones."""
+    ) -> None:
+        """`labels` of the x axis and the y axis. `x_ticks`: values to label on the x axis, where they are few; else
+        round ones."""
         self.x0, self.x1, self.top, self.height = x0, max(x1, x0 + 1e-9), top or 1.0, height
         self.parts: list[str] = []
         self._label_ys: list[float] = []
@@ -71,8 +78,8 @@ class Axes:
             self.parts.append(text(_LEFT - 7, y + 4, f"{value:g}", class_="tick end"))
         for value in sorted(set(x_ticks)) or nice_ticks(self.x1, 8, bottom=x0):
             self.parts.append(text(self.x(value), height - _BOTTOM + 16, f"{value:g}", class_="tick middle"))
-        self.parts.append(text(WIDTH - _RIGHT, height - 4, x_label, class_="tick end"))
-        self.parts.append(text(2, 11, y_label, class_="tick"))
+        self.parts.append(text(WIDTH - _RIGHT, height - 4, labels[0], class_="tick end"))
+        self.parts.append(text(2, 11, labels[1], class_="tick"))
 
     def x(self, value: float) -> float:
         return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - _LEFT - _RIGHT)

@@ -22,7 +22,7 @@ from unimoe_runtime.bundle.engine_verification import EngineVerdict, Verificatio
 from unimoe_runtime.errors import EngineError
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.graphs import allowed_error, compare_models, compare_outputs, record_calls, tolerance_of
-from unimoe_tools.parity.sample_requests import SampleRequest
+from unimoe_tools.parity.sample_requests import standard_requests
 
 
 def router_agreement_needed(precision: str) -> float:
@@ -35,7 +35,6 @@ def verify_engines(
     candidate: Backend,
     reference: Backend,
     engine_set: EngineSet,
-    request: SampleRequest,
     *,
     steps: int,
     tolerance: float | None = None,
@@ -47,6 +46,7 @@ def verify_engines(
     precision's own. `progress`: the engine, engines done, all. Raises EngineError where a prompt leaves no room in
     the largest cache, BackendError where an engine fails.
     """
+    request = standard_requests(candidate.bundle)[0]
     calls = record_calls(reference, request.prompt)
     keys = [key for key, record in engine_set.engines.items() if record.graph in calls]
     verdicts = {}

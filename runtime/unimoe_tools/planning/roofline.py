@@ -57,6 +57,15 @@ class Workload:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Launches:
+    """How many experts a step launches, None for the recorded mean, and the share of them that meet an expert which is
+    not in the device's memory."""
+
+    count: float | None = None
+    missed_share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """Seconds of one step, of the prompt's pass, and until the first samples; bytes a step reads; launches a step."""
 
@@ -78,15 +87,13 @@ def predict(
     activation: Activation,
     workload: Workload,
     costs: Costs,
-    *,
-    launched: float | None = None,
-    missed_share: float = 0.0,
+    launches: Launches | None = None,
 ) -> Prediction:
-    """One machine's times for a step with the mean of the recorded launches, or with `launched` of them.
-
-    `missed_share`: launches that meet an expert which is not in the device's memory.
-    """
-    count = activation.mean if launched is None else launched
+    """One machine's times for a step; without `launches`, of the mean of the recorded ones, all in memory."""
+    launches = launches or Launches()
+    count, missed_share = launches.count, launches.missed_share
+    if count is None:
+        count = activation.mean
     expert_bytes = _mean_expert(weights, activation) * count
     read = step_bytes(model, weights, activation, workload, launched=count)
     overhead_s = model.num_layers * costs.trunk_s + count * costs.expert_s + costs.head_s + costs.host_s
@@ -99,8 +106,8 @@ def predict(
     tokens = activation.rows * workload.prompt_tokens
     work = 2.0 * tokens * _active_parameters(model, activation)
     prefill_s = max((weights.trunks_L.sum() + all_experts) / costs.bytes_per_s, work / costs.flops_per_s)
-    launches = model.num_layers * (costs.trunk_s + model.num_routed_experts * costs.expert_s)
-    prefill_s += launches + missed_share * all_experts / costs.miss_bytes_per_s
+    launches_s = model.num_layers * (costs.trunk_s + model.num_routed_experts * costs.expert_s)
+    prefill_s += launches_s + missed_share * all_experts / costs.miss_bytes_per_s
     steps = max(model.delay_pattern) + workload.first_frames()
     return Prediction(
         step_s=step_s,

@@ -63,7 +63,7 @@ def timeline_figure(run: Record, timeline: Record) -> str:
     recorded = [index for index in timeline["recorded"] if index < len(steps)]
     parts = {name: values[: len(recorded)] for name, values in timeline["parts"].items()}
     top = 1.25 * float(np.percentile(steps, 99))
-    axes = stacked_steps(parts, COLOURS, recorded, len(steps), top=top, x_label="step", y_label="ms")
+    axes = stacked_steps(parts, COLOURS, recorded, len(steps), top=top)
     if len(recorded) < len(steps):
         axes.parts.append(steps_line(axes, steps.tolist()))
     for label in ("p50", "p99"):
@@ -93,9 +93,7 @@ def histogram_figure(run: Record) -> str:
     steps = np.concatenate([generation["step_ms"] for generation in run["generations"]])
     high = max(float(np.percentile(steps, 99.5)), float(steps.min()) + 1e-3)
     counts, edges = np.histogram(np.minimum(steps, high), bins=60, range=(float(steps.min()), high))
-    axes = Axes(
-        x0=float(edges[0]), x1=high, top=1.15 * float(counts.max()), height=220, x_label="ms a step", y_label="steps"
-    )
+    axes = Axes(x0=float(edges[0]), x1=high, top=1.15 * float(counts.max()), height=220, labels=("ms a step", "steps"))
     axes.parts += bars(axes, edges.tolist(), counts.tolist(), "ms")
     for row, rank in enumerate(("p50", "p90", "p99")):
         value = run["step"][f"{rank}_ms"]
@@ -164,7 +162,7 @@ def memory_figure(run: Record) -> str:
     )
     both = [first + second for first, second in zip(anonymous, file, strict=True)]
     top = 1.15 * max(*both, memory["peak_bytes"] / 1e6)
-    axes = Axes(x0=0, x1=xs[-1], top=top, height=200, x_label="seconds", y_label="MB")
+    axes = Axes(x0=0, x1=xs[-1], top=top, height=200, labels=("seconds", "MB"))
     axes.parts.append(area(axes, xs, [0.0] * len(xs), anonymous, COLOURS["trunk"], "anonymous"))
     axes.parts.append(area(axes, xs, anonymous, both, COLOURS["read_back"], "file-backed"))
     axes.horizontal(memory["peak_bytes"] / 1e6, f"peak {memory['peak_bytes'] / 1e6:.0f} MB")

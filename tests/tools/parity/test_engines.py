@@ -42,7 +42,6 @@ from unimoe_runtime.bundle.reader import Bundle, open_bundle, trunk_name
 from unimoe_runtime.errors import EngineError
 from unimoe_tools.parity import engines as verification
 from unimoe_tools.parity.engines import verify_engines
-from unimoe_tools.parity.sample_requests import standard_requests
 
 LAPTOP = {"gpu": "GeForce RTX 4060", "compute_capability": "8.9", "driver": "580.65", "cuda": "13.0", "system": "Linux"}
 MAX_TOKENS = 12
@@ -106,7 +105,7 @@ def engine_set(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Engi
 
 def verified(bundle: Bundle, engine_set: EngineSet, candidate: Backend, steps: int = 6) -> Verification:
     reference = open_backend("numpy", bundle)
-    return verify_engines(candidate, reference, engine_set, standard_requests(bundle)[0], steps=steps)
+    return verify_engines(candidate, reference, engine_set, steps=steps)
 
 
 def test_every_engine_is_compared_within_its_profile(bundle: Bundle, engine_set: EngineSet) -> None:

@@ -34,9 +34,10 @@ from unimoe_runtime.hardware.targets import find_target, open_targets
 from unimoe_tools.planning import host as host_module
 from unimoe_tools.planning.host import measure_host
 from unimoe_tools.planning.machines import MIDDLE, assumed_machine, measured_machine
-from unimoe_tools.planning.plan import choose, make_plan, open_source, plan_row
+from unimoe_tools.planning.plan import choose, make_plan, plan_row
 from unimoe_tools.planning.recording import record_routing
-from unimoe_tools.planning.roofline import Costs, Workload, cache_bytes, predict
+from unimoe_tools.planning.roofline import Costs, Launches, Workload, cache_bytes, predict
+from unimoe_tools.planning.source import open_source
 from unimoe_tools.planning.weights import graph_bytes, model_bytes, stored_bytes, stored_precision
 
 PLAIN = Costs(bytes_per_s=1e9, trunk_s=0, expert_s=0, head_s=0, host_s=0, miss_bytes_per_s=1e8)
@@ -166,7 +167,7 @@ def test_a_step_is_bytes_over_bandwidth_and_the_launches() -> None:
     costly = replace(PLAIN, trunk_s=1.0, expert_s=0.1, head_s=0.01, host_s=0.001)
     slower = predict(config, weights, activation, workload, costly)
     assert slower.step_s - found.step_s == pytest.approx(2 + 0.35 + 0.011)
-    missed = predict(config, weights, activation, workload, PLAIN, missed_share=0.5)
+    missed = predict(config, weights, activation, workload, PLAIN, Launches(missed_share=0.5))
     assert missed.step_s - found.step_s == pytest.approx(0.5 * 3.5 * expert / 1e8)
 
 
