@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.host_forward import HOST_ROWS
+from unimoe_runtime.backends.onnxruntime.huge_pages import use_huge_pages
 from unimoe_runtime.backends.onnxruntime.sessions import (
     CPU_ONLY,
     engine_error,
@@ -161,13 +162,15 @@ class OnnxRuntimeBackend:
         return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
-        """Load graphs now; of experts under a budget as many as it holds."""
+        """Load graphs now; of experts under a budget as many as it holds. All of them go into huge pages."""
         wanted = list(graphs or language_model_graphs(self.bundle.model))
         for graph in wanted:
             if graph not in self._budgeted:
                 self.session(graph)
         if self.experts is not None:
             self.experts.fill(self._budgeted[graph] for graph in wanted if graph in self._budgeted)
+        elif graphs is None:
+            use_huge_pages()
 
     def look_ahead(self) -> ExpertPrefetcher | None:
         """What a forward reports its picks to, under a budget."""
