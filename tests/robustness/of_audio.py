@@ -72,7 +72,17 @@ def recording(bases: Bases, folder: Path, rng: random.Random) -> Case:
     path.write_bytes(content)
     out = folder / "out.wav"
     if rng.random() < 0.7:
-        argv = ("synth", str(bases.published), "--voice", str(path), *CLONED, "--seed", "3", "-o", str(out))
+        argv: tuple[str, ...] = (
+            "synth",
+            str(bases.published),
+            "--voice",
+            str(path),
+            *CLONED,
+            "--seed",
+            "3",
+            "-o",
+            str(out),
+        )
         return Case(format="recordings", what=what, argv=argv, audio=out, reference=(), free=free, folder=folder)
     data = folder / "data"
     data.mkdir()

@@ -255,7 +255,7 @@ def codec(bases: Bases, folder: Path, rng: random.Random) -> Case:
     document: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())
     what, damaged = damage_document({"codec": document["codec"]}, rng)
     put(bundle / MANIFEST, json.dumps({**document, **damaged}).encode())
-    request = ()
+    request: tuple[str, ...] = ()
     if bundle.exists() and document["codec"]["kind"] == "dac":
         request = ("--voice", str(bases.recording), *CLONED)
     return _speak(bundle, folder, rng, "codec", what, free=_is_free(what, _FREE_SETTINGS), request=request)

@@ -65,7 +65,7 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
     return target
 
 
-def edit_manifest(bundle: Path, edit: Callable[[dict], None]) -> None:
+def edit_manifest(bundle: Path, edit: Callable[[dict], object]) -> None:
     manifest = json.loads((bundle / MANIFEST).read_text())
     edit(manifest)
     (bundle / MANIFEST).write_text(json.dumps(manifest))

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.errors import BundleError, CheckpointError
 from unimoe_runtime.files.safetensors_reader import TensorFile, encode, widen
 from unimoe_runtime.files.safetensors_writer import write_tensors
 
@@ -64,3 +64,16 @@ def test_a_file_cut_after_it_was_opened(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         file.read("x")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=100))
+@example(b"\x10" + bytes(7) + b'{"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4]}}' + bytes(4))
+def test_any_bytes_are_tensors_or_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "any.safetensors"
+    for whole in (content, len(content).to_bytes(8, "little") + content):
+        path.write_bytes(whole)
+        try:
+            TensorFile(path, BundleError)
+        except BundleError as error:
+            assert "\n" not in str(error)

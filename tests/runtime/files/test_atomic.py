@@ -1,0 +1,76 @@
+"""Files that appear whole or not at all, and what a killed process leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unimoe_runtime.files.atomic import PartialFile, exchange, write_atomically
+
+ROOT = Path(__file__).parents[3]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from unimoe_runtime.files.atomic import PartialFile
+PartialFile(Path(sys.argv[1])).path.write_text("half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_kept_or_dropped(tmp_path: Path) -> None:
+    for keep in (False, True):
+        file = PartialFile(tmp_path / "a.wav")
+        file.path.write_text("new")
+        assert file.path.suffix == ".wav" and not (tmp_path / "a.wav").exists()
+        if keep:
+            file.keep()
+        file.drop()
+    assert names(tmp_path) == ["a.wav"] and (tmp_path / "a.wav").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_what_a_killed_process_left_is_removed_and_another_writers_is_not(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "a.wav")], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL and len(names(tmp_path)) == 1
+    at_work = PartialFile(tmp_path / "b.wav")
+    again = PartialFile(tmp_path / "b.wav")
+    write_atomically(tmp_path / "a.wav", "whole")
+    assert names(tmp_path) == sorted([at_work.path.name, again.path.name, "a.wav"])
+    at_work.drop()
+    again.drop()
+    assert names(tmp_path) == ["a.wav"]
+
+
+def test_through_a_link_and_never_over_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_atomically(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "text"
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "x" * 300):
+        with pytest.raises(OSError, match=r"no regular file|too long"):
+            PartialFile(tmp_path / name)
+    write_atomically(tmp_path / ("y" * 255), "the longest name")
+
+
+def test_two_folders_change_places(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if exchange(tmp_path / "a", tmp_path / "b"):
+        assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
+    assert not exchange(tmp_path / "a", tmp_path / "nowhere")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
