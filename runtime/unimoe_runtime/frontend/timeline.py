@@ -170,12 +170,11 @@ class TimelineFrontEnd:
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> Iterator[PreparedPrompt]:
-        """The prompts of a text in turn, each made when it is asked for.
-
-        Raises PromptError, one line, for whatever the model cannot say or play.
-        """
+        """The prompts of a text in turn, each made when it is asked for. Raises PromptError as `timeline` does."""
         _refuse(voice_prompt, video)
         if task != "speech":
+            if options != NO_OPTIONS:
+                raise PromptError("music takes neither a speed nor a lexicon: give its tempo, such as 120 bpm")
             yield self._prepared(self.timeline(task, text, voice))
             return
         notes = Notes()

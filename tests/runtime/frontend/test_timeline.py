@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError, PromptError
-from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.frontend import SpeechOptions, open_frontend
 from unimoe_runtime.frontend.durations import DurationTable
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
@@ -112,3 +112,8 @@ def test_tables_are_read_as_written(tmp_path: Path) -> None:
     folder = write_frontend(tmp_path)
     assert Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv").words["cat"] == ("k", "ae", "t")
     assert DurationTable.read(folder / "durations.tsv").seconds["ann", "pau", "first"] == 0.3
+
+
+def test_music_takes_a_tempo_and_no_speed(frontend: TimelineFrontEnd) -> None:
+    with pytest.raises(PromptError, match="give its tempo"):
+        next(frontend.prepare("music", "C4", "", SpeechOptions(speed=2.0)))
