@@ -29,6 +29,7 @@ from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import ModelConfig
 
 Report = Callable[[str], None]
+_MEASURED_SHARE = 0.03  # of the time, at most, goes into measuring the speed of one kind of step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,9 @@ def fit_stages(
     stages = {name: replace(stage, batch_size=budget.batch_size) for name, stage in config.stages.items()}
     started = time.monotonic()
     speeds = {
-        shape: _seconds_a_step(Trainer(shape, stages["joint"], examples, world=world), budget.measured_steps)
+        shape: _seconds_a_step(
+            Trainer(shape, stages["joint"], examples, world=world), budget.measured_steps, _MEASURED_SHARE * seconds
+        )
         for shape in {config.dense, config.model}
     }
     left_s = max(1.0, 0.93 * (seconds - (time.monotonic() - started)))
@@ -112,16 +115,17 @@ def _shape_of(config: CurriculumConfig, stage: str) -> ModelConfig:
     return config.model if stage in ("warmup", "joint") else config.dense
 
 
-def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int) -> float:
-    """Mean wall time of a step, the first ones left out."""
+def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int, limit_s: float) -> float:
+    """Mean wall time of `count` steps after some that are left out; of fewer steps where they take over `limit_s`."""
     for _ in range(max(1, count // 3)):
         trainer.train_step()
-    started = time.monotonic()
-    for _ in range(count):
+    started, done = time.monotonic(), 0
+    while done < count and (not done or time.monotonic() - started < limit_s):
         trainer.train_step()
+        done += 1
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return (time.monotonic() - started) / count
+    return (time.monotonic() - started) / done
 
 
 def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudget, report: Report) -> dict[str, Any]:
@@ -134,14 +138,15 @@ def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudge
     if on_gpu:
         training = replace(training, period_channels=(32, 64, 128, 256, 256), spectral_channels=32)
     device = "cuda" if on_gpu else "cpu"
-    step_s = _seconds_a_step(AdversarialTrainer(codec, training, corpus, device), budget.measured_steps)
+    measured = AdversarialTrainer(codec, training, corpus, device)
+    step_s = _seconds_a_step(measured, budget.measured_steps, _MEASURED_SHARE * seconds)
     left_s = 0.9 * (seconds - (time.monotonic() - started))
     steps = max(1, int(left_s / step_s))
     training = replace(training, num_steps=steps, warmup_steps=min(training.warmup_steps, max(1, steps // 10)))
     report(f"finishing the codec: {steps:,} steps")
     trainer = AdversarialTrainer(codec, training, corpus, device)
     losses: dict[str, float] = {}
-    while trainer.step < steps and time.monotonic() - started < seconds:
+    while trainer.step < steps and (not losses or time.monotonic() - started < seconds):
         losses = trainer.train_step()
     trainer.codec.save(out / "codec")
     return {"steps": trainer.step, "losses": losses, "seconds": round(time.monotonic() - started, 1)}
