@@ -1,6 +1,6 @@
 """Thousands of requests to a server, in every protocol and with every end: nothing leaks, and everything adds up.
 
-    python -m benchmarks.serving_soak BUNDLE [--requests N] [--callers N] [--seed N] [--json FILE]
+    python -m benchmarks.serving_soak BUNDLE [--requests N] [--callers N] [--seed N] [--json FILE] [--markdown FILE]
 
 Callers ask side by side, each one thing after another, by chance: speech or music to its end, compared with what the
 same request gave alone, to the bit; other formats and events; leaving before the first audio or amid it; text in pieces
@@ -163,30 +163,61 @@ async def soak(server: Server, requests: int, callers: int, seed: int) -> dict[s
         readings.append(asdict(server.process()))
         print(f"{(tenth + 1) * 10} %: {readings[-1]}, {len(state.faults)} faults", flush=True)
     metrics = server.metrics()
-    answered, counted = sum(state.statuses.values()), metrics["http_responses_total"]
-    checks = {
-        "no fault": not state.faults,
-        "streams that started have ended": metrics["streams_started_total"] == metrics["streams_ended_total"],
-        "no slot is held": metrics["slots_taken"] == metrics["queue_waiting"] == metrics["streams_active"] == 0,
-        # Callers who left before the answer, and the readings of the metrics themselves, were counted as well.
-        "every answer that was read is counted": counted >= answered,
-        "refusals are counted": metrics["requests_refused_total"] >= sum(
-            count for status, count in state.statuses.items() if status in (400, 429, 503)
-        ),
-        # A thread for each slot, one that reads uploads, one for good measure.
-        "threads and files are bounded": all(
-            reading["threads"] - readings[0]["threads"] <= MAX_STREAMS + 2
-            and reading["files"] - readings[0]["files"] <= 3
-            for reading in readings
-        ),
-        "memory is flat from the third tenth on": readings[-1]["resident_mb"] <= 1.05 * readings[3]["resident_mb"],
-    }  # fmt: skip
+    checks = judge(state, readings, metrics)
     return {
         "requests": sum(state.asked.values()), "callers": callers, "seconds": time.perf_counter() - began,
         "asked": dict(state.asked), "statuses": dict(state.statuses), "readings": readings, "checks": checks,
         "faults": state.faults[:20],
         "metrics": {name: value for name, value in metrics.items() if "{" not in name and "created" not in name},
     }  # fmt: skip
+
+
+def judge(state: Soak, readings: list[dict[str, Any]], metrics: dict[str, float]) -> dict[str, bool]:
+    """What must hold when nobody asks any more."""
+    answered = sum(state.statuses.values())
+    refused = sum(count for status, count in state.statuses.items() if status in (400, 429, 503))
+    return {
+        "no fault": not state.faults,
+        "streams that started have ended": metrics["streams_started_total"] == metrics["streams_ended_total"],
+        "no slot is held": metrics["slots_taken"] == metrics["queue_waiting"] == metrics["streams_active"] == 0,
+        # Callers who left before the answer, and the readings of the metrics themselves, were counted as well.
+        "every answer that was read is counted": metrics["http_responses_total"] >= answered,
+        "refusals are counted": metrics["requests_refused_total"] >= refused,
+        **steady(readings),
+    }
+
+
+def steady(readings: list[dict[str, Any]]) -> dict[str, bool]:
+    """Whether the process stays as it is: a thread for each slot and two more; files of streams not yet collected."""
+    first = readings[0]
+    return {
+        "threads are bounded": all(each["threads"] - first["threads"] <= MAX_STREAMS + 2 for each in readings),
+        "open files are bounded": all(each["files"] - first["files"] <= MAX_STREAMS + 2 for each in readings),
+        "memory is flat from the third tenth on": readings[-1]["resident_mb"] <= 1.05 * readings[3]["resident_mb"],
+    }
+
+
+def show(report: dict[str, Any]) -> str:
+    """The report as a table in Markdown."""
+    readings, metrics = report["readings"], report["metrics"]
+    rows = {
+        "requests": report["requests"],
+        "callers side by side": report["callers"],
+        "seconds": f"{report['seconds']:.0f}",
+        "by kind": _listed(report["asked"]),
+        "answers read, by status": _listed(report["statuses"]),
+        "own memory, MB, by tenth": ", ".join(f"{each['resident_mb']:.0f}" for each in readings),
+        "threads": ", ".join(str(each["threads"]) for each in readings),
+        "open files": ", ".join(str(each["files"]) for each in readings),
+        "streams started, ended": f"{metrics['streams_started_total']:.0f}, {metrics['streams_ended_total']:.0f}",
+        "faults": len(report["faults"]),
+        **{check: "yes" if holds else "**no**" for check, holds in report["checks"].items()},
+    }
+    return "| what | found |\n| --- | --- |\n" + "".join(f"| {name} | {found} |\n" for name, found in rows.items())
+
+
+def _listed(counts: dict[Any, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
 
 
 async def _idle(server: Server) -> None:
@@ -206,11 +237,14 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     with served(options.bundle, "--max-streams", str(MAX_STREAMS), "--max-queue", "8") as server:
         report = asyncio.run(soak(server, options.requests, options.callers, options.seed))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
+    if options.markdown:
+        options.markdown.write_text(show(report), encoding="utf-8")
     print(json.dumps({name: report[name] for name in ("asked", "statuses", "checks", "faults")}, indent=1))
     raise SystemExit(not all(report["checks"].values()))
 
