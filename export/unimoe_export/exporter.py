@@ -219,7 +219,10 @@ def _write_codec(
         )
         if check:
             weights = TensorFile(writer.directory / graph.weights)
-            error = check_codec_graph(writer.directory / graph.file, graph, description, weights)
+            try:
+                error = check_codec_graph(writer.directory / graph.file, graph, description, weights)
+            except (KeyError, IndexError, ValueError) as misfit:  # the oracle's arrays do not go together
+                raise CheckpointError(f"{codec}: its weights do not fit its config.json ({misfit})") from None
             largest_error = max(largest_error, error or 0.0)
     return description, largest_error
 

@@ -27,16 +27,15 @@ def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfi
 
     Raises BackendError at the first step whose logits are not finite: damaged weights would give noise.
     """
-    if not paired:
-        guided_UKV = logits_BKV.copy()
-    elif not sampling.guidance_scale:
-        guided_UKV = logits_BKV[1::2].copy()
-    else:
-        uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
-        with np.errstate(over="ignore", invalid="ignore"):
-            guided_UKV = cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
-    # One reduction: what is not finite stays in a sum. A sum of finite logits that overflows is looked at one by one.
     with np.errstate(over="ignore", invalid="ignore"):
+        if not paired:
+            guided_UKV = logits_BKV.copy()
+        elif not sampling.guidance_scale:
+            guided_UKV = logits_BKV[1::2].copy()
+        else:
+            uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
+            guided_UKV = cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
+        # One reduction: what is not finite stays in a sum. A finite sum that overflows is looked at one by one.
         total = float(np.add.reduce(guided_UKV, axis=None))
     if not math.isfinite(total) and not np.isfinite(guided_UKV).all():
         raise BackendError(

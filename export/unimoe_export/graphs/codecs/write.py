@@ -71,6 +71,8 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
                 return dac.write_codec(codec_dir, out_dir, num_codebooks)
     except KeyError as error:
         raise CheckpointError(f"{codec_dir}: the codec is damaged: it lacks {error}") from None
+    except (IndexError, ValueError) as error:
+        raise CheckpointError(f"{codec_dir}: the codec's weights do not fit its config.json ({error})") from None
     raise CheckpointError(
         f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, harmonic, encodec, dac"
     )
