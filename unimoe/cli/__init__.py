@@ -26,6 +26,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("unimoe.cli.plan:plan", "Estimate what a model will do on a machine that is not here."),
     "doctor": ("unimoe.cli.doctor:doctor", "See what this machine can run, and the next step for what cannot."),
     "inspect": ("unimoe.cli.inspect:inspect", "Show what a bundle speaks, its size by part, its engines."),
+    "inputs": ("unimoe.cli.inputs:inputs", "Write real inputs of one graph in Polygraphy's format."),
     "voices": ("unimoe.cli.voices:voices", "List a bundle's voices, instruments, named tunes and limits."),
     "eval": ("unimoe.cli.evaluate:evaluate", "Measure how a bundle sounds: words, voices, notes, routing."),
     "data": ("unimoe.cli.data:data", "Make, judge, filter and encode corpora of speech and music."),

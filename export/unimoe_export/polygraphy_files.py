@@ -1,0 +1,60 @@
+"""Real inputs and expected outputs of one graph, in the files that Polygraphy reads.
+
+`polygraphy run GRAPH.onnx --onnxrt --load-inputs inputs.json --load-outputs outputs.json` then compares an engine with
+the oracle on what the graph really meets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.protocol import Array
+from unimoe_runtime.bundle.reader import DTYPES, Bundle
+from unimoe_runtime.errors import BackendError, BundleError
+from unimoe_runtime.install import install_command
+from unimoe_tools.parity.graphs import record_calls
+from unimoe_tools.parity.sample_requests import standard_requests
+
+ORACLE = "oracle"
+"""The name of the runner in the outputs' file."""
+
+
+def graph_call(bundle: Bundle, graph: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Inputs that a graph meets while a standard prompt is read, and its outputs: by the numpy oracle, or for a
+    quantized bundle by ONNX Runtime. Raises BundleError for a graph that the bundle does not have or that does not run.
+    """
+    floating = all(info.precision in DTYPES for info in bundle.graphs.values())
+    backend = open_backend("numpy" if floating else "onnxruntime", bundle)
+    try:
+        calls = record_calls(backend, standard_requests(bundle)[0].prompt)
+    finally:
+        backend.close()
+    if graph not in calls:
+        known = ", ".join(sorted(calls)[:4])
+        raise BundleError(f"{bundle.path}: no inputs for a graph {graph!r}; it has {known}, …")
+    return calls[graph]
+
+
+def write_inputs(path: Path, inputs: dict[str, Array]) -> None:
+    """What `polygraphy run --load-inputs` reads. Raises BackendError where Polygraphy is not installed."""
+    try:
+        from polygraphy.json import save_json
+    except ImportError:
+        raise _missing() from None
+    save_json([inputs], str(path))
+
+
+def write_outputs(path: Path, outputs: dict[str, Array]) -> None:
+    """What `polygraphy run --load-outputs` reads. Raises BackendError where Polygraphy is not installed."""
+    try:
+        from polygraphy.comparator import IterationResult, RunResults
+    except ImportError:
+        raise _missing() from None
+    results = RunResults()
+    results.append((ORACLE, [IterationResult(outputs=outputs, runner_name=ORACLE)]))
+    results.save(str(path))
+
+
+def _missing() -> BackendError:
+    return BackendError(f"Polygraphy is not installed: `{install_command('polygraphy')}`")

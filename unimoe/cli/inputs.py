@@ -1,0 +1,34 @@
+"""`unimoe inputs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.options import Command
+from unimoe_export.polygraphy_files import graph_call, write_inputs, write_outputs
+from unimoe_runtime.bundle.reader import open_bundle
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=BUNDLE)
+@click.option("--graph", required=True, help="Its name, such as layers.0.expert.3, layers.0.trunk or head.")
+@click.option("-o", "--output", required=True, type=_FILE, help="Write the inputs here.")
+@click.option("--outputs", "outputs_path", type=_FILE, help="Write what the oracle makes of them here.")
+def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None) -> None:
+    """Write real inputs of one graph of a BUNDLE in Polygraphy's format.
+
+    They are what the graph meets while a standard prompt is read.
+    """
+    opened = open_bundle(bundle)
+    given, expected = graph_call(opened, graph)
+    write_inputs(output, given)
+    if outputs_path is not None:
+        write_outputs(outputs_path, expected)
+    file = bundle / opened.graphs[graph].file
+    compare = "" if outputs_path is None else f" --load-outputs {outputs_path}"
+    click.echo(f"polygraphy run {file} --onnxrt --load-inputs {output}{compare}")
