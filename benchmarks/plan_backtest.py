@@ -102,7 +102,7 @@ def _in_process(path: Path, probe: Path, threads: int) -> dict[str, Any]:
     return found
 
 
-_COLUMNS = ("bundle", "threads", "MB a step", "experts", "predicted ms", "step ms", "others", "error", "")
+COLUMNS = ("bundle", "threads", "MB a step", "experts", "predicted ms", "step ms", "others", "error", "")
 
 
 def cells(result: dict[str, Any]) -> list[str]:
@@ -146,10 +146,10 @@ def main() -> None:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:
         lines = [", ".join(f"{key} {value}" for key, value in report["machine"].items()), ""]
-        lines += ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
+        lines += ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    table = Table(*_COLUMNS, box=None)
+    table = Table(*COLUMNS, box=None)
     for row in rows:
         table.add_row(*row)
     Console(width=150).print(table)

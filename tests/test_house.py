@@ -37,7 +37,6 @@ def commands(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Comma
 COMMANDS = dict(commands(cli, "unimoe"))
 
 
-@pytest.mark.skip(reason="the last long modules are being split")
 def test_modules_are_short() -> None:
     lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in code_files()}
     assert not {str(path): length for path, length in lengths.items() if length > MAX_LINES}

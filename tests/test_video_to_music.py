@@ -25,7 +25,8 @@ from unimoe.vision import load_vision
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.numpy.ops import rms_norm
-from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.backends.protocol import Backend, Forward
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.config import SamplingConfig
@@ -67,11 +68,22 @@ def recorded_prompt(run: Run, config: VisionConfig) -> Prompt:
     )
 
 
+class Keeping(WrappedBackend):
+    """A backend that keeps the forward it started last."""
+
+    forward: Forward | None = None
+
+    def start(self, num_rows: int) -> Forward:
+        self.forward = super().start(num_rows)
+        return self.forward
+
+
 def test_bundle_reads_video_and_text_as_recorded(backend: Backend, reference_checkpoint: Path) -> None:
     vision = backend.bundle.vision
     assert vision is not None and vision.to_dict() == backend.bundle.manifest["vision"]
     prompt = recorded_prompt(backend.run, vision)
-    model = BundleModel(backend)
+    keeping = Keeping(backend)
+    model = BundleModel(keeping)
     model.prefill(prompt)
     rows, length = MASK_BT.shape
     last_M = (np.arange(rows)[:, None] * length + np.arange(length - 3, length)).ravel()
@@ -80,9 +92,9 @@ def test_bundle_reads_video_and_text_as_recorded(backend: Backend, reference_che
         RECORDED["forward.codec_logits_last3"],
         **TOLERANCE,
     )
-    assert model._forward is not None
+    assert keeping.forward is not None
     norm_C = open_checkpoint(reference_checkpoint).tensor("final_norm.weight")
-    hidden_NC = rms_norm(model._forward.hidden(), norm_C, backend.bundle.model.rms_norm_eps)
+    hidden_NC = rms_norm(keeping.forward.hidden(), norm_C, backend.bundle.model.rms_norm_eps)
     recorded_NC = RECORDED["forward.last_hidden_state"].reshape(hidden_NC.shape)
     np.testing.assert_allclose(hidden_NC[MASK_BT.ravel()], recorded_NC[MASK_BT.ravel()], **TOLERANCE)
 

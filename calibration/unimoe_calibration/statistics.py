@@ -59,7 +59,7 @@ class Histogram:
 
     def add(self, absolute: Floats) -> None:
         """Count absolute values of any shape."""
-        self._cover(float(absolute.max(initial=0.0)))
+        self.cover(float(absolute.max(initial=0.0)))
         index = (absolute.ravel() * np.float32(NUM_BINS / self.limit)).astype(np.int64)
         self.counts += np.bincount(np.minimum(index, NUM_BINS - 1), minlength=NUM_BINS)
 
@@ -68,7 +68,7 @@ class Histogram:
         moved = Histogram(limit=other.limit, counts=other.counts.copy())
         limit = max(self.limit, other.limit)
         for histogram in (self, moved):
-            histogram._cover(limit)
+            histogram.cover(limit)
         self.counts += moved.counts
 
     @property
@@ -76,7 +76,8 @@ class Histogram:
         """The middle of each bin."""
         return (np.arange(NUM_BINS, dtype=np.float64) + 0.5) * np.float64(self.limit / NUM_BINS)
 
-    def _cover(self, largest: float) -> None:
+    def cover(self, largest: float) -> None:
+        """Double the range until it holds `largest`."""
         while largest > self.limit:
             halved = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([halved, np.zeros(NUM_BINS - len(halved), dtype=np.int64)])

@@ -88,7 +88,7 @@ def export_bundle(
     parts += ["calibration"] * (checkpoint.path / CALIBRATION_PROMPTS).is_file()
     runs = engine_available()
     notes: dict[str, Mapping[str, Any]] = {}
-    fingerprint = _fingerprint(checkpoint, codec_path, precision, runs, target)
+    fingerprint = fingerprint_of(checkpoint, codec_path, precision, runs, target)
     with BundleWriter(target, replace=replace, fingerprint=fingerprint) as writer:
         for index, part in enumerate(parts):
             report(index, len(parts) + 1, part)
@@ -243,7 +243,7 @@ def _frontend(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
     return {file.relative_to(folder).as_posix(): file for file in files}
 
 
-def _fingerprint(checkpoint: Checkpoint, codec: Path | None, precision: str, checked: bool, target: Path) -> str:
+def fingerprint_of(checkpoint: Checkpoint, codec: Path | None, precision: str, checked: bool, target: Path) -> str:
     """Stands for the checkpoint's files and everything else that decides what lies in the bundle.
 
     A bundle inside of the checkpoint's folder is no part of the checkpoint, nor is what a killed export left there.

@@ -19,5 +19,5 @@ def test_a_prediction_stands_beside_the_measured_step(tmp_path: Path, monkeypatc
     assert [result["bundle"] for result in results] == ["128x1-float32", "128x1-int8"]
     for result in results:
         assert 0 < result["predicted_ms"] < 100 and 0 < result["step_ms"] < 100
-        assert len(plan_backtest.cells(result)) == len(plan_backtest._COLUMNS)
+        assert len(plan_backtest.cells(result)) == len(plan_backtest.COLUMNS)
     assert results[0]["mb_a_step"] > 2 * results[1]["mb_a_step"]

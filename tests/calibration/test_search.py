@@ -67,7 +67,7 @@ def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], 
         schemes[name] = open_bundle(tmp_path / name)
     plain = Trial(MixedBackend({FLOAT: bundle}, FLOAT), samples)
     trial = Trial(MixedBackend(schemes, FLOAT), samples)
-    for ours, theirs in zip(plain._reference, trial._reference, strict=True):
+    for ours, theirs in zip(plain.reference, trial.reference, strict=True):
         np.testing.assert_allclose(ours.logits_BRKV, theirs.logits_BRKV, atol=1e-4)
         np.testing.assert_array_equal(ours.picked_LNE, theirs.picked_LNE)
     found = {each.graph: each for each in measure(trial, [QUANTIZED])}

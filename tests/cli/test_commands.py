@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -15,7 +16,7 @@ from tests.command_line import PACKAGE_ROOTS, assert_one_line, run
 from unimoe import cli
 
 
-@pytest.mark.parametrize("command", list(cli._COMMANDS))
+@pytest.mark.parametrize("command", cli.cli.list_commands(click.Context(cli.cli)))
 def test_every_command_documents_itself(command: str) -> None:
     result = CliRunner().invoke(cli.cli, [command, "--help"])
     assert result.exit_code == 0, result.output

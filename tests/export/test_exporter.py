@@ -209,7 +209,7 @@ def test_other_checkpoint_or_options_start_over(checkpoint: Path) -> None:
     """Weights of the same names and shapes, written later, are another checkpoint; a bundle inside of it is none."""
 
     def fingerprint(precision: str = "float32") -> str:
-        return exporter._fingerprint(open_checkpoint(checkpoint), None, precision, True, checkpoint / "bundle")
+        return exporter.fingerprint_of(open_checkpoint(checkpoint), None, precision, True, checkpoint / "bundle")
 
     before = fingerprint()
     for folder in ("bundle", ".bundle.part"):

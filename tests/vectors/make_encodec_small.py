@@ -36,8 +36,8 @@ def published_state(num_filters: int, dimension: int, ratios: list[int], num_cod
     with torch.no_grad():
         spread = encoder(torch.randn(1, 1, 100 * int(encoder.hop_length)) * 0.1).std()
     for index, layer in enumerate(quantizer.vq.layers):
-        layer._codebook.embed.normal_(std=float(spread) * 0.8**index)
-        layer._codebook.inited.fill_(1)
+        layer._codebook.embed.normal_(std=float(spread) * 0.8**index)  # noqa: SLF001
+        layer._codebook.inited.fill_(1)  # noqa: SLF001
     return model, state
 
 

@@ -30,8 +30,7 @@ FREE_KINDS: Final = (
     "sentences", "pairs", "definitions", "lines", "dialogue", "questions", "numbers", "dates", "names", "announcements",
     "words", "letters", "long",
 )  # fmt: skip
-"""Kinds that no grammar covers. Phrases of unrelated words are left out: of the original recordings pocketsphinx gets a
-third to four fifths wrong, which measures nothing."""
+"""Kinds that no grammar covers. Phrases of unrelated words are left out: judges mishear the recordings themselves."""
 MELODIES: Final = ("melody", "scale", "arpeggio", "tune")
 """Kinds of music with one note at a time, which is what the pitch tracker can follow."""
 TOGETHER: Final = ("harmony", "chorale")

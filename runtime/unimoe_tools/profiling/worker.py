@@ -101,6 +101,11 @@ class Worker:
         generation: Record | None = self._ask("turn")["generation"]
         return generation
 
+    @property
+    def pid(self) -> int:
+        """The child's process number."""
+        return self._process.pid
+
     def cpu_s(self) -> float | None:
         """CPU seconds that the child has taken."""
         return process_cpu_s(self._process.pid)

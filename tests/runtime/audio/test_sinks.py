@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+import resource
 import sys
 import threading
 import time
@@ -60,14 +60,15 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's full device")
-def test_a_full_disk_and_a_missing_folder_are_one_line(tmp_path: Path) -> None:
+def test_no_more_room_and_a_missing_folder_are_one_line(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with WavSink(tmp_path / "a.wav", RATE_HZ) as sink:
-        sink._file.close()
-        sink._file = open("/dev/full", "wb")  # noqa: SIM115
-        with pytest.raises(AudioError, match=r"a\.wav cannot be written \(No space left on device\)"):
-            sink.write(PCM_L)
-        sink._file = io.BytesIO()  # type: ignore[assignment]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        try:
+            with pytest.raises(AudioError, match=r"a\.wav cannot be written \(File too large\)"):
+                sink.write(PCM_L)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with pytest.raises(AudioError, match="No such file or directory"):
         WavSink(tmp_path / "no" / "a.wav", RATE_HZ)
     with pytest.raises(AudioError, match=r"a name that ends in \.wav"):

@@ -191,18 +191,18 @@ class FakeDriver:
         self.error = error
 
     def cuDriverGetVersion(self, number: Any) -> int:
-        number._obj.value = 13020
+        number._obj.value = 13020  # noqa: SLF001
         return 0
 
     def cuInit(self, flags: int) -> int:
         return self.error
 
     def cuDeviceGetCount(self, number: Any) -> int:
-        number._obj.value = 1
+        number._obj.value = 1  # noqa: SLF001
         return 0
 
     def cuDeviceGet(self, device: Any, index: int) -> int:
-        device._obj.value = index
+        device._obj.value = index  # noqa: SLF001
         return 0
 
     def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
@@ -210,15 +210,15 @@ class FakeDriver:
         return 0
 
     def cuDeviceTotalMem_v2(self, size: Any, device: Any) -> int:
-        size._obj.value = 24 << 30
+        size._obj.value = 24 << 30  # noqa: SLF001
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
-        value._obj.value = {75: 8, 76: 9, 18: 0}[attribute]
+        value._obj.value = {75: 8, 76: 9, 18: 0}[attribute]  # noqa: SLF001
         return 0
 
     def cuGetErrorString(self, code: int, words: Any) -> int:
-        words._obj.value = ctypes.c_char_p(b"no CUDA-capable device is detected").value
+        words._obj.value = ctypes.c_char_p(b"no CUDA-capable device is detected").value  # noqa: SLF001
         return 0
 
 

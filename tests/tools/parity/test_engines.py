@@ -83,13 +83,13 @@ class Damaging(WrappedBackend):
 
     def __init__(self, backend: Backend, graph: str, *, capacity: int | None = None, value: float = np.nan) -> None:
         super().__init__(backend)
-        self._graph, self._capacity, self._value = graph, capacity, value
+        self.damaged_graph, self._capacity, self.added_value = graph, capacity, value
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs = super().run(graph, inputs)
-        if graph == self._graph and self._capacity in (None, inputs.get("mask_B1QS", np.empty(0)).shape[-1]):
+        if graph == self.damaged_graph and self._capacity in (None, inputs.get("mask_B1QS", np.empty(0)).shape[-1]):
             name, array = next(iter(outputs.items()))
-            outputs[name] = array + np.float32(self._value)
+            outputs[name] = array + np.float32(self.added_value)
         return outputs
 
 
@@ -220,7 +220,7 @@ def test_the_command_verifies_engines(device: Damaging, bundle: Bundle) -> None:
     assert "layers.0.trunk@32" in done.stdout and "layers.2.expert.* × 8" in done.stdout
     assert "verified (GeForce RTX 4060, driver 580.65)" in done.stdout
     assert engine_warning(device.engine_set, LAPTOP) is None
-    device._graph = "layers.0.expert.0"
+    device.damaged_graph = "layers.0.expert.0"
     failed = CliRunner().invoke(cli, [*command, "--json"])
     assert failed.exit_code == 1
     told = json.loads(failed.stdout)
@@ -254,7 +254,7 @@ def test_the_device_loop_is_verified_over_a_stand_in_for_tensorrt(tmp_path: Path
     )
     candidate = DeviceBackend("tensorrt", bundle, device, pool, engines, engine_set)
     assert verified(bundle, candidate.engine_set, candidate).passed
-    oracle._graph, oracle._value = "layers.1.expert.0", 0.5
+    oracle.damaged_graph, oracle.added_value = "layers.1.expert.0", 0.5
     found = verified(bundle, engine_set, candidate)
     assert [key for key, verdict in found.engines.items() if not verdict.passed] == ["layers.1.expert.0"]
     candidate.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -329,7 +330,7 @@ def test_errors_are_one_line(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_measuring_process_that_dies_is_told(tiny: Path) -> None:
     with Worker(setting(tiny)) as worker:
-        worker._process.kill()
+        os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(BackendError, match="ended with code -9"):
             worker.repeat()
     worker.close()
