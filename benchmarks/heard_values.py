@@ -10,6 +10,7 @@ money. Without a bundle the teacher speaks, so that only the reading is judged.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,8 @@ def main() -> None:
             clips = [speak(line) for line in lines]
     right = 0
     for line, heard in zip(lines, hear_all(Whisper("base"), clips), strict=True):
-        same = value_words(heard) == value_words(line)
+        pairs = re.sub(r"\b([12]\d)([0-5]\d)\b", r"\1 \2", heard)  # 1745 for seventeen forty five
+        same = value_words(line) in (value_words(heard), value_words(pairs))
         right += same
         if options.misses and not same:
             print(f"{line!r}: {heard!r}: {value_words(heard)}, not {value_words(line)}")

@@ -40,6 +40,12 @@ class Language:
     readers: Mapping[str, Reader]
     triggered: Mapping[str, tuple[Rule, ...]] = field(repr=False)
 
+    @functools.cached_property
+    def after_numbers(self) -> frozenset[str]:
+        """Small words behind a number that may make more of it than a count: units, months and the like."""
+        listed = (word for name in _AFTER_NUMBERS for word in self.vocabulary(name).words)
+        return frozenset(part.lower() for word in listed for part in re.findall(r"[^\W\d_]+", word))
+
     def vocabulary(self, name: str) -> Vocabulary:
         """A vocabulary of the language; an empty one where it has none of this name."""
         return self.vocabularies.get(name, _NOTHING)
@@ -51,6 +57,10 @@ class Language:
 
 
 _NOTHING = Vocabulary(words={})
+_AFTER_NUMBERS = (
+    "units", "attached_units", "spaced_units", "per_units", "large", "magnitudes", "currency_codes", "named_currencies",
+    "months", "eras", "zones", "streets", "directions", "number_neighbours",
+)  # fmt: skip
 _SHORT_FORMS = ("titles", "dotted_titles", "abbreviations", "exact_abbreviations", "numbered")
 
 
@@ -64,8 +74,11 @@ def open_language(name: str) -> Language:
     return read_language(folder)
 
 
-def read_language(folder: Path) -> Language:
-    """The language in a folder of tables. Raises ConfigError with file and line where a row has no meaning."""
+def read_language(folder: Path, *, check: bool = False) -> Language:
+    """The language in a folder of tables. `check` compiles every pattern at once.
+
+    Raises ConfigError with file and line where a row has no meaning.
+    """
     vocabularies: dict[str, Vocabulary] = {}
     patterns: dict[str, str] = {}
     rows: list[tuple[str, list[str]]] = []
@@ -107,7 +120,7 @@ def read_language(folder: Path) -> Language:
         numbers=numbers,
         vocabularies=vocabularies,
         readers=readers,
-        triggered=_by_trigger(_rules(rows, patterns, readers), vocabularies),
+        triggered=_by_trigger(_rules(rows, patterns, readers, check=check), vocabularies),
     )
 
 
@@ -121,15 +134,19 @@ def _look_up(words: Vocabulary) -> Reader:
     return read
 
 
-def _rules(rows: list[tuple[str, list[str]]], patterns: Mapping[str, str], readers: Mapping[str, Reader]) -> list[Rule]:
+def _rules(
+    rows: list[tuple[str, list[str]]], patterns: Mapping[str, str], readers: Mapping[str, Reader], *, check: bool
+) -> list[Rule]:
     rules: list[Rule] = []
     for where, row in rows:
         try:
             rule = parse_rule(row, patterns)
+            if check:
+                re.compile(rule.expression)
         except (KeyError, re.error) as error:
             raise ConfigError(f"{where}: the pattern cannot be used ({error})") from None
         missing = [part.reader for part in rule.fields if part.reader not in readers]
-        missing += [part.group for part in rule.fields if part.group not in rule.pattern.groupindex]
+        missing += [part.group for part in rule.fields if part.group not in rule.groups]
         if missing:
             raise ConfigError(f"{where}: there is no reader or group {missing[0]!r}")
         rules.append(rule)

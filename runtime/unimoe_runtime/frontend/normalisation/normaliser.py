@@ -26,6 +26,7 @@ _DASH = re.compile(r"[-–—]\s?(?=[~+]?[$€£¥₹]?['’]?\d)")
 _NEXT_WORD = re.compile(r"[^\S\n]*[\s-]([^\W\d_]+)")
 _INITIAL = re.compile(r"\.(?=\s?[A-Z]|\s[a-z])")
 _OPERATOR = re.compile(r"\s?[=+×÷*/^<>≤≥≠²³]")
+_COUNT = re.compile(r"(?:(?<=\s)|(?<=^))(?P<count>[1-9]\d{0,2}) (?P<word>[a-z]{3,})(?=[\s,;!?]|\.?\s|\.?\Z)")
 _LONGEST_WORD = 40
 _LONG_PART = 20
 _SKIN_TONE = re.compile("[\U0001f3fb-\U0001f3ff]")
@@ -246,6 +247,15 @@ class _Scan:
         self.dropped.add(word[0])
         return word.end(), []
 
+    def _count(self, text: str, at: int) -> tuple[int, list[Item]] | None:
+        """A small number before a word that makes nothing else of it, such as 3 in `3 cats`; no rule is tried."""
+        count = _COUNT.match(text, at)
+        if count is None or count["word"] in self._language.after_numbers:
+            return None
+        self.after_value, self.starts, self.before = True, not self.before, "0"
+        words = self._language.numbers.cardinal(int(count["count"]))
+        return count.end("count"), [Unit(words=tuple(words), written=count["count"])]
+
     def _pause(self, text: str, at: int) -> tuple[int, list[Item]]:
         pause = _PAUSES.match(text, at)
         assert pause is not None
@@ -256,13 +266,14 @@ class _Scan:
 
     def _other(self, text: str, at: int) -> tuple[int, list[Item]]:
         """Reads on at anything but a letter: a value, a pause or a sign."""
-        if text[at] in _ONLY_PAUSES and not text.startswith(_FACES, at):
+        ends = text[at] in ".!" and not text[at + 1 : at + 2].strip()
+        if ends or (text[at] in _ONLY_PAUSES and not text.startswith(_FACES, at)):
             return self._pause(text, at)
         dash = _DASH.match(text, at) if self.after_value else None
         if dash and (dash.end() - at > 1) == (text[at - 1].isspace()):
             self.after_value = False
             return dash.end(), [Unit(words=(self._language.numbers.terms["to"],), written=dash[0], joined=True)]
-        found = self._rules(self._triggered.get(trigger_of(text[at]), ()), text, at)
+        found = self._count(text, at) or self._rules(self._triggered.get(trigger_of(text[at]), ()), text, at)
         if found is not None:
             return found
         if _PAUSES.match(text, at):

@@ -13,10 +13,12 @@ refuse a match, and then the next rule is tried.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+_GROUP = re.compile(r"\(\?P<(\w+)>")
 _MACRO = re.compile(r"«(?:(\w+):)?(\w+)»")
 _PART = re.compile(r"\{(?P<group>\w+)(?::(?P<reader>\w+))?\}|\[(?P<optional>[^\]]*)\]|(?P<literal>[^\s{}\[\]]+)")
 
@@ -45,8 +47,18 @@ class Rule:
 
     name: str
     triggers: tuple[str, ...]
-    pattern: re.Pattern[str]
+    expression: str
     say: tuple[Part, ...]
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The expression, compiled when it is first tried: all of a language's take longer than a short text."""
+        return re.compile(self.expression)
+
+    @property
+    def groups(self) -> set[str]:
+        """Names of the expression's groups."""
+        return set(_GROUP.findall(self.expression))
 
     @property
     def fields(self) -> list[Field]:
@@ -76,12 +88,12 @@ Reader = Callable[[str, Reading], list[str] | None]
 
 
 def parse_rule(row: Sequence[str], patterns: Mapping[str, str]) -> Rule:
-    """A rule from its row. Raises ValueError where a pattern or a part has no meaning."""
+    """A rule from its row. Raises KeyError for a pattern that is not there."""
     name, triggers, pattern, say = row
     return Rule(
         name=name,
         triggers=tuple(triggers.split()),
-        pattern=re.compile(expand(pattern, patterns)),
+        expression=expand(pattern, patterns),
         say=_parse_say(say),
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.normalisation import Normaliser, Unit, open_language, read_language
+from unimoe_runtime.frontend.normalisation.language import LANGUAGES
 
 GERMAN = """[terms]
 point\tkomma
@@ -105,7 +106,11 @@ def test_what_has_no_meaning_is_named_with_its_line(folder: Path) -> None:
     ):
         path.write_text(f"{GERMAN}{row}\n", encoding="utf-8")
         with pytest.raises(ConfigError, match=f"tables.tsv:.*{message}"):
-            read_language(folder)
+            read_language(folder, check=True)
+
+
+def test_english_is_well_formed() -> None:
+    assert read_language(LANGUAGES / "en", check=True).name == "en"
 
 
 def test_languages_that_come_with_the_runtime() -> None:
