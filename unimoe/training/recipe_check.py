@@ -18,7 +18,7 @@ from unimoe.data.recipe import CorpusRecipe, require_tools
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.files.json import read_toml
+from unimoe_runtime.files.json import read_json, read_toml
 from unimoe_runtime.records import Between, Length, check_value
 
 NEEDED: Final = ("data", "codec", "frontend", "model", "train", "sampling")
@@ -87,6 +87,9 @@ def _check_data(data: Mapping[str, Any]) -> CorpusRecipe | None:
     return CorpusRecipe.from_dict(data)
 
 
+_CODEC_SIZES = ("num_codebooks", "codebook_size")
+
+
 def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
     """Codebooks that are used, and codes of each."""
     rest = dict(fields)
@@ -103,6 +106,11 @@ def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
         CodecTraining.from_dict({"codebooks_from_step": 0, **decoder})
     if finish:
         AdversarialTraining.from_dict(finish)
+    stored = Path(folder) / "config.json"
+    if folder and stored.exists():
+        of_folder = read_json(stored, ConfigError)
+        sizes = [check_value(of_folder.get(name), Annotated[int, Between(1, 1 << 20)], name) for name in _CODEC_SIZES]
+        return kept or sizes[0], sizes[1]
     return kept or shape.num_codebooks, shape.codebook_size
 
 
