@@ -21,7 +21,7 @@ from unimoe_runtime.checkpoint.folder import open_checkpoint
 from unimoe_runtime.errors import GraphError
 from unimoe_runtime.vision.tower import Grid, VisionConfig, tower_inputs
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")
 GRIDS: list[Grid] = [(2, 12, 10), (1, 8, 6)]
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

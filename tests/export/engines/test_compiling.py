@@ -18,7 +18,7 @@ from unimoe_runtime.bundle.reader import Bundle, open_bundle
 
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 
-DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
+DEMO = Path(__file__).parents[3] / "checkpoints" / "demo"
 GPUS = ((8, 6), (8, 9), (12, 0))
 GRAPHS = ("layers.0.trunk", "layers.0.expert.0", "head")
 # The published model's layer, with one routed expert and a small head.

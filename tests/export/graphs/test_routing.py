@@ -24,7 +24,7 @@ from unimoe_export.graphs.routing import route
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model import routing as oracle
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 PUBLIC = tiny_config(
     hidden_size=64, num_routed_experts=8, num_null_experts=1, num_shared_experts=2, routed_intermediate_size=96,
     shared_intermediate_size=48, weighting="sparsemixer",

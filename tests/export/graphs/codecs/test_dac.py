@@ -19,7 +19,7 @@ from unimoe.codec.dac import DacCodec
 from unimoe_runtime.backends.numpy import dac as numpy_dac
 from unimoe_runtime.errors import CheckpointError
 
-SMALL = Path(__file__).parents[1] / "vectors" / "dac_small"
+SMALL = Path(__file__).parents[3] / "vectors" / "dac_small"
 
 
 def write_weight_file(path: Path, folder: Path, num_codebooks: int | None = None) -> Written:

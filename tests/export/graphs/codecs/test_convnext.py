@@ -29,7 +29,7 @@ from unimoe_runtime.backends.numpy import harmonic_codec
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BundleError, CheckpointError
 
-ENCODEC = Path(__file__).parents[1] / "vectors" / "encodec_small"
+ENCODEC = Path(__file__).parents[3] / "vectors" / "encodec_small"
 SMALL = ConvNeXtCodecConfig(
     hop_samples=32, window_samples=128, num_bands=12, lowest_band_hz=400.0, width=16, intermediate_size=24,
     kernel_size=5, num_encoder_blocks=2, num_decoder_blocks=2, latent_size=8, num_codebooks=3, codebook_size=16,

@@ -31,9 +31,9 @@ from unimoe_runtime.errors import ConfigError, EngineError
 
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
 
-DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
-ENCODEC = Path(__file__).parents[1] / "vectors" / "encodec_small" / "codec"
-DAC = Path(__file__).parents[1] / "vectors" / "dac_small" / "weights.pth"
+DEMO = Path(__file__).parents[3] / "checkpoints" / "demo"
+ENCODEC = Path(__file__).parents[2] / "vectors" / "encodec_small" / "codec"
+DAC = Path(__file__).parents[2] / "vectors" / "dac_small" / "weights.pth"
 SMALL = Limits(cache_capacities=(64,))
 
 
