@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unimoe_calibration import gathering
-from unimoe_calibration.coverage import Coverage, draw_heat_map
 from unimoe_calibration.data import read_data
 from unimoe_calibration.gathering import Gathered, gather
 from unimoe_calibration.settings import Settings
@@ -17,11 +15,6 @@ from unimoe_calibration.statistics import NEAREST
 from unimoe_runtime.bundle.reader import Bundle
 
 OUT_OF_REACH = 100_000
-
-
-@pytest.fixture(autouse=True)
-def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "ROUND_ITEMS", 2)
 
 
 def state(gathered: Gathered) -> list[np.ndarray]:
@@ -70,13 +63,6 @@ def test_a_run_that_was_killed_goes_on(bundle: Bundle, tmp_path: Path, fallback:
     assert len(list(tmp_path.iterdir())) == 1, "no half-written file is left"
 
 
-def test_other_data_or_another_seed_are_gathered_anew(bundle: Bundle, tmp_path: Path) -> None:
-    data = read_data(None, bundle)
-    for settings in (Settings(floor=1), Settings(floor=1, seed=1), Settings(floor=2)):
-        assert gather(bundle, data, replace(settings, cache_dir=tmp_path)).num_cached == 0
-    assert gather(bundle, data, Settings(floor=1, method="mse", cache_dir=tmp_path)).num_cached > 0
-
-
 def test_nearest_rows_count_apart(bundle: Bundle) -> None:
     data = read_data(None, bundle)
     gathered = gather(bundle, data, Settings(floor=600, fallback="nearest"))
@@ -89,23 +75,3 @@ def test_nearest_rows_count_apart(bundle: Bundle) -> None:
             case _:
                 assert NEAREST not in seen.domains
     assert NEAREST not in gathered.coverage.picks, "coverage counts what the router sent"
-
-
-def test_coverage_counts_null_apart_and_warns_of_one_domain(bundle: Bundle, tmp_path: Path) -> None:
-    experts = bundle.model.num_routed_experts
-    coverage = Coverage(
-        floor=5,
-        num_routed=experts,
-        picks={"speech": np.array([[9, 9, 9, 4, 0], [9, 9, 9, 9, 9]])},
-        num_tokens={"speech": 12},
-    )
-    assert coverage.below() == {(0, 3): 4}, "the null expert needs no tokens"
-    assert coverage.null_shares() == [0.0, 0.2]
-    first, second = coverage.warnings(bundle)
-    assert first.startswith("the data are speech only, and the bundle also makes music")
-    assert second == "1 expert received fewer than 5 tokens, the least (layer 0, expert 3) 4"
-    assert coverage.record()["null"] == {"speech": [[0], [9]]}
-    assert coverage.rows()[0] == ("0", "speech", "9", "9", "9", "4", "0 %")
-    for name in ("one.png", "two.png"):
-        draw_heat_map(coverage, tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.smoothing import fold
 from unimoe_calibration.statistics import Linear, linears
 from unimoe_calibration.weights import dequantize_weight, round_inputs
 from unimoe_calibration.writing import read_weights, write_quantized
@@ -23,13 +21,13 @@ from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
-from unimoe_runtime.errors import BundleError
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
 
 FORMS = [(scheme, engine, False) for engine in Engine for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4, Scheme.FP8)] + [
     (Scheme.W8A8, engine, True) for engine in Engine
 ]
+
 RANGE = 6.0
 
 
@@ -157,31 +155,6 @@ def test_rows_of_any_size_keep_their_precision(bundle: Bundle, tmp_path: Path) -
     assert 0 < np.linalg.norm(logits - expected_logits) < 0.02 * np.linalg.norm(expected_logits)
 
 
-def test_smoothing_changes_no_bit(bundle: Bundle, tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    model = bundle.model
-    smoothing = {}
-    moe = 2.0 ** rng.integers(-3, 4, model.hidden_size).astype(np.float32)
-    for linear in (*linears(model), Linear("layers.0.trunk", "router.weight")):
-        size = read_weights(bundle, linear.graph)[linear.weight].shape[0]
-        smoothing[linear] = 2.0 ** rng.integers(-3, 4, size).astype(np.float32)
-        if linear.weight in ("router.weight", "shared.gate_up.weight", "gate_up.weight"):
-            smoothing[linear] = moe
-    values = 2.0 ** rng.integers(-3, 4, model.num_kv_heads * model.head_dim).astype(np.float32)
-    smoothing[Linear("layers.0.trunk", "o.weight")] = np.tile(values, model.queries_per_key)
-
-    plan = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears={}, smoothing=smoothing)
-    write_quantized(bundle, tmp_path / "out", plan, {})
-    smoothed = open_bundle(tmp_path / "out")
-    assert all(info.precision == "float32" for info in smoothed.graphs.values())
-    prompt = Prompt.from_rows([rng.integers(0, model.text_vocab_size, 7) for _ in range(2)], paired=True)
-    (logits, routing), (expected, expected_routing) = (read(each, prompt) for each in (smoothed, bundle))
-    assert len(routing) == 2 * model.num_layers
-    for found, reference in zip(routing, expected_routing, strict=True):
-        np.testing.assert_array_equal(found, reference)
-    np.testing.assert_array_equal(logits, expected)
-
-
 def read(bundle: Bundle, prompt: Prompt) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
     """Logits of all tokens of a prompt, and the routers' logits and weights layer by layer."""
     routing: list[NDArray[np.float32]] = []
@@ -189,25 +162,6 @@ def read(bundle: Bundle, prompt: Prompt) -> tuple[NDArray[np.float32], list[NDAr
     model = BundleModel(backend, observer=lambda layer, *values: routing.extend(value.copy() for value in values))
     model.prefill(prompt)
     return model.logits(np.arange(prompt.text_ids_BT.size)), routing
-
-
-def test_folding_is_exact(bundle: Bundle) -> None:
-    graph = "layers.0.expert.2"
-    weights = read_weights(bundle, graph)
-    factors = np.float32(2) ** np.arange(-48, 48, dtype=np.float32).clip(-8, 8)
-    folded = fold(graph, weights, {Linear(graph, "down.weight"): factors}, bundle)
-    np.testing.assert_array_equal(folded["down.weight"] / factors[:, None], weights["down.weight"])
-    np.testing.assert_array_equal(folded["gate_up.weight"][:, 96:] * factors, weights["gate_up.weight"][:, 96:])
-    np.testing.assert_array_equal(folded["gate_up.weight"][:, :96], weights["gate_up.weight"][:, :96])
-
-
-def test_the_same_plan_gives_the_same_bytes_and_a_record(bundle: Bundle, tmp_path: Path) -> None:
-    plan = plan_of(bundle, Scheme.W8A8)
-    for name in ("one", "two"):
-        write_quantized(bundle, tmp_path / name, plan, {"target": "cpu"})
-    for file in sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file()):
-        assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
-    assert json.loads((tmp_path / "one" / "manifest.json").read_text())["quantization"] == {"target": "cpu"}
 
 
 def test_products_of_one_graph_may_differ(bundle: Bundle, tmp_path: Path) -> None:
@@ -219,16 +173,3 @@ def test_products_of_one_graph_may_differ(bundle: Bundle, tmp_path: Path) -> Non
     assert [graphs[f"layers.0.expert.{expert}"].precision for expert in range(3)] == [
         "float32+int8", "int8+int8-weights", "int8",
     ]  # fmt: skip
-
-
-def test_a_quantized_bundle_is_not_quantized_again(bundle: Bundle, tmp_path: Path) -> None:
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, Scheme.W8), {})
-    with pytest.raises(BundleError, match="quantized already"):
-        write_quantized(open_bundle(tmp_path / "out"), tmp_path / "again", plan_of(bundle, Scheme.W8), {})
-
-
-def test_a_plan_without_a_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="input_range"):
-        LinearPlan(scheme=Scheme.W8A8)
-    with pytest.raises(ValueError, match="per_row"):
-        LinearPlan(scheme=Scheme.FP8, per_row=True)

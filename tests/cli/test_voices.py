@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli.voices import voices
 from unimoe_runtime.bundle.reader import open_bundle
-from unimoe_runtime.errors import BundleError
-from unimoe_tools.bundles.abilities import note_name, read_abilities
+from unimoe_tools.bundles.abilities import read_abilities
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +27,3 @@ def test_everything_that_can_be_asked_for_is_listed(speaking: Path) -> None:
         assert name in shown.stdout
     report = json.loads(CliRunner().invoke(voices, [str(speaking), "--json"]).stdout)
     assert list(report["voices"]) == list(abilities.voices) and report["max_voice_s"] == 0
-
-
-def test_a_language_model_alone_says_so(reference_bundle: Path) -> None:
-    with pytest.raises(BundleError, match="no front end"):
-        read_abilities(open_bundle(reference_bundle))
-
-
-@pytest.mark.parametrize(("pitch", "name"), [(60, "C4"), (61, "C#4"), (36, "C2"), (84, "C6")])
-def test_note_names(pitch: int, name: str) -> None:
-    assert note_name(pitch) == name

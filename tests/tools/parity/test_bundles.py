@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
@@ -16,10 +14,8 @@ from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.model.generation import Prompt
 from unimoe_tools.parity.bundles import compare_bundles
 from unimoe_tools.parity.sample_requests import standard_requests
-from unimoe_tools.parity.teacher_forced import diverge, force, read_forced
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +58,7 @@ def test_fewer_bits_lie_farther_away(bundles: dict[str, Path]) -> None:
     assert w4.size < w8.size < 1
 
 
-def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
-    """The mean over the codes that were said alone, guided as they are drawn."""
-    backends = [open_backend("onnxruntime", open_bundle(bundles[name])) for name in ("float", "w4")]
-    config = backends[0].bundle.model
-    request = standard_requests(backends[0].bundle)[0]
-    codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(7, 2))
-    item = force(request.prompt, codes_TK, replace(request.sampling, guidance_scale=2.0), config)
-    first, second = (read_forced(backend, item) for backend in backends)
-    assert first.is_frame_code_RK.tolist() == [[1, 0], *[[1, 1]] * 6, [0, 1]]
-    total = 0.0
-    for row, codebook in np.argwhere(first.is_frame_code_RK):
-        p, q = (
-            np.exp(3 * cond.astype(np.float64) - 2 * uncond)
-            for uncond, cond in (
-                found.logits_BRKV[:, row, codebook, : config.codebook_size] for found in (first, second)
-            )
-        )
-        p, q = p / p.sum(), q / q.sum()
-        total += float((p * np.log(p / q)).sum())
-    found = diverge([first], [second])
-    assert found.kl_nats == pytest.approx(total / first.is_frame_code_RK.sum(), rel=1e-4)
-    assert found.num_tokens == 2 * (12 + 8)
-    assert first.launched_LE().shape == (2, 5)
-
-
 def test_another_model_is_refused(bundles: dict[str, Path], reference_bundle: Path) -> None:
     backends = [open_backend("onnxruntime", open_bundle(path)) for path in (bundles["w8"], reference_bundle)]
     with pytest.raises(BundleError, match="no version of"):
         compare_bundles(backends[0], backends[1], standard_requests(backends[1].bundle), steps=5)
-
-
-def test_requests_without_a_front_end_are_pairs(bundles: dict[str, Path]) -> None:
-    requests = standard_requests(open_bundle(bundles["float"]))
-    assert len(requests) == 4 and all(
-        isinstance(request.prompt, Prompt) and request.prompt.paired for request in requests
-    )

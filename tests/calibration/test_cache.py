@@ -1,0 +1,18 @@
+"""Statistics of other data or another seed are gathered anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from unimoe_calibration.data import read_data
+from unimoe_calibration.gathering import gather
+from unimoe_calibration.settings import Settings
+from unimoe_runtime.bundle.reader import Bundle
+
+
+def test_other_data_or_another_seed_are_gathered_anew(bundle: Bundle, tmp_path: Path) -> None:
+    data = read_data(None, bundle)
+    for settings in (Settings(floor=1), Settings(floor=1, seed=1), Settings(floor=2)):
+        assert gather(bundle, data, replace(settings, cache_dir=tmp_path)).num_cached == 0
+    assert gather(bundle, data, Settings(floor=1, method="mse", cache_dir=tmp_path)).num_cached > 0

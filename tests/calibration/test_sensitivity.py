@@ -1,0 +1,74 @@
+"""One graph alone in another format is what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from unimoe_calibration.data import ItemReader, Sample, read_data
+from unimoe_calibration.mixed_precision import FLOAT
+from unimoe_calibration.mixing import MixedBackend
+from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
+from unimoe_calibration.sensitivity import Trial, measure
+from unimoe_calibration.statistics import Linear, linears
+from unimoe_calibration.writing import write_quantized
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
+
+QUANTIZED = "w4"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundle")
+    config = tiny_config(hidden_size=64, routed_intermediate_size=64, codebook_size=32, num_routed_experts=2)
+    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
+    return open_bundle(folder / "bundle")
+
+
+@pytest.fixture(scope="module")
+def samples(bundle: Bundle) -> list[Sample]:
+    with ItemReader(bundle) as reader:
+        return [reader.read(item) for item in read_data(None, bundle).items[:1]]
+
+
+def plan_of(bundle: Bundle, scheme: Scheme, smoothing: dict[Linear, np.ndarray] | None = None) -> QuantizationPlan:
+    return QuantizationPlan(
+        engine=Engine.ONNXRUNTIME,
+        linears=dict.fromkeys(linears(bundle.model), LinearPlan(scheme=scheme)),
+        smoothing=smoothing or {},
+    )
+
+
+def smoothed_experts(bundle: Bundle) -> dict[Linear, np.ndarray]:
+    """Powers of two on what every product of the layers' feed-forward part reads."""
+    factors_K = np.exp2(np.arange(bundle.model.hidden_size) % 3).astype(np.float32)
+    read = ("gate_up.weight", "shared.gate_up.weight")
+    found = {linear: factors_K for linear in linears(bundle.model) if linear.weight in read}
+    routers = {Linear(f"layers.{layer}.trunk", "router.weight"): factors_K for layer in range(bundle.model.num_layers)}
+    return {**found, **routers}
+
+
+def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
+    """Flavours share their smoothing, so that a float graph fits between quantized ones."""
+    smoothing = smoothed_experts(bundle)
+    schemes = {}
+    for name, scheme in ((FLOAT, Scheme.FLOAT), (QUANTIZED, Scheme.W4)):
+        write_quantized(bundle, tmp_path / name, plan_of(bundle, scheme, smoothing), {})
+        schemes[name] = open_bundle(tmp_path / name)
+    plain = Trial(MixedBackend({FLOAT: bundle}, FLOAT), samples)
+    trial = Trial(MixedBackend(schemes, FLOAT), samples)
+    for ours, theirs in zip(plain.reference, trial.reference, strict=True):
+        np.testing.assert_allclose(ours.logits_BRKV, theirs.logits_BRKV, atol=1e-4)
+        np.testing.assert_array_equal(ours.picked_LNE, theirs.picked_LNE)
+    found = {each.graph: each for each in measure(trial, [QUANTIZED])}
+    assert list(found) == list(language_model_graphs(bundle.model))
+    # An expert never changes its own layer's routing, and the last layer's experts nobody's.
+    assert found["layers.1.expert.0"].router_flips == found["head"].router_flips == 0
+    assert all(each.loss > 0 for each in found.values())
+    assert trial.loss({}) == 0 and trial.launched_LE().shape == (2, 3)
+    together = trial.loss(dict.fromkeys(found, QUANTIZED))
+    assert together > max(each.loss for each in found.values())

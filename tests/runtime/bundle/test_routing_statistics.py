@@ -1,0 +1,65 @@
+"""Routing statistics: weighted by steps, with their distribution, and refused where damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.random_checkpoint import tiny_config
+from unimoe_runtime.bundle.routing_statistics import (
+    parse_activation,
+    stated_activation,
+)
+from unimoe_runtime.errors import ConfigError
+
+
+def record(layers: int = 2, routed: int = 4, rows: int = 2) -> dict[str, Any]:
+    """Two tasks: in the one a single expert runs, in the other, three times as long, two do."""
+    one = [[0, 10] + [0] * (routed - 1)] * layers
+    two = [[0, 0, 30] + [0] * (routed - 2)] * layers
+    return {
+        "rows": rows,
+        "tasks": {
+            "speech": {"steps": 10, "launched_histogram": one, "launch_share": [[1.0] + [0.0] * (routed - 1)] * layers},
+            "music": {"steps": 30, "launched_histogram": two, "launch_share": [[1.0, 1.0] + [0.0] * (routed - 2)] * 2},
+        },
+    }
+
+
+def test_activation_is_weighted_by_steps_and_knows_its_distribution() -> None:
+    found = parse_activation(record(), tiny_config(), "here")
+    assert found.mean == pytest.approx(2 * 1.75)
+    assert (found.low, found.high) == (2.0, 4.0)
+    assert [found.quantile(share) for share in (0.05, 0.4, 0.95)] == [2, 3, 4]
+    first = np.zeros((2, 4), dtype=np.bool_)
+    first[:, 0] = True
+    assert found.resident_share(first) == pytest.approx(1 / 1.75)
+
+
+def test_stated_activation_is_the_union_of_independent_rows() -> None:
+    found = stated_activation(tiny_config(num_routed_experts=8))
+    assert found.mean == pytest.approx(2 * 3.5)
+    np.testing.assert_allclose(found.launched_LK.sum(axis=1), 1)
+    assert (found.launched_LK @ np.arange(9)).sum() == pytest.approx(found.mean)
+    assert "stated" in found.source
+    assert stated_activation(tiny_config(num_routed_experts=0, num_null_experts=0)).mean == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda found: found["tasks"].clear(),
+        lambda found: found.pop("rows"),
+        lambda found: found["tasks"]["speech"].pop("launch_share"),
+        lambda found: found["tasks"]["speech"].update(launched_histogram=[[1]]),
+        lambda found: found.update(tasks=[1]),
+    ],
+)
+def test_a_damaged_record_is_refused(damage: Callable[[dict[str, Any]], None]) -> None:
+    found = record()
+    damage(found)
+    with pytest.raises(ConfigError, match=r"^here: "):
+        parse_activation(found, tiny_config(), "here")

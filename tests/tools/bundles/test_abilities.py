@@ -1,0 +1,21 @@
+"""What a bundle can say: names, limits, and one line where it speaks nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.errors import BundleError
+from unimoe_tools.bundles.abilities import note_name, read_abilities
+
+
+def test_a_language_model_alone_says_so(reference_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="no front end"):
+        read_abilities(open_bundle(reference_bundle))
+
+
+@pytest.mark.parametrize(("pitch", "name"), [(60, "C4"), (61, "C#4"), (36, "C2"), (84, "C6")])
+def test_note_names(pitch: int, name: str) -> None:
+    assert note_name(pitch) == name
