@@ -21,6 +21,7 @@ from unimoe_runtime.frontend import PreparedPrompt
 from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.model.generation import Utterance, require_pairs
 from unimoe_runtime.synthesis.language_model import BundleModel, Reading
+from unimoe_runtime.synthesis.prompt_pass import piece_length
 from unimoe_runtime.synthesis.routing_counts import RoutingCounts
 
 Progress = Callable[[int, int], None]
@@ -133,7 +134,7 @@ class Decoding:
         assert self.reading is not None
         if not self._is_read_from:
             self._is_read_from, self.positions_left = True, next(self.reading)
-        read = min(num_positions, self.positions_left)
+        read = piece_length(num_positions, self.positions_left)
         try:
             self.positions_left = self.reading.send(num_positions)
         except StopIteration:

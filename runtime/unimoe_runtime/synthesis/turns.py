@@ -12,8 +12,9 @@ from unimoe_runtime.synthesis.step_statistics import Durations
 # A stream with so much time to spare is left out of a step where another is late.
 _TO_SPARE_S = 0.5
 # How long a prompt's pass may take while others decode.
-_SHORTEST_PIECE_S, _LONGEST_PIECE_S = 0.005, 0.1
-_FIRST_PIECE = 32
+_LONGEST_PIECE_S = 0.1
+# A shorter piece saves little: a pass over a few positions reads most of the weights, too.
+_SHORTEST_PIECE = 16
 
 
 class Waiting(Protocol):
@@ -65,8 +66,9 @@ def next_turn(streams: Sequence[Stream], now: float, durations: Durations, count
         length = first.positions_left
         # Where a row's place decides its last bits, so would the cut.
         if decoding and counts.alignment == 1:
-            piece_s = min(max(spare_s[id(decoding[0])] / 2, _SHORTEST_PIECE_S), _LONGEST_PIECE_S)
-            length = int(piece_s / durations.position_s) if durations.position_s else _FIRST_PIECE
+            piece_s = min(spare_s[id(decoding[0])] / 2, _LONGEST_PIECE_S)
+            fitting = int(piece_s / durations.position_s) if durations.position_s else 0
+            length = min(length, max(fitting, _SHORTEST_PIECE))
         return Turn(reading=first, num_positions=length)
     late = spare_s[id(decoding[0])] < 0
     batch: list[Stream] = []

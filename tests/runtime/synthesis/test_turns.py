@@ -59,7 +59,7 @@ def test_a_prompt_is_cut_to_the_others_time(durations: Durations) -> None:
     turn = next_turn([decoding, prompt], 0.0, durations, COUNTS)
     assert turn.reading is prompt and turn.num_positions == 50, "half of the 100 ms that the other has to spare"
     hurried = next_turn([Reader(deadline=-0.2), prompt], 0.0, durations, COUNTS)
-    assert hurried.reading is prompt and hurried.num_positions == 5, "a prompt that is later still goes on in bits"
+    assert hurried.reading is prompt and hurried.num_positions == 16, "a prompt that is later still goes on in bits"
     assert next_turn([Reader(deadline=-5.0), prompt], 0.0, durations, COUNTS).reading is None
 
 
