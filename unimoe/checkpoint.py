@@ -64,8 +64,8 @@ def _add_expert(views: dict[str, Tensor], prefix: str, gate: Tensor, up: Tensor,
 class CheckpointParts:
     """What a checkpoint holds beside its model.
 
-    `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/. `calibration` are requests that a bundle of
-    the checkpoint is calibrated with where its user has none.
+    `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/. `calibration` holds the requests that
+    `unimoe calibrate` uses where the user names none.
     """
 
     codec_dir: Path | None = None

@@ -77,7 +77,7 @@ PRESETS = {"tiny": _TINY, "demo": _DEMO, "public": _PUBLIC}
 
 
 def preset(name: str, **overrides: Any) -> ModelConfig:
-    """A named configuration, with fields replaced. Raises ConfigError for a name or value that there is not."""
+    """A named configuration, with fields replaced. Raises ConfigError for an unknown name or a value out of range."""
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
     return ModelConfig.from_dict({**PRESETS[name], **overrides})

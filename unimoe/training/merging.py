@@ -66,7 +66,7 @@ def merge(specialists: Sequence[Weights], config: ModelConfig, *, seed: int) -> 
 
 
 def is_new(name: str) -> bool:
-    """Whether a weight is of the gate or of a shared expert: what merging starts anew and the warm-up trains."""
+    """Whether a weight belongs to the gate or a shared expert. Merging initialises these; the warm-up trains them."""
     return ".moe.router." in name or ".moe.shared." in name
 
 

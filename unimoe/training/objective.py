@@ -19,7 +19,7 @@ from unimoe.training.settings import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What a step's whole batch has, by which each part's sums are divided: their sum is then the batch's mean."""
+    """Counts of a step's whole batch. Each part divides its sums by them: the parts add up to the batch's mean."""
 
     labels_K: Tensor
     num_guided: int

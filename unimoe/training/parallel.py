@@ -78,7 +78,7 @@ class World:
 
 @contextmanager
 def open_world(engine: Engine = "ddp") -> Iterator[World]:
-    """The world torchrun's environment tells of; without it, or alone, this process and no process group."""
+    """The processes that torchrun's environment announces; without torchrun, this process alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     has_gpu = torch.cuda.is_available()
     if size == 1:

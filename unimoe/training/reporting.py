@@ -56,7 +56,7 @@ class Reporter:
                 self._board.close()
 
     def advance(self, step: int, num_tokens: float, figures: Mapping[str, float] | None) -> None:
-        """One step is done; where it was measured, its figures are written."""
+        """Count one finished step, and write its figures if there are some."""
         if self._silent:
             return
         self._tokens += num_tokens

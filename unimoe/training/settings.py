@@ -62,5 +62,5 @@ class TrainingConfig(JsonRecord):
         return self.learning_rate * share
 
     def of_the_result(self) -> dict[str, Any]:
-        """The fields that decide what comes out: a save of others cannot be gone on with."""
+        """The fields that decide the result. A run resumes only a save with the same ones."""
         return {name: value for name, value in self.to_dict().items() if name not in _NOT_OF_THE_RESULT}

@@ -124,7 +124,7 @@ class Trainer:
         return found
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on; a killed save leaves the old file whole. Every process must call it."""
+        """Write what a run needs to resume. A killed save leaves the old file whole. Every process must call it."""
         state = whole_state(self.objective, self.optimizer) | {
             "step": self.step,
             "config": json.dumps(self.config.to_dict()),
@@ -138,7 +138,7 @@ class Trainer:
         self.world.wait()
 
     def resume(self, path: Path) -> None:
-        """Go on from a save. Raises CheckpointError where it is damaged, of another model or of other settings."""
+        """Resume from a save. Raises CheckpointError where it is damaged, or where model or settings differ."""
         state = read_save(path)
         if json.loads(state["config"]) != self.config.to_dict():
             raise CheckpointError(f"{path} is of another model configuration: remove it and start again")
