@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -32,6 +32,15 @@ class StopRequest:
         """Raise Stopped where a signal came; `where` says what was saved."""
         if self.number:
             raise Stopped(self.number, where)
+
+
+@contextmanager
+def kept_when_stopped(where: Callable[[], str]) -> Iterator[None]:
+    """Let a signal that ends the block say what it leaves."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped(getattr(stop, "number", signal.SIGINT), where()) from None
 
 
 @contextmanager

@@ -30,7 +30,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def write_what_can_be() -> None:
-    """Let characters that the terminal's encoding lacks be written as escapes."""
+    """Let characters that the terminal's encoding lacks be written as escapes; a closed stream takes all and keeps
+    nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Spread = Callable[..., Iterator[Any]]
+
+
+def _leave_signals() -> None:
+    """Ctrl-C reaches all processes of a terminal: the first one hears it, and ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -19,7 +25,7 @@ def spread(num_workers: int) -> Iterator[Spread]:
     if num_workers == 1:
         yield lambda function, work, chunk=1: map(function, work)
         return
-    with multiprocessing.get_context("spawn").Pool(num_workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(num_workers, _leave_signals) as pool:
 
         def run(function: Callable[[Any], Any], work: Iterable[Any], chunk: int = 1) -> Iterator[Any]:
             return pool.imap(function, work, chunksize=chunk)

@@ -21,6 +21,7 @@ from unimoe.data.corpus import Corpus, hash_clip, to_int16, write_audio, write_i
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
+from unimoe.stopping import kept_when_stopped
 
 _PART_VERSION = 1  # to be raised where the same request would be rendered otherwise
 
@@ -86,7 +87,8 @@ def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: in
     parts_dir = folder / "parts"
     parts_dir.mkdir(parents=True, exist_ok=True)
     (folder / "index.jsonl").unlink(missing_ok=True)
-    parts = _render_parts(plan, parts_dir, num_workers)
+    with kept_when_stopped(lambda: f"{len(list(parts_dir.glob('*.npz')))} parts are kept; the command goes on there"):
+        parts = _render_parts(plan, parts_dir, num_workers)
     items: list[dict[str, Any]] = []
     made: list[Job] = []
     for job, paths in zip(plan, parts, strict=True):
