@@ -51,7 +51,9 @@ def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, json_to
         raise PromptError("this bundle's model reads text by itself: there are no phonemes to show")
     notes = Notes()
     pieces = frontend.utterances(text, voice, options, notes)
-    if write_json({"pieces": [_record(piece) for piece in pieces], "warnings": notes.warnings}, json_to):
+    if json_to is not None:
+        records = [_record(piece) for piece in pieces]  # the warnings are complete with the last one
+        write_json({"pieces": records, "warnings": notes.warnings}, json_to)
         return
     for piece in pieces:
         for line in _lines(piece):
