@@ -53,16 +53,16 @@ class Trial:
             )
             for sample in samples
         ]
-        self._reference = self._passes({})
+        self.reference = self._passes({})
 
     def diverge(self, choice: Mapping[str, str]) -> tuple[Divergence, int]:
         """How far a choice of schemes lies from the base, and how many routing decisions it changed."""
         passes = self._passes(choice)
         flips = sum(
             int((ours.picked_LNE != theirs.picked_LNE).sum())
-            for ours, theirs in zip(self._reference, passes, strict=True)
+            for ours, theirs in zip(self.reference, passes, strict=True)
         )
-        return diverge(self._reference, passes), flips
+        return diverge(self.reference, passes), flips
 
     def loss(self, choice: Mapping[str, str]) -> float:
         """As `Sensitivity.loss`."""
@@ -71,7 +71,7 @@ class Trial:
     def launched_LE(self) -> NDArray[np.float64]:
         """Share of decode steps in which each expert runs, over all items."""
         rows = np.array([item.num_rows for item in self._items], dtype=np.float64)
-        shares = np.stack([each.launched_LE() for each in self._reference])
+        shares = np.stack([each.launched_LE() for each in self.reference])
         return np.asarray(np.tensordot(rows / rows.sum(), shares, axes=1))
 
     def _passes(self, choice: Mapping[str, str]) -> list[TeacherForcedOutput]:
