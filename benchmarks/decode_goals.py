@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-_FLOOR_GOALS = {384: 1.6, 1024: 1.3}
-_INT8_GOALS = {384: 1.7, 1024: 2.5}
+_FLOOR_GOALS = {384: 1.4, 1024: 1.15}
+_INT8_GOALS = {384: 2.0, 1024: 2.8}
+# By hidden size and threads: an int8 step over its own floor.
+_INT8_FLOOR_GOALS = {(384, 1): 2.2, (1024, 1): 1.35, (1024, 2): 1.8}
 _PEER_GOALS = {(384, "tight torch"): 3.0, (384, "single graph"): 1.0, (1024, "single graph"): 1.0}
 
 
@@ -72,4 +74,23 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                         "ceiling": worst["best_ms"][peer] / worst["floor_ms"],
                     }
                 )
+    return results
+
+
+def int8_floor_goals(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each run's worst int8 step over its floor against the goal of its size and thread count, where there is one."""
+    results = []
+    for run in runs:
+        goal = _INT8_FLOOR_GOALS.get((run["hidden"], run["threads"]))
+        if goal is not None:
+            worst = max(run["steps"], key=lambda step: step["int8_to_floor"])
+            where = f"hidden {run['hidden']}, {run['threads']} thread(s)"
+            results.append(
+                {
+                    "name": f"{where}: int8 takes at most {goal} × its floor",
+                    "worst": worst["int8_to_floor"],
+                    "picked": worst["picked"],
+                    "met": worst["int8_to_floor"] <= goal,
+                }
+            )
     return results

@@ -23,7 +23,7 @@ from rich.table import Table
 from unimoe_export.exporter import export_bundle
 from unimoe_tools.profiling.machine import describe_machine
 
-from .decode_goals import best, goals
+from .decode_goals import best, goals, int8_floor_goals
 from .quantized import write_int8
 from .workload import model_config, write_checkpoint
 
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
                     raw = _measure_in_process(folder, hidden, threads, arguments)
                 result["runs"].append(summarize(raw))
     result["best"] = best(result["runs"])
-    result["goals"] = goals(result["best"])
+    result["goals"] = [*goals(result["best"]), *int8_floor_goals(result["runs"])]
     return result
 
 

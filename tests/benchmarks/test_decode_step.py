@@ -78,10 +78,12 @@ def test_summary_of_known_timings() -> None:
     assert [row["to_floor_threads"] for row in rows] == [1] * 4
     assert rows[0]["best_threads"] == {"ours": 2, "int8": 1, "single graph": 1}
     goals = decode_goals.goals(rows)
-    assert [goal["met"] for goal in goals] == [False, False, True]  # 2 × the floor where 1.6 is asked
+    assert [goal["met"] for goal in goals] == [False, False, True]  # 2 × the floor where 1.4 is asked
     assert goals[1]["worst"] == pytest.approx(2 / 1.6)  # int8 against float32
     assert goals[2]["worst"] == pytest.approx(1.5 * 1.6)
     assert goals[2]["ceiling"] == pytest.approx(3.0 * 2.0)
+    (int8,) = decode_goals.int8_floor_goals([summary, faster])  # there is none for 384 with two threads
+    assert not int8["met"] and int8["worst"] == pytest.approx(4.0) and "1 thread(s)" in int8["name"]
     result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary, faster], "best": rows, "goals": goals}
     assert "| 384 | 8 | 2.00 (1) | 11.25 (2) | 0.80 (1) | 2.40 (1) |" in decode_step.markdown(result)
     warnings = [note for note in decode_step.notes(result) if note.startswith("WARNING")]
