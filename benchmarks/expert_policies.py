@@ -162,7 +162,7 @@ def ahead_figures(bundle: Bundle, threads: int | None, steps: int, *, disk_ms: f
     backend = OnnxRuntimeBackend(bundle, threads=threads, memory_budget_bytes=measured.step_bytes_p95)
     memory = backend.experts
     assert memory is not None
-    load, note_foretold = memory._load_expert, memory.note_foretold
+    load, note_predictions = memory._load_expert, memory.note_predictions
     picked_of_asked = 0
 
     def slow(expert: Expert) -> Any:
@@ -172,9 +172,9 @@ def ahead_figures(bundle: Bundle, threads: int | None, steps: int, *, disk_ms: f
     def counted(predicted: Collection[int], picked: Collection[int]) -> None:
         nonlocal picked_of_asked
         picked_of_asked += len(picked)
-        note_foretold(predicted, picked)
+        note_predictions(predicted, picked)
 
-    memory._load_expert, memory.note_foretold, memory._ahead = slow, counted, ahead  # type: ignore[method-assign]
+    memory._load_expert, memory.note_predictions, memory.prefetches = slow, counted, ahead  # type: ignore[method-assign]
     _, _, wall_s = decode(backend, bundle, steps)
     found = backend.residency()
     assert found is not None

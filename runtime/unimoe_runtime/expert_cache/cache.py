@@ -1,8 +1,8 @@
 """Experts in memory under a budget: loaded on first use, the least useful dropped first, the next layer's loaded ahead.
 
 No engine is known here: what is kept are objects that a callback loads and that are closed when they are dropped.
-How useful an expert is: how often its layer picked it of late, and, to break ties and to begin with, how often it is
-picked usually (the manifest's routing statistics).
+An expert's usefulness is how often its layer picked it recently. The manifest's routing statistics break ties, and give
+the first values.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Expert = tuple[int, int]
 # loads a step, against 1.35 when what was used last is kept, 1.8 by plain counts, and 0.8 if the future were known.
 _KEPT = 0.4
 _USUAL = 0.1
-# Share of the router's probability from which an expert is loaded ahead. At a third, three of four such loads are
-# used; lower, and loads that nobody wanted push out what is needed.
+# The smallest probability at which an expert is loaded ahead. At a third, three of four such loads are
+# used; lower, and loads that are not used push out what is needed.
 _LIKELY = 0.3
 # Looking ahead takes some 50 µs a layer: less than a wait for the disk, more than one for pages that memory still has.
 PREFETCH_MIN_STALL_S = 1e-3
@@ -76,15 +76,15 @@ class ExpertCache(Generic[T]):
         self._slots: dict[Expert, _Slot[T]] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._dear = False
+        self._waits_are_long = False
         self.prefetches = ahead
         """Whether experts are loaded before they are asked for."""
         self._waits_s: deque[float] = deque(maxlen=9)
         self._worker = ThreadPoolExecutor(1, "experts")
         self._serving: Future[None] | None = None
-        self._wishes: list[tuple[float, Expert]] = []
+        self._wanted: list[tuple[float, Expert]] = []
         self._used_bytes = self._peak_bytes = 0
-        self._uses = self._misses = self._loaded_ahead = self._used_ahead = self._foretold = self._predicted_hits = 0
+        self._uses = self._misses = self._loaded_ahead = self._used_ahead = self._predicted = self._predicted_hits = 0
         self._stall_s = 0.0
         self._steps: Counter[int] = Counter()
 
@@ -104,7 +104,7 @@ class ExpertCache(Generic[T]):
             with self._lock:
                 self._stall_s += waited_s
                 self._waits_s.append(waited_s)
-                self._dear = sorted(self._waits_s)[len(self._waits_s) // 2] > PREFETCH_MIN_STALL_S
+                self._waits_are_long = sorted(self._waits_s)[len(self._waits_s) // 2] > PREFETCH_MIN_STALL_S
 
     def release(self, expert: Expert) -> None:
         with self._lock:
@@ -122,13 +122,13 @@ class ExpertCache(Generic[T]):
 
     def looks_ahead(self, layer: int) -> bool:
         """Whether it is worth asking what a layer will pick: some are missing there, and the last waits long."""
-        if not (self.prefetches and self._dear):
+        if not (self.prefetches and self._waits_are_long):
             return False
         return any((layer, expert) not in self._slots for expert in range(len(self._recent[layer])))
 
     def note(self, layer: int, picked_R: Sequence[float]) -> None:
         """How much a layer picked each expert, up to 1; what it was expected to pick is of no more use."""
-        self._wishes = []
+        self._wanted = []
         self._recent[layer] = [
             _KEPT * before + (1 - _KEPT) * now for before, now in zip(self._recent[layer], picked_R, strict=True)
         ]
@@ -139,19 +139,19 @@ class ExpertCache(Generic[T]):
 
     def expect(self, layer: int, shares: Sequence[float]) -> None:
         """A layer is about to pick experts with these probabilities (0: not picked): load the likely ones."""
-        wishes = [
+        wanted = [
             (share, (layer, expert))
             for expert, share in enumerate(shares)
             if share >= _LIKELY and (layer, expert) not in self._slots
         ]
-        if wishes:
-            self._wishes = sorted(wishes)
+        if wanted:
+            self._wanted = sorted(wanted)
             if self._serving is None or self._serving.done():
                 self._serving = self._worker.submit(self._serve)
 
-    def note_foretold(self, predicted: Collection[int], picked: Collection[int]) -> None:
+    def note_predictions(self, predicted: Collection[int], picked: Collection[int]) -> None:
         """What was expected of a layer, and what came."""
-        self._foretold += len(predicted)
+        self._predicted += len(predicted)
         self._predicted_hits += sum(expert in picked for expert in predicted)
 
     def statistics(self) -> ExpertCacheStats:
@@ -166,14 +166,14 @@ class ExpertCache(Generic[T]):
             misses=self._misses,
             loaded_ahead=self._loaded_ahead,
             used_ahead=self._used_ahead,
-            predicted=self._foretold,
+            predicted=self._predicted,
             predicted_hits=self._predicted_hits,
             stall_s=self._stall_s,
         )
 
     def close(self) -> None:
         """Drop everything, what loads experts included."""
-        self._wishes = []
+        self._wanted = []
         self._worker.shutdown()
         self._load_expert = _closed
         with self._lock:
@@ -205,9 +205,9 @@ class ExpertCache(Generic[T]):
         return self._load(expert, slot, dropped)
 
     def _serve(self) -> None:
-        while wishes := self._wishes:
-            self._wishes = wishes[:-1]
-            self._load_ahead(wishes[-1][1], wishes[-1][0])
+        while wanted := self._wanted:
+            self._wanted = wanted[:-1]
+            self._load_ahead(wanted[-1][1], wanted[-1][0])
 
     def _load_ahead(self, expert: Expert, worth: float) -> None:
         """Load an expert in the room that is there, or that less useful ones than `worth` leave."""

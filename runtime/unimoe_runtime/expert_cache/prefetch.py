@@ -28,14 +28,14 @@ class ExpertPrefetcher:
 
     def __init__(self, memory: ExpertCache[Any], routers: Sequence[Floats], config: ModelConfig) -> None:
         self._memory, self._routers, self._config = memory, routers, config
-        self._foretold: set[int] = set()
+        self._predicted: set[int] = set()
         self._step_bytes = 0
 
     def before_trunk(self, layer: int, hidden_NC: Floats) -> None:
         """Called before each trunk with its input."""
         if layer and self._routers and self._memory.looks_ahead(layer):
             shares = self.shares(layer, hidden_NC)
-            self._foretold = {expert for expert, share in enumerate(shares) if share}
+            self._predicted = {expert for expert, share in enumerate(shares) if share}
             self._memory.expect(layer, shares)
 
     def after_trunk(self, layer: int, weights_NE: Floats, *, decoding: bool) -> None:
@@ -46,9 +46,9 @@ class ExpertPrefetcher:
         picked = {expert for expert, count in enumerate(counts_R) if count}
         # A prompt picks nearly every expert: there it counts how often.
         memory.note(layer, [min(count, 1) if decoding else count / len(rows) for count in counts_R])
-        if self._foretold:
-            memory.note_foretold(self._foretold, picked)
-            self._foretold = set()
+        if self._predicted:
+            memory.note_predictions(self._predicted, picked)
+            self._predicted = set()
         self._step_bytes = (self._step_bytes if layer else 0) + sum(memory.bytes_of[layer, expert] for expert in picked)
         if decoding and layer == self._config.num_layers - 1:
             memory.note_step(self._step_bytes)

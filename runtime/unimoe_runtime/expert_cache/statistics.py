@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertCacheStats:
-    """How a budget fared, since the bundle was opened. Bytes are those that loaded experts are reckoned at.
+    """What a budget led to since the bundle was opened. Bytes are those that count for loaded experts.
 
     `stall_s`: seconds that computation waited for experts. `loaded_ahead` of the loads were made by looking ahead,
     and `used_ahead` of these were used before they were dropped. `predicted_hits` of the

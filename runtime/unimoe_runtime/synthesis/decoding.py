@@ -1,4 +1,4 @@
-"""One stream's decoding: its prompts, the utterance at hand, and the frames made so far.
+"""One stream's decoding: its prompts, the present utterance, and the frames made so far.
 
 The scheduler's thread reads prompts and makes steps; the reader's thread takes frames. What both touch is guarded by
 the scheduler's lock.

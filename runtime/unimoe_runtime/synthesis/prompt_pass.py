@@ -15,8 +15,8 @@ from unimoe_runtime.model.generation import Prompt
 
 Floats = NDArray[np.float32]
 
-# A step attends to every slot of the cache, to the empty, masked ones in vain, and a growth copies what it holds: so it
-# grows by an eighth, and by this many slots at least.
+# A step computes attention over every slot, masked ones included, and each growth copies the cache. So the cache grows
+# by an eighth, and by this many slots at least.
 _SMALLEST_GROWTH = 16
 
 Rows = Callable[[Any], Floats]

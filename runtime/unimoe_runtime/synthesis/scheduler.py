@@ -128,7 +128,7 @@ class StepScheduler:
         try:
             while (work := self._next()) is not None:
                 work()
-        except BaseException as error:  # a defect of ours: nobody may wait for ever
+        except BaseException as error:  # a defect: no reader may wait for ever
             with self._lock:
                 for stream in self._streams:
                     stream.error = stream.error or error

@@ -144,7 +144,7 @@ class SharedSteps:
             forward.close()
 
     def _run(self, inputs: StepInputs, idle_N: NDArray[np.int64] | None) -> int:
-        """All layers; returns how many experts were launched. Idle rows, and those of nobody, launch none."""
+        """All layers; returns how many experts were launched. Idle and unused rows launch none."""
         forward, routed, launched = self._forward, self._config.num_routed_experts, 0
         assert forward is not None
         forward.begin(inputs)
@@ -204,7 +204,7 @@ class SharedSteps:
             self._resize(rows, capacity)
 
     def _shrink(self) -> None:
-        """Slots that nobody needs cost every row time."""
+        """Give up slots that no stream needs: they cost every row time."""
         needed = cache_capacity(1 + max(model.num_filled for model in self._members))
         capacity = needed if 2 * needed <= self._capacity else self._capacity
         self._resize(self._counts.fitting(self._end()), capacity)
@@ -223,7 +223,7 @@ class SharedSteps:
         self._cos_RTD = np.zeros((num_rows, 1, config.head_dim), np.float32)
         self._sin_RTD = np.zeros((num_rows, 1, config.head_dim), np.float32)
         self._mask_R1TS = np.zeros((num_rows, 1, 1, capacity), np.bool_)
-        self._mask_R1TS[..., :1] = True  # a row of nobody attends to one slot: a softmax over nothing would be NaN
+        self._mask_R1TS[..., :1] = True  # an unused row attends to one slot: a softmax over nothing would be NaN
         self._write_index_R = np.zeros(num_rows, np.int64)
         self._live_R = np.zeros(num_rows, np.bool_)
         self._weights_LRE = np.zeros((config.num_layers, num_rows, config.num_dynamic_experts), np.float32)

@@ -117,7 +117,7 @@ class AudioStream:
         self._scheduler.cancel(self._decoding)
 
     def abort(self, why: str) -> None:
-        """`close`, and what a later reader is told."""
+        """`close`, with the reason that later reads report."""
         self._closed = self._closed or why
         self.cancel()
         if self._scheduler.is_own_thread:  # from a callback: the reader's thread, which waits, does the rest

@@ -167,7 +167,7 @@ class Synthesizer:
     def stream(
         self, request: SynthesisRequest, *, progress: Progress | None = None, routing: RoutingListener | None = None
     ) -> AudioStream:
-        """The audio of one request, chunk by chunk. `routing` is told what the router picks at each decode step.
+        """The audio of one request, chunk by chunk. `routing` receives what the router picks at each decode step.
 
         A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
         (`FrontEnd.prepare`), each piece prepared before the one in front of it is spoken. `request.limits` hold for the

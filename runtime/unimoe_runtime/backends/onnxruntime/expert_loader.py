@@ -1,15 +1,15 @@
-"""Experts that come and go under a memory budget, in ONNX Runtime.
+"""Experts that are loaded and dropped under a memory budget, in ONNX Runtime.
 
-Three ways to keep one, measured in benchmarks/results/expert_residency.md. The output must not show which experts were
-in memory, so all give the bits of an expert that is always loaded, in a session of its own. That is made sure of once,
-with the first expert of each precision; where a way gives others, the last one is left.
+There are three ways to keep an expert, measured in benchmarks/results/expert_residency.md. The output must not depend
+on which experts are in memory. So every way must give the bits of an expert that is always loaded, in a session of
+its own. This is checked once for each precision, with its first expert; a way that gives other bits is not used.
 
-- int8: one session for all, whose weights are inputs: views of the mapped files. Nothing is copied, loading is a page
-  fault. Integers add up to the same in any order.
-- Floating point: one session for all again, but products add up otherwise where the weights are inputs, so they are
-  turned round (`onnxruntime_turned`). Loading is a turned copy of the weights, in float32.
-- Every other (weights in integers, products in float32): a session of its own. ONNX Runtime copies the weights into the
-  layout of its kernels when the session is made; loading takes some 25 runs.
+- int8: one session for all experts, with the weights as inputs: views of the mapped files. Nothing is copied, and
+  loading is a page fault. Sums of integers do not depend on their order.
+- Floating point: one session for all experts again. Products with weights as inputs add in another order, so they are
+  transposed (`transposed_expert`). Loading copies the transposed weights, in float32.
+- Every other precision (integer weights, products in float32): a session for each expert. ONNX Runtime copies the
+  weights into the layout of its kernels when it makes the session; loading takes as long as some 25 runs.
 
 N tokens · C hidden
 """
@@ -47,7 +47,7 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 _SESSION_BYTES = {"float32": 128 << 10}
 _QUANTIZED_SESSION_BYTES = 192 << 10
 _MAPPED = ("int8",)  # products of integers throughout
-_TURNED = ("float32", "float16", "bfloat16")
+_TRANSPOSED = ("float32", "float16", "bfloat16")
 _PROBE_TOKENS = (1, 2, 16, 70)
 _TRIM_EVERY = 16
 _drops = itertools.count(1)
@@ -138,7 +138,9 @@ class Loader:
         """Whether experts of a precision share a session: with one of them it gave the bits of its own session."""
         with self._lock:
             if precision not in self._shares:
-                self._shares[precision] = precision in (*_MAPPED, *_TURNED) and self._same_bits(self._one_of[precision])
+                self._shares[precision] = precision in (*_MAPPED, *_TRANSPOSED) and self._same_bits(
+                    self._one_of[precision]
+                )
             return self._shares[precision]
 
     def own(self, graph: str) -> SessionExpert:
@@ -153,13 +155,13 @@ class Loader:
         tensors = self._tensors.get(graph)
         if tensors is None:
             tensors = self._tensors[graph] = self._bundle.weights(graph)
-        if self._bundle.graphs[graph].precision in _TURNED:
+        if self._bundle.graphs[graph].precision in _TRANSPOSED:
             try:
-                turned = self._spare.pop()
+                transposed = self._spare.pop()
             except IndexError:
-                turned = TransposedExpert(self._bundle.model, self._turned_session, self._spare.append)
-            turned.fill(tensors)
-            return turned
+                transposed = TransposedExpert(self._bundle.model, self._transposed_session, self._spare.append)
+            transposed.fill(tensors)
+            return transposed
         mapped = self._mapped.get(graph)
         if mapped is None:
             mapped = self._mapped[graph] = MappedExpert(self._mapped_session(graph, tensors), tensors)
@@ -178,7 +180,7 @@ class Loader:
             )
         return self._sessions[shape]
 
-    def _turned_session(self, one_token: bool) -> Any:
+    def _transposed_session(self, one_token: bool) -> Any:
         key = b"one" if one_token else b"more"
         if key not in self._sessions:
             content = transposed_graph(self._bundle.model, one_token=one_token)
@@ -218,7 +220,7 @@ def expert_cache(bundle: Bundle, providers: Sequence[str], budget_bytes: int) ->
 
 
 def _expert_bytes(bundle: Bundle, loader: Loader, graph: str) -> int:
-    """What an expert is reckoned at: its weights as they are held, and its session where it has one."""
+    """Bytes that count for an expert: its weights as they are held, and its session where it has one of its own."""
     info = bundle.graphs[graph]
     stored = bundle.files[info.weights].bytes
     if loader.shares(info.precision):

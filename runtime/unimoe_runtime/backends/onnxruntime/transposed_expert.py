@@ -1,13 +1,13 @@
-"""Experts with their products turned round: outᵀ = weightᵀ · inᵀ, the weights inputs of one session for all.
+"""Experts whose products are transposed, outᵀ = weightᵀ · inᵀ, so that one session runs them all: weights are inputs.
 
 ONNX Runtime's product packs its right operand, which in x · weight is the weight: at every run where it is an input,
 or once, when a session is made around it, which takes as long as some 25 runs. The left operand is read where it
-lies. So here the weight is the left one, and loading an expert is copying it, turned, into a buffer.
+lies. So here the weight is the left operand, and loading an expert copies its transpose into a buffer.
 
 The bits are those of x · weight with a packed weight. There (MLAS: sgemm.cpp, MlasSgemmPackedOperation) a sum runs in
-order over 256 products at a time, whose sums are added in order. Turned, up to 64 tokens' sums of up to 256 products
-run in one go, in the same order; longer ones are written as several products here. One token would go another way
-(a matrix times a vector), so it goes twice. `onnxruntime_experts` compares the bits before it relies on them.
+order over 256 products at a time, whose sums are added in order. Transposed, up to 64 tokens' sums of up to 256 products
+run in one go, in the same order; longer ones are written as several products here. One token alone
+would take another path (a matrix times a vector), so it is computed twice. `expert_loader` compares the bits before it relies on them.
 
 N tokens · C hidden · I intermediate size
 """
@@ -38,9 +38,9 @@ _OUTPUT = "new_accumulator_NC"
 
 
 def transposed_graph(config: ModelConfig, *, one_token: bool) -> bytes:
-    """The ONNX model of an expert (its inputs, then its turned weights); with `one_token` for N = 1 only.
+    """The ONNX model of an expert (its inputs, then its transposed weights); with `one_token` for N = 1 only.
 
-    gate_up.weight.i [2I, ≤ 256] and down.weight.i [C, ≤ 256]: the weights' i-th 256 rows, turned.
+    gate_up.weight.i [2I, ≤ 256] and down.weight.i [C, ≤ 256]: the weights' i-th 256 rows, transposed.
     """
     hidden, inner = config.hidden_size, config.routed_intermediate_size
     inputs: dict[str, tuple[int | str, ...]] = {
@@ -90,7 +90,7 @@ def transposed_graph(config: ModelConfig, *, one_token: bool) -> bytes:
 
 
 class TransposedExpert:
-    """One expert's turned weights in anonymous memory of its own, and the calls that run them.
+    """One expert's transposed weights in anonymous memory of its own, and the calls that run them.
 
     `sessions(one_token)` gives the session of `transposed_graph`. The memory goes back to the system with the object;
     `closed` is given what is used no more, and may `fill` it with another expert.
@@ -144,7 +144,7 @@ class TransposedExpert:
 
 
 def transposed_bytes(config: ModelConfig) -> int:
-    """What one expert's turned weights take."""
+    """Bytes of one expert's transposed weights."""
     return 4 * 3 * config.hidden_size * config.routed_intermediate_size
 
 
