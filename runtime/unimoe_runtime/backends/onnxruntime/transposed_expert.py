@@ -1,13 +1,14 @@
 """Experts whose products are transposed, outᵀ = weightᵀ · inᵀ, so that one session runs them all: weights are inputs.
 
-ONNX Runtime's product packs its right operand, which in x · weight is the weight: at every run where it is an input,
-or once, when a session is made around it, which takes as long as some 25 runs. The left operand is read where it
-lies. So here the weight is the left operand, and loading an expert copies its transpose into a buffer.
+ONNX Runtime's product packs its right operand, which in x · weight is the weight: at every run where it is an
+input, or once, when a session is made around it, which takes as long as some 25 runs. The left operand is read
+where it lies. So here the weight is the left operand, and loading an expert copies its transpose into a buffer.
 
-The bits are those of x · weight with a packed weight. There (MLAS: sgemm.cpp, MlasSgemmPackedOperation) a sum runs in
-order over 256 products at a time, whose sums are added in order. Transposed, up to 64 tokens' sums of up to 256 products
-run in one go, in the same order; longer ones are written as several products here. One token alone
-would take another path (a matrix times a vector), so it is computed twice. `expert_loader` compares the bits before it relies on them.
+The bits are those of x · weight with a packed weight. There (MLAS: sgemm.cpp, MlasSgemmPackedOperation) a sum runs
+in order over 256 products at a time, whose sums are added in order. Transposed, up to 64 tokens' sums of up to 256
+products run in one go, in the same order; longer ones are written as several products here. One token alone would
+take another path (a matrix times a vector), so it is computed twice. `expert_loader` compares the bits before it
+relies on them.
 
 N tokens · C hidden · I intermediate size
 """
