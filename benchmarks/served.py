@@ -39,6 +39,7 @@ class Server:
     pid: int
 
     def process(self) -> Process:
+        """What the system says of the server now."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         return Process(

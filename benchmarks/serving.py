@@ -94,6 +94,7 @@ class Load:
         )
 
     async def closed(self, callers: int, seconds: float) -> None:
+        """So many callers, each asking again once it heard everything, for so many seconds."""
         end = time.perf_counter() + seconds
 
         async def caller(index: int) -> None:
@@ -103,6 +104,7 @@ class Load:
         await asyncio.gather(*map(caller, range(callers)))
 
     async def poisson(self, rate_hz: float, seconds: float) -> None:
+        """Requests by chance at a mean rate, answered or not."""
         requests: list[Awaitable[None]] = []
         at_s = 0.0
         while (at_s := at_s + self._chance.expovariate(rate_hz)) < seconds:
@@ -110,6 +112,7 @@ class Load:
         await asyncio.gather(*requests)
 
     async def bursts(self, size: int, pause_s: float, count: int) -> None:
+        """So many requests at once, again after a pause."""
         await asyncio.gather(*(self._later(index, burst * pause_s) for burst in range(count) for index in range(size)))
 
     async def _later(self, index: int, at_s: float) -> None:
@@ -132,6 +135,7 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 
 async def measure_all(load: Load, streams: list[int], seconds: float) -> list[Level]:
+    """All loads, one after the other."""
     await load.closed(1, seconds / 4)  # caches fill, frequencies rise
     levels = [await load.measure("closed", count, load.closed(count, seconds)) for count in streams]
     alone = levels[0]

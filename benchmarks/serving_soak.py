@@ -147,6 +147,7 @@ class Soak:
 
 
 async def soak(server: Server, requests: int, callers: int, seed: int) -> dict[str, Any]:
+    """All requests, a tenth at a time, and the report."""
     state = Soak(server, seed)
     await state.prepare()
     readings = [asdict(server.process())]

@@ -75,6 +75,7 @@ class Admission:
 
     @property
     def draining(self) -> bool:
+        """Whether new streams are refused."""
         return self._draining
 
     async def wait_idle(self) -> None:

@@ -22,9 +22,11 @@ class Listener(Protocol):
     async def sentence(self, index: int, text: str, live: LiveStream) -> None:
         """A sentence's first audio is there."""
 
-    async def audio(self, piece: Piece) -> None: ...
+    async def audio(self, piece: Piece) -> None:
+        """A piece of the sentence's audio."""
 
-    async def sentence_end(self, index: int, live: LiveStream) -> None: ...
+    async def sentence_end(self, index: int, live: LiveStream) -> None:
+        """A sentence was heard to its end."""
 
     async def done(self) -> None:
         """Everything up to a `flush` was spoken."""

@@ -89,6 +89,7 @@ class AudioFormat:
         return min((rate for rate in rates_hz if rate > source_rate_hz), default=max(rates_hz))
 
     def media_type(self, rate_hz: int) -> str:
+        """The value of `content-type`."""
         if self.name == "pcm":
             return f"audio/pcm; rate={rate_hz}; channels=1; encoding=signed-int; bits=16"
         return _MEDIA_TYPES.get(self.name, f"audio/{self.name}")
@@ -97,7 +98,8 @@ class AudioFormat:
 class Encoder(Protocol):
     """Takes chunks of samples, gives bytes."""
 
-    def encode(self, pcm_L: Floats) -> bytes: ...
+    def encode(self, pcm_L: Floats) -> bytes:
+        """The bytes that are ready with these samples."""
 
     def finish(self) -> bytes:
         """What is left, when everything was taken."""

@@ -44,6 +44,7 @@ class RequestError(UnimoeError):
 
     @property
     def headers(self) -> dict[str, str]:
+        """The headers that go with the answer."""
         headers = {}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))

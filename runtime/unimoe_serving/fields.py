@@ -38,6 +38,7 @@ class Fields:
         return value
 
     def choice(self, name: str, allowed: Sequence[str], default: str) -> str:
+        """One of the allowed words."""
         value = self.text(name, default)
         if value not in allowed:
             raise _wrong(name, value, f"one of {', '.join(allowed)}")
@@ -73,6 +74,7 @@ class Fields:
         return int(number)
 
     def flag(self, name: str) -> bool:
+        """True or false; false where it is left out."""
         value = self._take(name)
         match value:
             case None | False | "false" | "0" | "":

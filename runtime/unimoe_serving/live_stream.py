@@ -67,6 +67,7 @@ class LiveStream:
 
     @property
     def prompt_tokens(self) -> int:
+        """Tokens of the prompts that were read so far."""
         return 0 if self._stream is None else self._stream.prompt_tokens
 
     async def aclose(self) -> None:

@@ -112,9 +112,11 @@ class Metrics:
             self._step_s.labels(model, task).observe(outcome.decode_s / (routing.steps - 1))
 
     def refused(self, code: str) -> None:
+        """A request was refused."""
         self._refused.labels(code).inc()
 
     def responded(self, path: str, status: int) -> None:
+        """An HTTP response began."""
         self._responses.labels(path, str(status)).inc()
 
     def text(self) -> bytes:

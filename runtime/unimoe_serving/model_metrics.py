@@ -31,6 +31,7 @@ class ModelMetrics:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
+        """One family for each count, with a sample for each bundle."""
         ready = [model for model in self._models if model.ready]
         for name, (field, about) in _STEPS.items():
             family = CounterMetricFamily(f"unimoe_scheduler_{name}", about, labels=["model"])

@@ -40,10 +40,12 @@ class ServedModel:
 
     @property
     def name(self) -> str:
+        """By which requests call it."""
         return self.source.name
 
     @property
     def ready(self) -> bool:
+        """Whether it is loaded and warm."""
         return self._synthesizer is not None
 
     @property
@@ -62,10 +64,12 @@ class ServedModel:
 
     @property
     def clones(self) -> bool:
+        """Whether it speaks in the voice of a recording."""
         return self.synthesizer.frontend.max_voice_s > 0
 
     @property
     def takes_video(self) -> bool:
+        """Whether it makes music for a video."""
         return self.synthesizer.frontend.takes_video and self.synthesizer.bundle.vision is not None
 
     @property
@@ -98,6 +102,7 @@ class ServedModel:
         self._synthesizer = synthesizer
 
     def close(self) -> None:
+        """Free what it loaded."""
         if self._synthesizer is not None:
             self._synthesizer.close()
 
@@ -144,6 +149,7 @@ class ModelRegistry:
 
     @property
     def ready(self) -> bool:
+        """Whether all are loaded and warm."""
         return all(model.ready for model in self)
 
     def find(self, name: str) -> ServedModel:
@@ -158,5 +164,6 @@ class ModelRegistry:
         return model
 
     def close(self) -> None:
+        """Free what all loaded."""
         for model in self:
             model.close()

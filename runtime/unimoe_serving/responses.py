@@ -19,6 +19,7 @@ from unimoe_serving.service import Job, Service, refusal
 
 
 def error_response(error: RequestError) -> JSONResponse:
+    """A refusal as JSON with its status and headers."""
     return JSONResponse(error.body, error.status, headers=error.headers)
 
 

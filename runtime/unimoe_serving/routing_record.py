@@ -21,6 +21,7 @@ class RoutingSteps:
     masks: tuple[tuple[int, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
+        """As the events carry it."""
         return {"first_step": self.first_step, "picks": self.masks}
 
 

@@ -38,6 +38,7 @@ class SentenceCutter:
         return [rest] if rest else []
 
     def clear(self) -> None:
+        """Forget what waits."""
         self._text = ""
 
     @property

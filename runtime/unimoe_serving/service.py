@@ -62,6 +62,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
+        """Whether every bundle is loaded and new streams are taken."""
         return self.models.ready and not self.admission.draining
 
     def start_loading(self) -> asyncio.Task[None]:
@@ -77,6 +78,7 @@ class Service:
             raise self.load_error
 
     async def close(self) -> None:
+        """Wait for what still loads, then free everything."""
         if self._loading is not None:
             await asyncio.wait([self._loading])
         self._executor.shutdown()

@@ -43,6 +43,7 @@ class Uploads:
         return await self._read(upload, suffix, read)
 
     def close(self) -> None:
+        """End the thread that reads."""
         self._executor.shutdown()
 
     async def _read(self, upload: BinaryIO, suffix: str, read: Callable[[Path], T]) -> T:

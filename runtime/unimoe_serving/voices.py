@@ -101,6 +101,7 @@ class VoiceStore:
 
 
 def new_voice(*, name: str, text: str, model: str, description: str) -> ClonedVoice:
+    """A voice with an id and a date of its own."""
     return ClonedVoice(
         id=f"voice_{secrets.token_hex(8)}", name=name, text=text, model=model, description=description,
         created_at=int(time.time()),

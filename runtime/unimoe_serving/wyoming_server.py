@@ -45,6 +45,7 @@ class WyomingServer:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
+        """Listen from now on."""
         self._server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
         logger.info("Wyoming at tcp://%s:%d", self._host, self.port)

@@ -18,6 +18,7 @@ _SCRIPTS = ("audio.js", "map.js", "page.js")
 
 
 async def show_page(request: Request, service: Service) -> HTMLResponse:
+    """`GET /`."""
     html, policy = render_page()
     headers = {
         "content-security-policy": policy,

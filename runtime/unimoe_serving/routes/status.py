@@ -11,10 +11,12 @@ from unimoe_serving.service import Service
 
 
 async def list_models(request: Request, service: Service) -> JSONResponse:
+    """`GET /v1/models`."""
     return JSONResponse({"object": "list", "data": [model.card() for model in service.models]})
 
 
 async def one_model(request: Request, service: Service) -> JSONResponse:
+    """`GET /v1/models/{model}`."""
     return JSONResponse(service.models.find(request.path_params["model"]).card())
 
 
@@ -33,4 +35,5 @@ async def readyz(request: Request, service: Service) -> JSONResponse:
 
 
 async def metrics(request: Request, service: Service) -> Response:
+    """`GET /metrics`."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -62,5 +62,6 @@ async def create_voice(request: Request, service: Service) -> JSONResponse:
 
 
 async def delete_voice(request: Request, service: Service) -> JSONResponse:
+    """`DELETE /v1/audio/voices/{voice_id}`."""
     voice = service.voices.remove(request.path_params["voice_id"])
     return JSONResponse({"object": "audio.voice.deleted", "id": voice.id, "deleted": True})

@@ -104,7 +104,7 @@ def test_curl_gets_the_first_bytes_with_the_first_chunk(server: RunningServer) -
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("no curl here")
-    body = json.dumps({**SPEECH, "input": LONG[:1500], "response_format": "wav"})
+    body = json.dumps({**SPEECH, "input": LONG[:500], "response_format": "wav"})
     run = subprocess.run(
         [curl, "-sS", "-N", f"{server.url}/v1/audio/speech", "-H", "content-type: application/json", "-d", body,
          "-w", "%{stderr}%{http_code} %{time_starttransfer} %{time_total}"],
