@@ -151,6 +151,7 @@ class SamplingConfig(JsonRecord):
     max_steps: Annotated[int, Between(1, MAX_STEPS)] = 1000
 
     def check_together(self) -> None:
+        """Check what holds between fields. Raises ConfigError."""
         cold = not self.temperature or self.temperature >= 0.001
         require(cold, "temperature", self.temperature, "0, or at least 0.001")
         require(self.max_steps >= self.min_steps, "max_steps", self.max_steps, "at least min_steps and 1")

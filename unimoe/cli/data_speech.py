@@ -83,7 +83,7 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
 @click.command(cls=Command)
 @click.argument("out", type=OUT)
 @click.option("--recipe", type=RECIPE, help="A recipe whose section [letter_to_sound] has sizes.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
 @json_option
 def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Write the lexicon and train the letter-to-sound model of the front end into OUT; print errors on unseen words."""
@@ -107,7 +107,7 @@ def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -
 @click.argument("corpus", type=CORPUS)
 @click.argument("out", type=OUT)
 @click.option("--recipe", type=RECIPE, help="A recipe whose section [durations] has sizes.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
 @json_option
 def durations(corpus: Path, out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Train the front end's duration predictor on a gathered CORPUS into OUT; print errors on its test clips."""
