@@ -1,0 +1,52 @@
+"""A recipe's mistakes are found before any of it runs, whichever stage they are in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unimoe.training.recipe_check import check_recipe
+from unimoe_runtime.errors import ConfigError
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+
+
+@pytest.mark.parametrize("name", ["curriculum", "demo", "smoke"])
+def test_the_repositorys_own_are_sound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(RECIPES.parent)  # [data] names a file from there
+    assert "data" in check_recipe(RECIPES / f"{name}.toml", tools=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            r"\[joint\]",
+            "[joint]\nnum_step = 3",
+            r"section \[joint\]: TrainingConfig does not know the field 'num_step'",
+        ),
+        (
+            r"\[joint\]\nnum_steps = \d+",
+            '[joint]\nnum_steps = "many"',
+            r"\[joint\]: num_steps is 'many'; it must be an integer",
+        ),
+        (r"\[warmup\]\nnum_steps = \d+", "[warmup]\nnum_steps = -1", r"\[warmup\]: num_steps is -1"),
+        (r"piano = \d+", "piano = -80", r"\[data\]: melodies\.piano is -80"),
+        (r"piano = \d+", "kazoo = 80", r"\[data\]: melodies names 'kazoo'"),
+        (r"num_codebooks = \d+", "num_codebooks = [4]", r"\[codec\]: num_codebooks is \[4\]"),
+        (r"num_layers = \d+", "num_layers = 1000000", r"\[model\]: num_layers is 1000000"),
+        (r"top_k = \d+", "top_k = nan", r"\[sampling\.speech\]: top_k is nan"),
+        (r"\[joint\]", "[jiont]", r"there is no section \[jiont\]; known: data, codec"),
+        (r"\[joint\]", "[joint", "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (RECIPES / "smoke.toml").read_text(encoding="utf-8")
+    text, count = re.subn(old, lambda _: new, text, count=1)
+    assert count
+    (tmp_path / "recipe.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_recipe(tmp_path / "recipe.toml", tools=False)
+    assert "\n" not in str(caught.value)
