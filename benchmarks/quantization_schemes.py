@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.decode_step import machine
@@ -49,7 +50,7 @@ def rows(folder: Path) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as work:
         for index, (name, settings) in enumerate(SCHEMES.items()):
             out = Path(work) / str(index)
-            calibrate(folder, out, settings, cache_dir=Path(work) / "cache")
+            calibrate(folder, out, replace(settings, cache_dir=Path(work) / "cache"))
             found = diverge(reference, answers(out))
             size = language_model_bytes(open_bundle(out)) / language_model_bytes(bundle)
             made.append([
