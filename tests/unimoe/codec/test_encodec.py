@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_graphs_of_the_full_size_equal_the_package(tmp_path: Path) -> None:
     """Random weights in the published shape: 14.9 million parameters, 1024 codes, 320 samples a frame."""
     sys.path.insert(0, str(VECTORS))
     try:
-        from make_encodec_small import published_state
+        from make_encodec_small import published_state  # type: ignore[import-not-found]
     finally:
         sys.path.remove(str(VECTORS))
     torch.manual_seed(0)
@@ -131,7 +132,7 @@ def test_graphs_of_the_full_size_equal_the_package(tmp_path: Path) -> None:
     graphs = write_codec(tmp_path / "codec", tmp_path)
     sessions = {graph.name: open_session(tmp_path / graph.file) for graph in (graphs.encoder, graphs.decoder)}
 
-    def run(graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(graph: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         names = [output.name for output in sessions[graph].get_outputs()]
         return dict(zip(names, sessions[graph].run(names, inputs), strict=True))
 

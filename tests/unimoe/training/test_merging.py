@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_an_even_mix_of_a_specialists_slices_is_that_specialist() -> None:
     hidden_BTC = torch.randn(2, 5, 32)
     for weights, first in ((speech, 0), (music, 2)):
         dense.load_state_dict(weights)
-        for layer, whole in zip(model.layers, dense.layers, strict=True):
+        for layer, whole in zip(cast(Any, model.layers), cast(Any, dense.layers), strict=True):
             with torch.no_grad():
                 layer.moe.shared.down.zero_()
                 layer.moe.router.weight.zero_()
