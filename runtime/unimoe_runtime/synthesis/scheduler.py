@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from weakref import WeakSet
 
@@ -171,7 +171,7 @@ class StepScheduler:
         if turn.reading is not None:
             self._read(turn.reading, turn.num_positions)
         else:
-            self._step(list(turn.batch), late=turn.late)
+            self._step(list(turn.batch), turn.left_out)
 
     def _read(self, stream: Decoding, num_positions: int) -> None:
         """Read a piece of a prompt."""
@@ -189,9 +189,9 @@ class StepScheduler:
         self._done.positions += positions
         self._done.prompt_s += seconds
 
-    def _step(self, batch: list[Decoding], *, late: bool) -> None:
+    def _step(self, batch: list[Decoding], left_out: Sequence[Decoding] = ()) -> None:
         if len(batch) > 1 or batch[0].model in self._shared:
-            batch = self._gather(batch, late=late)
+            batch = self._gather(batch, left_out)
         if not batch:
             return
         began = time.perf_counter()
@@ -202,7 +202,7 @@ class StepScheduler:
                 self._fail(batch[0], error)
             else:  # whose fault it is shows when each makes the step alone
                 for stream in batch:
-                    self._step([stream], late=False)
+                    self._step([stream])
             return
         seconds = time.perf_counter() - began
         self._durations.add_step(len(batch), seconds)
@@ -242,16 +242,17 @@ class StepScheduler:
             rows = sum(stream.model.num_rows for stream in batch)
         return draw_all(logits_RKV, batch, first_rows), launched, rows
 
-    def _gather(self, batch: list[Decoding], *, late: bool) -> list[Decoding]:
+    def _gather(self, batch: list[Decoding], left_out: Sequence[Decoding]) -> list[Decoding]:
         """Have these streams in the shared cache, and others no longer than they may be idle there.
 
         Returns those that are in it: a stream for which there is no room has failed.
         """
         models = {stream.model for stream in batch}
+        excluded = {stream.model for stream in left_out}
         for model in self._shared.models:
             idle = 0 if model in models else self._idle_steps.get(model, 0) + 1
             self._idle_steps[model] = idle
-            if idle > _KEPT_STEPS or (idle and late):
+            if idle > _KEPT_STEPS or model in excluded:
                 self._shared.park(model)
                 del self._idle_steps[model]
         joined = []

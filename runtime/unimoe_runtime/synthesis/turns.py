@@ -36,13 +36,13 @@ Stream = TypeVar("Stream", bound=Waiting)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn(Generic[Stream]):
-    """Either `num_positions` of the prompt of `reading`, or a step of all in `batch`. `late`: one of them is late, so
-    nobody else may take up rows."""
+    """Either `num_positions` of the prompt of `reading`, or a step of all in `batch`. `left_out`: streams that wait as
+    well, and must take up no rows."""
 
     reading: Stream | None = None
     num_positions: int = 0
     batch: Sequence[Stream] = ()
-    late: bool = False
+    left_out: Sequence[Stream] = ()
 
 
 def next_turn(streams: Sequence[Stream], now: float, durations: Durations, counts: RowCounts) -> Turn[Stream]:
@@ -71,11 +71,10 @@ def next_turn(streams: Sequence[Stream], now: float, durations: Durations, count
             length = min(length, max(fitting, _SHORTEST_PIECE))
         return Turn(reading=first, num_positions=length)
     late = spare_s[id(decoding[0])] < 0
-    batch: list[Stream] = []
-    num_rows = 0
+    num_rows = num_streams = 0
     for stream in decoding:
         num_rows += counts.places(stream.num_rows)
-        if batch and (num_rows > counts.most or (late and spare_s[id(stream)] > _TO_SPARE_S)):
+        if num_streams and (num_rows > counts.most or (late and spare_s[id(stream)] > _TO_SPARE_S)):
             break
-        batch.append(stream)
-    return Turn(batch=batch, late=late)
+        num_streams += 1
+    return Turn(batch=decoding[:num_streams], left_out=decoding[num_streams:])

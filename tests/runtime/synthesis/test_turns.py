@@ -33,7 +33,7 @@ def durations() -> Durations:
 def test_all_that_wait_share_a_step(durations: Durations) -> None:
     readers = [Reader(deadline=at) for at in (3.0, 1.0, 2.0)]
     turn = next_turn(readers, 0.0, durations, COUNTS)
-    assert list(turn.batch) == [readers[1], readers[2], readers[0]] and not turn.late
+    assert list(turn.batch) == [readers[1], readers[2], readers[0]] and not turn.left_out
 
 
 def test_the_oldest_deadlines_fill_the_rows(durations: Durations) -> None:
@@ -45,7 +45,7 @@ def test_the_oldest_deadlines_fill_the_rows(durations: Durations) -> None:
 def test_who_would_underrun_goes_without_those_that_have_time(durations: Durations) -> None:
     late, near, far = Reader(deadline=0.05), Reader(deadline=0.3), Reader(deadline=5.0)
     turn = next_turn([far, near, late], 0.0, durations, COUNTS)
-    assert list(turn.batch) == [late, near] and turn.late
+    assert list(turn.batch) == [late, near] and list(turn.left_out) == [far]
 
 
 def test_a_prompt_alone_is_read_whole(durations: Durations) -> None:
