@@ -7,6 +7,7 @@ import random
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,8 +22,12 @@ from tests.robustness.kills import WRITERS, Killer, prepare
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/robustness"), show_default=True)
 @click.option("--one", type=int, help="Run the case of one seed and show what it said.")
 @click.option("--kills", type=click.IntRange(1), help="Kill writing commands so many times instead.")
-def main(cases: int, seed: int, work: Path, one: int | None, kills: int | None) -> None:
+@click.option("--show", multiple=True, type=click.Path(path_type=Path), help="Journals to print the table of.")
+def main(cases: int, seed: int, work: Path, one: int | None, kills: int | None, show: tuple[Path, ...]) -> None:
     """Damage CASES inputs and say what came of each. Exit code 1 where one ended otherwise than it may."""
+    if show:
+        print_table([json.loads(line) for path in show for line in path.open(encoding="utf-8")])
+        return
     campaign = Campaign(work=work.absolute(), keep=work.absolute() / f"others-{seed}")
     if kills is not None:
         raise SystemExit(_kill(campaign, seed, kills))
@@ -48,12 +53,17 @@ def main(cases: int, seed: int, work: Path, one: int | None, kills: int | None) 
                 click.echo(f"{number}: seed {case_seed}: {outcome.case.format}: {outcome.case.what}: {outcome.reason}")
     campaign.worker.close()
     lines = [known[one] for one in seeds(seed, cases)]
+    print_table(lines)
+    raise SystemExit(any(line["kind"] == "other" for line in lines))
+
+
+def print_table(lines: list[dict[str, Any]]) -> None:
+    """Cases by format and class, and the largest of what they took."""
     click.echo(format_counts(Counter((line["format"], line["kind"]) for line in lines)))
     click.echo(
         f"slowest {max(line['seconds'] for line in lines):.1f} s, largest "
         f"{max(line['peak_bytes'] for line in lines) / 1e6:.0f} MB over {len(lines):,} cases"
     )
-    raise SystemExit(any(line["kind"] == "other" for line in lines))
 
 
 def _kill(campaign: Campaign, seed: int, count: int) -> int:

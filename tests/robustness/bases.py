@@ -69,7 +69,7 @@ def write_bases(folder: Path) -> Bases:
     shutil.copy(bases.recording, source / "voices" / "ann.wav")
     (source / "voices" / "ann.txt").write_text("this is ann", encoding="utf-8")
     cli.main(["export", str(source), str(bases.published)], standalone_mode=False)
-    shutil.copy(Path(__file__).parents[2] / "recipes" / "curriculum.toml", bases.recipe)
+    shutil.copy(Path(__file__).parents[2] / "recipes" / "smoke.toml", bases.recipe)
     (folder / "complete").touch()
     return bases
 
