@@ -1,6 +1,6 @@
-"""When each phoneme of a recording is spoken, found by pocketsphinx (forced alignment with its English model).
+"""Forced alignment: pocketsphinx with its English model finds when each phoneme of a recording is spoken.
 
-The words' phonemes are those of the front end, so that a recording trains what the model will read.
+The phonemes of the words come from the front end, so a recording trains the phonemes that the model reads later.
 
 Shapes: L samples.
 """
@@ -24,11 +24,11 @@ _PADDING_S = 0.1
 _SPLIT: Final[Mapping[str, tuple[str, ...]]] = {
     "ax": ("AH",), "axr": ("ER",), "el": ("AH", "L"), "em": ("AH", "M"), "en": ("AH", "N"),
 }  # fmt: skip
-"""Phonemes that pocketsphinx has not; every other one it knows by its name in capitals."""
+"""Phonemes that pocketsphinx lacks. It knows every other phoneme by its name in capitals."""
 
 
 class Aligner:
-    """pocketsphinx, asked when the words of a text that is known are spoken."""
+    """pocketsphinx, which finds when the words of a known text are spoken."""
 
     def __init__(self) -> None:
         try:
@@ -38,9 +38,9 @@ class Aligner:
         self._decoder: Any = Decoder(Config(samprate=float(_RATE_HZ), loglevel="FATAL", lm=None))
 
     def __call__(self, pcm_L: np.ndarray, words: Sequence[Sequence[str]]) -> Alignment:
-        """Phonemes with end times, pauses included, of 16 kHz audio that says `words`, each of them phonemes.
+        """Phonemes with end times, pauses included, of 16 kHz audio that says `words`. Each word is its phonemes.
 
-        Nothing where pocketsphinx cannot fit the words to the sound.
+        Empty where pocketsphinx cannot fit the words to the sound.
         """
         names = [self._add(sounds) for sounds in words]
         padding = np.zeros(round(_PADDING_S * _RATE_HZ), dtype="<i2")
@@ -49,7 +49,7 @@ class Aligner:
         try:
             decoder.set_align_text(" ".join(names))
             self._hear(samples)
-            decoder.set_alignment()  # the second pass takes the words as found, and finds their phonemes
+            decoder.set_alignment()  # the second pass takes the words as found and finds their phonemes
             self._hear(samples)
             found = decoder.get_alignment()
         except RuntimeError:
@@ -62,7 +62,7 @@ class Aligner:
         self._decoder.end_utt()
 
     def _add(self, sounds: Sequence[str]) -> str:
-        """Name of a word with these phonemes, known to pocketsphinx from now on."""
+        """Register a word with these phonemes and return its name."""
         name = "_".join(sounds)
         if self._decoder.lookup_word(name) is None:
             spelled = " ".join(phone for sound in sounds for phone in _SPLIT.get(sound, (sound.upper(),)))
@@ -71,7 +71,7 @@ class Aligner:
 
 
 def _collect(found: Any, names: Sequence[str], words: Sequence[Sequence[str]], length_s: float) -> Alignment:
-    """Alignment of the words that were asked for; what lies between them is silence."""
+    """Alignment of the requested words. Everything between them is silence."""
     aligned: list[tuple[str, float]] = []
     waiting = list(zip(names, words, strict=True))
 
@@ -79,7 +79,7 @@ def _collect(found: Any, names: Sequence[str], words: Sequence[Sequence[str]], l
         return min(max((segment.start + segment.duration) * _FRAME_S - _PADDING_S, 0.0), length_s)
 
     for word in found:
-        # A name may have a variant's number behind it, such as "k_ae_t(2)".
+        # A variant's number may follow a name, as in "k_ae_t(2)".
         if not waiting or word.name.partition("(")[0] != waiting[0][0]:
             aligned.append((PAUSE, end_s(word)))
             continue
@@ -101,7 +101,7 @@ def _collect(found: Any, names: Sequence[str], words: Sequence[Sequence[str]], l
 
 
 def sounds_of(phrases: Sequence[Sequence[str]], lexicon: Lexicon) -> list[list[str]]:
-    """Phonemes of each word of a text; "the" is said as the next word asks."""
+    """Phonemes of each word of a text. The next word decides how "the" is pronounced."""
     spoken: list[list[str]] = []
     for words in phrases:
         for index in range(len(words)):

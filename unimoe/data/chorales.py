@@ -1,7 +1,7 @@
-"""Phrases of Bach's chorales, read from the MusicXML files that the PyPI package music21 carries.
+"""Phrases of Bach's chorales, read from the MusicXML files of the PyPI package music21.
 
-Only pitches, durations, fermatas and key signatures are read; nothing of music21 is imported. A chord is struck
-wherever one of the four voices moves, so a voice that is held there is struck anew.
+Only pitches, durations, fermatas and key signatures are read. No code of music21 is imported. A chord starts wherever
+one of the four voices moves, so a held voice is struck again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEMPI_BPM = (80, 90, 100, 110, 120)
 _MAX_CHORDS = 16
 
 Voice = list[tuple[Fraction, int]]
-"""When each note starts, in beats, and its pitch; -1 where a rest starts."""
+"""Start of each note in beats, and its pitch; -1 where a rest starts."""
 
 
 def chorale_files() -> list[Path]:
@@ -40,7 +40,7 @@ def chorale_files() -> list[Path]:
 
 
 def _read_part(part: ElementTree.Element) -> tuple[Voice, list[Fraction], int, Fraction]:
-    """A voice, where its fermatas end, the sharps of its key (flats negative), and how long it is."""
+    """A voice, where its fermatas end, the sharps of its key (flats negative), and its length."""
     clock, divisions, sharps = Fraction(0), 1, 0
     voice: Voice = []
     fermatas: list[Fraction] = []
@@ -72,9 +72,10 @@ def _read_part(part: ElementTree.Element) -> tuple[Voice, list[Fraction], int, F
 
 
 def read_phrases(path: Path) -> Iterator[tuple[list[Chord], str]]:
-    """Phrases, which end at fermatas, as chords of four notes from low to high, and the piece's key.
+    """Phrases, which end at fermatas, as chords of four notes from low to high, with the piece's key.
 
-    Yields nothing where a file has not four plain voices, or where its last bass note fits no key of its signature.
+    Yields nothing where a file does not have four plain voices, or where its last bass note fits no key of its
+    signature.
     """
     with zipfile.ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if re.fullmatch(r"[^/.][^/]*\.(music)?xml", name))
@@ -108,7 +109,7 @@ def _sounding(voice: Voice, at: Fraction) -> int:
 
 
 def draw_chorales(count: int, instrument: str, rng: random.Random) -> list[Melody]:
-    """Up to `count` phrases of at most 16 chords of half a beat to three, in random order."""
+    """Up to `count` phrases in random order. A phrase has at most 16 chords, each half a beat to three beats long."""
     found: list[Melody] = []
     files = chorale_files()
     rng.shuffle(files)

@@ -1,6 +1,6 @@
 """The CMU Pronouncing Dictionary (BSD-style licence), from the npm package cmu-pronouncing-dictionary.
 
-125,000 words of American English in ARPAbet with stress. The package is a JavaScript file, which is parsed and not run.
+It has 125,000 words of American English in ARPAbet with stress. Its JavaScript file is parsed, not run.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _PREFERRED: Final = {
         "it's": "ih1 t s", "i'm": "ay1 m", "its": "ih1 t s", "your": "y ao1 r", "you're": "y ao1 r",
     }.items()
 }  # fmt: skip
-"""Words whose usual or strong form is not the first variant."""
+"""Words whose usual or strong form is not the first variant of the dictionary."""
 
 
 @functools.cache
 def read_dictionary() -> dict[str, Phonemes]:
-    """Phonemes of each word of letters and apostrophes, in the dictionary's order; one variant a word."""
+    """Phonemes of each word of letters and apostrophes, one variant a word, in the dictionary's order."""
     return parse_dictionary(package_folder(PRONUNCIATIONS) / "index.js")
 
 
 def parse_dictionary(path: Path) -> dict[str, Phonemes]:
-    """Read the package's file. Raises OutputError where it holds something else than pronunciations."""
+    """Read the package's file. Raises OutputError where it holds anything other than pronunciations."""
     known = set(PHONEMES)
     variants: dict[str, list[Phonemes]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -1,9 +1,9 @@
-"""Codec tokens of clips, kept by what they are: a codec's hash and a clip's hash.
+"""A cache of the clips' codec tokens, keyed by the codec's hash and the clip's hash.
 
     FOLDER/CODEC/0000.npz …   codes [sum of T, K] int16, lengths [N], clips [N]; CODEC and clips are hashes
 
-Another corpus with the same clips needs no encoding, another codec has its own folder, and a run that was stopped
-goes on with the clips that are missing.
+A second corpus with the same clips needs no encoding. Each codec has its own folder. An interrupted run resumes with
+the missing clips.
 
 Shape suffixes: B rows, T frames, K codebooks, L samples, N clips.
 """
@@ -28,7 +28,7 @@ _SHARD = 2048
 
 
 def hash_codec(folder: Path) -> str:
-    """Name of a codec by its files: the first 12 digits of the SHA-256 of its configuration and weights."""
+    """Name of a codec: the first 12 digits of the SHA-256 of its configuration and weights."""
     digest = hashlib.sha256()
     for name in ("config.json", "model.safetensors"):
         path = folder / name
@@ -38,13 +38,13 @@ def hash_codec(folder: Path) -> str:
 
 
 def encode_clips(items: Sequence[Item], codec: Codec) -> list[np.ndarray]:
-    """Codes [T, K] int16 of clips, in their order; clips of like lengths are encoded together."""
+    """Codes [T, K] int16 of clips, in their order. Clips of similar lengths are encoded together."""
     order = sorted(range(len(items)), key=lambda index: items[index].length)
     found: dict[int, np.ndarray] = {}
     with torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), description="codec tokens"):
             chosen = order[start : start + _BATCH]
-            # Each followed by silence, as the codec itself would add it.
+            # Silence pads each clip, as the codec itself would pad it.
             pcm_BL = torch.zeros(len(chosen), items[chosen[-1]].length)
             for row, index in enumerate(chosen):
                 pcm_BL[row, : items[index].length] = torch.from_numpy(items[index].pcm())
@@ -55,7 +55,7 @@ def encode_clips(items: Sequence[Item], codec: Codec) -> list[np.ndarray]:
 
 
 def read_cache(folder: Path) -> dict[str, np.ndarray]:
-    """Codes [T, K] by clip, of all files of one codec's folder."""
+    """Codes [T, K] by clip, from all files of one codec's folder."""
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*.npz")):
         if path.name.endswith(".partial.npz"):
@@ -79,9 +79,9 @@ def _write_shard(folder: Path, clips: Sequence[str], codes: Sequence[np.ndarray]
 
 
 def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarray]:
-    """Codes [T, K] int16 of every clip in the corpus's order; what `folder` lacks is encoded and added to it.
+    """Codes [T, K] int16 of every clip, in the corpus's order. Encodes the clips that `folder` lacks and adds them.
 
-    Raises CheckpointError where the codec or the cache cannot be read, or the codec has another rate.
+    Raises CheckpointError where the codec or the cache cannot be read, or where the sample rates differ.
     """
     codec = load_codec(codec_dir)
     if codec.sample_rate_hz != corpus.sample_rate_hz:
@@ -93,7 +93,7 @@ def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarr
     known = read_cache(home)
     names = [item.clip or hash_clip(item.samples()) for item in corpus]
     missing = list({name: item for name, item in zip(names, corpus, strict=True) if name not in known}.items())
-    # Short clips first, so that a file's clips are of like lengths and little is spent on silence.
+    # Short clips first: the clips of a file then have similar lengths and need little padding.
     missing.sort(key=lambda pair: pair[1].length)
     for start in range(0, len(missing), _SHARD):
         part = missing[start : start + _SHARD]

@@ -1,7 +1,7 @@
 """A rendered corpus on disk: audio as one int16 array per source, and one index of all items.
 
-    DIR/index.jsonl     first line: the header (format, rate, sources and their licences); then an item a line
-    DIR/SOURCE.npy      int16 mono samples of all items of that source, one after another; memory-mapped
+        DIR/index.jsonl     first line: the header (format, rate, sources and their licences); then one item a line
+        DIR/SOURCE.npy      int16 mono samples of all items of that source, concatenated; memory-mapped
 
 Shapes: L samples.
 """
@@ -29,7 +29,7 @@ Kind = Literal[
     "numbers", "dates", "names", "announcements", "words", "letters", "long",
     "melody", "scale", "arpeggio", "tune", "harmony", "chorale", "recording",
 ]  # fmt: skip
-"""What a clip says or plays: the last line is music ("recording": a band), the others speech ("recorded": people)."""
+"""Kinds of clips. The last line is music ("recording": a band), the others are speech ("recorded": people)."""
 
 
 class CorpusError(UnimoeError):
@@ -43,11 +43,10 @@ _ALWAYS = ("text", "offset")  # written to the index even where they are empty
 class Item:
     """One clip with what is known about it.
 
-    Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order), perhaps `word_numbers` (of each
-    phoneme the number of its word, -1 for pauses); music has `instrument`,
-    `tempo_bpm` and `notes`, perhaps a `key`. `text` is the words, or the notes as they are written; recorded music has
-    none. `piece`: what the clip is a part or a version of. `clip`: `hash_clip` of its samples. `metrics`: what
-    `unimoe data filter` measured.
+    Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order), and may have `word_numbers` (the
+    number of each phoneme's word, -1 for pauses). Music has `instrument`, `tempo_bpm` and `notes`, and may have a
+    `key`. `text` is the words, or the notes as they are written; recorded music has none. `piece`: the piece that the
+    clip is a part or a version of. `clip`: `hash_clip` of its samples. `metrics`: the results of `unimoe data filter`.
     """
 
     source: str
@@ -79,11 +78,11 @@ class Item:
 
     @property
     def captioned(self) -> bool:
-        """Whether it is known what sounds when. A clip of which it is not can train a codec, but no token model."""
+        """Whether content and timing are known. Clips without them train a codec, but no token model."""
         return bool(self.phonemes if self.domain == "speech" else self.notes)
 
     def request(self) -> tuple[str, str, str]:
-        """The (task, text, voice) with which the clip would be asked for."""
+        """The (task, text, voice) that would request this clip."""
         if self.domain == "speech":
             return "speech", self.text, self.voice
         return "music", f"{self.instrument}, {self.tempo_bpm} bpm: {self.text}", self.instrument
@@ -104,11 +103,11 @@ class Corpus(Sequence[Item]):
     licences: Mapping[str, str]
     items: tuple[Item, ...]
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of each source more than its licence: the fields of `unimoe.data.sources.Source`. Old corpora have none."""
+    """Further fields of each source: those of `unimoe.data.sources.Source`. Old corpora have none."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
-        """Open a corpus folder; audio is mapped, not read. Raises CorpusError when it is not a corpus."""
+        """Open a corpus folder. Audio is mapped, not read. Raises CorpusError where the folder is no corpus."""
         index = Path(folder) / "index.jsonl"
         try:
             lines = index.read_text(encoding="utf-8").splitlines()
@@ -170,19 +169,19 @@ def _open_audio(path: Path) -> np.ndarray:
 
 
 def to_int16(pcm_L: np.ndarray) -> np.ndarray:
-    """Float samples in -1 … 1 as int16; int16 samples as they are."""
+    """Float samples in -1 … 1 as int16. int16 samples stay unchanged."""
     if pcm_L.dtype == np.int16:
         return pcm_L
     return np.round(np.clip(pcm_L, -1, 1) * 32767).astype(np.int16)
 
 
 def hash_clip(samples_L: np.ndarray) -> str:
-    """Name of a clip by its int16 samples: the first 16 digits of their SHA-256."""
+    """Name of a clip: the first 16 digits of the SHA-256 of its int16 samples."""
     return hashlib.sha256(np.ascontiguousarray(samples_L, dtype="<i2").tobytes()).hexdigest()[:16]
 
 
 def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
-    """Write clips of one source (float or int16) one after another. Returns each clip's offset."""
+    """Write the concatenated clips of one source (float or int16). Returns each clip's offset."""
     offsets = np.cumsum([0] + [len(clip) for clip in clips])
     partial = path.with_name(f"{path.name}.partial")
     audio_L = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(int(offsets[-1]),))
@@ -202,7 +201,7 @@ def write_index(
     seed: int,
     details: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write the index last, so that a folder with an index is complete."""
+    """Write the index. It comes last, so that a folder with an index is complete."""
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -1,6 +1,6 @@
-"""Which clips are worth training on: limits of metrics, no text or sound twice, and a balance of domains.
+"""Chooses the clips that are worth training on: metric limits, no duplicate text or sound, balanced domains.
 
-The result is another corpus, whose audio is that of the first (hard links where the file system has them).
+The result is another corpus. Its audio files are hard links to the first corpus's, or copies where links fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SPEECH_LIMITS: Final[Mapping[str, Range]] = {
     "snr_db": (15.0, 120.0), "bandwidth_hz": (400.0, 1e6), "sounds_per_s": (2.0, 30.0), "wer": (0.0, 0.8),
     "dnsmos": (2.0, 5.0),
 }  # fmt: skip
-"""Least and most of each metric; one that was not measured limits nothing."""
+"""Minimum and maximum of each metric. A metric that was not measured limits nothing."""
 MUSIC_LIMITS: Final[Mapping[str, Range]] = {
     "duration_s": (0.5, 30.0), "level_db": (-50.0, -6.0), "clipped_share": (0.0, 0.001), "silence_share": (0.0, 0.8),
     "bandwidth_hz": (150.0, 1e6),
@@ -36,10 +36,10 @@ MUSIC_LIMITS: Final[Mapping[str, Range]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FilterRecipe:
-    """What is kept. `speech` and `music` replace single limits of the above.
+    """Settings of the filter. `speech` and `music` replace single limits of SPEECH_LIMITS and MUSIC_LIMITS.
 
-    `near_copy`: product of fingerprints (1 is equal) from which a clip counts as another one's copy. `balance`: the
-    larger domain's training split is cut down to the hours of the smaller one, evenly over its sources.
+    `near_copy`: product of fingerprints (1 is equal) from which a clip counts as a copy of another. `balance`: cut the
+    larger domain's training split down to the hours of the smaller one, evenly over its sources.
     """
 
     speech: dict[str, Sequence[float]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class FilterRecipe:
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any]) -> FilterRecipe:
-        """A recipe's section [filter]. Raises ConfigError for a field that there is not."""
+        """A recipe's section [filter]. Raises ConfigError for an unknown field."""
         unknown = sorted(set(section) - {known.name for known in fields(cls)})
         if unknown:
             raise ConfigError(f"[filter] has the field {unknown[0]!r}; known: {', '.join(f.name for f in fields(cls))}")
@@ -73,17 +73,17 @@ class FilterRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """For each clip why it is left out, or an empty string."""
+    """For each clip the reason why it is left out, or an empty string."""
 
     reasons: tuple[str, ...]
 
     def counts(self) -> dict[str, int]:
-        """How many clips each reason took, most first."""
+        """How many clips each reason removed, largest count first."""
         return dict(Counter(reason for reason in self.reasons if reason).most_common())
 
 
 def judge_clips(corpus: Corpus, metrics: Sequence[Mapping[str, Any]], recipe: FilterRecipe) -> Verdict:
-    """Decide on every clip; where several reasons hold, the first is counted."""
+    """Decide on every clip. Where several reasons hold, the first one counts."""
     reasons = [_limit_reason(item, values, recipe) for item, values in zip(corpus, metrics, strict=True)]
     _mark_same_text(corpus, reasons)
     _mark_copies(corpus, metrics, reasons, recipe.near_copy)
@@ -103,7 +103,7 @@ def _limit_reason(item: Item, values: Mapping[str, Any], recipe: FilterRecipe) -
 
 
 def _mark_same_text(corpus: Corpus, reasons: list[str]) -> None:
-    """The same text by the same voice, or the same notes on the same instrument at the same tempo."""
+    """Mark the same text by the same voice, and the same notes on the same instrument at the same tempo."""
     seen: set[tuple[object, ...]] = set()
     for index, item in enumerate(corpus):
         if reasons[index] or not item.text or not item.captioned:
@@ -115,7 +115,7 @@ def _mark_same_text(corpus: Corpus, reasons: list[str]) -> None:
 
 
 def _mark_copies(corpus: Corpus, metrics: Sequence[Mapping[str, Any]], reasons: list[str], at_least: float) -> None:
-    """The same samples anywhere; nearly the same sound within a voice, an instrument, or a source without."""
+    """Mark equal samples anywhere, and near copies within a voice or an instrument, or else within a source."""
     heard: set[str] = set()
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(corpus):
@@ -136,7 +136,7 @@ def _mark_copies(corpus: Corpus, metrics: Sequence[Mapping[str, Any]], reasons: 
 
 
 def _mark_leaks(corpus: Corpus, reasons: list[str]) -> None:
-    """Training clips whose text is also in another split, as may happen where folders are joined."""
+    """Mark training clips whose text is also in another split, as can happen where folders are joined."""
     held_out = {(item.domain, item.text) for item in corpus if item.split != "train" and item.text}
     for index, item in enumerate(corpus):
         if not reasons[index] and item.split == "train" and (item.domain, item.text) in held_out:
@@ -161,7 +161,7 @@ def _mark_surplus(corpus: Corpus, reasons: list[str]) -> None:
 
 
 def _turns(corpus: Corpus, reasons: Sequence[str], domain: str) -> list[int]:
-    """Training clips of a domain, one of each source in turn; within a source in an order drawn once."""
+    """Training clips of a domain, alternating between its sources, in an order fixed by a seed within each source."""
     sources: dict[str, list[int]] = {}
     for index, item in enumerate(corpus):
         if not reasons[index] and item.split == "train" and item.domain == domain:
@@ -172,7 +172,7 @@ def _turns(corpus: Corpus, reasons: Sequence[str], domain: str) -> list[int]:
 
 
 def link_audio(source: Path, target: Path) -> None:
-    """The same audio file in another corpus: a hard link, or a copy where that cannot be."""
+    """Put the same audio file into another corpus: as a hard link, or as a copy where linking fails."""
     if target.exists():
         target.unlink()
     try:
@@ -189,7 +189,7 @@ def write_filtered(
     verdict: Verdict,
     recipe: FilterRecipe,
 ) -> Corpus:
-    """Write the clips that are kept, with their metrics, and filtered.json, which says what was left out and why."""
+    """Write the kept clips with their metrics, and filtered.json with what was left out and why."""
     if out.resolve() == folder.resolve():
         raise OutputError(f"{out} is the corpus itself: give another folder for what is kept")
     kept = [index for index, reason in enumerate(verdict.reasons) if not reason]

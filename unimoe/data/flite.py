@@ -1,6 +1,6 @@
-"""Speech from Debian's `flite` (BSD-style licence): a waveform, its phonemes and where each of them ends.
+"""Speech from Debian's `flite` (BSD-style licence): a waveform, its phonemes and the end time of each.
 
-Nothing here is called outside of corpus rendering: the finished model speaks without `flite`.
+Only corpus rendering calls this module. The finished model speaks without `flite`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from unimoe_runtime.frontend.lexicon import BEFORE_VOWEL, Phonemes
 
 VOICES = ("rms", "slt", "awb", "kal16")
 WEAK_FORMS: dict[str, Phonemes] = {"a": ("ax",), "the": ("dh", "ax"), f"the{BEFORE_VOWEL}": ("dh", "iy")}
-"""Words that are said otherwise in a sentence than alone."""
+"""Words that are pronounced differently in a sentence than alone."""
 _BATCH = 40
 
 Alignment = tuple[tuple[str, float], ...]
-"""Pairs of phoneme and the time in seconds at which it ends."""
+"""Pairs of a phoneme and its end time in seconds."""
 
 
 def require_flite() -> str:
@@ -52,7 +52,7 @@ def speak(text: str, voice: str, sample_rate_hz: int) -> tuple[np.ndarray, Align
             reason = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
             raise OutputError(f"flite could not speak {text!r} with voice {voice}: {reason[-1]}")
         pcm_L, rate_hz = soundfile.read(wav, dtype="float32")
-    # Some voices drop part of the closing pause that they announce.
+    # Some voices drop part of the closing pause that their durations include.
     spoken_s = len(pcm_L) / rate_hz
     phonemes = tuple((phoneme, min(end_s, spoken_s)) for phoneme, end_s in parse_phonemes(done.stdout))
     return soxr.resample(pcm_L, rate_hz, sample_rate_hz), phonemes
@@ -65,7 +65,7 @@ def phonemise(words: Sequence[str]) -> dict[str, Phonemes]:
     for start in range(0, len(words), _BATCH):
         batch = list(words[start : start + _BATCH])
         groups = _ask(program, batch)
-        if len(groups) != len(batch):  # a word that flite reads as two phrases: ask one by one
+        if len(groups) != len(batch):  # flite reads some word as two phrases: ask for each word alone
             groups = [[sound for group in _ask(program, [word]) for sound in group] for word in batch]
         found |= {word: tuple(group) for word, group in zip(batch, groups, strict=True)}
     return found

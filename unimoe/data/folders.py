@@ -1,7 +1,7 @@
-"""A user's own recordings: a folder of audio files with what is said in them.
+"""A user's own recordings: a folder of audio files with their texts.
 
-Texts are taken from `metadata.csv` (as LJSpeech has it: file|text|text written out), from `metadata.jsonl` (an object
-a line with `file` and `text`, perhaps `voice` and `split`), or from a .txt beside each audio file.
+The texts come from `metadata.csv` (in LJSpeech's format: file|text|text written out), from `metadata.jsonl` (one object
+a line with `file` and `text`, optionally `voice` and `split`), or from a .txt file beside each audio file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One recording and what is said in it. `split` is empty where the text's hash is to decide."""
+    """One recording and its text. Where `split` is empty, the text's hash decides the split."""
 
     path: Path
     text: str
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """Under what licence a folder's recordings are."""
+    """The licence of a folder's recordings."""
 
     licence: str = ""
     may_ship: bool = False
@@ -57,7 +57,7 @@ class Terms:
 
 
 def read_entries(folder: Path, voice: str) -> list[Entry]:
-    """The folder's recordings. Raises OutputError, one line, where it holds none or a line of its list is wrong."""
+    """The folder's recordings. Raises OutputError, one line, where there are none or a line of the list is wrong."""
     if not folder.is_dir():
         raise OutputError(f"{folder} is no folder: give one with audio files and texts")
     table, lines = folder / "metadata.csv", folder / "metadata.jsonl"
@@ -80,7 +80,7 @@ def read_entries(folder: Path, voice: str) -> list[Entry]:
 
 
 def _find(folder: Path, name: str, place: str) -> Path:
-    """The audio file that a list calls `name`, with or without its suffix and the folder wavs."""
+    """The audio file that a list calls `name`, with or without its suffix and the folder `wavs`."""
     for base in (folder, folder / "wavs"):
         for suffix in ("", *READABLE):
             path = base / f"{name}{suffix}"
@@ -126,14 +126,14 @@ def _aligner() -> Aligner:
 
 
 def _lexicon(words: list[str]) -> Lexicon:
-    """flite's pronunciation of some words; it reads any word, so there are no rules."""
+    """flite's pronunciations of these words. flite reads any word, so the lexicon needs no rules."""
     plain = sorted({word.lower() for word in words if len(word) > 1 and not word.isupper()})
     known = phonemise(plain) if plain else {}
     return Lexicon(words=_letter_names() | known | WEAK_FORMS | {"i": ("ay",), "A": ("ey",)}, rules={})
 
 
 def read_all(entries: list[Entry], *, sample_rate_hz: int, align: bool) -> list[Clip]:
-    """Clips of some recordings, with their phonemes where `align` says so and the words fit the sound."""
+    """Clips of some recordings. They have phonemes where `align` is set and the words fit the sound."""
     clips: list[Clip] = []
     for entry in entries:
         spoken = read_phrases(entry.text)
@@ -151,7 +151,7 @@ def read_all(entries: list[Entry], *, sample_rate_hz: int, align: bool) -> list[
 
 
 def plan_import(folder: Path, *, voice: str, terms: Terms, sample_rate_hz: int, align: bool) -> list[Job]:
-    """One job for each voice of a folder."""
+    """One job for each voice in a folder."""
     if align:
         require_flite()
     entries = read_entries(folder, voice)

@@ -1,4 +1,4 @@
-"""Makes a corpus of the clips of a speech folder that the judge let pass."""
+"""Makes a corpus of the clips of a speech folder that the judge accepted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SOURCE: Final = "kokoro"
 def gather_clips(folder: Path, out: Path, *, sample_rate_hz: int, only_heard: bool = True) -> Corpus:
     """Write the corpus `out` at `sample_rate_hz`.
 
-    `only_heard`: leave out what the judge has not heard yet; what it rejected is always left out. Raises OutputError
-    where nothing is left.
+    `only_heard`: also leave out clips that the judge has not heard yet. Rejected clips are always left out. Raises
+    OutputError where nothing is left.
     """
     verdicts = {line["key"]: line["left_out"] for line in read_lines(folder / "heard.jsonl")}
     audio: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""Several corpora made into one. Audio is linked, not copied, where the file system can."""
+"""Joins several corpora into one. Audio is linked, not copied, where the file system allows it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unimoe_runtime.errors import OutputError
 
 
 def join_corpora(folders: Sequence[Path], out: Path) -> Corpus:
-    """Write the corpus of all clips of `folders`, each in its split. A source's name that is taken gets a number.
+    """Write the corpus of all clips of `folders`. Each clip keeps its split. A repeated source name gets a number.
 
     Raises CorpusError where sample rates differ, OutputError where `out` is one of the folders.
     """

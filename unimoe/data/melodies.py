@@ -1,7 +1,7 @@
 """Music with known notes, rendered by `fluidsynth` with the sound font FluidR3_GM (Frank Wen, MIT).
 
-Many melodies go into one MIDI file, which is rendered at once and cut: loading the sound font costs more than
-playing a melody. The file's clock is one tick a millisecond, so a melody's tempo is in its note times.
+Many melodies go into one MIDI file, which is rendered in one run and then cut: loading the sound font costs more than
+playing a melody. The file's clock has one tick a millisecond, so the note times carry a melody's tempo.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ HIGHEST_PITCH: Final = 84
 TEMPI_BPM: Final = tuple(range(80, 161, 10))
 LEAD_S: Final = 0.1
 TAIL_S: Final = 0.3
-_GAP_S = 0.6  # after the tail, so that a release does not sound into the next melody
+_GAP_S = 0.6  # after the tail, so that a release does not sound in the next melody
 _SOUNDING_SHARE = 0.9  # of a beat; the rest separates repeated notes
-_RENDER_RATE_HZ = 32000  # above the corpus rate: the synthesizer itself does not filter what would alias
+_RENDER_RATE_HZ = 32000  # above the corpus rate, because the synthesizer does not filter against aliasing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """One note: MIDI pitch (60 is C4), and when it is struck and let go, in seconds."""
+    """One note: its MIDI pitch (60 is C4), its start and its end in seconds."""
 
     pitch: int
     start_s: float
@@ -54,7 +54,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Melody:
-    """Notes, or notes struck together, one after another. `kind`, `key` and `piece` say what is known of them."""
+    """A sequence of chords of one or more notes. `kind`, `key` and `piece` describe them where known."""
 
     chords: tuple[Chord, ...]
     tempo_bpm: int
@@ -69,12 +69,12 @@ class Melody:
 
     @property
     def text(self) -> str:
-        """The notes as they are written, such as `C4 E4*2 G4`; the split is decided by this."""
+        """The notes as they are written, such as `C4 E4*2 G4`. This text decides the split."""
         return write_chords(self.chords)
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """When each note sounds, in the order in which they are written."""
+        """When each note sounds, in written order."""
         beat_s = 60 / self.tempo_bpm
         notes: list[Note] = []
         clock = 0.0
@@ -91,7 +91,7 @@ class Melody:
 
 
 def draw_melodies(count: int, instrument: str, rng: random.Random) -> list[Melody]:
-    """`count` melodies of 3 to 8 notes that move by at most a fifth, between G3 and C6."""
+    """`count` melodies of 3 to 8 notes between G3 and C6. Neighbouring notes are at most a fifth apart."""
     melodies = []
     for _ in range(count):
         pitches = [rng.randint(LOWEST_PITCH, HIGHEST_PITCH)]
@@ -114,7 +114,7 @@ def midi_bytes(notes: Sequence[Note], program: int) -> bytes:
     """A Standard MIDI File (format 0, 1000 ticks a second) that plays `notes` on one channel."""
     events = [(note.start_s, bytes([0x90, note.pitch, 100])) for note in notes]
     events += [(note.end_s, bytes([0x80, note.pitch, 0])) for note in notes]
-    track = bytearray(b"\x00\xff\x51\x03" + (1_000_000).to_bytes(3, "big"))  # one quarter a second
+    track = bytearray(b"\x00\xff\x51\x03" + (1_000_000).to_bytes(3, "big"))  # one quarter note a second
     track += b"\x00" + bytes([0xC0, program])
     clock = 0
     for time_s, event in sorted(events):

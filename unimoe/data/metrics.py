@@ -1,7 +1,7 @@
-"""What can be measured of a clip without listening, and a fingerprint by which near copies are found.
+"""Measures clips automatically, and computes a fingerprint that finds near copies.
 
-Results are kept beside the corpus in metrics.jsonl, a line a clip, under the clip's hash: measuring goes on where it
-was stopped, and clips that were measured in another corpus are not measured again where that file is copied.
+Results are kept beside the corpus in metrics.jsonl, one line a clip, under the clip's hash. An interrupted measurement
+resumes. To reuse the results in another corpus, copy that file there.
 
 Shapes: L samples, T frames, F frequency bins, M mel bands, S segments of time.
 """
@@ -37,7 +37,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
-    """Slow measures that are asked for: word errors of speech (pocketsphinx), DNSMOS (speechmos)."""
+    """Slow metrics that run on request: word errors of speech (pocketsphinx), DNSMOS (speechmos)."""
 
     wer: bool = False
     dnsmos: bool = False
@@ -55,9 +55,9 @@ class Extras:
 def measure(pcm_L: np.ndarray, sample_rate_hz: int) -> dict[str, float]:
     """Metrics of one clip.
 
-    `level_db` (root mean square) and `peak_db` below full scale; `clipped_share` of samples at full scale;
-    `silence_share` of frames 40 dB below the loudest; `snr_db`, the 95th against the 5th percentile of frame levels,
-    which silence between words makes high; `bandwidth_hz`, below which 99 % of the power lies.
+    `level_db` (root mean square) and `peak_db`, both relative to full scale; `clipped_share` of samples at full scale;
+    `silence_share` of frames 40 dB below the loudest; `snr_db`, the distance of the 95th and the 5th percentile of
+    frame levels, which silence between words increases; `bandwidth_hz`, below which 99 % of the power lies.
     """
     frame = round(_FRAME_S * sample_rate_hz)
     whole = max(1, len(pcm_L) // frame)
@@ -81,7 +81,7 @@ def _decibels(value: Any) -> Any:
 
 
 def fingerprint(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """The log-mel spectrum in 16 segments of time and 20 bands, without its mean, of length 1; [S x M] float32."""
+    """The log-mel spectrum in 16 time segments and 20 bands, mean removed, normalised to length 1; [S x M] float32."""
     log_mel_TM = log_mel(pcm_L, sample_rate_hz)
     bands_TM = log_mel_TM.reshape(len(log_mel_TM), NUM_BANDS, -1).mean(axis=2)
     edges = np.linspace(0, len(bands_TM), NUM_SEGMENTS + 1)
@@ -93,7 +93,7 @@ def fingerprint(pcm_L: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def pack_fingerprint(values: np.ndarray) -> str:
-    """A fingerprint as text, in 8 bits a value."""
+    """A fingerprint as text, with 8 bits a value."""
     scale = 127 / max(float(np.abs(values).max()), 1e-9)
     return base64.b64encode(np.round(values * scale).astype(np.int8).tobytes()).decode()
 
@@ -153,7 +153,7 @@ def _work(item: Item, sample_rate_hz: int) -> Work:
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
-    """Lines of metrics.jsonl by clip; a last line that was cut off is left out."""
+    """Lines of metrics.jsonl by clip. An incomplete last line is left out."""
     found: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -167,7 +167,7 @@ def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
 def measure_corpus(
     corpus: Corpus, path: Path, extras: Extras | None = None, *, num_workers: int = 2
 ) -> list[dict[str, Any]]:
-    """Metrics of all clips, in the corpus's order; what `path` has already is not measured again."""
+    """Metrics of all clips, in the corpus's order. Clips that `path` already has are not measured again."""
     extras = extras or Extras()
     known = read_metrics(path)
     names = [item.clip or hash_clip(item.samples()) for item in corpus]
@@ -180,7 +180,7 @@ def measure_corpus(
         works: Iterable[Work] = (_work(item, corpus.sample_rate_hz) for item in missing)
         with spread(num_workers) as run, path.open("a", encoding="utf-8") as file:
             if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-                file.write("\n")  # after a line that was cut off
+                file.write("\n")  # ends an incomplete last line
             made = run(partial(_measure_one, extras=extras), works, chunk=_CHUNK)
             for values in track(made, description="metrics", total=len(missing)):
                 known[values["clip"]] = {**known.get(values["clip"], {}), **values}
@@ -193,9 +193,10 @@ def _applies(extra: str, item: Item) -> bool:
 
 
 def near_copies(prints: Sequence[np.ndarray], lengths: Sequence[int], *, at_least: float) -> list[int]:
-    """For each clip the index of the first earlier one that it nearly equals, or -1.
+    """For each clip the index of the first earlier clip that it nearly equals, or -1.
 
-    Two are near copies where their lengths differ by 2 % at most and their fingerprints' product is `at_least` that.
+    Two clips are near copies where their lengths differ by at most 2 % and their fingerprints' product reaches
+    `at_least`.
     """
     order = sorted(range(len(prints)), key=lambda index: (lengths[index], index))
     copies = [-1] * len(prints)

@@ -1,6 +1,6 @@
 """Music that a caption can name: melodies in a key, scales, arpeggios, tunes, and two voices in harmony.
 
-Whatever the front end expands a caption to is what is rendered here, so a caption is true by construction.
+The rendered notes are those to which the front end expands the caption, so a caption is true by construction.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from unimoe_runtime.frontend.tunes import TUNES
 MAX_DURATION_S: Final = 8.6
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("up", "down", "up and down")
 _RHYTHMS: Final = ((1.0,), (1.0, 1.0), (0.5, 0.5), (2.0,), (1.5, 0.5), (1.0, 0.5, 0.5))
-"""Groups of beats that melodies in a key are put together from."""
+"""Groups of beats that make up the rhythm of a melody in a key."""
 
 
 def keynote(pitch: int) -> str:
-    """Name of a key's first note, as keys are mostly written, such as Eb for 63."""
+    """Name of a key's first note in the most common spelling, such as Eb for 63."""
     return ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")[pitch % 12]
 
 
 def _at_a_tempo(
     chords: Sequence[Chord], instrument: str, rng: random.Random, *, kind: str, key: str, piece: str
 ) -> Melody | None:
-    """At a tempo at which it lasts MAX_DURATION_S at most; None where it is too long at any, or out of range."""
+    """The chords at a tempo that keeps them within MAX_DURATION_S. None if no tempo fits or a note is out of range."""
     pitches = [pitch for chord in chords for pitch in chord.pitches]
     if min(pitches) < LOWEST_PITCH or max(pitches) > HIGHEST_PITCH:
         return None
@@ -41,7 +41,7 @@ def _at_a_tempo(
 
 
 def draw_scale(instrument: str, rng: random.Random) -> Melody | None:
-    """A scale of any mode, start and direction; one in eight of a mode of seven notes in two voices."""
+    """A scale of any mode, start and direction. One in eight scales of seven-note modes has two voices."""
     mode = rng.choice(tuple(SCALES))
     two_voices = len(SCALES[mode]) == 8 and mode != "chromatic" and rng.random() < 0.125
     interval = rng.choice(tuple(INTERVALS)) if two_voices else ""
@@ -64,7 +64,7 @@ def _draw_pattern(pattern: Pattern, instrument: str, rng: random.Random) -> Melo
 
 
 def draw_tune(instrument: str, rng: random.Random) -> Melody | None:
-    """A tune of the front end, in any key in which it can be played."""
+    """A tune of the front end, in any key in which the instrument can play it."""
     name = rng.choice(tuple(TUNES))
     tune = TUNES[name]
     semitones = rng.randint(-12, 18)
@@ -74,7 +74,7 @@ def draw_tune(instrument: str, rng: random.Random) -> Melody | None:
 
 
 def _draw_degrees(rng: random.Random, length: int) -> list[int]:
-    """Steps of a scale: mostly to a neighbour, sometimes a leap, and at last to the keynote or its fifth."""
+    """Steps of a scale: mostly to a neighbour, sometimes a leap. The last one is the keynote or its fifth."""
     degrees = [rng.choice((0, 2, 4, 7))]
     while len(degrees) < length:
         step = rng.choice((-1, -1, 1, 1, -2, 2, 0, rng.randint(-4, 4)))
@@ -84,7 +84,7 @@ def _draw_degrees(rng: random.Random, length: int) -> list[int]:
 
 
 def _draw_phrase(rng: random.Random, *, second_voice: int = 0) -> tuple[list[Chord], str]:
-    """Chords of a phrase in a key, and the key. `second_voice`: steps of the scale below the melody, 0 for none."""
+    """Chords of a phrase in a key, and the key. `second_voice`: its distance below the melody in steps, 0 for none."""
     mode = rng.choice(("major", "major", "minor", "harmonic minor", "dorian", "mixolydian"))
     steps = SCALES[mode][:7]
     tonic = rng.randint(LOWEST_PITCH, HIGHEST_PITCH - 12)
@@ -121,7 +121,7 @@ FORMS: Final[dict[str, Callable[[str, random.Random], Melody | None]]] = {
 
 
 def draw_forms(form: str, count: int, instrument: str, rng: random.Random) -> list[Melody]:
-    """`count` different pieces of one of FORMS: another tempo makes another piece, the same notes at one do not."""
+    """`count` different pieces of one of FORMS. The same notes at another tempo are another piece."""
     found: dict[tuple[str, int], Melody] = {}
     for _ in range(100 * count):
         if len(found) == count:

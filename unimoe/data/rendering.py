@@ -1,7 +1,7 @@
-"""Rendering of a corpus, in parallel, by what a recipe plans.
+"""Renders a recipe's corpus in parallel.
 
-A source is rendered in parts of some clips, each written under a name made of what was asked for. A run that was broken
-off goes on: parts that are there are not rendered again. When all are there, they become a corpus and are removed.
+A source is rendered in parts of some clips. The name of a part's file is a hash of its request. An interrupted run
+resumes: existing parts are not rendered again. When all parts exist, they are merged into a corpus and removed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
 from unimoe.stopping import kept_when_stopped
 
-_PART_VERSION = 1  # to be raised where the same request would be rendered otherwise
+_PART_VERSION = 1  # raise it when the same request renders differently
 
 
 def _part_path(folder: Path, job: Job, chunk: list[Any]) -> Path:
-    """Where the clips of a chunk are kept, named by what makes them."""
+    """File of a chunk's clips, named by a hash of the request."""
     settings = {name: str(value) for name, value in getattr(job.render, "keywords", {}).items()}
     asked = json.dumps([_PART_VERSION, job.name, settings, [str(wanted) for wanted in chunk]])
     return folder / f"{job.name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
 
 
 def _render_part(work: tuple[Any, list[Any], Path]) -> Path:
-    """Render a chunk, and write it under a temporary name that is then changed."""
+    """Render a chunk, write it under a temporary name, and rename the file."""
     render, chunk, path = work
     clips: list[Clip] = render(chunk)
     audio = [to_int16(normalise_loudness(pcm_L)) for _, pcm_L in clips]
@@ -83,7 +83,7 @@ def _render_parts(plan: Sequence[Job], folder: Path, num_workers: int) -> list[l
 
 
 def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: int, num_workers: int) -> Corpus:
-    """Make the corpus of some jobs' clips in `folder` and open it. A job without a clip is no source of it."""
+    """Render the clips of some jobs into a corpus in `folder` and open it. A job without clips adds no source."""
     parts_dir = folder / "parts"
     parts_dir.mkdir(parents=True, exist_ok=True)
     (folder / "index.jsonl").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is in a corpus: counts, hours, histograms, licences and what a filter left out, as JSON and as one HTML page."""
+"""Describes a corpus: counts, hours, histograms, licences and what a filter left out, as JSON and one HTML page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STYLE = ".pair { display:grid; grid-template-columns:1fr 1fr; gap:12px 24px; } 
 
 
 def describe_corpus(corpus: Corpus, folder: Path) -> dict[str, Any]:
-    """All figures of the page. Metrics are those that a filter left in the corpus; durations are always there."""
+    """All figures of the page. Metrics are those that a filter left in the corpus. Durations are always included."""
     rate_hz = corpus.sample_rate_hz
 
     def table(key: Callable[[Item], str], items: Iterable[Item]) -> dict[str, dict[str, float]]:
@@ -88,7 +88,7 @@ def _histograms(items: Sequence[Item], rate_hz: int) -> dict[str, dict[str, list
 
 
 def write_report(corpus: Corpus, folder: Path, page: Path) -> dict[str, Any]:
-    """Write the page, and beside it the same figures as JSON. Returns them."""
+    """Write the page, and the same figures as JSON beside it. Returns the figures."""
     facts = describe_corpus(corpus, folder)
     page.parent.mkdir(parents=True, exist_ok=True)
     for path, text in (
@@ -102,7 +102,7 @@ def write_report(corpus: Corpus, folder: Path, page: Path) -> dict[str, Any]:
 
 
 def render_page(facts: Mapping[str, Any], name: str) -> str:
-    """The page as HTML, with nothing loaded from elsewhere."""
+    """The page as HTML. It loads nothing from elsewhere."""
     figures = [
         ("audio", f"{facts['hours']:.2f} h", f"{facts['clips']:,} clips at {facts['sample_rate_hz'] // 1000} kHz"),
         ("with text or notes", f"{facts['captioned']:,}", "clips that a token model can be trained on"),

@@ -1,7 +1,7 @@
 """Free English sentences: the example sentences of WordNet 3.0 (Debian's wordnet-base), 3 to 10 common words each.
 
-Some words are held out: no sentence with one of them is trained on, so that a test tells whether the model reads words
-that it never heard.
+Some words are held out: no training sentence has one of them, so a test shows whether the model reads words that it
+never heard.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BETWEEN_SENTENCES: Final = "; "
 FEWEST_WORDS: Final = 3
 MOST_WORDS: Final = 10
 HELD_OUT_SHARE: Final = 0.03
-_KNOWN_WORDS = 30000  # the most frequent words; pocketsphinx knows them, so that it can judge them
-_ALWAYS_TRAINED = 1000  # the most frequent ones are never held out
+_KNOWN_WORDS = 30000  # the most frequent words; pocketsphinx knows them and can judge them
+_ALWAYS_TRAINED = 1000  # the most frequent words; never held out
 _SHORTEST_HELD_OUT = 4
 _MOST_LETTERS = 60
 _SENTENCE = re.compile(r"[A-Za-z]+(?:['-][a-z]+)*(?:,? [A-Za-z]+(?:['-][a-z]+)*)*[.!?]?")
@@ -36,7 +36,7 @@ def _always_trained() -> frozenset[str]:
 
 
 def is_held_out(word: str) -> bool:
-    """Whether no sentence with this word may be trained on; decided by the word's SHA-256 alone.
+    """Whether the word may not be in any training sentence. Only the word's SHA-256 decides.
 
     The thousand most frequent words and those of digits and commands are never held out.
     """
@@ -52,9 +52,9 @@ def words_of(text: str) -> list[str]:
 
 
 def split_of_sentence(text: str) -> Split:
-    """Split of a sentence: test where one of its words is held out, else as of any text.
+    """Split of a sentence: test where one of its words is held out, else as for any text.
 
-    A pair of sentences is trained on only where both are.
+    A pair of sentences is in the training split only where both are.
     """
     splits = {
         "test" if any(map(is_held_out, words_of(sentence))) else split_of(sentence)
@@ -93,6 +93,6 @@ def draw_sentences(count: int, rng: random.Random) -> list[str]:
 
 
 def draw_pairs(count: int, rng: random.Random) -> list[str]:
-    """`count` pairs of sentences, a pause between them, so that a model also learns to speak for longer."""
+    """`count` pairs of sentences with a pause between them, so that a model also learns to speak for longer."""
     sentences = draw_sentences(2 * count, rng)
     return [BETWEEN_SENTENCES.join(pair) for pair in zip(sentences[::2], sentences[1::2], strict=False)]

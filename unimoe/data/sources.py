@@ -1,6 +1,6 @@
-"""Where training material comes from: each source's licence, and whether weights derived from it may be shipped.
+"""Sources of the training material: each one's licence, and whether weights derived from it may be shipped.
 
-A recipe's clips say which of these they come from; `unimoe data sources` prints the table.
+Each clip of a recipe names its source. `unimoe data sources` prints the table.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from unimoe_runtime.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A program, package or collection that clips or texts are made with.
+    """A program, package or collection that makes or provides clips or texts.
 
     `install`: what to install where it is missing. `may_ship`: whether weights trained on it may lie in a public
-    repository under Apache-2.0, and `reason` why.
+    repository under Apache-2.0. `reason`: why.
     """
 
     name: str
@@ -147,7 +147,7 @@ SOURCES: Final[dict[str, Source]] = {
 
 
 def get_source(name: str) -> Source:
-    """Source of a name. Raises ConfigError, which lists the known ones."""
+    """The source with this name. Raises ConfigError, which lists the known names."""
     if name not in SOURCES:
         raise ConfigError(f"there is no source {name!r}; it can be {', '.join(SOURCES)}")
     return SOURCES[name]

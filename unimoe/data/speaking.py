@@ -1,4 +1,4 @@
-"""Renders the speech corpus clip by clip; goes on where it was stopped.
+"""Renders the speech corpus clip by clip. An interrupted run resumes.
 
 DIR/clips.jsonl     one line for each clip, appended as it is rendered
 DIR/audio/KEY.flac  24 kHz mono
@@ -46,7 +46,7 @@ heard.jsonl, if it is there: what the judge heard in each clip, and why it is le
 
 
 def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
-    """Speak one request, write its audio, and return its line of clips.jsonl, or its key and an `error`."""
+    """Speak one request and write its audio. Returns its line of clips.jsonl, or its key and an `error`."""
     try:
         clip = open_teacher().speak(request.phrases, request.voice)
     except OutputError as error:
@@ -76,7 +76,7 @@ def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
 def render_speech(
     folder: Path, requests: Sequence[SpeechRequest], *, num_workers: int, hours: float | None = None
 ) -> Iterator[tuple[int, float]]:
-    """Render what `folder` lacks, until `hours` of speech are there. Yields clips and hours so far."""
+    """Render what `folder` lacks until it holds `hours` of speech. Yields the clips and the hours so far."""
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     (folder / "README.txt").write_text(_README, encoding="utf-8")
     done = {line["key"]: line.get("duration_s", 0.0) for line in read_lines(folder / CLIPS)}
@@ -92,7 +92,7 @@ def render_speech(
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file; none where there is no file. A last line that was cut off is passed over."""
+    """Objects of a JSON-lines file; none where there is no file. An incomplete last line is skipped."""
     if not path.exists():
         return []
     found = []
@@ -106,7 +106,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def append_lines(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that appends an object to a JSON-lines file at once; a last line that was cut off stays alone."""
+    """A function that appends an object to a JSON-lines file at once. An incomplete last line stays separate."""
     was_cut_off = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
     with path.open("a", encoding="utf-8") as lines:
         lines.write("\n" if was_cut_off else "")

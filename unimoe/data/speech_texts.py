@@ -1,6 +1,6 @@
-"""The texts of the speech corpus: how many of each kind, drawn from a seed and shuffled.
+"""The texts of the speech corpus: a number of each kind, drawn from a seed and shuffled.
 
-Any beginning of the list is a balanced corpus, so that rendering may stop at any hour.
+Any prefix of the list is a balanced corpus, so rendering may stop at any hour.
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ class SpeechRequest:
 
     @property
     def split(self) -> Split:
-        """Test where a word is held out; else by the text alone. Single words are trained on unless held out."""
+        """Test where a word is held out, else by the text alone. Single words are trained on unless held out."""
         return "test" if any(map(is_held_out, words_of(self.text))) else split_of(self.text)
 
     @property
     def phrases(self) -> tuple[Phrase, ...]:
-        """The text as it is pronounced. In spelled letters, a letter is its name, "A" too."""
+        """The text as it is pronounced. In spelled letters, each letter is its name, including "A"."""
         return split_phrases(self.text, letters=self.kind == "letters")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechTextRecipe(JsonRecord):
-    """`clips` in all, `shares` of each kind, and who speaks them in turn."""
+    """`clips` in all, the `shares` of each kind, and the voices that speak them in turn."""
 
     seed: int = 0
     clips: int = 16000
@@ -136,7 +136,7 @@ def split_phrases(text: str, *, letters: bool = False) -> tuple[Phrase, ...]:
 
 
 def draw_requests(recipe: SpeechTextRecipe) -> list[SpeechRequest]:
-    """Every request of a recipe, shuffled; no text is said twice by one voice."""
+    """Every request of a recipe, shuffled. No voice says the same text twice."""
     rng = random.Random(recipe.seed)
     makers = _makers()
     drawn: list[tuple[str, str]] = []
@@ -158,7 +158,7 @@ def draw_requests(recipe: SpeechTextRecipe) -> list[SpeechRequest]:
 
 
 def _makers() -> dict[str, Callable[[random.Random], str]]:
-    """What makes a text of each kind."""
+    """A function for each kind that makes a text."""
     slots = {**word_slots(), **number_slots()}
     vocabulary = [word for word in common_words(30000) if word in read_dictionary() and "'" not in word]
     digits = iter(draw_digit_strings(20000, random.Random("digits")))

@@ -1,6 +1,6 @@
 """Texts from installed collections: WordNet's examples and definitions, and ChatterBot's dialogue lines.
 
-Only texts whose words the pronouncing dictionary has are used.
+Only texts that consist of words of the pronouncing dictionary are used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def words_of(text: str) -> list[str]:
 
 
 def is_speakable(text: str) -> bool:
-    """Whether a text is plain words and marks, of a length to be said in one go, polite, and in the dictionary."""
+    """Whether a text consists of plain words and marks, is short enough, polite, and in the dictionary."""
     words = words_of(text)
     return (
         0 < len(words) <= MOST_WORDS
@@ -101,12 +101,12 @@ def dialogue_lines() -> tuple[str, ...]:
 
 @functools.cache
 def nouns(kind: str, known: frozenset[str]) -> tuple[str, ...]:
-    """WordNet's nouns of a kind ("animal", "thing", "food", "place"), those in `known`."""
+    """WordNet's nouns of a kind ("animal", "thing", "food", "place") that are in `known`."""
     number = _LEXICOGRAPHER_FILES[kind]
     found: dict[str, None] = {}
     for line in _wordnet_lines("noun"):
         fields = line.split(" ")
-        # The first word of a synset in its first sense is what the word usually means.
+        # The first word of a synset in its first sense is the word's usual meaning.
         if line[:1].isdigit() and fields[1] == number and fields[4] in known and fields[5] == "0":
             found[fields[4]] = None
     return tuple(word for word in found if word in read_dictionary() and not _RUDE.search(word))

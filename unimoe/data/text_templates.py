@@ -1,7 +1,7 @@
 """Everyday sentences from templates: dialogue, questions, numbers, dates, names and announcements.
 
-`(a|b|c)` is one of its choices, which may be empty; `<slot>` is filled by an entry of the slots. Numbers are written
-as they are spoken. The project's own texts.
+`(a|b|c)` stands for one of its choices, which may be empty. An entry of the slots fills `<slot>`. Numbers are written
+as they are spoken. The project wrote these texts itself.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ DOINGS: Final = (
 
 
 def expand(template: str, slots: Slots, rng: random.Random) -> str:
-    """One sentence of a template."""
+    """One sentence from a template."""
     text = template
     while choice := _CHOICE.search(text):
         text = text[: choice.start()] + rng.choice(choice[1].split("|")) + text[choice.end() :]

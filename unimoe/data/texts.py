@@ -1,7 +1,7 @@
 """Texts of the demo corpus: digit strings and short commands, and the split of a text.
 
-Everything is drawn from a seed, so that the corpus is the same on every machine. A text's split depends on
-the text alone: no text of the test split is ever spoken in training, by whichever voice.
+Everything is drawn from a seed, so that the corpus is the same on every machine. Only the text decides a text's split:
+in training, no voice speaks a text of the test split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SIDES = ("front", "back", "left", "right")
 _DAYS = ("today", "tomorrow", "monday", "tuesday", "friday", "sunday")
 _NAMES = ("anna", "ben", "carol", "david", "emma", "frank", "grace", "henry", "mother", "the doctor")
 
-# Each template is a sequence of slots; a command is one choice per slot. An empty choice leaves the slot out.
+# Each template is a sequence of slots. A command has one choice for each slot. An empty choice leaves the slot out.
 COMMAND_TEMPLATES: Final[tuple[tuple[tuple[str, ...], ...], ...]] = (
     (("turn",), ("on", "off"), ("the",), _ROOMS, ("light", "fan", "heater", "lamp", "camera")),
     (("make the",), _ROOMS, ("light", "lamp"), ("red", "blue", "green", "white", "warm", "brighter", "darker")),
@@ -43,7 +43,7 @@ COMMAND_TEMPLATES: Final[tuple[tuple[tuple[str, ...], ...], ...]] = (
 
 
 def split_of(text: str) -> Split:
-    """Split of a text, from its SHA-256 alone. Single words are always trained on: there are too few."""
+    """Split of a text, from its SHA-256 alone. Single words are always in the training split: there are too few."""
     if " " not in text:
         return "train"
     share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
@@ -62,7 +62,7 @@ def all_commands() -> list[str]:
 
 
 def draw_digit_strings(count: int, rng: random.Random) -> list[str]:
-    """`count` different strings of 1 to 5 digit words; each length is drawn with the same chance."""
+    """`count` different strings of 1 to 5 digit words. All lengths are equally likely."""
     possible = sum(len(DIGIT_WORDS) ** length for length in range(1, MAX_DIGITS + 1))
     if not 0 <= count <= possible:
         raise ValueError(f"count is {count}; there are {possible} digit strings of up to {MAX_DIGITS} words")
@@ -73,6 +73,6 @@ def draw_digit_strings(count: int, rng: random.Random) -> list[str]:
 
 
 def draw_commands(count: int, rng: random.Random) -> list[str]:
-    """`count` different commands in random order; all of them when there are no more than that."""
+    """`count` different commands in random order; all of them where there are no more than that."""
     commands = all_commands()
     return rng.sample(commands, min(count, len(commands)))

@@ -1,6 +1,6 @@
 """Common English words, most frequent first, from the unigrams of pocketsphinx's own model (BSD licence).
 
-Corpus phrases are drawn from them, and the demo's lexicon and letter-to-sound rules are learnt from them.
+The corpus phrases are drawn from these words. The demo's lexicon and letter-to-sound rules are learnt from them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMMA_SHARE = 0.25
 
 
 def common_words(count: int) -> list[str]:
-    """The `count` most frequent words of letters and apostrophes. Raises ConfigError without pocketsphinx."""
+    """The `count` most frequent words of letters and apostrophes. Raises ConfigError where pocketsphinx is missing."""
     try:
         import pocketsphinx
     except ImportError:
@@ -33,7 +33,7 @@ def common_words(count: int) -> list[str]:
 
 
 def draw_phrases(count: int, words: list[str], rng: random.Random) -> list[str]:
-    """`count` different strings of 2 to 6 words drawn evenly; one in four has a comma inside."""
+    """`count` different strings of 2 to 6 words, all words equally likely. One in four has a comma inside."""
     texts: dict[str, None] = {}
     while len(texts) < count:
         chosen = rng.choices(words, k=rng.randint(2, MAX_PHRASE_WORDS))
