@@ -152,7 +152,7 @@ def ratio_intervals(rows: Sequence[tuple[str, float, float, float, str]], *, mar
 
     The band in the middle is what counts as no difference: from 1 / (1 + margin) to 1 + margin.
     """
-    left, right, row_height, top = 128, 96, 30, 8
+    left, right, row_height, top = 196, 96, 30, 8
     widest = max(max(abs(math.log(value)) for row in rows for value in row[1:4]), 2 * math.log1p(margin))
 
     def x(ratio: float) -> float:

@@ -18,11 +18,11 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_tools.parity.ratios import CONFIDENCE, Ratio, Verdict, interval, medians, separate_ratio
 from unimoe_tools.profiling.blocks import MEASURES, Block, Record, compare_blocks, interleave, narrow, quiet_blocks
 from unimoe_tools.profiling.machine import describe_machine
-from unimoe_tools.profiling.report import setting_line
+from unimoe_tools.profiling.report import COLUMNS, setting_line
 from unimoe_tools.profiling.sweep import NOISY_CORES, NOISY_SPREAD, Progress, read_report
 from unimoe_tools.profiling.worker import Worker
 from unimoe_tools.profiling.workload import Setting
-from unimoe_tools.units import count, duration
+from unimoe_tools.units import count, duration, percent
 
 FORMAT = "unimoe-comparison"
 FORMAT_VERSION = 1
@@ -122,7 +122,7 @@ def _block_notes(blocks: Sequence[Block], reads: Sequence[float], rounds: Rounds
     if left_out := len(blocks) - len(quiet_blocks(blocks)):
         notes.append(f"{left_out} of {len(blocks)} blocks left out: other processes had the cores then")
     if spread > NOISY_SPREAD:
-        notes.append(f"WARNING: reads spread by {spread:.0%} between quartiles: the machine was not quiet")
+        notes.append(f"WARNING: reads spread by {percent(spread, 0)} between quartiles: the machine was not quiet")
     if len(reads) < FEWEST_ROUNDS:
         notes.append(
             f"WARNING: only {count(len(reads), 'round')} in {rounds.max_minutes:g} minutes, and fewer than "
@@ -202,14 +202,14 @@ def _run_notes(run: Record, path: Path) -> list[str]:
     if cores is not None and cores > NOISY_CORES:
         notes.append(f"WARNING: {path}: others kept {cores:.2f} cores busy")
     if spread > NOISY_SPREAD:
-        notes.append(f"WARNING: {path}: reads spread by {spread:.0%} between quartiles")
+        notes.append(f"WARNING: {path}: reads spread by {percent(spread, 0)} between quartiles")
     return notes
 
 
 def _report(ratios: Sequence[Ratio], candidate: str, reference: str, notes: list[str], **more: Any) -> dict[str, Any]:
-    unclear = [one.measure for one in ratios if one.verdict == Verdict.UNCLEAR]
+    unclear = [COLUMNS[one.measure][0] for one in ratios if one.verdict == Verdict.UNCLEAR]
     if unclear:
-        notes = [*notes, f"WARNING: too noisy to tell: {', '.join(unclear)}; repeat on a quiet machine, or more often"]
+        notes = [*notes, f"WARNING: too noisy to tell: {'; '.join(unclear)}. Repeat on a quiet machine, or more often"]
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
