@@ -13,11 +13,13 @@ python -m benchmarks.decode_step --rounds 12 --json $results/decode_step.json --
 python -m unimoe.cli export checkpoints/demo "$work/now"
 python -m benchmarks.concurrency "now=$work/now" --markdown $results/concurrency.md
 if [ $# -gt 0 ]; then
-  # Each side runs its own code on the bundle that its own exporter wrote.
+  # Each side runs its own code on the bundle that its own exporter wrote of the earlier version's checkpoint.
   earlier=$(realpath "$1")
   (cd "$earlier" && PYTHONPATH="$earlier:$earlier/export:$earlier/runtime:$earlier/calibration" \
     python -c "import sys; from unimoe_export.exporter import export_bundle; export_bundle(*sys.argv[1:])" \
     checkpoints/demo "$work/earlier")
-  python -m benchmarks.decoding_speed "earlier=$work/earlier,threads=1,tree=$earlier" "now=$work/now,threads=1" \
-    "earlier 2=$work/earlier,threads=2,tree=$earlier" "now 2=$work/now,threads=2"
+  python -m unimoe.cli export "$earlier/checkpoints/demo" "$work/same"
+  python -m benchmarks.decoding_speed --rounds 12 --markdown $results/decoding_speed.md \
+    "earlier=$work/earlier,threads=1,tree=$earlier" "now=$work/same,threads=1" \
+    "earlier 2=$work/earlier,threads=2,tree=$earlier" "now 2=$work/same,threads=2"
 fi
