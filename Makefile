@@ -48,7 +48,6 @@ smoke: $(DEV)/ready  ## data to bundle to sound in a few minutes: every stage of
 	$(DEV)/bin/unimoe train recipes/smoke.toml --work build/smoke
 	$(DEV)/bin/unimoe export build/smoke/checkpoint build/smoke/bundle --force
 	$(DEV)/bin/unimoe synth build/smoke/bundle --seed 1 --text "four seven one" -o build/smoke/speech.wav
-	$(DEV)/bin/unimoe eval build/smoke/bundle --corpus build/smoke/corpus --texts 2 --html build/smoke/page.html
 
 # Where there is no container engine, a script runs the steps. They find the development environment's packages.
 containers: $(DEV)/ready  ## the steps of containers/*/Containerfile, with a wheel and a pack of the demo
