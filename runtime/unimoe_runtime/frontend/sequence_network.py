@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -77,9 +78,18 @@ class SequenceNetwork:
         x_PC = np.sum(tables, axis=0)
         for at, dilation in enumerate(config.dilations):
             inner_PC = np.maximum(_norm(x_PC, tensors[f"block.{at}.norm"]), 0)
-            x_PC = x_PC + _convolve(inner_PC, tensors[f"block.{at}.kernel"], dilation) + tensors[f"block.{at}.bias"]
+            made_PC = _convolve(inner_PC, self._kernels[at], config.taps, dilation)
+            x_PC = x_PC + made_PC + tensors[f"block.{at}.bias"]
         y_PO: Floats = _norm(x_PC, tensors["norm"]) @ tensors["head"] + tensors["bias"]
         return y_PO
+
+    @cached_property
+    def _kernels(self) -> list[Floats]:
+        """Each block's kernel as [K * C, C]: taps, then inputs, by outputs."""
+        kernels = [self.tensors[f"block.{at}.kernel"] for at in range(len(self.config.dilations))]
+        return [
+            np.ascontiguousarray(kernel_CCK.transpose(2, 1, 0).reshape(-1, len(kernel_CCK))) for kernel_CCK in kernels
+        ]
 
 
 def _norm(x_PC: Floats, scale_C: Floats) -> Floats:
@@ -89,12 +99,13 @@ def _norm(x_PC: Floats, scale_C: Floats) -> Floats:
     return normed_PC
 
 
-def _convolve(x_PC: Floats, kernel_CCK: Floats, dilation: int) -> Floats:
-    """y[p, o] = sum over i, k of kernel[o, i, k] x[p + (k - K // 2) dilation, i], with zeros beyond the ends."""
-    num_symbols, taps = len(x_PC), kernel_CCK.shape[2]
-    reach = taps // 2 * dilation
+def _convolve(x_PC: Floats, kernel_XC: Floats, taps: int, dilation: int) -> Floats:
+    """y[p, o] = sum over i, k of kernel[o, i, k] x[p + (k - K // 2) dilation, i], with zeros beyond the ends.
+
+    `kernel_XC`: [K * C, C], so that it is one product.
+    """
+    num_symbols, reach = len(x_PC), taps // 2 * dilation
     padded_PC = np.pad(x_PC, ((reach, reach), (0, 0)))
-    y_PC = np.zeros((num_symbols, kernel_CCK.shape[0]), np.float32)
-    for tap in range(taps):
-        y_PC += padded_PC[tap * dilation : tap * dilation + num_symbols] @ kernel_CCK[:, :, tap].T
+    windows = [padded_PC[tap * dilation : tap * dilation + num_symbols] for tap in range(taps)]
+    y_PC: Floats = np.concatenate(windows, axis=1) @ kernel_XC
     return y_PC
