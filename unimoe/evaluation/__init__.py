@@ -1,1 +1,1 @@
-"""Measuring what a codec or a model makes: pitch, words, codebooks."""
+"""Measures the output of a codec or a model: pitch, words, codebooks."""

@@ -1,4 +1,4 @@
-"""Figures of a codec on held-out clips: what survives of speech and of melodies, and how the codebooks are used."""
+"""Figures of a codec on held-out clips: how well speech and melodies survive it, and how its codebooks are used."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from unimoe.evaluation.word_scores import ALL_JUDGES, Judge, WordScore, open_jud
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechFigures:
-    """Of one voice: mean STOI, and by judge the word errors of what came out of the codec and of the originals.
+    """Figures of one voice: mean STOI, and by judge the word errors of the codec's output and of the originals.
 
-    A judge with a grammar hears digit strings alone.
+    A judge with a grammar hears only digit strings.
     """
 
     stoi: float
@@ -41,7 +41,7 @@ class SpeechFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class MusicFigures:
-    """Of one instrument: shares of notes that are heard as written."""
+    """Figures of one instrument: shares of the notes that are heard as written."""
 
     original_exact: float
     codec_exact: float
@@ -55,9 +55,9 @@ class CodecFigures:
     speech: Mapping[str, SpeechFigures]
     music: Mapping[str, MusicFigures]
     perplexity: tuple[float, ...]
-    """exp of the entropy of each codebook's codes: the number of codes that are used evenly."""
+    """exp of the entropy of each codebook's codes: how many evenly used codes have the same entropy."""
     unmeasured: Mapping[str, str]
-    """Name of a judge and why it is missing, one line."""
+    """Name of a judge and the reason why it is missing, one line."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -69,7 +69,7 @@ class CodecFigures:
 
 
 def resynthesize(codec: Codec, pcm_L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Through the codec and back. Returns codes_KT and audio of the same length."""
+    """Encode and decode audio. Returns codes_KT and audio of the same length."""
     codes_BKT = codec.encode(torch.from_numpy(pcm_L)[None])
     made_L = codec.decode(codes_BKT)[0, : len(pcm_L)].numpy()
     return codes_BKT[0].numpy(), made_L
@@ -172,7 +172,7 @@ def _print_tables(figures: CodecFigures, console: Console) -> None:
 @click.option("--clips", default=40, show_default=True, help="Held-out clips of each voice and instrument.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(codec: Path, corpus: Path, clips: int, as_json: bool) -> None:
-    """Measure what survives the CODEC folder's codec, on the test clips of a rendered CORPUS."""
+    """Measure how well speech and music survive the CODEC folder's codec, on the test clips of a rendered CORPUS."""
     figures = evaluate_codec(load_codec(codec), Corpus.open(corpus), clips)
     if as_json:
         click.echo(json.dumps(figures.to_dict(), indent=2))

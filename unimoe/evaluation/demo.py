@@ -1,8 +1,8 @@
-"""How well a speaking bundle does on texts that it was not trained on: word errors, voices, notes.
+"""Evaluates a bundle that speaks on texts that it was not trained on: word errors, voices, notes.
 
-The judge is any function from a request to audio, so that recordings, a bundle and a torch model are measured alike.
-Beside every figure stands what the corpus's own recordings score, and the baseline of rotated references: what
-audio of the next request would score. How natural it sounds is left to `quality` and to ears.
+The evaluation takes any function from a request to audio, so it measures recordings, a bundle and a torch model alike.
+Each figure comes with the score of the corpus's own recordings and with the rotated baseline, which is the score
+against the next request's reference. `quality` and listening judge how natural the audio sounds.
 
 Shape suffixes: L samples.
 """
@@ -30,21 +30,21 @@ FREE_KINDS: Final = (
     "sentences", "pairs", "definitions", "lines", "dialogue", "questions", "numbers", "dates", "names", "announcements",
     "words", "letters", "long",
 )  # fmt: skip
-"""Kinds that no grammar covers. Phrases of unrelated words are left out: judges mishear the recordings themselves."""
+"""Kinds that no grammar covers. Phrases of unrelated words are left out: judges mishear even their recordings."""
 MELODIES: Final = ("melody", "scale", "arpeggio", "tune")
-"""Kinds of music with one note at a time, which is what the pitch tracker can follow."""
+"""Kinds of music with one note at a time, which the pitch tracker can follow."""
 TOGETHER: Final = ("harmony", "chorale")
-"""Kinds of music with notes that sound together, which `transcription` follows."""
+"""Kinds of music with simultaneous notes, which `transcription` follows."""
 MELODIC: Final = ("piano", "guitar", "violin", "trumpet", "flute", "clarinet", "oboe", "marimba")
-"""Instruments whose own recordings the pitch tracker hears right; an organ sounds octaves below what is written."""
+"""Instruments whose recordings the pitch tracker hears correctly. It hears an organ octaves below the written notes."""
 
-_LEARNT_CLIPS = 60  # training clips of each voice or instrument, from which its mean is learnt
+_LEARNT_CLIPS = 60  # training clips that give the mean of a voice or an instrument
 _SHORTEST_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
-    """A held-out item, and what was made of its request; `refused` says why that is nothing (then it is silence)."""
+    """A held-out item and its synthesized audio. `refused`: why there is none, in which case the audio is silence."""
 
     item: Item
     pcm_L: np.ndarray
@@ -57,9 +57,9 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceFigures:
-    """Of one voice: how many clips are taken for this voice, synthesized and original, and words.
+    """Figures of one voice: how many clips are recognised as this voice, synthesized and original, and word scores.
 
-    `words`: by judge, and by kind of text.
+    `words`: by judge, then by kind of text.
     """
 
     words: Mapping[str, Mapping[str, WordScore]]
@@ -70,8 +70,8 @@ class VoiceFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentFigures:
-    """Of one instrument: notes heard as written, synthesized, against the next melody, and in the recordings; and how
-    many clips are taken for this instrument, synthesized and original."""
+    """Figures of one instrument: notes heard as written, in the synthesized audio, against the next melody and in the
+    recordings; and how many clips are recognised as this instrument, synthesized and original."""
 
     made: NoteScore
     rotated: NoteScore
@@ -83,14 +83,14 @@ class InstrumentFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoFigures:
-    """All figures. `refused`: requests that gave no audio, with the reason; they count as silence."""
+    """All figures. `refused`: requests without audio, with the reason. They count as silence."""
 
     voices: Mapping[str, VoiceFigures]
     instruments: Mapping[str, InstrumentFigures]
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, float]:
-        """Over all voices and instruments: rates by kind of text, share of voices and notes recognised."""
+        """Over all voices and instruments: rates by kind of text, shares of recognised voices and notes."""
         found: dict[str, float] = {}
         for (judge, kind), score in self._totals().items():
             prefix = kind if judge == GRAMMAR else f"{kind}_{judge.replace(' ', '_')}"
@@ -121,7 +121,7 @@ class DemoFigures:
         return totals
 
     def overall_words(self) -> WordScore:
-        """Words of all voices and kinds by one judge: the last, which hears most freely."""
+        """Words of all voices and kinds by the last judge, which is the least restricted."""
         totals = self._totals()
         judge = next(reversed([judge for judge, _ in totals]), "")
         return sum((score for (name, _), score in totals.items() if name == judge), WordScore())
@@ -160,7 +160,7 @@ class DemoFigures:
 
 
 def _recognised(name: str, sources: Sequence[VoiceFigures | InstrumentFigures]) -> dict[str, float]:
-    """Shares of clips that are taken for the source that was asked for, synthesized and original."""
+    """Shares of clips that are recognised as the requested source, synthesized and original."""
     clips = sum(figures.num_clips for figures in sources)
     if not clips:
         return {}
@@ -171,7 +171,7 @@ def _recognised(name: str, sources: Sequence[VoiceFigures | InstrumentFigures]) 
 
 
 def held_out(corpus: Corpus, num_texts: int, kinds: Sequence[str] = KINDS) -> list[Item]:
-    """The requests: of each voice and kind of text, and of each instrument, the first `num_texts` of the test split."""
+    """The requests: the first `num_texts` of the test split by voice and kind of text, and by instrument."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in corpus.select(split="test"):
         if item.kind in kinds or (item.instrument in MELODIC and item.kind in MELODIES):
@@ -182,7 +182,7 @@ def held_out(corpus: Corpus, num_texts: int, kinds: Sequence[str] = KINDS) -> li
 def judge(
     synthesize: Synthesize, corpus: Corpus, *, num_texts: int = 24, tick: Callable[[int, int], object] = lambda *_: None
 ) -> DemoFigures:
-    """Synthesize the held-out texts that a grammar covers, and the melodies, and measure them. See `make_clips`."""
+    """Synthesize and measure the held-out texts that a grammar covers, and the melodies. See `make_clips`."""
     return measure(make_clips(synthesize, corpus, held_out(corpus, num_texts), tick=tick), corpus)
 
 
@@ -193,9 +193,9 @@ def make_clips(
     *,
     tick: Callable[[int, int], object] = lambda *_: None,
 ) -> list[Clip]:
-    """Synthesize the items' requests. Text i of all is made with seed i, so figures repeat.
+    """Synthesize the items' requests. Text i uses seed i, so that figures are reproducible.
 
-    `tick` is called with the number of texts done and of all texts. Raises CorpusError where there are no items.
+    `tick` receives the number of finished texts and of all texts. Raises CorpusError where there are no items.
     """
     if not items:
         raise CorpusError("the corpus has no texts in its test split: render it with more texts")
@@ -213,7 +213,7 @@ def make_clips(
 
 
 def measure(clips: Sequence[Clip], corpus: Corpus, judges: Sequence[Judge] | None = None) -> DemoFigures:
-    """Words, voices and notes of what was made. `judges` of words; None stands for the grammar alone."""
+    """Measure the words, voices and notes of clips. `judges` of words; None means only the grammar."""
     spoken = [clip for clip in clips if clip.item.domain == "speech"]
     played = [clip for clip in clips if clip.item.instrument in MELODIC and clip.item.kind in MELODIES]
     return DemoFigures(
@@ -224,7 +224,7 @@ def measure(clips: Sequence[Clip], corpus: Corpus, judges: Sequence[Judge] | Non
 
 
 def by_source(clips: Sequence[Clip]) -> Iterator[tuple[str, list[Clip]]]:
-    """Voices and instruments, each with its clips."""
+    """Each voice and instrument with its clips."""
     for name in dict.fromkeys(clip.source for clip in clips):
         yield name, [clip for clip in clips if clip.source == name]
 
@@ -261,7 +261,7 @@ def _words(group: Sequence[Clip], judges: Sequence[Judge], rate_hz: int) -> dict
 
 
 def training_clips(corpus: Corpus, sources: Sequence[str], most: int = _LEARNT_CLIPS) -> dict[str, list[np.ndarray]]:
-    """Recordings of each voice or instrument that a model has been trained on, the first `most` of each."""
+    """Recordings of each voice or instrument from the training split, the first `most` of each."""
     clips: dict[str, list[np.ndarray]] = {source: [] for source in sources}
     for item in corpus.select(split="train"):
         source = item.voice or item.instrument

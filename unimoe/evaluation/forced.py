@@ -1,7 +1,7 @@
-"""What a bundle makes of recordings that it is forced to say: loss by domain, and what its routers pick.
+"""Runs a bundle over recordings with teacher forcing: loss by domain, and the picks of its routers.
 
-The bundle's own codec turns held-out clips into codes, its front end their texts into prompts; one pass over the
-conditional row reads both. No torch.
+The bundle's codec turns held-out clips into codes, and its front end turns their texts into prompts. One pass over the
+conditional row reads both. Needs no torch.
 
 Shape suffixes: T frames, K codebooks, R rows of delayed codes, V codes, N tokens, L layers, E dynamic experts.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DomainLoss:
-    """Mean cross-entropy in nats of a code, over all codebooks and of each; chance would be log(codebook size)."""
+    """Mean cross-entropy of a code in nats, over all codebooks and for each. Chance would be log(codebook size)."""
 
     loss: float
     by_codebook: tuple[float, ...]
@@ -55,7 +55,7 @@ def read_clips(
     *,
     tick: Callable[[int, int], object] = lambda *_: None,
 ) -> ForcedFigures:
-    """Force the items upon the bundle; those that its front end refuses are left out."""
+    """Run the items with teacher forcing. Items that the bundle's front end refuses are left out."""
     config = backend.bundle.model
     codec = BundleCodec(backend.bundle.codec, backend.run)
     sums: dict[str, np.ndarray] = {}
@@ -93,7 +93,7 @@ def read_clips(
 
 
 def _conditional(prompt: Prompt) -> Prompt:
-    """The row of a guided pair that has the text, without its padding."""
+    """The row of a guided pair that has the text, without padding."""
     kept = prompt.mask_BT[-1]
     return replace(
         prompt,

@@ -1,7 +1,7 @@
-"""Log-mel Fréchet distance: how far two collections of audio lie apart in the statistics of their spectra.
+"""Log-mel Fréchet distance: how far the spectral statistics of two collections of audio are apart.
 
-Not FAD: no trained model is behind it, only mean and covariance of 80 log-mel bands, frame by frame. It orders music
-sensibly (the same soundfont nearer than another, speech far away) and says nothing of melody or words.
+It is not FAD: it uses no trained model, only mean and covariance of 80 log-mel bands over all frames. It orders music
+plausibly (the same soundfont is nearer than another, speech is far away) but does not measure melody or words.
 
 Shape suffixes: L samples, T frames, M mel bands.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from unimoe_runtime.audio.log_mel import log_mel
 
 NUM_BANDS = 80
-_WINDOW_S = 0.064  # of 80 bands the lowest are narrower than the bins of a shorter window
-_RANGE = 60 / (10 / np.log(10))  # 60 dB below a clip's loudest band all is silence
+_WINDOW_S = 0.064  # the bins of a shorter window are wider than the lowest of the 80 bands
+_RANGE = 60 / (10 / np.log(10))  # values more than 60 dB below a clip's loudest band count as silence
 
 
 def log_mel_frechet(first: Sequence[np.ndarray], second: Sequence[np.ndarray], sample_rate_hz: int) -> float:

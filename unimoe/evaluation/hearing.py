@@ -1,9 +1,9 @@
-"""Listens to every clip of a speech corpus and says which ones the teacher got wrong.
+"""Listens to every clip of a speech corpus and reports the clips that the teacher got wrong.
 
-    DIR/heard.jsonl   one line for each clip: key, what Whisper hears, word errors, phoneme errors, why it is left out
+    DIR/heard.jsonl   one line a clip: key, transcript, word errors, phoneme errors, why it is left out
 
-A clip is judged by phonemes, since a recognizer misspells rare words and names that are said right ("parked truck" and
-"park truck" differ by one phoneme).
+Phonemes decide about a clip, since a recognizer misspells rare words and names that are pronounced correctly
+("parked truck" and "park truck" differ by one phoneme).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from unimoe_runtime.frontend.reading import read_phrases
 
 HEARD: Final = "heard.jsonl"
 MAX_PHONEME_ERRORS: Final = 0.25
-"""Share of a clip's phonemes above which it is left out."""
+"""Maximum phoneme errors of a clip, as a share of its phonemes. A clip with more is left out."""
 FASTEST_PHONEMES_PER_S: Final = 25.0
 SLOWEST_PHONEMES_PER_S: Final = 3.0
-_EDGE_S: Final = 0.3  # of silence around a clip: Whisper misses a word at the very edge
+_EDGE_S: Final = 0.3  # seconds of silence around a clip: Whisper misses words at the very edge
 
 
 @cache
@@ -39,7 +39,7 @@ def _open(size: Size) -> Whisper:
 
 
 def hear_clip(clip: Mapping[str, Any], folder: Path, size: Size) -> dict[str, Any]:
-    """The line of one clip."""
+    """The heard.jsonl line of one clip."""
     pcm_L, rate_hz = soundfile.read(folder / clip["audio"], dtype="float32")
     padding_L = np.zeros(round(_EDGE_S * RATE_HZ), np.float32)
     heard = _open(size)(np.concatenate([padding_L, soxr.resample(pcm_L, rate_hz, RATE_HZ), padding_L]))
@@ -47,7 +47,7 @@ def hear_clip(clip: Mapping[str, Any], folder: Path, size: Size) -> dict[str, An
 
 
 def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
-    """Word and phoneme errors of what was heard, and `left_out`: why the clip is no good, or an empty string."""
+    """Word and phoneme errors of a transcript, and `left_out`: why the clip is rejected, or an empty string."""
     words = count_errors(_spoken(clip), heard)
     said = [phoneme.rstrip("012") for phoneme, _, word in clip["phonemes"] if word >= 0]
     phoneme_errors = 0.0 if words.errors == 0 else compare_tokens(said, _phonemes(heard)).rate
@@ -68,7 +68,7 @@ def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
 
 
 def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -> Iterator[int]:
-    """Hear what has not been heard yet. Yields how many clips are done."""
+    """Hear the clips that have not been heard yet. Yields the number of finished clips."""
     done = {line["key"] for line in read_lines(folder / HEARD)}
     waiting = [clip for clip in read_lines(folder / CLIPS) if "audio" in clip and clip["key"] not in done]
     with spread(num_workers) as run, append_lines(folder / HEARD) as write:
@@ -95,7 +95,7 @@ def _pronouncer() -> Pronouncer:
 
 
 def left_out_counts(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many clips each reason took, most first."""
+    """How many clips each reason removed, largest count first."""
     counts: dict[str, int] = {}
     for line in lines:
         if line["left_out"]:

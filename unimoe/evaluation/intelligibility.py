@@ -1,7 +1,7 @@
-"""How well speech is understood: word error rate by pocketsphinx with a grammar, and STOI against a reference.
+"""Measures how intelligible speech is: word error rate by pocketsphinx with a grammar, and STOI against a reference.
 
-A grammar flatters, since it can hear nothing else: print `rotated_word_error_rate`, where every reference is the
-next clip's, beside every word error rate. pocketsphinx and pystoi come with the `eval` extra.
+A grammar gives optimistic scores, since it can hear nothing else. Print `rotated_word_error_rate`, where each reference
+is the next clip's, beside every word error rate. pocketsphinx and pystoi come with the `eval` extra.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def command_grammar() -> str:
 
 
 class Recognizer:
-    """pocketsphinx with one grammar, or without one with its own model of English."""
+    """pocketsphinx with a grammar, or with its own model of English where there is none."""
 
     def __init__(self, grammar: str | None) -> None:
         from pocketsphinx import Config, Decoder
@@ -56,12 +56,12 @@ class Recognizer:
 
 
 def words_of(text: str) -> list[str]:
-    """As the recognizer writes them: lower case, no punctuation but apostrophes."""
+    """Words as the recognizer writes them: lower case, no punctuation except apostrophes."""
     return re.findall(r"[\w']+", text.lower())
 
 
 def word_errors(reference: Sequence[str], heard: Sequence[str]) -> int:
-    """Least number of words to insert, delete or replace (Levenshtein distance)."""
+    """Minimum number of insertions, deletions and replacements of words (Levenshtein distance)."""
     row = list(range(len(heard) + 1))
     for i, word in enumerate(reference, start=1):
         diagonal, row[0] = row[0], i
@@ -71,20 +71,20 @@ def word_errors(reference: Sequence[str], heard: Sequence[str]) -> int:
 
 
 def word_error_rate(references: Sequence[str], heard: Sequence[str]) -> float:
-    """Errors of all texts divided by the words of all references."""
+    """Errors of all texts, divided by the number of words in all references."""
     errors = sum(word_errors(a.split(), b.split()) for a, b in zip(references, heard, strict=True))
     return errors / max(1, sum(len(text.split()) for text in references))
 
 
 def rotated_word_error_rate(references: Sequence[str], heard: Sequence[str]) -> float:
-    """The baseline: what a recognizer that heard the next clip would score."""
+    """The rotated baseline: each transcript is scored against the next clip's reference."""
     return word_error_rate([*references[1:], *references[:1]], heard)
 
 
 def recognize_all(
     grammar: str | None, clips: Sequence[np.ndarray], tick: Callable[[], object] = lambda: None
 ) -> list[str]:
-    """Recognize clips one after another, calling `tick` after each."""
+    """Recognize clips one after another. Calls `tick` after each."""
     recognizer = Recognizer(grammar)
     heard = []
     for pcm_L in clips:
@@ -94,7 +94,7 @@ def recognize_all(
 
 
 def short_time_intelligibility(reference_L: np.ndarray, made_L: np.ndarray, sample_rate_hz: int) -> float:
-    """STOI (Taal et al. 2011) of made against reference audio of the same length, about 0 … 1."""
+    """STOI (Taal et al. 2011) of synthesized audio against a reference of the same length, about 0 … 1."""
     from pystoi import stoi
 
     return float(stoi(reference_L, made_L, sample_rate_hz))

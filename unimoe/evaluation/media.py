@@ -1,4 +1,4 @@
-"""Sound and pictures as data URIs, for a page that needs no other file.
+"""Audio and pictures as data URIs, for a page that needs no other file.
 
 Shape suffixes: L samples, T frames, M mel bands.
 """
@@ -17,12 +17,12 @@ from unimoe_runtime.audio.log_mel import log_mel
 
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 _BANDS, _RANGE_DB = 80, 70.0
-# From quiet to loud, evenly spaced; between them colours are mixed.
+# From quiet to loud, evenly spaced; colours between them are interpolated.
 _PALETTE = ((13, 8, 35), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
 
 
 def audio_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
-    """Opus where the rate is one of Opus's, some 4 kB a second; else 16-bit WAV."""
+    """Opus where it supports the rate, about 4 kB a second; else 16-bit WAV."""
     opus = sample_rate_hz in _OPUS_RATES_HZ
     file = io.BytesIO()
     samples_L = np.clip(np.asarray(pcm_L, np.float32), -1, 1)
@@ -34,7 +34,7 @@ def audio_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
 
 
 def spectrogram_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
-    """A PNG of the log-mel spectrum, 80 bands high, a column every 16 ms, down to 70 dB below its loudest."""
+    """A PNG of the log-mel spectrum: 80 bands high, a column every 16 ms, down to 70 dB below the loudest value."""
     mel_TM = log_mel(pcm_L, sample_rate_hz, num_bands=_BANDS, window_s=0.064)
     depth = _RANGE_DB / (10 / np.log(10))
     shade_TM = np.clip((mel_TM - mel_TM.max()) / depth + 1, 0, 1)
@@ -48,7 +48,7 @@ def _png(pixels: np.ndarray) -> bytes:
     palette = np.stack(
         [np.interp(places, np.arange(len(_PALETTE)), channel) for channel in zip(*_PALETTE, strict=True)]
     )
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels], axis=1)  # each row begins with its filter: none
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels], axis=1)  # filter type 0 (none) begins each row
     parts = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
         (b"PLTE", np.round(palette.T).astype(np.uint8).tobytes()),

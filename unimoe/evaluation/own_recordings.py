@@ -1,6 +1,6 @@
-"""How a bundle says the texts of a user's own recordings: word errors, beside those of the recordings themselves.
+"""Word errors of a bundle on the texts of a user's own recordings, beside those of the recordings themselves.
 
-The folder is used as it is: audio files with a .txt beside each, or a metadata.csv or metadata.jsonl.
+The folder needs no preparation: audio files with a .txt beside each, or with a metadata.csv or metadata.jsonl.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 OWN_VOICE = ""
-"""Whose recordings they are is not known to the bundle, so it speaks with its own first voice."""
+"""The bundle does not know the speaker of the recordings, so it speaks with its first voice."""
 
 
 def is_corpus(folder: Path) -> bool:
-    """Whether a folder is a corpus that `unimoe data` made, not recordings as they are."""
+    """Whether a folder is a corpus that `unimoe data` made, and not plain recordings."""
     return (folder / "index.jsonl").exists()
 
 
@@ -40,7 +40,7 @@ def hear_recordings(
     *,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> dict[str, float]:
-    """Word error rates, by pocketsphinx with its model of English, of what is synthesized and of the recordings.
+    """Word error rates of the synthesized audio and of the recordings, by pocketsphinx with its model of English.
 
     `synthesize` gives audio at `sample_rate_hz`. A text that the bundle refuses counts as silence.
     """
@@ -62,7 +62,7 @@ def hear_recordings(
 def hear_bundle(
     backend: Backend, folder: Path, *, num_texts: int, progress: Callable[[int, int], object]
 ) -> dict[str, float]:
-    """What a bundle sounds like on the texts of a folder: a rendered corpus, or recordings as they are."""
+    """Measure a bundle on the texts of a folder: a rendered corpus, or plain recordings."""
     synthesizer = Synthesizer(backend.bundle, backend)
     if not is_corpus(folder):
         rate_hz = int((backend.bundle.codec or {})["sample_rate_hz"])

@@ -1,4 +1,4 @@
-"""One page with everything that was measured, to read and to listen to: self-contained, without scripts."""
+"""One self-contained page, without scripts, that shows all results and plays the clips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unimoe_tools.pages.template import cards, figure_box, notes, page, section,
 
 MOST_CLIPS = 18
 _MOST_SECONDS = 10.0
-_NEAR = 0.05  # as a share: what counts as near the recordings
+_NEAR = 0.05  # the largest difference of shares that counts as near the recordings
 _COLOURS = ("#3f6fb5", "#e39a3b", "#4f9d69", "#c8503f")
 _STYLE = """
 .clips { display:grid; grid-template-columns:1fr 1fr; gap:14px; }
@@ -34,7 +34,7 @@ _STYLE = """
 
 
 def as_html(found: Evaluation) -> str:
-    """The page of an evaluation: verdict and players first; at most `MOST_CLIPS` clips, some 50 kB each."""
+    """The page of an evaluation, verdict and players first. It has at most `MOST_CLIPS` clips of about 50 kB each."""
     body = [
         *_verdict(found),
         *_clips(found),
@@ -50,7 +50,7 @@ def as_html(found: Evaluation) -> str:
 
 
 def _verdict(found: Evaluation) -> Iterator[str]:
-    """Words and notes beside those of the recordings: as right as they are, or how much less."""
+    """Words and notes compared with those of the recordings."""
     words = found.heard.overall_words()
     summary = found.heard.summary()
     lines, near = [], True
@@ -74,7 +74,7 @@ def _verdict(found: Evaluation) -> Iterator[str]:
 
 
 def _routing(found: Evaluation) -> Iterator[str]:
-    """Experts by layer, how many a token picks, load of each expert, null share: by domain, as the paper draws them."""
+    """Experts by layer, picks for each token, load of each expert, null share: by domain, as the paper draws them."""
     routing = found.forced.routing
     if routing is None:
         return
@@ -135,7 +135,7 @@ def _clips(found: Evaluation) -> Iterator[str]:
 
 
 def chosen_clips(clips: Sequence[Clip], most: int) -> list[Clip]:
-    """The sources taking turns, each source's kinds of text as well."""
+    """Clips that alternate between the sources, and within a source between its kinds of text."""
     queues = []
     for _, group in by_source(clips):
         kinds = list(dict.fromkeys(clip.item.kind for clip in group))
@@ -157,7 +157,7 @@ def _player(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
 
 
 def _axes(seconds: float, highest_hz: float) -> str:
-    """Labels of a log-mel spectrogram: frequencies at its left side, seconds below."""
+    """Labels of a log-mel spectrogram: frequencies on the left, seconds below."""
     low, high = mel_of_hz(LOWEST_BAND_HZ), mel_of_hz(highest_hz)
     shown = [hz for hz in (500, 2000, 4000, 8000) if hz <= highest_hz]
     frequencies = "".join(

@@ -1,4 +1,4 @@
-"""Which notes are heard: the YIN pitch tracker (de Cheveigné and Kawahara 2002) and a score for melodies.
+"""Notes heard in audio: the YIN pitch tracker (de Cheveigné and Kawahara 2002) and a score for melodies.
 
 Shapes: L samples, T frames, N window, W lags.
 """
@@ -20,15 +20,15 @@ _SILENCE_RMS = 1e-3
 
 
 def yin(pcm_L: np.ndarray, sample_rate_hz: int, *, hop_s: float = 0.02) -> np.ndarray:
-    """Fundamental frequency in Hz every `hop_s`, pitch_T; NaN where there is none. Frames are centred on t hop_s.
+    """Fundamental frequency in Hz every `hop_s`, pitch_T; NaN without pitch. Frames are centred on t hop_s.
 
-    The cumulative mean normalized difference (Eq. 8) is searched for its first dip below 0.15, else for its lowest
-    point, which counts when it is below 0.45; the dip is refined by a parabola (step 5).
+    The search takes the first dip below 0.15 of the cumulative mean normalized difference (Eq. 8). Without one,
+    it takes the lowest point, if that is below 0.45. A parabola refines the dip (step 5).
     """
     longest = int(sample_rate_hz / LOWEST_HZ)
     shortest = int(sample_rate_hz / HIGHEST_HZ)
     hop = round(hop_s * sample_rate_hz)
-    window = 2 * longest + 2  # a difference at the longest lag still sums over as many samples as that lag
+    window = 2 * longest + 2  # the difference at the longest lag then still sums over as many samples as that lag
     padded_L = np.pad(np.asarray(pcm_L, np.float64), window // 2)
     frames_TN = np.lib.stride_tricks.sliding_window_view(padded_L, window)[::hop]
     half = window - longest - 1
@@ -73,7 +73,7 @@ def heard_pitch(pitch_T: np.ndarray, hop_s: float, start_s: float, end_s: float)
 
 @dataclass(frozen=True, kw_only=True)
 class NoteScore:
-    """How many notes are heard at the pitch that is written, exactly or at least up to octaves."""
+    """How many notes are heard at the written pitch, exactly or up to octaves."""
 
     exact: int
     up_to_octave: int
@@ -99,7 +99,7 @@ NO_NOTES = NoteScore(exact=0, up_to_octave=0, total=0)
 
 
 def score_notes(pcm_L: np.ndarray, sample_rate_hz: int, notes: Sequence[Note]) -> NoteScore:
-    """Compare what is heard in the middle of each written note with the note, to the nearest semitone."""
+    """Compare the pitch heard in the middle of each written note with the note, to the nearest semitone."""
     hop_s = 0.02
     pitch_T = yin(pcm_L, sample_rate_hz, hop_s=hop_s)
     exact = up_to_octave = 0

