@@ -24,9 +24,9 @@ from unimoe_runtime.frontend.pronunciation import Phonemes
 
 FILE: Final = "lexicon.bin"
 _MAGIC: Final = b"UNILEX1\n"
-_WORDS_A_BLOCK: Final = 1024
+_WORDS_A_BLOCK: Final = 128
 _MOST_BLOCK_BYTES: Final = 1 << 20
-_BLOCKS_KEPT: Final = 32
+_BLOCKS_KEPT: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)

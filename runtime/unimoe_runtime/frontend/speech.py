@@ -125,8 +125,13 @@ class SpeechReader:
                 own[word] = parse_phonemes(written, self.phonemes)
             except PromptError as error:
                 raise PromptError(f"lexicon, {word!r}: {error}") from None
-        listed = {word: sounds for word, sounds in self._listed.items() if word not in self.lexicon.words}
-        return self.lexicon.with_words({**listed, **own}) if own or listed else self.lexicon
+        return self._completed.with_words(own) if own else self._completed
+
+    @cached_property
+    def _completed(self) -> Pronunciations:
+        """The lexicon with the language's own words that it lacks."""
+        lacking = {word: sounds for word, sounds in self._listed.items() if word not in self.lexicon.words}
+        return self.lexicon.with_words(lacking) if lacking else self.lexicon
 
     @cached_property
     def _listed(self) -> dict[str, tuple[str, ...]]:
