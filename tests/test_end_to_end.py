@@ -126,12 +126,12 @@ def test_calibrate_judge_synthesize(checkpoint: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps({"task": "music", "text": text}) + "\n" for text in requests))
     shown = unimoe("calibrate", bundle, quantized, "--data", data, "--floor", "8", "--cache", tmp_path / "cache")
-    assert "tokens each expert received" in shown
+    assert "tokens that each expert received" in shown
     unimoe("inspect", quantized, "--check")
     limits = ("--limit", "router-agreement", "0.9", "--limit", "size", "0.6", "--limit", "kl", "0.1")
     report = json.loads(unimoe("verify", quantized, "--against", bundle, "--steps", "60", *limits, "--json"))
-    assert report["passed"] and report["judgement"]["spectral_db"] >= 0
-    assert report["judgement"]["graph_bytes"] < report["judgement"]["reference_graph_bytes"]
+    assert report["passed"] and report["comparison"]["spectral_db"] >= 0
+    assert report["comparison"]["graph_bytes"] < report["comparison"]["reference_graph_bytes"]
     unimoe("synth", quantized, "--task", "music", "--text", REQUEST, "-o", tmp_path / "out.wav")
 
 

@@ -42,7 +42,7 @@ class Size(click.ParamType[int]):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip(), re.IGNORECASE)
         unit = (found[2] or self._bare).upper() if found else ""
-        if found is None or unit not in _UNITS or not float(found[1]):
+        if found is None or unit not in _UNITS:
             self.fail(f"{value!r} is no size such as 300MB, 1.5GB or 512MiB", param, ctx)
         return int(float(found[1]) * _UNITS[unit])
 
