@@ -25,7 +25,9 @@ def test_the_table_holds_every_generation() -> None:
 def test_a_scheme_is_chosen_or_refused_by_name() -> None:
     assert find_target("cpu").choose_scheme(None) == "w8a8"
     assert find_target("rtx-4090").choose_scheme("fp8") == "fp8"
-    with pytest.raises(ConfigError, match=r"rtx-3060 .*SM86.* has no fp8; it takes --precision int8, int8-weights, int4"):
+    with pytest.raises(
+        ConfigError, match=r"rtx-3060 .*SM86.* has no fp8; it takes --precision int8, int8-weights, int4"
+    ):
         find_target("rtx-3060").choose_scheme("fp8")
     with pytest.raises(ConfigError, match="no target 'rtx-1080'; there are cpu, "):
         find_target("rtx-1080")
