@@ -1,4 +1,4 @@
-"""Batches of like lengths, with token noise and dropped texts.
+"""Batches of similar lengths, with token noise and dropped texts.
 
 Shape suffixes: B rows, T positions of a batch, K codebooks, M audio positions of a batch, P codec rows = M.
 """
@@ -23,7 +23,7 @@ PLACEHOLDER = -1
 class Batch:
     """Rows padded on the right. Audio positions come in row order.
 
-    `guide`: (row, query position, key position) of each audio position whose phoneme or note is known.
+    `guide`: (row, query position, key position) of each audio position with a known phoneme or note.
     """
 
     ids_BT: Tensor
@@ -80,8 +80,8 @@ def epoch_batches(
 ) -> list[np.ndarray]:
     """Indices of one epoch's batches: shuffled, then sorted within pools of `sorted_batches`, then shuffled as batches.
 
-    Sorted is by how long a clip is for its domain (its rank there), so that a batch has clips of like lengths and still
-    all domains in the pool's proportions: the balance of experts is one over speech and music together.
+    Clips are sorted by their length rank within their domain. A batch then has clips of similar lengths and still all
+    domains in the pool's proportions, because the auxiliary loss balances experts over speech and music together.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
@@ -103,7 +103,7 @@ def epoch_batches(
 def collate(
     examples: Sequence[Example], config: ModelConfig, *, token_noise: float, text_drop: float, rng: np.random.Generator
 ) -> Batch:
-    """A batch. Of input codes, `token_noise` are replaced by random ones; `text_drop` of rows lose their text."""
+    """A batch. `token_noise`: share of input codes replaced by random ones. `text_drop`: share of rows without text."""
     ids, positions, inputs, labels, music = [], [], [], [], []
     guide: list[tuple[np.ndarray, ...]] = []
     for row, example in enumerate(examples):
@@ -120,7 +120,7 @@ def collate(
         inputs_RK[noisy_RK] = rng.integers(config.codebook_size, size=int(noisy_RK.sum()))
         inputs.append(inputs_RK)
         labels_RK = example.rows_RK[1:]
-        # Rows before a codebook's delay and after its end are written by the generation loop, not by the model.
+        # The generation loop, not the model, writes rows before a codebook's delay and after its end.
         labels.append(np.where(labels_RK > config.eos_id, IGNORED, labels_RK))
         music.append(np.full(num_rows, example.domain == "music"))
         if not dropped:

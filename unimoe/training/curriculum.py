@@ -1,13 +1,13 @@
-"""The three-stage curriculum: one dense base, a specialist a domain, their merger, its warm-up, joint training.
+"""The three-stage curriculum: a dense base, a specialist for each domain, their merger, its warm-up, joint training.
 
-    base/               a short dense run on everything: the specialists' common origin
-    specialist-DOMAIN/  from the base, on that domain's clips as they are (imbalanced)
-    merge/              the Mixture of Experts made of the specialists; nothing is trained
-    warmup/             gate and shared experts alone, on the balanced set
+    base/               a short dense run on all clips: the common origin of the specialists
+    specialist-DOMAIN/  starts from the base, on all clips of that domain (imbalanced)
+    merge/              the Mixture of Experts made from the specialists; no training
+    warmup/             only gate and shared experts, on the balanced set
     joint/              all weights, on the balanced set, the auxiliary loss annealed
 
-Each stage is a folder with `training.pt` and reads its predecessor's; one that is finished is skipped, one that was
-stopped goes on (arXiv 2510.13344).
+Each stage is a folder with `training.pt` and reads that of its predecessor. A finished stage is skipped, an interrupted
+one resumes (arXiv 2510.13344).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ STAGES = ("base", *(f"specialist-{domain}" for domain in DOMAINS), "merge", "war
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumConfig:
-    """The model that comes out, how each stage is trained, and the seed of merging and of balancing.
+    """The resulting model, the training of each stage, and the seed for merging and balancing.
 
     The specialists' feed-forward layer is as wide as a domain's share of the routed experts. `stages` has every name
-    of `STAGES` but "merge". `balanced_clips`: by domain, how many the balanced set has, some more than once where that
-    is more than there are; without it as many of each as the smallest domain has.
+    of `STAGES` but "merge". `balanced_clips`: number of clips of each domain in the balanced set. Clips repeat where a
+    domain has fewer. Without it, each domain has as many clips as the smallest one.
     """
 
     model: ModelConfig
@@ -63,8 +63,8 @@ class CurriculumConfig:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], model: ModelConfig, seed: int = 0) -> CurriculumConfig:
-        """Of the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup]
-        and [joint], the later replacing the earlier; [balance] is `balanced_clips`."""
+        """From the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup],
+        [joint], where later sections replace fields of earlier ones. [balance] gives `balanced_clips`."""
         common = {name: value for name, value in recipe["train"].items() if name != "leave_out"}
         specialist = recipe.get("specialist", {})
         of_all = {name: value for name, value in specialist.items() if not isinstance(value, Mapping)}
@@ -79,7 +79,7 @@ class CurriculumConfig:
 
 
 class Curriculum:
-    """Runs stages in the folder `work`. `held_out`: examples whose losses are written beside each finished stage."""
+    """Runs stages in the folder `work`. `held_out`: examples whose losses are written after each stage."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Curriculum:
             return False
         save, settings = read_save(path), self.config.stages[stage]
         same = json.loads(save["training"]) == json.loads(json.dumps(settings.of_the_result()))
-        return same and bool(save["step"] >= settings.num_steps)  # of other settings: the trainer says so
+        return same and bool(save["step"] >= settings.num_steps)  # where settings differ, the trainer reports it
 
     def _merge(self) -> None:
         path = self.work / "merge" / SAVE
@@ -161,7 +161,7 @@ class Curriculum:
         self.world.wait()
 
     def data(self, stage: str) -> Sequence[Example]:
-        """What a stage is trained on."""
+        """The examples that a stage is trained on."""
         if stage == "base":
             return self._examples
         if stage in ("warmup", "joint"):
@@ -174,14 +174,14 @@ _ORIGIN = {"warmup": "merge", "joint": "warmup"}
 
 
 def balanced(examples: Sequence[Example], seed: int, clips: Mapping[str, int] | None = None) -> list[Example]:
-    """`clips` examples by domain, drawn by `seed`, in their old order (`CurriculumConfig.balanced_clips`)."""
+    """`clips` examples of each domain, drawn with `seed`, in their old order (`CurriculumConfig.balanced_clips`)."""
     places = {
         domain: [at for at, example in enumerate(examples) if example.domain == domain]
         for domain in {example.domain for example in examples}
     }
     smallest = min(map(len, places.values()))
     rng = np.random.default_rng(seed)
-    # Resizing repeats a domain's clips, each as often as the others but for the last round.
+    # np.resize repeats a domain's clips. All occur equally often, except in the last round.
     chosen = [
         np.resize(rng.permutation(places[domain]), clips[domain] if clips else smallest) for domain in sorted(places)
     ]

@@ -1,7 +1,7 @@
-"""A recipe without stages, start to finish: corpus, codec, front end, codec tokens, token model, checkpoint.
+"""Runs a recipe without stages: corpus, codec, front end, codec tokens, token model, checkpoint.
 
-Each step leaves its result in the working folder and is skipped when that is there, so a run that was stopped goes
-on where it was.
+Each step leaves its result in the working folder. A step whose result exists is skipped, so an interrupted run
+resumes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def train_demo(recipe_path: Path, work: Path, out: Path, report: Report = print)
 
 
 def training_section(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """[train] without what concerns the material."""
+    """The section [train] without the fields that concern the material."""
     return {name: value for name, value in recipe["train"].items() if name != "leave_out"}
 
 
@@ -54,7 +54,7 @@ def write_result(
     losses: Mapping[str, float],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write the checkpoint in bfloat16, with codec, front end, sampling, calibration set and how it was made."""
+    """Write the checkpoint in bfloat16, with codec, front end, sampling, calibration set and provenance."""
     save_checkpoint(
         out,
         model,
@@ -75,7 +75,7 @@ def write_result(
 
 
 def calibration_requests(corpus: Corpus) -> list[dict[str, str]]:
-    """Requests of the training split: in turn one of every voice or instrument and kind."""
+    """Requests of the training split, which alternate between all voices or instruments and kinds."""
     groups: dict[tuple[str, str], list[Item]] = {}
     for item in corpus.select(split="train"):
         groups.setdefault((item.voice or item.instrument, item.kind), []).append(item)

@@ -1,4 +1,4 @@
-"""Trains the duration predictor on the durations of a spoken corpus, and measures it on clips that it never saw.
+"""Trains the duration predictor on a spoken corpus, and measures its errors on held-out clips.
 
 Shapes: B clips, P phonemes.
 """
@@ -41,7 +41,7 @@ class DurationRecipe(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class TimedText:
-    """A clip as the predictor sees it: words with phonemes (pauses are words), and the seconds of each phoneme."""
+    """A clip as the predictor sees it: words with phonemes (a pause is a word), and the seconds of each phoneme."""
 
     voice: str
     words: tuple[Phonemes, ...]
@@ -52,8 +52,8 @@ class TimedText:
 class DurationErrors:
     """Means over held-out clips.
 
-    `phoneme_ms`: error of a duration. `middle_ms`: error of where a phoneme's middle lies, as it adds up from the
-    start. `total`: error of the clip's length as a share of it.
+    `phoneme_ms`: error of a phoneme's duration. `middle_ms`: error of the position of a phoneme's middle, accumulated
+    from the start. `total`: error of the clip's length as a share of it.
     """
 
     phoneme_ms: float
@@ -63,10 +63,10 @@ class DurationErrors:
 
 
 def timed_text(item: Item) -> TimedText:
-    """A corpus item with word numbers, as the predictor sees it."""
+    """Convert a corpus item with word numbers to the predictor's view of it."""
     sounds = [sound for sound, _ in item.phonemes]
     seconds = np.diff([0.0, *(end_s for _, end_s in item.phonemes)])
-    # Each pause is a word of its own, also where two follow one another.
+    # Each pause is a word of its own, even where two pauses follow one another.
     numbers = [number if number >= 0 else -1 - at for at, number in enumerate(item.word_numbers)]
     groups = groupby(range(len(sounds)), key=lambda at: numbers[at])
     words = tuple(tuple(sounds[at] for at in places) for _, places in groups)
@@ -79,12 +79,12 @@ def train_durations(
     recipe: DurationRecipe,
     progress: Callable[[int, int, float], object] = lambda *_: None,
 ) -> tuple[DurationPredictor, SequenceNetwork]:
-    """Train on clips; the predictor and its network. `progress`: step, of how many, loss.
+    """Train on clips. Returns the predictor and its network. `progress` receives step, number of steps and loss.
 
     Raises OutputError where there are no clips.
 
-    The loss is that of a gamma distribution, so that means are right, and with them the place where a phoneme comes to
-    lie: d / p + log p for a duration d and a prediction p.
+    The loss is that of a gamma distribution, d / p + log p for a duration d and a prediction p. It makes the means
+    unbiased, and so the position of each phoneme.
     """
     if not texts:
         raise OutputError("there are no clips with word numbers to learn durations from")
@@ -135,7 +135,7 @@ def _example(text: TimedText, voices: Sequence[str]) -> Example:
 def _batches(
     examples: Sequence[Example], size: int, rng: random.Random
 ) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
-    """Batches of clips of about the same length, in random order."""
+    """Batches of clips of similar lengths, in random order."""
     order = sorted(range(len(examples)), key=lambda at: len(examples[at][1]) * (1 + 0.2 * rng.random()))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     rng.shuffle(batches)
@@ -150,7 +150,7 @@ def _batches(
 
 
 def duration_errors(predict: Callable[[TimedText], Sequence[float]], texts: Sequence[TimedText]) -> DurationErrors:
-    """Errors of predictions on clips."""
+    """Errors of a predictor on clips."""
     phonemes: list[float] = []
     middles: list[float] = []
     totals: list[float] = []
@@ -168,7 +168,7 @@ def duration_errors(predict: Callable[[TimedText], Sequence[float]], texts: Sequ
 
 
 def mean_seconds(texts: Sequence[TimedText], voices: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Mean seconds of each symbol in each voice; over all voices where a voice never says it."""
+    """Mean seconds of each symbol in each voice, or over all voices where a voice never says it."""
     seen: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for text in texts:
         sounds = [sound for word in text.words for sound in word]
@@ -183,7 +183,7 @@ def mean_seconds(texts: Sequence[TimedText], voices: Sequence[str]) -> dict[str,
 
 
 def mean_predictor(texts: Sequence[TimedText]) -> Callable[[TimedText], list[float]]:
-    """The baseline: a phoneme's mean in this voice."""
+    """The baseline: a phoneme's mean duration in this voice."""
     means = mean_seconds(texts, sorted({text.voice for text in texts}))
 
     def predict(text: TimedText) -> list[float]:

@@ -25,9 +25,9 @@ from unimoe_runtime.model.delay_pattern import delay_codes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """One clip as the model is trained on it.
+    """One clip as a training example.
 
-    `spoken_T`: place in the prompt of what sounds in each frame; -1 where that is not known.
+    `spoken_T`: prompt position of the phoneme or note that sounds in each frame; -1 where it is not known.
     """
 
     ids_P: np.ndarray
@@ -43,7 +43,7 @@ class Example:
 
 
 def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
-    """Codes [T, K] of every clip, written to `path` (.npz) and returned in the order of the corpus."""
+    """Codes [T, K] of every clip, in the corpus's order. Also writes them to `path` (.npz)."""
     codes = encode_clips(corpus.items, codec)
     lengths_N = np.array([len(frames) for frames in codes])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
 
 
 def read_codes(path: Path, corpus: Corpus) -> list[np.ndarray]:
-    """Codes that `encode_corpus` wrote. Raises CheckpointError where they belong to another corpus."""
+    """Codes that `encode_corpus` wrote. Raises CheckpointError where they belong to a different corpus."""
     with np.load(path, allow_pickle=False) as file:
         codes, lengths_N = file["codes"], file["lengths"]
     if len(lengths_N) != len(corpus):
@@ -82,16 +82,16 @@ def make_example(item: Item, codes_TK: np.ndarray, frontend: TimelineFrontEnd, c
 
 
 def spoken(item: Item, timeline: Timeline, num_frames: int, frame_rate_hz: float) -> np.ndarray:
-    """For each frame, where in the prompt stands what really sounds there; -1 where the prompt has no such token.
+    """For each frame, the prompt position of the sound in the recording; -1 where the prompt has no such token.
 
-    Segment s of the timeline stands at s + 1, behind the voice.
+    Segment s of the timeline has position s + 1, after the voice.
     """
     tokens = [segment.token for segment in timeline.segments]
     if item.domain == "speech":
         sounding = [(f"phoneme:{phoneme}", end_s) for phoneme, end_s in item.phonemes]
     else:
         starts_s = [note.start_s for note in item.notes]
-        # Of notes struck together the last one stands for the chord: the others end as they start.
+        # The last note of a chord stands for all of it: the other notes of the chord end where they start.
         last_s = parse_chords(item.text)[-1].beats * 60 / item.tempo_bpm
         ends_s = [*starts_s[1:], starts_s[-1] + last_s]
         sounding = [(tokens[0], starts_s[0])]

@@ -1,4 +1,4 @@
-"""Sums from which a run's figures are made: losses by domain, and what the routers did. Sums of parts add up.
+"""Sums for the figures of a run: losses by domain, and routing. The sums of parts can be added.
 
 Shape suffixes: B rows, T positions, M audio positions, K codebooks, N tokens, L layers, E routed and null experts.
 """
@@ -17,7 +17,7 @@ DOMAINS = ("speech", "music")
 
 
 class Figures:
-    """Collects parts of one or of many batches. `sums` is one flat tensor, so that processes can add theirs up."""
+    """Collects parts of one or more batches. `sums` is one flat tensor, so that processes can add theirs."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
@@ -39,9 +39,9 @@ class Figures:
         self.sums += torch.cat(parts).to(self.sums.device)
 
     def result(self) -> dict[str, float]:
-        """Losses of one batch (`loss`, `guide`, `aux_loss`), mean losses of the domains there were, and routing.
+        """Losses of one batch (`loss`, `guide`, `aux_loss`), mean losses of the domains that occurred, and routing.
 
-        `experts_picked`: routed experts a token and layer; `null_share`: of all picks; `load_smallest` and
+        `experts_picked`: routed experts for each token and layer. `null_share`: share of all picks. `load_smallest` and
         `load_largest`: a routed expert's share of the picks of its layer's routed experts.
         """
         loss, guide, aux_loss = self.sums[:3].tolist()
@@ -59,7 +59,7 @@ class Figures:
 
 
 def routing_figures(picks_LE: Tensor, num_tokens: float, config: ModelConfig) -> dict[str, float]:
-    """What `Figures.result` says of routing, of the picks of every layer and expert over `num_tokens` tokens."""
+    """The routing figures of `Figures.result`, from the picks of each layer and expert over `num_tokens` tokens."""
     routed_LE = picks_LE[:, : config.num_routed_experts]
     load_LE = routed_LE / routed_LE.sum(dim=1, keepdim=True).clamp_min(1)
     found = {

@@ -1,4 +1,4 @@
-"""Writes the front end of a model that is trained on a corpus."""
+"""Writes the front end of a model that is trained on a given corpus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FrontEndRecipe", "recorded_timeline", "write_frontend"]
 def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, frame_rate_hz: float) -> TimelineFrontEnd:
     """Write a front end for the voices and instruments of `corpus`, and open it.
 
-    A corpus with word numbers has stress in its phonemes, and gets a front end that has it too.
+    A corpus with word numbers has stressed phonemes and gets a front end with stress.
     """
     folder.mkdir(parents=True, exist_ok=True)
     has_stress = any(item.word_numbers for item in corpus)
@@ -31,9 +31,9 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
 
 
 def recorded_timeline(item: Item) -> Timeline:
-    """What sounds when in a spoken clip, as it was recorded: its own phonemes and durations.
+    """Timeline of a spoken clip as recorded, with its own phonemes and durations.
 
-    A model that is trained on it follows the durations that it is given, so that speed and word times are exact.
+    A model trained on it follows the given durations, so that speed and word times are exact.
     """
     lengths_s = np.diff([0.0, *(end_s for _, end_s in item.phonemes)])
     segments = tuple(

@@ -1,8 +1,8 @@
-"""The learnt parts of the front end, each made once in a folder: lexicon, letter-to-sound model, duration predictor.
+"""The learnt parts of the front end: lexicon, letter-to-sound model, duration predictor. A folder holds each part.
 
 DIR/lexicon.bin
 DIR/letter_to_sound.safetensors, letter_to_sound.json   the model, its section of frontend.json and its errors
-DIR/durations.safetensors, durations.json               the same of the duration predictor
+DIR/durations.safetensors, durations.json               the same files for the duration predictor
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make_durations(
 ) -> tuple[DurationErrors, DurationErrors]:
     """Write a predictor learnt from the training clips of `corpus`.
 
-    Returns its errors on the test clips, and those of the mean of each phoneme.
+    Returns its errors on the test clips, and the errors of predicting each phoneme's mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clips = [item for item in corpus if item.word_numbers]
@@ -67,13 +67,13 @@ def make_durations(
 
 
 def read_section(path: Path) -> dict[str, Any]:
-    """The section of frontend.json that a part's note holds."""
+    """The section of frontend.json in a part's JSON file."""
     section: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["section"]
     return section
 
 
 def set_threads(count: int) -> None:
-    """Threads of the networks' training."""
+    """Set the number of threads for training the networks."""
     torch.set_num_threads(count)
 
 

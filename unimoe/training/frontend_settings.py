@@ -1,4 +1,4 @@
-"""What every front end's frontend.json says, and how large a front end is made."""
+"""The settings that every front end's frontend.json shares, and the size of a front end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.settings import PAD, SEPARATOR
 from unimoe_runtime.records import JsonRecord
 
-# What `unimoe profile` runs where no text is given.
+# `unimoe profile` runs these where no text is given.
 EXAMPLES = {
     "speech": ["Remind me at seven forty-five.", "four seven one nine zero two"],
     "music": ["a C major scale on the piano at 120 bpm", "flute, 120 bpm: C4 E4 G4 C5"],
@@ -32,9 +32,10 @@ ABBREVIATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEndRecipe(JsonRecord):
-    """How large the front end is. `known_words` are always listed, of `listed_words` those that the rules miss.
+    """The size of a front end. The lexicon always lists `known_words`, and those of `listed_words` that the rules miss.
 
-    `max_characters` of a request, more where the corpus has longer ones. `parts`: the folder of a lexicon, a
+    `max_characters` of a request; higher where the corpus has longer texts. `parts`: the folder of an existing lexicon,
+    letter-to-sound model and duration predictor (`frontend_parts`), for a corpus with stress.
     letter-to-sound model and a duration predictor that are there already (`frontend_parts`); for a corpus with stress.
     """
 
@@ -49,7 +50,7 @@ class FrontEndRecipe(JsonRecord):
 def common_settings(
     corpus: Corpus, recipe: FrontEndRecipe, phonemes: Sequence[str], *, frame_rate_hz: float
 ) -> dict[str, Any]:
-    """Settings of a front end for the voices and instruments of `corpus`, whose voices have these phonemes."""
+    """Settings of a front end for the voices and instruments of `corpus`. Its voices have these phonemes."""
     voices = list(dict.fromkeys(item.voice for item in corpus if item.voice))
     instruments = list(dict.fromkeys(item.instrument for item in corpus if item.instrument))
     music = music_range(corpus)
@@ -74,7 +75,7 @@ def common_settings(
 
 
 def music_range(corpus: Corpus) -> dict[str, Any]:
-    """The "music" section of frontend.json: what the pieces of the corpus span."""
+    """The "music" section of frontend.json: the ranges of the corpus's pieces."""
     played = [item for item in corpus if item.notes]
     tempi = [item.tempo_bpm for item in played] or [120]
     pitches = [note.pitch for item in played for note in item.notes]

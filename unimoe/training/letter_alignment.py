@@ -1,4 +1,4 @@
-"""Shares a word's phonemes out among its letters, none to two a letter, by expectation-maximisation (Viterbi form)."""
+"""Aligns a word's phonemes with its letters, none to two a letter, by expectation-maximisation (Viterbi form)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _MAX_SOUNDS = 2
 _ROUNDS = 5
 _UNSEEN = 1e-4
 Table = dict[str, dict[Phonemes, float]]
-"""For each letter how often it has which phonemes."""
+"""For each letter, the share of each group of phonemes."""
 
 
 def learn_shares(words: Mapping[str, Phonemes]) -> Table:
-    """Learn from pronounced words which phonemes a letter can have."""
+    """Learn from pronounced words which phonemes each letter can have."""
     table = _first_guess(words)
     for _ in range(_ROUNDS):
         table = _count(align_words(words, table))
@@ -24,7 +24,7 @@ def learn_shares(words: Mapping[str, Phonemes]) -> Table:
 
 
 def align_words(words: Mapping[str, Phonemes], table: Table) -> dict[str, list[Phonemes]]:
-    """Phonemes of each letter of each word; words with more phonemes than their letters can have are left out."""
+    """Phonemes of each letter of each word. Words with more phonemes than their letters allow are left out."""
     aligned: dict[str, list[Phonemes]] = {}
     for word, phonemes in words.items():
         shares = _align(word, phonemes, table)
@@ -34,7 +34,7 @@ def align_words(words: Mapping[str, Phonemes], table: Table) -> dict[str, list[P
 
 
 def _first_guess(words: Mapping[str, Phonemes]) -> Table:
-    """How often a phoneme stands about where the letter stands, every share from none to two phonemes allowed."""
+    """How often a phoneme stands near the letter's position. Every group of none to two phonemes is possible."""
     counts: defaultdict[str, Counter[Phonemes]] = defaultdict(Counter)
     for word, phonemes in words.items():
         if not phonemes:
@@ -66,7 +66,7 @@ def _normalised(counts: Mapping[str, Counter[Phonemes]]) -> Table:
 
 
 def _align(word: str, phonemes: Phonemes, table: Table) -> list[Phonemes] | None:
-    """The likeliest sharing out of `phonemes` among the letters of `word`; None where there is none."""
+    """The most likely alignment of `phonemes` with the letters of `word`; None where there is none."""
     if len(phonemes) > _MAX_SOUNDS * len(word):
         return None
     num_sounds = len(phonemes)
@@ -82,7 +82,7 @@ def _align(word: str, phonemes: Phonemes, table: Table) -> list[Phonemes] | None
             for width in range(min(_MAX_SOUNDS, num_sounds - start) + 1):
                 sounds = phonemes[start : start + width]
                 share = known.get(sounds)
-                if share is None:  # an unseen pair is as likely as its sounds are for this letter, at a price
+                if share is None:  # an unseen group: the best share of its phonemes, reduced by a factor
                     share = _UNSEEN * max((known.get((sound,), _UNSEEN) for sound in sounds), default=1.0)
                 total = score + math.log(share)
                 if total > reached[start + width]:

@@ -1,8 +1,8 @@
 """Learns letter-to-sound rules from pronounced words; the runtime reads them (`unimoe_runtime.frontend.lexicon`).
 
-Each word's phonemes are shared out among its letters (`letter_alignment`). Rules are then collected from general to
-special contexts: one is kept where it is seen often enough and says something else than the more general rules do (the
-idea of van den Bosch and Daelemans, IGTree, 1993).
+Each word's phonemes are aligned with its letters (`letter_alignment`). Rules are then collected from general to special
+contexts. A rule is kept where its context is frequent enough and its phonemes differ from those of the more general
+rules (the idea of van den Bosch and Daelemans, IGTree, 1993).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Rules = dict[tuple[str, str, str], Phonemes]
 def learn_rules(words: Mapping[str, Phonemes], *, min_count: int = 2) -> Rules:
     """Rules for the letters a … z from a lexicon of lower-case words.
 
-    `min_count`: how many words must show that a special context differs before it gets a rule.
+    `min_count`: how many more words must show a special context's phonemes than the general ones for it to get a rule.
     """
     table = learn_shares(words)
     aligned = align_words(words, table)
@@ -42,6 +42,6 @@ def learn_rules(words: Mapping[str, Phonemes], *, min_count: int = 2) -> Rules:
 
 
 def _best(table: Table, letter: str) -> Phonemes:
-    """What a letter says without any context. That a vowel is silent must be learnt from its neighbours."""
+    """Most likely phonemes of a letter without context. Only contexts can make a vowel silent."""
     sounds = {sound: share for sound, share in table.get(letter, {}).items() if sound or letter not in "aeiou"}
     return max(sounds, key=lambda sound: sounds[sound]) if sounds else ()

@@ -1,4 +1,4 @@
-"""Trains the letter-to-sound model on the pronouncing dictionary, and counts its errors on words that it never saw."""
+"""Trains the letter-to-sound model on the pronouncing dictionary, and counts its errors on held-out words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
 from unimoe_runtime.records import JsonRecord
 
 HELD_OUT_SHARE = 0.02
-_ALIGNED_FIRST = 15000  # words from which it is learnt which phonemes a letter can have
+_ALIGNED_FIRST = 15000  # words that teach which phonemes a letter can have
 _RAREST_GROUP = 3
 
 
@@ -50,7 +50,7 @@ class PronunciationErrors:
 
 
 def is_held_out(word: str) -> bool:
-    """Whether the model is tested on a word and not trained on it; by the word's SHA-256."""
+    """Whether a word is in the test set and not in the training set. The word's SHA-256 decides."""
     share = int.from_bytes(hashlib.sha256(f"letters {word}".encode()).digest()[:8], "big") / 2**64
     return share < HELD_OUT_SHARE
 
@@ -60,7 +60,7 @@ def train_letter_to_sound(
     recipe: LetterToSoundRecipe,
     progress: Callable[[int, int, float], object] = lambda *_: None,
 ) -> LetterToSound:
-    """Train on the words of plain letters that are not held out. `progress`: step, of how many, loss."""
+    """Train on words of plain letters that are not held out. `progress` receives step, number of steps and loss."""
     words = {word: sounds for word, sounds in dictionary.items() if word.isalpha() and not is_held_out(word)}
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)
@@ -113,7 +113,7 @@ def _fit(
 
 
 def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of words of about the same length, in random order."""
+    """Batches of words of similar lengths, in random order."""
     order = sorted(range(len(examples)), key=lambda at: (len(examples[at][0]) + rng.random() * 2, rng.random()))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     rng.shuffle(batches)

@@ -1,4 +1,4 @@
-"""What every recipe trains on: corpus, codec, front end and codec tokens, each made once in the working folder."""
+"""A recipe's training material: corpus, codec, front end and codec tokens, each made once in the working folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
-    """Clips that are trained on, their codec tokens, and the folders of codec and front end."""
+    """Training clips, their codec tokens, and the folders of codec and front end."""
 
     corpus: Corpus
     codes: Sequence[np.ndarray]
@@ -43,7 +43,7 @@ class Material:
     frontend_dir: Path
 
     def model_config(self, values: dict[str, Any]) -> ModelConfig:
-        """The demo's preset with the codec's and the front end's sizes, and with the fields of `values`."""
+        """The demo's preset with the codec's and the front end's sizes, and with `values` as further fields."""
         return preset(
             "demo",
             text_vocab_size=len(self.frontend.tokens),
@@ -53,17 +53,17 @@ class Material:
         )
 
     def examples(self, split: str, config: ModelConfig) -> list[Example]:
-        """Of every clip of a split, in the corpus's order."""
+        """Examples of every clip of a split, in the corpus's order."""
         chosen = [index for index, item in enumerate(self.corpus) if item.split == split]
         return make_examples([self.corpus[i] for i in chosen], [self.codes[i] for i in chosen], self.frontend, config)
 
 
 def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
-    """Make what `work` lacks. In [data] and [codec], `folder` names a corpus or a codec that is there already.
+    """Make the material that `work` lacks. In [data] and [codec], `folder` names an existing corpus or codec.
 
-    [data] `recipe` names a file whose [data] is meant; [codec.shape] is the codec's configuration, of its codebooks the
-    first `kept_codebooks` are used, [codec.decoder] trains the decoder anew for those, and [codec.finish] trains it
-    against discriminators. Clips of sources in [train] leave_out train the codec alone.
+    [data] `recipe` names another file whose [data] is used. [codec.shape] is the codec's configuration. The first
+    `kept_codebooks` of its codebooks are used, [codec.decoder] retrains the decoder for them, and [codec.finish] trains
+    it against discriminators. Clips of the sources in [train] `leave_out` only train the codec.
     """
     _require_products(recipe, work)
     corpus = open_corpus(recipe["data"], work, report)
@@ -88,7 +88,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
 
 
 def _require_products(recipe: dict[str, Any], work: Path) -> None:
-    """Raise ConfigError where `work` holds something that other sections made than the recipe has now."""
+    """Raise ConfigError where `work` holds a product of sections that differ from those of the recipe."""
     data = recipe["data"]
     if "recipe" in data:
         data = read_recipe(Path(data["recipe"]), ["data"])["data"]
@@ -106,7 +106,7 @@ def _require_products(recipe: dict[str, Any], work: Path) -> None:
 
 
 def open_corpus(data: dict[str, Any], work: Path, report: Report) -> Corpus:
-    """The corpus of a recipe's [data], rendered into `work` where it is neither there nor in a folder of its own."""
+    """The corpus of a recipe's [data]. Rendered into `work` unless it exists there or [data] names its folder."""
     if "recipe" in data:
         data = read_recipe(Path(data["recipe"]), ["data"])["data"]
     corpus_dir = Path(data.get("folder", work / "corpus"))
@@ -117,10 +117,10 @@ def open_corpus(data: dict[str, Any], work: Path, report: Report) -> Corpus:
 
 
 def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
-    """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, its decoder trained anew
-    ([codec.decoder]) and finished against discriminators ([codec.finish]).
+    """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, with a retrained decoder
+    ([codec.decoder]), and finished against discriminators ([codec.finish]).
 
-    All but the first are done where the recipe says so; see `prepare`. With `folder` the codec is there already.
+    All steps but the first are optional (see `prepare`). With `folder`, the codec already exists.
     """
     fields = dict(fields)
     kept, of_decoder, of_finish = (fields.pop(name, {}) for name in ("kept_codebooks", "decoder", "finish"))
@@ -147,7 +147,7 @@ def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Repor
 
 
 def own_codec(folder: Path) -> TrainedCodec[Any]:
-    """One of our own codecs, for training. Raises ConfigError where the folder holds another kind."""
+    """One of the project's own codecs, for training. Raises ConfigError where the folder holds another kind."""
     codec = load_codec(folder)
     if not isinstance(codec, TrainedCodec):
         raise ConfigError(f"{folder} holds a codec of another kind; only our own can be trained")

@@ -1,11 +1,11 @@
-"""From dense specialists to one Mixture of Experts.
+"""Merges dense specialists into one Mixture of Experts.
 
-Each specialist's feed-forward layer is cut along its inner dimension into equal slices, and every slice becomes a
-routed expert: 2 specialists × 4 slices = 8 experts. Attention, norms, embeddings and the head are averaged, which
-needs specialists of one origin. The gate and the shared experts are new (arXiv 2510.13344).
+Each specialist's feed-forward layer is cut along its inner dimension into equal slices. Every slice becomes a routed
+expert: 2 specialists × 4 slices = 8 experts. Attention, norms, embeddings and the head are averaged, which requires
+specialists of one origin. The gate and the shared experts are new (arXiv 2510.13344).
 
-A slice's output matrix is multiplied by the number of slices: an even mix of a specialist's slices, whose weights add
-up to 1, is then that specialist's own layer.
+A slice's output matrix is multiplied by the number of slices. An even mix of a specialist's slices, whose weights add
+up to 1, then equals that specialist's own layer.
 
 Shape suffixes: E experts, I inner width, C hidden.
 """
@@ -28,7 +28,7 @@ Weights = Mapping[str, Tensor]
 def dense_config(config: ModelConfig, num_specialists: int) -> ModelConfig:
     """The specialists' configuration: `config` with one dense feed-forward layer as wide as a specialist's experts.
 
-    Raises ConfigError where the routed experts cannot be shared out evenly.
+    Raises ConfigError where the specialists cannot have equal numbers of routed experts.
     """
     slices, rest = divmod(config.num_routed_experts, num_specialists)
     if rest or not slices:
@@ -43,7 +43,7 @@ def dense_config(config: ModelConfig, num_specialists: int) -> ModelConfig:
 
 
 def merge(specialists: Sequence[Weights], config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
-    """Weights of the Mixture of Experts `config`; specialist s becomes experts s·S … (s + 1)·S - 1 of its S slices.
+    """Weights of the Mixture of Experts `config`. The S slices of specialist s become the experts s·S … (s + 1)·S - 1.
 
     `seed` draws the gate and the shared experts. Raises ConfigError where the specialists do not fit the configuration.
     """

@@ -1,4 +1,4 @@
-"""The model with its loss as one module, so that whatever wraps it (DDP, FSDP) sees all its work in `forward`.
+"""The model with its loss as one module, so that a wrapper (DDP, FSDP) sees all of the work in `forward`.
 
 Shape suffixes: B rows, T positions, M audio positions, K codebooks, N tokens, E routed and null experts.
 """
@@ -19,7 +19,7 @@ from unimoe.training.settings import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Counts of a step's whole batch. Each part divides its sums by them: the parts add up to the batch's mean."""
+    """Counts over a step's whole batch. Each part divides its sums by them: the parts add up to the batch's mean."""
 
     labels_K: Tensor
     num_guided: int
@@ -32,9 +32,9 @@ class Totals:
 
 
 class Losses(NamedTuple):
-    """A part's share of the batch's losses (`total` is what is minimised), and what figures are made of.
+    """A part's share of the batch's losses (`total` is minimised), and the values behind the figures.
 
-    `loss_MK`: of every label, 0 where there is none. `picked_NE`: one a MoE layer, over padding as well.
+    `loss_MK`: loss of every label, 0 where there is none. `picked_NE`: one for each MoE layer, padding included.
     """
 
     total: Tensor
@@ -46,7 +46,7 @@ class Losses(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Forward pass and loss; on a GPU in bfloat16 by autocast, router and losses in float32."""
+    """Forward pass and loss. On a GPU it runs in bfloat16 by autocast, with router and losses in float32."""
 
     def __init__(self, model: UniMoE, training: TrainingConfig) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""What a training run needs on another machine, in one small folder: token examples, settings, codec, an audio excerpt.
+"""The input of a training run on another machine, in one small folder: tokens, settings, codec, an audio excerpt.
 
     examples.npz      token examples, packed
     package.json      format, model, stages' settings, balance, sample rate of the excerpt
     codec/            the codec of the tokens
-    audio/NNNNN.flac  clips of the training split, for the codec's finish; domain and source in package.json
+        audio/NNNNN.flac  clips of the training split, to finish the codec; domain and source in package.json
 
 Shape suffixes: N examples, P prompt positions, R rows of delayed codes, K codebooks, T frames, L samples.
 """
@@ -35,7 +35,7 @@ _SMALL_TYPES = {"ids_P": np.int32, "positions_P": np.float32, "rows_RK": np.uint
 
 @dataclass(frozen=True, kw_only=True)
 class PackageLimits:
-    """`total_mb`: of the whole folder. `audio_mb`: of the excerpt, at most."""
+    """`total_mb`: limit of the whole folder. `audio_mb`: limit of the excerpt."""
 
     total_mb: float = 60.0
     audio_mb: float = 25.0
@@ -43,19 +43,19 @@ class PackageLimits:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Package:
-    """An opened package."""
+    """An open package."""
 
     folder: Path
     config: CurriculumConfig
     examples: Mapping[str, Sequence[Example]]
-    """By split, train and valid."""
+    """Examples by split, train and valid."""
 
     @property
     def codec_dir(self) -> Path:
         return self.folder / "codec"
 
     def corpus(self) -> Corpus:
-        """The excerpt of audio, decoded into memory."""
+        """The audio excerpt, decoded into memory."""
         described = _read(self.folder)
         items = []
         for clip in described["audio"]:
@@ -77,7 +77,7 @@ def write_package(
     codec_dir: Path,
     limits: PackageLimits,
 ) -> int:
-    """Write a package and return its size in bytes. Raises OutputError where `out` is there or the package too big."""
+    """Write a package and return its size in bytes. Raises OutputError where `out` exists or the package is too big."""
     if out.exists():
         raise OutputError(f"{out} exists: remove it first")
     (out / "audio").mkdir(parents=True)
@@ -101,7 +101,7 @@ def write_package(
 
 
 def open_package(folder: Path) -> Package:
-    """Raises CheckpointError where `folder` is no package."""
+    """Open a package. Raises CheckpointError where `folder` is none."""
     described = _read(folder)
     config = CurriculumConfig(
         model=ModelConfig.from_dict(described["model"]),
@@ -127,7 +127,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _pack(examples: Mapping[str, Sequence[Example]]) -> dict[str, np.ndarray]:
-    """Arrays of all examples one after another, and their lengths."""
+    """Concatenated arrays of all examples, and their lengths."""
     together = [(split, example) for split, chosen in examples.items() for example in chosen]
     packed: dict[str, np.ndarray] = {
         "split": np.array([split for split, _ in together]),
@@ -152,7 +152,7 @@ def _unpack(packed: Mapping[str, np.ndarray]) -> dict[str, list[Example]]:
 
 
 def _write_excerpt(out: Path, corpus: Corpus, most_bytes: float) -> list[dict[str, str]]:
-    """Clips of the training split in random order, as many as fit; FLAC loses nothing."""
+    """Write clips of the training split in random order, as many as fit. FLAC is lossless."""
     items = corpus.select(split="train")
     random.Random(0).shuffle(items)
     written: list[dict[str, str]] = []

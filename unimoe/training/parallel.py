@@ -1,7 +1,7 @@
-"""One process or many: the process group that torchrun announces, DDP or FSDP2 around the model, whole states.
+"""One process or many: torchrun's process group, DDP or FSDP2 around the model, and whole states.
 
-The engines are PyTorch's own. A save always holds whole tensors under the model's own names, so that it loads into
-any number of processes and either engine.
+The engines are PyTorch's own. A save always holds whole tensors under the model's own names, so it loads into any
+number of processes and into either engine.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from torch.nn.parallel import DistributedDataParallel
 from unimoe.training.objective import Objective
 
 Engine = Literal["ddp", "fsdp"]
-_PREFIX = "model."  # of the model's names within the objective
-# Rank 0 prepares data while the others wait: rendering and the codec may take hours.
+_PREFIX = "model."  # prefix of the model's names within the objective
+# Rank 0 prepares the data while the others wait. Rendering and the codec may take hours.
 _TIMEOUT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The processes that train together, and this one's place among them."""
+    """The processes that train together, and this process's rank."""
 
     rank: int = 0
     size: int = 1
@@ -55,15 +55,15 @@ class World:
             return objective
         if self.engine == "ddp":
             return DistributedDataParallel(objective)
-        # Along the first axis: of stacked experts that is the expert, so processes hold different experts.
-        # A layer's cache is a view, which nothing here writes to.
+        # FSDP2 shards the first axis. For stacked experts that is the expert axis: processes hold different experts.
+        # A layer's cache is a view, but nothing here writes to it.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         for layer in objective.model.layers:
             fully_shard(layer)
         return cast(nn.Module, fully_shard(objective))
 
     def sum(self, values: Tensor) -> Tensor:
-        """Added up over the processes, in place."""
+        """Add up the values of all processes, in place."""
         if self.size > 1:
             moved = values.to(self.device)
             dist.all_reduce(moved)
@@ -71,14 +71,14 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process arrives."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
 def open_world(engine: Engine = "ddp") -> Iterator[World]:
-    """The processes that torchrun's environment announces; without torchrun, this process alone."""
+    """The processes that torchrun's environment describes, or this process alone without torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     has_gpu = torch.cuda.is_available()
     if size == 1:
@@ -96,7 +96,7 @@ def open_world(engine: Engine = "ddp") -> Iterator[World]:
 
 @contextmanager
 def gradients_in_step(wrapped: nn.Module, last: bool) -> Iterator[None]:
-    """Around one part's forward and backward pass: gradients are exchanged with the last part alone."""
+    """Context of one part's forward and backward pass. Only the last part exchanges gradients."""
     if isinstance(wrapped, FSDPModule):
         wrapped.set_requires_gradient_sync(last)
     with wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext():
@@ -104,7 +104,7 @@ def gradients_in_step(wrapped: nn.Module, last: bool) -> Iterator[None]:
 
 
 def whole_state(wrapped: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Weights and the optimizer's state as whole tensors on the CPU; every process must call it."""
+    """Weights and the optimizer's state as whole tensors on the CPU. Every process must call it."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(wrapped, options=options)
     return {
@@ -114,11 +114,11 @@ def whole_state(wrapped: nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
 
 
 def load_weights(wrapped: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load whole weights, which every process has read."""
+    """Load whole weights. Every process has read them."""
     named: dict[str, Any] = {_PREFIX + name: value for name, value in weights.items()}
     set_model_state_dict(wrapped, named, options=StateDictOptions(full_state_dict=True))
 
 
 def load_optimizer(wrapped: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a whole optimizer's state, which every process has read."""
+    """Load the whole state of an optimizer. Every process has read it."""
     set_optimizer_state_dict(wrapped, optimizer, state, options=StateDictOptions(full_state_dict=True))

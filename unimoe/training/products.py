@@ -1,4 +1,4 @@
-"""What the products of a working folder were made from, so that a changed recipe does not go on with old ones."""
+"""Records which sections made a working folder's products, so that a changed recipe does not use old products."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _RECORD = "made_from.json"
 
 
 class Products:
-    """The record of one working folder: by product, a hash of the sections that it is made from."""
+    """The record of one working folder: for each product, a hash of the sections that made it."""
 
     def __init__(self, work: Path) -> None:
         self._path = work / _RECORD
         self._known: dict[str, Any] = read_json(self._path, ConfigError) if self._path.exists() else {}
 
     def require(self, product: Path, made_from: Mapping[str, Any]) -> None:
-        """Raise ConfigError where a product is there that other sections made. A product that is not there, or is of
-        a release that kept no record, counts as made from these."""
+        """Raise ConfigError where a product exists that other sections made. A missing product, or one of a release
+        that kept no record, counts as made from these sections."""
         name, found = product.name, _hash(made_from)
         if product.exists() and self._known.get(name, found) != found:
             sections = " and ".join(f"[{section}]" for section in made_from)

@@ -1,7 +1,7 @@
-"""A recipe with a curriculum, start to finish: data → codec → front end → five stages → checkpoint.
+"""Runs a recipe with a curriculum: data → codec → front end → five stages → checkpoint.
 
-Everything lies in one working folder and is skipped where it is finished. Under torchrun the first process makes what
-all train on while the others wait, then all of them train.
+All products lie in one working folder, and finished ones are skipped. Under torchrun the first process makes the
+training material while the others wait. Then all processes train.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ def train_recipe(
     engine: Engine = "ddp",
     report: Report = print,
 ) -> None:
-    """Run stages of the curriculum in `work`; with `out`, write the joint stage's checkpoint there.
+    """Run stages of the curriculum in `work`. With `out`, write the joint stage's checkpoint there.
 
-    Raises ConfigError for a recipe that does not hold together, CheckpointError where a stage's predecessor is not
-    finished.
+    Raises ConfigError for an inconsistent recipe, and CheckpointError where a stage's predecessor is not finished.
     """
     recipe = check_recipe(recipe_path, tools=not (work / "corpus" / "index.jsonl").exists())
     with open_world(engine) as world:
@@ -71,7 +70,7 @@ def curriculum_config(recipe: Mapping[str, Any], material: Material) -> Curricul
 
 
 def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits, report: Report = print) -> int:
-    """Write the package `out` of what the recipe trains on, made in `work` where it is missing. Returns its bytes."""
+    """Write the recipe's training input as the package `out`; `work` gets missing material. Returns its bytes."""
     recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     config = curriculum_config(recipe, material)
@@ -80,7 +79,7 @@ def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits,
 
 
 def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report: Report = print) -> None:
-    """Write the checkpoint `out` of a timed run's `result` folder: its model and codec, the recipe's front end."""
+    """Write the checkpoint `out` from a timed run's `result` folder: its model and codec, the recipe's front end."""
     recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     codec_dir = result / "codec" if (result / "codec").is_dir() else material.codec_dir

@@ -1,7 +1,7 @@
-"""A whole recipe, looked at before any of it is run.
+"""Checks a whole recipe before any of it runs.
 
-A stage that is hours away is checked as the first one is: fields, types, ranges, what the sections say of one another,
-and the programs that are needed.
+All stages are checked, also those that run hours later: fields, types, ranges, consistency between sections, and the
+programs that they need.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Sections = Mapping[str, Mapping[str, Any]]
 
 
 def read_recipe(path: Path, sections: tuple[str, ...] | list[str] = NEEDED) -> dict[str, Any]:
-    """A recipe's content. Raises ConfigError where the file is missing, no TOML, or lacks one of the sections."""
+    """A recipe's content. Raises ConfigError where the file is missing, not TOML, or lacks one of the sections."""
     recipe = read_toml(path, ConfigError)
     for name in sections:
         if name not in recipe:
@@ -40,9 +40,9 @@ def read_recipe(path: Path, sections: tuple[str, ...] | list[str] = NEEDED) -> d
 
 
 def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
-    """Read a recipe and check all of it. With `tools`, what rendering its corpus needs has to be installed.
+    """Read a recipe and check all of it. With `tools`, also check that its corpus can be rendered here.
 
-    Raises ConfigError or OutputError, one line, for the first thing that is wrong.
+    Raises ConfigError or OutputError, one line, for the first error.
     """
     recipe = read_recipe(path)
     unknown = sorted(set(recipe) - set(_KNOWN))
@@ -77,7 +77,7 @@ def _of(path: Path, section: str) -> Iterator[None]:
 
 
 def _check_data(data: Mapping[str, Any]) -> CorpusRecipe | None:
-    """What is to be rendered; None where a corpus is there already."""
+    """The recipe of the corpus to render; None where the corpus already exists."""
     if "folder" in data:
         check_value(data["folder"], Annotated[str, Length(1, 4096)], "folder")
         return None
@@ -91,7 +91,7 @@ _CODEC_SIZES = ("num_codebooks", "codebook_size")
 
 
 def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
-    """Codebooks that are used, and codes of each."""
+    """Number of codebooks in use, and of codes in each."""
     rest = dict(fields)
     folder = check_value(rest.pop("folder", ""), Annotated[str, Length(0, 4096)], "folder")
     shape = codec_config(_table(rest.pop("shape", {}), "shape"))
@@ -101,7 +101,7 @@ def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
     CodecTraining.from_dict(rest)
     if decoder:
         of_decoder = _table(decoder.pop("shape", {}), "decoder.shape")
-        if not folder:  # else only that codec knows what goes with its decoder
+        if not folder:  # an existing codec decides itself which settings fit its decoder
             codec_config({**shape.to_dict(), **of_decoder})
         CodecTraining.from_dict({"codebooks_from_step": 0, **decoder})
     if finish:

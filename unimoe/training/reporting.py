@@ -1,4 +1,4 @@
-"""Where a run's figures go: a line of metrics.jsonl, TensorBoard where it is installed, and the progress bar."""
+"""Writes a run's figures: to metrics.jsonl, to TensorBoard where it is installed, and to the progress bar."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NOTES = {
 
 
 class Reporter:
-    """Figures of a run in `folder`, shown as `title`; a `silent` one (of another process than the first) does nothing.
+    """Figures of a run in `folder`, shown as `title`. A `silent` reporter (of any process but the first) does nothing.
 
-    A run that goes on from a save drops the lines of steps that it will take again.
+    A run that resumes from a save drops the lines of the steps that it repeats.
     """
 
     def __init__(self, folder: Path, title: str, *, step: int, num_steps: int, silent: bool) -> None:
@@ -56,7 +56,7 @@ class Reporter:
                 self._board.close()
 
     def advance(self, step: int, num_tokens: float, figures: Mapping[str, float] | None) -> None:
-        """Count one finished step, and write its figures if there are some."""
+        """Count one finished step, and write its figures if there are any."""
         if self._silent:
             return
         self._tokens += num_tokens
@@ -83,14 +83,14 @@ def _note(record: Mapping[str, float]) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines; a killed run may have left half of one."""
+    """Complete lines. A killed run may have left an incomplete one."""
     if not path.exists():
         return []
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def _open_board(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, or None where the package is not installed, which is said once."""
+    """TensorBoard's writer, or None, with one message, where the package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

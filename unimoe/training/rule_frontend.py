@@ -1,6 +1,6 @@
 """Writes a front end for flite's voices: lexicon, letter-to-sound rules, duration table and frontend.json.
 
-flite's own phonemisation is asked once, here; the finished front end needs neither it nor the network.
+It asks flite for pronunciations once. The finished front end needs neither flite nor the network.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def grammar_words() -> list[str]:
 
 
 def learn_lexicon(recipe: FrontEndRecipe) -> Lexicon:
-    """Ask flite for common words, learn rules from them, and list those that the rules would miss."""
+    """Ask flite for common words, learn rules from them, and list the words that the rules get wrong."""
     common = common_words(recipe.rule_words)
     kept = list(dict.fromkeys([*grammar_words(), *EXTRA_WORDS, *common[: recipe.known_words]]))
     sounds = phonemise(list(dict.fromkeys([*kept, *common])))
@@ -52,7 +52,7 @@ def learn_lexicon(recipe: FrontEndRecipe) -> Lexicon:
 
 
 def mean_durations(corpus: Corpus) -> dict[tuple[str, str, str], float]:
-    """Mean seconds by (voice, phoneme, place) over the training split; each phoneme also has an "inner" entry."""
+    """Mean seconds by (voice, phoneme, place) over the training split. Each phoneme also has an "inner" entry."""
     seen: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for item in corpus.select(split="train", domain="speech"):
         ends_s = [end_s for _, end_s in item.phonemes]

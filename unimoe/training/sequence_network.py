@@ -1,4 +1,4 @@
-"""The front end's small networks in torch: the same computation as `unimoe_runtime.frontend.sequence_network`.
+"""The front end's small networks in torch. They compute the same as `unimoe_runtime.frontend.sequence_network`.
 
 Shapes: B sequences, P symbols, C channels, O outputs.
 """
@@ -17,7 +17,7 @@ from unimoe_runtime.frontend.sequence_network import NORM_EPSILON, SequenceNetwo
 
 
 class TorchSequenceNetwork(nn.Module):
-    """A network to be trained. `dropout` of the blocks' inputs."""
+    """A trainable network. `dropout`: rate at the blocks' inputs."""
 
     def __init__(self, config: SequenceNetworkConfig, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class TorchSequenceNetwork(nn.Module):
         )
 
     def forward(self, ids: tuple[Tensor, ...], mask_BP: Tensor) -> Tensor:
-        """Outputs [B, P, O]. `ids`: [B, P] for each table; `mask_BP`: 1 where there is a symbol, 0 for padding."""
+        """Outputs [B, P, O]. `ids`: [B, P] for each table. `mask_BP`: 1 where there is a symbol, 0 for padding."""
         mask_BP1 = mask_BP.unsqueeze(-1).float()
         x_BPC = sum((self._weight(f"table.{at}")[table] for at, table in enumerate(ids)), torch.zeros(()))
         for at, dilation in enumerate(self.config.dilations):
@@ -53,7 +53,7 @@ class TorchSequenceNetwork(nn.Module):
 
 
 def write_network(network: SequenceNetwork, path: Path) -> None:
-    """Write the tensors as float16, which rounds a phoneme's score by less than a thousandth."""
+    """Write the tensors as float16, which changes a phoneme's score by less than a thousandth."""
     write_tensors(
         path,
         network.config.shapes(),

@@ -1,4 +1,4 @@
-"""How one stage of training is run: steps, rates, batches."""
+"""Settings of one training stage: steps, rates, batches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NOT_OF_THE_RESULT = ("num_threads", "log_every_steps", "save_every_s")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(JsonRecord):
-    """How the token model is trained. The defaults are the demo's recipe.
+    """Training settings of the token model. The defaults are the demo's recipe.
 
-    `guide_layers`: the layers whose head 0 is guided; `guide_weight` times the mean of -log(attention mass on what is
-    being spoken) is added to the loss. `micro_batches`: parts in which a step's batch is worked, the gradient
-    accumulated over them; processes share the parts, so their number does not change the result. `sorted_batches`:
-    batches whose clips are sorted by length together (`batches.epoch_batches`). `trained`: all weights, or those of
-    gate and shared experts alone. `anneal_aux` False holds the auxiliary loss at the weight that it starts with.
+    `guide_layers`: the layers whose head 0 is guided. `guide_weight` times the mean of -log(attention mass on the sound
+    that is being spoken) is added to the loss. `micro_batches`: parts of a step's batch, with accumulated gradients.
+    Processes share the parts, so their number does not change the result. `sorted_batches`: batches whose clips are
+    sorted by length together (`batches.epoch_batches`). `trained`: all weights, or only gate and shared experts.
+    `anneal_aux` False holds the auxiliary loss at its initial weight.
     """
 
     num_steps: Count = 6000
@@ -47,14 +47,14 @@ class TrainingConfig(JsonRecord):
 
     @classmethod
     def from_sections(cls, *sections: Mapping[str, Any]) -> Self:
-        """Of a recipe's sections, the later ones replacing fields. Raises ConfigError for a field there is not."""
+        """Settings from a recipe's sections; later sections replace fields. Raises ConfigError for an unknown field."""
         values: dict[str, Any] = {}
         for section in sections:
             values |= section
         return cls.from_dict(values)
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine to `final_share` of the rate."""
+        """Linear warm-up, then a cosine decay to `final_share` of the rate."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         done = min(1.0, (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps))
@@ -62,5 +62,5 @@ class TrainingConfig(JsonRecord):
         return self.learning_rate * share
 
     def of_the_result(self) -> dict[str, Any]:
-        """The fields that decide the result. A run resumes only a save with the same ones."""
+        """Fields that affect the result. Resuming a save requires them to match."""
         return {name: value for name, value in self.to_dict().items() if name not in _NOT_OF_THE_RESULT}

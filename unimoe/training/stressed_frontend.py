@@ -21,7 +21,7 @@ _LICENCE = Path(__file__).parents[2] / "licenses" / "cmudict.txt"
 def write_stressed_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, frame_rate_hz: float) -> None:
     """Write a front end for the voices and instruments of `corpus`, whose items have word numbers.
 
-    Its learnt parts come from the folder `recipe.parts`, or are made in `folder`.parts where there is none.
+    Its learnt parts come from the folder `recipe.parts`, or are made in `folder`.parts where that is not set.
     """
     parts = Path(recipe.parts) if recipe.parts else folder.with_name(f"{folder.name}-parts")
     if not (parts / "letter_to_sound.json").exists():
@@ -36,6 +36,6 @@ def write_stressed_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe
     }
     for name in (packed_lexicon.FILE, letter_to_sound.FILE, duration_predictor.FILE):
         shutil.copyfile(parts / name, folder / name)
-    if _LICENCE.exists():  # the lexicon's terms ask for their notice beside it
+    if _LICENCE.exists():  # the lexicon's licence requires its notice beside it
         shutil.copyfile(_LICENCE, folder / "LICENCE-lexicon.txt")
     (folder / "frontend.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""A package trained in a given time on whatever device there is: first the token model, then the codec's finish.
+"""Trains a package in a given time on any device: first the token model, then the codec's finish.
 
-The speed of a step is measured first, and each stage gets as many steps as its share of the time allows. The result is
-small: weights in bfloat16, no optimizer. It runs again on any machine, so a borrowed GPU loses nothing but its time.
+The speed of a step is measured first. Each stage then gets as many steps as its share of the time allows. The result is
+small: weights in bfloat16, no optimizer. It runs on any machine, so losing a borrowed GPU loses only its time.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import ModelConfig
 
 Report = Callable[[str], None]
-_MEASURED_SHARE = 0.03  # of the time, at most, goes into measuring the speed of one kind of step
+_MEASURED_SHARE = 0.03  # maximum share of the time for measuring the speed of one kind of step
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBudget:
-    """`minutes` in all; `codec_share` of them finish the codec. `batch_size`: clips of a step of the token model.
+    """`minutes` in all. `codec_share` of them finish the codec. `batch_size`: clips in a step of the token model.
 
-    `codec_batch_size`: segments of a step of the codec. `measured_steps`: steps by which the speed is measured.
+    `codec_batch_size`: segments in a step of the codec. `measured_steps`: steps that measure the speed.
     """
 
     minutes: float = 9.0
@@ -49,7 +49,7 @@ class TimeBudget:
 def train_in_time(
     package: Package, out: Path, work: Path, budget: TimeBudget, report: Report = print
 ) -> dict[str, Any]:
-    """Train what `package` holds and write `out`/model, `out`/codec and `out`/result.json; `work` takes the stages."""
+    """Train from `package` and write `out`/model, `out`/codec and `out`/result.json; `work` receives the stages."""
     started = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
@@ -91,7 +91,7 @@ def _train_model(
 def fit_stages(
     config: CurriculumConfig, examples: Sequence[Example], seconds: float, budget: TimeBudget, world: World
 ) -> CurriculumConfig:
-    """The curriculum with as many steps a stage as fit into `seconds`, in the proportions that it has."""
+    """The curriculum with as many steps in each stage as fit into `seconds`, in their given proportions."""
     stages = {name: replace(stage, batch_size=budget.batch_size) for name, stage in config.stages.items()}
     started = time.monotonic()
     speeds = {
@@ -116,7 +116,7 @@ def _shape_of(config: CurriculumConfig, stage: str) -> ModelConfig:
 
 
 def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int, limit_s: float) -> float:
-    """Mean wall time of `count` steps after some that are left out; of fewer steps where they take over `limit_s`."""
+    """Mean wall time of `count` steps after a warm-up; of fewer steps where they take more than `limit_s`."""
     for _ in range(max(1, count // 3)):
         trainer.train_step()
     started, done = time.monotonic(), 0
@@ -129,7 +129,7 @@ def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int, limit_s: float)
 
 
 def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudget, report: Report) -> dict[str, Any]:
-    """The adversarial finish, with wide discriminators on a GPU. The tokens stay as they are."""
+    """Finish the codec adversarially, with wide discriminators on a GPU. The tokens do not change."""
     started = time.monotonic()
     codec, corpus = load_codec(package.codec_dir), package.corpus()
     assert isinstance(codec, TrainedCodec)

@@ -1,6 +1,6 @@
-"""The training loop of the token model: AdamW with a cosine, an attention guide, and saves from which it goes on.
+"""The training loop of the token model: AdamW with a cosine schedule, an attention guide, and saves to resume from.
 
-The working folder holds `training.pt` (all that is needed to go on), `metrics.jsonl` and TensorBoard's events.
+The working folder holds `training.pt` (the state of the run), `metrics.jsonl` and TensorBoard's events.
 
 Shape suffixes: B rows, T positions, M audio positions, K codebooks, V ids of one codebook.
 """
@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises, with weights_only too, for a file that is no save
+from pickle import UnpicklingError  # torch.load raises it, even with weights_only, for a file that is no save
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ SAVE = "training.pt"
 
 
 class Trainer:
-    """A model, its optimizer, and where training stands. Step s draws its randomness from (seed, s).
+    """A model, its optimizer, and the state of training. The randomness of step s comes from (seed, s).
 
     `initial`: weights to start from instead of random ones.
     """
@@ -69,7 +69,7 @@ class Trainer:
             trained, lr=training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, fused=True
         )
         self.step = 0
-        # Each process takes as many parts of a batch as the others.
+        # Every process takes equally many parts of a batch.
         self.num_parts = math.ceil(training.micro_batches / self.world.size) * self.world.size
         self._lengths = [example.length for example in examples]
         self._domains = [example.domain for example in examples]
@@ -77,7 +77,7 @@ class Trainer:
         self._batches: list[np.ndarray] = []
 
     def batch(self, step: int) -> Batch:
-        """The whole batch of a step, the same whenever it is asked for."""
+        """The whole batch of a step. It is the same on every call."""
         per_epoch = math.ceil(len(self.examples) / self.training.batch_size)
         epoch, index = divmod(step, per_epoch)
         if epoch != self._epoch:
@@ -94,7 +94,7 @@ class Trainer:
         return collate([self.examples[at] for at in chosen], self.config, token_noise=noise, text_drop=drop, rng=rng)
 
     def train_step(self, *, measure: bool = False) -> dict[str, float]:
-        """One optimizer step. Returns the batch's tokens, and with `measure` all that is logged."""
+        """One optimizer step. Returns the batch's number of tokens, and with `measure` all logged figures."""
         batch = self.batch(self.step)
         rate = self.training.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
@@ -109,7 +109,7 @@ class Trainer:
             torch.manual_seed((self.training.seed * 1_000_003 + self.step) * 1024 + index)
             with gradients_in_step(self.objective, last=index == mine[-1]):
                 losses = self.objective(part, totals, self.step)
-                # The engines take the mean over processes; the parts' sum is meant.
+                # The engines average over the processes, but the sum of the parts is needed.
                 (losses.total * self.world.size).backward()
             if measure:
                 figures.add(losses, part)
@@ -152,7 +152,7 @@ class Trainer:
         self.step = int(state["step"])
 
     def run(self, folder: Path, *, stop_after: int | None = None, title: str = "model") -> None:
-        """Train to the end (or to step `stop_after`), saving as it goes; goes on from a save in `folder`."""
+        """Train to the end (or to step `stop_after`) with regular saves. Resumes from a save in `folder`."""
         torch.set_num_threads(self.training.num_threads)
         save = folder / SAVE
         if save.exists():
@@ -172,12 +172,12 @@ class Trainer:
                 if self._is_due(saved):
                     self.save(save)
                     saved = time.monotonic()
-        if self.world.size == 1 or not stop:  # processes that heard it at different steps cannot save together
+        if self.world.size == 1 or not stop:  # processes that received it at different steps cannot save together
             self.save(save)
         stop.end(f"{title}: stopped at step {self.step:,} of {last:,}; {save} goes on from the last save")
 
     def _is_due(self, saved: float) -> bool:
-        """Whether to save now: the first process's clock decides for all."""
+        """Whether to save now. The first process's clock decides for all processes."""
         due = torch.tensor(float(self.world.is_first and time.monotonic() - saved > self.training.save_every_s))
         return bool(self.world.sum(due))
 
@@ -200,7 +200,7 @@ def evaluate(trainer: Trainer, examples: Sequence[Example]) -> dict[str, float]:
     trainer.objective.eval()
     figures = Figures(trainer.config)
     batches = epoch_batches([example.length for example in examples], trainer.training.batch_size, 0, 0)
-    for chosen in batches:  # in every process: FSDP wants all of them in each forward pass
+    for chosen in batches:  # in every process, because FSDP needs all of them in each forward pass
         rng = np.random.default_rng(0)
         batch = collate([examples[at] for at in chosen], trainer.config, token_noise=0.0, text_drop=0.0, rng=rng)
         batch = batch.to(trainer.world.device)
