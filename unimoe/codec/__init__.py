@@ -1,1 +1,1 @@
-"""Neural codecs behind one small interface: `load_codec` opens a folder, whichever kind lies in it."""
+"""Neural codecs behind one small interface. `load_codec` opens a folder of any kind of codec."""

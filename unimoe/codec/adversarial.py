@@ -1,6 +1,6 @@
-"""The adversarial finish of a codec: its decoder against discriminators, its tokens as they are.
+"""The adversarial finish of a codec: trains its decoder against discriminators, without changing its tokens.
 
-It follows spectral training: a decoder that has converged learns here what spectra leave open, phases and texture.
+It follows spectral training. A converged decoder learns here what spectra leave open: phases and texture.
 
 Shapes: B rows, L samples.
 """
@@ -20,7 +20,7 @@ from unimoe.data.corpus import Corpus
 
 
 class AdversarialTrainer(CodecTrainer):
-    """Trains the decoder of `codec`, and the discriminators beside it; both lie in the save."""
+    """Trains the decoder of `codec` together with the discriminators. A save holds both."""
 
     training: AdversarialTraining
 

@@ -1,4 +1,4 @@
-"""What every codec can do, and how one is opened.
+"""The interface of every codec, and functions that open one.
 
 Shapes: B rows, K codebooks, T frames, L samples.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Codec(Protocol):
-    """Audio to codes and back. Rates and sizes come from here, never from constants."""
+    """Converts audio to codes and back. Callers take rates and sizes from here, never from constants."""
 
     @property
     def sample_rate_hz(self) -> int: ...
@@ -35,7 +35,7 @@ class Codec(Protocol):
     def codebook_size(self) -> int: ...
 
     def encode(self, pcm_BL: Tensor) -> Tensor:
-        """Codes codes_BKT (int64) of mono audio; the last frame is filled up with silence."""
+        """Codes codes_BKT (int64) of mono audio. Silence fills the last frame."""
         ...
 
     def decode(self, codes_BKT: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Codec(Protocol):
 
 
 def new_codec(config: CodecShape) -> TrainedCodec[Any]:
-    """One of our own codecs with random weights."""
+    """One of the project's own codecs with random weights."""
     if isinstance(config, HarmonicCodecConfig):
         from unimoe.codec.harmonic import HarmonicCodec
 
@@ -57,7 +57,7 @@ def new_codec(config: CodecShape) -> TrainedCodec[Any]:
 
 
 def codec_config(fields: Mapping[str, Any]) -> CodecShape:
-    """The configuration of one of our own codecs; without a `kind` it is the first one's. Raises ConfigError."""
+    """The configuration of one of the project's codecs. Without a `kind` it is ConvNeXt's. Raises ConfigError."""
     kinds: dict[str, type[CodecShape]] = {"convnext": ConvNeXtCodecConfig, "harmonic": HarmonicCodecConfig}
     kind = fields.get("kind", "convnext")
     if kind not in kinds:

@@ -1,4 +1,4 @@
-"""What our codecs do alike: codes to and from audio, streaming, files, fewer codebooks."""
+"""What the project's codecs share: codes to and from audio, streaming, files, fewer codebooks."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Shape = TypeVar("Shape", bound=CodecShape)
 
 
 class CodecDecoder(Stack):
-    """A decoder stack at the frame rate; a subclass makes samples of what it gives."""
+    """A decoder stack at the frame rate. A subclass converts its output to samples."""
 
     def __init__(self, config: CodecShape) -> None:
         super().__init__(BlockShape.of(config), config.latent_size, config.num_decoder_blocks)
 
     @abstractmethod
     def decode(self, latent_BTD: Tensor, state: State) -> tuple[Tensor, State]:
-        """Samples pcm_BL of the next T frames, and the state to go on with."""
+        """Samples pcm_BL of the next T frames, and the next state."""
 
     def reconstruct(self, latent_BTD: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """For training: samples of whole clips, and a loss of the decoder's own (a scalar)."""
+        """For training: samples of whole clips, and the decoder's own loss (a scalar)."""
         made_BL, _ = self.decode(latent_BTD, self.initial_state(len(latent_BTD)))
         return made_BL, real_BL.new_zeros(())
 
 
 class TrainedCodec(nn.Module, Generic[Shape]):
-    """Encoder, codebooks and decoder. A subclass names its configuration's class and makes the decoder."""
+    """Encoder, codebooks and decoder. A subclass names its configuration class and makes the decoder."""
 
     config_type: type[Shape]
     decoder: CodecDecoder
@@ -55,11 +55,11 @@ class TrainedCodec(nn.Module, Generic[Shape]):
         return Encoder(config)
 
     def learning_rate_share(self, name: str) -> float:
-        """Share of the learning rate that a parameter is trained with; 0 keeps it as it is."""
+        """Factor on the learning rate of a parameter; 0 leaves the parameter unchanged."""
         return 1.0
 
     def fit_features(self, features_NM: Tensor) -> None:
-        """Set weights by the statistics of log band energies, before the first step of training."""
+        """Initialise weights from the statistics of log band energies, before the first training step."""
 
     @abstractmethod
     def make_decoder(self, config: Shape) -> CodecDecoder:
@@ -97,13 +97,13 @@ class TrainedCodec(nn.Module, Generic[Shape]):
 
     @torch.no_grad()
     def decode_step(self, codes_BKT: Tensor, state: State) -> tuple[Tensor, State]:
-        """Decode the next T frames. Returns their T x hop_samples samples and the state to go on with."""
+        """Decode the next T frames. Returns their T x hop_samples samples and the next state."""
         return self.decoder.decode(self.codebooks.decode(codes_BKT), state)
 
     def with_codebooks(self, count: int) -> Self:
-        """This codec with its first codebooks alone: fewer tokens a frame, a little less detail.
+        """This codec with only its first codebooks: fewer tokens a frame, a little less detail.
 
-        Raises ConfigError where it has not as many.
+        Raises ConfigError where it has fewer.
         """
         if not 0 < count <= self.num_codebooks:
             raise ConfigError(f"the codec has {self.num_codebooks} codebooks; {count} of them cannot be kept")
@@ -113,9 +113,9 @@ class TrainedCodec(nn.Module, Generic[Shape]):
         return kept.eval().requires_grad_(False)
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Write config.json and model.safetensors into `folder`, each at once.
+        """Write config.json and model.safetensors into `folder`, each atomically.
 
-        Files that hold that already are left alone: other processes may be reading them.
+        Files that already have this content stay untouched, because other processes may be reading them.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

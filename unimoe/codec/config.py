@@ -1,4 +1,4 @@
-"""Configurations of our codecs, free of torch: `config.json` of a codec folder holds exactly these fields."""
+"""Configurations of the project's codecs, without torch. A codec folder's `config.json` holds exactly these fields."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def _require_positive(config: object, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class CodecShape(JsonRecord):
-    """What our codecs share: the encoder on band energies, the codebooks, and a decoder stack at the frame rate.
+    """What the project's codecs share: the encoder on band energies, the codebooks, a decoder stack at the frame rate.
 
-    A frame is `hop_samples` long. Analysis windows are `window_samples`, four hops. The decoder computes
-    `synthesis_frames` spectra from each frame; each has a window of four shorter hops.
+    A frame is `hop_samples` long. Analysis windows are `window_samples` long, four hops. The decoder computes
+    `synthesis_frames` spectra from each frame. Each of them has a window of four shorter hops.
     """
 
     kind: str = ""
@@ -96,8 +96,8 @@ class HarmonicCodecConfig(CodecShape):
     """Shape of a codec whose decoder drives a harmonic oscillator (`unimoe.codec.harmonic` has the architecture).
 
     The inner stack works at the rate of the synthesis frames. Pitch `p` is `lowest_pitch_hz` x 2^(p /
-    `pitches_per_octave`). `noise_frames`: length of the table of noise phases, in synthesis frames.
-    `oscillator`: without it the decoder makes all sound from the free spectra and the noise.
+    `pitches_per_octave`). `noise_frames`: length of the table of noise phases, in synthesis frames. Without
+    `oscillator`, the decoder makes all sound from the free spectra and the noise.
     """
 
     kind: Literal["harmonic"] = "harmonic"

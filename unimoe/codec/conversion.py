@@ -1,4 +1,4 @@
-"""A codec as the exporter takes it: a folder. DAC's published weight file is converted first, which needs torch."""
+"""Gives the exporter a codec as a folder. Converts DAC's published weight file first, which needs torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from unimoe_runtime.install import install_command
 
 @contextmanager
 def as_codec_folder(codec: Path | None) -> Iterator[Path | None]:
-    """The codec's folder: `codec` itself, or for a weight file a temporary folder that lasts as long as the block.
+    """The codec's folder: `codec` itself, or for a weight file a temporary folder that exists within the block.
 
-    Raises CheckpointError, which names `codec`, where the file or the folder made of it is no codec that fits, and
-    BackendError where torch is missing.
+    Raises CheckpointError, which names `codec`, where the file or the converted folder is no matching codec.
+    Raises BackendError where torch is missing.
     """
     if codec is None or not codec.is_file():
         yield codec

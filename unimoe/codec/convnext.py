@@ -1,6 +1,6 @@
-"""Our codec: band energies -> causal ConvNeXt -> residual VQ -> causal ConvNeXt -> inverse STFT.
+"""The project's first codec: band energies -> causal ConvNeXt -> residual VQ -> causal ConvNeXt -> inverse STFT.
 
-After Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814): the network works at the frame rate and the inverse
+It follows Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814): the network works at the frame rate and the inverse
 STFT makes the samples. Everything after the codes is causal, so that decoding streams with an explicit state.
 
 Shapes: B rows, L samples, T frames, N window, F bins, M bands, C width, I intermediate, D latent, K codebooks,
@@ -25,7 +25,7 @@ Decoder.  latent_BTD = sum over k of codebooks.weight[k, codes[:, k]] -> embed -
           magnitude = exp(min(log magnitude, max_log_magnitude)); spectrum = magnitude (cos phase + i sin phase)
           frame = irfft(spectrum) x hann_n / 1.5, where irfft divides by n and ignores the imaginary part of DC and
           Nyquist; 1.5 is the sum of hann^2 over four hops. Frames overlap and add: frame s begins at sample s h.
-          State `overlap_BS`, S = n - h: what earlier frames add to the samples that are not yet given out.
+          State `overlap_BS`, S = n - h: the sum of earlier frames over the samples that are not yet output.
 Block.    y = depthwise(x) (causal Conv1d, weight [C, 1, P+1], bias), y = norm(y) (LayerNorm over C),
           y = expand(y) (Linear C -> I), y = gelu(y) (exact, with erf), y = contract(y) (Linear I -> C),
           x + scale x y (scale [C]). The state of a depthwise convolution is its last P inputs.
@@ -61,7 +61,7 @@ class Decoder(CodecDecoder):
     def decode(self, latent_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         config = self.config
         hidden_BTC, new = self(latent_BTD.transpose(1, 2), state)
-        # From here on T counts synthesis frames, and F is a synthesis frame's.
+        # From here on T counts synthesis frames, and F the bins of a synthesis frame.
         spectra_BTG = self.head(hidden_BTC).reshape(len(hidden_BTC), -1, 2 * config.num_synthesis_bins)
         log_magnitude_BTF, phase_BTF = spectra_BTG.chunk(2, dim=-1)
         magnitude_BTF = log_magnitude_BTF.clamp(max=config.max_log_magnitude).exp()

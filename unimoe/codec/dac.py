@@ -1,8 +1,8 @@
 """The Descript Audio Codec in torch, and its published weight file.
 
-The published model speaks the codes of `weights_16khz.pth` (descript-audio-codec 0.0.5): a dictionary of
+The published model uses the codes of `weights_16khz.pth` (descript-audio-codec 0.0.5). That file is a dictionary of
 "state_dict", with weight normalization as `weight_g` and `weight_v`, and "metadata", whose "kwargs" are the
-configuration. The architecture is drawn in `unimoe_runtime.codec.dac_config`.
+configuration. `unimoe_runtime.codec.dac_config` describes the architecture.
 
 Shapes: B batch, L samples, C channels, D width of the latent, K codebooks, T frames, N = B x T, W width of a code.
 """
@@ -23,7 +23,7 @@ from unimoe_runtime.codec.dac_config import DILATIONS, KERNEL, DacConfig, check_
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
 
-# The published configuration's names for ours.
+# Our field names by those of the published configuration.
 _FIELDS = {
     "sample_rate": "sample_rate_hz", "encoder_dim": "encoder_width", "encoder_rates": "encoder_strides",
     "decoder_dim": "decoder_width", "decoder_rates": "decoder_strides", "latent_dim": "latent_size",
@@ -60,13 +60,13 @@ class DacCodec(nn.Module):
 
     @torch.no_grad()
     def encode(self, pcm_BL: Tensor) -> Tensor:
-        """Codes [B, K, T] of float samples in -1 … 1. The end is padded with zeros to a whole frame."""
+        """Codes [B, K, T] of float samples in -1 … 1. Zeros pad the end to a whole frame."""
         padded_BL = nn.functional.pad(pcm_BL, (0, -pcm_BL.shape[1] % self.hop_samples))
         return self.quantizer.encode(self.encoder(padded_BL[:, None]))
 
     @torch.no_grad()
     def decode(self, codes_BKT: Tensor) -> Tensor:
-        """Samples [B, L] of codes, L = T · hop_samples: the last `config.missing_samples` are silence."""
+        """Samples [B, L] of codes, L = T · hop_samples. The last `config.missing_samples` are silence."""
         pcm_BL = self.decoder(self.quantizer.decode(codes_BKT))[:, 0]
         return nn.functional.pad(pcm_BL, (0, self.config.missing_samples))
 
@@ -96,9 +96,9 @@ class DacCodec(nn.Module):
 
 
 def read_published(path: Path | str) -> tuple[DacConfig, dict[str, Tensor]]:
-    """Configuration and float32 weights, weight normalization folded, of the published file.
+    """Configuration and float32 weights of the published file, with weight normalization folded.
 
-    Runs no code from the file. Raises CheckpointError with one line where it is damaged or another model's.
+    Runs no code from the file. Raises CheckpointError with one line where the file is damaged or of another model.
     """
     path = Path(path)
     try:
@@ -133,9 +133,9 @@ def read_published(path: Path | str) -> tuple[DacConfig, dict[str, Tensor]]:
 
 
 def import_dac(path: Path | str, out_dir: Path | str) -> None:
-    """Convert the published weight file into a codec folder, which needs no torch to be exported.
+    """Convert the published weight file into a codec folder. Exporting the folder needs no torch.
 
-    Raises CheckpointError, with nothing written.
+    Raises CheckpointError and then writes nothing.
     """
     config, weights = read_published(path)
     out_dir = Path(out_dir)
@@ -160,7 +160,7 @@ def _plain_shape(name: str, tensor: Any) -> tuple[int, ...]:
 
 
 def _folded(state: Mapping[str, Tensor], name: str) -> Tensor:
-    """weight = g · v / ‖v‖, the norm over all axes but the first; other tensors as they are."""
+    """weight = g · v / ‖v‖, the norm over all axes but the first. Other tensors stay unchanged."""
     if name in state:
         return state[name].float().contiguous()
     direction = state[f"{name}_v"].float()
@@ -168,7 +168,7 @@ def _folded(state: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 class _Snake(nn.Module):
-    """x + sin²(alpha · x) / alpha, one alpha a channel (Ziyin et al. 2020, arXiv:2006.08195)."""
+    """x + sin²(alpha · x) / alpha, one alpha for each channel (Ziyin et al. 2020, arXiv:2006.08195)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -239,14 +239,14 @@ class _Codebook(nn.Module):
         self.codebook = nn.Embedding(config.codebook_size, config.codebook_width)
 
     def nearest(self, residual_BDT: Tensor) -> Tensor:
-        """codes_BT: the code whose direction is nearest to the projected residual's, the first of equals."""
+        """codes_BT: the code with the direction nearest to the projected residual's, the first of equals."""
         normalize = nn.functional.normalize
         found_BTW = normalize(self.in_proj(residual_BDT), dim=1).transpose(1, 2)
         codes_VW = normalize(self.codebook.weight)
         return (2 * found_BTW @ codes_VW.T - codes_VW.square().sum(1)).argmax(-1)
 
     def vectors(self, codes_BT: Tensor) -> Tensor:
-        """What the codes stand for, in the latent: [B, D, T]."""
+        """Vectors of the codes in the latent space: [B, D, T]."""
         return self.out_proj(self.codebook(codes_BT).transpose(1, 2))
 
 
@@ -256,7 +256,7 @@ class _Quantizer(nn.Module):
         self.quantizers = nn.ModuleList(_Codebook(config) for _ in range(config.num_codebooks))
 
     def encode(self, latent_BDT: Tensor) -> Tensor:
-        """Codes [B, K, T]: each codebook codes what the ones before it left over."""
+        """Codes [B, K, T]. Each codebook codes the residual of the previous ones."""
         codes: list[Tensor] = []
         for codebook in self._codebooks():
             codes.append(codebook.nearest(latent_BDT))
@@ -264,7 +264,7 @@ class _Quantizer(nn.Module):
         return torch.stack(codes, dim=1)
 
     def decode(self, codes_BKT: Tensor) -> Tensor:
-        """latent_BDT: the sum of what the codes stand for. Fewer codebooks than the codec has are allowed."""
+        """latent_BDT: the sum of the codes' vectors. Fewer codebooks than the codec has are allowed."""
         coded = zip(self._codebooks(), codes_BKT.unbind(1), strict=False)
         parts = [codebook.vectors(codes_BT) for codebook, codes_BT in coded]
         return torch.stack(parts).sum(0)

@@ -1,4 +1,4 @@
-"""Discriminators that tell a codec's audio from recordings: by periods of samples, and by spectra.
+"""Discriminators that distinguish a codec's audio from recordings: by periods of samples, and by spectra.
 
 After HiFi-GAN (Kong et al. 2020, https://arxiv.org/abs/2010.05646) and EnCodec (Défossez et al. 2022,
 https://arxiv.org/abs/2210.13438).
@@ -22,7 +22,7 @@ _SLOPE = 0.1
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at each `period`-th sample: pcm_BL to scores and the features before them."""
+    """Reads every `period`-th sample: pcm_BL to scores and the features before them."""
 
     def __init__(self, period: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectralDiscriminator(nn.Module):
-    """Looks at the complex spectra of one resolution: pcm_BL to scores and the features before them."""
+    """Reads the complex spectra of one resolution: pcm_BL to scores and the features before them."""
 
     window: Tensor
 
@@ -71,7 +71,7 @@ def _run(layers: nn.ModuleList, score: nn.Module, x: Tensor) -> tuple[Tensor, li
 
 
 class Discriminators(nn.Module):
-    """All of them; each gives scores and features."""
+    """All discriminators. Each gives scores and features."""
 
     def __init__(self, period_channels: Sequence[int], spectral_channels: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Discriminators(nn.Module):
 
 
 def discriminator_loss(real: list[tuple[Tensor, list[Tensor]]], made: list[tuple[Tensor, list[Tensor]]]) -> Tensor:
-    """Hinge loss of telling both apart, the mean over discriminators."""
+    """Hinge loss of distinguishing both, averaged over the discriminators."""
     losses = [F.relu(1 - r).mean() + F.relu(1 + m).mean() for (r, _), (m, _) in zip(real, made, strict=True)]
     return torch.stack(losses).mean()
 
@@ -92,7 +92,7 @@ def discriminator_loss(real: list[tuple[Tensor, list[Tensor]]], made: list[tuple
 def generator_losses(
     real: list[tuple[Tensor, list[Tensor]]], made: list[tuple[Tensor, list[Tensor]]]
 ) -> tuple[Tensor, Tensor]:
-    """What the codec minimises: the score of what it made, negated, and the relative distance of the features."""
+    """Losses of the codec: the negated score of its output, and the relative distance of the features."""
     score = torch.stack([F.relu(1 - m).mean() for m, _ in made]).mean()
     distances = [
         (m - r.detach()).abs().mean() / r.detach().abs().mean().clamp(min=1e-6)

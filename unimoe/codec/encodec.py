@@ -1,9 +1,9 @@
-"""EnCodec (Défossez et al. 2022, arXiv:2210.13438) as the codec of a model, from Meta's published 24 kHz weights.
+"""EnCodec (Défossez et al. 2022, arXiv:2210.13438) as a model's codec, from Meta's published 24 kHz weights.
 
-The weights are not ours to ship (CC-BY-NC-4.0): whoever has `encodec_24khz-d7cc33bc.th` converts it once with
-`import_encodec` into a checkpoint's codec folder, which needs torch alone. `EncodecCodec` runs such a folder with
-the `encodec` package. The 48 kHz model is refused: it is stereo and hands over a loudness per segment beside its
-codes, which a model of tokens cannot speak.
+The project may not ship the weights (CC-BY-NC-4.0). A user who has `encodec_24khz-d7cc33bc.th` converts it once with
+`import_encodec` into a checkpoint's codec folder, which needs only torch. `EncodecCodec` runs such a folder with
+the `encodec` package. The 48 kHz model is refused: it is stereo and outputs a loudness for each segment in addition to
+its codes, which a token model cannot produce.
 
 Folder: config.json, and model.safetensors under the published names, with weight normalization folded
 (`….weight_g`, `….weight_v` → `….weight`) and each codebook as `quantizer.vq.layers.{k}._codebook.embed`.
@@ -69,7 +69,7 @@ class EncodecCodec:
 
     @torch.no_grad()
     def encode(self, pcm_BL: Tensor) -> Tensor:
-        """Codes [B, K, T] of float samples in -1 … 1. The end is padded with zeros to a whole frame."""
+        """Codes [B, K, T] of float samples in -1 … 1. Zeros pad the end to a whole frame."""
         missing = -pcm_BL.shape[1] % self.hop_samples
         padded_BL = torch.nn.functional.pad(pcm_BL, (0, missing))
         codes_KBT: Tensor = self._quantizer.encode(self._encoder(padded_BL[:, None]))
@@ -86,7 +86,7 @@ def import_encodec(weights_path: Path | str, out_dir: Path | str, num_codebooks:
     """Convert Meta's weight file into a checkpoint's codec folder, keeping the first `num_codebooks` codebooks.
 
     At 75 frames a second and 1024 codes, each codebook is 0.75 kb/s: 2, 4, 8, 16, 32 of them are the published
-    bandwidths 1.5, 3, 6, 12 and 24 kb/s. Raises CheckpointError where the file is another model or damaged.
+    bandwidths 1.5, 3, 6, 12 and 24 kb/s. Raises CheckpointError where the file is damaged or of another model.
     """
     weights_path, out_dir = Path(weights_path), Path(out_dir)
     published = _read_published(weights_path)
@@ -117,9 +117,9 @@ def import_encodec(weights_path: Path | str, out_dir: Path | str, num_codebooks:
 
 
 def fold_weight_norm(published: Mapping[str, Tensor], num_codebooks: int) -> dict[str, Tensor]:
-    """Plain float32 weights of the published ones: weight = g · v / ‖v‖, the norm over all axes but the first.
+    """Plain float32 weights from the published ones: weight = g · v / ‖v‖, the norm over all axes but the first.
 
-    Keeps the encoder, the decoder and the first codebooks; the statistics that only training needs go.
+    Keeps the encoder, the decoder and the first codebooks. Drops the statistics that only training needs.
     """
     weights: dict[str, Tensor] = {}
     for name, tensor in published.items():
@@ -155,7 +155,7 @@ def _read_published(path: Path) -> dict[str, Tensor]:
 
 
 def _ratios(weights: Mapping[str, Tensor]) -> list[int]:
-    """Upsampling factors of the decoder in order; each transposed convolution is twice its stride long."""
+    """Upsampling factors of the decoder in order. The kernel of a transposed convolution is twice its stride."""
     found = {
         int(name.split(".")[2]): tensor.shape[-1] // 2
         for name, tensor in weights.items()
@@ -165,7 +165,7 @@ def _ratios(weights: Mapping[str, Tensor]) -> list[int]:
 
 
 def _build(weights: Mapping[str, Tensor], ratios: list[int]) -> tuple[Any, Any, Any]:
-    """The encoder, decoder and quantizer modules of the `encodec` package with our folded weights in them."""
+    """The encoder, decoder and quantizer modules of the `encodec` package with the folded weights."""
     encodec = import_encodec_package()
     first = weights["encoder.model.0.conv.conv.weight"]
     codebooks = [weights[name] for name in weights if name.startswith("quantizer.")]
@@ -191,7 +191,7 @@ def _build(weights: Mapping[str, Tensor], ratios: list[int]) -> tuple[Any, Any, 
 def import_encodec_package() -> ModuleType:
     try:
         with _torchaudio_or_stand_in(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its use of the older weight_norm is no news to our user
+            warnings.simplefilter("ignore")  # its use of the older weight_norm does not concern the user
             package = importlib.import_module("encodec")
             importlib.import_module("encodec.modules")
             importlib.import_module("encodec.quantization")
@@ -204,9 +204,9 @@ def import_encodec_package() -> ModuleType:
 
 @contextmanager
 def _torchaudio_or_stand_in() -> Iterator[None]:
-    """An empty `torchaudio` while `encodec` is imported, where the real one is missing or does not load.
+    """Provide an empty `torchaudio` during the import of `encodec`, where the real one is missing or does not load.
 
-    `encodec` imports it for reading, resampling and saving files, none of which is used here.
+    `encodec` imports it to read, resample and save files. Nothing here uses those functions.
     """
     try:
         importlib.import_module("torchaudio")

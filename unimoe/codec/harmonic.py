@@ -1,15 +1,16 @@
-"""Our second codec: a decoder that carries a phase from frame to frame, by an oscillator at the pitch that it predicts.
+"""The project's second codec: its decoder drives an oscillator, whose phase runs on from frame to frame.
 
-Encoder, codebooks and blocks are those of `unimoe.codec.convnext`. A decoder without recurrence knows no phase but that
-of its frame, so a voice's harmonics break from frame to frame. Here the pitch drives a running phase, as in
-source-filter vocoders (Wang et al. 2019, https://arxiv.org/abs/1904.12088), and the network filters what the oscillator
-gives, in short spectra. Free spectra with phases of their own make what has no single pitch: chords and onsets.
+Encoder, codebooks and blocks are those of `unimoe.codec.convnext`. A decoder without recurrence only knows the phase
+within its frame, so a voice's harmonics break from frame to frame. Here the predicted pitch drives a running phase, as
+in source-filter vocoders (Wang et al. 2019, https://arxiv.org/abs/1904.12088), and the network filters the
+oscillator's output in short spectra. Free spectra with their own phases produce sound without a single pitch: chords
+and onsets.
 
 Shapes: B rows, T frames, D latent, C width, J synthesis frames of a frame; of the inner stack: S = T J synthesis
 frames, c inner width, h = H / J hop, n = 4 h window, f = n / 2 + 1 bins, P pitch classes, R noise frames.
 
-Encoder.  The first codec's, and past it latent_BTD += encoder.skip.{weight [D, M], bias} of the M log band energies.
-          Training begins with their principal components there, and with nothing from the stack.
+Encoder.  As in the first codec, plus latent_BTD += encoder.skip.{weight [D, M], bias} of the M log band energies.
+          At the start of training this path gives their principal components, and the stack gives 0.
 Decoder.  latent_BTD -> stack at the frame rate (state names as in the first codec) -> hidden_BTC
           decoder.upsample.{weight [J c, C], bias}    Linear; hidden_BTC -> inner_BSc, J rows of each frame
           decoder.inner.*                             a stack as the outer one, embed over c; state `inner_` + its names
@@ -45,15 +46,15 @@ from unimoe.codec.oscillator import NoisePhases, Oscillator, fine_pitch
 from unimoe.codec.pitch import track_pitch
 from unimoe_runtime.codec.oscillator import FINE_PITCHES
 
-_CLEAR = 0.6  # clarity from which a pitch is a target
+_CLEAR = 0.6  # minimum clarity of a pitch that is a training target
 _PITCH_WEIGHT = 0.3
 _POWER_WEIGHT = 0.5
 _POWER_BANDS = 80
 _POWER_FLOOR = 1e-4  # a full-scale sine has the power (n / 4)^2
-_TARGET_DEVIATION = 0.8  # of the soft target, in pitch classes
+_TARGET_DEVIATION = 0.8  # standard deviation of the soft target, in pitch classes
 _INNER = "inner_"
 ENVELOPE_FRAMES = 3
-"""Latents that a frame's envelope is made of."""
+"""Number of latents that determine a frame's envelope."""
 
 
 class BandEncoder(Encoder):
@@ -79,7 +80,7 @@ def band_spread(config: HarmonicCodecConfig) -> Tensor:
 
 
 class Spread(nn.Module):
-    """Bands to bins; frozen but saved, so that a reader need not derive it."""
+    """Bands to bins. Frozen but saved, so that a reader need not derive the matrix."""
 
     weight: Tensor
 
@@ -108,7 +109,7 @@ class Decoder(CodecDecoder):
         self.pitch = nn.Linear(width, config.num_pitches)
         self.head = nn.Linear(width, 5 * config.num_synthesis_bins)
         with torch.no_grad():
-            # Filter, noise, free spectrum relative to the envelope; then the phases.
+            # First filter, noise and free spectrum relative to the envelope, then the phases.
             start = torch.tensor([0.5 if config.oscillator else -20.0, -1.5, -3.0, 0.0, 0.0])
             self.head.bias.copy_(start.repeat_interleave(config.num_synthesis_bins))
             self.head.weight.mul_(0.1)
@@ -145,10 +146,10 @@ class Decoder(CodecDecoder):
         return pcm_BL, new
 
     def reconstruct(self, latent_BTD: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Every other clip is made with its true pitch, where it has one.
+        """Half of the clips use their true pitch, where they have one.
 
-        The loss: cross entropy of the pitch, and how far the power of the parts' spectra is from the clip's own, in
-        bands. The parts' power does not depend on how their phases meet, so it is learnt sooner than the sound.
+        The loss is the cross entropy of the pitch, plus the distance in bands between the power of the parts' spectra
+        and the clip's. The parts' power does not depend on their relative phases, so training learns it first.
         """
         state = self.initial_state(len(latent_BTD))
         hidden_BSc, envelope_BSf, new = self.hidden(latent_BTD, state)
@@ -168,7 +169,7 @@ class Decoder(CodecDecoder):
         return distance_BSM[:, inside].abs().mean()
 
     def _taught_pitch(self, hidden_BSc: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Fine pitches pitch_BS to sound with, and the pitch's loss."""
+        """Fine pitches pitch_BS to use for synthesis, and the pitch's loss."""
         if not self.config.oscillator:
             return torch.zeros(hidden_BSc.shape[:2], dtype=torch.int64, device=hidden_BSc.device), real_BL.new_zeros(())
         logits_BSP = self.pitch(hidden_BSc)
@@ -206,7 +207,7 @@ class Decoder(CodecDecoder):
         return hidden_BSc, envelope_BSf, new | {_INNER + name: value for name, value in inner_new.items()}
 
     def _spectra(self, heard: tuple[Tensor, Tensor], pitch_BS: Tensor, state: State, new: State) -> list[Tensor]:
-        """Complex spectra of the noise, the free part and the source; puts the sources' next states into `new`.
+        """Complex spectra of the noise, the free part and the source. Puts the next states of the sources into `new`.
 
         `heard`: hidden_BSc and envelope_BSf.
         """
@@ -242,25 +243,25 @@ class HarmonicCodec(TrainedCodec[HarmonicCodecConfig]):
         return Decoder(config)
 
     def learning_rate_share(self, name: str) -> float:
-        """The linear path is set from statistics: a full rate would throw it about."""
+        """Lower rates for the linear path: it is set from statistics, and a full rate would destabilise it."""
         return {"encoder.skip": 0.0, "decoder.envelope": 0.1}.get(name.rpartition(".")[0], 1.0)
 
     @torch.no_grad()
     def fit_features(self, features_NM: Tensor) -> None:
-        """Latents begin as the principal components of the log bands, the decoder's envelope as the bands again."""
+        """Initialise the latents as principal components of the log bands, the decoder's envelope as their inverse."""
         config, encoder, envelope = self.config, self.encoder, self.decoder.envelope
         mean_M = features_NM.mean(0)
         centred_NM = features_NM - mean_M
         variance, vectors_MV = torch.linalg.eigh(centred_NM.T @ centred_NM / len(centred_NM))
         kept = min(config.latent_size, config.num_bands)
         components_MD = F.pad(vectors_MV[:, -kept:].flip(1), (0, config.latent_size - kept))
-        scale = (config.latent_size / variance.sum()).sqrt()  # a mean square of 1
+        scale = (config.latent_size / variance.sum()).sqrt()  # gives a mean square of 1
         encoder.skip.weight.copy_(scale * components_MD.T)
         encoder.skip.bias.copy_(-scale * mean_M @ components_MD)
         encoder.project.weight.zero_()
         encoder.project.bias.zero_()
-        # The middle of a latent's window is two hops behind its begin, that of synthesis window j two shorter ones,
-        # and window j begins j shorter hops later.
+        # The middle of a latent's window is two hops after its beginning, that of synthesis window j two shorter hops
+        # after its own, and window j begins j shorter hops later.
         frames = config.synthesis_frames
         late_J = 2 - (torch.arange(frames, device=mean_M.device) + 2) / frames  # in frames
         taps_J3 = (1 - (late_J[:, None] - torch.arange(ENVELOPE_FRAMES - 1, -1, -1, device=mean_M.device)).abs()).clamp(
@@ -269,5 +270,5 @@ class HarmonicCodec(TrainedCodec[HarmonicCodecConfig]):
         weight = taps_J3[:, None, None, :] * (components_MD / scale)[None, :, :, None]
         envelope.weight.copy_(weight.flatten(0, 1))
         assert envelope.bias is not None
-        # Noise has a magnitude in proportion to the root of the window's length.
+        # The magnitude of noise is proportional to the square root of the window's length.
         envelope.bias.copy_((mean_M - math.log(frames) / 2).repeat(frames))

@@ -1,4 +1,4 @@
-"""Layers that our codecs share: causal ConvNeXt blocks with explicit state, and the encoder on band energies.
+"""Layers of the project's codecs: causal ConvNeXt blocks with explicit state, and the encoder on band energies.
 
 `unimoe.codec.convnext` describes the encoder and the block, with their tensors.
 
@@ -25,7 +25,7 @@ State = dict[str, Tensor]
 def band_weights(config: CodecShape) -> np.ndarray:
     """Triangular bands [F, M], each with sum 1, evenly spaced on log(1 + f / band_break_hz).
 
-    A lower break than the mel scale's 700 Hz gives finer low bands: melodies need to be told apart by semitones.
+    A break below the mel scale's 700 Hz gives finer low bands, because melodies differ by semitones.
     """
     low, high = (np.log1p(f / config.band_break_hz) for f in (config.lowest_band_hz, config.sample_rate_hz / 2))
     edges_hz = np.expm1(np.linspace(low, high, config.num_bands + 2)) * config.band_break_hz
@@ -38,7 +38,7 @@ def band_weights(config: CodecShape) -> np.ndarray:
 
 
 def causal_convolution(x_BCT: Tensor, convolution: nn.Conv1d, context_BCP: Tensor) -> tuple[Tensor, Tensor]:
-    """Convolve with `context_BCP` as what came before. Returns as many frames as came in, and the next context."""
+    """Convolve, with `context_BCP` as preceding frames. Returns as many frames as the input, and the next context."""
     joined = torch.cat([context_BCP, x_BCT], dim=-1)
     return convolution(joined), joined[..., joined.shape[-1] - context_BCP.shape[-1] :]
 
@@ -82,7 +82,7 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Embedding convolution, blocks and a last norm: x_BCT of any channel count to y_BTC."""
+    """Embedding convolution, blocks and a final norm: x_BCT with any number of channels to y_BTC."""
 
     def __init__(self, shape: BlockShape, in_channels: int, num_blocks: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Stack(nn.Module):
 
 
 class Bands(nn.Module):
-    """Magnitudes of bins to those of bands; the matrix is frozen but saved, so that a reader need not derive it."""
+    """Magnitudes of bins to those of bands. Frozen but saved, so that a reader need not derive the matrix."""
 
     weight: Tensor
 
@@ -135,7 +135,7 @@ class Encoder(Stack):
         self.register_buffer("window", torch.hann_window(config.window_samples), persistent=False)
 
     def features(self, pcm_BL: Tensor) -> Tensor:
-        """Log band energies, bands_BTM; T is the number of hops, the last one filled up with silence."""
+        """Log band energies, bands_BTM. T is the number of hops. Silence fills the last one."""
         config = self.config
         missing = -pcm_BL.shape[-1] % config.hop_samples
         padded_BL = F.pad(pcm_BL, (0, missing + config.window_samples - config.hop_samples))
@@ -157,7 +157,7 @@ class Encoder(Stack):
 class Synthesis(nn.Module):
     """Inverse short-time Fourier transform that streams: spectra_BTF to pcm_BL.
 
-    Synthesis frame s begins at sample s h; its window is four hops. `overlap_BS` holds what earlier frames add to the
+    Synthesis frame s begins at sample s h; its window is four hops. `overlap_BS` is the sum of earlier frames over the
     samples that are not yet complete, S = 3 h.
     """
 
@@ -170,7 +170,7 @@ class Synthesis(nn.Module):
         self.register_buffer("window", hann / OVERLAP_GAIN, persistent=False)
 
     def forward(self, spectra_BTF: Tensor, overlap_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples that are complete, and the overlap to go on with."""
+        """Complete samples, and the next overlap."""
         waves_BTN = torch.fft.irfft(spectra_BTF, len(self.window)) * self.window
         hop, num_frames = self.hop, waves_BTN.shape[1]
         # Quarter q of frame t belongs to hop t + q.

@@ -15,19 +15,19 @@ from unimoe_runtime.codec.oscillator import FINE_PITCHES, PHASE_STEPS, PITCH_REA
 
 
 def fine_pitch(logits_BTP: Tensor) -> Tensor:
-    """Fine pitches pitch_BT (int64): the mean over the likeliest class and its neighbours."""
+    """Fine pitches pitch_BT (int64): the mean over the most likely class and its neighbours."""
     best_BT1 = logits_BTP.argmax(-1, keepdim=True)
     classes_P = torch.arange(logits_BTP.shape[-1], device=logits_BTP.device)
     distance_BTP = classes_P - best_BT1
     weight_BTP = (logits_BTP - logits_BTP.gather(-1, best_BT1)).exp()
     weight_BTP = torch.where(distance_BTP.abs() <= PITCH_REACH, weight_BTP, 0.0)
-    # The mean's distance from the likeliest class is small, so it is rounded less than the mean itself would be.
+    # The mean's distance from the most likely class is small, so rounding errors are smaller than for the mean itself.
     mean_BT = (weight_BTP * distance_BTP).sum(-1) / weight_BTP.sum(-1)
     return best_BT1[..., 0] * FINE_PITCHES + (mean_BT * FINE_PITCHES).round().long()
 
 
 class Oscillator(nn.Module):
-    """The sum of all harmonics of a pitch, each with amplitude 1; the phase runs on from frame to frame."""
+    """The sum of all harmonics of a pitch, each with amplitude 1. The phase runs on from frame to frame."""
 
     steps_I: Tensor
     lobes_I: Tensor
@@ -45,12 +45,12 @@ class Oscillator(nn.Module):
         self.register_buffer("lobes_I", torch.from_numpy(lobes_I), persistent=False)
 
     def pitch_of(self, frequency_hz: Tensor) -> Tensor:
-        """Pitch in classes (a fraction), clipped to the pitches there are."""
+        """Pitch in classes (fractional), clipped to the existing classes."""
         octaves = (frequency_hz.clamp(min=1.0) / self.config.lowest_pitch_hz).log2()
         return (octaves * self.config.pitches_per_octave).clamp(0, self.config.num_pitches - 1)
 
     def forward(self, pitch_BT: Tensor, phase_B1: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples source_BL, L = T x H, of fine pitches, and the phase (int64) to go on with."""
+        """Samples source_BL, L = T x H, of fine pitches, and the next phase (int64)."""
         hop = self.config.synthesis_hop_samples
         steps_BT = self.steps_I[pitch_BT]
         ends_BT = phase_B1 + (steps_BT * hop).cumsum(-1)
@@ -69,7 +69,7 @@ class Oscillator(nn.Module):
 
 
 class NoisePhases(nn.Module):
-    """A table of random phases, one row a synthesis frame, read round and round."""
+    """A table of random phases, one row for each synthesis frame, read cyclically."""
 
     phase: Tensor
 
@@ -80,7 +80,7 @@ class NoisePhases(nn.Module):
         self.register_buffer("phase", phase_RF)
 
     def forward(self, position_B1: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-        """Phases phase_BTF from `position_B1` (int64) on, and the position to go on with."""
+        """Phases phase_BTF from `position_B1` (int64) on, and the next position."""
         length = len(self.phase)
         index_BT = (position_B1 + torch.arange(num_frames, device=self.phase.device)) % length
         return self.phase[index_BT], (position_B1 + num_frames) % length

@@ -1,4 +1,4 @@
-"""Pitch of clips, as a target for training: McLeod and Wyvill's normalised square difference, for whole batches.
+"""Pitch of clips as a training target: McLeod and Wyvill's normalised square difference, for whole batches.
 
 P. McLeod, G. Wyvill, "A smarter way to find pitch", ICMC 2005.
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _DECIMATION = 2
-_FIRST_NULL_HZ = 2000  # of the low pass: a sharp pulse between two samples would look unlike the next one
+_FIRST_NULL_HZ = 2000  # of the low-pass filter: a sharp pulse between two samples would not match the next one
 _WINDOW_S = 0.06
 _KEY_SHARE = 0.85  # of the highest maximum; the first maximum above it is the period
 _SILENT = 1e-4  # mean square of a frame
@@ -23,7 +23,7 @@ def track_pitch(
 ) -> tuple[Tensor, Tensor]:
     """Pitch in Hz and clarity (0 … 1, 1 is periodic) around the samples `centres_T`: pitch_BT, clarity_BT.
 
-    Frames that are nearly silent have the clarity 0.
+    Nearly silent frames have clarity 0.
     """
     rate_hz = sample_rate_hz / _DECIMATION
     smoothed = round(sample_rate_hz / _FIRST_NULL_HZ)
@@ -39,7 +39,7 @@ def track_pitch(
 
 
 def _normalised_square_difference(frames_BTN: Tensor, num_lags: int) -> tuple[Tensor, Tensor]:
-    """1 where a frame equals itself that many samples later, -1 where it is the opposite; and the mean square."""
+    """Similarity of a frame to itself at each lag: 1 equal, -1 opposite. Also the mean square."""
     size = frames_BTN.shape[-1]
     spectrum = torch.fft.rfft(frames_BTN, 2 * size)
     correlation_BTG = torch.fft.irfft(spectrum.abs().square(), 2 * size)[..., :num_lags]

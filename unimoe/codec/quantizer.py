@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 def nearest_codes(residual_ND: Tensor, codebook_VD: Tensor) -> Tensor:
-    """Index of the nearest code by Euclidean distance, the first of equals: argmin of |c|^2 - 2 r.c."""
+    """Index of the nearest code by Euclidean distance, the first where several are equal: argmin of |c|^2 - 2 r.c."""
     return (codebook_VD.square().sum(-1) - 2 * residual_ND @ codebook_VD.T).argmin(-1)
 
 
 class ResidualQuantizer(nn.Module):
-    """Each codebook quantizes what the ones before it left over.
+    """A residual quantizer: each codebook quantizes the residual of the previous ones.
 
-    The only tensor that is part of the model is `weight` [K, V, D]. The averages that training keeps beside it
-    (van den Oord et al. 2017, appendix A.1) are buffers that are saved with the training state only.
+    Only the tensor `weight` [K, V, D] is part of the model. The averages of training (van den Oord et al. 2017,
+    appendix A.1) are buffers that only the training state saves.
     """
 
     weight: Tensor
@@ -45,7 +45,7 @@ class ResidualQuantizer(nn.Module):
         return torch.stack([book[codes_BKT[:, k]] for k, book in enumerate(self.weight)]).sum(0)
 
     def forward(self, latent_BTD: Tensor, generator: torch.Generator, decay: float = 0.98) -> tuple[Tensor, Tensor]:
-        """Quantize for training: the straight-through latent, and the commitment loss; updates the codebooks."""
+        """Quantize for training and update the codebooks. Returns straight-through latent and commitment loss."""
         latent_ND = latent_BTD.reshape(-1, latent_BTD.shape[-1])
         residual_ND = latent_ND
         commitment = latent_BTD.new_zeros(())
@@ -60,7 +60,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _update(self, k: int, residual_ND: Tensor, codes_N: Tensor, decay: float, generator: torch.Generator) -> None:
-        """Move codes to the average of what chose them; a code that hardly anything chooses starts afresh."""
+        """Move each code to the average of the vectors that chose it. Reset codes that almost no vector chooses."""
         count_V = torch.bincount(codes_N, minlength=self.weight.shape[1]).to(residual_ND.dtype)
         sum_VD = torch.zeros_like(self.weight[k]).index_add_(0, codes_N, residual_ND)
         self.usage_KV[k].mul_(decay).add_(count_V, alpha=1 - decay)
@@ -79,7 +79,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, latent_ND: Tensor, generator: torch.Generator, num_rounds: int = 10) -> None:
-        """Set all codebooks by k-means (Lloyd's algorithm), each on what the ones before it left over."""
+        """Initialise all codebooks by k-means (Lloyd's algorithm), each on the residual of the previous ones."""
         residual_ND = latent_ND
         num_codes = self.weight.shape[1]
         for k in range(len(self.weight)):

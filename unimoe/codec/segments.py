@@ -16,7 +16,7 @@ from unimoe.data.corpus import Item
 
 
 class SegmentShape(Protocol):
-    """What segments are drawn by."""
+    """Settings that determine how segments are drawn."""
 
     @property
     def batch_size(self) -> int: ...
@@ -29,7 +29,7 @@ class SegmentShape(Protocol):
 
 
 class Segments:
-    """Random segments of training clips; each voice is as likely as any other, and so is each instrument."""
+    """Random segments of training clips. All voices are equally likely, and so are all instruments."""
 
     def __init__(self, items: Sequence[Item], shape: SegmentShape, hop_samples: int) -> None:
         self.length = shape.segment_frames * hop_samples
@@ -39,7 +39,7 @@ class Segments:
             self.sources[item.domain].setdefault(item.source, []).append(item)
 
     def batch(self, rng: np.random.Generator) -> Tensor:
-        """pcm_BL; silence follows clips that are shorter. The level varies by 12 dB."""
+        """pcm_BL. Silence pads shorter clips. The level varies by 12 dB."""
         rows = []
         for _ in range(self.shape.batch_size):
             domain = "music" if rng.random() < self.shape.music_share else "speech"

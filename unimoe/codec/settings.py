@@ -1,4 +1,4 @@
-"""How codecs are trained, free of torch: the sections of a recipe hold exactly these fields."""
+"""Training settings of codecs, without torch. The sections of a recipe hold exactly these fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Weight = Annotated[float, Between(0, 1e6)]
 
 @dataclass(frozen=True, kw_only=True)
 class CodecTraining(JsonRecord):
-    """How the codec is trained. The defaults are the demo's recipe."""
+    """Training settings of the codec. The defaults are the demo's recipe."""
 
     num_steps: Count = 3600
     warmup_steps: Annotated[int, Between(0, 1 << 40)] = 100
@@ -38,7 +38,7 @@ class CodecTraining(JsonRecord):
             raise ConfigError(f"codebooks_from_step is {self.codebooks_from_step!r}; it must be below num_steps")
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine to the final rate."""
+        """Linear warm-up, then a cosine decay to the final rate."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
@@ -48,11 +48,11 @@ class CodecTraining(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(CodecTraining):
-    """How a trained decoder is finished against discriminators.
+    """Settings for finishing a trained decoder against discriminators.
 
-    The decoder minimises `reconstruction_weight` x the losses of spectral training + what the discriminators say +
-    `feature_weight` x the distance of their features; the discriminators begin alone, for `adversarial_from_step`
-    steps.
+    The decoder minimises `reconstruction_weight` x the losses of spectral training + the discriminators' scores +
+    `feature_weight` x the distance of their features. For the first `adversarial_from_step` steps only the
+    discriminators train.
     """
 
     num_steps: Count = 15000

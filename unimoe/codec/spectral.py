@@ -1,4 +1,4 @@
-"""The distances that the codec is trained on: spectra at several resolutions, and how loudness moves within bands.
+"""Distances that train the codec: spectra at several resolutions, and the correlation of band envelopes.
 
 Shapes: B rows, L samples, T frames, F bins, M bands, G segments, W frames of a segment.
 """
@@ -15,14 +15,14 @@ from unimoe.codec.layers import band_weights
 RESOLUTIONS = ((256, 64, 40), (512, 128, 64), (1024, 320, 80), (2048, 512, 120))
 """Window and hop in samples, number of bands."""
 
-_SILENT_ENVELOPE = 1.0  # of a full-scale tone's some 500 that comes and goes
-_FLOOR = 1e-4  # of a full-scale sine's 0.5: what is 74 dB below need not be matched
+_SILENT_ENVELOPE = 1.0  # a full-scale tone that comes and goes has about 500
+_FLOOR = 1e-4  # a full-scale sine has 0.5: values 74 dB below it need not match
 
 
 class SpectralDistance(nn.Module):
     """Sum over resolutions of: L1 of log bands + 0.5 x L1 of log magnitudes + relative L2 of magnitudes.
 
-    Long windows tell neighbouring semitones and partials apart, short ones place onsets. Phase takes no part.
+    Long windows resolve neighbouring semitones and partials, short ones locate onsets. Phase is ignored.
     """
 
     def __init__(self, sample_rate_hz: int) -> None:
@@ -41,11 +41,11 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"window_{window}", hann / hann.sum())
 
     def forward(self, made_BL: Tensor, real_BL: Tensor) -> Tensor:
-        """Distance between what the codec made and what it was given, a scalar."""
+        """Distance between the codec's output and its input, a scalar."""
         total = made_BL.new_zeros(())
         for size, hop, _ in RESOLUTIONS:
             window, bands = self.get_buffer(f"window_{size}"), self.get_buffer(f"bands_{size}")
-            # Magnitudes such that a full-scale sine gives 0.5.
+            # Magnitudes are scaled so that a full-scale sine gives 0.5.
             made_BTF, real_BTF = (
                 torch.fft.rfft(pcm_BL.unfold(-1, size, hop) * window).abs() for pcm_BL in (made_BL, real_BL)
             )
@@ -62,9 +62,9 @@ def _log_distance(made: Tensor, real: Tensor) -> Tensor:
 class EnvelopeDistance(nn.Module):
     """1 - mean correlation of the envelopes of third-octave bands, over segments of 0.4 s (shorter audio is one).
 
-    What intelligibility hangs on, and what phases that do not fit each other destroy while each spectrum alone looks
-    right: short-time objective intelligibility (Taal et al. 2011) without its clipping, on the same bands and nearly
-    the same windows. So a codec trained on it is not to be judged by STOI alone.
+    Intelligibility depends on these envelopes. Inconsistent phases destroy them even where each single spectrum is
+    right. It is short-time objective intelligibility (Taal et al. 2011) without its clipping, on the same bands and
+    nearly the same windows. STOI alone must therefore not judge a codec that was trained on it.
     """
 
     num_bands, lowest_hz = 15, 150.0
@@ -84,7 +84,7 @@ class EnvelopeDistance(nn.Module):
         self.register_buffer("window", torch.hann_window(self.window_samples))
 
     def forward(self, made_BL: Tensor, real_BL: Tensor) -> Tensor:
-        """Distance between what the codec made and what it was given, a scalar in 0 … 2."""
+        """Distance between the codec's output and its input, a scalar in 0 … 2."""
         made_BGMW, real_BGMW = (self._segments(pcm_BL) for pcm_BL in (made_BL, real_BL))
         made_norm_BGM, real_norm_BGM = (torch.linalg.vector_norm(each, dim=-1) for each in (made_BGMW, real_BGMW))
         correlation_BGM = (made_BGMW * real_BGMW).sum(-1) / (made_norm_BGM * real_norm_BGM + 1e-2)
@@ -93,7 +93,7 @@ class EnvelopeDistance(nn.Module):
         return 1 - likeness
 
     def _segments(self, pcm_BL: Tensor) -> Tensor:
-        """Envelopes of the bands, each segment of each band around its own mean."""
+        """Envelopes of the bands, with the mean of each segment of each band removed."""
         frames_BTN = pcm_BL.unfold(-1, self.window_samples, self.window_samples // 2) * self.window
         power_BTF = torch.fft.rfft(frames_BTN, self.num_points).abs().square()
         envelope_BTM = (power_BTF @ self.bands + 1e-6).sqrt()

@@ -1,4 +1,4 @@
-"""One training step of our codecs, and all that a save holds.
+"""A training step of the project's codecs, and the content of a save.
 
 Shapes: B rows, L samples, T frames, D latent.
 """
@@ -27,15 +27,15 @@ _TOKEN_FIELDS = (
     "width", "intermediate_size", "kernel_size", "num_encoder_blocks", "latent_size", "num_codebooks",
     "codebook_size", "norm_eps",
 )  # fmt: skip
-"""What decides the tokens of a clip."""
+"""Fields that determine the tokens of a clip."""
 _FITTED_FRAMES = 12000
 
 
 class CodecTrainer:
-    """The codec, its optimizer and where training stands.
+    """The codec, its optimizer and the state of training.
 
-    `tokens_of`: a codec whose encoder and codebooks are kept. The decoder starts from its decoder's weights, where
-    shapes agree. Raises ConfigError where `config` would give other tokens.
+    `tokens_of`: a codec whose encoder and codebooks are kept. The decoder starts from the weights of its decoder where
+    shapes match. Raises ConfigError where `config` would give different tokens.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CodecTrainer:
         self.margin = config.window_samples - config.hop_samples
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters that are trained, by their share of the learning rate."""
+        """Trained parameters, grouped by their share of the learning rate."""
         groups: dict[float, list[Tensor]] = {}
         for name, parameter in self.codec.named_parameters():
             share = self.codec.learning_rate_share(name)
@@ -79,7 +79,7 @@ class CodecTrainer:
         return [{"params": parameters, "share": share} for share, parameters in groups.items()]
 
     def train_step(self) -> dict[str, float]:
-        """One batch forward and backward. Returns the losses."""
+        """One forward and backward pass over a batch. Returns the losses."""
         rng = np.random.default_rng((self.training.seed, self.step))
         if self.step == 0 and not self.tokens_are_given:
             self._fit_features(rng)
@@ -90,7 +90,7 @@ class CodecTrainer:
         return {name: value.item() for name, value in losses.items()}
 
     def reconstruct(self, real_BL: Tensor, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The clips through the codec, without the margins at either end, and the losses by name."""
+        """The reconstructed clips, without the margins at both ends, and the losses by name."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         latent_BTD, commitment = self._latent(real_BL, rng, generator)
         made_BL, own = self.codec.decoder.reconstruct(latent_BTD, real_BL)
@@ -101,11 +101,11 @@ class CodecTrainer:
         return made_BL, losses
 
     def inner(self, pcm_BL: Tensor) -> Tensor:
-        """Without the ends of a segment, where a window lacks samples, which is no fault of the codec."""
+        """A segment without its ends, where a window lacks samples through no fault of the codec."""
         return pcm_BL[:, self.margin : -self.margin]
 
     def weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        """The loss that is minimised."""
+        """The weighted loss, which training minimises."""
         weights = {"envelopes": self.training.envelope_weight, "commitment": self.training.commitment_weight}
         return torch.stack([weights.get(name, 1.0) * losses[name] for name in losses]).sum()
 
@@ -119,7 +119,7 @@ class CodecTrainer:
         self.optimizer.step()
 
     def _latent(self, real_BL: Tensor, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the decoder is given, latent_BTD, and the commitment loss."""
+        """The decoder's input latent_BTD, and the commitment loss."""
         nothing = real_BL.new_zeros(())
         if self.tokens_are_given:
             return self.codec.codebooks.decode(self.codec.encode(real_BL)), nothing
@@ -166,6 +166,6 @@ class CodecTrainer:
         self.step = state["step"]
 
     def steps(self) -> Iterator[dict[str, float]]:
-        """Train to the last step, one dictionary of losses a step."""
+        """Train to the last step. Yields a dictionary of losses for each step."""
         while self.step < self.training.num_steps:
             yield self.train_step()

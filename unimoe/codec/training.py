@@ -1,6 +1,6 @@
-"""Training runs of our codecs on a corpus: minutes to hours on a CPU or one GPU, resumable.
+"""Training runs of the project's codecs on a corpus: minutes to hours on a CPU or one GPU, resumable.
 
-The working folder holds `training.pt` (all that is needed to go on), `log.jsonl` and the finished codec.
+The working folder holds `training.pt` (the state of the run), `log.jsonl` and the finished codec.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAVE = "training.pt"
 def train_codec(
     trainer: CodecTrainer, folder: str | Path, report: Callable[[str], None] = lambda line: None
 ) -> TrainedCodec[Any]:
-    """Train to the last step, from the save in `folder` where there is one. Writes `folder`/codec."""
+    """Train to the last step, resuming from a save in `folder` where there is one. Writes `folder`/codec."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     training = trainer.training
@@ -65,7 +65,7 @@ def train_codec(
 
 
 def save_training(trainer: CodecTrainer, folder: Path) -> None:
-    """Write `training.pt` and the codec as it stands; a broken-off write leaves the earlier state."""
+    """Write `training.pt` and the current codec. An interrupted write keeps the earlier state."""
     partial = folder / f"{SAVE}.partial"
     torch.save(trainer.state_dict(), partial)
     partial.replace(folder / SAVE)
@@ -80,7 +80,7 @@ def save_training(trainer: CodecTrainer, folder: Path) -> None:
 @click.option("--seed", default=0, show_default=True, help="Seed of weights and batches.")
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
 def command(corpus: Path, folder: Path, steps: int, batch_size: int, seed: int, threads: int) -> None:
-    """Train the codec on a rendered CORPUS; FOLDER/codec is the result. Run it again to go on."""
+    """Train the codec on a rendered CORPUS; FOLDER/codec is the result. Run it again to resume."""
     torch.set_num_threads(threads)
     training = CodecTraining(num_steps=steps, batch_size=batch_size, seed=seed)
     train_codec(CodecTrainer(ConvNeXtCodecConfig(), training, Corpus.open(corpus)), folder)

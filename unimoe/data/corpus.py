@@ -1,7 +1,7 @@
 """A rendered corpus on disk: audio as one int16 array per source, and one index of all items.
 
-        DIR/index.jsonl     first line: the header (format, rate, sources and their licences); then one item a line
-        DIR/SOURCE.npy      int16 mono samples of all items of that source, concatenated; memory-mapped
+    DIR/index.jsonl     first line: the header (format, rate, sources and their licences); then one item a line
+    DIR/SOURCE.npy      int16 mono samples of all items of that source, concatenated; memory-mapped
 
 Shapes: L samples.
 """

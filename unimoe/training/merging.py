@@ -2,7 +2,7 @@
 
 Each specialist's feed-forward layer is cut along its inner dimension into equal slices. Every slice becomes a routed
 expert: 2 specialists × 4 slices = 8 experts. Attention, norms, embeddings and the head are averaged, which requires
-specialists of one origin. The gate and the shared experts are new (arXiv 2510.13344).
+specialists of one origin. The router (the paper's gate) and the shared experts are new (arXiv 2510.13344).
 
 A slice's output matrix is multiplied by the number of slices. An even mix of a specialist's slices, whose weights add
 up to 1, then equals that specialist's own layer.

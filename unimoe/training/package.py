@@ -3,7 +3,7 @@
     examples.npz      token examples, packed
     package.json      format, model, stages' settings, balance, sample rate of the excerpt
     codec/            the codec of the tokens
-        audio/NNNNN.flac  clips of the training split, to finish the codec; domain and source in package.json
+    audio/NNNNN.flac  clips of the training split, to finish the codec; domain and source in package.json
 
 Shape suffixes: N examples, P prompt positions, R rows of delayed codes, K codebooks, T frames, L samples.
 """
