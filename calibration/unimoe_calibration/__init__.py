@@ -1,1 +1,1 @@
-"""Calibration of bundles for the hardware they will run on. Nothing is here yet."""
+"""Calibration: quantizing a bundle for the hardware that it will run on."""

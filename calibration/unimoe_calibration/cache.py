@@ -1,6 +1,6 @@
-"""Keeping statistics between runs: a killed run goes on, and another method on the same data starts from them.
+"""Keeping statistics between runs: a killed run resumes, and another method on the same data starts from them.
 
-One safetensors file a run, named after what it was gathered from, rewritten after each round of samples.
+Each run has one safetensors file. Its name is a hash of the sources; each round of samples rewrites it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def default_cache_dir() -> Path:
 
 
 def cache_key(bundle: Bundle, data: CalibrationData, **choices: Any) -> str:
-    """Stands for everything that decides the statistics."""
+    """A hash of everything that decides the statistics."""
     source = [_VERSION, sha256_of(bundle.path / MANIFEST), data.sha256, choices]
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -73,7 +73,7 @@ def save(path: Path, observer: InputObserver, progress: Mapping[str, Any]) -> No
 
 
 def load(path: Path, observer: InputObserver) -> dict[str, Any] | None:
-    """Fill an observer of no rows from a file of `save`; its progress, or None where there is none to go on from."""
+    """Fill an empty observer from a file of `save`. Returns its progress, or None where nothing can be resumed."""
     if not path.is_file():
         return None
     file = TensorFile(path, CalibrationError)

@@ -48,14 +48,14 @@ def calibrate(
     progress: Progress | None = None,
     on_coverage: Callable[[Coverage], object] = lambda coverage: None,
 ) -> CalibrationResult:
-    """Quantize a float32 bundle for a target, by what its graphs meet while they read the data.
+    """Quantize a float32 bundle for a target, by the inputs that its graphs receive while they read the data.
 
-    `on_coverage` is told the coverage as soon as the data are read, before `settings.strict` fails the calibration.
-    Same bundle, data, settings: the same bundle, byte for byte.
+    `on_coverage` receives the coverage as soon as the data are read, before `settings.strict` fails the calibration.
+    The same bundle, data and settings give the same result, byte for byte.
 
-    Raises CalibrationError for data that cannot be used, activations that are no numbers, and, with
-    `settings.strict`, a floor that is missed; ConfigError for a target that lacks the scheme; BundleError for a bundle
-    that is not float32; OutputError where the result cannot be written. Nothing is left behind then.
+    Raises CalibrationError for data that cannot be used, non-finite activations and, with `settings.strict`, a missed
+    floor; ConfigError for a target that lacks the scheme; BundleError for a bundle that is not float32; OutputError
+    where the result cannot be written. After an error no partial output remains.
     """
     started = time.perf_counter()
     bundle, out = open_bundle(bundle_dir), Path(out_dir)
@@ -76,7 +76,7 @@ def calibrate(
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What a calibration is for, when it started, and who is told how far it is."""
+    """A calibration's inputs, its start time and its progress callback."""
 
     target: Target
     scheme: str
@@ -87,7 +87,7 @@ class _Run:
 def _quantize(
     bundle: Bundle, place: Reservation, settings: Settings, found: CalibrationData, gathered: Gathered, run: _Run
 ) -> CalibrationResult:
-    """Plan and write the bundle by what was gathered."""
+    """Plan and write the bundle from the gathered statistics."""
     out, target, scheme, tell = place.target, run.target, run.scheme, run.tell
     warnings = gathered.coverage.warnings(bundle)
     below = gathered.coverage.below()
@@ -163,7 +163,7 @@ def _quantize(
 
 
 def _verify(written: Bundle, source: Bundle, settings: Settings, progress: Progress) -> BundleReport | None:
-    """The result beside its original; None where that was not asked for."""
+    """Compare the result with its original; None where no comparison was asked for."""
     if not settings.verify_steps:
         return None
     backends = [open_backend("onnxruntime", bundle) for bundle in (written, source)]
@@ -186,8 +186,8 @@ def _precisions(bundle: Bundle) -> dict[str, int]:
 
 
 def _routing_statistics(bundle: Bundle) -> dict[str, Any]:
-    """The manifest's section that says which experts the bundle's own examples launch, for `unimoe plan`; nothing
-    where it has one already, or where the examples need what is not there (a recording of a voice)."""
+    """The manifest's section for `unimoe plan`: which experts the bundle's own examples launch. Empty where the
+    manifest has one already, or where the examples need a missing file (a recording of a voice)."""
     if ROUTING_SECTION in bundle.manifest:
         return {}
     try:

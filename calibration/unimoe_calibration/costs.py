@@ -39,8 +39,8 @@ def graph_bytes(schemes: Mapping[str, Bundle]) -> Costs:
 def step_ms(backend: MixedBackend, target: Target, launched_LE: NDArray[np.float64]) -> Costs:
     """Milliseconds that each graph adds to a decode step: experts by the share of steps in which they run.
 
-    For a target with a known bandwidth an estimate, bytes ÷ bandwidth; else each kind of graph is run here, in each
-    scheme, turn and turn about, and the median taken. Either way the host's own work is left out.
+    For a target with a known bandwidth this is an estimate: bytes ÷ bandwidth. Otherwise each kind of graph runs on
+    this machine, the schemes alternate, and the median counts. Both leave out the host's own work.
     """
     schemes = {name: each.bundle for name, each in backend.schemes.items()}
     if target.bandwidth_gb_per_s is not None:
@@ -58,7 +58,7 @@ def _share(graph: str, launched_LE: NDArray[np.float64]) -> float:
 
 
 def _timed_ms(backend: MixedBackend) -> dict[tuple[str, str], float]:
-    """Median time of each kind of graph (trunk, expert, head): all of a kind cost the same."""
+    """Median time of each kind of graph (trunk, expert, head): all graphs of a kind cost the same."""
     inputs = _step_inputs(backend)
     seconds: dict[tuple[str, str], list[float]] = {}
     for _ in range(_ROUNDS):
@@ -92,7 +92,7 @@ class _Step(WrappedBackend):
 
 
 def _step_inputs(backend: MixedBackend) -> dict[str, dict[str, Array]]:
-    """What every graph is given in a decode step of one utterance; zeros for an expert that was not picked."""
+    """Each graph's inputs in a decode step of one utterance; zeros for an expert that was not picked."""
     recorder = _Step(backend)
     config = backend.bundle.model
     prompt = standard_requests(backend.bundle)[0].prompt

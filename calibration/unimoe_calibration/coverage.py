@@ -1,4 +1,4 @@
-"""Coverage: how many tokens each expert really received. Under Top-P nobody can say beforehand.
+"""Coverage: how many tokens each expert really received. With Top-P routing it cannot be known in advance.
 
 L layers · E dynamic experts (routed, then null)
 """
@@ -57,7 +57,7 @@ class Coverage:
         return shares
 
     def warnings(self, bundle: Bundle) -> list[str]:
-        """What a reader should know before trusting the result, a line each."""
+        """What limits the trust in the result, one line each."""
         lines = []
         missing = sorted(set(bundle.sampling) - set(self.picks))
         if bundle.frontend_dir is not None and missing:
@@ -76,7 +76,7 @@ class Coverage:
         return lines
 
     def record(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """The coverage as JSON."""
         return {
             "floor": self.floor,
             "tokens": dict(self.num_tokens),
@@ -88,7 +88,7 @@ class Coverage:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table: a line for each layer and domain, all domains together first where there are several."""
+        """The table: a line for each layer and domain. With several domains, their sum comes first."""
         shares = self.null_shares()
         parts = {"all": self.total, **self.picks} if len(self.picks) > 1 else dict(self.picks)
         lines = []
@@ -102,7 +102,7 @@ class Coverage:
 
 
 def draw_heat_map(coverage: Coverage, path: Path) -> None:
-    """A PNG: tokens by layer and expert, a panel for each domain; what is below the floor is written out in red."""
+    """A PNG: tokens by layer and expert, a panel for each domain. Counts below the floor appear in red."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -129,5 +129,5 @@ def draw_heat_map(coverage: Coverage, path: Path) -> None:
                 )  # fmt: skip
         figure.colorbar(image, ax=axes, label="tokens" if domain == list(parts)[-1] else "")
     figure.axes[0].set_ylabel("layer")
-    # No version and no date: the same coverage gives the same file.
+    # Without version and date, the same coverage gives the same file.
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,7 +1,7 @@
-"""Calibration data: what the model reads while its inputs are watched.
+"""Calibration data: what the model reads while the calibration observes its inputs.
 
-Each item is a text, and the audio that says or plays it: a recording, codes, or, where there is neither, what the
-bundle itself makes of the text.
+Each item is a text and its audio: a recording, codes or, where there is neither, the bundle's own synthesis of the
+text.
 
 F frames · K codebooks
 """
@@ -39,19 +39,19 @@ from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 MAX_FRAMES = 1024
-"""A longer recording is cut here: attention takes memory by the square of the length."""
-_FRAMES_AROUND = 32  # more than a codec sees of what comes after a frame
+"""Longer recordings are cut to this length: attention's memory grows with the square of the length."""
+_FRAMES_AROUND = 32  # more frames than any codec looks ahead
 RANDOM_IDS = "random ids"
-"""Domain of what a bundle without a front end is calibrated with."""
+"""Domain of the random ids that calibrate a bundle without a front end."""
 
 _RANDOM_ITEMS, _RANDOM_LENGTH, _RANDOM_STEPS = 32, 12, 96
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One text and what it sounds like. `name` says where it comes from; `number` counts the items of a set.
+    """One text and its audio. `name` says where it comes from; `number` counts the items of a set.
 
-    `audio` is a file, `codes` are frames of one code a codebook; without both the bundle synthesizes the text. `task`
+    `audio` is a file, `codes` are frames of one code a codebook; without either the bundle synthesizes the text. `task`
     is the domain that coverage counts the item under.
     """
 
@@ -67,7 +67,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationData:
-    """The items of a set, where they came from, and a SHA-256 over texts and audio."""
+    """The items of a set, their source, and a SHA-256 over texts and audio."""
 
     items: tuple[Item, ...]
     source: str
@@ -78,7 +78,7 @@ class CalibrationData:
         return tuple(sorted({item.task for item in self.items}))
 
     def drawn(self, seed: int) -> list[Item]:
-        """The items in the order they are drawn: shuffled, the domains taking turns."""
+        """The items in drawing order: shuffled within each domain, the domains alternating."""
         rng = np.random.default_rng(seed)
         queues = [[item for item in self.items if item.task == domain] for domain in self.domains]
         order = []
@@ -89,12 +89,12 @@ class CalibrationData:
 
 
 def read_data(source: Path | None, bundle: Bundle) -> CalibrationData:
-    """The items of a JSON-lines file or of a folder; of the bundle's own set where `source` is None.
+    """The items of a JSON-lines file, of a folder or, where `source` is None, of the bundle's own set.
 
-    A line is {"task", "text", "voice"?, "voice_text"?, "audio"? | "codes"?}; a file's path counts from the list's
-    folder. A folder holds recordings with their words in a text file of the same name, in a folder for each task
-    (speech, music), or all of speech. A bundle without a front end has no texts: random ids stand for them.
-    Raises CalibrationError, one line, where there is nothing to calibrate with.
+    A line is {"task", "text", "voice"?, "voice_text"?, "audio"? | "codes"?}; a file's path is relative to the
+    list's folder. A folder holds recordings, each with its words in a text file of the same name, in one subfolder for
+    each task (speech, music); without subfolders all are speech. A bundle without a front end gets random ids as texts.
+    Raises CalibrationError, one line, where there is no usable data.
     """
     own = source is None
     if source is None:
@@ -206,7 +206,7 @@ def _hash(items: Sequence[Item]) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """An item as the model reads it, in one pass: its prompt, then `num_rows` delayed rows of codes."""
+    """An item as the model reads it in one pass: its prompt, then `num_rows` delayed rows of codes."""
 
     name: str
     domain: str
@@ -215,7 +215,7 @@ class Sample:
 
 
 class ItemReader:
-    """Turns items into samples with the bundle's own front end, codec and model; sessions end with the block.
+    """Turns items into samples with the bundle's own front end, codec and model. Its sessions close with the block.
 
     Same bundle, item and seed give the same sample.
     """
@@ -232,7 +232,7 @@ class ItemReader:
         self._backend.close()
 
     def read(self, item: Item) -> Sample:
-        """Raises UnimoeError, one line that names the item, for what cannot be read, spoken or played."""
+        """Raises UnimoeError, one line that names the item, for an item that cannot be read, spoken or decoded."""
         config = self._bundle.model
         try:
             prepared, sampling = self._prepare(item)

@@ -1,4 +1,4 @@
-"""Deciding how each product is quantized, from what its inputs looked like: smoothing and ranges, by output error.
+"""Deciding how each product is quantized, from its inputs' statistics: smoothing and ranges by output error.
 
 K input channels · N outputs · M rows kept of an input
 """
@@ -21,15 +21,16 @@ from .smoothing import STRENGTHS, balance, share_among_heads
 from .statistics import Histogram, Linear, LinearStatistics, Statistics
 from .weights import Floats, block_size, dequantize_weight, round_inputs
 
-# Outputs whose error is looked at; more of them cost time and decide nothing else.
+# The number of outputs whose error is measured; more of them cost time and change no decision.
 _NUM_COLUMNS = 512
-# What `auto` tries: the quick ones while it looks for the strength of the smoothing, then the others too. Float8 keeps
-# its relative precision however wide the range is.
+# The methods that `auto` tries: the quick ones while it searches the strength of the smoothing, then the others too.
+# Float8 keeps its relative precision however wide the range is.
 _QUICK_METHODS = ("max", "percentile")
 _ALL_METHODS = ("max", "percentile", "mse", "entropy")
 _PER_ROW = "per row"
-# Products of what leaves a SwiGLU. `auto` gives all of one name the same form, so that a model's experts stay of one
-# shape: a range for each row where a static one errs by more than this, and the row's by at most that share of it.
+# Products whose input is a SwiGLU's output. `auto` gives all products of one name the same form, so that a model's
+# experts keep one shape: a range for each row where a static range errs by more than this, and the row's range by at
+# most that share of it.
 _AFTER_SWIGLU = ("down.weight", "shared.down.weight")
 _STATIC_ERROR = 0.02
 _WORTHWHILE = 2 / 3
@@ -37,7 +38,7 @@ _WORTHWHILE = 2 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """How one product came to its plan. `error` is that of its outputs on the rows kept, as a share of their root
+    """The reasons for one product's plan. `error` is its outputs' error on the rows kept, as a share of their root
     mean square; None where no rows reached it. `method` is None where its inputs have no static range."""
 
     plan: LinearPlan
@@ -67,9 +68,9 @@ def choose_schemes(
     below: Mapping[tuple[int, int], int],
     fallback: str,
 ) -> tuple[dict[Linear, Scheme], dict[str, str]]:
-    """Each product's scheme, and a label for every graph that does not get the one asked for, which says why.
+    """Each product's scheme, and for every graph that does not get the requested scheme a label that says why.
 
-    `below` are the tokens of (layer, expert) that stay below the floor; `fallback` is what such an expert gets
+    `below`: the tokens of each (layer, expert) below the floor; `fallback`: the scheme of such an expert
     (settings.FALLBACKS). Schemes that leave inputs alone need no tokens.
     """
     schemes: dict[Linear, Scheme] = {}
@@ -105,11 +106,11 @@ def plan_quantization(
     method: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[QuantizationPlan, dict[Linear, Decision]]:
-    """Smoothing and input ranges for each product, and how they were found.
+    """Smoothing and input ranges for each product, and the decisions behind them.
 
-    Products that share their input share its factors. The strength of the smoothing, and with the method "auto" the
-    range, are those of the least error on the rows that the statistics kept; "auto" also decides which products of
-    w8a8 get a range for each row. Memory holds one layer's weights.
+    Products that share their input share its factors. The smoothing's strength has the least error on the rows that
+    the statistics kept; with the method "auto" so has the range. "auto" also decides which products of w8a8 get a
+    range for each row. Memory holds one layer's weights.
     """
     groups = list(_groups(bundle.model, statistics))
     chosen: list[_Decided] = []
@@ -140,17 +141,17 @@ def plan_quantization(
 
 
 def uniform_plan(statistics: Statistics, scheme: Scheme, engine: Engine) -> QuantizationPlan:
-    """The plain way: one scheme for every product, each input's range its largest value, nothing smoothed."""
+    """A plan without search: one scheme for every product, each input's range its largest value, no smoothing."""
     linears = {}
     for linear, seen in statistics.linears.items():
         largest = seen.total().absolute_max if scheme.quantizes_inputs else None
-        # What no token ever reached has no range: its weights alone are quantized.
+        # A product that no token reached has no range: only its weights are quantized.
         usable = Scheme.W8 if largest == 0 else scheme
         linears[linear] = LinearPlan(scheme=usable, input_range=largest or None)
     return QuantizationPlan(engine=engine, linears=linears)
 
 
-# Products that read what the router reads.
+# Products that share the router's input.
 _ROUTED = ("shared.gate_up.weight", "gate_up.weight")
 
 
@@ -172,7 +173,7 @@ def _groups(model: ModelConfig, statistics: Statistics) -> Iterator[list[Linear]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Product:
-    """One product of a group as the search sees it: some rows of its input, some columns of its weight."""
+    """The part of a group's product that the search uses: some rows of its input, some columns of its weight."""
 
     seen: LinearStatistics
     weight_KN: Floats
@@ -200,7 +201,7 @@ _Decided = tuple[Floats, dict[Linear, Decision]]
 
 
 def _worth_rows(static: Sequence[_Decided], per_row: Sequence[_Decided]) -> bool:
-    """Whether groups had better have a range for each row, by the medians of their errors."""
+    """Whether a range for each row is better for these groups, by the medians of their errors."""
     errors = [
         [decision.error for _, decided in form for decision in decided.values() if decision.error is not None]
         for form in (static, per_row)
@@ -243,7 +244,7 @@ def _decide(
 def _quantized(
     product: _Product, factors_K: Floats, strength: float, scheme: Scheme, engine: Engine, methods: Sequence[str]
 ) -> Decision:
-    """The best plan of one product whose input is divided by the factors: the method of the least error."""
+    """The best plan of one product whose input is divided by the factors: that of the method with the least error."""
     rows_MK: Floats = product.seen.rows_MC / factors_K
     num_rows = product.seen.num_rows
     weight_KN = dequantize_weight(product.weight_KN * factors_K[:, None], scheme, engine)
@@ -256,7 +257,7 @@ def _quantized(
         return Decision(plan=plan, strength=strength, method=None, error=error, num_rows=num_rows)
     histogram = product.histogram
     if (factors_K != 1).any():
-        # The histogram of all rows is of the input as it was; that of the smoothed one comes from the rows kept.
+        # The histogram of all rows describes the unsmoothed input; the smoothed input's comes from the rows kept.
         histogram = Histogram()
         histogram.add(np.abs(rows_MK))
     largest = float((product.channel_max_K / factors_K).max())
@@ -275,7 +276,7 @@ def _quantized(
 
 
 def _relative_error(outputs_MN: Floats, expected_MN: Floats) -> float | None:
-    """Root mean square of the difference over that of what is expected, to four digits: machines differ beyond."""
+    """Root mean square of the difference over that of the expected outputs, to four digits: machines differ beyond."""
     if not len(expected_MN):
         return None
     power = float(np.square(expected_MN, dtype=np.float64).mean())

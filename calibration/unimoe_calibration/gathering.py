@@ -1,4 +1,4 @@
-"""Drawing data until every expert has received enough of it, or the data end."""
+"""Drawing data until every expert has received enough tokens, or the data end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .settings import Settings
 from .statistics import Statistics
 
 ROUND_ITEMS = 4
-"""Items that go through the graphs together."""
+"""Number of items that go through the graphs together."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is at most."""
+"""Called with the current activity, the amount done and the largest amount there can be."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gathered:
-    """Statistics, the coverage reached, and the items they come from; `num_cached` of these came from the cache."""
+    """Statistics, the coverage reached, and the items used; `num_cached` of these items came from the cache."""
 
     statistics: Statistics
     coverage: Coverage
@@ -39,11 +39,11 @@ def gather(
     *,
     progress: Progress | None = None,
 ) -> Gathered:
-    """Watch the bundle read the data, in rounds, until `settings.floor` is met for all experts or the data end.
+    """Observe the bundle reading the data, in rounds, until all experts reach `settings.floor` or the data end.
 
-    With `fallback="nearest"`, experts still below it then run on the rows that came nearest to them, up to the floor.
-    With `settings.cache_dir`, what was gathered is kept after each round, and a later call goes on from it.
-    Raises CalibrationError for an item that cannot be read, or a graph that computes what is no number.
+    With `fallback="nearest"`, experts still below the floor then run on the rows that they nearly received, up to it.
+    With `settings.cache_dir`, each round saves the statistics, and a later call resumes from them.
+    Raises CalibrationError for an item that cannot be read, or a graph that computes a non-finite number.
     """
     tell: Progress = progress or (lambda what, done, total: None)
     order = data.drawn(settings.seed)
@@ -62,7 +62,7 @@ def gather(
             for place, item in enumerate(drawn):
                 tell(item.name, num_done + place, len(order))
                 samples.append(reader.read(item))
-        del reader  # and the front end's words with it
+        del reader  # frees the front end's words as well
         observer.observe(samples, partial(_tell_graph, tell, num_done, len(order)))
         num_done += len(drawn)
         if path is not None:

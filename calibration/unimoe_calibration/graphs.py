@@ -1,6 +1,6 @@
-"""Surgery on a bundle's ONNX graphs: products with a weight become quantized ones.
+"""Rewriting a bundle's ONNX graphs: products with a weight become quantized products.
 
-Nodes are found by what they are, a product with a named weight, wherever they stand.
+A node is found by its role, a product with a named weight, and not by its position in the graph.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _SMALLEST_HALVED = 1024  # values: below this nothing is gained
 
 
 class GraphSurgery:
-    """One float32 graph of a bundle on its way to a quantized one.
+    """One float32 graph of a bundle, rewritten step by step into a quantized one.
 
-    `tensors` are what the graph's weights' file holds, in order. Raises BundleError for a graph that lacks a product
-    with a weight that is to be quantized.
+    `tensors`: the content of the graph's weights' file, in order. Raises BundleError for a graph that has no product
+    with one of the weights to quantize.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class GraphSurgery:
             self._replace(self._product(name), name, plan, engine, weight)
 
     def store_in_half(self, weights: TensorFile) -> None:
-        """Keep matrices and larger float32 tensors in 16 bits, cast to float32 where the graph begins."""
+        """Store matrices and larger float32 tensors in 16 bits, with a cast to float32 at the graph's beginning."""
         for name, entry in weights.entries.items():
             values = weights.read(name)
             if entry.dtype != "F32" or values.size < _SMALLEST_HALVED:
@@ -89,7 +89,7 @@ class GraphSurgery:
 
     def _initializer(self, name: str) -> ir.Value:
         if name not in self._graph.initializers:
-            # The tensor proper follows when its file is written.
+            # The tensor itself follows when its file is written.
             tensor = self.tensors[name]
             value = ir.val(name, ir.DataType[tensor.onnx_type], tensor.shape)
             value.const_value = ir.tensor(np.zeros(0, np.float32), name=name)
@@ -126,8 +126,9 @@ class GraphSurgery:
             factor = row_max if factor is None else before.op("Mul", [factor, row_max])
         y = self._quantized(before, x, name, plan.scheme, engine, weight)
         if factor is not None:
-            # Weighted after the product: what an Add directly follows, ONNX Runtime makes a float Gemm of, and
-            # dequantizes the weights in every run. It also keeps the input's range free of the routing weights.
+            # The routing weight comes after the product: ONNX Runtime turns a product directly followed by an Add
+            # into a float Gemm and dequantizes the weights in every run. This order also keeps the input's range
+            # free of the routing weights.
             y = before.op("Mul", [y, factor])
         if weighting is not None and weighting.picked is not None:
             assert weighting.zero is not None
@@ -145,7 +146,7 @@ class GraphSurgery:
                 self._graph.remove(node, safe=True)
 
     def _row_max(self, before: _Insertion, x: ir.Value) -> ir.Value:
-        """The largest absolute value of each row, [N, 1], and above 0: what follows divides by it."""
+        """The largest absolute value of each row, [N, 1], always above 0, because the next nodes divide by it."""
         smallest = self._constant("smallest_row_max", np.asarray(SMALLEST_ROW_MAX), "FLOAT")
         last_axis = self._constant("last_axis", np.asarray([-1]), "INT64")
         largest = before.op("ReduceMax", [before.op("Abs", [x]), last_axis], keepdims=1)
@@ -165,7 +166,7 @@ class GraphSurgery:
                 bits=8 * weight.codes.shape[2] // weight.block, block_size=weight.block, accuracy_level=4,
             )  # fmt: skip
         if scheme.quantizes_inputs:
-            # Zero points of 0 could be left out, but ONNX Runtime only fuses what names its own.
+            # ONNX lets zero points of 0 be left out, but ONNX Runtime fuses only nodes that name theirs.
             onnx_type = weight.codes.onnx_type
             scale = self._initializer(name + _INPUT_SCALE)
             zero = self._constant(f"zero_{onnx_type.lower()}", np.zeros(()), onnx_type)
@@ -178,7 +179,7 @@ class GraphSurgery:
 
 
 class _Insertion:
-    """Makes nodes and puts them before another, named after the weight they serve."""
+    """Makes nodes, names them after the weight that they serve, and inserts them before another node."""
 
     def __init__(self, graph: ir.Graph, place: ir.Node, name: str) -> None:
         self._graph, self._place, self._name, self._count = graph, place, name, 0
@@ -194,9 +195,9 @@ class _Insertion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _RoutingWeight:
-    """inner * weight, as an expert weighs its inner activation; with a guard, Where(picked, inner * weight, zero).
+    """An expert's weighted inner activation: inner * weight or, with a guard, Where(picked, inner * weight, zero).
 
-    `nodes` compute that, the last one first.
+    `nodes` compute it, the last one first.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -207,7 +208,7 @@ class _RoutingWeight:
 
 
 def _routing_weight(x: ir.Value) -> _RoutingWeight | None:
-    """The weighing that gives x; None where x is something else. The weight is an input of the graph."""
+    """The weighting whose result is x; None where x has another origin. The weight is an input of the graph."""
     node = x.producer()
     guard = node if node is not None and node.op_type == "Where" else None
     picked = zero = None

@@ -1,4 +1,4 @@
-"""A codec decoder whose weights lie in 16 bits, and how much that changes what is heard.
+"""A codec decoder with weights stored in 16 bits, and how much that changes the audio.
 
 Products stay in float32: each weight is cast when the graph is loaded, so only the file becomes smaller.
 """
@@ -26,14 +26,14 @@ from unimoe_tools.parity.sample_requests import limit_steps, standard_requests
 from .graphs import GraphSurgery
 
 HARMLESS_DB = 0.25
-"""Log-mel distance that counts as harmless: a quarter of 1 dB, about the smallest change of level that is noticed."""
+"""Log-mel distance that counts as harmless: a quarter of 1 dB, about the smallest audible change of level."""
 _STEPS, _REQUESTS = 80, 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class HalfCodec:
-    """Files that stand in for the decoder's, by their names in the bundle. `distance_db`: between the audio of both;
-    `signal_to_noise_db`: of the new one, the old one taken as the signal."""
+    """Files that replace the decoder's, by their names in the bundle. `distance_db`: between the audio of both
+    decoders; `signal_to_noise_db`: the new audio's, with the old audio as the signal."""
 
     files: dict[str, Path]
     distance_db: float
@@ -45,9 +45,9 @@ class HalfCodec:
 
 
 def halve_codec(bundle: Bundle, folder: Path) -> HalfCodec:
-    """Write the decoder with weights in 16 bits under `folder`, and decode what the bundle's own answers say with both.
+    """Write the decoder with weights in 16 bits under `folder`, and decode the bundle's own answers with both.
 
-    Raises BundleError where the bundle has no decoder to read.
+    Raises BundleError where the bundle has no readable decoder.
     """
     info = bundle.graph(DECODER)
     path = folder / info.file

@@ -1,4 +1,4 @@
-"""Keeping a process small while hundreds of sessions come and go."""
+"""Keeping a process's memory small while hundreds of sessions open and close."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ _BLOCK_BYTES = 128 * 1024
 
 
 def return_large_blocks() -> None:
-    """For the rest of the process, memory of large blocks goes back to the system as soon as it is freed.
+    """From now on, the process returns the memory of large blocks to the system as soon as it is freed.
 
-    glibc begins so, but raises the size from which it does with every large block that is freed, and then holds on to
-    what closed sessions leave in pieces: some tens of megabytes more at the peak. Other C libraries are left alone.
+    glibc starts with this behaviour, but each freed large block raises the size from which it applies. It then keeps
+    the fragments that closed sessions leave: some tens of megabytes more at the peak. Other C libraries stay as
+    they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

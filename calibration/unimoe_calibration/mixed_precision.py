@@ -1,4 +1,4 @@
-"""From a plan that quantizes everything to one that keeps within limits: the costliest graphs stay more precise."""
+"""From a plan that quantizes everything to one within limits: the most sensitive graphs stay more precise."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .writing import write_quantized
 
 FLOAT = Scheme.FLOAT.value
 NUM_SAMPLES = 4
-"""Items that a mixture is tried on: each trial reads all of them."""
+"""Number of items in a trial of a mixture: each trial reads all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Formats:
-    """Every format of all graphs as a bundle, smoothed alike so that their graphs fit together, and a trial of them."""
+    """A bundle for each format, all with the same smoothing so that their graphs can be mixed, and a trial of them."""
 
     plans: Mapping[str, QuantizationPlan]
     bundles: Mapping[str, Bundle]
@@ -50,7 +50,7 @@ def open_formats(
     folder: Path,
     progress: Progress | None = None,
 ) -> Iterator[Formats]:
-    """Write the formats under `folder` for as long as the block takes. Raises OutputError where that cannot be done."""
+    """Write the formats under `folder`, open for the duration of the block. Raises OutputError where writing fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,10 +77,10 @@ def mix_precisions(
     sensitivities: Sequence[Sensitivity],
     target: Target,
 ) -> tuple[QuantizationPlan, Mixture]:
-    """The plan with some graphs in 8-bit weights, or in float, so that the mixture keeps to the limits.
+    """The plan with some graphs in 8-bit weights or in float, so that the mixture respects the limits.
 
-    On a target whose bandwidth is not known latencies are timed, where there is a limit on them: only then may the next
-    run choose otherwise. Raises CalibrationError where no mixture keeps to the limits.
+    With a limit on latency and a target of unknown bandwidth, latencies are timed: only then may the next run choose
+    otherwise. Raises CalibrationError where no mixture respects the limits.
     """
     trial = formats.trial
     known = limits.max_latency_ms is not None or target.bandwidth_gb_per_s is not None
@@ -104,8 +104,8 @@ def mix_precisions(
 
 
 def _formats(plan: QuantizationPlan, target: Target) -> dict[str, QuantizationPlan]:
-    """The plan, by the name of the scheme that most of it has, and what loses less: weights alone in 8 bits, where
-    that is not the plan's own, and float."""
+    """The plan, named after the scheme of most of its products, and the more precise ones: weights alone in 8 bits,
+    where the plan itself is another, and float."""
     plans = {FLOAT: _uniform(plan, Scheme.FLOAT)}
     if Scheme.W8.value in target.schemes:
         plans[Scheme.W8.value] = _uniform(plan, Scheme.W8)

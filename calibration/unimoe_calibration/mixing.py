@@ -1,4 +1,4 @@
-"""One model from the graphs of several bundles: which graph comes from which is chosen anew for each run."""
+"""One model from the graphs of several bundles. Each run chooses the bundle of each graph."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from unimoe_runtime.bundle.reader import Bundle
 class MixedBackend(OnnxRuntimeBackend):
     """Runs each graph from the scheme that `choice` names for it, and from `base` where it names none.
 
-    Flavours are bundles of one model whose graphs fit together: the same smoothing, other number formats. `choice`
-    may be replaced between passes; sessions are kept.
+    Flavours are bundles of one model whose graphs can be mixed: the same smoothing, other number formats. `choice`
+    may be replaced between passes; sessions stay open.
     """
 
     def __init__(self, schemes: Mapping[str, Bundle], base: str) -> None:

@@ -1,7 +1,7 @@
-"""Running a bundle's graphs over samples and watching what their products multiply.
+"""Running a bundle's graphs over samples and observing the inputs of their products.
 
-One graph at a time is in memory, and a round of samples goes through it before the next: layer by layer, not sample
-by sample. The graphs are the bundle's own, their products' inputs made outputs as well.
+One graph at a time is in memory, and a whole round of samples goes through it before the next graph: layer by layer,
+not sample by sample. The graphs are the bundle's own, with the products' inputs as additional outputs.
 
 B rows · T positions · N = B·T tokens · S = T cache slots · E dynamic experts · C hidden
 """
@@ -36,7 +36,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedGraph:
-    """A graph whose products' inputs are outputs as well: its file's content, and their names by weight."""
+    """A graph with its products' inputs as additional outputs: its file's content, and the outputs' names by weight."""
 
     path: Path
     content: bytes
@@ -66,7 +66,7 @@ class WatchedGraph:
 
 
 class WatchedSession:
-    """A session of a watched graph; the weights are in memory as long as it is."""
+    """A session of a watched graph. The weights stay in memory as long as the session exists."""
 
     def __init__(self, graph: WatchedGraph) -> None:
         self._inputs = graph.inputs
@@ -83,7 +83,7 @@ class WatchedSession:
 
 @dataclass(eq=False)
 class _Pass:
-    """One sample on its way through the layers."""
+    """The state of one sample between layers."""
 
     sample: Sample
     hidden_BTC: Floats
@@ -94,7 +94,8 @@ class _Pass:
 
 @dataclass(eq=False)
 class _NearMisses:
-    """The rows that an expert nearly received: not sent to it, its probability the highest. At most `capacity`."""
+    """The rows, at most `capacity`, that an expert nearly received: those not sent to it with the highest
+    probability."""
 
     capacity: int
     rows_MC: Floats
@@ -111,8 +112,8 @@ class _NearMisses:
 class InputObserver:
     """Fills `statistics` from samples, round by round.
 
-    `near_misses` above 0 keeps that many rows for each expert that nearly went to it, for `observe_near_misses`.
-    Raises CalibrationError where an activation is no number; it names the graph and the sample.
+    `near_misses` above 0 keeps, for each expert, that many rows that it nearly received, for `observe_near_misses`.
+    Raises CalibrationError for a non-finite activation; it names the graph and the sample.
     """
 
     def __init__(self, bundle: Bundle, statistics: Statistics, *, near_misses: int = 0) -> None:
@@ -146,7 +147,7 @@ class InputObserver:
         self._head(passes)
 
     def observe_near_misses(self, layer: int, expert: int, num_rows: int) -> None:
-        """Let an expert run on the `num_rows` rows that came nearest to it; they count under the domain NEAREST."""
+        """Run an expert on the `num_rows` rows that it most nearly received; they count under the domain NEAREST."""
         kept = self.near_misses[layer, expert]
         nearest = np.sort(np.argsort(-kept.probability_M, kind="stable")[:num_rows])
         if len(nearest):
@@ -174,7 +175,7 @@ class InputObserver:
         )
 
     def _attention_inputs(self, prompt: Prompt) -> dict[str, NDArray[np.generic]]:
-        """What a trunk needs beside the hidden state; made for each layer again, since it is as large."""
+        """A trunk's inputs beside the hidden state. Each layer makes them again, because they are as large."""
         num_rows, length = prompt.text_ids_BT.shape
         cos_BTD, sin_BTD = rotary(prompt.positions, self._model)
         form = TrunkForm.of(self._bundle)
@@ -228,7 +229,7 @@ class InputObserver:
             hidden_NC[tokens_M] += item.weights_NE[tokens_M, expert, None] * output_MC
 
     def _run_expert(self, session: WatchedSession, rows_MC: Floats) -> tuple[Floats, dict[str, Floats]]:
-        """The expert alone: over an empty accumulator, with weight 1, so that what it multiplies is unweighted."""
+        """Run the expert alone, with a zero accumulator and weight 1, so that its products' inputs are unweighted."""
         outputs, rows = session.run({
             "accumulator_NC": np.zeros_like(rows_MC),
             "expert_input_NC": rows_MC,

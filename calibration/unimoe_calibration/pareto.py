@@ -1,4 +1,4 @@
-"""The picture of a search: loss over bytes."""
+"""The chart of a search: loss over bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .search import Mixture, MixtureLimits, Point
 
 
 def draw_pareto(mixture: Mixture, limits: MixtureLimits, path: Path) -> None:
-    """A PNG: the line of mixtures, measured and as predicted, the one chosen, and the limits."""
+    """A PNG: the line of mixtures, measured and predicted, the chosen mixture, and the limits."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,7 +24,7 @@ def draw_pareto(mixture: Mixture, limits: MixtureLimits, path: Path) -> None:
         axes.axvline(limits.max_bytes / 1e6, linestyle=":", color="grey", label="limit of bytes")
     if limits.max_loss is not None:
         axes.axhline(limits.max_loss, linestyle=":", color="grey", label="limit of loss")
-    # Linear below the smallest loss that is above 0, so that the lossless end is on the picture.
+    # Linear below the smallest loss that is above 0, so that the chart shows the lossless end.
     losses = [point.loss for point in mixture.curve if point.loss]
     axes.set_yscale("symlog", linthresh=min(losses, default=1e-6))
     axes.set_ylim(bottom=0)
@@ -32,7 +32,7 @@ def draw_pareto(mixture: Mixture, limits: MixtureLimits, path: Path) -> None:
     axes.set_ylabel("divergence of the answers, nats")
     axes.grid(alpha=0.3)
     axes.legend()
-    # No version and no date: the same search gives the same file.
+    # Without version and date, the same search gives the same file.
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

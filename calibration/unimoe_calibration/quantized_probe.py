@@ -1,4 +1,4 @@
-"""A probe (unimoe_export.probes) at another precision: ranges are made up, no step's time depends on them."""
+"""A probe (unimoe_export.probes) at another precision. Its ranges are arbitrary: no step's time depends on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .statistics import linears
 from .writing import write_quantized
 
 SCHEMES = {"int8": Scheme.W8A8, "int4": Scheme.W4}
-"""Of the precisions that a plan knows by name."""
+"""The scheme of each precision that a plan knows by name."""
 
 _INPUT_RANGE = 4.0
 

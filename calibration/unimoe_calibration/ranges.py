@@ -1,7 +1,7 @@
-"""Where to cut an input off: the absolute value that its largest code stands for.
+"""Where to clip an input: the absolute value that its largest code stands for.
 
-All methods read a histogram of absolute values; ranges are symmetric, as TensorRT and ONNX Runtime's products of two
-int8 matrices want them.
+All methods read a histogram of absolute values. Ranges are symmetric, because TensorRT and ONNX Runtime's products of
+two int8 matrices require it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ PERCENTILE = 99.99
 # Candidate ranges of a search, and the smallest as a share of the largest value.
 _NUM_CANDIDATES = 48
 _SMALLEST_SHARE = 0.1
-# Codes on one side of zero: 1 … 127.
+# The codes on one side of zero: 1 … 127.
 _LEVELS = 127
 
 
 def input_range(histogram: Histogram, largest: float, method: str) -> float:
-    """The range of one input by max, percentile, entropy or mse; 0 where only zeros were seen.
+    """The range of one input by max, percentile, entropy or mse; 0 for an input of zeros only.
 
-    `largest` is the largest absolute value, which the histogram knows only to a bin. Raises KeyError for another
-    method.
+    `largest` is the largest absolute value, which the histogram resolves only to a bin. Raises KeyError for an
+    unknown method.
     """
     if not largest:
         return 0.0
@@ -37,14 +37,14 @@ def _maximum(histogram: Histogram, largest: float) -> float:
 
 
 def _percentile(histogram: Histogram, largest: float) -> float:
-    """What all but 0.01 % of the values lie below."""
+    """The value that all but 0.01 % of the values stay below."""
     cumulative = np.cumsum(histogram.counts)
     index = int(np.searchsorted(cumulative, PERCENTILE / 100 * cumulative[-1]))
     return (index + 1) * histogram.limit / NUM_BINS
 
 
 def _mean_square(histogram: Histogram, largest: float) -> float:
-    """The range of the least mean square error of the values, rounded and cut."""
+    """The range with the least mean square error of the rounded and clipped values."""
     used = np.flatnonzero(histogram.counts)
     values, counts = histogram.centres[used], histogram.counts[used]
 
@@ -60,8 +60,8 @@ def _entropy(histogram: Histogram, largest: float) -> float:
     """The range whose coded distribution diverges least from the one seen (Kullback-Leibler), as TensorRT's entropy
     calibrator defines it (Migacz, 8-bit inference with TensorRT, GTC 2017).
 
-    The values up to the range, what is cut off counted in its last bin, are compared with their spread over 128
-    codes. Bin 0 is left out: products of exact zeros would draw the range to themselves.
+    It compares the values up to the range, clipped values counted in the last bin, with their spread over 128 codes.
+    Bin 0 is left out: exact zeros would pull the range towards 0.
     """
     width = histogram.limit / NUM_BINS
     counts = histogram.counts.astype(np.float64)
@@ -81,7 +81,7 @@ def _entropy(histogram: Histogram, largest: float) -> float:
         p = seen / seen.sum()
         q = coded / coded.sum() if coded.any() else coded
         both = (p > 0) & (q > 0)
-        # Mass that the codes do not have at all would be an infinite divergence; a small share stands for none.
+        # Mass where the codes have none would make the divergence infinite, so a small share replaces 0.
         missing = p[(p > 0) & (q == 0)]
         return float((p[both] * np.log(p[both] / q[both])).sum() + (missing * np.log(missing / 1e-9)).sum())
 
@@ -89,7 +89,7 @@ def _entropy(histogram: Histogram, largest: float) -> float:
 
 
 def _least(error: Callable[[float], float], largest: float) -> float:
-    """The candidate range of the least error; the largest such."""
+    """The candidate range with the least error; of several, the largest."""
     limits = _grid(largest)
     return float(min(limits, key=lambda limit: (error(limit), -limit)))
 

@@ -1,4 +1,4 @@
-"""The page of a calibration: verdict, coverage, products, what quantization flips, the mixture, fallbacks."""
+"""The page of a calibration: verdict, coverage, products, flips, the mixture, fallbacks."""
 
 from __future__ import annotations
 

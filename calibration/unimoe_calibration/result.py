@@ -1,4 +1,4 @@
-"""What a calibration did, as a record for JSON, the terminal and the page."""
+"""The result of a calibration, as a record for JSON, the terminal and the page."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .sensitivity import Sensitivity
 from .settings import Settings
 
 HEAT_MAP = "calibration/coverage.png"
-"""The picture of the coverage in a quantized bundle; it stands outside the manifest."""
+"""The chart of the coverage in a quantized bundle; the manifest does not list it."""
 PARETO = "calibration/pareto.png"
-"""The picture of the search for a mixture, where limits asked for one."""
+"""The chart of the search for a mixture, where limits asked for one."""
 REPORT = "calibration/report.html"
-"""The page of all of it; it stands outside the manifest."""
+"""The page of the result; the manifest does not list it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationResult:
-    """What a calibration did. Bytes before and after are those of the language model's graphs and weights;
-    `peak_bytes` is what the whole process had resident at most so far, None where the system does not tell.
-    `products`: how each product is quantized, by "graph/weight". `fallbacks`: why a graph is otherwise than asked for.
+    """The result of a calibration. Bytes before and after are those of the language model's graphs and weights.
+    `peak_bytes` is the largest resident memory of the whole process so far, None where the system does not report it.
+    `products`: how each product is quantized, by "graph/weight". `fallbacks`: why a graph differs from the request.
     """
 
     path: Path

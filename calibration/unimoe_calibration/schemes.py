@@ -1,4 +1,4 @@
-"""How a product can be quantized, and the plan that says it for each product of a bundle."""
+"""The ways to quantize a product, and the plan that names one for each product of a bundle."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .statistics import Linear
 class Scheme(StrEnum):
     """Number format of one product.
 
-    w8a8: weights in int8, a scale a column; inputs in int8, one static scale, over each row's own largest value where
-    a plan says so.
+    w8a8: weights in int8, one scale for each column; inputs in int8, one static scale, or one relative to each row's
+    largest value where a plan says so.
     w8: weights in 8 bits; inputs in float32, or rounded row by row where the engine does that.
     w4: weights in 4 bits, a scale for each block of rows in each column; inputs as for w8.
     fp8: weights and inputs in float8 (E4M3), scales as for w8a8.
-    float: as it was.
+    float: unchanged.
     """
 
     W8A8 = "w8a8"
@@ -35,7 +35,7 @@ class Scheme(StrEnum):
 
     @property
     def precision(self) -> str:
-        """What the manifest calls the precision of a graph whose products are all of this scheme."""
+        """The manifest's name for the precision of a graph whose products all have this scheme."""
         return _PRECISIONS[self]
 
 
@@ -46,12 +46,12 @@ _PRECISIONS = {
     Scheme.FP8: "fp8",
     Scheme.FLOAT: "float32",
 }
-# What an input's largest value becomes: int8 stays symmetric, E4M3 ends at 448.
+# The code of an input's largest value: int8 stays symmetric, E4M3 ends at 448.
 LARGEST: Mapping[Scheme, float] = {Scheme.W8A8: 127.0, Scheme.FP8: 448.0}
 
 
 class Engine(StrEnum):
-    """Whose operators a graph is written in, where engines differ: how weights alone are quantized."""
+    """The engine whose operators a graph uses. Engines differ in how they quantize weights alone."""
 
     ONNXRUNTIME = "onnxruntime"
     TENSORRT = "tensorrt"
@@ -60,8 +60,8 @@ class Engine(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class LinearPlan:
     """How one product is quantized. `input_range` (above 0) is the absolute value of its input, after smoothing,
-    that the largest code stands for; None for schemes that leave inputs alone, and `per_row`, where each row is divided
-    by its largest absolute value first, and the product multiplied by that (w8a8 only)."""
+    that the largest code stands for; None for schemes that do not quantize inputs, and with `per_row`. `per_row` (w8a8
+    only) divides each row by its largest absolute value first, and multiplies the product by it."""
 
     scheme: Scheme
     input_range: float | None = None
@@ -76,7 +76,7 @@ class LinearPlan:
 
     @property
     def input_scale(self) -> np.float32:
-        """What one code stands for; with `per_row`, as a share of the row's largest value."""
+        """The value of one code; with `per_row`, as a share of the row's largest value."""
         largest = 1.0 if self.per_row else self.input_range
         assert largest is not None
         return np.float32(largest / LARGEST[self.scheme])
@@ -84,10 +84,10 @@ class LinearPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationPlan:
-    """What to do with each product of a bundle; those that are not named stay float.
+    """How to quantize each product of a bundle; products that it does not name stay float.
 
-    `smoothing`: factors [K] of a product's input channels, powers of two: the input arrives divided by them, the
-    weight is multiplied (smoothing.py says which products must share theirs).
+    `smoothing`: factors [K] of a product's input channels, powers of two. The input arrives divided by them, and the
+    weight is multiplied by them (smoothing.py says which products must share theirs).
     """
 
     engine: Engine
@@ -103,6 +103,6 @@ class QuantizationPlan:
         }
 
     def precision(self, graph: str) -> str:
-        """What the manifest calls the graph's precision; several, joined, where its products differ."""
+        """The manifest's name for the graph's precision; several names, joined, where its products differ."""
         names = {plan.scheme.precision for linear, plan in self.linears.items() if linear.graph == graph}
         return "+".join(sorted(names)) or Scheme.FLOAT.precision

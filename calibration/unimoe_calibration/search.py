@@ -1,7 +1,7 @@
-"""Which graphs are worth more bits: a greedy search along the line of least loss for each size, or each latency.
+"""Which graphs get more bits: a greedy search along the line of least loss for each size, or each latency.
 
-It starts with every graph in its cheapest format and mends, again and again, the graph whose loss falls most for what
-that costs. Losses of single graphs are taken to add up; what is reported is measured on the mixture itself.
+It starts with every graph in its cheapest format and repeatedly upgrades the graph whose loss falls most for the cost.
+The search assumes that losses of single graphs add up; the reported loss is measured on the mixture itself.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Choice = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureLimits:
-    """What a mixture must keep to: bytes of the language model's graphs, their milliseconds in a decode step, loss in
-    nats. With a loss the smallest mixture is wanted, without one the most faithful. None is no limit."""
+    """The limits of a mixture: bytes of the language model's graphs, their milliseconds in a decode step, loss in
+    nats. With a limit on loss the search returns the smallest mixture, otherwise the most faithful. None: no limit."""
 
     max_bytes: int | None = None
     max_latency_ms: float | None = None
@@ -40,7 +40,7 @@ class MixtureLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A mixture's costs. `predicted_loss` is the sum over its graphs, `loss` what was measured; None: not asked for."""
+    """A mixture's costs. `predicted_loss`: the sum over its graphs; `loss`: the measured one, None if not measured."""
 
     num_bytes: int
     latency_ms: float | None
@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """The scheme chosen for each graph, what it costs, and the line of mixtures that it was chosen from."""
+    """The scheme chosen for each graph, its costs, and the line of mixtures that it was chosen from."""
 
     choice: Choice
     point: Point
@@ -62,7 +62,7 @@ class Mixture:
     sensitivities: tuple[Sensitivity, ...]
 
     def record(self) -> dict[str, Any]:
-        """All of it as JSON."""
+        """The mixture as JSON."""
         return {
             "choice": dict(self.choice),
             **asdict(self.point),
@@ -80,9 +80,9 @@ class _Move:
 
 
 class Search:
-    """The line of mixtures for some graphs' costs and losses. `base` is the scheme that loses nothing.
+    """The line of mixtures for the given costs and losses of graphs. `base` is the lossless scheme.
 
-    Costs are bytes, or `by_latency` milliseconds, which then have to be known.
+    Costs are bytes or, with `by_latency`, milliseconds, which must then be known.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Search:
                 cost = costs[graph, after] - costs[graph, before]
                 gain = self._loss[graph, before] - self._loss[graph, after]
                 moves.append(_Move(graph=graph, scheme=after, cost=cost, gain=gain))
-        # Along a hull the gain for the cost falls, so sorting keeps each graph's moves in order.
+        # Along a hull the gain per cost falls, so sorting keeps each graph's moves in order.
         self._moves = sorted(moves, key=lambda move: -move.gain / move.cost)
 
     def _hull(self, graph: str, schemes: Sequence[str], costs: Costs) -> list[str]:
@@ -131,7 +131,7 @@ class Search:
         return gain / (costs[graph, after] - costs[graph, before])
 
     def __len__(self) -> int:
-        """How many moves there are from the cheapest mixture to the dearest."""
+        """The number of moves from the cheapest mixture to the most expensive."""
         return len(self._moves)
 
     def choice(self, num_moves: int) -> dict[str, str]:
@@ -148,7 +148,7 @@ class Search:
         )
 
     def most_faithful(self, limits: MixtureLimits) -> dict[str, str]:
-        """The mixture of the least predicted loss that keeps to the limits of bytes and latency."""
+        """The mixture with the least predicted loss within the limits of bytes and latency."""
         choice = dict(self._start)
         if not limits.fit(self.point(choice)):
             raise CalibrationError(
@@ -164,9 +164,9 @@ class Search:
         return choice
 
     def smallest(self, limits: MixtureLimits, measure: Callable[[Choice], float]) -> dict[str, str]:
-        """The first mixture on the line whose measured loss keeps to the limit."""
+        """The first mixture on the line whose measured loss is within the limit."""
         assert limits.max_loss is not None
-        low, high = 0, len(self._moves)  # after all moves nothing is lost
+        low, high = 0, len(self._moves)  # after all moves the mixture is lossless
         while low < high:
             middle = (low + high) // 2
             if measure(self.choice(middle)) <= limits.max_loss:
@@ -179,7 +179,7 @@ class Search:
         return choice
 
     def curve(self, measure: Callable[[Choice], float]) -> list[Point]:
-        """Points of the line, both ends among them, measured."""
+        """Measured points of the line, including both ends."""
         last = len(self._moves)
         places = sorted({round(last * part / (_CURVE_POINTS - 1)) for part in range(_CURVE_POINTS)})
         return [self.point(choice, measure(choice)) for choice in map(self.choice, places)]

@@ -1,4 +1,4 @@
-"""What it costs to quantize a graph: the model's answers with this graph alone in another number format.
+"""The loss from quantizing one graph: the model's answers with only this graph in another number format.
 
 L layers · E dynamic experts
 """
@@ -23,7 +23,7 @@ from .mixing import MixedBackend
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """One graph from one scheme among float graphs. `router_flips`: (token, layer, expert) decisions that changed."""
+    """One graph in one scheme, all others float. `router_flips`: (token, layer, expert) decisions that changed."""
 
     graph: str
     scheme: str
@@ -32,7 +32,7 @@ class Sensitivity:
 
     @property
     def loss(self) -> float:
-        """The mean Kullback-Leibler divergence of what codes are drawn from, in nats."""
+        """The mean Kullback-Leibler divergence of the distributions that codes are drawn from, in nats."""
         return self.divergence.kl_nats
 
     def record(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Sensitivity:
 
 
 class Trial:
-    """A mixed backend with the items that it is tried on, and what its base makes of them."""
+    """A mixed backend, the items of its trials, and its base's answers to them."""
 
     def __init__(self, backend: MixedBackend, samples: Sequence[Sample]) -> None:
         self.backend = backend
@@ -56,7 +56,7 @@ class Trial:
         self.reference = self._passes({})
 
     def diverge(self, choice: Mapping[str, str]) -> tuple[Divergence, int]:
-        """How far a choice of schemes lies from the base, and how many routing decisions it changed."""
+        """The divergence of a choice of schemes from the base, and the number of routing decisions that it changes."""
         passes = self._passes(choice)
         flips = sum(
             int((ours.picked_LNE != theirs.picked_LNE).sum())
@@ -83,7 +83,7 @@ class Trial:
 
 
 def measure(trial: Trial, schemes: Sequence[str], progress: Progress | None = None) -> list[Sensitivity]:
-    """Every graph of the language model, from each of the schemes, alone among the base's."""
+    """The sensitivity of every graph of the language model in each scheme, all other graphs from the base."""
     graphs = list(language_model_graphs(trial.backend.bundle.model))
     found = []
     for index, graph in enumerate(graphs):

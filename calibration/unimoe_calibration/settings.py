@@ -1,4 +1,4 @@
-"""What a calibration is asked for."""
+"""The settings of a calibration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Settings:
     """One calibration.
 
     `target` is a row of the table of targets. `scheme` of weights and activations: None takes the target's first.
-    `method` finds an input's range; `auto` takes for each input the method whose output errs least. An expert that
-    received fewer than `floor` tokens gets `fallback`, or with `strict` fails the calibration. The limits leave the
-    costliest graphs in higher precision: bytes of the language model's graphs, milliseconds of a decode step, loss as
+    `method` finds an input's range; `auto` takes for each input the method with the least output error. An expert that
+    received fewer than `floor` tokens gets `fallback`, or with `strict` fails the calibration. The limits keep the most
+    sensitive graphs in higher precision: bytes of the language model's graphs, milliseconds of a decode step, loss as
     the mean divergence of the logits. `data`: texts and recordings as in `read_data`; None takes the bundle's own small
     set. `cache_dir`: where statistics are kept between runs; None keeps none. `flips`: measure for each graph how many
-    routing decisions its quantization changes, which the limits do anyway. `verify_steps`: compare the result with the
-    original over so many steps of each request; 0 compares nothing.
+    routing decisions its quantization changes; the limits imply it. `verify_steps`: compare the result with the
+    original over this number of steps of each request; 0 compares nothing.
     """
 
     target: str = "cpu"
@@ -45,7 +45,7 @@ class Settings:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> Self:
-        """Of a recipe's fields. Raises ConfigError for one that there is not."""
+        """From a recipe's fields. Raises ConfigError for an unknown field."""
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(recipe) - known)
         if unknown:

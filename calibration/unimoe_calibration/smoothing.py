@@ -1,9 +1,9 @@
-"""Moving the spread between an input's channels into the weights, where they cost less (SmoothQuant, Xiao et al.,
+"""Moving the spread between an input's channels into the weights, where it costs less (SmoothQuant, Xiao et al.,
 https://arxiv.org/abs/2211.10438): x @ w = (x / s) @ (s * w), with one factor s a channel.
 
-Whatever makes x is divided by s: a norm's weight, the value columns of qkv, the up columns of gate_up. Factors are
-powers of two, so that folding them in is exact: a router's logits, which share their input with the experts, stay
-what they were bit by bit.
+The weights that produce x are divided by s: a norm's weight, the value columns of qkv, the up columns of gate_up.
+Factors are powers of two, so that folding them in is exact: a router's logits, which share their input with the
+experts, keep every bit.
 
 C hidden · K input channels of a product · N outputs · I intermediate size · H heads · G key/value heads
 D head dimension
@@ -24,7 +24,7 @@ from .statistics import Linear
 Floats = NDArray[np.float32]
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
-"""What is tried of the share of an input's spread that moves into the weights; 0 moves nothing."""
+"""The candidates for the share of an input's spread that moves into the weights; 0 moves nothing."""
 
 # Beyond this a channel is nearly dead on one side, and no factor helps it.
 _LARGEST_EXPONENT = 10
@@ -46,7 +46,7 @@ def balance(input_max_K: Floats, weight_max_K: Floats, strength: float) -> Float
 def fold(
     graph: str, weights: Mapping[str, Floats], smoothing: Mapping[Linear, Floats], bundle: Bundle
 ) -> dict[str, Floats]:
-    """A graph's weights with the factors folded in, those of `smoothing` that concern it."""
+    """A graph's weights with its factors of `smoothing` folded in."""
     folded = {name: values.copy() for name, values in weights.items()}
     factors = {linear.weight: values for linear, values in smoothing.items() if linear.graph == graph}
     for name, factors_K in factors.items():
@@ -66,7 +66,7 @@ def fold(
     return folded
 
 
-# Norms, and the products of the same graph that read what they give.
+# Norms, and the products of the same graph that read their outputs.
 _NORMS: Mapping[str, tuple[str, ...]] = {
     "attention_norm.weight": ("qkv.weight",),
     "moe_norm.weight": ("router.weight", "shared.gate_up.weight"),
@@ -80,12 +80,12 @@ def _value_columns(model: ModelConfig) -> slice:
 
 
 def value_factors(factors_K: Floats, bundle: Bundle) -> Floats:
-    """[G·D] of the values, from [H·D] of what o reads: the heads of a group read the same value head."""
+    """Factors [G·D] of the values, from those [H·D] of o's input: the heads of a group read the same value head."""
     return _by_group(factors_K, bundle)[:, 0].reshape(-1)
 
 
 def share_among_heads(largest_K: Floats, bundle: Bundle) -> Floats:
-    """[H·D] of what o reads, with the largest of the heads that read one value head in the place of each."""
+    """Values [H·D] of o's input, each replaced by the largest over the heads that read the same value head."""
     shared_K = np.empty_like(largest_K)
     largest_GRD = _by_group(largest_K, bundle)
     _by_group(shared_K, bundle)[...] = largest_GRD.max(axis=1, keepdims=True)
@@ -93,8 +93,8 @@ def share_among_heads(largest_K: Floats, bundle: Bundle) -> Floats:
 
 
 def _by_group(values_K: Floats, bundle: Bundle) -> Floats:
-    """A view [G, heads of a group, D] of [H·D]. The heads of a group lie side by side in bundles of format version 1,
-    and one in each turn of key heads in later ones."""
+    """A view [G, heads of a group, D] of [H·D]. In bundles of format version 1 the heads of a group lie side by side;
+    in later ones each run over all key heads has one of them."""
     groups, size = bundle.model.num_kv_heads, bundle.model.head_dim
     if bundle.format_version == 1:
         return values_K.reshape(groups, -1, size)

@@ -1,4 +1,4 @@
-"""What the inputs of a model's products look like, gathered row by row in constant memory.
+"""Statistics of the inputs of a model's products, gathered row by row in constant memory.
 
 M rows kept · N rows · C channels of an input · E dynamic experts · L layers · D domains
 """
@@ -22,13 +22,13 @@ Counts = NDArray[np.int64]
 NUM_BINS = 2048
 RESERVOIR_ROWS = 128
 NEAREST = "nearest"
-"""Domain under which an expert's rows are counted that the router did not send to it, only nearly."""
+"""Domain of the rows that the router nearly, but not quite, sent to an expert."""
 
 
 class Linear(NamedTuple):
     """One product with a constant matrix: its graph and its weight, as the bundle names them.
 
-    The input of an expert's `down.weight` is what SwiGLU gives, before the routing weight.
+    The input of an expert's `down.weight` is SwiGLU's output, before the routing weight.
     """
 
     graph: str
@@ -50,8 +50,8 @@ def linears(model: ModelConfig) -> Iterator[Linear]:
 class Histogram:
     """Counts of absolute values in `NUM_BINS` equal bins over 0 … `limit`.
 
-    The limit is a power of two and doubles when a larger value comes (neighbouring bins are added up), so that
-    two histograms can always be added exactly.
+    The limit is a power of two and doubles when a larger value comes (neighbouring bins merge), so that two
+    histograms can always be added exactly.
     """
 
     limit: float = 2.0**-24
@@ -64,7 +64,7 @@ class Histogram:
         self.counts += np.bincount(np.minimum(index, NUM_BINS - 1), minlength=NUM_BINS)
 
     def merge(self, other: Histogram) -> None:
-        """Count all that another histogram counted."""
+        """Add another histogram's counts."""
         moved = Histogram(limit=other.limit, counts=other.counts.copy())
         limit = max(self.limit, other.limit)
         for histogram in (self, moved):
@@ -119,8 +119,8 @@ class DomainStatistics:
 class LinearStatistics:
     """The input of one `Linear`: figures per domain, and a seeded sample of its rows over all domains.
 
-    `rows_MC` float32, at most `RESERVOIR_ROWS`: every row that came had the same chance to stay. The order in which
-    linears are observed does not matter to any of them.
+    `rows_MC` float32, at most `RESERVOIR_ROWS`: every row had the same chance to stay. The order in which linears are
+    observed changes none of their samples.
     """
 
     def __init__(self, linear: Linear, num_channels: int, *, seed: int = 0) -> None:
@@ -132,8 +132,8 @@ class LinearStatistics:
 
     def add(self, domain: str, rows_NC: Floats) -> None:
         """Take rows of one domain."""
-        # The rows with the largest random keys are a fair sample of all rows so far. The generator begins anew with
-        # each call, from the rows so far, so that a run that goes on draws what one without a break would have.
+        # The rows with the largest random keys are a uniform sample of all rows so far. Each call seeds the generator
+        # anew, from the number of rows so far, so that a resumed run draws the same as an uninterrupted one.
         rng = np.random.default_rng([*self._seed, self.num_rows])
         self.domain(domain).add(rows_NC)
         keys = np.concatenate([self.keys_M, rng.random(len(rows_NC))])
@@ -147,7 +147,7 @@ class LinearStatistics:
         self.rows_MC, self.keys_M = rows_MC, keys_M
 
     def domain(self, name: str) -> DomainStatistics:
-        """The figures of one domain; empty ones where nothing came yet."""
+        """The figures of one domain; empty ones before its first row."""
         if name not in self.domains:
             self.domains[name] = DomainStatistics(channel_max_C=np.zeros(self.num_channels, dtype=np.float32))
         return self.domains[name]
@@ -166,7 +166,7 @@ class LinearStatistics:
 
 @dataclass(eq=False)
 class Statistics:
-    """What a run over the calibration data found.
+    """The statistics of a run over the calibration data.
 
     `tokens` per domain: picks_LE, the (token, expert) decisions for each dynamic expert (routed, then null) of each
     layer. `num_tokens` per domain: the tokens (model rows × positions, padding left out) that every trunk saw.

@@ -1,4 +1,4 @@
-"""Weights [K, N] (inputs, outputs) in few bits, as the engines' operators take them.
+"""Weights [K, N] (inputs, outputs) in 8 or 4 bits, in the layouts of the engines' operators.
 
 K inputs · N outputs · G blocks of inputs · Z values of a block
 """
@@ -15,10 +15,10 @@ from .schemes import LARGEST, Engine, Scheme
 
 Floats = NDArray[np.float32]
 
-# Blocks of inputs that share a scale, the best first. In 8 bits larger ones are faster (benchmarks/int8_forms.py), in
-# 4 bits smaller ones err less.
+# Sizes of blocks of inputs that share a scale, the best first. In 8 bits larger blocks are faster
+# (benchmarks/int8_forms.py), in 4 bits smaller blocks err less.
 _BLOCKS = {8: (128, 64, 32), 4: (32, 64)}
-# Cutting the largest weights of a 4-bit block off buys the others a finer grid; the best of these cuts is taken.
+# Clipping the largest weights of a 4-bit block gives the others a finer grid; the best of these clips is taken.
 _CUTS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
 
 
@@ -44,8 +44,8 @@ def floats(values: Floats) -> StoredTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedWeight:
-    """A weight's codes and scales; `block` of inputs that share a scale, None for a scale a column. `shape` is the
-    weight's own, [K, N]."""
+    """A weight's codes and scales. `block`: the number of inputs that share a scale, None for one scale for each
+    column. `shape` is the weight's own, [K, N]."""
 
     shape: tuple[int, int]
     codes: StoredTensor
@@ -56,7 +56,7 @@ class QuantizedWeight:
 def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine, *, block: int | None = None) -> QuantizedWeight:
     """The codes of a weight in one scheme, laid out for an engine's operator (`graphs.py` names them).
 
-    `block` of inputs that share a scale, for schemes that have such; None takes the best for the weight.
+    `block`: the number of inputs that share a scale, for schemes with blocks; None takes the best for the weight.
     """
     match scheme, engine:
         case Scheme.W8A8, _:
@@ -75,7 +75,7 @@ def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine, *, block:
 
 
 def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floats:
-    """The float32 weights [K, N] that the codes stand for: what the engine multiplies with."""
+    """The float32 weights [K, N] that the codes stand for, and that the engine multiplies with."""
     if scheme == Scheme.FLOAT:
         return weight_KN
     if scheme in (Scheme.W8A8, Scheme.FP8) or (scheme, engine) == (Scheme.W8, Engine.TENSORRT):
@@ -88,11 +88,11 @@ def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floa
 
 
 SMALLEST_ROW_MAX = np.finfo(np.float32).tiny
-"""What rows of smaller numbers, zeros above all, are divided by where each row has a range of its own."""
+"""The least divisor of a row where each row has its own range; it keeps rows of zeros finite."""
 
 
 def round_inputs(x: Floats, scheme: Scheme, input_range: float | None) -> Floats:
-    """Inputs as the quantizer of a scheme with that range leaves them, in float32; None: each row has its own."""
+    """Inputs after quantizing in a scheme with this range, in float32. None: each row has its own range."""
     if input_range is None:
         row_max = np.maximum(np.abs(x).max(axis=-1, keepdims=True), SMALLEST_ROW_MAX)
         return np.asarray(round_inputs(x / row_max, scheme, 1.0) * row_max, np.float32)
@@ -131,12 +131,12 @@ def _float8_columns(weight_KN: Floats) -> QuantizedWeight:
 
 
 def block_size(num_inputs: int, bits: int) -> int:
-    """The block that serves a weight of so many inputs best: the first that divides them, or the smallest."""
+    """The best block for this number of inputs: the first size that divides it, or the smallest."""
     return next((block for block in _BLOCKS[bits] if num_inputs % block == 0), min(_BLOCKS[bits]))
 
 
 def _blocks(weight_KN: Floats, bits: int, block: int | None = None) -> tuple[Floats, Floats]:
-    """Symmetric codes_GZN (whole numbers) and scales_GN of blocks along the inputs, the last filled up with zeros."""
+    """Symmetric codes_GZN (whole numbers) and scales_GN of blocks along the inputs, the last padded with zeros."""
     num_inputs, num_outputs = weight_KN.shape
     block = block or block_size(num_inputs, bits)
     padded = np.zeros((-(-num_inputs // block) * block, num_outputs), np.float32)

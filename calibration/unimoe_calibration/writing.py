@@ -1,4 +1,4 @@
-"""Writing the quantized bundle: the language model's graphs and weights anew, everything else as it was."""
+"""Writing the quantized bundle: new graphs and weights of the language model, everything else copied."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def write_quantized(
     """Write `bundle` to `out`, quantized by `plan`; `record` becomes the manifest's section "quantization", beside
     `sections` and those that `bundle` has.
 
-    Graphs keep their names, inputs and outputs. A run that was killed goes on where it stopped. Memory holds the
-    weights of one graph. Raises BundleError for a bundle that is not float32, OutputError where it cannot be written.
+    Graphs keep their names, inputs and outputs. A killed run resumes. Memory holds the weights of one graph. Raises
+    BundleError for a bundle that is not float32, OutputError where the result cannot be written.
     """
     require_float(bundle)
     graphs = list(language_model_graphs(bundle.model))
@@ -76,7 +76,7 @@ def write_quantized(
 
 
 def read_weights(bundle: Bundle, graph: str) -> dict[str, Floats]:
-    """A graph's float32 weights, copied out of their file."""
+    """A graph's float32 weights, copied from their file."""
     file = bundle.weights(graph)
     return {name: file.read(name) for name in file.entries}
 
@@ -101,7 +101,7 @@ def _write_graph(writer: BundleWriter, bundle: Bundle, graph: str, plan: Quantiz
 
 
 def _copy_rest(writer: BundleWriter, bundle: Bundle, graphs: list[str]) -> None:
-    """The codec, the front end, embeddings, whatever else the bundle has."""
+    """Copy the codec, the front end, the embeddings and everything else."""
     replaced = {file for graph in graphs for file in (bundle.graphs[graph].file, bundle.graphs[graph].weights)}
     for file, info in bundle.files.items():
         if file not in replaced:
@@ -115,7 +115,7 @@ def _copy_rest(writer: BundleWriter, bundle: Bundle, graphs: list[str]) -> None:
 
 
 def _fingerprint(bundle: Bundle, plan: QuantizationPlan) -> str:
-    """Stands for everything that decides the graphs: the source's files and the plan."""
+    """A hash of everything that decides the graphs: the source's files and the plan."""
     digest = hashlib.sha256(json.dumps({file: info.sha256 for file, info in bundle.files.items()}).encode())
     for linear, one in plan.linears.items():
         digest.update(f"{linear} {one} {plan.engine}".encode())
