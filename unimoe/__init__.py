@@ -1,1 +1,1 @@
-"""The torch side of UniMoE on the edge: model, codec, data, training, evaluation; and the command line."""
+"""The torch side of UniMoE on the edge: model, codec, data, training and evaluation, and the command line."""

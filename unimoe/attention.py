@@ -16,10 +16,10 @@ LayerCache = tuple[Tensor, Tensor]
 
 
 def rotary(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos and sin [B, T, D] of positions [B, T], or [3, B, T] (time, height, width) with M-RoPE; may be fractions.
+    """cos and sin [B, T, D] of positions [B, T], or [3, B, T] (time, height, width) with M-RoPE. May be fractional.
 
     Frequencies theta^(-2i/D), halves duplicated (rotate-half convention). With M-RoPE the first `mrope_sections[0]`
-    frequencies turn with time, the next with height, the rest with width (Qwen2-VL).
+    frequencies use the time, the next the height, and the rest the width (Qwen2-VL).
     """
     steps_F = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=positions.device)
     frequency_F = 1.0 / config.rope_theta ** (steps_F / config.head_dim)
@@ -34,7 +34,7 @@ def rotary(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x_BHTD: Tensor, cos_BTD: Tensor, sin_BTD: Tensor) -> Tensor:
-    """Turn each pair (x_i, x_{i + D/2}) by its angle."""
+    """Rotate each pair (x_i, x_{i + D/2}) by its angle."""
     left, right = x_BHTD.chunk(2, dim=-1)
     half_turned = torch.cat([-right, left], dim=-1)
     return (x_BHTD * cos_BTD.unsqueeze(1) + half_turned * sin_BTD.unsqueeze(1)).to(x_BHTD.dtype)
@@ -59,10 +59,11 @@ class Attention(nn.Module):
         past: LayerCache | None = None,
         log_mass_head: int | None = None,
     ) -> tuple[Tensor, LayerCache, Tensor | None]:
-        """Output [B, T, C], keys and values [B, G, S, D] with the past in front, and one head's log attention.
+        """Output [B, T, C], keys and values [B, G, S, D] after those of the past, and one head's log attention.
 
-        `mask_B1TS` True where a query may attend; None is causal (no past). `log_mass_head` asks for the log
-        attention probabilities [B, T, S] of that head, for an attention guide; otherwise None comes back.
+        `mask_B1TS` is True where a query may attend; None means causal attention, without a past. `log_mass_head`
+        requests that head's log attention probabilities [B, T, S] for an attention guide; without it, the third result
+        is None.
         """
         query_BHTD = rotate(self._heads(self.q_proj(hidden_BTC)), cos_BTD, sin_BTD)
         key_BGSD = rotate(self._heads(self.k_proj(hidden_BTC)), cos_BTD, sin_BTD)

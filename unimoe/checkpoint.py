@@ -1,6 +1,6 @@
-"""Our checkpoint directory: saving a model, and loading ours or the published format into one.
+"""The project's checkpoint directory: saves a model, and loads ours or the published format.
 
-The layout is documented in `unimoe_runtime.checkpoint.folder`. In memory experts are stacked for speed; on disk each
+`unimoe_runtime.checkpoint.folder` documents the layout. In memory, experts are stacked for speed. On disk, each
 expert's matrices have their own names, so that an exporter can read one expert at a time.
 """
 
@@ -28,7 +28,7 @@ from .model import Layer, UniMoE
 
 
 def tensor_views(model: UniMoE) -> dict[str, Tensor]:
-    """The model's parameters under their names on disk, as views: writing to one writes to the model."""
+    """The model's parameters under their names on disk, as views. Writing to a view writes to the model."""
     config = model.config
     views: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -62,9 +62,9 @@ def _add_expert(views: dict[str, Tensor], prefix: str, gate: Tensor, up: Tensor,
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointParts:
-    """What a checkpoint holds beside its model.
+    """The parts of a checkpoint other than its model.
 
-    `codec_dir` and `frontend_dir` are copied in as codec/ and frontend/. `calibration` holds the requests that
+    `codec_dir` and `frontend_dir` are copied to codec/ and frontend/. `calibration` holds the requests that
     `unimoe calibrate` uses where the user names none.
     """
 
@@ -82,10 +82,10 @@ def save_checkpoint(
     provenance: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a checkpoint directory, replacing one that is there; a killed save leaves the old one whole.
+    """Write a checkpoint directory, replacing an existing one. A killed save leaves the old one intact.
 
     `dtype`: float32, bfloat16 or float16.
-    Raises OutputError where the directory cannot be written or holds something else than a checkpoint.
+    Raises OutputError where the directory cannot be written or holds anything other than a checkpoint.
     """
     path, parts = Path(path), parts or CheckpointParts()
     if path.exists() and not (path / "config.json").exists() and (not path.is_dir() or any(path.iterdir())):
@@ -98,7 +98,7 @@ def save_checkpoint(
         "provenance": dict(provenance or {}),
     }
     views = tensor_views(model)
-    # Copies, since safetensors refuses tensors that share storage, as chunks of one parameter do.
+    # Copies, because safetensors refuses tensors that share storage, as chunks of one parameter do.
     tensors = {name: views[name].to("cpu", dtype, copy=True).contiguous() for name in tensor_shapes(model.config)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def load_model(checkpoint: Checkpoint | Path | str, *, device: str | torch.devic
 
 
 def empty_model(config: ModelConfig, *, device: str | torch.device = "cpu") -> UniMoE:
-    """A model with uninitialised weights, made without spending time on random ones."""
+    """A model with uninitialised weights, which takes no time for random ones."""
     with torch.device("meta"):
         model = UniMoE(config)
     return model.to_empty(device=torch.device(device))

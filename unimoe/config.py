@@ -1,4 +1,4 @@
-"""Model configurations: the shared dataclasses and three presets."""
+"""Model configurations: the shared dataclasses and the presets."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PRESETS = {"tiny": _TINY, "demo": _DEMO, "public": _PUBLIC}
 
 
 def preset(name: str, **overrides: Any) -> ModelConfig:
-    """A named configuration, with fields replaced. Raises ConfigError for an unknown name or a value out of range."""
+    """A named configuration with some fields replaced. Raises ConfigError for unknown names and values out of range."""
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
     return ModelConfig.from_dict({**PRESETS[name], **overrides})

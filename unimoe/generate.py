@@ -20,7 +20,7 @@ __all__ = ["Prompt", "Step", "TorchLanguageModel", "collect_frames", "generate"]
 
 
 class TorchLanguageModel:
-    """Serves one generation at a time; the model must be in evaluation mode."""
+    """Serves one generation at a time. The model must be in evaluation mode."""
 
     def __init__(self, model: UniMoE) -> None:
         self.model = model

@@ -14,9 +14,9 @@ IGNORED = -100
 
 
 def label_losses(logits_MKV: Tensor, labels_MK: Tensor) -> Tensor:
-    """Cross-entropy [M, K] of every label, in float32; 0 where it is IGNORED (-100).
+    """Cross-entropy [M, K] of every label, in float32; 0 where the label is IGNORED (-100).
 
-    Logits and labels stand at the same position: shift before.
+    Logits and labels have the same position: shift them before.
     """
     labels_MK = labels_MK.flatten(0, -2)
     return F.cross_entropy(
@@ -40,7 +40,7 @@ def aux_loss_weight(config: ModelConfig, step: int) -> float:
 
 
 def total_loss(losses_K: Tensor, aux_loss: Tensor, config: ModelConfig, step: int) -> Tensor:
-    """What is minimised: the sum over the codebooks plus the weighted auxiliary loss (public model)."""
+    """The loss that training minimises: the sum over the codebooks plus the weighted auxiliary loss (public model)."""
     return losses_K.sum() + aux_loss_weight(config, step) * aux_loss
 
 

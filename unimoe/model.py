@@ -21,10 +21,11 @@ from .router import Routing
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelOutput:
-    """`hidden_BTC` is after the final norm: `UniMoE.logits` makes codec logits of the positions one needs.
+    """Results of a pass. `hidden_BTC` comes after the final norm; `UniMoE.logits` converts chosen positions to logits.
 
-    `aux_loss`: mean over the layers of the load-balancing loss (0 for a dense model). `routings`: one a MoE layer.
-    `log_attention`: layer -> log attention probabilities [B, T, S] of the head asked for. `caches`: one a layer.
+    `aux_loss`: mean over the layers of the load-balancing loss (0 for a dense model). `routings`: one for each MoE
+    layer. `log_attention`: layer -> log attention probabilities [B, T, S] of the requested head. `caches`: one for each
+    layer.
     """
 
     hidden_BTC: Tensor
@@ -46,7 +47,7 @@ class RMSNorm(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedInputs:
-    """What all layers of one pass are given alike; the fields are explained at `Attention` and `MoE`."""
+    """Inputs that all layers of a pass share. `Attention` and `MoE` explain the fields."""
 
     cos_BTD: Tensor
     sin_BTD: Tensor
@@ -90,7 +91,7 @@ class UniMoE(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Normal weights of variance 1 / fan-in; what writes to the residual stream is smaller with depth."""
+        """Normal weights of variance 1 / fan-in. Those that write to the residual stream shrink with depth."""
         residual_scale = (2 * self.config.num_layers) ** -0.5
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
@@ -114,8 +115,8 @@ class UniMoE(nn.Module):
         video_embeddings_VC: Tensor | None = None,
         video_token_id: int = -1,
     ) -> Tensor:
-        """Embeddings [B, T, C]; the P-th placeholder, in row order, becomes the P-th codec row, the V-th video token
-        the V-th video embedding.
+        """Embeddings [B, T, C]. The P-th placeholder, in row order, becomes the P-th codec row, the V-th video token
+        becomes the V-th video embedding.
 
         The placeholder and the video token need not be ids of the text vocabulary.
         """
@@ -144,9 +145,9 @@ class UniMoE(nn.Module):
         """Run the layers over embeddings (`embed`, `embed_codes`).
 
         `positions`: [B, T] or [3, B, T], int or float. `mask_BS`: True for tokens, False for padding, over cached
-        and new positions; padding is on the left or on the right, is never attended to, and uses no dynamic expert.
-        `caches` of an earlier output continue it. `log_attention_heads`: layer -> head whose log attention
-        probabilities are wanted.
+        and new positions. Padding is on the left or on the right, receives no attention and uses no dynamic expert.
+        `caches`: those of an earlier output, which this pass continues. `log_attention_heads`: layer -> head whose log
+        attention probabilities are requested.
         """
         num_new = embedded_BTC.shape[1]
         cos_BTD, sin_BTD = rotary(positions, self.config)
@@ -178,21 +179,21 @@ class UniMoE(nn.Module):
 
 
 def _put(embedded_BTC: Tensor, where_BT: Tensor, rows_C: Tensor) -> Tensor:
-    """The embeddings with rows [number of places, C] at the places that are True, in row order."""
+    """The embeddings, with rows [number of places, C] written where `where_BT` is True, in row order."""
     place = where_BT.flatten().nonzero().squeeze(1)
     return embedded_BTC.flatten(0, 1).index_copy(0, place, rows_C.to(embedded_BTC.dtype)).view_as(embedded_BTC)
 
 
 def _attention_mask(mask_BS: Tensor | None, num_new: int, num_past: int, like: Tensor) -> Tensor | None:
-    """True where a query may attend, [B, 1, T, S]; None where plain causal attention says the same."""
+    """True where a query may attend, [B, 1, T, S]; None where plain causal attention is equivalent."""
     if not num_past and (mask_BS is None or bool(mask_BS[:, 0].all())):
-        return None  # padding on the right lies in every token's future
+        return None  # padding on the right lies in the future of every token
     num_keys = num_past + num_new
     query_T = torch.arange(num_past, num_keys, device=like.device)
     key_S = torch.arange(num_keys, device=like.device)
     causal_TS = key_S[None, :] <= query_T[:, None]
     if mask_BS is None:
         return causal_TS[None, None].expand(like.shape[0], 1, -1, -1)
-    # A padded query attends to itself: a softmax over nothing would be NaN and spread through its value.
+    # A padded query attends to itself: a softmax over nothing is NaN and would spread through its value.
     itself_TS = key_S[None, :] == query_T[:, None]
     return ((causal_TS & mask_BS[:, None, :]) | itself_TS).unsqueeze(1)

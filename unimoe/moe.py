@@ -17,10 +17,10 @@ from .router import Router, Routing
 
 
 class _GroupedLinear(torch.autograd.Function):
-    """x_AC @ weight[e].T for the slice of rows that belongs to expert e.
+    """x_AC @ weight[e].T for the rows of expert e.
 
-    Writes each expert's product straight into the result and its gradient, without the copies that cat and stack
-    of per-expert results would cost.
+    Writes each expert's product directly into the result and its gradient. Concatenating or stacking per-expert
+    results would cost copies.
     """
 
     @staticmethod
@@ -49,9 +49,9 @@ class _GroupedLinear(torch.autograd.Function):
 def grouped_linear(x_AC: Tensor, weight_EOC: Tensor, counts_E: Tensor) -> Tensor:
     """x_AC @ weight[e].T, where expert e has the next counts[e] rows.
 
-    Under autocast (a GPU) one grouped product in bfloat16; otherwise a product an expert, in the inputs' precision.
+    Under autocast (a GPU) one grouped product in bfloat16, otherwise one product an expert in the inputs' precision.
     """
-    # The grouped product wants rows of whole 16 bytes.
+    # The grouped product requires rows of whole 16 bytes.
     aligned = not (weight_EOC.shape[1] % 8 or weight_EOC.shape[2] % 8)
     if aligned and torch.is_autocast_enabled(x_AC.device.type) and hasattr(F, "grouped_mm"):
         ends_E = counts_E.cumsum(dim=0, dtype=torch.int32)
@@ -61,7 +61,7 @@ def grouped_linear(x_AC: Tensor, weight_EOC: Tensor, counts_E: Tensor) -> Tensor
 
 
 class RoutedExperts(nn.Module):
-    """SwiGLU experts with stacked weights; only picked (token, expert) pairs are computed."""
+    """SwiGLU experts with stacked weights. Only picked (token, expert) pairs are computed."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -71,20 +71,20 @@ class RoutedExperts(nn.Module):
 
     def forward(self, accumulator_NC: Tensor, hidden_NC: Tensor, weights_NE: Tensor, picked_NE: Tensor) -> Tensor:
         """Add each picked expert's weighted output to the accumulator."""
-        # Row-major order of the transposed mask is order by expert: one pass gives the sorted assignments.
+        # In row-major order, the transposed mask is sorted by expert, so one pass gives the sorted assignments.
         expert_A, token_A = picked_NE.t().nonzero(as_tuple=True)
         counts_E = picked_NE.sum(dim=0)
         weights_A = weights_NE.flatten().index_select(0, token_A * weights_NE.shape[1] + expert_A)
         gate_up_AI = grouped_linear(hidden_NC.index_select(0, token_A), self.gate_up, counts_E)
         gate_AI, up_AI = gate_up_AI.chunk(2, dim=1)
-        # Weighing the inner activation instead of the output is the same product, on the narrower side.
+        # Weighting the inner activation instead of the output gives the same product on the narrower side.
         inner_AI = F.silu(gate_AI) * up_AI * weights_A.unsqueeze(1)
         out_AC = grouped_linear(inner_AI.to(hidden_NC.dtype), self.down, counts_E)
         return accumulator_NC.index_add(0, token_A, out_AC.to(accumulator_NC.dtype))
 
 
 class SharedExperts(nn.Module):
-    """SwiGLU experts that every token uses, as one wide matrix product."""
+    """SwiGLU experts that run for every token, as one wide matrix product."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class SharedExperts(nn.Module):
 
 
 class MoE(nn.Module):
-    """The feed-forward layer. With no dynamic expert and probability weighting it is a plain dense SwiGLU."""
+    """The feed-forward layer. Without dynamic experts and with probability weighting it is a plain dense SwiGLU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -115,9 +115,9 @@ class MoE(nn.Module):
     def forward(
         self, hidden_BTC: Tensor, routable_BT: Tensor | None = None, aux_weight_BT: Tensor | None = None
     ) -> tuple[Tensor, Routing | None]:
-        """Output [B, T, C] (without the residual) and the routing, None for a dense layer.
+        """Output [B, T, C] (without the residual), and the routing, which is None for a dense layer.
 
-        Where `routable_BT` is False no dynamic expert runs. `aux_weight_BT` weighs tokens in the auxiliary loss.
+        No dynamic expert runs where `routable_BT` is False. `aux_weight_BT` weights tokens in the auxiliary loss.
         """
         hidden_NC = hidden_BTC.flatten(0, 1)
         if self.training and self.config.input_jitter_noise:

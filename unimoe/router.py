@@ -3,7 +3,7 @@
 Shape suffixes: N tokens, C hidden, R router rows, E dynamic experts (routed, then null), S shared experts.
 
 Selection needs no sort: expert j comes before i if its logit is larger, or equal with j < i. Top-P picks i while the
-probability mass before it is below P (paper arXiv 2510.13344, Eq. 2); Top-K picks i while fewer than k come before.
+probability mass before it is below P (paper arXiv 2510.13344, Eq. 2). Top-K picks i while fewer than k come before.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .config import ModelConfig
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Routing:
-    """What a router decided for N tokens.
+    """A router's decision for N tokens.
 
-    `picked_NE` are the picks that run; `weights_NE` are exactly 0 for the others. `shared_weights_NS` is None where
-    every shared expert has weight 1. `aux_loss` is the load-balancing loss of these tokens, a scalar.
+    `picked_NE` are the picks that run. `weights_NE` are exactly 0 for all other experts. `shared_weights_NS` is None
+    where every shared expert has weight 1. `aux_loss` is the load-balancing loss of these tokens, a scalar.
     """
 
     logits_NR: Tensor
@@ -33,7 +33,7 @@ class Routing:
 
 
 class Router(nn.Module):
-    """Scores tokens and picks experts; computes in float32 whatever the model's precision."""
+    """Scores tokens and picks experts. It computes in float32, whatever the model's precision."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class Router(nn.Module):
     def forward(
         self, hidden_NC: Tensor, routable_N: Tensor | None = None, aux_weight_N: Tensor | None = None
     ) -> Routing:
-        """Route tokens. Where `routable_N` is False (padding) no dynamic expert is picked.
+        """Route tokens. No dynamic expert is picked where `routable_N` is False (padding).
 
-        `aux_weight_N` weighs the routable tokens in the auxiliary loss; by default they count alike.
+        `aux_weight_N` weights the routable tokens in the auxiliary loss. By default they count equally.
         """
         with torch.autocast(hidden_NC.device.type, enabled=False):
             logits_NR = hidden_NC.float() @ self.weight.float().t()
@@ -62,7 +62,7 @@ def route(
     picked_NE = select(logits_NE.detach(), before_NEE, config)
     if routable_N is not None:
         picked_NE = picked_NE & routable_N[:, None]
-    # Softmax over the picked experts: the paper's weights (Eq. 3), and what the auxiliary loss balances.
+    # Softmax over the picked experts: the paper's weights (Eq. 3), which the auxiliary loss balances.
     picked_probs_NE = _masked_softmax(logits_NE, picked_NE)
     kept_NE = keep_within_capacity(logits_NE.detach(), picked_NE, config) if config.token_drop else picked_NE
     shared_weights_NS = None
@@ -83,7 +83,7 @@ def route(
 
 
 def comes_before(logits_NE: Tensor) -> Tensor:
-    """before_NEE[n, i, j]: expert j ranks before expert i; ties go to the lowest index, as in a stable sort."""
+    """before_NEE[n, i, j]: expert j ranks before expert i. Ties go to the lowest index, as in a stable sort."""
     index_E = torch.arange(logits_NE.shape[1], device=logits_NE.device)
     own_NE1, other_N1E = logits_NE.unsqueeze(2), logits_NE.unsqueeze(1)
     lower_EE = index_E[None, :] < index_E[:, None]
@@ -91,7 +91,7 @@ def comes_before(logits_NE: Tensor) -> Tensor:
 
 
 def select(logits_NE: Tensor, before_NEE: Tensor, config: ModelConfig) -> Tensor:
-    """Which dynamic experts a token uses, bool [N, E]."""
+    """The dynamic experts that a token uses, bool [N, E]."""
     if config.selection == "top_k":
         return before_NEE.sum(dim=2) < config.top_k
     probs_NE = logits_NE.softmax(dim=1)
@@ -100,10 +100,10 @@ def select(logits_NE: Tensor, before_NEE: Tensor, config: ModelConfig) -> Tensor
 
 
 def keep_within_capacity(logits_NE: Tensor, picked_NE: Tensor, config: ModelConfig) -> Tensor:
-    """The picks that are left when no expert may have more tokens than its capacity (`ModelConfig.token_drop`).
+    """The picks that remain when no expert may have more tokens than its capacity (`ModelConfig.token_drop`).
 
-    A token that lost all of its experts has its shared experts still: the public code drops those as well with the
-    policy "position", and such rows become NaN there.
+    A token that loses all of its experts keeps its shared experts. With the policy "position", the public code drops
+    those as well, and such rows become NaN there.
     """
     num_tokens, num_experts = picked_NE.shape
     capacity = max(config.min_capacity, math.ceil(num_tokens / max(num_experts, 1) * config.capacity_factor))
@@ -116,7 +116,7 @@ def keep_within_capacity(logits_NE: Tensor, picked_NE: Tensor, config: ModelConf
 
 
 def _masked_softmax(logits_NE: Tensor, mask_NE: Tensor) -> Tensor:
-    """Softmax over the entries in the mask; zeros, with zero gradient, where a row has none."""
+    """Softmax over the entries in the mask. Rows without one have zeros with zero gradient."""
     empty_N1 = ~mask_NE.any(dim=1, keepdim=True)
     probs_NE = logits_NE.masked_fill(~(mask_NE | empty_N1), -torch.inf).softmax(dim=1)
     return probs_NE.masked_fill(~mask_NE, 0.0)
@@ -125,17 +125,17 @@ def _masked_softmax(logits_NE: Tensor, mask_NE: Tensor) -> Tensor:
 def _sparsemixer_weights(
     logits_NR: Tensor, before_NEE: Tensor, picked_NE: Tensor, config: ModelConfig
 ) -> tuple[Tensor, Tensor]:
-    """Weights as the public checkpoint was trained: near ties share, otherwise picks weigh alike.
+    """Weights as in the public checkpoint's training: near ties share, otherwise picks have equal weights.
 
-    Each pick's multiplier is its softmax over the experts not before it that lie within a relative gap of
-    2 · router_jitter_noise; the multipliers, normalised, divide the picked experts' part of a softmax over the
-    picked dynamic and all shared experts.
+    Each pick's multiplier is its softmax over the experts that do not rank before it and lie within a relative gap of
+    2 · router_jitter_noise. The normalised multipliers divide the picked experts' part of a softmax over the picked
+    dynamic and all shared experts.
     """
     num_dynamic = picked_NE.shape[1]
     logits_NE = logits_NR[:, :num_dynamic]
     own_NE1, other_N1E = logits_NE.unsqueeze(2), logits_NE.unsqueeze(1)
     with torch.no_grad():
-        # As a product, not a quotient: two logits of 0 are a tie, not 0/0.
+        # A product, not a quotient: two logits of 0 are a tie, not 0/0.
         gap_NEE = 2.0 * config.router_jitter_noise * torch.maximum(own_NE1.abs(), other_N1E.abs())
         near_NEE = ~before_NEE & (own_NE1 - other_N1E <= gap_NEE)
     tied_NEE = (other_N1E - own_NE1).masked_fill(~near_NEE, -torch.inf)
@@ -150,7 +150,7 @@ def _sparsemixer_weights(
 def balance_loss(picked_NE: Tensor, probs_NE: Tensor, weight_N: Tensor | None = None) -> Tensor:
     """E · Σ f_i · P_i over the dynamic experts, null included (public model: f is not divided by the picks a token).
 
-    f_i: part of the tokens that picked i; P_i: mean softmax over a token's picks. Both weighted by `weight_N`.
+    f_i: share of the tokens that picked i. P_i: mean softmax over a token's picks. `weight_N` weights both.
     """
     num_tokens, num_experts = probs_NE.shape
     if not num_experts or not num_tokens:

@@ -1,4 +1,4 @@
-"""Ending long work by Ctrl-C, SIGTERM or SIGHUP where its state is whole."""
+"""Stops long work at Ctrl-C, SIGTERM or SIGHUP at a point where its state is consistent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that ends what is going on as Ctrl-C does. `where` says how far it came."""
+    """A signal that stops the current work as Ctrl-C does. `where` says how far the work came."""
 
     def __init__(self, number: int, where: str = "") -> None:
         super().__init__(where)
@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a signal came. Ask between two steps, save, then call `end`."""
+    """Whether a signal arrived. Check it between two steps, save, then call `end`."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -29,14 +29,14 @@ class StopRequest:
         return bool(self.number)
 
     def end(self, where: str) -> None:
-        """Raise Stopped where a signal came; `where` says what was saved."""
+        """Raise Stopped where a signal arrived. `where` says what was saved."""
         if self.number:
             raise Stopped(self.number, where)
 
 
 @contextmanager
 def kept_when_stopped(where: Callable[[], str]) -> Iterator[None]:
-    """Let a signal that ends the block say what it leaves."""
+    """Add to a signal that stops the block the message of what is kept."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -45,7 +45,7 @@ def kept_when_stopped(where: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def stop_between_steps() -> Iterator[StopRequest]:
-    """Hold signals back until they are asked for; a second one ends at once. In other threads nothing is held back."""
+    """Hold signals back until the caller checks. A second one stops at once. Other threads hold none back."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -1,7 +1,7 @@
 """The vision tower (Qwen2.5-VL, arXiv 2502.13923): patches of video frames to embeddings of video tokens.
 
-It computes what the bundle's graph `vision` computes, from the same inputs
-(`unimoe_runtime.vision.tower.tower_inputs`), so that one host side serves both:
+It computes the same as the bundle's graph `vision`, from the same inputs
+(`unimoe_runtime.vision.tower.tower_inputs`), so that the same host code serves both:
 
     vision = BundleVision(tower.config.to_dict(), tower.run)
 
@@ -79,7 +79,7 @@ class _Merger(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """Windowed attention in most blocks, attention over a whole grid step in `full_attention_blocks`."""
+    """Windowed attention in most blocks; attention over a whole grid step in `full_attention_blocks`."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class VisionTower(nn.Module):
     def forward(
         self, patches_PM: Tensor, cos_PD: Tensor, sin_PD: Tensor, window_mask_11PP: Tensor, full_mask_11PP: Tensor
     ) -> Tensor:
-        """embeddings_VC of the patches' video tokens; patches and tokens in the order of windows."""
+        """embeddings_VC of the patches' video tokens. Patches and tokens are in window order."""
         hidden_PC = self.patch_embed(patches_PM)
         for index, block in enumerate(self.blocks):
             mask = full_mask_11PP if index in self.config.full_attention_blocks else window_mask_11PP
@@ -100,7 +100,7 @@ class VisionTower(nn.Module):
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """The tower in the place of a backend's `run`: the graph `vision`, from and to host arrays."""
+        """Run the graph `vision` on host arrays, with the signature of a backend's `run`."""
         device = self.patch_embed.weight.device
         tensors = {name: torch.tensor(array, device=device) for name, array in inputs.items()}
         return {"embeddings_VC": self(**tensors).cpu().numpy()}
@@ -119,7 +119,7 @@ def load_vision(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") -
     parameters = dict(tower.named_parameters())
     with torch.no_grad():
         for name in vision_tensor_shapes(checkpoint.vision):
-            # The published patch embedding is a convolution's, [C, colours · frames, rows, columns].
+            # The published patch embedding is a convolution's weight, [C, colours · frames, rows, columns].
             parameter = parameters[name.removeprefix("vision.")]
             parameter.copy_(torch.tensor(checkpoint.tensor(name)).reshape(parameter.shape))
     return tower.eval()

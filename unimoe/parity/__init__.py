@@ -1,1 +1,1 @@
-"""Comparing a bundle with the torch model of its checkpoint."""
+"""Compares a bundle with the torch model of its checkpoint."""

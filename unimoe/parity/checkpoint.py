@@ -1,6 +1,6 @@
-"""Comparing a bundle with the torch model of the checkpoint it came from: graph by graph, then end to end.
+"""Compares a bundle with the torch model of its checkpoint: graph by graph, then end to end.
 
-The only part of the exporter that needs torch, and only while it runs.
+No other part of the exporter needs torch. It is imported only during a comparison.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unimoe_tools.parity.graphs import GraphComparison, compare_graphs, compare_
 def compare_with_checkpoint(
     candidate: Backend, checkpoint_dir: Path | str, prompt: Prompt, sampling: SamplingConfig, *, steps: int
 ) -> tuple[list[GraphComparison], Agreement]:
-    """Every language-model graph against the torch modules it stands for, then `steps` decode steps of both.
+    """Every language-model graph against the torch modules that it represents, then `steps` decode steps of both.
 
     Raises CheckpointError where the checkpoint is of another model, BackendError where torch is not installed.
     """

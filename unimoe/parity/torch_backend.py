@@ -1,4 +1,4 @@
-"""The torch model as a reference for graphs: imported by `parity` when a bundle is compared with a checkpoint.
+"""The torch model as a reference for graphs. `parity` imports it to compare a bundle with a checkpoint.
 
 B rows · T positions · S cache capacity · N = B·T tokens · C hidden · E dynamic experts · K codebooks
 """
@@ -27,7 +27,7 @@ from unimoe_runtime.synthesis.language_model import Observer
 
 
 class TorchBackend:
-    """Answers for a bundle's language-model graphs, and its vision graph, with the modules of the torch model."""
+    """Runs a bundle's language-model graphs, and its vision graph, with the modules of the torch model."""
 
     name = "torch"
     row_counts = HOST_ROWS
@@ -61,18 +61,18 @@ class TorchBackend:
         return HostForward(self, num_rows)
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
-        """Nothing: the model is in memory."""
+        """Do nothing: the model is in memory."""
 
     def residency(self) -> None:
         return None
 
     def close(self) -> None:
-        """Nothing: the model is the caller's."""
+        """Do nothing: the caller owns the model."""
 
     def _trunk(self, index: int, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         layer: Any = self._model.layers[index]
         hidden_BTC, cos_BTD, sin_BTD = inputs["hidden_BTC"], inputs["cos_BTD"], inputs["sin_BTD"]
-        # The module appends to its past: that is the slots before the first one written.
+        # The module appends to its past, which is the slots before the first written one.
         begin = int(inputs["write_index_B"][0])
         end = begin + hidden_BTC.shape[1]
         caches = inputs["key_cache_BHSD"].clone(), inputs["value_cache_BHSD"].clone()
@@ -107,7 +107,7 @@ class TorchBackend:
 
 
 class ObservedModel:
-    """`generation.LanguageModel` of the torch model that reports each layer's routing."""
+    """The torch model as a `generation.LanguageModel` that reports each layer's routing."""
 
     def __init__(self, model: UniMoE, observer: Observer) -> None:
         self._model = model
