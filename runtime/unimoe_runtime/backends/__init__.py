@@ -1,1 +1,1 @@
-"""Backends: what runs a bundle's graphs. One protocol, one factory, one package for each engine."""
+"""Backends, which run a bundle's graphs: one protocol, one factory, one package for each engine."""

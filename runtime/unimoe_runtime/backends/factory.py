@@ -13,7 +13,7 @@ BACKENDS = ("onnxruntime", "numpy", "onnxruntime-cuda", "tensorrt")
 
 
 class BackendOptions(TypedDict, total=False):
-    """What `open_backend` takes besides a name and a bundle."""
+    """The options of `open_backend` besides a name and a bundle."""
 
     threads: int | None
     providers: Sequence[str] | None
@@ -32,9 +32,9 @@ def open_backend(
 ) -> Backend:
     """The backend of that name over a bundle.
 
-    `threads`, `providers` and `memory_budget_bytes` are for onnxruntime; None means all cores, the CPU provider, and
-    that experts stay loaded. The budget is what loaded experts may take (`residency`); everything else comes on top.
-    `target` is for tensorrt: which of the bundle's engine sets; None takes the one that fits this GPU.
+    `threads`, `providers` and `memory_budget_bytes` are for onnxruntime. None means all cores, the CPU provider, and
+    no budget: experts stay loaded. The budget limits the memory of loaded experts (`residency`) and nothing else.
+    `target` is for tensorrt and names one of the bundle's engine sets. None takes the one that fits this GPU.
     Raises BackendError for an unknown name, an engine that is not installed, or a budget that cannot be kept;
     EngineError for engines that are not built or do not fit.
     """

@@ -20,11 +20,11 @@ Floats = NDArray[np.float32]
 
 
 HOST_ROWS = RowCounts(sizes=(1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64))
-"""Close to one another: on a CPU every row of a step costs time, used or not."""
+"""Closely spaced, because on a CPU every row of a step costs time, used or not."""
 
 
 class GraphRunner(Protocol):
-    """What `HostForward` needs of a backend: the bundle, and a run of a graph by name."""
+    """The parts of a backend that `HostForward` uses: the bundle, and a run of a graph by name."""
 
     @property
     def bundle(self) -> Bundle: ...

@@ -1,4 +1,4 @@
-"""The protocol of backends: what runs a bundle's graphs, and passes over the layers with a cache of their own.
+"""The protocol of backends: running a bundle's graphs, and passes over the layers with a cache of their own.
 
 B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
 """
@@ -24,7 +24,7 @@ class StepInputs:
 
     `mask_B1TS` is True where a position may attend to a cache slot. `write_index_B` int64 is the cache slot that the
     first of a row's T positions is written to. Within a prompt it is the same for all rows (prompts are padded on the
-    left); rows of several streams that decode side by side stand at different slots.
+    left). Rows of several streams in one shared step write to different slots.
     """
 
     hidden_BTC: NDArray[np.float32]
@@ -53,9 +53,9 @@ class CachedPositions:
 class RowCounts:
     """How many rows a step may have.
 
-    `sizes`: ascending. A step runs with one of these row counts, so that bindings and captured graphs are used again.
-    `alignment`: a stream's first row is a multiple of it. Above 1 for graphs in which a row's result depends on its
-    place, and then only on its place modulo `alignment`.
+    `sizes`: ascending. A step runs with one of these row counts, so that bindings and captured graphs are reused.
+    `alignment`: a stream's first row is a multiple of it. It is above 1 for graphs in which a row's result depends on
+    its index modulo `alignment`.
     """
 
     sizes: tuple[int, ...]
@@ -66,23 +66,23 @@ class RowCounts:
         return self.sizes[-1]
 
     def places(self, num_rows: int) -> int:
-        """Rows that a stream of so many takes up."""
+        """Rows that a stream of `num_rows` rows occupies."""
         return -(-num_rows // self.alignment) * self.alignment
 
     def fitting(self, num_rows: int) -> int:
-        """The smallest size that holds so many rows."""
+        """The smallest size that holds `num_rows` rows."""
         return next(size for size in self.sizes if size >= num_rows)
 
 
 class Forward(Protocol):
     """Passes over the layers: the hidden state and the cache of some rows, wherever the backend keeps them.
 
-    The host sees the routing weights alone. It calls `begin`, then per layer `trunk` and `expert` for each pick, then
+    The host sees only the routing weights. It calls `begin`, then per layer `trunk` and `expert` for each pick, then
     `head`.
     """
 
     def begin(self, inputs: StepInputs) -> None:
-        """Take the inputs of a pass, of as many rows as the cache has. The cache is resized to the mask's S."""
+        """Take the inputs of a pass, which have as many rows as the cache. The cache is resized to the mask's S."""
 
     def trunk(self, layer: int) -> NDArray[np.float32]:
         """Run a trunk on the hidden state. Returns weights_NE on the host: routed experts, then null.
@@ -106,16 +106,16 @@ class Forward(Protocol):
         """Copies of the first row's first cache slots."""
 
     def restore(self, cached: CachedPositions, capacity: int) -> None:
-        """Put cached positions into the first slots of every row. The cache grows to `capacity` when it is smaller."""
+        """Put cached positions into the first slots of every row. A smaller cache grows to `capacity`."""
 
     def resize(self, num_rows: int, capacity: int) -> None:
-        """Make it a cache of so many rows and slots. What both sizes have stays; what is new holds zeros."""
+        """Resize the cache to `num_rows` rows and `capacity` slots. Common rows and slots stay; new ones hold zeros."""
 
     def copy_rows(self, source: Forward, source_row: int, row: int, num_rows: int, num_positions: int) -> None:
         """Copy the first slots of rows from another forward of this backend, or from this one."""
 
     def close(self) -> None:
-        """Give cache and buffers back to the backend. It is not used again; closing twice is harmless."""
+        """Give cache and buffers back to the backend. The object is not used afterwards; closing twice is harmless."""
 
 
 class Backend(Protocol):
@@ -138,7 +138,7 @@ class Backend(Protocol):
         """Load graphs now instead of at their first use; None: all of the language model."""
 
     def residency(self) -> ExpertCacheStats | None:
-        """How the experts' memory budget fared so far; None without one."""
+        """Statistics of the expert cache so far; None without a memory budget."""
 
     def close(self) -> None:
         """Free sessions and memory."""

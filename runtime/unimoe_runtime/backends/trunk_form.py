@@ -1,14 +1,15 @@
-"""What a trunk graph takes beside the hidden state, in the form that its bundle has.
+"""A trunk graph's inputs beside the hidden state, in the form that its bundle has.
 
 Form 1 (bundles of format version 1) takes cosines, sines and the mask as the host computes them, and rearranges them
-in every layer. Form 2 takes them as attention wants them, so that a layer does nothing that a step can do once:
+in every layer. Form 2 takes them in the layout that attention needs, so that a layer repeats nothing that a step can
+do once:
 
 - `cos_BTF` and `sin_BTF` hold one angle for each pair of channels.
 - Attention multiplies all query heads that share a key head in one product. The R query heads of a position are R
   rows: Q = T · R. `mask_B1QS` has the rows of a position one after another.
 - Keys and values lie position by position, `key_cache_BSX` with X = key heads · D, so that nothing is transposed. The
   caches here have the shape [B, 1, S, X], which code that copies positions treats as one wide head.
-- `hidden_NC` is the memory of `hidden_BTC` again: the residual, in the shape in which products add it.
+- `hidden_NC` shares the memory of `hidden_BTC`: the residual, in the shape in which products add it.
 
 B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · F = D / 2 · H key/value heads
 """
@@ -59,7 +60,7 @@ class TrunkForm:
         return {"hidden_BTC": hidden_BTC, "hidden_NC": hidden_NC} if self.lean else {"hidden_BTC": hidden_BTC}
 
     def step_shapes(self, num_rows: int, length: int, capacity: int) -> Shapes:
-        """What `write` fills."""
+        """Shapes and types of the arrays that `write` fills."""
         size = self.model.head_dim
         if not self.lean:
             angles = (num_rows, length, size)
@@ -82,8 +83,8 @@ class TrunkForm:
         return "mask_B1QS" if self.lean else "mask_B1TS"
 
     def write(self, arrays: Mapping[str, Array], inputs: StepInputs, start: int = 0) -> None:
-        """Fill arrays of `step_shapes` with a pass's positions from `start` on. Slots that they lack are empty and
-        masked; slots that they have beyond those of `inputs` are masked."""
+        """Fill arrays of `step_shapes` with a pass's positions from `start` on. Slots that the arrays lack are empty
+        and masked; slots that they have beyond those of `inputs` are masked."""
         for name, angles in (("cos", inputs.cos_BTD), ("sin", inputs.sin_BTD)):
             target = arrays[f"{name}_BTF" if self.lean else f"{name}_BTD"]
             target[...] = angles[:, start : start + target.shape[1], : target.shape[2]]
@@ -102,7 +103,7 @@ class TrunkForm:
             mask[..., slots:] = False
 
     def step_inputs(self, inputs: StepInputs) -> dict[str, Array]:
-        """The same in new arrays."""
+        """New arrays of `step_shapes`, filled by `write`."""
         rows, _, length, capacity = inputs.mask_B1TS.shape
         shapes = self.step_shapes(rows, length, capacity)
         arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
@@ -111,7 +112,7 @@ class TrunkForm:
 
 
 def capacity_of(tensors: Mapping[str, Any]) -> int | None:
-    """Slots of the cache among a graph's tensors; None where the graph is no trunk."""
+    """Slots of the cache among a graph's tensors; None if the graph is not a trunk."""
     cache = tensors.get("key_cache_BSX", tensors.get("key_cache_BHSD"))
     return None if cache is None else int(cache.shape[-2])
 

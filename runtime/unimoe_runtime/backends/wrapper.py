@@ -1,4 +1,4 @@
-"""A backend around another one, for what watches or changes single calls."""
+"""A backend around another one, for code that observes or changes single calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 
 
 class WrappedBackend:
-    """A Backend that passes every call on to another one. A subclass overrides what differs.
+    """A Backend that passes every call on to another one. A subclass overrides the methods that differ.
 
     `by_graph`: passes over the layers call this object's own `run` for every graph, with host arrays, so that a
     subclass sees all of them.

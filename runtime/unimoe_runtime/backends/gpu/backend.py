@@ -2,7 +2,7 @@
 
 The host sees routing weights and logits. Everything else stays on the device, at addresses that do not change from
 step to step. A forward borrows a workspace (caches of one capacity, a decode pass with its captured graphs) and
-gives it back, so the next one of its size finds everything captured.
+gives it back, so that the next forward of that size reuses the captured graphs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from unimoe_runtime.bundle.engine_sets import EngineSet
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 
-# Far apart: each has graphs of its own to be captured, and a row that is not used costs a GPU next to nothing.
+# Widely spaced: each size has its own graphs to capture, and an unused row costs a GPU almost nothing.
 _ROW_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class DeviceBackend:
-    """Backend over a device and engines for it; both are closed with it. `name` is the one it was opened by;
-    `engine_set` is there where the engines come from one.
+    """Backend over a device and its engines; closing it closes both. `name` is the name it was opened by;
+    `engine_set` is the set that the engines come from, if any.
 
-    Calls are put on the one stream by one thread at a time; waiting is done outside of that, so that a codec's chunk
-    in one thread holds up a step in another no longer than the device takes for it.
+    One thread at a time enqueues calls on the one stream. Threads wait outside of that lock, so a codec's chunk in one
+    thread delays a step in another only by its time on the device.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DeviceBackend:
         return None
 
     def uncaptured(self) -> tuple[str, ...]:
-        """Graphs that run call by call because they could not be captured; it costs time, not correctness."""
+        """Graphs that could not be captured and run call by call; this costs time, not correctness."""
         return tuple(sorted({*self.tally.uncaptured, *self.engines.uncaptured()}))
 
     def borrow(self, num_rows: int, capacity: int) -> Workspace:
@@ -86,7 +86,7 @@ class DeviceBackend:
                 workspace = Workspace(self, num_rows, capacity)
                 self._workspaces.append(workspace)
             for pair in workspace.caches:
-                for cache in pair:  # a masked slot counts for nothing, unless it holds a NaN
+                for cache in pair:  # a masked slot has no effect, unless it holds a NaN
                     self.device.clear(cache.address, cache.num_bytes)
             return workspace
 
@@ -102,7 +102,7 @@ class DeviceBackend:
 
     def end(self, loan: Loan) -> None:
         with self.guard:
-            if loan not in self._loans:  # it ended before, at the latest when the backend was closed
+            if loan not in self._loans:  # it has already ended, at the latest when the backend was closed
                 return
             self._loans.remove(loan)
             loan.drop_prompt()

@@ -1,4 +1,4 @@
-"""The GPU, through cuda-bindings' CUDA runtime: memory, one stream, copies, marks, captured graphs. Nothing else here.
+"""The GPU through the CUDA runtime of cuda-bindings: memory, one stream, copies, marks, captured graphs.
 
 Never run on a GPU: no machine of ours has one. The tests call every function with the arguments used here as far as
 cuda-bindings answers without a driver, which checks names, numbers of arguments and types.
@@ -20,7 +20,7 @@ _INSTALL = "`pip install cuda-bindings`, of the CUDA version that the driver has
 
 
 def cuda_runtime() -> Any:
-    """The module cuda.bindings.runtime. Raises BackendError where it is not installed."""
+    """The module cuda.bindings.runtime. Raises BackendError if it is not installed."""
     try:
         from cuda.bindings import runtime
     except ImportError:
@@ -31,7 +31,7 @@ def cuda_runtime() -> Any:
 class CudaDevice:
     """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses), and one stream on it.
 
-    Raises BackendError where there is no driver or no GPU.
+    Raises BackendError if there is no driver or no GPU.
     """
 
     kind = "cuda"
@@ -50,7 +50,7 @@ class CudaDevice:
         )
         self._stream = self._call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         self.stream = int(self._stream)
-        # Looked up once: a decode step makes some hundred calls.
+        # Looked up once: a decode step makes about a hundred calls.
         self._memcpy, self._kind = cuda.cudaMemcpyAsync, cuda.cudaMemcpyKind.cudaMemcpyDefault
         self._record, self._wait = cuda.cudaEventRecord, cuda.cudaEventSynchronize
 
@@ -108,7 +108,7 @@ class CudaDevice:
         self._call(self._cuda.cudaStreamSynchronize(self._stream))
 
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
-        """Raises CaptureError. What `enqueue` itself raises becomes one: a capture makes many calls fail."""
+        """Raises CaptureError, also for an error that `enqueue` raises: many calls fail during a capture."""
         cuda, problem, graph = self._cuda, "", None
         self._call(
             cuda.cudaStreamBeginCapture(self._stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
@@ -117,7 +117,7 @@ class CudaDevice:
             enqueue()
         except BackendError as raised:
             problem = str(raised)
-        finally:  # a stream that goes on capturing is of no more use
+        finally:  # a stream that keeps capturing is unusable
             error, graph = cuda.cudaStreamEndCapture(self._stream)
         if error and not problem:
             problem = self._words(error)
@@ -136,7 +136,7 @@ class CudaDevice:
         return CudaGraph(self, cuda, executable, self._stream)
 
     def milliseconds(self, enqueue: Callable[[], None]) -> float:
-        """What `enqueue` puts on the stream takes on the device."""
+        """Time on the device of the work that `enqueue` puts on the stream."""
         cuda = self._cuda
         begin, end = (self._call(cuda.cudaEventCreateWithFlags(cuda.cudaEventDefault)) for _ in range(2))
         try:
@@ -153,7 +153,7 @@ class CudaDevice:
         self._cuda.cudaStreamDestroy(self._stream)
 
     def _call(self, result: tuple[Any, ...]) -> Any:
-        """The values of a call's answer, whose first is its error."""
+        """The values that a call returns, without the first, which is its error."""
         self._check(result[0])
         return result[1] if len(result) == 2 else result[1:]
 
@@ -167,7 +167,7 @@ class CudaDevice:
 
 
 class CudaGraph:
-    """A captured sequence of calls, ready to be launched again and again on the device's stream."""
+    """A captured sequence of calls that can be launched repeatedly on the device's stream."""
 
     def __init__(self, device: CudaDevice, cuda: Any, executable: Any, stream: Any) -> None:
         self._device, self._cuda = device, cuda

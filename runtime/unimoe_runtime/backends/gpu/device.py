@@ -1,4 +1,4 @@
-"""What the device loop asks of a GPU and of an inference engine: two small protocols, and the pool of device memory.
+"""The device loop's protocols for a GPU and for an inference engine, and the pool of device memory.
 
 `cuda.CudaDevice` is the GPU; `tensorrt_engines.TensorRTEngines` and `onnxruntime_engines.OnnxRuntimeEngines` are the
 engines. All work goes to one stream, in the order of the calls, so a copy never overtakes what it depends on.
@@ -20,7 +20,7 @@ from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.errors import BackendError
 
 ALIGNMENT: Final = 256
-"""Bytes. What TensorRT asks of a tensor's address."""
+"""Bytes. TensorRT requires this alignment of a tensor's address."""
 
 IN_PLACE: Final[Mapping[str, str]] = {
     "new_accumulator_NC": "accumulator_NC",
@@ -29,8 +29,8 @@ IN_PLACE: Final[Mapping[str, str]] = {
     "new_key_cache_BSX": "key_cache_BSX",
     "new_value_cache_BSX": "value_cache_BSX",
 }
-"""Outputs that lie in the memory of an input, in the loop and wherever a graph is run by name: so `verify` checks an
-engine as the loop uses it. An engine that wrote such an output before it had read the input would be found there."""
+"""Outputs that lie in the memory of an input, both in the loop and when a graph runs by name. So `verify` checks an
+engine as the loop uses it, and finds an engine that writes such an output before it has read the input."""
 
 
 class CaptureError(BackendError):
@@ -39,7 +39,7 @@ class CaptureError(BackendError):
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor in device memory. `host`: the address of its content in pinned memory, where that is kept in step."""
+    """A tensor in device memory. `host`: the address of its copy in pinned memory, if there is one."""
 
     address: int
     shape: tuple[int, ...]
@@ -71,7 +71,7 @@ class Device(Protocol):
     """
 
     kind: str
-    """As ONNX Runtime calls it: "cuda"."""
+    """The name that ONNX Runtime uses: "cuda"."""
     stream: int
 
     def allocate(self, num_bytes: int) -> int:
@@ -80,7 +80,7 @@ class Device(Protocol):
     def free(self, address: int) -> None: ...
 
     def pinned(self, num_bytes: int) -> NDArray[np.uint8]:
-        """Host memory that is copied from and to without a detour."""
+        """Host memory that the device copies from and to directly."""
 
     def free_pinned(self, array: NDArray[np.uint8]) -> None: ...
 
@@ -96,7 +96,7 @@ class Device(Protocol):
         """Enqueue zeros."""
 
     def event(self) -> Any:
-        """A mark that can be recorded again and again."""
+        """A mark that can be recorded repeatedly."""
 
     def free_event(self, event: Any) -> None: ...
 
@@ -104,13 +104,13 @@ class Device(Protocol):
         """Enqueue the mark."""
 
     def wait(self, event: Any) -> None:
-        """Wait until the device has reached the mark where it was recorded last."""
+        """Wait until the device has reached the latest recording of the mark."""
 
     def synchronize(self) -> None:
-        """Wait for everything."""
+        """Wait for all enqueued work."""
 
     def capture(self, enqueue: Callable[[], None]) -> Captured:
-        """What `enqueue` puts on the stream, captured and not run. Raises CaptureError."""
+        """Capture what `enqueue` puts on the stream, without running it. Raises CaptureError."""
 
     def close(self) -> None: ...
 
@@ -119,35 +119,35 @@ class Engines(Protocol):
     """The graphs of a bundle, ready for one device."""
 
     captures: bool
-    """Whether the loop captures what an engine enqueues. False where the engine replays by itself, or never."""
+    """Whether the loop captures what an engine enqueues. False if the engine replays by itself, or never."""
     max_rows: int
-    """Most rows (B) of one pass."""
+    """Largest number of rows (B) of one pass."""
     max_tokens: int
-    """Most tokens (N) of one call."""
+    """Largest number of tokens (N) of one call."""
 
     def capacity(self, num_slots: int) -> int:
-        """The capacity of the caches (S) for so many positions. Raises UnimoeError where none is large enough."""
+        """The capacity of the caches (S) for `num_slots` positions. Raises UnimoeError if none is large enough."""
 
     def max_positions(self, num_rows: int) -> int:
-        """Most positions (T) of one pass over so many rows. Raises UnimoeError for too many rows."""
+        """Largest number of positions (T) of one pass over `num_rows` rows. Raises UnimoeError for too many rows."""
 
     def load(self, graph: str) -> None:
         """Load a graph now instead of at its first use."""
 
     def bind(self, graph: str, buffers: Mapping[str, Buffer], *, replayed: bool) -> Callable[[], None]:
-        """A call that enqueues a graph over these tensors. `replayed`: it is called again and again, unchanged."""
+        """A call that enqueues a graph over these tensors. `replayed`: it is called repeatedly and unchanged."""
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on host arrays, with IN_PLACE outputs in the memory of their inputs."""
 
     def uncaptured(self) -> Iterable[str]:
-        """Graphs that the engine was to replay by itself and cannot."""
+        """Graphs that the engine should replay by itself and cannot."""
 
     def close(self) -> None: ...
 
 
 class Pool:
-    """All memory of a backend, device and pinned. What is given back is handed out again; CUDA gets it at `close`."""
+    """All memory of a backend, device and pinned. Returned memory is reused; `close` frees it in CUDA."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -159,11 +159,11 @@ class Pool:
 
     @property
     def num_bytes(self) -> int:
-        """Of the device's memory, in use or not."""
+        """Bytes of device memory, in use or not."""
         return sum(self._sizes.values())
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
-        """A tensor of unknown content. One without elements has an address of its own, too."""
+        """A tensor of unknown content. A tensor without elements has its own address as well."""
         dtype = np.dtype(dtype)
         return Buffer(self.take_bytes(math.prod(shape) * dtype.itemsize), shape, dtype)
 
@@ -182,7 +182,7 @@ class Pool:
                 self._free[self._sizes[address]].append(address)
 
     def take_pinned(self, num_bytes: int) -> NDArray[np.uint8]:
-        """At least so many bytes of pinned memory, of unknown content."""
+        """At least `num_bytes` bytes of pinned memory of unknown content."""
         size = _rounded(num_bytes)
         with self._lock:
             if self._free_pinned[size]:
@@ -207,7 +207,7 @@ class Pool:
 
 
 def _rounded(num_bytes: int) -> int:
-    """Up to a quarter more, so that buffers of nearly one size serve for each other."""
+    """Round up by at most a quarter, so that buffers of similar size can replace each other."""
     step = max(2 * ALIGNMENT, 1 << max(num_bytes.bit_length() - 3, 0))
     return max(1, -(-num_bytes // step)) * step
 
@@ -217,5 +217,5 @@ def aligned(num_bytes: int) -> int:
 
 
 def address_of(array: NDArray[Any]) -> int:
-    """Of a host array's memory."""
+    """Address of a host array's memory."""
     return int(array.ctypes.data)

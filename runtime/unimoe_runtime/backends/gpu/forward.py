@@ -19,9 +19,10 @@ Floats = NDArray[np.float32]
 class DeviceForward:
     """Forward on a device: one utterance's passes.
 
-    A pass over several positions, the prompt's, goes in chunks of what the engines take at most; layer by layer, all
-    chunks in order. An expert runs on all tokens of a chunk where one picked it (the others' weights are 0): a GPU
-    reads the expert's weights once whatever the number of rows, and a gather would be one more call and a copy.
+    A pass over several positions, the prefill, is split into parts of at most the engines' limit. Each layer runs all
+    parts in order. An expert runs on all tokens of a part in which at least one token picked it; the other tokens have
+    weight 0. A GPU reads the expert's weights once whatever the number of rows, and a gather would cost another call
+    and a copy.
     """
 
     def __init__(self, backend: WorkspaceOwner, num_rows: int) -> None:
@@ -38,7 +39,7 @@ class DeviceForward:
     def begin(self, inputs: StepInputs) -> None:
         length = inputs.mask_B1TS.shape[2]
         with self._backend.guard:
-            # Not the mask's S, which grows by buckets of its own: the engines' need not be multiples of those.
+            # Not the mask's S, which grows in its own buckets; the engines' capacities need not be multiples of those.
             if inputs.mask_B1TS.shape[0] != self._num_rows:
                 self.resize(inputs.mask_B1TS.shape[0], 0)
             workspace = self._grown(int(inputs.write_index_B.max()) + length)
@@ -49,7 +50,7 @@ class DeviceForward:
                 self._loan.drop_prompt()
                 self._passes = self._loan.prompt = self._prompt_passes(workspace, length)
             else:
-                self._backend.device.synchronize()  # the last pass's inputs have been taken
+                self._backend.device.synchronize()  # the last pass has read its inputs
                 self._passes = self._loan.prompt
             self._length = length
             start = 0
@@ -146,7 +147,7 @@ class DeviceForward:
             backend.device.synchronize()
 
     def resize(self, num_rows: int, capacity: int) -> None:
-        """As in the protocol, but a capacity is never made smaller: captured graphs are used again."""
+        """As in the protocol, but a capacity never shrinks, so that captured graphs are reused."""
         backend = self._backend
         self._max_positions = backend.engines.max_positions(num_rows)
         with backend.guard:
@@ -183,12 +184,12 @@ class DeviceForward:
         return self._loan.workspace
 
     def _grown(self, num_slots: int) -> Workspace:
-        """The workspace; a larger one with what the caches held, where they do not have so many slots."""
+        """The workspace; if its caches have fewer slots than `num_slots`, a larger one with their content."""
         old = self._loan.workspace
         return old if old is not None and num_slots <= old.capacity else self._replace(num_slots)
 
     def _replace(self, num_slots: int) -> Workspace:
-        """A workspace of the present number of rows with what the caches held, in place of the one there is."""
+        """Replace the workspace by one for the present number of rows, with the content of its caches."""
         backend, old = self._backend, self._loan.workspace
         capacity = backend.engines.capacity(num_slots)
         if old is not None and (old.num_rows, old.capacity) == (self._num_rows, capacity):
@@ -213,7 +214,7 @@ class DeviceForward:
         ]
 
     def _joined(self, parts_NX: list[Floats]) -> Floats:
-        """Chunks' values [B · chunk, X] as one array [B · T, X]; a copy."""
+        """The parts' values [B · part, X] as one array [B · T, X]; a copy."""
         width = parts_NX[0].shape[1]
         parts = [part.reshape(self._num_rows, -1, width) if part.size else part for part in parts_NX]
         if not width:
@@ -222,5 +223,5 @@ class DeviceForward:
 
 
 def _slots(cache: Buffer, count: int) -> int:
-    """Bytes of so many of a head's slots."""
+    """Bytes of `count` slots of one head."""
     return count * cache.shape[3] * cache.dtype.itemsize

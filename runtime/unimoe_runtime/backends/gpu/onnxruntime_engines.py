@@ -33,7 +33,7 @@ except ImportError:
 _CUDA = "CUDAExecutionProvider"
 _SMALLEST_CAPACITY = 256
 _MAX_POSITIONS = 512
-"""Positions of a prompt that go through at a time: enough for a GPU to be busy, and attention's scores stay small."""
+"""Positions of a prompt per pass: enough to keep a GPU busy, and few enough to keep attention's scores small."""
 
 
 def open_onnxruntime_cuda(bundle: Bundle, *, graphs: bool = True) -> DeviceBackend:
@@ -44,7 +44,7 @@ def open_onnxruntime_cuda(bundle: Bundle, *, graphs: bool = True) -> DeviceBacke
             f"`{install_command('gpu')}`: only one of onnxruntime and onnxruntime-gpu can be installed"
         )
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA's libraries from nvidia-* packages, where they are installed
+        ort.preload_dlls()  # CUDA's libraries from nvidia-* packages, if they are installed
     device = CudaDevice()
     pool = Pool(device)
     return DeviceBackend(
@@ -69,7 +69,7 @@ class OnnxRuntimeEngines:
         self._graph_ids = itertools.count(1)
 
     def capacity(self, num_slots: int) -> int:
-        """Doubled from bucket to bucket: a growth costs a copy of the caches and new graphs."""
+        """Capacities double, because each growth costs a copy of the caches and new graphs."""
         return max(_SMALLEST_CAPACITY, 1 << (num_slots - 1).bit_length())
 
     def max_positions(self, num_rows: int) -> int:
@@ -87,8 +87,8 @@ class OnnxRuntimeEngines:
             options.add_run_config_entry("gpu_graph_id", str(next(self._graph_ids)) if replays else "-1")
         run = partial(session.run_with_iobinding, self._binding(session, buffers), options)
         if replays and "weight_N1" in buffers:
-            # ONNX Runtime computes its first run twice, before the capture and after it. An expert adds to its
-            # accumulator in place, so that run is one of weight 0, which adds nothing.
+            # ONNX Runtime computes the first run twice, before the capture and after it. An expert adds to its
+            # accumulator in place, so the first run has weight 0 and adds nothing.
             weight = buffers["weight_N1"]
             self._device.clear(weight.address, weight.num_bytes)
             self._enqueue(graph, run)
@@ -135,8 +135,8 @@ class OnnxRuntimeEngines:
         self._sessions.clear()
 
     def _captures(self, graph: str) -> bool:
-        """Not a trunk: its Split copies sizes and addresses from host memory that ONNX Runtime hands out again after
-        the run. A replay would read what some other run has left there. Nor the codec, whose shapes vary."""
+        """Whether a graph is captured. Not a trunk: its Split copies sizes and addresses from host memory that ONNX
+        Runtime reuses after the run, so a replay would read the data of another run. Not the codec: its shapes vary."""
         return self._graphs and (graph == "head" or ".expert." in graph)
 
     def _session(self, graph: str) -> Any:
@@ -163,8 +163,8 @@ class OnnxRuntimeEngines:
         options = {
             "user_compute_stream": str(self._device.stream),
             "enable_cuda_graph": str(int(captured)),
-            "use_tf32": "0",  # the router is float32 proper
-            "arena_extend_strategy": "kSameAsRequested",  # a session has an arena of its own: no doubling of each
+            "use_tf32": "0",  # the router needs full float32
+            "arena_extend_strategy": "kSameAsRequested",  # each session has its own arena, which should not double
         }
         return [(_CUDA, options), *CPU_ONLY]
 
@@ -174,7 +174,7 @@ class OnnxRuntimeEngines:
             buffer = buffers[value.name]
             kind, address = self._device.kind, buffer.address
             if kind != "cpu" and memory.name == "Cpu" and buffer.host is not None:
-                # A node on the CPU reads it. Bound on the device it would be copied now, once and for all runs.
+                # A node on the CPU reads it. If it were bound on the device, it would be copied only once, now.
                 kind, address = "cpu", buffer.host
             binding.bind_input(value.name, kind, 0, buffer.dtype.type, list(buffer.shape), address)
         for value in session.get_outputs():

@@ -1,4 +1,4 @@
-"""The buffers of a pass on the device, and the calls bound to them: at fixed addresses, captured once, replayed.
+"""The buffers of a pass on the device, at fixed addresses, and the calls bound to them, captured once and replayed.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H key/value heads · D head dimension · C hidden
 R router rows · E dynamic experts · X routed experts · K codebooks · V codec vocabulary
@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 
 
 class PassOwner(Protocol):
-    """What a pass needs of its backend."""
+    """The parts of the backend that a pass uses."""
 
     device: Device
     pool: Pool
@@ -42,7 +42,7 @@ class PassOwner(Protocol):
 
 
 class Tally:
-    """What was captured, by (graph, rows, capacity), and which graphs could not be."""
+    """The captured calls, by (graph, rows, capacity), and the graphs that could not be captured."""
 
     def __init__(self) -> None:
         self.captures: list[tuple[str, int, int]] = []
@@ -83,9 +83,9 @@ class Block:
 
 
 class Replayed:
-    """A sequence of calls: run as it is the first time, captured the second, launched as one from then on.
+    """A sequence of calls: the first time it runs call by call, the second time it is captured, then it is launched.
 
-    The first run lets the engine do what it does once. A capture runs nothing, so the launch follows it at once.
+    The first run lets the engine do its one-time work. A capture runs nothing, so a launch follows it immediately.
     """
 
     def __init__(self, device: Device, enqueue: Callable[[], None], tally: Tally, key: tuple[str, int, int]) -> None:
@@ -116,9 +116,9 @@ class Replayed:
 class DevicePass:
     """Buffers and calls for passes of one shape: B rows × T positions over caches of capacity S.
 
-    The hidden state goes back and forth between two buffers: layer i reads one and writes its accumulator to the
-    other, experts add to that in place, layer i + 1 reads it. Each expert has its own place for its weights: the host
-    fills it and goes on, and the next read-back says that all of them were taken.
+    The hidden state alternates between two buffers: layer i reads one and writes its accumulator to the other, experts
+    add to that in place, and layer i + 1 reads it. Each expert has its own buffer for its routing weights. The host
+    fills it without waiting; the next read-back shows that the device has read all of them.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class DevicePass:
         length: int,
         tally: Tally | None,
     ) -> None:
-        """`tally`: calls are captured, and counted there; without it (a prompt's pass) they are not."""
+        """`tally`: calls are captured and counted there. Without it (a prompt's pass) they are not captured."""
         device, pool, form = owner.device, owner.pool, owner.form
         self._device, self._pool, self._engines, self._tally = device, pool, owner.engines, tally
         self._form, self._caches = form, caches
@@ -174,14 +174,14 @@ class DevicePass:
         self._pending: set[int] = set()
 
     def write(self, inputs: StepInputs, start: int) -> None:
-        """Take the pass's positions of the inputs, from position `start` on."""
+        """Take this pass's positions from the inputs, beginning at position `start`."""
         host, stop = self._inputs.host, start + self.length
         np.copyto(host["hidden_BTC"], inputs.hidden_BTC[:, start:stop])
         self._form.write(host, inputs, start)
         self._inputs.upload()
 
     def trunk(self, layer: int) -> None:
-        """Enqueue a trunk, and the copy of its routing to the host. `wait` comes before that is read."""
+        """Enqueue a trunk and the copy of its routing to the host. Call `wait` before you read it."""
         run = self._trunks[layer]
         if run is None:
             run = self._trunks[layer] = self._runner(trunk_name(layer), self._trunk_call(layer))
@@ -189,8 +189,8 @@ class DevicePass:
         self._device.record(self._event)
 
     def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
-        """Enqueue an expert, and before it the copy of its weights to the device."""
-        if expert in self._pending:  # its weights of the last call may not have been taken yet
+        """Enqueue the copy of an expert's routing weights to the device, then the expert."""
+        if expert in self._pending:  # the device may not have read the weights of its last call yet
             self._device.synchronize()
             self._pending.clear()
         self._pending.add(expert)
@@ -202,22 +202,22 @@ class DevicePass:
         run()
 
     def head(self) -> None:
-        """Enqueue the head, and the copy of the logits to the host."""
+        """Enqueue the head and the copy of the logits to the host."""
         if self._head is None:
             self._head = self._runner("head", self._head_call())
         self._head()
         self._device.record(self._event)
 
     def wait(self) -> None:
-        """Until the last trunk or head has been read back."""
+        """Wait until the output of the last trunk or head is on the host."""
         self._device.wait(self._event)
         self._pending.clear()
 
     def close(self) -> None:
-        """Give the memory back to the pool; the stream has no more work of this pass, or will do it before others'."""
+        """Give the memory back to the pool. This pass's work left on the stream runs before any later work."""
         for replayed in self._replayed:
             replayed.close()
-        # Their calls hold the engines' contexts, which end before the engines do.
+        # Their calls hold the engines' contexts, which must end before the engines.
         self._replayed, self._experts, self._head = [], {}, None
         self._trunks = [None] * len(self._trunks)
         self._device.free_event(self._event)

@@ -1,9 +1,9 @@
 """Engines of TensorRT and of TensorRT-RTX: deserialized, bound to device memory, enqueued.
 
-The two have one Python API; `Flavour` is where they differ. Engines share one scratch memory, because one stream
-runs them one after the other. A call that is replayed has an execution context of its own: a CUDA graph is good for
-the context's shapes and addresses at its capture, and the loop never changes those. Everything else (prompts, the
-codec, `run`) goes through one further context per engine, set anew for each call.
+The two have one Python API; `Flavour` holds the differences. Engines share one scratch memory, because one stream
+runs them one after the other. A replayed call has its own execution context: a CUDA graph is valid only for the
+context's shapes and addresses at its capture, and the loop never changes those. Everything else (prompts, the codec,
+`run`) uses one further context per engine, whose shapes and addresses are set for each call.
 
 Never run on a GPU: no machine of ours has one. The tests check that the calls exist in tensorrt_rtx, and drive this
 module with a stand-in for the library whose engines the numpy oracle computes.
@@ -31,12 +31,12 @@ from unimoe_runtime.errors import BackendError, EngineError
 
 
 def open_tensorrt(bundle: Bundle, target: str | None, *, graphs: bool = True) -> DeviceBackend:
-    """The backend "tensorrt" over the bundle's engines for a target; without a name, those that fit this GPU.
+    """The backend "tensorrt" over the bundle's engines for a target; None takes those that fit this GPU.
 
     `graphs`: replay decode steps as CUDA graphs. Raises BackendError, EngineError.
     """
     if target is not None or len(built_targets(bundle)) < 2:
-        engine_set = open_engines(bundle, target)  # says what is missing on any machine
+        engine_set = open_engines(bundle, target)  # reports what is missing, on any machine
         trt = load_library(engine_set.flavour)
         device = CudaDevice()
     else:
@@ -57,7 +57,7 @@ def open_tensorrt(bundle: Bundle, target: str | None, *, graphs: bool = True) ->
 
 
 def _fitting(bundle: Bundle, capability: tuple[int, int]) -> EngineSet:
-    """The only engine set for this GPU. Raises EngineError where there are none or several."""
+    """The only engine set for this GPU. Raises EngineError if there are none or several."""
     fitting = [
         engine_set
         for engine_set in (open_engines(bundle, target) for target in built_targets(bundle))
@@ -157,7 +157,7 @@ class TensorRTEngines:
         return outputs
 
     def uncaptured(self) -> Iterable[str]:
-        return ()  # TensorRT-RTX does not say
+        return ()  # TensorRT-RTX does not report them
 
     def close(self) -> None:
         if self._cpu is not None:
@@ -207,14 +207,14 @@ class TensorRTEngines:
                 )
 
     def _set_addresses(self, context: Any, engine: Any, graph: str, buffers: Mapping[str, Buffer]) -> None:
-        """Addresses and scratch memory. The latter counts for as long as the context is, so no block is given back."""
+        """Set addresses and scratch memory. A context keeps its scratch memory for life, so no block is freed."""
         for mode in (self._trt.TensorIOMode.INPUT, self._trt.TensorIOMode.OUTPUT):
             for name in self._names(engine, mode):
                 if not context.set_tensor_address(name, buffers[name].address):
                     raise BackendError(f"{graph}: its engine does not take the address of {name}: {self._problem()}")
         needed = int(engine.device_memory_size_v2)
         if needed > self._scratch_bytes:
-            # At least doubled: captured calls keep the smaller blocks, and those must not add up.
+            # At least doubled, because captured calls keep the smaller blocks and those must not add up.
             self._scratch_bytes = max(needed, 2 * self._scratch_bytes)
             self._scratch = self._pool.take_bytes(self._scratch_bytes)
         if needed:
@@ -232,7 +232,7 @@ class TensorRTEngines:
         return self._log[-1].splitlines()[0] if self._log else "no reason in its log"
 
     def _left_to_cpu(self, graph: str, inputs: Mapping[str, Array]) -> bool:
-        """Graphs of the codec and the vision tower: without an engine, or larger than theirs takes (a long voice)."""
+        """Whether a graph of the codec or the vision tower runs on the CPU: no engine, or too large inputs (long voice)."""
         if graph in self._set.unbuilt:
             return True
         if graph in self._language_model:
@@ -263,6 +263,6 @@ def _logger(trt: Any) -> tuple[Any, list[str]]:
 
 
 def _shape_in_engine(engine: Any, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that an engine gives to an input: a cache [B, S, X] is [B, 1, S, X] there."""
+    """An input's shape in the engine: a cache [B, S, X] is [B, 1, S, X] there."""
     missing = len(engine.get_tensor_shape(name)) - len(shape)
     return (shape[0], *(1,) * missing, *shape[1:])

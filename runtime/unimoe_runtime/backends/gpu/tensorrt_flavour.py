@@ -14,11 +14,11 @@ _RUNTIME_CACHE = "runtime.cache"
 
 
 class Flavour:
-    """What differs between the flavours: how a context is made, and who captures.
+    """The differences between the flavours: how a context is made, and who captures.
 
-    TensorRT-RTX compiles kernels on the GPU at first use, first general ones, then those of the shapes it meets: a
-    capture from outside would hold on to the general ones. It captures by itself once they are ready
-    (`cuda_graph_strategy`), and keeps compiled kernels in a cache that a file carries to the next process.
+    TensorRT-RTX compiles kernels on the GPU at first use, first general ones, then ones for the shapes in use. A
+    capture from outside would keep the general kernels. TensorRT-RTX captures by itself once the others are ready
+    (`cuda_graph_strategy`), and keeps compiled kernels in a cache that is saved to a file for the next process.
     """
 
     def __init__(self, trt: Any, engine_set: EngineSet, *, graphs: bool) -> None:
@@ -39,9 +39,9 @@ class Flavour:
         config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if replays else strategies.DISABLED
         if self._cache is None:
             self._cache = config.create_runtime_cache()
-            with suppress(OSError):  # one of another driver or GPU is refused by the library, and replaced at the end
+            with suppress(OSError):  # the library refuses one of another driver or GPU; it is replaced at the end
                 content = self._cache_file.read_bytes()
-                if is_trusted(hashlib.sha256(content).hexdigest()):  # else a stranger's: it is compiled anew
+                if is_trusted(hashlib.sha256(content).hexdigest()):  # otherwise kernels are compiled again
                     self._cache.deserialize(content)
         config.set_runtime_cache(self._cache)
         return engine.create_execution_context(runtime_config=config)
@@ -51,7 +51,7 @@ class Flavour:
         self._cache = None
         if content is None:
             return
-        with suppress(OSError):  # a bundle may lie where nobody may write: kernels are compiled again
+        with suppress(OSError):  # the bundle may be read-only: the next process compiles again
             file = PartialFile(self._cache_file)
             try:
                 file.path.write_bytes(content)

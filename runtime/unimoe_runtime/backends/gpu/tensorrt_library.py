@@ -1,4 +1,4 @@
-"""TensorRT's and TensorRT-RTX's Python modules, of one API: what builds engines and what runs them loads here."""
+"""Loads the Python modules of TensorRT and TensorRT-RTX, which share one API, for building and running engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _advice(flavour: str) -> str:
 
 
 def load_library(flavour: str) -> Any:
-    """The module of a flavour. Raises BackendError where it is not installed or too old for our graphs."""
+    """The module of a flavour. Raises BackendError if it is not installed or too old for our graphs."""
     try:
         trt = importlib.import_module(_MODULES[flavour])
     except (ImportError, OSError) as error:

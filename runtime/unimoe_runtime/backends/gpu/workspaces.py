@@ -1,4 +1,4 @@
-"""What a forward borrows of a device's backend: caches, a decode pass over them, and its prompt's passes.
+"""The memory that a forward borrows from a device's backend: caches, a decode pass over them, and prompt passes.
 
 S cache capacity
 """
@@ -17,7 +17,7 @@ from unimoe_runtime.bundle.reader import Bundle
 
 
 class WorkspaceOwner(PassOwner, Protocol):
-    """What workspaces and forwards need of their backend."""
+    """The parts of the backend that workspaces and forwards use."""
 
     bundle: Bundle
     guard: RLock
@@ -37,7 +37,7 @@ class WorkspaceOwner(PassOwner, Protocol):
         """Begin a loan."""
 
     def end(self, loan: Loan) -> None:
-        """Take back all that a loan holds. Harmless the second time."""
+        """Take back all that a loan holds. A second call is harmless."""
 
 
 class Workspace:
@@ -52,7 +52,7 @@ class Workspace:
 
 
 class Loan:
-    """What a forward has of a backend: its workspace, and the passes of its prompt. Ends with the forward."""
+    """A forward's share of the backend: its workspace and the passes of its prompt. It ends with the forward."""
 
     def __init__(self, owner: WorkspaceOwner) -> None:
         self._owner = owner

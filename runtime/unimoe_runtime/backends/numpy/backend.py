@@ -1,6 +1,6 @@
 """The oracle: a bundle's graphs computed in numpy from its floating-point weights.
 
-It follows the definitions, not the graphs, and is slow on purpose. Of the codecs it has our own and DAC.
+It follows the definitions, not the graphs, and is not optimized for speed. It has two kinds of codec: ours and DAC.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
 R router rows · E dynamic experts · K codebooks · V codec vocabulary
@@ -103,7 +103,7 @@ def codec_kind(bundle: Bundle) -> str | None:
 
 
 class NumpyBackend:
-    """Backend over a floating-point bundle's weights; the other backends are compared with it."""
+    """Backend over a floating-point bundle's weights; the reference for the other backends."""
 
     name = "numpy"
     row_counts = HOST_ROWS
@@ -126,7 +126,7 @@ class NumpyBackend:
             case ["head"]:
                 return head(self.bundle.model, self._load(graph), inputs)
             case ["vision"] if self.bundle.vision is not None:
-                from unimoe_runtime.backends.numpy.vision import tower  # it builds on this module
+                from unimoe_runtime.backends.numpy.vision import tower  # imports this module
 
                 return tower(self.bundle.vision, self._load(graph), inputs)
             case ["codec_encoder" | "codec_decoder"] if (key := (codec_kind(self.bundle), graph)) in CODEC_GRAPHS:

@@ -1,10 +1,10 @@
 """The oracle of our first codec's graphs, in numpy: Fourier transforms by FFT, convolutions and sums as defined.
 
-The architecture is drawn in `unimoe.codec.convnext`. Weights are a bundle's: linear ones as [in, out], a block's
+`unimoe.codec.convnext` describes the architecture. Weights are a bundle's: linear ones as [in, out], a block's
 scale folded into its last product.
 
 B batch · L samples · H hop · N window (4 H) · F bins · M bands · T frames · C channels · K codebooks · V codes
-D latent · P left context of a convolution · S what of a synthesis window reaches past its hop
+D latent · P left context of a convolution · S samples of a synthesis window past its hop
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
     features_BTM = np.log(bands_BTM)
     hidden_BTC = causal_stack(description, weights, "encoder", features_BTM.swapaxes(1, 2), None)
     residual_BTD = linear(weights, "encoder.project", hidden_BTC)
-    if "encoder.skip.weight" in weights:  # the second codec's
+    if "encoder.skip.weight" in weights:  # only in the second codec
         residual_BTD = residual_BTD + linear(weights, "encoder.skip", features_BTM)
     codes = []
     for codebook in range(int(description["num_codebooks"])):
@@ -44,7 +44,7 @@ def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
 
 
 def decoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """pcm_BL of codes_BKT and the state, and the state to go on with."""
+    """pcm_BL of codes_BKT and the state, and the next state."""
     hop = int(description["hop_samples"])
     codes_BKT = inputs["codes_BKT"]
     latent_BTD = dequantize(description, weights, codes_BKT)
@@ -68,7 +68,7 @@ def dequantize(description: Mapping[str, Any], weights: Weights, codes_BKT: NDAr
 
 
 def overlap_add(spectrum_BTF: NDArray[Any], overlap_BS: Floats) -> tuple[Floats, Floats]:
-    """Samples of spectra that are complete, and what the spectra add to later ones; a window is four hops."""
+    """The samples that are complete, and what the spectra add to later samples; a window is four hops."""
     size = 2 * (spectrum_BTF.shape[2] - 1)
     hop = size // 4
     frames_BTN = np.fft.irfft(spectrum_BTF, size) * hann(size) / _OVERLAP_GAIN
@@ -91,8 +91,8 @@ def causal_stack(
 ) -> Floats:
     """Embedding convolution, ConvNeXt blocks and norms of one side: hidden_BTC.
 
-    `streaming`: the states to begin with, and where the new ones go; None begins with zeros. `state_prefix`: of
-    their names.
+    `streaming`: the initial states, and a table for the new ones; None begins with zeros. `state_prefix`: the prefix
+    of their names.
     """
 
     def conv(name: str, x_BCT: Floats, state: str, *, depthwise: bool) -> Floats:

@@ -1,8 +1,8 @@
 """The oracle of DAC's graphs, in numpy: convolutions as sums over their taps.
 
-The architecture is drawn in `unimoe_runtime.codec.dac_config`. Weights are a bundle's: convolutions [out, in,
-tap], transposed ones [in, out, tap], the quantizer's projections [in, out], its
-codes once as they are and once as directions.
+`unimoe_runtime.codec.dac_config` describes the architecture. Weights are a bundle's: convolutions [out, in, tap],
+transposed ones [in, out, tap], the quantizer's projections [in, out], its codes once as stored and once normalized
+to directions.
 
 B batch · L samples · C channels · T time steps · K codebooks · V codes · D width of the latent · W width of a code
 """
@@ -50,7 +50,7 @@ def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
 
 
 def decoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """pcm_BL of codes_BKT, L = T · hop, silence where the decoder falls short of it."""
+    """pcm_BL of codes_BKT, L = T · hop, padded with silence if the decoder gives fewer samples."""
     strides = description["decoder_strides"]
     codes_BKT = inputs["codes_BKT"]
     batch, num_codebooks, length = codes_BKT.shape
@@ -95,7 +95,7 @@ def _conv(weights: Weights, name: str, x_BCT: Floats, *, padding: int, stride: i
 
 
 def _transposed(weights: Weights, name: str, x_BCT: Floats, stride: int) -> Floats:
-    """Each input spreads over a kernel of two strides; `half(stride)` is cut off at both ends."""
+    """Each input spreads over a kernel of two strides; `half(stride)` samples are cut off at both ends."""
     weight_IOP = weights[f"{name}.weight"]
     batch, _, length = x_BCT.shape
     spread_BCT = np.zeros((batch, weight_IOP.shape[1], (length + 1) * stride), np.float32)

@@ -1,6 +1,6 @@
 """The oracle of our second codec's decoder, in numpy; its encoder is the first codec's.
 
-The architecture is drawn in `unimoe.codec.harmonic`. Weights are a bundle's: linear ones as [in, out], a block's scale
+`unimoe.codec.harmonic` describes the architecture. Weights are a bundle's: linear ones as [in, out], a block's scale
 folded into its last product.
 
 B batch · K codebooks · T frames · C width · S synthesis frames · c inner width · h hop · n window (4 h) · f bins
@@ -22,7 +22,7 @@ Inputs = Mapping[str, NDArray[Any]]
 
 
 def decoder(description: Mapping[str, Any], weights: Weights, inputs: Inputs) -> dict[str, Any]:
-    """pcm_BL of codes_BKT and the state, and the state to go on with."""
+    """pcm_BL of codes_BKT and the state, and the next state."""
     hop = int(description["hop_samples"]) // int(description["synthesis_frames"])
     latent_BTD = dequantize(description, weights, inputs["codes_BKT"])
     new: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def _envelope(weights: Weights, latent_BTD: Floats, context_BDP: Floats) -> Floa
 
 
 def _fine_pitch(logits_BSP: Floats) -> NDArray[np.int64]:
-    """The mean over the likeliest pitch class and its neighbours, in fine pitches."""
+    """The mean over the most likely pitch class and its neighbours, in fine pitches."""
     best_BS1 = logits_BSP.argmax(axis=2, keepdims=True)
     distance_BSP = np.arange(logits_BSP.shape[2]) - best_BS1
     weight_BSP = np.exp(logits_BSP - logits_BSP.max(axis=2, keepdims=True))
@@ -78,7 +78,7 @@ def _fine_pitch(logits_BSP: Floats) -> NDArray[np.int64]:
 def _oscillate(
     description: Mapping[str, Any], pitch_BS: NDArray[np.int64], phase_B1: NDArray[np.int64], hop: int
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """The sum of all harmonics' cosines, source_BL, and the phase to go on with."""
+    """The sum of all harmonics' cosines, source_BL, and the next phase."""
     steps_I, lobes_I = pitch_table(
         lowest_hz=description["lowest_pitch_hz"],
         pitches_per_octave=description["pitches_per_octave"],

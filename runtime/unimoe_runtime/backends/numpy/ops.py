@@ -44,8 +44,8 @@ def attention(
 ) -> Floats:
     """Scaled dot-product attention with grouped queries.
 
-    The first query heads share the first key head, the next ones the next. With `key_heads_in_turn`, query head i
-    reads key head i modulo their number.
+    Consecutive query heads share a key head. With `key_heads_in_turn`, query head i reads key head i modulo the number
+    of key heads.
     """
     groups = q_BHTD.shape[1] // k_BHSD.shape[1]
     if key_heads_in_turn:

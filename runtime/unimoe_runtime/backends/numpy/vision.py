@@ -26,7 +26,7 @@ def tower(
     *,
     blocks: Sequence[int] | None = None,
 ) -> dict[str, Array]:
-    """The vision graph's output for its inputs, both by the graph's names. `blocks` leaves out all other blocks."""
+    """The vision graph's output for its inputs, both by the graph's names. With `blocks` only those blocks run."""
 
     def linear(x: Floats, name: str) -> Floats:
         return np.asarray(x @ weights[name + ".weight"] + weights[name + ".bias"])

@@ -1,4 +1,4 @@
-"""Backend over ONNX Runtime: one session a graph, one thread pool for all of them."""
+"""Backend over ONNX Runtime: one session per graph, one thread pool for all of them."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
-# ONNX Runtime adds four numbers of 4 bytes at a time, from an address that is a multiple of 16.
+# ONNX Runtime adds four 4-byte numbers at a time, starting at an address that is a multiple of 16.
 _VECTOR = 4
 
 
 def _row_alignment(bundle: Bundle) -> int:
-    """At which rows a stream may begin so that its routing weights are, to the bit, those it has alone.
+    """Alignment of a stream's first row at which its routing weights equal, bit for bit, those of the stream alone.
 
-    Bundles of earlier exports sum over a token's experts with ReduceSum, which ONNX Runtime computes in an order that
-    depends on the address.
+    Bundles of earlier exports sum over a token's experts with ReduceSum. ONNX Runtime's order of summation depends on
+    the address.
     """
     trunk = bundle.path / bundle.graphs[trunk_name(0)].file
     if b"ReduceSum" not in trunk.read_bytes():
@@ -66,9 +66,9 @@ def _row_alignment(bundle: Bundle) -> int:
 class OnnxRuntimeBackend:
     """Sessions over a bundle's graphs, each made at its first use.
 
-    `threads` None: one per core this process may use (or the pool's, where it is set already). `profile_folder`: ONNX
-    Runtime's profiler is on, and `end_profiling` leaves a file for each graph there.
-    Raises BackendError where a provider is not available or ONNX Runtime refuses a graph.
+    `threads` None: one per core that this process may use, or the pool's number if the pool is already set.
+    `profile_folder`: ONNX Runtime's profiler is on, and `end_profiling` leaves one file per graph there.
+    Raises BackendError if a provider is not available or ONNX Runtime refuses a graph.
     """
 
     name = "onnxruntime"
@@ -126,7 +126,7 @@ class OnnxRuntimeBackend:
         return session
 
     def loaded(self) -> list[str]:
-        """Names of the graphs that are loaded, in the order of their first use; experts under a budget last."""
+        """Names of the loaded graphs in the order of their first use; experts under a budget come last."""
         experts = self.experts.loaded() if self.experts is not None else []
         return [*self._sessions, *(expert_name(*expert) for expert in experts)]
 
@@ -162,7 +162,7 @@ class OnnxRuntimeBackend:
         return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
 
     def load(self, graphs: Iterable[str] | None = None) -> None:
-        """Load graphs now; of experts under a budget as many as it holds. All of them go into huge pages."""
+        """Load graphs now, and as many experts as the budget holds. Their weights are put into huge pages."""
         wanted = list(graphs or language_model_graphs(self.bundle.model))
         for graph in wanted:
             if graph not in self._budgeted:
@@ -173,7 +173,7 @@ class OnnxRuntimeBackend:
             use_huge_pages()
 
     def look_ahead(self) -> ExpertPrefetcher | None:
-        """What a forward reports its picks to, under a budget."""
+        """The prefetcher that a forward reports its picks to; None without a budget."""
         if self.experts is None:
             return None
         return ExpertPrefetcher(self.experts, self._routers, self.bundle.model)

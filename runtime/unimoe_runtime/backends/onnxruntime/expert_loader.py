@@ -1,15 +1,15 @@
 """Experts that are loaded and dropped under a memory budget, in ONNX Runtime.
 
 There are three ways to keep an expert, measured in benchmarks/results/expert_residency.md. The output must not depend
-on which experts are in memory. So every way must give the bits of an expert that is always loaded, in a session of
-its own. This is checked once for each precision, with its first expert; a way that gives other bits is not used.
+on which experts are in memory. So every way must give the same bits as an expert that is always loaded in its own
+session. This is checked once for each precision, with its first expert. A way that gives other bits is not used.
 
 - int8: one session for all experts, with the weights as inputs: views of the mapped files. Nothing is copied, and
   loading is a page fault. Sums of integers do not depend on their order.
-- Floating point: one session for all experts again. Products with weights as inputs add in another order, so they are
-  transposed (`transposed_expert`). Loading copies the transposed weights, in float32.
+- Floating point: again one session for all experts. Products with weights as inputs add in another order, so they are
+  transposed (`transposed_expert`). Loading copies the transposed weights in float32.
 - Every other precision (integer weights, products in float32): a session for each expert. ONNX Runtime copies the
-  weights into the layout of its kernels when it makes the session; loading takes as long as some 25 runs.
+  weights into the layout of its kernels when it makes the session. Loading takes as long as about 25 runs.
 
 N tokens · C hidden
 """
@@ -43,10 +43,10 @@ from unimoe_runtime.bundle.routing_statistics import bundled_activation
 from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
-# A session's own objects, whatever its weights; measured with 10 of the demo's at a time, 400 times replaced.
+# Memory of a session's own objects, without its weights; measured with 10 of the demo's at a time, replaced 400 times.
 _SESSION_BYTES = {"float32": 128 << 10}
 _QUANTIZED_SESSION_BYTES = 192 << 10
-_MAPPED = ("int8",)  # products of integers throughout
+_MAPPED = ("int8",)  # all products are integer products
 _TRANSPOSED = ("float32", "float16", "bfloat16")
 _PROBE_TOKENS = (1, 2, 16, 70)
 _TRIM_EVERY = 16
@@ -63,11 +63,11 @@ class ResidentExpert(Protocol):
         """Run it on arrays of any number of tokens."""
 
     def close(self) -> None:
-        """Give its memory back; it is not used again until it is loaded anew."""
+        """Give its memory back; the expert is not used until it is loaded again."""
 
 
 class SessionExpert:
-    """A session of its own."""
+    """An expert with its own session."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -89,7 +89,7 @@ class SessionExpert:
 
 
 class MappedExpert:
-    """A shared session, whose weights are views of the mapped file. It can be run after `close`: pages come back."""
+    """An expert of a shared session; its weights are views of the mapped file. It still runs after `close`."""
 
     def __init__(self, session: Any, tensors: TensorFile) -> None:
         self._session, self._tensors = session, tensors
@@ -106,7 +106,7 @@ class MappedExpert:
         return _outputs(self._session, inputs, self._weights)
 
     def fetch(self) -> None:
-        """Have the weights read now, not at the first run."""
+        """Read the weights now instead of at the first run."""
         self._tensors.fetch()
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class MappedExpert:
 
 
 class Loader:
-    """Loads experts of one bundle, each in the way that its precision can be kept in."""
+    """Loads experts of one bundle, each in the way that suits its precision."""
 
     def __init__(self, bundle: Bundle, providers: Sequence[str]) -> None:
         self._bundle, self._providers = bundle, providers
@@ -135,7 +135,7 @@ class Loader:
         return self._shared(graph) if self.shares(precision) else self.own(graph)
 
     def shares(self, precision: str) -> bool:
-        """Whether experts of a precision share a session: with one of them it gave the bits of its own session."""
+        """Whether experts of a precision share a session: for one of them it gave the same bits as its own session."""
         with self._lock:
             if precision not in self._shares:
                 self._shares[precision] = precision in (*_MAPPED, *_TRANSPOSED) and self._same_bits(
@@ -144,9 +144,9 @@ class Loader:
             return self._shares[precision]
 
     def own(self, graph: str) -> SessionExpert:
-        """An expert in a session of its own."""
+        """An expert in its own session."""
         info = self._bundle.graph(graph)
-        # An arena grows by powers of two; coming and going left it three times as large as its weights.
+        # An arena grows by powers of two; loading and dropping experts left it three times as large as its weights.
         optimize = needs_optimizing(graph, info.precision)
         path = self._bundle.path / info.file
         return SessionExpert(open_session(path, self._providers, info.precision, optimize=optimize, arena=False))
@@ -169,7 +169,7 @@ class Loader:
         return mapped
 
     def _mapped_session(self, graph: str, tensors: TensorFile) -> Any:
-        """The session of every expert of this one's graph, which differ in the names of their files."""
+        """The session for every expert with this graph; the experts differ only in the names of their files."""
         info = self._bundle.graphs[graph]
         path = self._bundle.path / info.file
         content = path.read_bytes()
@@ -206,21 +206,21 @@ class Loader:
 
 
 def expert_cache(bundle: Bundle, providers: Sequence[str], budget_bytes: int) -> ExpertCache[ResidentExpert]:
-    """The experts of a bundle within `budget_bytes`. Raises BundleError for damaged routing statistics, and where an
-    expert that is tried to begin with is damaged."""
+    """The expert cache of a bundle within `budget_bytes`. Raises BundleError if the routing statistics or an expert
+    that is tried here are damaged."""
     model = bundle.model
     activation = bundled_activation(bundle)
     experts = [(layer, expert) for layer in range(model.num_layers) for expert in range(model.num_routed_experts)]
     usual = {} if activation is None else {expert: float(activation.share_LR[expert]) for expert in experts}
     loader = Loader(bundle, providers)
     bytes_of = {expert: _expert_bytes(bundle, loader, expert_name(*expert)) for expert in experts}
-    # Making a session holds Python's lock: loaded ahead, it would hold up the very trunk that it should run beside.
+    # Making a session holds Python's lock, so loading ahead would block the trunk that it should run beside.
     ahead = all(loader.shares(bundle.graphs[expert_name(*expert)].precision) for expert in experts)
     return ExpertCache(loader, bytes_of, budget_bytes, usual, ahead=ahead)
 
 
 def _expert_bytes(bundle: Bundle, loader: Loader, graph: str) -> int:
-    """Bytes that count for an expert: its weights as they are held, and its session where it has one of its own."""
+    """Bytes that count for an expert: its weights as held in memory, plus its session if it has its own."""
     info = bundle.graphs[graph]
     stored = bundle.files[info.weights].bytes
     if loader.shares(info.precision):
@@ -240,9 +240,9 @@ def _outputs(session: Any, inputs: Mapping[str, Array], weights: Mapping[str, An
 
 
 def _freed() -> None:
-    """Called for each session dropped: now and then, what was freed goes back to the system.
+    """Called for each dropped session: occasionally returns freed memory to the system.
 
-    A new session takes the room of the old one, but the heap keeps holes. Each trim costs a third of a load.
+    A new session reuses the memory of the old one, but the heap keeps holes. Each trim costs a third of a load.
     """
     if next(_drops) % _TRIM_EVERY == 0:
         trim_heap()

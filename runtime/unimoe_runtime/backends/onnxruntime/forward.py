@@ -16,15 +16,15 @@ from unimoe_runtime.backends.protocol import CachedPositions, Forward, StepInput
 from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import expert_name
 
-# Memory of caches for so many slots, some ten seconds of the demo's, is left to the next forward. It is taken up as
-# it fills: what has not been written costs nothing.
+# Caches of up to this many slots, about ten seconds of the demo, leave their memory to the next forward. Pages that
+# have not been written take no memory.
 _KEPT_SLOTS = 512
 
 
 class Spare:
-    """What a forward leaves to the next one of as many rows: bound decode steps, and the memory of its caches.
+    """Bound decode steps and cache memory that a forward leaves to the next one with the same number of rows.
 
-    Bindings and fresh memory would make the first step, and each one in which the cache grows, twice as long.
+    New bindings and new memory would double the time of the first step, and of each step in which the cache grows.
     """
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class Spare:
 class BoundForward:
     """Forward over bound host buffers.
 
-    `close` gives what it leaves to `spares`. A pass over one position runs a picked expert on all rows (static
-    shapes). A longer one, the prefill, gathers each expert's rows first.
+    `close` adds its bindings and memory to `spares`. A pass over one position runs a picked expert on all rows (static
+    shapes). A longer pass, the prefill, gathers each expert's rows first.
     """
 
     def __init__(self, backend: Sessions, num_rows: int, spares: list[Spare]) -> None:
@@ -121,14 +121,14 @@ class BoundForward:
         self._num_rows, self._pass = num_rows, None
         rows = len(self._caches[0][0]) if self._caches else 0
         if capacity == self._capacity and num_rows <= rows:
-            for pair in self._caches:  # rows that come back hold what they held
+            for pair in self._caches:  # rows that return would hold their old content
                 for cache_BHSD in pair:
                     cache_BHSD[before:num_rows] = 0
             return
         kept_rows, kept = min(rows, before, num_rows), min(capacity, self._capacity)
-        # The new caches lie in the same memory, their slots elsewhere.
+        # The new caches lie in the same memory, with their slots at other addresses.
         held = [tuple(cache[:kept_rows, :, :kept].copy() for cache in pair) for pair in self._caches]
-        # Rows to spare, so that a stream that joins moves nobody.
+        # Spare rows, so that a stream that joins does not move the others.
         self._caches = self._new_caches(1 << (num_rows - 1).bit_length(), capacity)
         for layer, pair in enumerate(self._caches):
             for side, cache_BHSD in enumerate(pair):
@@ -156,7 +156,7 @@ class BoundForward:
         return self._pass
 
     def _decoding(self) -> BoundPass:
-        """The bound decode step of as many rows."""
+        """The bound decode step for this number of rows."""
         step = self._spare.decoding.get(self._num_rows)
         if step is None:
             step = BoundPass(self._backend, self._caches, self._num_rows, 1)

@@ -1,8 +1,8 @@
 """Weights in huge pages: a decode step reads all of them once, and looks up an address translation for every page.
 
-Linux gives memory in pages of 4 KB unless it is asked for pages of 2 MB. With the latter a trunk of 26 MB took a fifth
-less time, and an int8 expert a tenth. A process cannot tell its allocator to ask for them, so this asks afterwards, and
-the kernel copies the weights together once, which takes about 2 s of processor time a gigabyte.
+Linux gives memory in pages of 4 KB unless a process asks for pages of 2 MB. With huge pages a trunk of 26 MB took a
+fifth less time, and an int8 expert a tenth less. A process cannot make its allocator ask for them, so this module asks
+afterwards. The kernel then copies the weights once, which takes about 2 s of processor time per gigabyte.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 _SMAPS = Path("/proc/self/smaps")
 _HUGE = 2 << 20
-# From Linux's mman-common.h. MADV_COLLAPSE needs Linux 6.1; an older kernel refuses it and collects pages by and by.
+# From Linux's mman-common.h. MADV_COLLAPSE needs Linux 6.1; an older kernel refuses it and collects pages over time.
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
-# Regions that hold less than this share of their size are stacks and buffers that fill later: they stay as they are.
+# Regions of which less than this share is in memory are stacks and buffers that fill later. They stay as they are.
 _FILLED = 0.9
 
 
 def use_huge_pages() -> int:
-    """Put the process's large, filled blocks of memory into huge pages. Returns the bytes that now lie in such.
+    """Put the process's large, filled blocks of memory into huge pages. Returns the bytes that now lie in them.
 
-    Elsewhere than on Linux, and where the kernel refuses, nothing happens.
+    Does nothing on other systems than Linux, or if the kernel refuses.
     """
     collapsed = 0
     with suppress(OSError, AttributeError, ValueError):
@@ -38,8 +38,10 @@ def use_huge_pages() -> int:
 
 
 def filled_regions(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Begin and end, multiples of a huge page, of the private anonymous regions that lines of smaps describe and that
-    are mostly in memory."""
+    """Start and end of the private anonymous regions in the lines of smaps that are mostly in memory.
+
+    Both are multiples of a huge page.
+    """
     begin = end = 0
     for line in lines:
         name, _, rest = line.partition(":")

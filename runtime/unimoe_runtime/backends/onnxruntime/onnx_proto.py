@@ -17,10 +17,10 @@ _OPSET = 24
 
 
 def with_inputs(content: bytes, tensors: TensorFile) -> bytes:
-    """An ONNX model whose initializers, all of `tensors`, are inputs too, so that every run can bring its own.
+    """An ONNX model whose initializers, all of `tensors`, are also inputs, so that every run can bring its own weights.
 
-    The parts of a model that is written twice are merged when it is read (protobuf's rule for embedded messages), so
-    the inputs are appended. Raises KeyError for weights of another type than float32 and int8.
+    A message that occurs twice is merged when it is read (protobuf's rule for embedded messages), so the inputs are
+    simply appended. Raises KeyError for weights of another type than float32 and int8.
     """
     inputs = [value(name, _TYPES[entry.dtype], entry.shape) for name, entry in tensors.entries.items()]
     return content + _field(7, b"".join(_field(11, item) for item in inputs))

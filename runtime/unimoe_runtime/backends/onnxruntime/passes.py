@@ -1,8 +1,8 @@
 """The buffers of a pass in ONNX Runtime, bound once to every graph that reads or writes them.
 
-A decode step makes some twenty to eighty small calls, so nothing is allocated or looked up in it that could be
-done once: inputs and outputs are bound to fixed host buffers, TensorScatter updates the cache in place (input and
-output are bound to the same memory), experts add to the accumulator in place.
+A decode step makes about twenty to eighty small calls, so it allocates and looks up nothing that can be done once:
+inputs and outputs are bound to fixed host buffers, TensorScatter updates the cache in place (input and output are
+bound to the same memory), and experts add to the accumulator in place.
 
 B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
 """
@@ -30,16 +30,16 @@ NO_WEIGHTS: Mapping[str, Any] = {}
 
 
 class Buffers(Protocol):
-    """A pass's host buffers, which an expert's inputs and output are bound to."""
+    """A pass's host buffers, to which an expert's inputs and output are bound."""
 
     weight_N1: Floats
 
     def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
-        """A call of that session on them."""
+        """A call of that session on these buffers."""
 
 
 class Sessions(Protocol):
-    """What a forward needs of its backend."""
+    """The parts of the backend that a forward uses."""
 
     @property
     def bundle(self) -> Bundle: ...
@@ -55,7 +55,7 @@ class Sessions(Protocol):
         """Run a graph on host arrays."""
 
     def look_ahead(self) -> ExpertPrefetcher | None:
-        """What a forward reports its picks to, under a budget."""
+        """The prefetcher that a forward reports its picks to; None without a budget."""
 
 
 class Bound:
@@ -67,8 +67,8 @@ class Bound:
 
 
 def _call(session: Any, binding: Any) -> Callable[[], None]:
-    """A run of a session on what is bound: of the object behind the Python class, whose own method asks each time
-    whether a WebGPU graph is being captured."""
+    """A run of a session on the bound tensors. It calls the object behind the Python class, because the class's method
+    checks each time whether a WebGPU graph is being captured."""
     run, bound = session._sess.run_with_iobinding, binding._iobinding
 
     def call() -> None:
@@ -83,8 +83,8 @@ def _call(session: Any, binding: Any) -> Callable[[], None]:
 class BoundPass:
     """Buffers and bindings for passes of one shape: B rows × T positions over caches of capacity S.
 
-    The hidden state goes back and forth between two buffers: layer i reads one and writes its accumulator to the
-    other, experts add to that in place, layer i + 1 reads it.
+    The hidden state alternates between two buffers: layer i reads one and writes its accumulator to the other, experts
+    add to that in place, and layer i + 1 reads it.
     """
 
     def __init__(self, backend: Sessions, caches: Caches, num_rows: int, length: int) -> None:
@@ -114,9 +114,9 @@ class BoundPass:
         self._head: Callable[[], None] | None = None
 
     def over(self, caches: Caches) -> Self:
-        """The pass over other caches, of which it uses the first rows. They and the mask alone depend on the capacity.
+        """The pass over other caches, of which it uses the first rows. Only caches and mask depend on the capacity.
 
-        Bindings to the same caches stay.
+        Bindings to the same caches are kept.
         """
         if caches is not self._caches:
             self._caches = caches

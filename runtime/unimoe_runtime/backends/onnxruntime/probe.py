@@ -1,7 +1,7 @@
-"""Which of ONNX Runtime's providers really open here: a list of those it was compiled with says nothing of that.
+"""Which of ONNX Runtime's providers really open here; the list of providers it was compiled with does not tell.
 
-A script (`python -P probe.py`) that prints JSON, since a provider whose libraries are missing or unfit may
-crash; therefore it imports nothing of ours.
+A script (`python -P probe.py`) that prints JSON, because a provider whose libraries are missing or unfit may
+crash the process. It imports nothing of ours.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _ELSEWHERE = ("AzureExecutionProvider",)  # runs graphs in the cloud
 
 
 def probe() -> dict[str, Any]:
-    """{"version", "providers": {name: None where it opens, else why it does not}} or {"problem": one line}."""
+    """{"version", "providers": {name: None if it opens, else the reason}} or {"problem": one line}."""
     try:
         import onnxruntime as ort
 
@@ -48,7 +48,7 @@ def _try(ort: Any, provider: str) -> str | None:
 
 @contextlib.contextmanager
 def _native_errors(said: list[str]) -> Iterator[None]:
-    """What libraries below Python write to stderr meanwhile, appended to `said`."""
+    """Append to `said` what native libraries write to stderr inside the block."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's sessions: how one is opened, the process's one thread pool, and what is given back to the system."""
+"""ONNX Runtime's sessions: opening one, the process's one thread pool, and returning freed memory to the system."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ try:
 except ImportError:
     raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
 
-# A session with a pool of its own spins its own threads: 73 sessions on two cores were 50 times slower than one
-# global pool. ONNX Runtime lets a process set that pool once, so it is remembered here.
+# A session with its own pool spins its own threads: 73 sessions on two cores were 50 times slower than one global
+# pool. ONNX Runtime lets a process set that pool only once, so its size is kept here.
 _pool_threads: int | None = None
 _pool_process = 0
 _TYPES = {
@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def use_global_pool(threads: int) -> None:
-    """Set the process's pool. Raises BackendError for more threads than a machine could use, or a second size."""
+    """Set the process's pool. Raises BackendError for more threads than a machine could use, or for a second size."""
     global _pool_threads, _pool_process
     require_this_process()
     most = max(64, 4 * len(os.sched_getaffinity(0)))
@@ -48,7 +48,7 @@ def use_global_pool(threads: int) -> None:
 
 
 def require_this_process() -> None:
-    """Raise BackendError in a process that was forked after ONNX Runtime had started: its threads are not there."""
+    """Raise BackendError in a process that was forked after ONNX Runtime had started: the fork lacks its threads."""
     if _pool_threads is not None and _pool_process != os.getpid():
         raise BackendError(
             "ONNX Runtime was started before this process was forked, and its threads are in the other one: open "
@@ -57,13 +57,13 @@ def require_this_process() -> None:
 
 
 def name_of(session: Any) -> str:
-    """The file of a session's graph, as messages name it."""
+    """The file of a session's graph, for messages."""
     path = getattr(session, "_model_path", None)
     return "/".join(Path(path).parts[-3:]) if path else "a graph of the bundle"
 
 
 def engine_error(graph: object, error: Exception) -> UnimoeError:
-    """An error of the engine as one line that names the graph; ours pass as they are."""
+    """An error of the engine as one line that names the graph; our own errors pass unchanged."""
     if isinstance(error, UnimoeError):
         return error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -71,7 +71,7 @@ def engine_error(graph: object, error: Exception) -> UnimoeError:
 
 
 def require_signature(session: Any, info: GraphInfo, path: Path) -> None:
-    """Raise BundleError where a graph takes or gives something else than the manifest says."""
+    """Raise BundleError if a graph's inputs or outputs differ from the manifest."""
     for side, values, tensors in (
         ("input", session.get_inputs(), info.inputs),
         ("output", session.get_outputs(), info.outputs),
@@ -87,7 +87,7 @@ def require_signature(session: Any, info: GraphInfo, path: Path) -> None:
 
 
 def _shape(sizes: Sequence[Any]) -> tuple[int | None, ...]:
-    """A shape's sizes, None where they vary."""
+    """A shape's sizes; None for a dimension that varies."""
     return tuple(size if isinstance(size, int) else None for size in sizes)
 
 
@@ -97,10 +97,10 @@ def pool_threads() -> int | None:
 
 
 def _return_freed_memory() -> None:
-    """Have glibc give blocks of a megabyte and more back to the system as they are freed, for the whole process.
+    """Make glibc return blocks of a megabyte and more to the system when they are freed, for the whole process.
 
-    Left alone it raises that limit to twice the largest block freed, here a codec's weights, and keeps as much in the
-    heap of every thread that ever made a session: bundles opened and closed in turn took 114 MB instead of 65.
+    By default glibc raises that limit to twice the largest freed block, here a codec's weights, and keeps as much in
+    the heap of every thread that ever made a session: bundles opened and closed in turn took 114 MB instead of 65.
     """
     with suppress(AttributeError, OSError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
@@ -108,7 +108,7 @@ def _return_freed_memory() -> None:
             mallopt(trim_or_mmap_threshold, 1 << 20)
 
 
-# `Cast` to float16 and bfloat16, and to float32, as an ONNX attribute lies in its file: AttributeProto name "to",
+# The ONNX attribute of `Cast` to float16, bfloat16 and float32 as bytes of the file: AttributeProto name "to",
 # i = the number of the element type, type = INT.
 _CAST_TO_HALF = {"float16": b"\n\x02to\x18\x0a\xa0\x01\x02", "bfloat16": b"\n\x02to\x18\x10\xa0\x01\x02"}
 
@@ -120,8 +120,8 @@ CPU_ONLY = ("CPUExecutionProvider",)
 
 
 class SessionOptions(TypedDict, total=False):
-    """`profile` turns ONNX Runtime's own profiler on; the name of its file begins with it. With `optimize` False the
-    graph runs as it is written; with `arena` False the session's memory comes from malloc."""
+    """`profile` turns ONNX Runtime's profiler on; it is the prefix of the profile's file name. With `optimize` False
+    the graph runs as written. With `arena` False the session's memory comes from malloc."""
 
     profile: Path | None
     optimize: bool
@@ -136,13 +136,13 @@ def open_session(
     content: bytes | None = None,
     **options_given: Unpack[SessionOptions],
 ) -> Any:
-    """An InferenceSession on the process's one pool. Raises BackendError, one line, where the graph is refused.
+    """An InferenceSession on the process's one pool. Raises BackendError, one line, if the graph is refused.
 
-    `content` is a graph to take instead of the file's, over the same weights.
+    `content` is a graph to use instead of the file's, over the same weights.
 
-    A graph of 16-bit `precision` says by its casts what its products compute in. The CPU provider has no bfloat16
-    product, and none in float16 that is faster than float32: there the casts are set to float32 as the graph is
-    read, and ONNX Runtime widens the weights once, when the session is made.
+    In a graph of 16-bit `precision` the casts set the type of its products. The CPU provider has no bfloat16 product,
+    and no float16 product that is faster than float32. There the casts are set to float32 when the graph is read, and
+    ONNX Runtime widens the weights once, when the session is made.
     """
     if _pool_threads is None:
         use_global_pool(len(os.sched_getaffinity(0)))
@@ -169,15 +169,15 @@ def open_session(
 
 
 def trim_heap() -> None:
-    """Have the C library give back to the system what was freed: sessions leave holes in its heap."""
-    with suppress(AttributeError, OSError):  # another library than glibc: what it keeps stays with it
+    """Make the C library return freed memory to the system: sessions leave holes in its heap."""
+    with suppress(AttributeError, OSError):  # not glibc: it keeps its freed memory
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def needs_optimizing(graph: str, precision: str) -> bool:
-    """Whether ONNX Runtime has to work over a graph when it loads it.
+    """Whether ONNX Runtime has to optimize a graph when it loads it.
 
-    A float32 expert's is written as it should run: as fast unoptimized, the same bits, and loaded in two thirds of
-    the time, which counts where experts come and go.
+    The graph of a float32 expert is written in its final form: unoptimized it is as fast, gives the same bits and loads
+    in two thirds of the time, which matters when experts are loaded and dropped.
     """
     return ".expert." not in graph or precision != "float32"

@@ -1,14 +1,14 @@
 """Experts whose products are transposed, outᵀ = weightᵀ · inᵀ, so that one session runs them all: weights are inputs.
 
-ONNX Runtime's product packs its right operand, which in x · weight is the weight: at every run where it is an
-input, or once, when a session is made around it, which takes as long as some 25 runs. The left operand is read
-where it lies. So here the weight is the left operand, and loading an expert copies its transpose into a buffer.
+ONNX Runtime's product packs its right operand, which is the weight in x · weight. It packs an input at every run, and
+an initializer once, when the session is made, which takes as long as about 25 runs. The left operand is read in
+place. So here the weight is the left operand, and loading an expert copies its transpose into a buffer.
 
 The bits are those of x · weight with a packed weight. There (MLAS: sgemm.cpp, MlasSgemmPackedOperation) a sum runs
-in order over 256 products at a time, whose sums are added in order. Transposed, up to 64 tokens' sums of up to 256
-products run in one go, in the same order; longer ones are written as several products here. One token alone would
-take another path (a matrix times a vector), so it is computed twice. `expert_loader` compares the bits before it
-relies on them.
+in order over 256 products at a time, and these partial sums are added in order. Transposed, the sums of up to 64
+tokens over up to 256 products run at once, in the same order; longer sums are written as several products here. A
+single token would take another path (a matrix times a vector), so it is computed twice. `expert_loader` compares the
+bits before it relies on them.
 
 N tokens · C hidden · I intermediate size
 """
@@ -31,7 +31,7 @@ from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.files.safetensors_reader import TensorFile, widen
 
 _BLOCK = 256
-# Python's own choice on Unix is shared memory, which is not counted as a process's anonymous memory.
+# Python's default on Unix is shared memory, which does not count as a process's anonymous memory.
 _PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _MOST_TOKENS = 64
 _GATE_UP, _DOWN = "gate_up.weight", "down.weight"
@@ -41,7 +41,7 @@ _OUTPUT = "new_accumulator_NC"
 def transposed_graph(config: ModelConfig, *, one_token: bool) -> bytes:
     """The ONNX model of an expert (its inputs, then its transposed weights); with `one_token` for N = 1 only.
 
-    gate_up.weight.i [2I, ≤ 256] and down.weight.i [C, ≤ 256]: the weights' i-th 256 rows, transposed.
+    gate_up.weight.i [2I, ≤ 256] and down.weight.i [C, ≤ 256]: the i-th 256 rows of the weights, transposed.
     """
     hidden, inner = config.hidden_size, config.routed_intermediate_size
     inputs: dict[str, tuple[int | str, ...]] = {
@@ -91,10 +91,10 @@ def transposed_graph(config: ModelConfig, *, one_token: bool) -> bytes:
 
 
 class TransposedExpert:
-    """One expert's transposed weights in anonymous memory of its own, and the calls that run them.
+    """One expert's transposed weights in its own anonymous memory, and the calls that run them.
 
-    `sessions(one_token)` gives the session of `transposed_graph`. The memory goes back to the system with the object;
-    `closed` is given what is used no more, and may `fill` it with another expert.
+    `sessions(one_token)` gives the session of `transposed_graph`. The memory goes back to the system with the object.
+    `closed` receives an object that is no longer used, and may `fill` it with another expert.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class TransposedExpert:
         self._bound: WeakKeyDictionary[Buffers, dict[int, Callable[[], None]]] = WeakKeyDictionary()
 
     def fill(self, tensors: TensorFile) -> None:
-        """Take an expert's weights; the file's pages are given back."""
+        """Copy an expert's weights; the file's pages are given back."""
         for name, first, part in self._parts:
             rows = tensors.raw(name)[first : first + part.shape[1]]
             np.copyto(part, widen(rows, tensors.entries[name].dtype).T)
