@@ -1,4 +1,4 @@
-"""What engines.json says of a set of engines and of each of them, as records."""
+"""The records in engines.json: an engine set, and each of its engines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _Capability = Annotated[str, Length(3, 8)]
 class EngineRecord(JsonRecord):
     """One engine. `file` and `log` are relative to the set's folder.
 
-    `source_sha256` stands for the graph and its weights, `recipe_sha256` for all of the build's settings.
-    `profile`: of each input with a varying dimension, the smallest, the usual and the largest shape; inputs that are
-    not in it have the bundle's shape (and the capacity for S). `weight_bytes` and `scratch_bytes` as the builder's
-    log says, None where it does not.
+    `source_sha256` covers the graph and its weights, `recipe_sha256` all settings of the build.
+    `profile`: for each input with a varying dimension, the smallest, the usual and the largest shape. Other inputs
+    have the bundle's shape (and the capacity for S). `weight_bytes` and `scratch_bytes` come from the builder's log;
+    None if it does not give them.
     """
 
     graph: Name

@@ -1,11 +1,12 @@
 """Engine sets: a bundle's graphs compiled for one target, `BUNDLE/engines/TARGET/engines.json` and what it names.
 
-They lie beside the manifest and outside it: a bundle is the same with and without them. `unimoe build` writes a set
-(unimoe_export.engines), a device backend opens it. Opening reads engines.json only, and compares it with the bundle:
-an engine whose graph or weights are others now is named. An engine's own SHA-256 is checked before its first use.
+The manifest does not list them: a bundle is the same with and without them. `unimoe build` writes a set
+(unimoe_export.engines), and a device backend opens it. Opening reads engines.json only and compares it with the
+bundle. The error names an engine whose graph or weights have changed. An engine's own SHA-256 is checked before its
+first use.
 
-A trunk has an engine for each capacity of the cache (S), because an update in place wants it fixed; every other graph
-has one. All other dimensions vary within the engine's one profile: rows B, positions T, tokens N = B·T.
+A trunk has an engine for each capacity of the cache (S), because an update in place needs a fixed S. Every other graph
+has one engine. All other dimensions vary within the engine's one profile: rows B, positions T, tokens N = B·T.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ FLAVOURS = ("tensorrt-rtx", "tensorrt")
 class EngineSet:
     """The engines of one bundle for one target, by `engine_key`.
 
-    A pass has at most `max_rows` rows (B) and `max_positions` positions (T); a longer prompt goes in chunks. `unbuilt`:
-    graphs of the codec or the vision tower without an engine, and why: they run on the CPU.
+    A pass has at most `max_rows` rows (B) and `max_positions` positions (T); a longer prompt is split. `unbuilt`:
+    graphs of the codec or the vision tower that have no engine and run on the CPU, with the reason.
     """
 
     path: Path
@@ -58,7 +59,7 @@ class EngineSet:
         return tuple(sorted({record.precision for record in self.engines.values()}))
 
     def find(self, graph: str, cache_capacity: int | None = None) -> EngineRecord:
-        """The engine of a graph; of a trunk, for exactly that capacity. Raises EngineError where there is none."""
+        """The engine of a graph; for a trunk, of exactly that capacity. Raises EngineError if there is none."""
         record = self.engines.get(engine_key(graph, cache_capacity))
         if record is None:
             why = f" ({self.unbuilt[graph]})" if graph in self.unbuilt else ""
@@ -67,7 +68,7 @@ class EngineSet:
         return record
 
     def capacity_for(self, num_slots: int) -> int:
-        """The smallest capacity of the cache that holds so many positions. Raises EngineError where none does."""
+        """The smallest cache capacity that holds `num_slots` positions. Raises EngineError if none does."""
         for capacity in self.cache_capacities:
             if capacity >= num_slots:
                 return capacity
@@ -77,7 +78,7 @@ class EngineSet:
         )
 
     def checked(self, record: EngineRecord) -> Path:
-        """Path of an engine, its SHA-256 verified the first time. Raises EngineError."""
+        """Path of an engine. Its SHA-256 is verified the first time. Raises EngineError."""
         path = self.path / record.file
         if record.file not in self._checked:
             if not path.is_file():
@@ -88,7 +89,7 @@ class EngineSet:
         return path
 
     def sha256(self) -> str:
-        """Of engines.json, which has every engine's: what a verification is a verification of."""
+        """SHA-256 of engines.json, which holds that of every engine; a verification refers to it."""
         return sha256_of(self.path / ENGINES_JSON)
 
 
@@ -98,7 +99,7 @@ def engine_key(graph: str, cache_capacity: int | None = None) -> str:
 
 
 def source_sha256(bundle: Bundle, graph: str) -> str:
-    """What a graph's engine is made from: its ONNX file and its weights, by the manifest's hashes."""
+    """Hash of an engine's sources: the ONNX file and the weights, by the manifest's hashes."""
     info = bundle.graphs[graph]
     return hashlib.sha256(f"{bundle.files[info.file].sha256} {bundle.files[info.weights].sha256}".encode()).hexdigest()
 
@@ -113,10 +114,10 @@ def built_targets(bundle: Bundle) -> tuple[str, ...]:
 
 
 def open_engines(bundle: Bundle, target: str | None = None) -> EngineSet:
-    """The bundle's engines for a target; without a name, the only ones there are.
+    """The bundle's engines for a target; None takes the only set.
 
-    Raises EngineError, one line, where there are none or several, where they are of other graphs than the bundle's,
-    or where a file is missing, has another size or lies outside the folder.
+    Raises EngineError, one line, if there are none or several, if they belong to other graphs than the bundle's, or
+    if a file is missing, has another size or lies outside the folder.
     """
     if target is None:
         target = _only_target(bundle)
@@ -134,9 +135,9 @@ def open_engines(bundle: Bundle, target: str | None = None) -> EngineSet:
 
 
 def check_machine(engine_set: EngineSet, capability: tuple[int, int], engine_version: str) -> None:
-    """Whether this machine can run the set: its GPU's capability, its TensorRT's version as the library gives it.
+    """Check that this machine can run the set, by its GPU's capability and the version that its TensorRT reports.
 
-    Raises EngineError that says what to build again.
+    Raises EngineError, which says what to build again.
     """
     if capability not in engine_set.capabilities:
         built = ", ".join(_dotted(one) for one in engine_set.capabilities)
@@ -153,7 +154,7 @@ def check_machine(engine_set: EngineSet, capability: tuple[int, int], engine_ver
 
 
 def read_engines(folder: Path) -> EngineSet:
-    """engines.json of a folder as it stands, compared with nothing. Raises EngineError for one that is damaged."""
+    """engines.json of a folder, not compared with the bundle. Raises EngineError for a damaged file."""
     path = folder / ENGINES_JSON
     described = read_json(path, EngineError)
     if described.get("version") != VERSION:
@@ -179,7 +180,7 @@ def read_engines(folder: Path) -> EngineSet:
 
 
 def write_engines(engine_set: EngineSet) -> None:
-    """Write a set's engines.json, in place of one that says something else. Raises OSError."""
+    """Write a set's engines.json; replace an older one if it differs. Raises OSError."""
     described = {
         "version": VERSION,
         "target": engine_set.target,
@@ -208,7 +209,7 @@ def _only_target(bundle: Bundle) -> str:
 
 
 def _check_graphs(bundle: Bundle, engine_set: EngineSet) -> None:
-    """Every graph of a step has its engines, and no engine is of a graph that has changed."""
+    """Check that every graph of a step has its engines, and that no engine's graph has changed."""
     for graph in language_model_graphs(bundle.model):
         for capacity in engine_set.cache_capacities if graph.endswith(".trunk") else (None,):
             engine_set.find(graph, capacity)

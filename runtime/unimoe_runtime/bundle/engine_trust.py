@@ -1,8 +1,8 @@
-"""Which engines this machine opens: those that were built here, verified here, or that the user has said to trust.
+"""Which engines this machine opens: those built here, verified here, or declared trusted by the user.
 
-An engine, and the cache of kernels beside it, is native code for a GPU, and whoever wrote it decides what it does; no
-check of its format makes it safe. What is trusted is remembered by SHA-256 in the user's own folder, outside of every
-bundle, so that a bundle cannot vouch for itself.
+An engine and the kernel cache beside it are native code for a GPU. No check of their format makes them safe. The
+SHA-256 of trusted files is kept in the user's own folder, outside of every bundle, so that a bundle cannot declare
+itself trusted.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from unimoe_runtime.bundle.engine_sets import EngineSet
 from unimoe_runtime.errors import EngineError
 
 TRUST_ENGINES: Final = "UNIMOE_TRUST_ENGINES"
-"""The environment variable that, set to 1, says that the user trusts the engines that are opened: --trust-engines."""
+"""Environment variable: 1 means that the user trusts the engines that are opened, like --trust-engines."""
 
 
 def trust_folder() -> Path:
-    """An empty file for each hash: under XDG_STATE_HOME, or ~/.local/state. It may not exist."""
+    """The folder with an empty file for each hash, under XDG_STATE_HOME or ~/.local/state. It may not exist."""
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return base / "unimoe" / "trusted-engines"
 
 
 def trust(sha256: str) -> None:
-    """Remember the hash of something that this machine may open. Where nothing can be written it is not remembered."""
+    """Remember the hash of a file that this machine may open. An unwritable folder is ignored."""
     with suppress(OSError):
         trust_folder().mkdir(parents=True, exist_ok=True)
         (trust_folder() / sha256).touch()
@@ -37,9 +37,9 @@ def is_trusted(sha256: str) -> bool:
 
 
 def require_trusted(engine_set: EngineSet) -> None:
-    """Raise EngineError for engines that were not built here, unless the user trusts them, which is remembered.
+    """Raise EngineError for engines that were not built here, unless the user trusts them; that is remembered.
 
-    The hash of engines.json covers every engine's.
+    The hash of engines.json covers that of every engine.
     """
     if os.environ.get(TRUST_ENGINES) == "1":
         trust(engine_set.sha256())

@@ -1,7 +1,7 @@
 """The record that `unimoe verify` leaves beside a set of engines: BUNDLE/engines/TARGET/verification.json.
 
-An engine that builds may still be wrong on the device that it is built for, and no build machine can tell. `unimoe
-synth` warns where there is no record for these engines and this GPU.
+An engine that builds may still compute wrong results on its device, and the build machine cannot detect that.
+`unimoe synth` warns if there is no record for these engines and this GPU.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement(JsonRecord):
-    """How two models agree over the same forced codes, and over greedy runs of their own.
+    """How far two models agree under teacher forcing on the same codes, and in a greedy run of each.
 
     `router_agreement` is the share of equal (token, layer, expert) decisions, `equal_sets` the share of (token,
-    layer) whose whole set of picks is equal. `first_difference` is the first step of the greedy runs at which a
-    code differs, None where all `steps` agree.
+    layer) pairs whose whole set of picks is equal. `first_difference` is the first step of the greedy runs at which a
+    code differs; None if all `steps` agree.
     """
 
     steps: int
@@ -45,7 +45,7 @@ class Agreement(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineVerdict(JsonRecord):
-    """One engine beside the reference: largest error over its outputs, what is allowed, the hash of what it gave."""
+    """One engine against the reference: largest error of its outputs, the tolerance, and the hash of the outputs."""
 
     precision: str
     max_abs_error: float
@@ -60,10 +60,10 @@ class EngineVerdict(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(JsonRecord):
-    """A set of engines, verified once. `engines_sha256` is that of engines.json, which holds every engine's.
+    """A verified engine set. `engines_sha256` is the hash of engines.json, which holds that of every engine.
 
-    `machine`: what `this_machine` said. `router_agreement_needed`: of `agreement`, whose logits and codes are told and
-    not judged, since one token that is routed otherwise changes all that follow.
+    `machine`: the result of `this_machine`. `router_agreement_needed`: the threshold for `agreement`. Its logits and
+    codes are reported but not judged, because one token that is routed differently changes all later ones.
     """
 
     engines_sha256: str
@@ -86,7 +86,7 @@ class Verification(JsonRecord):
 
 
 def this_machine() -> dict[str, str | None]:
-    """The first GPU and its driver; a verification counts where these are the same."""
+    """The first GPU and its driver; a verification is valid for the same GPU and driver only."""
     found = gpus_here()
     gpu = found.gpus[0] if found.gpus else None
     return {
@@ -99,14 +99,14 @@ def this_machine() -> dict[str, str | None]:
 
 
 def write_verification(folder: Path, verification: Verification) -> Path:
-    """Put the record beside the engines, in place of an older one. Raises OSError."""
+    """Write the record beside the engines, replacing an older one. Raises OSError."""
     path = folder / VERIFICATION_JSON
     write_atomically(path, json.dumps(verification.to_dict(), indent=1) + "\n")
     return path
 
 
 def read_verification(folder: Path) -> Verification | None:
-    """The record of a folder, None where there is none. Raises EngineError for one that is damaged."""
+    """The record of a folder; None if there is none. Raises EngineError for a damaged record."""
     path = folder / VERIFICATION_JSON
     if not path.is_file():
         return None
@@ -131,7 +131,7 @@ def read_verification(folder: Path) -> Verification | None:
 
 
 def engine_warning(engine_set: EngineSet, machine: Mapping[str, str | None] | None = None) -> str | None:
-    """Why the engines are not to be trusted here yet, as one line; None where they passed on this GPU and driver."""
+    """Why the engines are not verified here yet, as one line; None if they passed on this GPU and driver."""
     machine = machine or this_machine()
     name, step = engine_set.target, f"`unimoe verify BUNDLE --backend tensorrt --target {engine_set.target}`"
     try:

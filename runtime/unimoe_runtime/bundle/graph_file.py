@@ -1,8 +1,8 @@
 """Which files an ONNX graph reads, found in its bytes without the onnx package.
 
-A tensor of a graph may lie in another file ("external data"), and whoever wrote the graph chooses its name. A bundle's
-graph reads the weights that the manifest lists for it, and nothing else. An entry of external data has the key
-"location", so only those messages are walked through that hold these bytes.
+A tensor of a graph may lie in another file ("external data"), and the author of the graph chooses its name. A bundle's
+graph may read only the weights that the manifest lists for it. An entry of external data has the key "location", so
+only messages that contain these bytes are parsed.
 
 Numbers of fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
@@ -29,7 +29,7 @@ _MESSAGES: dict[str, _Places] = {
 
 
 def external_files(content: bytes) -> set[str]:
-    """The paths of external data in a model's bytes, as they stand there. Raises ValueError for what is no model."""
+    """The paths of external data in a model's bytes, as written there. Raises ValueError if they are not a model."""
     fields = list(_fields(content))
     if not any(number == 7 for number, _ in fields):
         raise ValueError("it has no graph")
@@ -37,7 +37,7 @@ def external_files(content: bytes) -> set[str]:
 
 
 def require_own_weights(content: bytes, file: str, weights: str) -> None:
-    """Raise ValueError where the graph `file` of a bundle reads another file than `weights`."""
+    """Raise ValueError if the graph `file` of a bundle reads another file than `weights`."""
     for location in external_files(content):
         if posixpath.normpath(posixpath.join(posixpath.dirname(file), location)) != posixpath.normpath(weights):
             raise ValueError(f"it reads {location[:80]!r}, and may read {weights} alone")
@@ -52,7 +52,7 @@ def _locations(content: bytes, kind: str, depth: int) -> Iterator[str]:
         if inner is None or _KEY not in part:
             continue
         if inner == "entry":
-            entry = dict(_fields(part))  # of a field that comes twice the last counts
+            entry = dict(_fields(part))  # the last value of a repeated field counts
             if entry.get(1) == _KEY:
                 yield entry.get(2, b"").decode("utf-8", "backslashreplace")
         else:
@@ -60,7 +60,7 @@ def _locations(content: bytes, kind: str, depth: int) -> Iterator[str]:
 
 
 def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Numbers and contents of a message's fields; of those that are not length-delimited the content is empty."""
+    """Numbers and contents of a message's fields; a field that is not length-delimited has empty content."""
     at, end = 0, len(content)
     while at < end:
         tag, at = _varint(content, at)

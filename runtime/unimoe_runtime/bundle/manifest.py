@@ -1,7 +1,6 @@
-"""What manifest.json says, as records: files, graphs, the codec; and whether the parts fit one another.
+"""The records of manifest.json (files, graphs, the codec), and the checks that they fit one another.
 
-Everything here is arithmetic over the manifest alone: no other file is read, and nothing is allocated by a number that
-the manifest merely claims.
+All checks use the manifest alone. No other file is read, and no size from the manifest is used to allocate memory.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ DECODER: Final = "codec_decoder"
 DTYPES: Mapping[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 MAX_STATE_VALUES = 1 << 24
-"""Values of a decoder's whole state: 64 MB."""
+"""Largest number of values of a decoder's whole state: 64 MB."""
 Name = Annotated[str, Length(1, 1024)]
 Size = Annotated[int, Between(0, 1 << 32)]
 _TYPES: Final = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
@@ -45,7 +44,7 @@ class TensorInfo(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphInfo(JsonRecord):
-    """One graph: its file, its weights' file (external data), its signature."""
+    """One graph: its file, the file of its weights (external data), its signature."""
 
     file: Name
     weights: Name
@@ -65,7 +64,7 @@ class StateInfo(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecDescription(JsonRecord):
-    """The manifest's `codec`, without what only one kind of codec has. See `codec.bundle_codec`."""
+    """The fields of the manifest's `codec` that every kind of codec has. See `codec.bundle_codec`."""
 
     kind: Name
     sample_rate_hz: Annotated[int, Between(1000, 768_000)]
@@ -92,7 +91,7 @@ class CodecDescription(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(JsonRecord):
-    """The sections that every bundle has; optional ones are read by who uses them."""
+    """The sections that every bundle has. The code that uses an optional section reads it."""
 
     format_version: Annotated[int, Between(1, 2)]
     model: ModelConfig
@@ -141,7 +140,7 @@ def language_model_graphs(model: ModelConfig) -> Iterator[str]:
 
 
 def read_codec(codec: Mapping[str, Any] | None) -> CodecDescription | None:
-    """The `codec` of a manifest; None where it has none. Raises ConfigError."""
+    """The `codec` of a manifest; None if it has none. Raises ConfigError."""
     return None if codec is None else CodecDescription.from_dict(codec, "codec", ignore_unknown=True)
 
 
@@ -197,7 +196,7 @@ def _floats(**shapes: tuple[int | str, ...]) -> Shapes:
 
 
 def _check_signatures(manifest: Manifest, codec: CodecDescription | None) -> None:
-    """Whether graphs take and give what the configuration says."""
+    """Check that the graphs' inputs and outputs match the configuration."""
     model = manifest.model
     expected = {} if codec is None else codec_signatures(codec)
     if manifest.vision is not None and VISION not in manifest.graphs:

@@ -1,9 +1,9 @@
-"""The bundle: a folder with one graph per trunk, expert, head and codec side, and everything else it needs.
+"""The bundle: a folder with one graph per trunk, expert, head and codec side, and all other files that it needs.
 
 manifest.json names every file with its size and SHA-256, every graph with its inputs and outputs, and holds the
 model's, the codec's and the sampling configuration. Opening reads the manifest only: schema, sizes, paths. A
-file's hash is checked before its first use, so that opening stays fast and no damaged byte is ever computed with.
-Adding a field to the manifest never raises the version; changing a meaning does.
+file's hash is checked before its first use, so that opening stays fast and no damaged file is ever used.
+Adding a field to the manifest does not raise the version; changing a field's meaning does.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from unimoe_runtime.vision.tower import VisionConfig, vision_weight_shapes
 
 FORMAT = "unimoe-bundle"
 FORMAT_VERSION = 2
-"""What is written. Version 1 has trunks of another form, which is still read (`backends.trunk_form`)."""
+"""The version that is written. Version 1, which is still read, has trunks of form 1 (`backends.trunk_form`)."""
 READ_VERSIONS = (1, 2)
 LEFT_OUT = "left_out"  # optional section: files that a packed bundle lacks
 EMBEDDINGS = "embeddings.safetensors"
-CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts that the bundle can be calibrated with
+CALIBRATION_PROMPTS = "calibration/prompts.jsonl"  # optional: texts for calibrating the bundle
 
 
 def weight_shapes(graph: str, model: ModelConfig) -> dict[str, tuple[int, ...]] | None:
@@ -92,16 +92,16 @@ class Bundle:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether some graph has weights that are no floating-point ones."""
+        """Whether some graph has weights that are not floating point."""
         return any(graph.precision not in DTYPES for graph in self.graphs.values())
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Files of the manifest that `unimoe pack` left out, because the device needs none of them."""
+        """Files of the manifest that `unimoe pack` left out because the device does not need them."""
         return frozenset(self.manifest.get(LEFT_OUT, ()))
 
     def checked(self, file: str) -> Path:
-        """Path of a file of the bundle, its SHA-256 verified the first time. Raises BundleError."""
+        """Path of a file of the bundle. Its SHA-256 is verified the first time. Raises BundleError."""
         path = self.path / file
         if file not in self.files:
             raise BundleError(f"{self.path}: {file} is not in the manifest; export the bundle again")
@@ -121,7 +121,7 @@ class Bundle:
         return self.frontend_dir
 
     def graph(self, name: str) -> GraphInfo:
-        """A graph's description, its files verified and its weights' shapes compared with the configuration."""
+        """A graph's description, with its files verified and its weights' shapes compared with the configuration."""
         info = self.graphs.get(name)
         if info is None:
             raise BundleError(f"{self.path}: has no graph {name!r}")
@@ -132,11 +132,11 @@ class Bundle:
             except ValueError as error:
                 raise BundleError(f"{path}: {error}; do not use this bundle") from None
             self.weights(name)
-            self._sound.add(name)  # not before: who asks again after a failure is told again
+            self._sound.add(name)  # only now: after a failure a second call fails as well
         return info
 
     def weights(self, name: str) -> TensorFile:
-        """The weights of a graph, verified. Raises BundleError for a shape the configuration does not have."""
+        """The verified weights of a graph. Raises BundleError for a shape that differs from the configuration."""
         info = self.graphs[name]
         tensors = TensorFile(self.checked(info.weights), BundleError)
         expected = self._weight_shapes(name) if info.precision in DTYPES else None
@@ -161,7 +161,7 @@ class Bundle:
         return tensors
 
     def check_all(self) -> Iterator[str]:
-        """Verify every file, yielding each name once it is found sound. Raises BundleError at the first that is not."""
+        """Verify every file and yield the name of each sound one. Raises BundleError at the first damaged file."""
         for file in self.files:
             if file not in self.left_out:
                 self.checked(file)
@@ -184,7 +184,7 @@ class Bundle:
 
 
 def open_bundle(path: Path | str) -> Bundle:
-    """Open a bundle: check format, version, schema, and that every file is there, inside, and of its size.
+    """Open a bundle: check format, version, schema, and that every file exists, lies inside and has its size.
 
     Raises BundleError with one line that says what is wrong, where, and what to do.
     """
@@ -243,7 +243,7 @@ def _check_files(bundle: Bundle) -> None:
         try:
             real = path.resolve(strict=True)
             status = real.stat()
-        except (OSError, RuntimeError):  # RuntimeError: links that go in a circle
+        except (OSError, RuntimeError):  # RuntimeError: circular links
             raise BundleError(f"{path}: missing; copy or export the bundle again") from None
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: is no regular file; copy or export the bundle again")
@@ -260,7 +260,7 @@ def _check_files(bundle: Bundle) -> None:
 
 
 def _hub_blobs(root: Path) -> Path | None:
-    """Where a hub's cache keeps what the files of a snapshot are links to: models--X/blobs, beside snapshots/."""
+    """The folder of a hub's cache that a snapshot's links point to: models--X/blobs, beside snapshots/."""
     for folder in root.parents:
         if folder.name == "snapshots":
             return folder.parent / "blobs"

@@ -1,12 +1,12 @@
-"""The place of a bundle that is being written: free, locked, and taken at once when the bundle is complete.
+"""The target of a bundle that is being written: checked to be free, locked, and replaced when the bundle is complete.
 
     with Reservation(target, replace=True) as place:
-        ...                                 # minutes of work, which a second writer is not let begin
+        ...                                 # minutes of work, which a second writer cannot begin
         with BundleWriter(place) as writer:
             ...
 
-Files grow in a hidden folder beside the target, `.NAME.part`, whose lock goes with the process, however that ends.
-A link to a folder stays, and what it points to is replaced.
+Files are written to a hidden folder beside the target, `.NAME.part`. Its lock ends with the process, however that
+ends. If the target is a link to a folder, the link stays and the folder it points to is replaced.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from unimoe_runtime.files.text import reason_of
 
 
 class Reservation:
-    """A bundle's place. Leaving the block gives it up; what a killed writer left there stays for the next.
+    """A bundle's target. Leaving the block gives it up; the next writer finds what a killed writer left there.
 
-    Raises OutputError where the target exists (unless `replace`, and then only if it is a bundle), is the working
-    folder, or another process writes it.
+    Raises OutputError if the target exists (with `replace`, only if it is not a bundle), is the working folder, or is
+    written by another process.
     """
 
     def __init__(self, target: Path, *, replace: bool = False) -> None:
@@ -57,7 +57,7 @@ class Reservation:
     def __exit__(self, *_: object) -> None:
         if self._lock >= 0:
             with suppress(OSError):
-                self.directory.rmdir()  # only where nothing is in it
+                self.directory.rmdir()  # only if it is empty
         self.release()
 
     def release(self) -> None:
@@ -69,8 +69,8 @@ class Reservation:
     def take(self) -> None:
         """Put the hidden folder in the target's place, and remove what was there. Raises OSError.
 
-        Where the kernel can, both change places at once. Else the old bundle lies under `.NAME.old` for a moment, and
-        the next writer, or the message of who looks for the bundle, brings it back.
+        If the kernel supports it, the two are exchanged atomically. Otherwise the old bundle lies under `.NAME.old` for
+        a moment. After a kill there, the next writer restores it, and the error of a reader says how.
         """
         if not self._place.exists():
             os.rename(self.directory, self._place)
@@ -98,7 +98,7 @@ class Reservation:
             raise OutputError(f"{self.target}: exists already; {advice}")
 
     def _acquire(self) -> int:
-        """The folder, made and locked: its descriptor."""
+        """Make and lock the folder; returns its descriptor."""
         while True:
             self.directory.mkdir(exist_ok=True)
             descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -109,13 +109,13 @@ class Reservation:
                 raise OutputError(
                     f"{self.target}: another process is writing it; wait for that, or choose another name"
                 ) from None
-            # Between the two calls the other writer may have finished and renamed, or removed, what was opened.
+            # Between the two calls another writer may have finished and renamed or removed the opened folder.
             if self.directory.is_dir() and os.path.samestat(os.fstat(descriptor), self.directory.stat()):
                 return descriptor
             os.close(descriptor)
 
     def _recover(self) -> None:
-        """A writer killed between two renames left the old bundle under its hidden name: put it back."""
+        """Restore the old bundle that a writer killed between two renames left under its hidden name."""
         if self._old.exists() and not self._place.exists():
             os.rename(self._old, self._place)
         shutil.rmtree(self._old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How many routed experts a step launches: recorded from generations, or stated where nobody has recorded it.
+"""How many routed experts a step launches: recorded from generations, or assumed if there is no record.
 
 L layers · R routed experts · K launched experts of a step, over all layers
 """
@@ -23,21 +23,21 @@ Floats = NDArray[np.float64]
 FORMAT = "unimoe-routing"
 FORMAT_VERSION = 1
 SECTION = "routing_statistics"
-"""The manifest's section that may hold the same record."""
+"""The optional section of the manifest with the same record."""
 
 GUIDED_ROWS = 2
-# Without a recording: experts that a row picks with Top-P, on average; that rows pick independently; and how far off
-# that may be: rows that agree on one expert, rows that pick three quarters of all.
+# Assumptions without a record: the mean number of experts that a row picks with Top-P, with independent rows. The
+# bounds: all rows agree on one expert, or they pick three quarters of all.
 _STATED_PICKS = 2.0
 _STATED_MOST = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activation:
-    """Experts launched a step, by the union over `rows` rows.
+    """Experts launched per step, as the union over `rows` rows.
 
     `launched_LK`: for each layer the share of the steps in which 0, 1, … R experts ran. `share_LR`: share of the steps
-    in which each expert ran. `low`, `high`: experts a step, at the least and at the most that it may be on average.
+    in which each expert ran. `low`, `high`: bounds of the mean number of experts per step.
     """
 
     source: str
@@ -49,7 +49,7 @@ class Activation:
 
     @property
     def mean(self) -> float:
-        """Experts launched a step, over all layers."""
+        """Mean number of experts launched per step, over all layers."""
         return float(self.share_LR.sum())
 
     def quantile(self, share: float) -> int:
@@ -60,12 +60,12 @@ class Activation:
         return int(np.searchsorted(total_K.cumsum(), share - 1e-9))
 
     def resident_share(self, resident_LR: NDArray[np.bool_]) -> float:
-        """Share of all launches that meet an expert which is resident."""
+        """Share of all launches whose expert is resident."""
         return float(self.share_LR[resident_LR].sum() / self.mean) if self.mean else 1.0
 
 
 def stated_activation(model: ModelConfig) -> Activation:
-    """The distribution that is taken where none was recorded; it says so."""
+    """The assumed distribution, for bundles without a record; its source says so."""
     routed, layers = model.num_routed_experts, model.num_layers
     picks = min(_STATED_PICKS, float(routed))
     if model.selection == "top_k":
@@ -92,10 +92,10 @@ def _choose(total: int, count: int) -> int:
 
 
 def parse_activation(record: Mapping[str, Any], model: ModelConfig, source: str) -> Activation:
-    """Of a record {"rows", "tasks": {task: {"steps", "launched_histogram" [L][R + 1], "launch_share" [L][R]}}}.
+    """Read a record {"rows", "tasks": {task: {"steps", "launched_histogram" [L][R + 1], "launch_share" [L][R]}}}.
 
-    Tasks count by their steps; the least and the most are those of the tasks. Raises ConfigError, one line, where the
-    record is none, or is another model's.
+    Tasks are weighted by their steps; `low` and `high` are the extremes of the tasks. Raises ConfigError, one line, if
+    the record is malformed or belongs to another model.
     """
     layers, routed = model.num_layers, model.num_routed_experts
     try:
@@ -131,7 +131,7 @@ def parse_activation(record: Mapping[str, Any], model: ModelConfig, source: str)
 
 
 def read_activation(path: Path, model: ModelConfig) -> Activation:
-    """From a file: what `record_routing` gives, or the JSON of `unimoe profile`. Raises ConfigError."""
+    """Read a file: the result of `record_routing`, or the JSON of `unimoe profile`. Raises ConfigError."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("format") == "unimoe-profile":
@@ -143,7 +143,7 @@ def read_activation(path: Path, model: ModelConfig) -> Activation:
 
 
 def bundled_activation(bundle: Bundle) -> Activation | None:
-    """From the manifest's section; None where it has none. Raises BundleError where the section is damaged."""
+    """Read the manifest's section; None if there is none. Raises BundleError if the section is damaged."""
     record = bundle.manifest.get(SECTION)
     if record is None:
         return None

@@ -7,9 +7,9 @@
             writer.commit("layers.0.trunk")
         writer.finish(BundleParts(...))
 
-A killed or failed writer leaves no half bundle under the target's name. A writer that failed leaves nothing at all.
-One that was killed leaves its folder, and the next with the same fingerprint goes on where it stopped: a journal has
-a line for each part that is complete, with the size and SHA-256 of its files, which are checked before they count.
+A killed or failed writer leaves no incomplete bundle under the target's name. A failed writer leaves nothing at all. A
+killed one leaves its folder, and the next writer with the same fingerprint resumes: a journal has a line for each
+complete part, with the size and SHA-256 of its files, which are checked before the part is reused.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _JOURNAL = ".journal"
 
 @dataclass(frozen=True, kw_only=True)
 class BundleParts:
-    """What the manifest says beside files and graphs.
+    """The manifest's content beside files and graphs.
 
-    `sections` are its optional ones, JSON each: `vision`, `quantization`, `routing_statistics`, …. `format_version` is
-    that of the graphs: a bundle made from another one keeps its version.
+    `sections` are the optional ones, each JSON: `vision`, `quantization`, `routing_statistics`, …. `format_version` is
+    that of the graphs: a bundle made from another bundle keeps its version.
     """
 
     model: ModelConfig
@@ -56,11 +56,11 @@ class BundleWriter:
     """Context manager that builds one bundle.
 
     Files are written under `directory` and announced with `add_file` or `add_graph`; `finish` writes the manifest
-    and puts the bundle in its place. Leaving the block without `finish` removes everything that was written.
+    and moves the bundle to the target. Leaving the block without `finish` removes everything that was written.
 
-    `fingerprint` stands for everything that decides the bundle's content; None starts from nothing.
-    Raises OutputError where the target exists (unless `replace`, and then only if it is a bundle), another process
-    writes it, or the disk refuses to take the files.
+    `fingerprint` identifies everything that determines the bundle's content; with None the writer never resumes.
+    Raises OutputError if the target exists (with `replace`, only if it is not a bundle), another process writes it, or
+    the disk cannot take the files.
     """
 
     def __init__(self, target: Path | Reservation, *, replace: bool = False, fingerprint: str | None = None) -> None:
@@ -90,12 +90,12 @@ class BundleWriter:
             raise OutputError(f"{self.target}: could not be written ({reason}); nothing was left behind") from problem
 
     def release(self) -> None:
-        """Let others write here, and leave what there is to them: as the end of the process does."""
+        """Release the lock and keep the files for the next writer, as the end of the process does."""
         self._place.release()
 
     def add_file(self, file: str, info: FileInfo | None = None) -> None:
-        """Announce a file that has been written under `directory`. `info`, where the writer hashed as it wrote;
-        else size and SHA-256 are taken now."""
+        """Announce a file that has been written under `directory`. Without `info`, from hashing while writing, its size
+        and SHA-256 are computed now."""
         path = self.directory / file
         self._files[file] = info or FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path))
 
@@ -106,9 +106,9 @@ class BundleWriter:
         self._graphs[name] = graph
 
     def commit(self, part: str, **notes: Any) -> None:
-        """Note in the journal that a part is complete: all that was announced since the last one.
+        """Record in the journal that a part is complete: everything announced since the last commit.
 
-        `notes` (JSON) are what `resume` gives back for it.
+        `resume` returns `notes` (JSON) for it.
         """
         earlier = {file for line in self._noted.values() for file in line["files"]}
         line = {
@@ -122,9 +122,9 @@ class BundleWriter:
             journal.write(json.dumps(line) + "\n")
 
     def resume(self, part: str) -> Mapping[str, Any] | None:
-        """The notes of a part that a killed writer completed and whose files are sound; they count as announced.
+        """The notes of a part that a killed writer completed and whose files are sound; the files count as announced.
 
-        None where it has to be written.
+        None if the part has to be written.
         """
         line = self._noted.get(part)
         if line is None:
@@ -141,9 +141,9 @@ class BundleWriter:
         return notes
 
     def finish(self, parts: BundleParts) -> None:
-        """Write the manifest and put the folder in its place.
+        """Write the manifest and move the folder to the target.
 
-        Raises ValueError where an optional section has the name of a field that every manifest has.
+        Raises ValueError if an optional section has the name of a field that every manifest has.
         """
         manifest = {
             "format": FORMAT,
@@ -173,14 +173,14 @@ class BundleWriter:
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
             lines = [{"fingerprint": fingerprint}]
         self._noted = {line["part"]: line for line in lines[1:]}
-        # Written anew, because the last line of a killed writer may be cut off.
+        # Rewritten, because the last line of a killed writer may be cut off.
         fresh = path.with_suffix(".new")
         fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         os.replace(fresh, path)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The journal's lines up to the first that is not whole."""
+    """The journal's lines up to the first incomplete one."""
     lines: list[dict[str, Any]] = []
     if path.is_file():
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):

@@ -4,7 +4,7 @@ Ours:
     config.json         {"format": "unimoe-checkpoint", "format_version": 1, "model", "sampling", "provenance"}
     model.safetensors   float32, bfloat16 or float16, under the names of `tensor_shapes`
     codec/              config.json, model.safetensors (optional)
-    frontend/           what turns text into token ids (optional)
+    frontend/           converts text to token ids (optional)
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def vision_tensor_shapes(config: VisionConfig) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """An opened checkpoint folder. Tensors are read when asked for, each into memory of its own.
+    """An opened checkpoint folder. Each tensor is read on request, into its own memory.
 
-    `public` tells a published folder from ours. `vision` is None for ours, and for a published folder whose
+    `public` is true for a published folder, false for ours. `vision` is None for ours, and for a published folder whose
     configuration or files have no vision tower.
     """
 
@@ -102,13 +102,13 @@ class Checkpoint:
     locations: Mapping[str, tuple[TensorFile, str]] = field(repr=False)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
-        """One tensor as float32, under our name. Raises CheckpointError where there is none."""
+        """One tensor as float32, by our name. Raises CheckpointError if there is none."""
         return widen(self.stored(name), self.dtype(name))
 
     def stored(self, name: str, begin: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Rows of a tensor's first axis as they are stored; bfloat16 as its bits.
+        """Rows of a tensor's first axis as stored; bfloat16 as its bits.
 
-        Raises CheckpointError where there is no such tensor, or where it holds values that are not numbers.
+        Raises CheckpointError if there is no such tensor, or if it holds non-finite values.
         """
         file, stored_name = self._locate(name)
         rows = file.read(stored_name, begin, end)
@@ -120,7 +120,7 @@ class Checkpoint:
         return rows
 
     def dtype(self, name: str) -> str:
-        """How a tensor is stored, in the names of safetensors: F32, BF16, …. Raises as `tensor` does."""
+        """A tensor's stored type, in the names of safetensors: F32, BF16, …. Raises as `tensor` does."""
         file, stored_name = self._locate(name)
         return file.entries[stored_name].dtype
 
@@ -133,7 +133,7 @@ class Checkpoint:
 def open_checkpoint(path: Path | str) -> Checkpoint:
     """Open a checkpoint folder and check every tensor's presence and shape.
 
-    Raises CheckpointError with one line: the file and what is missing, extra or misshapen in it, by name.
+    Raises CheckpointError with one line: the file, and the names of missing, extra or misshapen tensors.
     """
     path = Path(path)
     config_path = path / "config.json"
@@ -217,7 +217,7 @@ def _shards(path: Path) -> list[str]:
 
 
 def _locate(path: Path, public: bool) -> tuple[dict[str, tuple[TensorFile, str]], list[str]]:
-    """File and stored name of every tensor under our name, and what is no part of the published format."""
+    """File and stored name of every tensor by our name, and the names that the published format does not have."""
     locations: dict[str, tuple[TensorFile, str]] = {}
     foreign = []
     for shard in _shards(path):
@@ -240,7 +240,7 @@ def _check_shapes(
     foreign: list[str],
     public: bool,
 ) -> None:
-    """Raise CheckpointError where a tensor is missing, extra or misshapen; all by their names in the files."""
+    """Raise CheckpointError if a tensor is missing, extra or misshapen; the message uses the names in the files."""
     missing = [name for name in shapes if name not in locations]
     problems = [f"missing {public_format.published_name(name) if public else name}" for name in missing] + foreign
     for name, (file, stored_name) in locations.items():

@@ -1,6 +1,6 @@
 """The published UniMoE-Audio checkpoint's format: its config.json and tensor names, mapped to ours.
 
-Names and constants are the format and taken exactly; nothing here knows how they are used.
+Names and constants are those of the format; nothing here depends on their use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.vision.tower import VisionConfig
 
-# Published name and ours: # stands for a number, @ for a word, the same and in the same order on both sides.
+# Published name and ours: # stands for a number, @ for a word. Both sides have them in the same order.
 _NAMES: tuple[tuple[str, str], ...] = (
     ("language_model.embed_tokens.weight", "text_embedding.weight"),
     ("codec_embed_tokens.#.weight", "codec_embedding.#.weight"),
@@ -42,7 +42,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
 _PLACES = {"#": r"(\d+)", "@": r"(\w+)"}
 # The text head is never used for audio.
 _IGNORED = re.compile(r"lm_head\.weight")
-# A published folder holds no sampling settings: these are what its code passes for each task.
+# A published folder holds no sampling settings. These are the values that the published code passes for each task.
 SAMPLING: Mapping[str, SamplingConfig] = {
     "speech": SamplingConfig(),
     "music": SamplingConfig(guidance_scale=10.0, eos_factor=0.6),
@@ -56,7 +56,7 @@ def is_public_config(config: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """A field that is missing or malformed becomes one line; a value out of range has its own."""
+    """Turn a missing or malformed field into a one-line error; the error of a value out of range passes unchanged."""
     try:
         yield
     except KeyError as error:
@@ -68,8 +68,8 @@ def _reading() -> Iterator[None]:
 
 
 def model_config(config: Mapping[str, Any]) -> ModelConfig:
-    """Our configuration of a published config.json. Raises CheckpointError naming a missing or malformed field,
-    ConfigError where a value is out of range."""
+    """Our configuration from a published config.json. Raises CheckpointError naming a missing or malformed field,
+    ConfigError if a value is out of range."""
     with _reading():
         text = config["text_config"]
         num_heads = int(text["num_attention_heads"])
@@ -111,9 +111,9 @@ def model_config(config: Mapping[str, Any]) -> ModelConfig:
 
 
 def vision_config(config: Mapping[str, Any]) -> VisionConfig | None:
-    """Configuration of the vision tower in a published config.json; None where it has none. Raises as `model_config`.
+    """Configuration of the vision tower in a published config.json; None if it has none. Raises as `model_config`.
 
-    A field that is left out has the value of the published configuration class, as it writes no defaults.
+    A field that is left out has the default of the published configuration class, which does not write defaults.
     """
     vision = config.get("vision_config")
     if not vision:
@@ -141,7 +141,7 @@ def vision_config(config: Mapping[str, Any]) -> VisionConfig | None:
 
 
 def canonical_name(public_name: str) -> str | None:
-    """Our name of a published tensor; None for one that audio generation does not use.
+    """Our name of a published tensor; None for a tensor that audio generation does not use.
 
     Raises CheckpointError for a name that the format does not have.
     """
@@ -152,7 +152,7 @@ def canonical_name(public_name: str) -> str | None:
 
 
 def published_name(name: str) -> str:
-    """The published name of one of our tensors. Raises CheckpointError for a name that is none of ours."""
+    """The published name of one of our tensors. Raises CheckpointError for a name that is not ours."""
     found = _renamed(name, _TO_PUBLISHED)
     if found is None:
         raise CheckpointError(f"the published UniMoE-Audio format has no tensor {name!r}")
