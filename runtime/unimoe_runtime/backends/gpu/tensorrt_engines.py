@@ -232,7 +232,7 @@ class TensorRTEngines:
         return self._log[-1].splitlines()[0] if self._log else "no reason in its log"
 
     def _left_to_cpu(self, graph: str, inputs: Mapping[str, Array]) -> bool:
-        """Whether a codec or vision graph runs on the CPU: it has no engine, or its inputs are too large (a long voice)."""
+        """Whether a codec or vision graph runs on the CPU: no engine, or inputs that are too large (a long voice)."""
         if graph in self._set.unbuilt:
             return True
         if graph in self._language_model:
