@@ -1,4 +1,4 @@
-"""Comparing a graph with the numpy oracle as soon as it is written.
+"""Comparing each new graph with the numpy oracle.
 
 B rows · T positions · N = B·T tokens · S cache capacity · C hidden
 """
@@ -31,15 +31,15 @@ _ROWS, _LENGTH, _CAPACITY = 2, 3, 8
 
 
 def engine_available() -> bool:
-    """True where ONNX Runtime is installed, and graphs can be checked by running them."""
+    """True where ONNX Runtime is installed, so that graphs can be checked by running them."""
     return importlib.util.find_spec("onnxruntime") is not None
 
 
 def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile, precision: str = "float32") -> float:
     """Largest relative deviation of a language-model graph from the oracle, on seeded random inputs.
 
-    Weights of 16 bits are no reason to deviate: the oracle and the CPU both multiply what is stored in float32.
-    Raises GraphError with the output that deviates.
+    Weights of 16 bits cause no deviation: the oracle and the CPU both multiply the stored values in float32.
+    Raises GraphError, which names the output that deviates.
     """
     tensors = {tensor: weights.float32(tensor) for tensor in weights.entries}
 
@@ -53,7 +53,7 @@ def check_graph(path: Path, name: str, config: ModelConfig, weights: TensorFile,
 def check_codec_graph(
     path: Path, graph: CodecGraph, description: Mapping[str, Any], weights: TensorFile
 ) -> float | None:
-    """The same for a codec's graph, whose `description` is the manifest's; None for a codec without oracle."""
+    """The same for a codec's graph. `description` is the manifest's; the result is None for a codec without oracle."""
     codec_oracle = oracle.CODEC_GRAPHS.get((description["kind"], graph.name))
     if codec_oracle is None:
         return None
@@ -67,10 +67,10 @@ def check_codec_graph(
 
 
 def largest_deviation_of(path: Path, draw: Callable[[int], tuple[Arrays, Arrays]], precision: str = "float32") -> float:
-    """Run a graph on drawn inputs and compare it with what the oracle expects.
+    """Run a graph on random inputs and compare its outputs with the oracle's.
 
-    A token within rounding of the Top-P threshold may rightly be routed otherwise, and a frame as near to one code
-    as to another coded otherwise; so a draw that fails is drawn anew, and a graph that is wrong fails on all.
+    A token within rounding of the Top-P threshold may legitimately route differently, and a frame equally near to two
+    codes may get either. So a failed draw is repeated with new inputs; a wrong graph fails on every draw.
     """
     from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
@@ -89,7 +89,7 @@ def largest_deviation_of(path: Path, draw: Callable[[int], tuple[Arrays, Arrays]
 
 
 def random_codec_inputs(graph: CodecGraph, description: Mapping[str, Any], seed: int) -> Arrays:
-    """Seeded inputs of a codec graph: two rows of three frames, and for the decoder a state in mid-stream."""
+    """Seeded inputs of a codec graph: two rows of three frames, and for the decoder a mid-stream state."""
     random = np.random.default_rng(seed)
     sizes = {"B": _ROWS, "T": _LENGTH, "L": _LENGTH * int(description["hop_samples"])}
     inputs: Arrays = {}
@@ -103,7 +103,7 @@ def random_codec_inputs(graph: CodecGraph, description: Mapping[str, Any], seed:
 
 
 def random_inputs(name: str, config: ModelConfig, seed: int) -> Arrays:
-    """Seeded inputs of a trunk (two rows of three positions, written behind two others), an expert or the head."""
+    """Seeded inputs of a trunk (two rows of three positions, after two cached ones), an expert or the head."""
     random = np.random.default_rng(seed)
     tokens, hidden = _ROWS * _LENGTH, config.hidden_size
 
@@ -143,7 +143,7 @@ def random_inputs(name: str, config: ModelConfig, seed: int) -> Arrays:
 def oracle_outputs(
     name: str, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], inputs: Arrays
 ) -> Arrays:
-    """What the numpy oracle makes of the inputs."""
+    """The numpy oracle's outputs for the inputs."""
     if name == "head":
         return oracle.head(config, weights, inputs)
     if "expert" in name:

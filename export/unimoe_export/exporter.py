@@ -1,6 +1,6 @@
 """From a checkpoint to a bundle: weights, graphs, codec, front end, manifest.
 
-Everything streams: weights go from the checkpoint to their file tensor by tensor, a graph is a few kilobytes, and a
+Memory stays small: weights go from the checkpoint to their file tensor by tensor, a graph is a few kilobytes, and a
 check holds the weights of one graph.
 """
 
@@ -43,8 +43,8 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What an export wrote. `largest_error` is the graphs' largest relative deviation from the numpy oracle; None
-    where no engine is installed to run them. `warnings` say, a line each, what the bundle cannot do and why."""
+    """The result of an export. `largest_error` is the graphs' largest relative deviation from the numpy oracle; None
+    where no engine is installed to run them. `warnings` say, one line each, what the bundle cannot do and why."""
 
     path: Path
     num_graphs: int
@@ -63,13 +63,13 @@ def export_bundle(
     replace: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Write the bundle of a checkpoint folder, ours or a published one. An existing bundle needs `replace`.
+    """Write the bundle of a checkpoint folder, ours or a published one. Overwriting a bundle requires `replace`.
 
     `precision` (a key of `bundle.DTYPES`) is that of the language model's products and embeddings. `codec` is a codec
-    folder to take instead of the checkpoint's own. A second call continues an export that was killed, if checkpoint,
-    codec and options are the same.
-    Raises CheckpointError, GraphError where a graph does not compute the checkpoint, and OutputError where the
-    bundle cannot be written; nothing is left behind then.
+    folder that replaces the checkpoint's own. A second call resumes a killed export if checkpoint, codec and options
+    are the same.
+    Raises CheckpointError, GraphError where a graph does not compute the checkpoint's model, and OutputError where the
+    bundle cannot be written. After an error no partial output remains.
     """
     start = time.perf_counter()
     checkpoint = open_checkpoint(checkpoint_dir)
@@ -127,7 +127,7 @@ def export_bundle(
 def _write_part(
     writer: BundleWriter, checkpoint: Checkpoint, codec: Path | None, part: str, precision: str, *, check: bool
 ) -> dict[str, Any]:
-    """Write one part and announce its files. What has to be known of it later, JSON: with `check`, its `error`."""
+    """Write one part and announce its files. Returns its facts for later, as JSON: with `check`, its `error`."""
     match part:
         case "embeddings":
             writer.add_file(EMBEDDINGS, write_embeddings(writer.directory / EMBEDDINGS, checkpoint, precision))
@@ -167,7 +167,7 @@ def build_graph(name: str, config: ModelConfig, weights: Path, *, guarded: bool 
 
 
 def _needs_guard(checkpoint: Checkpoint, name: str, weights: Path) -> bool:
-    """Whether an expert could overflow. Its input is normalized: sqrt(C) long at most, times the norm's weights."""
+    """Whether an expert could overflow. Its input is normalized: at most sqrt(C) times the norm's weights in length."""
     match name.split("."):
         case ["layers", layer, "expert", _]:
             norm_C = checkpoint.tensor(f"layers.{layer}.moe_norm.weight")
@@ -221,7 +221,7 @@ def _write_codec(
             weights = TensorFile(writer.directory / graph.weights)
             try:
                 error = check_codec_graph(writer.directory / graph.file, graph, description, weights)
-            except (KeyError, IndexError, ValueError) as misfit:  # the oracle's arrays do not go together
+            except (KeyError, IndexError, ValueError) as misfit:  # the shapes of the oracle's arrays do not match
                 raise CheckpointError(f"{codec}: its weights do not fit its config.json ({misfit})") from None
             largest_error = max(largest_error, error or 0.0)
     return description, largest_error
@@ -235,7 +235,7 @@ def _warnings(checkpoint: Checkpoint, has_codec: bool, has_frontend: bool) -> It
 
 
 def _frontend(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
-    """The files of the front end: their content, or the file that they are copies of. Empty where there is none."""
+    """The files of the front end: their content, or the file to copy. Empty where there is none."""
     folder = checkpoint.frontend_dir
     if folder is None:
         return published_frontend(checkpoint.path) if checkpoint.public else {}
@@ -244,9 +244,9 @@ def _frontend(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
 
 
 def fingerprint_of(checkpoint: Checkpoint, codec: Path | None, precision: str, checked: bool, target: Path) -> str:
-    """Stands for the checkpoint's files and everything else that decides what lies in the bundle.
+    """A hash of the checkpoint's files and everything else that decides the bundle's content.
 
-    A bundle inside of the checkpoint's folder is no part of the checkpoint, nor is what a killed export left there.
+    A bundle inside the checkpoint's folder is not part of the checkpoint; nor are the remains of a killed export.
     """
     own = {target.resolve(), target.resolve().with_name(f".{target.name}.part")}
     files = {
@@ -254,7 +254,7 @@ def fingerprint_of(checkpoint: Checkpoint, codec: Path | None, precision: str, c
         for file in sorted(checkpoint.path.rglob("*"))
         if file.is_file() and own.isdisjoint(file.resolve().parents)
     }
-    # By content: a converted codec lies in a new temporary folder each time.
+    # By content, because a converted codec lies in a new temporary folder each time.
     codecs = {file.name: sha256_of(file) for file in codec_files(codec)}
     source = [_exporter(), str(checkpoint.path.resolve()), files, codecs, precision, checked]
     return hashlib.sha256(json.dumps(source).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Which tensors of a checkpoint go into which file of a bundle, in what layout and precision.
 
-Checkpoints hold weights as [out, in], one tensor a projection; graphs multiply from the right, [in, out], and read
-q, k, v at once, and gate and up at once. The matrices of products and the embeddings are stored in the bundle's
-precision; norms, biases and the router stay float32.
+Checkpoints hold weights as [out, in], one tensor for each projection. Graphs multiply from the right, [in, out], and
+fuse q, k, v into one matrix, and gate and up into another. The matrices of products and the embeddings have the
+bundle's precision; norms, biases and the router stay float32.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from unimoe_runtime.files.safetensors_writer import write_tensors
 
 Stored = NDArray[Any]
 
-# Rows of an embedding that are read at a time: the text embedding is larger than any layer.
+# Rows of an embedding in one read: the text embedding is larger than any layer.
 _BLOCK_ROWS = 1024
-# Rows that are transposed at a time, which is 3 to 6 times as fast as the whole matrix: they stay in the cache.
+# Rows transposed at a time. They stay in the CPU's cache, so this is 3 to 6 times as fast as the whole matrix.
 _STRIP_ROWS = 128
 
 
@@ -57,26 +57,26 @@ def write_embeddings(path: Path, checkpoint: Checkpoint, precision: str) -> File
 
 
 def read_as(checkpoint: Checkpoint, name: str, dtype: str, begin: int = 0, end: int | None = None) -> Stored:
-    """Rows of a tensor to be written as `dtype`: as they are where they are stored so, else float32."""
+    """Rows of a tensor to write as `dtype`: unchanged where they have this type, else as float32."""
     stored = checkpoint.stored(name, begin, end)
     return stored if checkpoint.dtype(name) == dtype else widen(stored, checkpoint.dtype(name))
 
 
 def read_all_as(checkpoint: Checkpoint, names: Sequence[str], dtype: str) -> list[Stored]:
-    """Tensors to be laid together and written as `dtype`: as they are where all are stored so, else float32."""
+    """Tensors to join and write as `dtype`: unchanged where all have this type, else as float32."""
     if all(checkpoint.dtype(name) == dtype for name in names):
         return [checkpoint.stored(name) for name in names]
     return [checkpoint.tensor(name) for name in names]
 
 
 class _Source:
-    """The tensors of one graph, put together from the checkpoint's."""
+    """The tensors of one graph, assembled from the checkpoint's."""
 
     def __init__(self, checkpoint: Checkpoint, graph: str, dtypes: dict[str, str]) -> None:
         self._checkpoint, self._graph, self._dtypes = checkpoint, graph, dtypes
 
     def tensor(self, name: str) -> Stored:
-        """One tensor as `weight_shapes` has it."""
+        """One tensor in the form that `weight_shapes` states."""
         dtype = self._dtypes.get(name, "F32")
         match self._graph.split("."):
             case ["layers", layer, "trunk"]:
@@ -105,10 +105,10 @@ class _Source:
         return self._feed_forward(shared, name.removeprefix("shared."), dtype)
 
     def _key_heads_in_turn(self, heads: Stored) -> Stored:
-        """Blocks of D rows, one for each query head, so ordered that head i reads key head i modulo their number.
+        """Blocks of D rows, one for each query head, ordered so that head i reads key head i modulo their number.
 
-        The heads that share a key head then lie a whole turn apart: the queries of a position, seen as rows of one
-        turn each, are what one product with all key heads takes.
+        The heads that share a key head are then one full cycle of key heads apart: reshaped to one row for each cycle,
+        the queries of a position fit one product with all key heads.
         """
         model = self._checkpoint.model
         grouped = heads.reshape(model.num_kv_heads, model.queries_per_key, model.head_dim, *heads.shape[1:])
@@ -130,7 +130,7 @@ class _Source:
 
 
 def transposed(parts: Sequence[Stored]) -> Stored:
-    """[in, out] of matrices [out, in] laid one below the other."""
+    """[in, out] of matrices [out, in] stacked along their rows."""
     result = np.empty((parts[0].shape[1], sum(map(len, parts))), parts[0].dtype)
     column = 0
     for part in parts:

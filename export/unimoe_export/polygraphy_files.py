@@ -1,7 +1,7 @@
-"""Real inputs and expected outputs of one graph, in the files that Polygraphy reads.
+"""Real inputs and expected outputs of one graph, in Polygraphy's file formats.
 
 `polygraphy run GRAPH.onnx --onnxrt --load-inputs inputs.json --load-outputs outputs.json` then compares an engine with
-the oracle on what the graph really meets.
+the oracle on the graph's real inputs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ORACLE = "oracle"
 
 
 def graph_call(bundle: Bundle, graph: str) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs that a graph meets while a standard prompt is read, and its outputs: by the numpy oracle, or for a
-    quantized bundle by ONNX Runtime. Raises BundleError for a graph that the bundle does not have or that does not run.
+    """A graph's inputs while the model reads a standard prompt, and its outputs: from the numpy oracle, or from ONNX
+    Runtime for a quantized bundle. Raises BundleError for a graph that the bundle lacks or that does not run.
     """
     floating = all(info.precision in DTYPES for info in bundle.graphs.values())
     backend = open_backend("numpy" if floating else "onnxruntime", bundle)
@@ -37,7 +37,7 @@ def graph_call(bundle: Bundle, graph: str) -> tuple[dict[str, Array], dict[str, 
 
 
 def write_inputs(path: Path, inputs: dict[str, Array]) -> None:
-    """What `polygraphy run --load-inputs` reads. Raises BackendError where Polygraphy is not installed."""
+    """Write the file for `polygraphy run --load-inputs`. Raises BackendError where Polygraphy is not installed."""
     try:
         from polygraphy.json import save_json
     except ImportError:
@@ -46,7 +46,7 @@ def write_inputs(path: Path, inputs: dict[str, Array]) -> None:
 
 
 def write_outputs(path: Path, outputs: dict[str, Array]) -> None:
-    """What `polygraphy run --load-outputs` reads. Raises BackendError where Polygraphy is not installed."""
+    """Write the file for `polygraphy run --load-outputs`. Raises BackendError where Polygraphy is not installed."""
     try:
         from polygraphy.comparator import IterationResult, RunResults
     except ImportError:

@@ -1,4 +1,4 @@
-"""A model of one layer that a machine's costs are measured on (unimoe_tools.planning.host)."""
+"""A model of one layer for measuring a machine's costs (unimoe_tools.planning.host)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .exporter import export_bundle
 
-_NUM_EXPERTS = 2  # each is as good as any other
+_NUM_EXPERTS = 2  # all experts cost the same
 _TEXT_IDS = 32
 
 
 def write_probe(folder: Path, model: ModelConfig) -> Path:
-    """A float32 bundle in `folder` of random weights: one layer of the model's, two of its experts, its head.
+    """Write a float32 bundle of random weights to `folder`: one of the model's layers, two of its experts, its head.
 
-    Its router hardly prefers an expert, so that steps launch both or one of them.
+    Its router has almost no preference, so that steps launch one or both of the experts.
     """
     config = replace(
         model, num_layers=1, num_routed_experts=min(_NUM_EXPERTS, model.num_routed_experts), text_vocab_size=_TEXT_IDS,

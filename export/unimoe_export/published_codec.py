@@ -1,4 +1,4 @@
-"""Where the codec of a checkpoint lies: in its own folder, or as DAC's published weight file."""
+"""The location of a checkpoint's codec: its own folder, or DAC's published weight file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from unimoe_runtime.checkpoint.folder import Checkpoint
 from unimoe_runtime.errors import CheckpointError
 
 WEIGHT_FILES: Final = ("dac_model/weights_16khz.pth", "utils/dac_model/weights_16khz.pth", "weights_16khz.pth")
-"""Where the published code looks for DAC's weight file, relative to its folder."""
+"""The path of DAC's weight file in the published code, relative to its folder."""
 
 
 def find_codec(checkpoint: Checkpoint, given: Path | str | None = None) -> Path | None:
-    """The codec to export: `given`, else the checkpoint's own folder, else the weight file that lies in a published
-    one; None where there is none. A codec is a folder, or DAC's weight file.
+    """The codec to export: `given`, else the checkpoint's own folder, else the weight file inside a published
+    checkpoint; None where there is none. A codec is a folder, or DAC's weight file.
 
     Raises CheckpointError where there is nothing at `given`.
     """

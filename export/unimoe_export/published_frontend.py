@@ -20,7 +20,7 @@ from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend.published import FORMAT_VERSION, KIND, TOKENIZER
 
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
-# How Qwen2 cuts a text into the pieces within which bytes are merged.
+# Qwen2's pattern for cutting a text into pieces; merges of bytes stay within a piece.
 _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,8 +32,8 @@ _FRAME = (
     "<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n<|AUDIO_START|>"
 )
 _MUSIC = "<|MUSIC_START|>{text}<|MUSIC_END|>"
-# Character for character what the published code builds, but for the video: its generation never shows the model the
-# clip. The clip stands before the text, as in the team's own training code for pictures and in Qwen2.5-VL.
+# The published code's template, character for character, except for the video: its generation never shows the model
+# the clip. Here the clip comes before the text, as in the team's own training code for pictures and in Qwen2.5-VL.
 TEMPLATES = {
     "speech": _FRAME
     % (
@@ -45,16 +45,16 @@ TEMPLATES = {
 }
 UNCONDITIONAL = {"speech": "", "music": "Low quality.", "video_music": "Low quality."}
 _TOKENS = frozenset(re.findall(r"<\|\w+\|>", "".join(TEMPLATES.values()))) | {_PLACEHOLDER, _VIDEO}
-# Ours, as the published code has none: a longer recording costs memory and is no better a sample of a voice.
+# Our own limit, since the published code has none: a longer recording costs memory and is no better sample of a voice.
 _MAX_VOICE_S = 30.0
 _MAX_PROMPT_TOKENS = 4096
 
 
 def published_frontend(folder: Path) -> dict[str, bytes | Path]:
-    """The files of frontend/ for a published folder: their content, or the file that they are copies of.
+    """The files of frontend/ for a published folder: their content, or the file to copy.
 
-    Empty where the folder has no tokenizer at all. Raises CheckpointError, one line, where a file is missing or
-    damaged, or the tokenizer is another model's.
+    Empty where the folder has no tokenizer. Raises CheckpointError, one line, where a file is missing or damaged, or
+    the tokenizer belongs to another model.
     """
     if not any((folder / file).exists() for file in (_VOCABULARY, _MERGES)):
         return {}
@@ -95,13 +95,13 @@ def published_frontend(folder: Path) -> dict[str, bytes | Path]:
 def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
     """The tokenizer of a published folder, and its padding token.
 
-    Raises CheckpointError where a file is missing or damaged, or a token of the prompt templates is not there.
+    Raises CheckpointError where a file is missing or damaged, or a token of the prompt templates is missing.
     """
     vocabulary = read_json(folder / _VOCABULARY, CheckpointError)
     merges = _read_merges(folder / _MERGES)
     added, pad = _added_tokens(folder)
-    # A token's id is taken from the model's vocabulary, so that ids with gaps between them stay what they are; no
-    # merge leads to an added token.
+    # A token's id comes from the model's vocabulary, so that ids with gaps between them stay unchanged. No merge leads
+    # to an added token.
     try:
         tokenizer = Tokenizer(models.BPE(vocab={**vocabulary, **added}, merges=merges))
     except Exception as error:  # the package raises Exception itself
@@ -134,7 +134,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def _added_tokens(folder: Path) -> tuple[dict[str, int], str]:
-    """Ids of the added tokens and the padding token, of tokenizer_config.json and added_tokens.json."""
+    """Ids of the added tokens and the padding token, from tokenizer_config.json and added_tokens.json."""
     added: dict[str, int] = {}
     settings: dict[str, Any] = {}
     if (folder / "tokenizer_config.json").exists():
@@ -152,7 +152,7 @@ def _added_tokens(folder: Path) -> tuple[dict[str, int], str]:
 
 
 def _recordings(folder: Path) -> dict[Path, str]:
-    """The audio files of a folder, and what each says."""
+    """The audio files of a folder, with the words of each."""
     recordings = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() not in READABLE:

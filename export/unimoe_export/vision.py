@@ -1,6 +1,6 @@
 """The vision tower's part of a bundle: its weights, its graph, and the comparison with the oracle.
 
-Weights lie as in `layout`: [in, out], the gate and up of a block in one, gate first.
+The weights' layout is that of `layout`: [in, out], a block's gate and up in one matrix, gate first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .checking import largest_deviation_of
 from .graphs.vision import vision_graph
 from .layout import Stored, read_all_as, read_as, transposed
 
-# Blocks of the tower that are compared at a time, with the embedding and the merger: 0.9 GB of the published one.
+# Blocks compared at a time, together with the embedding and the merger: 0.9 GB of the published tower.
 _CHECKED_BLOCKS = 4
 _SOURCES = {
     "qkv": "attention.qkv_proj", "o": "attention.o_proj", "down": "mlp.down_proj",
@@ -83,7 +83,7 @@ def _tensor(checkpoint: Checkpoint, name: str, dtype: str) -> Stored:
 def check_vision(weights: Path, config: VisionConfig, precision: str) -> float:
     """Largest relative deviation of the tower from the oracle, some blocks at a time between embedding and merger.
 
-    All blocks at once would hold the whole tower in memory, 2.7 GB of the published one. Raises GraphError.
+    A check of all blocks would hold the whole tower in memory, 2.7 GB of the published one. Raises GraphError.
     """
     tensors = _Weights(TensorFile(weights))
     path = weights.with_name(".vision_check.onnx")
@@ -110,7 +110,7 @@ def check_vision(weights: Path, config: VisionConfig, precision: str) -> float:
 
 
 class _Weights(Mapping[str, NDArray[np.float32]]):
-    """A file's tensors as float32, each read when it is asked for and kept by nobody."""
+    """A file's tensors as float32. Each access reads the tensor anew; nothing caches it."""
 
     def __init__(self, file: TensorFile) -> None:
         self._file = file

@@ -1,10 +1,10 @@
-"""All engines of a bundle for one target: what is up to date stays, the rest is built, engines.json comes last.
+"""All engines of a bundle for one target: up-to-date engines stay, the others are built, engines.json comes last.
 
     from unimoe_export.engines.building import build_engines
     (result,) = build_engines(open_bundle("bundle"), ["rtx-4060-laptop"])
 
-Every engine appears under its name only when it is whole, and a line of a journal beside it says what it was made
-from: a build that was killed goes on where it stopped.
+An engine appears under its name only when it is complete, and a journal line records its sources: a killed build
+resumes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildResult:
-    """`seconds` of the whole run, `slowest`: the engines that were built, with seconds each; `fallbacks`: how many
-    engines of the set do otherwise than their graph says, by what they do."""
+    """`seconds`: of the whole run; `slowest`: the engines that were built, with seconds each; `fallbacks`: how many
+    engines of the set deviate from their graph, by kind of deviation."""
 
     path: Path
     target: str
@@ -71,13 +71,13 @@ def build_engines(
     num_workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[BuildResult]:
-    """Build what is missing or out of date of the bundle's engines: a set for each name, which is a target, or
-    several joined by "+" for engines that run on all of them.
+    """Build the bundle's missing or outdated engines: a set for each name. A name is a target, or several targets
+    joined by "+" for engines that run on all of them.
 
-    `num_workers`: builder processes, by default one for each core. `progress` gets the number of engines that are
-    there, of all, and the name of the last. Raises EngineError before anything is built where one of the targets
-    lacks a precision or its flavour of TensorRT, and later where a graph that every step needs has no engine. Graphs
-    of the codec and of the vision tower may have none, the result says why.
+    `num_workers`: builder processes, by default one for each core. `progress` receives the number of finished engines,
+    the number of all, and the name of the last. Raises EngineError before any build where one of the targets lacks a
+    precision or its flavour of TensorRT, and later where a graph that every step needs has no engine. Graphs of the
+    codec and of the vision tower may have none; the result says why.
     """
     targets = [build_target(name, flavour) for name in names]
     for target in targets:
@@ -174,7 +174,7 @@ def _build(
 
 @contextmanager
 def _sole_writer(folder: Path) -> Iterator[None]:
-    """The set's folder, made and locked. The lock goes with the process, however that ends."""
+    """Create and lock the set's folder. The lock ends with the process, however that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -192,9 +192,9 @@ def _sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _known_records(folder: Path) -> dict[str, EngineRecord]:
-    """What earlier builds left: the finished set, then the lines of one that was killed, up to the first cut off."""
+    """Records of earlier builds: the finished set, then the lines of a killed build up to the first truncated one."""
     known: dict[str, EngineRecord] = {}
-    with suppress(EngineError):  # none, damaged, or of another version
+    with suppress(EngineError):  # missing, damaged, or of another version
         known.update(read_engines(folder).engines)
     if (folder / _JOURNAL).is_file():
         for line in (folder / _JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
@@ -207,10 +207,10 @@ def _known_records(folder: Path) -> dict[str, EngineRecord]:
 
 
 def checked_keys(records: Mapping[str, EngineRecord], folder: Path) -> set[str]:
-    """Keys of the records whose files are there with their SHA-256."""
+    """Keys of the records whose files exist with the recorded SHA-256."""
 
     def is_sound(record: EngineRecord) -> bool:
-        if not is_trusted(record.sha256):  # somebody else's: it is built anew, not taken over
+        if not is_trusted(record.sha256):  # another user's: build it anew, do not adopt it
             return False
         try:
             with (folder / record.file).open("rb") as file:
@@ -223,7 +223,7 @@ def checked_keys(records: Mapping[str, EngineRecord], folder: Path) -> set[str]:
 
 
 def _sweep(folder: Path, used: set[str]) -> None:
-    """Remove what earlier sets and killed builds left."""
+    """Remove the files that earlier sets and killed builds left."""
     for pattern in ("*.engine", "*.log"):
         for file in folder.rglob(pattern):
             if file.relative_to(folder).as_posix() not in used:

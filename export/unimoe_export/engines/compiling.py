@@ -1,4 +1,4 @@
-"""One graph into one engine."""
+"""Compiling one graph into one engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unimoe_runtime.bundle.reader import GraphInfo
 from .flavours import Toolkit
 from .rewriting import convolve_products, fix_dimensions, lift_caches, lifted_shape, narrow_attention
 
-# Raised where the same graph, profile and TensorRT would give another engine than before.
+# Increment this when the same graph, profile and TensorRT give a different engine than before.
 RECIPE = 1
 TIMING_CACHE = ".timing_cache"
 Shape = tuple[int, ...]
@@ -22,8 +22,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a graph is built. `sizes`: smallest, usual and largest size of each symbolic dimension; one that has the
-    same thrice is fixed. `attention`: the type that attention is computed in."""
+    """How a graph is built. `sizes`: smallest, usual and largest size of each symbolic dimension; three equal sizes
+    make it fixed. `attention`: the type that attention is computed in."""
 
     capabilities: tuple[tuple[int, int], ...]
     sizes: Mapping[str, tuple[int, int, int]]
@@ -31,7 +31,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Recipe:
-        """A recipe as `dataclasses.asdict` and JSON made it."""
+        """A recipe from the output of `dataclasses.asdict` after JSON."""
         return cls(
             capabilities=tuple((major, minor) for major, minor in described["capabilities"]),
             sizes={name: (low, usual, high) for name, (low, usual, high) in described["sizes"].items()},
@@ -52,8 +52,8 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """`plan`: the engine as TensorRT serializes it; None where there is none, and `problem` says why. `log`: all
-    lines with their severity."""
+    """`plan`: the engine as TensorRT serializes it; None on failure, and `problem` says why. `log`: all lines with
+    their severity."""
 
     plan: Any
     problem: str | None
@@ -61,7 +61,7 @@ class Compiled:
 
 
 def rewritten(path: Path, recipe: Recipe) -> onnx.ModelProto:
-    """The graph as it is built, without its weights."""
+    """The rewritten graph that TensorRT builds, without its weights."""
     model = onnx.load(path, load_external_data=False)
     fix_dimensions(model, {name: one for name, (one, _, largest) in recipe.sizes.items() if one == largest})
     lift_caches(model)
@@ -73,14 +73,14 @@ def rewritten(path: Path, recipe: Recipe) -> onnx.ModelProto:
 
 
 def compile_graph(toolkit: Toolkit, path: Path, info: GraphInfo, recipe: Recipe, timing_cache: Path) -> Compiled:
-    """Build the graph that lies at `path`, its weights beside it."""
+    """Build the graph at `path`; its weights lie beside it."""
     toolkit.log.lines.clear()
     builder = toolkit.trt.Builder(toolkit.log)
     network = toolkit.create_network(builder)
     parser = toolkit.trt.OnnxParser(network, toolkit.log)
     model = rewritten(path, recipe)
     plan, problem = None, None
-    # Weights are found beside the path, which need not be the file that is parsed.
+    # The parser looks for weights beside this path, which need not be the parsed file.
     if not parser.parse(model.SerializeToString(), str(path)):
         problem = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
     else:
@@ -104,10 +104,10 @@ def configuration(
     trt = toolkit.trt
     config = builder.create_builder_config()
     toolkit.aim(config, recipe.capabilities, timing_cache)
-    config.clear_flag(trt.BuilderFlag.TF32)  # the router is float32 proper
+    config.clear_flag(trt.BuilderFlag.TF32)  # the router needs full float32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.max_aux_streams = 0  # the host loop has one stream
-    # One profile: a second made an expert's engine larger by its weights.
+    # One profile: a second one enlarges an expert's engine by the size of its weights.
     shapes = builder.create_optimization_profile()
     for name, (smallest, usual, largest) in profile.items():
         shapes.set_shape(name, smallest, usual, largest)
@@ -116,7 +116,7 @@ def configuration(
 
 
 def _decompose_attention(trt: Any, network: Any) -> None:
-    """Allow attention without a fused kernel: float32 has none."""
+    """Allow attention without a fused kernel, because float32 has none."""
     kind = trt.LayerType.__members__.get("ATTENTION_INPUT")
     for index in range(network.num_layers):
         layer = network.get_layer(index)

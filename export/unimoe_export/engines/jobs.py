@@ -1,4 +1,4 @@
-"""What there is to build: a bundle's graphs, each with its recipe and the hashes that say whether it is up to date."""
+"""The jobs of a build: a bundle's graphs, each with its recipe and the hashes that show whether it is up to date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Capabilities = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One engine to be built. `file` and `log` are relative to the set's folder."""
+    """One engine to build. `file` and `log` are relative to the set's folder."""
 
     graph: str
     cache_capacity: int | None
@@ -40,7 +40,7 @@ class Job:
 
 
 def list_jobs(bundle: Bundle, capabilities: Capabilities, limits: Limits, toolkit: str) -> Iterator[Job]:
-    """A job for every graph; for trunks one for each capacity of the cache. `toolkit`: flavour and version."""
+    """A job for every graph; a trunk has one for each capacity of the cache. `toolkit`: flavour and version."""
     for graph, info in bundle.graphs.items():
         is_trunk = graph.endswith(".trunk")
         for capacity in limits.cache_capacities if is_trunk else (None,):
@@ -62,8 +62,8 @@ def list_jobs(bundle: Bundle, capabilities: Capabilities, limits: Limits, toolki
 
 
 def attention_type(precision: str, capabilities: Capabilities) -> str:
-    """What attention is computed in: 16 bits, but for graphs that are float32 throughout. Turing has no float32
-    product of two activations."""
+    """The type that attention is computed in: 16 bits, except for graphs that are float32 throughout. Turing has no
+    float32 product of two activations."""
     if precision == "bfloat16":
         return "bfloat16"
     return "float32" if precision == "float32" and (7, 5) not in capabilities else "float16"

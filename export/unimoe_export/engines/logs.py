@@ -1,7 +1,7 @@
-"""What the builder's log tells of an engine. It stands in for TensorRT's inspector, which needs a GPU.
+"""Reading an engine's properties from the builder's log. It replaces TensorRT's inspector, which needs a GPU.
 
-With DETAILED verbosity the last lines hold a line for each layer: its kernel's name, its inputs and constants with
-their types.
+With DETAILED verbosity the log ends with a line for each layer: its kernel's name, its inputs and constants with their
+types.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _KEPT = re.compile(r"Memory|Engine generation|^Layers:|^Name: |I/O Tensors|Subgr
 
 @dataclass(frozen=True, kw_only=True)
 class EngineLog:
-    """An engine's kernels, the types of its products with a constant matrix ("Int8 x Int8", input and matrix), how
-    many of its attentions are one kernel each; bytes of weights and of the scratch memory that a context needs."""
+    """An engine's kernels, the types of its products with a constant matrix ("Int8 x Int8", input and matrix), the
+    number of its attentions that are one kernel; bytes of weights and of the scratch memory that a context needs."""
 
     kernels: tuple[str, ...]
     products: tuple[str, ...]
@@ -61,8 +61,7 @@ def read_log(lines: Lines) -> EngineLog:
 
 
 def fallbacks(path: Path, log: EngineLog, *, compare_products: bool) -> tuple[str, ...]:
-    """What the engine does otherwise than the graph at `path` says: attention that is not one kernel, products in
-    another type."""
+    """The engine's deviations from the graph at `path`: attention that is not one kernel, products in another type."""
     model = onnx.load(path, load_external_data=False)
     found = []
     attentions = sum(node.op_type == "Attention" for node in model.graph.node)
@@ -95,7 +94,7 @@ def stated_products(model: onnx.ModelProto) -> Iterable[str]:
 
 
 def log_text(title: str, log: EngineLog, notes: Sequence[str], lines: Lines) -> str:
-    """A log to keep beside an engine: a summary, then what of the builder's lines tells of memory and layers."""
+    """A log to keep beside an engine: a summary, then the builder's lines about memory and layers."""
     counts = _counted(Counter(log.products))
     summary = [
         title,
@@ -121,7 +120,7 @@ def _products(layers: Iterable[re.Match[str]]) -> Iterable[str]:
         size, matrix = max(tensors, default=(1, ""))
         if size > 1:
             inputs = re.findall(r"Datatype: (\w+)", layer["inputs"])
-            # Among the inputs is the addend as well; a product has one of the matrix's type, or widens the matrix.
+            # The inputs include the addend. A product has an input of the matrix's type, or it widens the matrix.
             yield f"{matrix if matrix in inputs else inputs[0]} x {matrix}"
 
 

@@ -1,6 +1,6 @@
-"""What a graph needs changed before TensorRT builds it. Inputs and outputs keep their names, types and content.
+"""The changes that a graph needs before TensorRT builds it. Inputs and outputs keep their names, types and content.
 
-Nothing of this is written back: the bundle's graph is the one that every backend reads.
+The changes are not written back: every backend reads the bundle's own graph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HALF_TYPES: Mapping[str, int] = {"float16": TensorProto.FLOAT16, "bfloat16": Ten
 
 
 def fix_dimensions(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
-    """Give symbolic dimensions a size. An update of a cache in place wants the cache's capacity S known."""
+    """Give symbolic dimensions a size. An in-place update of a cache requires a known capacity S."""
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
@@ -27,7 +27,7 @@ def fix_dimensions(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
 
 
 def lift_caches(model: onnx.ModelProto) -> None:
-    """Give caches [B, S, X] the axis of one wide head, [B, 1, S, X]: TensorRT's cache update takes nothing else.
+    """Give caches [B, S, X] the axis of one wide head, [B, 1, S, X]: TensorRT's cache update accepts only this.
 
     Attention still reads [B, S, X]. The engine's inputs and outputs have four axes (`lifted_shape`).
     """
@@ -70,9 +70,9 @@ def _axis(node: NodeProto) -> int:
 
 
 def narrow_attention(model: onnx.ModelProto, dtype: str) -> None:
-    """Attend in 16 bits, float32 in and out: TensorRT has one kernel for it in 16 bits, and five in float32.
+    """Attend in 16 bits, float32 in and out: TensorRT uses one kernel for it in 16 bits, and five in float32.
 
-    The cast of keys and values costs nothing of its own, the kernel wants them in another layout anyway.
+    The cast of keys and values costs nothing extra, because the kernel needs them in another layout anyway.
     """
 
     def rewrite(node: NodeProto) -> Iterable[NodeProto]:
@@ -93,7 +93,7 @@ def narrow_attention(model: onnx.ModelProto, dtype: str) -> None:
 def convolve_products(model: onnx.ModelProto) -> None:
     """Write float32 products with a constant matrix as convolutions of one tap.
 
-    TensorRT-RTX has no float32 products on Turing (compute capability 7.5), and float32 convolutions it has.
+    On Turing (compute capability 7.5) TensorRT-RTX has float32 convolutions, but no float32 products.
     """
     matrices = {
         tensor.name

@@ -1,4 +1,4 @@
-"""How large a bundle's engines may get: rows, positions of a pass, slots of the cache, frames of the codec."""
+"""The sizes that a bundle's engines allow: rows, positions of a pass, slots of the cache, frames of the codec."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from unimoe_runtime.vision.tower import GRAPH as VISION
 Range = tuple[int, int, int]
 """Smallest, usual and largest."""
 
-# A prompt's positions that the cache has room for by default, beside the steps; where a front end's limit is less,
-# that.
+# The default number of prompt positions in the cache, beside the steps; or a front end's limit, where it is smaller.
 _PROMPT = 512
 _CAPACITY_UNIT = 256
-# Chunks of a stream have 2 to 32 frames; a whole utterance is decoded at once.
+# Chunks of a stream have 2 to 32 frames; a complete utterance is decoded in one call.
 _USUAL_FRAMES = 8
 _ENCODED_S = (1, 10)  # usual and largest: a voice to clone
 # A grid step of a video has 16 to 64 tokens.
@@ -26,8 +25,8 @@ _VIDEO_TOKENS = (16, 64, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """`rows`: at most; a guided utterance has two, which is the usual number as well. `positions`: of one pass; a
-    longer prompt goes in chunks. `cache_capacities`: slots of the cache; a trunk has an engine for each."""
+    """`rows`: the largest number; a guided utterance has two, which is also the usual number. `positions`: of one
+    pass; a longer prompt goes in chunks. `cache_capacities`: slots of the cache; a trunk has an engine for each."""
 
     rows: int = 2
     positions: int = 64
@@ -46,7 +45,7 @@ class Limits:
 
 
 def default_capacity(bundle: Bundle) -> int:
-    """Slots for the longest utterance that the bundle's settings allow, a prompt before it, in units of 256."""
+    """Slots for a prompt and the longest utterance that the bundle's settings allow, in units of 256."""
     prompt = _PROMPT
     if bundle.frontend_dir is not None:
         settings = json.loads(bundle.checked("frontend/frontend.json").read_text(encoding="utf-8"))
@@ -77,7 +76,7 @@ def graph_sizes(bundle: Bundle, graph: str, limits: Limits, cache_capacity: int 
 
 
 def _codec_sizes(bundle: Bundle) -> dict[str, Range]:
-    """One row. A decoder without a state is given at most a window of frames and those around it."""
+    """Sizes for one row. A decoder without a state receives at most a window of frames and its surrounding frames."""
     codec = bundle.codec or {}
     rate, hop = int(codec["sample_rate_hz"]), int(codec["hop_samples"])
     around = int(codec.get("context_frames", 0)) + int(codec.get("lookahead_frames", 0))

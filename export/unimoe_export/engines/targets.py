@@ -1,4 +1,4 @@
-"""What engines are built for: targets of the table, with the flavour of TensorRT and the precisions it has there."""
+"""Targets of engines: rows of the table, with their flavour of TensorRT and the precisions it has there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from unimoe_runtime.hardware.targets import find_target
 
 from .jobs import Capabilities
 
-# What the manifest calls a graph's precision, and what the target must multiply in for it, where that differs.
+# From the manifest's name of a graph's precision to the precision that the target must multiply in, where they differ.
 _NEEDED = {"int8-weights": "int8", "int4-weights": "int4"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildTarget:
-    """What a set of engines is for: one target, or several in one engine ("sm86+sm89")."""
+    """The target of a set of engines: one GPU, or several with the same engines ("sm86+sm89")."""
 
     name: str
     flavour: str
@@ -25,7 +25,7 @@ class BuildTarget:
 
 
 def build_target(name: str, flavour: str | None = None) -> BuildTarget:
-    """The target of that name, or of several joined by "+". Raises ConfigError, EngineError."""
+    """The target of that name, or of several names joined by "+". Raises ConfigError, EngineError."""
     targets = [find_target(one) for one in name.split("+")]
     for target in targets:
         if target.compute_capability is None:
@@ -41,7 +41,7 @@ def build_target(name: str, flavour: str | None = None) -> BuildTarget:
 
 
 def require_precisions(bundle: Bundle, target: BuildTarget) -> None:
-    """Raises EngineError for a graph in a precision that the target does not multiply in."""
+    """Raises EngineError for a graph in a precision that the target does not support."""
     lacking: dict[str, str] = {}
     for graph in language_model_graphs(bundle.model):
         for part in bundle.graphs[graph].precision.split("+"):

@@ -1,7 +1,7 @@
-"""The process that compiles: a job a line on standard input (JSON), an answer a line on standard output.
+"""The process that compiles: each line of standard input is a job (JSON), each line of standard output an answer.
 
-Processes of their own, because a builder takes one core, keeps memory, and one that dies must not take the others
-with it. Started by `workers.Workers`.
+Builders run in separate processes, because each uses one core and keeps memory, and because one that dies must not
+stop the others. `workers.Workers` starts them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .logs import fallbacks, log_text, read_log, whole_log
 
 
 def build_engine(job: Job, bundle: Bundle, folder: Path, flavour: str) -> tuple[EngineRecord | None, str]:
-    """Build one engine and write it and its log into the set's folder: the record, or None and the problem.
+    """Build one engine and write it and its log into the set's folder. Returns the record, or None and the problem.
 
     Raises BundleError where the bundle's files are damaged, OSError where the engine cannot be written.
     """
@@ -95,8 +95,8 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
-    # Libraries may print; answers go where nothing else does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends it
+    # Libraries may print, so answers use a stream that nothing else writes to.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:

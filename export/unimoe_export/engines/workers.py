@@ -1,4 +1,4 @@
-"""Several builder processes, each fed by a thread of its own."""
+"""Several builder processes, each driven by its own thread."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from unimoe_runtime.errors import EngineError
 from .jobs import Job
 
 Outcome = tuple[Job, EngineRecord | None, str]
-"""A job, its record; None where there is no engine, and why."""
+"""A job and its record; None where there is no engine, and the reason."""
 
 
 class Workers:
-    """Context manager: `num_workers` processes that build `jobs`; leaving it ends them, whatever they do."""
+    """Context manager: `num_workers` processes that build `jobs`. Leaving it ends them, even during a build."""
 
     def __init__(self, jobs: Sequence[Job], bundle: Path, folder: Path, flavour: str, num_workers: int) -> None:
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -45,8 +45,8 @@ class Workers:
             process.wait()
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Each job's outcome as it comes. Raises EngineError where a file is damaged or cannot be written, or a
-        process died."""
+        """Each job's outcome as soon as it is known. Raises EngineError where a file is damaged or cannot be written,
+        or a process died."""
         for _ in range(self._count):
             outcome = self._outcomes.get()
             if isinstance(outcome, EngineError):

@@ -22,8 +22,8 @@ _STORED_TYPES = {"F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": i
 class GraphBuilder:
     """Collects inputs, weights, nodes and outputs; `save` writes the graph.
 
-    Weights are tensors that lie in the safetensors file `weights` beside the graph already: float32, or those of
-    products (`linear`) in 16 bits.
+    Weights are tensors of the safetensors file `weights`, which already lies beside the graph: float32, or 16 bits for
+    those of products (`linear`).
     """
 
     def __init__(self, name: str, weights: Path) -> None:
@@ -70,10 +70,10 @@ class GraphBuilder:
     def linear(self, x: ir.Value, weight: str, addend: ir.Value | None = None) -> ir.Value:
         """x @ weight [in, out], plus an addend of the product's shape; float32 in and out.
 
-        A weight of 16 bits is multiplied in its own type, as strongly typed engines (TensorRT) need it said: x is
-        cast down, the product up, and the addend is added in float32. The cast of the weight to the type it has
-        does nothing, but every cast to 16 bits then names the type of the products, and a backend that computes
-        them in float32 need only change those (`unimoe_runtime.backends.onnxruntime.backend.open_session`).
+        A weight of 16 bits is multiplied in its own type, which strongly typed engines (TensorRT) require the graph to
+        state: x is cast down, the product up, and the addend is added in float32. The cast of the weight to its own
+        type does nothing, but then every cast to 16 bits names the type of the products, and a backend that computes
+        them in float32 changes only those casts (`unimoe_runtime.backends.onnxruntime.backend.open_session`).
         """
         matrix = self.weight(weight)
         half = matrix.dtype or ir.DataType.FLOAT
@@ -95,7 +95,7 @@ class GraphBuilder:
         return self.ops(op_type, inputs, 1, **attributes)[0]
 
     def ops(self, op_type: str, inputs: Sequence[ir.Value | None], count: int, **attributes: Any) -> Sequence[ir.Value]:
-        """The same for a node with several outputs."""
+        """As `op`, for a node with several outputs."""
         number = len(self._nodes)
         node = ir.node(op_type, inputs, attributes or None, num_outputs=count, name=f"{op_type}_{number}")
         for index, value in enumerate(node.outputs):

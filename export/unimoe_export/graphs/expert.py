@@ -1,4 +1,4 @@
-"""One routed expert, its combine inside: accumulator + weight * expert(x) where the weight is above 0.
+"""One routed expert with its combine: accumulator + weight * expert(x) where the weight is above 0.
 
 N tokens · C hidden · I intermediate size
 """
@@ -15,15 +15,16 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 from .builder import GraphBuilder
 from .feed_forward import swiglu
 
-# Far below float32's largest value (3.4e38), and far above what a trained model reaches.
+# Far below float32's largest value (3.4e38), and far above the values of a trained model.
 _SAFE = 1e30
 
 
 def expert_graph(config: ModelConfig, weights: Path, *, guarded: bool = True) -> GraphBuilder:
     """The graph of one routed expert, over its written weights. All experts of a model share its shape.
 
-    A token of weight 0 keeps its accumulator bit for bit. `guarded`: even where the expert's output overflows. 0 * inf
-    is NaN, so the product is selected and not just weighted, which takes two nodes (`can_overflow`).
+    A token of weight 0 keeps its accumulator bit for bit; with `guarded` even where the expert's output overflows.
+    0 * inf is NaN, so the guard selects the product instead of only weighting it, which takes two more nodes
+    (`can_overflow`).
     """
     builder = GraphBuilder("expert", weights)
     hidden = config.hidden_size
@@ -31,7 +32,7 @@ def expert_graph(config: ModelConfig, weights: Path, *, guarded: bool = True) ->
     expert_input_NC = builder.input("expert_input_NC", "float32", ("N", hidden))
     weight_N1 = builder.input("weight_N1", "float32", ("N", 1))
 
-    # Weighing the inner activation lets the second product add to the accumulator.
+    # Weighting the inner activation lets the second product add to the accumulator.
     inner = swiglu(builder, builder.linear(expert_input_NC, "gate_up.weight"))
     weighted = builder.op("Mul", [inner, weight_N1])
     if guarded:
@@ -43,10 +44,10 @@ def expert_graph(config: ModelConfig, weights: Path, *, guarded: bool = True) ->
 
 
 def can_overflow(weights: TensorFile, largest_norm: float) -> bool:
-    """Whether an input of at most that Euclidean norm could make the expert overflow float32, by its weights' norms.
+    """Whether an input of at most this Euclidean norm could make the expert overflow float32, by its weights' norms.
 
     Cauchy-Schwarz bounds gate and up by the norm of the input times that of a column of gate_up; |silu(gate)| is at
-    most |gate|. Weights of 16 bits that compute in float16 overflow much earlier: they count as able to.
+    most |gate|. Weights of 16 bits, computed in float16, overflow much earlier: the answer for them is always yes.
     """
     if any(entry.dtype == "F16" for entry in weights.entries.values()):
         return True

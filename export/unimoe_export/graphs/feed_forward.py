@@ -1,4 +1,4 @@
-"""SwiGLU, as trunk and expert graphs share it, and the shared experts.
+"""SwiGLU, common to trunk and expert graphs, and the shared experts.
 
 N tokens · C hidden · S shared experts · I intermediate size
 """
@@ -15,8 +15,8 @@ from .builder import GraphBuilder
 def swiglu(builder: GraphBuilder, gate_up: ir.Value) -> ir.Value:
     """silu(gate) * up of the two halves of the last axis.
 
-    x * sigmoid(x) and not the operator Swish: ONNX Runtime fuses the former into one kernel and takes the latter
-    apart.
+    It uses x * sigmoid(x) instead of the operator Swish, because ONNX Runtime fuses the former into one kernel and
+    decomposes the latter.
     """
     gate, up = builder.ops("Split", [gate_up], 2, axis=-1, num_outputs=2)
     activated = builder.op("Mul", [gate, builder.op("Sigmoid", [gate])])

@@ -1,4 +1,4 @@
-"""The head: final norm and the logits of all codebooks at once.
+"""The head: final norm and one product for the logits of all codebooks.
 
 N tokens · C hidden · K codebooks · V codec vocabulary
 """

@@ -1,15 +1,15 @@
-"""Dynamic-capacity routing as graph nodes: which experts a token uses, and with what weight.
+"""Dynamic-capacity routing as graph nodes: which experts a token uses, and with which weights.
 
 N tokens · R router rows (routed, null, then shared) · E dynamic experts (routed, null) · S shared experts
 
 Expert j comes before i when its logit is larger, or equal with j < i. Top-P picks i exactly when the probabilities
 before it add up to less than P. With the weighting "probability" the experts are sorted. "sparsemixer" needs every
-pair of experts anyway, so it compares them and sorts nothing. No shape depends on data. The formulas are explained in
-`unimoe_runtime.model.routing`, which computes the same in numpy.
+pair of experts anyway, so it compares pairs and does not sort. No shape depends on data.
+`unimoe_runtime.model.routing` explains the formulas and computes the same in numpy.
 
-Sums over experts are ReduceL1, of values that are never negative. ONNX Runtime computes ReduceSum in an order that
-depends on the row's address in memory, so a token's weights would depend on how many rows stand before it. ReduceL1
-adds in order: a token has the same weights, to the bit, in any batch.
+Sums over experts use ReduceL1; the values are never negative. The order of ONNX Runtime's ReduceSum depends on the
+row's address in memory, so a token's weights would depend on the number of rows before it. ReduceL1 adds in order: a
+token has the same weights, to the bit, in any batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unimoe_runtime.config import ModelConfig
 
 from .builder import GraphBuilder
 
-# Added to the sum of the multipliers before the division, in the published checkpoint's code.
+# The published checkpoint's code adds this to the sum of the multipliers before the division.
 _MIXER_EPSILON = 1e-6
 
 
@@ -40,7 +40,7 @@ class _Pairs:
 def route(
     builder: GraphBuilder, router_logits_NR: ir.Value, config: ModelConfig
 ) -> tuple[ir.Value | None, ir.Value | None]:
-    """weights_NE, exactly 0 where not picked (None without dynamic experts), and shared_NS (None: all weigh 1)."""
+    """weights_NE, exactly 0 where not picked (None without dynamic experts), and shared_NS (None: all are 1)."""
     num_dynamic, num_shared = config.num_dynamic_experts, config.num_router_rows - config.num_dynamic_experts
     if not num_dynamic:
         shared_NS = builder.op("Softmax", [router_logits_NR], axis=-1) if num_shared else None
@@ -66,11 +66,11 @@ def route(
 
 
 def _sorted_shares(builder: GraphBuilder, logits_NE: ir.Value, config: ModelConfig) -> ir.Value:
-    """weights_NE: the picked probabilities over their sum (arXiv 2510.13344, Eq. 3).
+    """weights_NE: the picked probabilities divided by their sum (arXiv 2510.13344, Eq. 3).
 
-    Eight nodes, where comparing pairs takes twelve. TopK sorts; of equal logits the lower index comes first, in ONNX
-    and in ONNX Runtime. A softmax over logits of -inf would be a node less, but fast exponentials need not give an
-    exact 0 for them.
+    This takes eight nodes; comparing pairs takes twelve. TopK sorts; of equal logits the lower index comes first, in
+    ONNX and in ONNX Runtime. A softmax over logits of -inf would save a node, but fast exponentials need not return
+    exactly 0 for them.
     """
     num_experts = config.num_dynamic_experts
     sorted_NE, expert_NE = builder.ops("TopK", [logits_NE, builder.constant([num_experts])], 2, axis=-1)
@@ -89,9 +89,9 @@ def _compare(builder: GraphBuilder, logits_NE: ir.Value, num_experts: int) -> _P
     own_NE1 = builder.op("Unsqueeze", [logits_NE, builder.constant([2])])
     other_N1E = builder.op("Unsqueeze", [logits_NE, builder.constant([1])])
     gap_NEE = builder.op("Sub", [own_NE1, other_N1E])
-    # One comparison decides larger and tied alike. With j < i a gap of 0 counts as before, so the bound is the
-    # smallest normal number there: no two logits lie closer to each other without being equal, unless both are
-    # below 1e-30. Smaller bounds are denormal, and some devices flush those to 0.
+    # One comparison covers both the larger and the tied logit. For j < i a gap of 0 counts as before, so the bound is
+    # the smallest normal number there: two different logits lie no closer together, unless both are below 1e-30.
+    # Smaller bounds are denormal, and some devices flush those to 0.
     tie_EE = np.tril(np.ones((num_experts, num_experts), dtype=bool), -1)
     bound_EE = np.where(tie_EE, np.finfo(np.float32).tiny, np.float32(0))
     before_NEE = builder.op("Less", [gap_NEE, builder.constant(bound_EE, "float32")])
@@ -112,7 +112,7 @@ def _select(builder: GraphBuilder, pairs: _Pairs, probabilities_NE: ir.Value | N
 def _multipliers(builder: GraphBuilder, pairs: _Pairs, config: ModelConfig) -> ir.Value:
     """multiplier_NE: 1 / sum of exp(logit j - logit i) over the j within the gap that do not come before i.
 
-    The relative gap is (i - j) / max(|j|, i), compared without the division: two zeros are no gap.
+    The relative gap is (i - j) / max(|j|, i), compared without the division, so that two zeros have no gap.
     """
     infinity, zero = builder.constant(np.inf, "float32"), builder.constant(0.0, "float32")
     gap_NEE = builder.op("Where", [pairs.before_NEE, infinity, pairs.gap_NEE])

@@ -1,4 +1,4 @@
-"""The front end's sequence network as a graph: `unimoe_runtime.frontend.sequence_network` says what it computes.
+"""The front end's sequence network as a graph; `unimoe_runtime.frontend.sequence_network` defines it.
 
 P symbols · C channels · O outputs
 """
@@ -15,7 +15,7 @@ from .builder import GraphBuilder
 
 
 def sequence_graph(config: SequenceNetworkConfig, weights: Path, inputs: tuple[str, ...], output: str) -> GraphBuilder:
-    """The graph over its written weights. `inputs`: a name for each table's ids [P]; `output`: that of the result."""
+    """The graph over its written weights. `inputs`: a name for each table's ids [P]; `output`: the result's name."""
     builder = GraphBuilder(weights.stem, weights)
 
     def float_weight(name: str) -> ir.Value:

@@ -1,12 +1,12 @@
-"""The trunk: what a layer always runs. Attention over the cache, the router's decision, the shared experts.
+"""The trunk, the part of a layer that always runs: attention over the cache, the router, the shared experts.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H query heads · G key heads · D head dimension · F = D / 2
 R = H / G query heads a key head · Q = T·R rows of queries · X = G·D · C hidden · Y router rows
 E dynamic experts (routed, then null)
 
-A decode step has few rows, so a node costs what its launch costs, not what it computes. Therefore q, k and v are one
-product, the shared experts are one feed-forward of their joint width, a Gemm adds the residual, and what a step can
-do once for all layers the host does (`unimoe_runtime.backends.trunk_form`).
+A decode step has few rows, so a node's cost is its launch, not its computation. Therefore q, k and v are one product,
+the shared experts are one feed-forward of their joint width, a Gemm adds the residual, and the host does the work that
+is common to all layers of a step (`unimoe_runtime.backends.trunk_form`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def trunk_graph(config: ModelConfig, weights: Path) -> GraphBuilder:
     """The graph of one layer's trunk, over its written weights.
 
     `write_index_B` is the cache slot of a row's first position; True in `mask_B1QS` lets a query attend to a slot.
-    `hidden_NC` is `hidden_BTC` in another shape. Bound to the same memory, the caches are updated in place.
+    `hidden_NC` is `hidden_BTC` in another shape. Where inputs and outputs share memory, the caches update in place.
     """
     builder = GraphBuilder("trunk", weights)
     hidden, router_rows = config.hidden_size, config.num_router_rows
@@ -67,10 +67,10 @@ def _no_columns(builder: GraphBuilder, x_NC: ir.Value) -> ir.Value:
 def _attention(builder: GraphBuilder, config: ModelConfig) -> tuple[ir.Value, ir.Value, ir.Value]:
     """residual_NC = hidden + o(attention(norm(hidden))) over the caches, which take new keys and values first.
 
-    Also the new caches. Heads stay side by side in the last axis all the way, so that nothing is transposed. The
-    queries that share a key head are rows of one product: with more query heads than key heads, ONNX Runtime would
-    multiply head by head, 108 us against 44 us for 16 heads over 2 key heads, 2 rows and 256 slots. The order of the
-    query heads (`layout`) makes these rows a matter of the shape alone.
+    It also returns the new caches. Heads stay side by side in the last axis throughout, so that nothing is transposed.
+    The queries that share a key head are rows of one product: with more query heads than key heads, ONNX Runtime would
+    multiply head by head, 108 us against 44 us for 16 heads over 2 key heads, 2 rows and 256 slots. Thanks to the order
+    of the query heads (`layout`), a reshape alone forms these rows.
     """
     heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
     hidden_BTC = builder.input("hidden_BTC", "float32", ("B", "T", config.hidden_size))

@@ -19,8 +19,8 @@ from .feed_forward import swiglu
 def vision_graph(config: VisionConfig, weights: Path, *, blocks: Sequence[int] | None = None) -> GraphBuilder:
     """The graph of the tower over its written weights (`bundle.vision_weight_shapes`).
 
-    Inputs as `vision.tower_inputs` makes them; output i of embeddings_VC is the i-th token in the order of windows.
-    `blocks` leaves out all other blocks, so that a large tower can be checked one at a time.
+    `vision.tower_inputs` makes the inputs; output i of embeddings_VC is the i-th token in the order of windows.
+    With `blocks` the graph has only these blocks, so that a large tower can be checked in parts.
     """
     builder = GraphBuilder("vision", weights)
     size = config.head_dim
@@ -28,7 +28,7 @@ def vision_graph(config: VisionConfig, weights: Path, *, blocks: Sequence[int] |
     tables = [builder.input(name, "float32", ("P", size)) for name in ("cos_PD", "sin_PD")]
     window_mask = builder.input("window_mask_11PP", "bool", (1, 1, "P", "P"))
     full_mask = builder.input("full_mask_11PP", "bool", (1, 1, "P", "P"))
-    # RotaryEmbedding turns halves by one angle each: it wants one half of what the host gives for both.
+    # RotaryEmbedding rotates both halves by the same angles: it needs half of the host's values.
     begin, end, axis = builder.constant([0]), builder.constant([size // 2]), builder.constant([1])
     cos, sin = (builder.op("Unsqueeze", [builder.op("Slice", [table, begin, end, axis]), begin]) for table in tables)
 

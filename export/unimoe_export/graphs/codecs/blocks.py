@@ -1,7 +1,7 @@
 """Parts that the graphs of our own codecs share: the encoder, causal stacks with state, transforms, overlap and add.
 
-Transforms are products with fixed bases, so that every backend has them: a frame of N samples is four hops side by
-side, and the basis turns it into real and imaginary parts; on the way back each quarter of a frame is added to its hop.
+Transforms are products with fixed bases, so that every backend supports them. A frame of N samples is four consecutive
+hops, and the basis turns it into real and imaginary parts; the inverse adds each quarter of a frame to its hop.
 
 Shapes: B batch, L samples, H hop, N window (4 H), F bins, M bands, T frames, C width, I intermediate, D latent,
 K codebooks, P left context of a convolution, S the part of a synthesis window past its hop.
@@ -53,7 +53,7 @@ def read_shape(codec_dir: Path) -> dict[str, Any]:
 def transform_bases(window: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The windowed transform [N, 2F] and its windowed inverse [2F, N]; real parts, then imaginary ones.
 
-    The Hann window lies on both sides; the inverse divides by N and by the windows' overlap.
+    Both apply the Hann window; the inverse divides by N and by the windows' overlap.
     """
     samples_N, bins_F = np.arange(window), np.arange(window // 2 + 1)
     hann_N = 0.5 - 0.5 * np.cos(2 * np.pi * samples_N / window)
@@ -102,7 +102,7 @@ def write_encoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) 
 
 
 def overlap_add(builder: GraphBuilder, states: States, frames_BTN: ir.Value, hop: int) -> None:
-    """pcm_BL of frames: quarter q of frame t belongs to hop t + q; what reaches past the last frame is state."""
+    """pcm_BL of frames: quarter q of frame t belongs to hop t + q; the part past the last frame is state."""
     op, constant = builder.op, builder.constant
     overlap_BS = states.add("overlap_BS", (OVERLAPS * hop,))
     quarters = builder.ops("Split", [frames_BTN], OVERLAPS + 1, axis=2, num_outputs=OVERLAPS + 1)
@@ -125,7 +125,7 @@ def rows(builder: GraphBuilder, x_BTH: ir.Value, start: int, end: int) -> ir.Val
 
 
 class CausalStack:
-    """Embedding convolution, ConvNeXt blocks and norms of one side, causal; with state where it streams.
+    """Embedding convolution, ConvNeXt blocks and norms of one side, causal; with state in a stream.
 
     `side`: prefix of its tensors; `state_prefix`: of its states.
     """

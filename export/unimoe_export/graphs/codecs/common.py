@@ -1,7 +1,7 @@
 """Graphs of the codec: one entry point for every kind of codec, and the residual quantizer that all of them share.
 
-    codec_encoder   pcm_BL -> codes_BKT               whole audio at once, L a multiple of the hop
-    codec_decoder   codes_BKT, state -> pcm_BL, state a chunk at a time; zeros are the state of the beginning
+    codec_encoder   pcm_BL -> codes_BKT               complete audio in one call, L a multiple of the hop
+    codec_decoder   codes_BKT, state -> pcm_BL, state a chunk in each call; the initial state is zeros
 
 Shapes: B batch, L samples, K codebooks, T frames, V codes of a codebook, D width of a code.
 """
@@ -38,10 +38,10 @@ class CodecGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class CodecGraphs:
-    """What `write_codec` wrote, and what the runtime has to know of the codec (the manifest's `codec`).
+    """The output of `write_codec`, and the description of the codec for the runtime (the manifest's `codec`).
 
     `decoder_state` are the decoder's state inputs for a batch of one; the output that continues state `x` is
-    `new_x`. `min_first_frames`: the decoder's first call needs so many frames, unless the audio has fewer.
+    `new_x`. `min_first_frames`: the decoder's first call needs this number of frames, unless the audio has fewer.
     `context_frames`, `lookahead_frames`: frames before and after a frame that its samples depend on beside the state.
     """
 
@@ -78,7 +78,7 @@ class CodecGraphs:
 
 
 class States:
-    """The decoder's state: for each input `x` that carries it in, the output `new_x` that carries it on."""
+    """The decoder's state: each input `x` receives a part of it, and the output `new_x` passes it to the next call."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
@@ -131,7 +131,7 @@ def finish(builder: GraphBuilder, out_dir: Path, name: str) -> CodecGraph:
 
 
 def quantizer_weights(codebooks: Sequence[NDArray[np.float32]]) -> tuple[Tensors, Tensors]:
-    """The quantizer's tensors for the encoder's file and for the decoder's, of codebooks [V, D]."""
+    """The quantizer's tensors for the encoder's file and for the decoder's, from codebooks [V, D]."""
     encoder: Tensors = {}
     for index, codebook_VD in enumerate(codebooks):
         encoder[f"codebook.{index}.weight"] = codebook_VD
@@ -141,10 +141,10 @@ def quantizer_weights(codebooks: Sequence[NDArray[np.float32]]) -> tuple[Tensors
 
 
 def quantize(builder: GraphBuilder, frames_BTD: ir.Value, num_codebooks: int) -> ir.Value:
-    """codes_BKT: stage by stage the nearest code of what the stages before left over.
+    """codes_BKT: each stage picks the code nearest to the residual of the stages before it.
 
-    |x - e|² is least where x·e - |e|²/2 is largest: |x|² is the same for all codes and is left out, which also
-    rounds less. Ties go to the lower code.
+    |x - e|² is least where x·e - |e|²/2 is largest: |x|² is the same for all codes, and leaving it out also reduces
+    rounding. Ties go to the lower code.
     """
     residual_BTD = frames_BTD
     codes = []
@@ -162,7 +162,7 @@ def quantize(builder: GraphBuilder, frames_BTD: ir.Value, num_codebooks: int) ->
 
 
 def dequantize(builder: GraphBuilder, codes_BKT: ir.Value, num_codebooks: int, codebook_size: int) -> ir.Value:
-    """frames_BTD: the sum of the codes' vectors, read from all codebooks in one table."""
+    """frames_BTD: the sum of the codes' vectors, read from one table of all codebooks."""
     offsets_K1 = builder.constant(np.arange(num_codebooks)[:, None] * codebook_size)
     rows_BKT = builder.op("Add", [codes_BKT, offsets_K1])
     vectors_BKTD = builder.op("Gather", [builder.weight("codebooks.weight"), rows_BKT], axis=0)

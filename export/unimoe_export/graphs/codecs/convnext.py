@@ -1,7 +1,7 @@
 """Graphs of our first codec, `unimoe.codec.convnext` (its docstring draws the architecture).
 
-Shapes: B batch, K codebooks, T frames, L samples, J synthesis frames of a frame, N window, F bins. Of the decoder's
-frames, once they are J to one, T, N and F are meant.
+Shapes: B batch, K codebooks, T frames, L samples, J synthesis frames of a frame, N window, F bins. In the decoder, T,
+N and F refer to synthesis frames once each frame has become J of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Graphs of the Descript Audio Codec (`unimoe_runtime.codec.dac_config` draws the architecture).
 
-Nothing in it is causal, so the decoder has no state: it decodes a window of frames, and the runtime gives it the
-frames around those it wants (`context_frames` before, `lookahead_frames` after) and crops.
+None of its layers is causal, so the decoder has no state. It decodes a window of frames; the runtime adds surrounding
+frames to the wanted ones (`context_frames` before, `lookahead_frames` after) and crops the result.
 
 Shapes: B batch, C channels, L samples, K codebooks, T frames or time steps, D width of the latent, W width of a code,
 V codes of a codebook, E = K · W.
@@ -67,7 +67,7 @@ def _write(config: DacConfig, read: Read, out_dir: Path, num_codebooks: int) -> 
 
 
 def _weights(read: Read, names: list[str]) -> Tensors:
-    """One side's tensors as they are; beside a snake's `alpha` its `gain`, 1 / alpha."""
+    """One side's tensors unchanged, and beside each snake's `alpha` its `gain`, 1 / alpha."""
     tensors: Tensors = {}
     for name in names:
         tensors[name] = read(name)
@@ -77,7 +77,7 @@ def _weights(read: Read, names: list[str]) -> Tensors:
 
 
 def _quantizer_weights(read: Read, num_codebooks: int) -> tuple[Tensors, Tensors]:
-    """The quantizer's tensors, projections as [in, out]; the decoder adds all codebooks up in one product."""
+    """The quantizer's tensors, projections as [in, out]; in the decoder one product sums over all codebooks."""
     encoder: Tensors = {}
     codebooks, projections, biases = [], [], []
     for index in range(num_codebooks):
@@ -132,14 +132,14 @@ def _decoder(out_dir: Path, config: DacConfig, num_codebooks: int) -> CodecGraph
     end = len(config.decoder_strides) + 1
     pcm_B1L = op("Tanh", [net.conv(f"decoder.model.{end + 1}", net.snake(f"decoder.model.{end}", hidden_BCT))])
     pcm_BL = op("Squeeze", [pcm_B1L, constant([1])])
-    if config.missing_samples:  # a frame is a hop everywhere else: the end is filled up with silence
+    if config.missing_samples:  # every other part takes a frame for a hop: pad the end with silence
         pcm_BL = op("Pad", [pcm_BL, constant([0, 0, 0, config.missing_samples])])
     builder.output(pcm_BL, "pcm_BL", "float32", ("B", "L"))
     return finish(builder, out_dir, DECODER)
 
 
 def _quantize(builder: GraphBuilder, residual_BTD: ir.Value, num_codebooks: int) -> ir.Value:
-    """codes_BKT: stage by stage the code of the nearest direction; ties go to the lower code."""
+    """codes_BKT: each stage picks the code of the nearest direction; ties go to the lower code."""
     op, weight = builder.op, builder.weight
     codes = []
     for index in range(num_codebooks):
@@ -158,7 +158,7 @@ def _quantize(builder: GraphBuilder, residual_BTD: ir.Value, num_codebooks: int)
 
 
 def _dequantize(builder: GraphBuilder, codes_BKT: ir.Value, num_codebooks: int, codebook_size: int) -> ir.Value:
-    """latent_BTD: the codes of all codebooks side by side, projected up in one product, which adds them up."""
+    """latent_BTD: the codes of all codebooks side by side; one product projects them up and sums them."""
     op, weight, constant = builder.op, builder.weight, builder.constant
     rows_BTK = op(
         "Add", [op("Transpose", [codes_BKT], perm=[0, 2, 1]), constant(np.arange(num_codebooks) * codebook_size)]

@@ -1,12 +1,12 @@
 """Graphs of EnCodec 24 kHz (arXiv:2210.13438), written from the folded weights that `import_encodec` stores.
 
 The model pads every convolution on the left by reflection. In a stream only the beginning is reflected; later
-chunks carry on from the last samples of the chunk before, and LSTMs from their state. So the decoder's state holds
+chunks continue from the last samples of the previous chunk, and LSTMs from their state. So the decoder's state holds
 each convolution's left context, each transposed convolution's last input, the LSTMs' states, and `started`, 0 in
-the first chunk: zeros are the state of the beginning. Reflection looks ahead: the first chunk must have
-`kernel` frames of the decoder's first convolution (7), or be the whole audio.
+the first chunk: the initial state is zeros. Reflection looks ahead: the first chunk must have `kernel` frames of the
+decoder's first convolution (7), or be the complete audio.
 
-ELU is written out, because TensorRT does not parse ELU and LSTM in one graph.
+ELU is written as basic operators, because TensorRT does not parse ELU and LSTM in one graph.
 
 Shapes: B batch, C channels, L samples, K codebooks, T frames or time steps, D width of a code, H width of an LSTM.
 """
@@ -126,7 +126,7 @@ def _decoder(
 
 
 class _Seanet:
-    """The layers of SEANet. `min_length` follows the least number of time steps a layer can be given."""
+    """The layers of SEANet. `min_length` tracks the smallest number of time steps that a layer can receive."""
 
     def __init__(self, builder: GraphBuilder, *, min_length: int, streaming: bool = False) -> None:
         self._builder = builder
@@ -157,7 +157,7 @@ class _Seanet:
     def _with_context(self, name: str, x_BCT: ir.Value, channels: int, context: int) -> ir.Value:
         op, constant = self._builder.op, self._builder.constant
         long_enough_BCT = x_BCT
-        if self._min_length <= context:  # as the model does: zeros on the right, so that there is enough to reflect
+        if self._min_length <= context:  # as in the model: zeros on the right provide enough samples to reflect
             missing = context + 1 - self._min_length
             long_enough_BCT = op("Pad", [x_BCT, constant([0, 0, 0, 0, 0, missing])])
         left_BCT = op("Gather", [long_enough_BCT, constant(np.arange(context, 0, -1))], axis=2)
@@ -187,7 +187,7 @@ class _Seanet:
         return self._builder.op("Add", [shortcut_BCT, self.conv(f"{name}.block.3", self.elu(hidden_BCT))])
 
     def lstm(self, name: str, x_BCT: ir.Value) -> ir.Value:
-        """The stack of LSTMs, and its input added to its output."""
+        """The stack of LSTMs, with its input added to its output."""
         op, constant, weight = self._builder.op, self._builder.constant, self._builder.weight
         x_TBC = op("Transpose", [x_BCT], perm=[2, 0, 1])
         hidden_TBH = x_TBC

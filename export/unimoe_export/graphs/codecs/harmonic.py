@@ -1,6 +1,6 @@
 """Graphs of our second codec, `unimoe.codec.harmonic` (its docstring draws the architecture).
 
-The oscillator counts its phase in whole numbers, so a stream that is cut anywhere keeps it to the bit.
+The oscillator counts its phase in whole numbers, so chunk boundaries anywhere in a stream keep it exact to the bit.
 
 Shapes: B batch, K codebooks, T frames, D latent, C width; S synthesis frames, c inner width, h hop, n window (4 h),
 f bins, P pitch classes, I fine pitches, L samples, R rows of noise.
@@ -119,7 +119,7 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tu
 
 
 def _envelope(builder: GraphBuilder, states: States, latent_BDT: ir.Value, num_bands: int) -> ir.Value:
-    """The log envelope of the synthesis frames, from each latent and the two before it."""
+    """The log envelope of the synthesis frames, computed from each latent and the two before it."""
     op, constant = builder.op, builder.constant
     weights = [builder.weight(f"decoder.envelope.{part}") for part in ("weight", "bias")]
     assert weights[0].shape is not None  # weights come with their shapes

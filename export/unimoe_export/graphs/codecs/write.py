@@ -19,7 +19,7 @@ Number = Annotated[float, Between(0, 1e9)] | None
 
 @dataclass(frozen=True, kw_only=True)
 class CodecNumbers(JsonRecord):
-    """The numbers of any codec's config.json that graphs are written by; each kind has some of them."""
+    """The numbers in config.json that define the graphs, for all kinds of codec; each kind has some of them."""
 
     sample_rate_hz: Annotated[int, Between(1000, 768_000)] | None = None
     hop_samples: Size = None
@@ -41,7 +41,7 @@ class CodecNumbers(JsonRecord):
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
     """Write codec_encoder and codec_decoder (.onnx, .safetensors) of a checkpoint's codec folder into `out_dir`.
 
-    `num_codebooks` keeps only the first codebooks, for a model that speaks fewer than the codec has.
+    `num_codebooks` keeps only the first codebooks, for a model that uses fewer than the codec has.
     Raises CheckpointError where the codec is damaged, of an unknown kind, or a weight file that must be converted.
     """
     if codec_dir.is_file():
