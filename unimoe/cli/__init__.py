@@ -34,7 +34,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-# Which extra has a third-party package that a command may find missing.
+# Which extra installs a third-party package that a command may find missing.
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "matplotlib": "calibrate",
     "pocketsphinx": "eval", "pystoi": "eval",
@@ -67,9 +67,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: what goes wrong becomes one line and exit code 1, with UNIMOE_DEBUG=1 a traceback.
+    """Entry point. An error becomes one line and exit code 1; UNIMOE_DEBUG=1 shows its traceback.
 
-    Ctrl-C, SIGTERM and SIGHUP end with 128 and the signal's number, as a shell has it.
+    Ctrl-C, SIGTERM and SIGHUP exit with 128 plus the signal's number, as in a shell.
     """
     from unimoe.cli.process import end, hear_signals, tell, write_what_can_be
     from unimoe.stopping import Stopped

@@ -1,4 +1,4 @@
-"""`unimoe build`: a bundle's engines for one target or several."""
+"""`unimoe build`: compiles a bundle's engines for one or more targets."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def build(
 ) -> None:
     """Compile the graphs of BUNDLE for a GPU, into BUNDLE/engines/TARGET.
 
-    TensorRT-RTX builds ahead of time, on any machine; TensorRT builds on the device. Engines that are up to date stay.
-    After an interruption the same command goes on where it stopped. A log lies beside each engine.
+    TensorRT-RTX builds ahead of time, on any machine; TensorRT builds on the device. Engines that are up to date are
+    kept. After an interruption the same command resumes. A log lies beside each engine.
     """
     require_json_writable(json_to)
     opened = open_bundle(bundle)
@@ -73,7 +73,7 @@ def build(
 
 
 def summary(result: BuildResult) -> str:
-    """What was built, how large and how long; the slowest, and what is otherwise than the graphs say."""
+    """What was built, its size and time; the slowest engines, the fallbacks, and the graphs without an engine."""
     made = f"{result.num_built} built, {result.num_kept} up to date"
     lines = [
         f"{result.path}: {made}; {size(result.num_bytes)}, {duration(result.seconds)} "

@@ -13,7 +13,7 @@ DEMO: Final = "demo"
 
 
 class _BundlePath(click.Path):
-    """A bundle's folder. `demo`, where there is no folder of that name, is the demo bundle in the user's cache."""
+    """A bundle's folder. Unless a folder `demo` exists, `demo` names the demo bundle in the user's cache."""
 
     name = "bundle"
 
@@ -30,7 +30,7 @@ BUNDLE: Final = _BundlePath()
 
 
 def demo_checkpoint() -> Path:
-    """The checkpoint that the wheel carries, or that of a clone. Raises CheckpointError where there is neither."""
+    """The demo checkpoint of the wheel or of a clone. Raises CheckpointError if there is neither."""
     from unimoe_runtime.errors import CheckpointError
 
     package = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def demo_checkpoint() -> Path:
 
 
 def demo_bundle() -> Path:
-    """The demo's bundle, exported into the user's cache at its first use, and again when the checkpoint changes."""
+    """The demo's bundle, exported into the user's cache on first use and again when the checkpoint changes."""
     from unimoe_runtime.files.user_cache import user_cache_dir
 
     checkpoint = demo_checkpoint()
@@ -56,7 +56,7 @@ def demo_bundle() -> Path:
 
 
 def _fingerprint(checkpoint: Path) -> str:
-    """Sixteen digits over the names and the bytes of the checkpoint's files."""
+    """Sixteen hexadecimal digits of a hash over the names and bytes of the checkpoint's files."""
     digest = sha256()
     for file in sorted(file for file in checkpoint.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(checkpoint)}\0{file.stat().st_size}\0".encode())

@@ -1,4 +1,4 @@
-"""`unimoe calibrate`: a float32 bundle into a quantized one."""
+"""`unimoe calibrate`: quantizes a float32 bundle."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def calibrate_command(
 ) -> None:
     """Quantize BUNDLE (fp32) for a target into the bundle OUT.
 
-    The bundle reads the data while the inputs of its products are watched, until every expert has received enough
-    tokens. Routers, norms, the residual and the codec stay fp32. The result is compared with its original, and a page
-    with everything lies in OUT. Needs no torch.
+    The bundle reads the data, and calibration records the inputs of its matrix products until every expert has
+    received enough tokens. Routers, norms, the residual and the codec stay fp32. The result is compared with its
+    original, and OUT contains a page with all figures. Needs no torch.
     """
     require_json_writable(json_to)
     if html_path is not None:
@@ -128,9 +128,9 @@ def calibrate_command(
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The section [calibrate] of a recipe as fields of the settings. Paths count from the recipe's folder.
+    """The section [calibrate] of a recipe as fields of the settings. Paths are relative to the recipe's folder.
 
-    Raises ConfigError, one line, where the file is no recipe or a field has a value of another kind.
+    Raises ConfigError with one line if the file is not a recipe or a field has a value of the wrong type.
     """
     try:
         section: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["calibrate"]
@@ -156,7 +156,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def print_coverage(coverage: Coverage, *, err: bool = False) -> None:
-    """The table of tokens by layer, domain and expert; what is below the floor in red."""
+    """The table of tokens by layer, domain and expert; counts below the floor in red."""
     low = {(str(layer), str(tokens)) for (layer, _), tokens in coverage.below().items()}
     rows = [
         [layer, domain, *(click.style(cell, fg="red") if (layer, cell) in low else cell for cell in cells)]
@@ -168,7 +168,7 @@ def print_coverage(coverage: Coverage, *, err: bool = False) -> None:
 
 
 def print_sensitivities(result: CalibrationResult) -> None:
-    """The graphs whose quantization alone costs most."""
+    """The graphs with the largest loss when each is quantized alone."""
     rows = [
         [
             found.graph, scheme_precision(found.scheme), f"{found.loss:.5f}", f"{found.router_flips:,}",
@@ -182,7 +182,7 @@ def print_sensitivities(result: CalibrationResult) -> None:
 
 
 def print_verification(result: CalibrationResult) -> None:
-    """The figures of the result beside its original."""
+    """The figures that compare the result with its original."""
     if result.verification is None:
         return
     rows = [
@@ -197,7 +197,7 @@ def print_verification(result: CalibrationResult) -> None:
 
 
 def summary(result: CalibrationResult) -> str:
-    """The closing lines: what was written, how large, on what data, and what to do next."""
+    """The closing lines: what was written, its size, the data it used, and the next command."""
     precisions = ", ".join(f"{amount} {shown_precision(name)}" for name, amount in sorted(result.precisions.items()))
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
     peak = "" if result.peak_bytes is None else f", at most {size(result.peak_bytes)} of memory"

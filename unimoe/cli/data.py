@@ -1,4 +1,4 @@
-"""`unimoe data`: training material from its sources to codec tokens."""
+"""`unimoe data`: turns sources into corpora and corpora into codec tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ for _command in SPEECH_COMMANDS:
 @data.command(cls=Command)
 @json_option
 def sources(json_to: str | None) -> None:
-    """List where material comes from, its licence, and whether weights trained on it may be shipped."""
+    """List the sources of material, their licences, and whether weights trained on them may be shipped."""
     from dataclasses import asdict
 
     from unimoe.data.sources import SOURCES
@@ -46,7 +46,7 @@ def sources(json_to: str | None) -> None:
 @WORKERS
 @json_option
 def render(recipe: Path, out: Path, workers: int, json_to: str | None) -> None:
-    """Render what RECIPE's section [data] says into the corpus OUT. Goes on where it was stopped."""
+    """Render the corpus OUT that RECIPE's section [data] describes. Resumes after an interruption."""
     from unimoe.data.recipe import CorpusRecipe
     from unimoe.data.rendering import render_corpus
 
@@ -80,7 +80,7 @@ def import_(
     workers: int,
     json_to: str | None,
 ) -> None:
-    """Make the corpus OUT of your own recordings: FOLDER has audio, and texts as .txt, metadata.csv or .jsonl."""
+    """Make the corpus OUT from your own recordings: FOLDER has audio, and texts as .txt, metadata.csv or .jsonl."""
     from unimoe.data.folders import Terms, plan_import
     from unimoe.data.rendering import run_jobs
 
@@ -97,7 +97,7 @@ def import_(
 @click.argument("corpora", type=CORPUS, nargs=-1, required=True)
 @json_option
 def join(out: Path, corpora: tuple[Path, ...], json_to: str | None) -> None:
-    """Make one corpus OUT of several."""
+    """Join several corpora into one corpus OUT."""
     from unimoe.data.joining import join_corpora
 
     tell_corpus(join_corpora(corpora, out), out, json_to, next_step=f"`unimoe data report {out}`")
@@ -124,7 +124,7 @@ def filter_(
     workers: int,
     json_to: str | None,
 ) -> None:
-    """Measure every clip of CORPUS and keep in OUT what is good, once. Measures stay in CORPUS/metrics.jsonl."""
+    """Measure every clip of CORPUS and copy the good ones to OUT, each once. Measures stay in CORPUS/metrics.jsonl."""
     from dataclasses import replace
 
     from unimoe.data.corpus import Corpus
@@ -150,7 +150,7 @@ def filter_(
 )
 @json_option
 def report(corpus: Path, html: Path | None, json_to: str | None) -> None:
-    """Write a page on what is in CORPUS: counts, hours, histograms, licences; and the same as JSON beside it."""
+    """Write a page about CORPUS: counts, hours, histograms, licences. The same figures lie beside it as JSON."""
     from unimoe.data.corpus import Corpus
     from unimoe.data.reporting import write_report
 
@@ -175,7 +175,7 @@ def report(corpus: Path, html: Path | None, json_to: str | None) -> None:
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
 @json_option
 def encode(corpus: Path, codec: Path, cache: Path | None, threads: int, json_to: str | None) -> None:
-    """Turn CORPUS into tokens of CODEC, kept by the hashes of codec and clip. Goes on where it was stopped."""
+    """Encode CORPUS into tokens of CODEC, cached by the hashes of codec and clip. Resumes after an interruption."""
     import torch
 
     from unimoe.data.codes import cached_codes

@@ -20,7 +20,7 @@ WORKERS = click.option(
 
 
 def read_section(path: Path, name: str) -> dict[str, Any]:
-    """A section of a recipe. Raises ConfigError where the file is missing, is no TOML, or has no such section."""
+    """A section of a recipe. Raises ConfigError if the file is missing, is not TOML, or lacks the section."""
     try:
         section = tomllib.loads(path.read_text(encoding="utf-8"))[name]
     except KeyError:
@@ -31,7 +31,7 @@ def read_section(path: Path, name: str) -> dict[str, Any]:
 
 
 def tell_corpus(corpus: Any, folder: Path, json_to: str | None, *, note: str = "", next_step: str = "") -> None:
-    """A corpus that was made: clips and hours, and what to do with it next."""
+    """Report a finished corpus: its clips and hours, and the next command."""
     hours = sum(item.length for item in corpus) / corpus.sample_rate_hz / 3600
     if not write_json({"corpus": str(folder), "clips": len(corpus), "hours": round(hours, 4)}, json_to):
         click.echo(corpus.summary(folder) + note)

@@ -1,4 +1,4 @@
-"""Commands of `unimoe data` for synthetic speech: speak texts, let Whisper hear them, gather what was right."""
+"""Commands of `unimoe data` for synthetic speech: speak texts, transcribe them with Whisper, gather the right ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unimoe.cli.progress import progress_bar
 @WORKERS
 @json_option
 def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: str | None) -> None:
-    """Speak the texts of RECIPE's section [speech] into the folder OUT, clip by clip. Goes on where it was stopped."""
+    """Speak the texts of RECIPE's section [speech] into the folder OUT, clip by clip. Resumes after an interruption."""
     from unimoe.data.speaking import CLIPS, read_lines, render_speech
     from unimoe.data.speech_texts import SpeechTextRecipe, draw_requests
 
@@ -45,7 +45,7 @@ def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: s
 @WORKERS
 @json_option
 def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
-    """Let Whisper hear the clips of a spoken FOLDER, and mark those that the teacher got wrong."""
+    """Transcribe the clips of a spoken FOLDER with Whisper, and mark those that the teacher got wrong."""
     from unimoe.data.speaking import CLIPS, read_lines
     from unimoe.evaluation.hearing import HEARD, hear_corpus, left_out_counts
 
@@ -73,7 +73,7 @@ def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
 @click.option("--unheard", is_flag=True, help="Take clips along that Whisper has not heard yet.")
 @json_option
 def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | None) -> None:
-    """Make the corpus OUT of the clips of a spoken FOLDER that Whisper let pass."""
+    """Make the corpus OUT from the clips of a spoken FOLDER that passed Whisper."""
     from unimoe.data.gathering import gather_clips
 
     corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
@@ -130,7 +130,7 @@ def durations(corpus: Path, out: Path, recipe: Path | None, threads: int, json_t
 
 @contextmanager
 def _training_progress(name: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar with the loss beside it."""
+    """A progress bar with the loss beside it."""
     with progress_bar(name) as progress:
         yield lambda step, total, loss: progress(f"{name}, loss {loss:.3f}", step, total)
 

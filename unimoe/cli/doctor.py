@@ -19,8 +19,8 @@ _COLOURS = {"ok": "green", "missing": "yellow", "broken": "red"}
 def doctor(json_to: str | None) -> None:
     """See what this machine can run, and the next step for what is missing.
 
-    Exit code 0 where some engine here can run bundles, else 1. Drivers and engines are asked in processes of their
-    own, so one that crashes is a finding.
+    The exit code is 0 if an engine on this machine can run bundles, else 1. Each driver and engine is probed in a
+    separate process, so a crash becomes a finding.
     """
     require_json_writable(json_to)
     diagnosis = diagnose(gather())

@@ -40,9 +40,9 @@ def evaluate(
 ) -> None:
     """Measure how a MODEL, a bundle or a checkpoint, sounds on held-out texts of a corpus.
 
-    Words that are heard, voices, notes, how natural it sounds, loss by domain, and what the routers pick. Beside each
-    figure stand the score of the original recordings and a baseline. A checkpoint is exported into a temporary folder
-    first.
+    The figures are words, voices, notes, naturalness, loss by domain, and the experts that the routers pick. Beside
+    each one stand the score of the original recordings and a baseline. A checkpoint is first exported into a
+    temporary folder.
     """
     require_json_writable(json_to)
     if html_path is not None:
@@ -65,13 +65,13 @@ def evaluate(
 
 @contextmanager
 def _as_bundle(model: Path) -> Iterator[Path]:
-    """The folder of a bundle. That of a checkpoint exists until the block ends."""
+    """The bundle's folder. For a checkpoint it is a temporary folder that exists until the block ends."""
     if (model / MANIFEST).exists():
         yield model
         return
     from unimoe_export.exporter import export_bundle
 
-    # A process of its own: exporting compares graphs with all cores, and an engine's threads are set once a process.
+    # A separate process: exporting compares graphs with all cores, and an engine's threads are set once a process.
     with (
         tempfile.TemporaryDirectory(prefix="unimoe-eval-") as folder,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
@@ -81,7 +81,7 @@ def _as_bundle(model: Path) -> Iterator[Path]:
 
 
 def print_tables(found: Evaluation) -> None:
-    """Every table with its note, then what was refused or could not be measured."""
+    """Every table with its note, then the refused requests and the missing measurements."""
     for one in tables(found):
         print_table(columns(*one.columns), one.rows, title=one.title)
         if one.note:

@@ -1,4 +1,4 @@
-"""`unimoe export`: a checkpoint folder into a bundle."""
+"""`unimoe export`: turns a checkpoint folder into a bundle."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def export(
 
     A bundle has one ONNX graph for each trunk and each expert, with the weights beside them. Every graph is compared
     with the numpy oracle as it is written. The command needs no torch, unless it reads a codec's .pth. After an
-    interruption the same command goes on where it stopped.
+    interruption the same command resumes.
     """
     require_json_writable(json_to)
     with progress_bar() as progress, as_codec_folder(find_codec(open_checkpoint(checkpoint), codec)) as folder:

@@ -22,7 +22,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None) -> None:
     """Write real inputs of one graph of a BUNDLE in Polygraphy's format.
 
-    They are what the graph meets while a standard prompt is read.
+    They are the inputs that the graph receives while the bundle reads a standard prompt.
     """
     opened = open_bundle(bundle)
     given, expected = graph_call(opened, graph)

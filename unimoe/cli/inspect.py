@@ -97,5 +97,5 @@ def _print_graphs(bundle: Bundle) -> None:
 
 
 def _kind(graph: str) -> str:
-    """Graphs of one kind have one signature: layers.3.expert.1 is a layers.*.expert.*"""
+    """The kind of a graph; graphs of one kind have one signature. layers.3.expert.1 is of kind layers.*.expert.*"""
     return ".".join("*" if part.isdigit() else part for part in graph.split("."))

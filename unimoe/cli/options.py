@@ -1,4 +1,4 @@
-"""What options mean the same on every command: precisions, sizes, lists of numbers, JSON, the engine that runs."""
+"""Options that mean the same on every command: precisions, sizes, lists of numbers, JSON, backend and target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Number(click.FloatRange):
-    """A number within limits, and never one that is none, or infinite."""
+    """A finite number within limits."""
 
     name = "NUMBER"
 
@@ -72,7 +72,7 @@ class Precision(click.ParamType[str]):
 
 
 class Counts(click.ParamType[tuple[int, ...]]):
-    """Whole numbers of 1 and more, separated by commas."""
+    """Positive whole numbers, separated by commas."""
 
     name = "N[,N…]"
 
@@ -89,9 +89,9 @@ class Counts(click.ParamType[tuple[int, ...]]):
 
 
 class Command(click.Command):
-    """A command whose `--json` takes a file, or none.
+    """A command whose `--json` takes an optional file.
 
-    The word after `--json` is its file where it ends in `.json` or is `-`; `--json=FILE` takes any name.
+    The word after `--json` is its file if it ends in `.json` or is `-`; `--json=FILE` takes any name.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -114,7 +114,7 @@ def _with_json_files(args: list[str]) -> Iterator[str]:
 
 
 def json_option(function: _Function) -> _Function:
-    """`--json`: the result as JSON on standard output instead of words, or in a file beside them."""
+    """`--json`: prints the result as JSON instead of words, or prints the words and writes the JSON to a file."""
     return click.option(
         "--json", "json_to", metavar="[FILE.json]",
         help="Print the result as JSON instead; with FILE.json, write it there as well.",
@@ -122,7 +122,7 @@ def json_option(function: _Function) -> _Function:
 
 
 def require_json_writable(json_to: str | None) -> None:
-    """Raise OutputError now where `write_json` could not write later."""
+    """Raise OutputError now if `write_json` could not write later."""
     from unimoe_tools.pages.output import require_writable
 
     if json_to not in (None, _STDOUT):
@@ -130,7 +130,7 @@ def require_json_writable(json_to: str | None) -> None:
 
 
 def write_json(value: Any, json_to: str | None, *, err: bool = False) -> bool:
-    """Give a result as JSON to where `--json` says. True where it was printed, so that words must not be.
+    """Write a result as JSON to the destination of `--json`. True if it was printed, so the caller prints no words.
 
     `err`: print on standard error, because audio goes to standard output.
     """
@@ -158,7 +158,7 @@ trust_option = click.option(
 
 
 def engine_options(function: _Function) -> _Function:
-    """`--backend` and `--target`: what computes. CUDA is `--backend onnxruntime-cuda` or `--backend tensorrt`."""
+    """`--backend` and `--target` choose what computes. CUDA is `--backend onnxruntime-cuda` or `--backend tensorrt`."""
     from unimoe_runtime.backends.factory import BACKENDS
 
     options = (
@@ -176,7 +176,7 @@ def engine_options(function: _Function) -> _Function:
 
 
 def _providers(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
-    """ONNX Runtime's other execution providers, with the host's copies; CUDA and TensorRT have a backend of ours."""
+    """ONNX Runtime's other execution providers, which copy through the host. CUDA and TensorRT have own backends."""
     for name, backend in (("CUDAExecutionProvider", "onnxruntime-cuda"), ("TensorrtExecutionProvider", "tensorrt")):
         if name in value:
             raise click.UsageError(f"CUDA has one way here: --backend {backend} instead of --provider {name}")

@@ -1,4 +1,4 @@
-"""`unimoe pack` and `unimoe unpack`: one file of a bundle for a device, verified where it arrives."""
+"""`unimoe pack` and `unimoe unpack`: one file of a bundle for a device, verified on arrival."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _CODECS = ("auto", "fp16", "fp32")
 )
 @json_option
 def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec: str, json_to: str | None) -> None:
-    """Write the one FILE that a device needs of a BUNDLE, and say what each part takes.
+    """Write the one FILE that a device needs of a BUNDLE, and print the size of each part.
 
-    Left out are the codec's encoder where the model clones no voice, texts for calibration, and graphs that engines for
-    the target stand for. `unimoe unpack FILE` on the device verifies every byte.
+    The pack leaves out the codec's encoder if the model clones no voice, the texts for calibration, and the graphs
+    that the target's engines replace. `unimoe unpack FILE` on the device verifies every byte.
     """
     require_json_writable(json_to)
     require_writable(file)
@@ -70,7 +70,7 @@ def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec
 
 @contextmanager
 def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress) -> Iterator[PackPlan]:
-    """The plan with the decoder in 16 bits, where that is wanted and, with auto, cannot be heard."""
+    """The plan with the decoder in 16 bits, if requested; with auto, only if the difference is inaudible."""
     graph = plan.bundle.graphs.get(DECODER)
     if codec == "fp32" or graph is None or graph.weights in plan.left_out or graph.precision != "float32":
         yield plan
@@ -100,7 +100,7 @@ def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @json_option
 def unpack_command(file: Path, folder: Path | None, json_to: str | None) -> None:
-    """Put the bundle of a pack FILE into FOLDER (default: the file's name), every byte verified."""
+    """Unpack the bundle of a pack FILE into FOLDER (default: the file's name) and verify every byte."""
     require_json_writable(json_to)
     place = folder or Path(file.name.removesuffix("".join(file.suffixes)) or "bundle")
     with progress_bar("verifying") as progress:

@@ -34,7 +34,7 @@ from unimoe_tools.units import number, percent, span, time_column
 
 ALL = "all"
 _PRECISIONS = {shown_precision(name): name for name in BITS}
-# A bundle larger than this is not run here to see which experts it picks: it would take minutes.
+# Larger bundles are not run to observe which experts they pick: it would take minutes.
 _RUN_HERE_BYTES = 1e9
 
 
@@ -59,9 +59,10 @@ def plan(
 ) -> None:
     """Estimate what a model will do on a machine that is not here.
 
-    SOURCE is a bundle, a checkpoint's or published folder, or a config.json alone: weights are not needed. `public` is
-    the published UniMoE-Audio model, `demo` the one that comes with the package. For each precision the plan gives
-    bytes, memory, step, real-time factor and first audio, each as the middle of a range (best–worst), and chooses one.
+    SOURCE is a bundle, a checkpoint's folder, the published folder, or a config.json alone: weights are not needed.
+    `public` is the published UniMoE-Audio model, `demo` the one that comes with the package. For each precision the
+    plan gives bytes, memory, step, real-time factor and first audio, each as the middle of a range (best–worst). It
+    chooses one precision.
     """
     require_json_writable(json_to)
     is_demo = str(source) == DEMO and not source.exists()
@@ -112,7 +113,7 @@ def _measure_host(
     *,
     required: bool,
 ) -> dict[str, Machine]:
-    """This CPU at each precision; nothing, with a note, where that cannot be measured and is not required."""
+    """This CPU at each precision. Nothing, with a note, if it cannot be measured and the measurement is optional."""
     try:
         from unimoe_calibration.quantized_probe import SCHEMES, quantize_probe
         from unimoe_export.probes import write_probe
@@ -138,7 +139,7 @@ def _measure_host(
 
 
 def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
-    """One target: its precisions. Several: each one's choice."""
+    """For one target, its precisions. For several, the choice for each."""
     activation = report["activation"]
     click.echo(
         f"{click.style(report['source'], bold=True)}: {number(report['parameters'] / 1e9)} G parameters for audio; of "

@@ -1,4 +1,4 @@
-"""What is the same for every command: how its process hears signals, writes, and ends."""
+"""Process handling that all commands share: signals, output and exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unimoe.stopping import Stopped
 
 
 def hear_signals() -> None:
-    """Let SIGTERM and SIGHUP raise `Stopped`; one that is ignored (nohup) stays so. A second one does nothing."""
+    """Make SIGTERM and SIGHUP raise `Stopped`. A signal that is ignored (nohup) stays so; a second one does nothing."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _stop)
@@ -30,8 +30,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def write_what_can_be() -> None:
-    """Let characters that the terminal's encoding lacks be written as escapes; a closed stream takes all and keeps
-    nothing."""
+    """Escape characters that the terminal's encoding lacks, and discard writes to a closed stream."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -41,18 +40,18 @@ def write_what_can_be() -> None:
 
 
 def tell(message: str) -> None:
-    """One line on stderr, as far as it takes one."""
+    """Write one line to stderr; failures are ignored."""
     line = "".join(part if part.isprintable() else ascii(part)[1:-1] for part in message)
     with suppress(OSError, ValueError):
         click.echo(f"unimoe: {line}", err=True)
 
 
 def end(code: int) -> None:
-    """End with a code, whatever becomes of what was still to be written to stdout."""
+    """Exit with a code even if the rest of stdout cannot be written."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
-        # Python would try again at its end and complain.
+        # At exit Python would try again and print an error.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or 1

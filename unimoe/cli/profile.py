@@ -108,10 +108,10 @@ def profile(
     html_path: Path | None,
     strict_noise: bool,
 ) -> None:
-    """See where a BUNDLE's time goes: latency, its parts, layer by layer, and how far that is from the floor.
+    """Measure where a BUNDLE's time goes: latency, its parts, layer by layer, and its distance from the floor.
 
-    Every combination of bundle, threads and rows is measured in a process of its own. A comparison, with --against or
-    --compare, ends with code 1 where something is slower.
+    Every combination of bundle, threads and rows is measured in a separate process. A comparison (--against or
+    --compare) ends with exit code 1 if something is slower.
     """
     if (against is not None or compare is not None) and any((csv_path, markdown_path, trace_path, output, kernels)):
         raise click.UsageError("a comparison is written by --json and --html alone")
@@ -194,7 +194,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 def _finish_comparison(
     comparisons: Sequence[Mapping[str, Any]], json_to: str | None, html_path: Path | None, strict_noise: bool
 ) -> NoReturn:
-    """Print and write comparisons, and end: with code 1 where something is slower, 3 where noise hides it."""
+    """Print and write comparisons, and exit: with code 1 if something is slower, with 3 if noise hides it."""
     if html_path is not None:
         write_output(html_path, comparison_as_html(comparisons))
     if not write_json({"comparisons": list(comparisons)}, json_to):

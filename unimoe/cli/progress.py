@@ -1,6 +1,6 @@
-"""The one progress bar: what runs, how much of it is done, and how long the rest takes.
+"""The progress bar of all commands: the running task, its progress, and the remaining time.
 
-It is drawn on a terminal alone and goes when the work is done, so a log holds no trace of it.
+It is drawn only on a terminal and disappears when the work is done, so a log holds no trace of it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[str, int, int], None]
-"""Called with what runs, how much is done, and how much there is."""
+"""Called with the running task, the amount done, and the total."""
 
 
 @contextmanager
 def progress_bar(start: str = "opening") -> Iterator[Progress]:
-    """A bar on standard error for as long as the block takes."""
+    """A progress bar on standard error while the block runs."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -1,4 +1,4 @@
-"""`unimoe say-as`: what a text says, without speaking."""
+"""`unimoe say-as`: prints how a text is read, without speaking."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def say_as(
 
 
 def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, json_to: str | None) -> None:
-    """Print what a bundle's front end makes of a text, piece by piece.
+    """Print how a bundle's front end reads a text, piece by piece.
 
-    Raises BundleError for a bundle without a front end, PromptError for one that has no phonemes.
+    Raises BundleError for a bundle without a front end, PromptError for a front end without phonemes.
     """
     folder = open_bundle(bundle).checked_frontend()
     if folder is None:

@@ -70,7 +70,7 @@ def serve(
 ) -> None:
     """Serve one or more BUNDLEs: OpenAI's speech endpoint, music, text in pieces, and a page to try them.
 
-    A bundle is called by the name of its folder, or by NAME. `demo` is the one that comes with the package.
+    A bundle's name is that of its folder, or NAME. `demo` is the bundle that comes with the package.
     """
     from unimoe_serving.server import run_server
 
@@ -101,14 +101,14 @@ def _source(bundle: str, backend: str, threads: int | None, memory_budget: int |
     if not separator or "/" in name:
         path = bundle
         resolved = Path(bundle).resolve()
-        # A demo's bundle lies in build/demo/bundle: "demo" says more than "bundle".
+        # The demo's bundle lies in build/demo/bundle: "demo" is the better name.
         name = resolved.parent.name if resolved.name == "bundle" and resolved.parent.name else resolved.name
     folder = BUNDLE.convert(path, None, None)
     return BundleSource(name=name, path=folder, backend=backend, threads=threads, memory_budget_bytes=memory_budget)
 
 
 def _api_key(file: Path | None) -> str:
-    """The key of a file or of the environment; empty for none."""
+    """The API key from a file or the environment; empty for none."""
     if file is None:
         return os.environ.get(_KEY_VARIABLE, "")
     try:

@@ -1,4 +1,4 @@
-"""A stream into a file, a pipe or the loudspeaker, for `unimoe synth`."""
+"""Writes a stream to a file, a pipe or the loudspeaker, for `unimoe synth`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from unimoe_runtime.synthesis.stream import AudioStream
 
 
 def stream_into(stream: AudioStream, path: Path | None, piped: bool, play: bool) -> tuple[Outcome, int]:
-    """Run a stream to its end, or until Ctrl-C, SIGTERM or SIGHUP: a file then holds what there was so far.
+    """Run a stream to its end, or until Ctrl-C, SIGTERM or SIGHUP: a file then holds the audio so far.
 
-    Returns how it went, and the number of the signal that stopped it: 0 where none did.
+    Returns the outcome, and the number of the signal that stopped the stream: 0 if none did.
     """
     stopped = 0
     with stream, ExitStack() as opened:

@@ -188,7 +188,7 @@ def synth(
     if not write_json({"output": output, "seed": seed, **figures}, json_to, err=piped):
         _print(outcome, residency, stopped, output or "played", task, err=piped)
     if stopped:
-        raise SystemExit(128 + stopped)  # as a shell has it for a command that a signal ended
+        raise SystemExit(128 + stopped)  # the exit code that a shell gives a command that a signal ended
 
 
 def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
@@ -205,7 +205,7 @@ def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
 
 
 def _write_whole(synthesizer: Synthesizer, request: SynthesisRequest, path: Path) -> Outcome:
-    """Everything first, with a progress bar, then the file."""
+    """Synthesize everything, with a progress bar, then write the file."""
     from unimoe_runtime.audio.files import write_audio
 
     with progress_bar("decoding") as progress:

@@ -1,7 +1,7 @@
-"""Tables on any terminal, and in a pipe: no name and no number is ever cut.
+"""Tables on any terminal and in a pipe, without cutting a name or a number.
 
-A table that fits is a table. One that does not breaks its prose between words. One that still does not becomes a list:
-each row under its name, a line for each figure. In a pipe or a file nothing limits the width.
+A table that is too wide wraps its prose between words. If it is still too wide, it becomes a list: each row under
+its name, a line for each figure. In a pipe or a file the width is unlimited.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _INDENT = "  "
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column. `right`: numbers, aligned by their ends. `prose`: words that may go on in the next line."""
+    """One column. `right`: numbers, aligned right. `prose`: words that may wrap."""
 
     title: str
     right: bool = False
@@ -36,12 +36,12 @@ def columns(*titles: str, prose: Sequence[str] = (), left: Sequence[str] = ()) -
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal that standard output is; None where it is none."""
+    """Columns of the terminal on standard output; None if standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Names with what there is to say of them, a line each, further lines below the first."""
+    """Print names and values, one per line; further lines of a value are aligned below its first."""
     width = terminal_width()
     indent = max(map(len, facts)) + 2
     if width is not None and width < 2 * indent:
@@ -57,7 +57,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 def print_table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "", err: bool = False
 ) -> None:
-    """Print rows of words, which may be styled by `click.style`."""
+    """Print rows of text, which may be styled by `click.style`."""
     if title:
         click.secho(f"\n{title}", bold=True, err=err)
     for line in table_lines(columns, rows, terminal_width()):
@@ -65,7 +65,7 @@ def print_table(
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """The lines of a table in so many columns of a terminal, or in as many as it takes."""
+    """The lines of a table within the given terminal columns, or of unlimited width."""
     used = [index for index, column in enumerate(columns) if column.title or any(row[index] for row in rows)]
     columns, rows = [columns[index] for index in used], [[row[index] for index in used] for row in rows]
     titles = [column.title for column in columns]
@@ -82,7 +82,7 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width:
 
 
 def _length(cell: str) -> int:
-    """Of a cell's longest line, without its colours."""
+    """Length of a cell's longest line, without its colours."""
     return max(map(len, click.unstyle(cell).split("\n")))
 
 
@@ -91,7 +91,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _narrowed(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> list[int]:
-    """Widths with the prose broken: as narrow as it must be, but never narrower than its longest word."""
+    """Widths with wrapped prose: as narrow as needed, but never narrower than its longest word."""
     narrowed = list(widths)
     prose = [index for index, column in enumerate(columns) if column.prose]
     rest = width - _total(widths) + sum(widths[index] for index in prose)

@@ -1,4 +1,4 @@
-"""Options of the commands that read a text: where it comes from, how it is spoken."""
+"""Options of the commands that read a text: its source, and how it is spoken."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def text_options(command: Command) -> Command:
 
 
 def read_text(text: str | None, text_file: Path | None) -> str:
-    """The text that was given: itself, `-` for what comes on stdin, or a file's.
+    """The given text: the argument itself, stdin for `-`, or a file's content.
 
-    Raises UsageError where not exactly one is given, PromptError where a file is no UTF-8 text.
+    Raises UsageError unless exactly one is given, PromptError if a file is not UTF-8 text.
     """
     if (text is None) == (text_file is None):
         raise click.UsageError("give the text with --text or with --text-file, one of the two")
@@ -48,5 +48,5 @@ def read_text(text: str | None, text_file: Path | None) -> str:
 
 
 def speech_options(speed: float, lexicon: Path | None) -> SpeechOptions:
-    """Options for the front end. Raises PromptError where the lexicon cannot be read."""
+    """Options for the front end. Raises PromptError if the lexicon cannot be read."""
     return SpeechOptions(speed=speed, lexicon={} if lexicon is None else read_lexicon(lexicon))

@@ -15,13 +15,13 @@ _LONGEST_GAP_S = 0.6
 
 
 def require_format(path: Path) -> None:
-    """Raise OutputError for a name that says none of FORMATS."""
+    """Raise OutputError for a file name that matches none of FORMATS."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: word times can be written as {', '.join(FORMATS)}")
 
 
 def write_timestamps(path: Path, words: Sequence[WordTime]) -> None:
-    """Write word times in the format that the name says."""
+    """Write word times in the format that the file name gives."""
     match path.suffix.lower():
         case ".json":
             rows = [{"word": word.word, "start_s": word.start_s, "end_s": word.end_s} for word in words]
@@ -38,7 +38,7 @@ def write_timestamps(path: Path, words: Sequence[WordTime]) -> None:
 
 
 def _cues(words: Sequence[WordTime]) -> list[list[WordTime]]:
-    """Words in lines of a few, cut also where there is a pause."""
+    """Words in lines of a few; a pause also ends a line."""
     cues: list[list[WordTime]] = []
     for word in words:
         if not cues or len(cues[-1]) == _WORDS_A_LINE or word.start_s - cues[-1][-1].end_s > _LONGEST_GAP_S:

@@ -15,7 +15,7 @@ _DOMAINS = ("speech", "music")
 
 
 class _RecipeOrStage(click.Group):
-    """`unimoe train RECIPE.toml` runs the recipe, `unimoe train STAGE RECIPE.toml` one stage of it."""
+    """`unimoe train RECIPE.toml` runs the recipe; `unimoe train STAGE RECIPE.toml` runs one stage."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -27,7 +27,7 @@ class _RecipeOrStage(click.Group):
 
 @click.group(cls=_RecipeOrStage)
 def train() -> None:
-    """Train models (needs torch; to render a corpus, flite and fluidsynth).
+    """Train models (needs torch; rendering a corpus needs flite and fluidsynth).
 
     `unimoe train RECIPE.toml` runs a recipe from data to checkpoint. Under torchrun the same commands train in many
     processes: `torchrun --nproc-per-node 2 -m unimoe.cli train RECIPE.toml`.
@@ -66,13 +66,13 @@ def _run(
 
 
 def _report(json_to: str | None) -> Callable[[str], None]:
-    """Lines of progress; on stderr where JSON goes to stdout."""
+    """Progress lines; on stderr when JSON goes to stdout."""
     require_json_writable(json_to)
     return lambda line: click.echo(line, err=json_to == "-")
 
 
 def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, Any]:
-    """Folders, and the held-out losses of each stage that has some."""
+    """Folders, and the held-out losses of each stage that has them."""
     losses = {stage: work / stage / "held_out.json" for stage in stages}
     return {
         "work": str(work),
@@ -92,7 +92,7 @@ def _next_step(recipe: Path, stages: Sequence[str], out: Path | None) -> str:
 @_with_options
 @click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
 def whole(recipe: Path, work: Path | None, parallel: str, json_to: str | None, out: Path | None) -> None:
-    """All of RECIPE: data, codec, front end, every stage, checkpoint. Goes on where it was stopped."""
+    """All of RECIPE: data, codec, front end, every stage, checkpoint. Resumes after an interruption."""
     from unimoe.training.curriculum import STAGES
 
     work = work or Path("build") / recipe.stem
@@ -102,7 +102,7 @@ def whole(recipe: Path, work: Path | None, parallel: str, json_to: str | None, o
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path))
 def check(recipe: Path) -> None:
-    """Look at all of RECIPE, and at what it needs, without running any of it."""
+    """Check all of RECIPE and its requirements without running it."""
     from unimoe.training.recipe_check import check_recipe
 
     check_recipe(recipe)
@@ -112,7 +112,7 @@ def check(recipe: Path) -> None:
 @train.command(cls=Command)
 @_with_options
 def base(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
-    """The dense base: a short run on everything, the specialists' common origin."""
+    """The dense base: a short run on all data. All specialists start from it."""
     _run(recipe, work, parallel, ["base"], json_to)
 
 
@@ -120,28 +120,28 @@ def base(recipe: Path, work: Path | None, parallel: str, json_to: str | None) ->
 @_with_options
 @click.option("--domain", type=click.Choice(_DOMAINS), help="One of them. [default: each in turn]")
 def specialist(recipe: Path, work: Path | None, parallel: str, json_to: str | None, domain: str | None) -> None:
-    """A dense specialist a domain, from the base, on that domain's clips."""
+    """One dense specialist per domain, from the base, on that domain's clips."""
     _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else _DOMAINS)], json_to)
 
 
 @train.command(cls=Command)
 @_with_options
 def merge(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
-    """The Mixture of Experts made of the specialists: their slices become experts, the rest is averaged."""
+    """The Mixture of Experts, merged from the specialists: their slices become experts, the rest is averaged."""
     _run(recipe, work, parallel, ["merge"], json_to)
 
 
 @train.command(cls=Command)
 @_with_options
 def warmup(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
-    """Gate and shared experts alone, on the balanced set."""
+    """Train gate and shared experts alone, on the balanced set."""
     _run(recipe, work, parallel, ["warmup"], json_to)
 
 
 @train.command(cls=Command)
 @_with_options
 def joint(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -> None:
-    """All weights, on the balanced set, the auxiliary loss annealed."""
+    """Train all weights on the balanced set while the auxiliary loss is annealed."""
     _run(recipe, work, parallel, ["joint"], json_to)
 
 
@@ -163,7 +163,7 @@ def joint(recipe: Path, work: Path | None, parallel: str, json_to: str | None) -
 @click.option("--out", type=click.Path(path_type=Path), help="The checkpoint. [default: WORK/checkpoint]")
 @json_option
 def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> None:
-    """A recipe without stages: corpus, codec, front end, one joint run. Goes on where it was stopped."""
+    """A recipe without stages: corpus, codec, front end, one joint run. Resumes after an interruption."""
     from unimoe.training.demo import train_demo
 
     require_json_writable(json_to)
@@ -180,7 +180,7 @@ def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> Non
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
 @json_option
 def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) -> None:
-    """The codec of RECIPE alone, from its sections [data] and [codec]. Goes on where it was stopped."""
+    """The codec of RECIPE alone, from its sections [data] and [codec]. Resumes after an interruption."""
     import torch
 
     from unimoe.training.material import make_codec, open_corpus
@@ -202,9 +202,10 @@ def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) ->
 @click.option("--audio-mb", default=25.0, show_default=True, help="Size of the excerpt of audio, at most.")
 @json_option
 def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_mb: float, json_to: str | None) -> None:
-    """Pack what RECIPE trains on into the small folder PACKAGE, for a run on another machine.
+    """Pack the training data of RECIPE into the small folder PACKAGE, for a run on another machine.
 
-    It holds tokens, settings, the codec and an excerpt of the audio. Makes what the work folder lacks of them.
+    PACKAGE holds tokens, settings, the codec and an excerpt of the audio. The command makes those that the work folder
+    lacks.
     """
     from unimoe.training.package import PackageLimits
     from unimoe.training.recipe import pack_recipe
@@ -226,9 +227,9 @@ def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_
 @click.option("--codec-batch-size", default=32, show_default=True, help="Segments a step of the codec.")
 @json_option
 def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget: Any) -> None:
-    """Train PACKAGE for so many minutes on this machine's GPU, or its CPU: first the token model, then the codec.
+    """Train PACKAGE for the given minutes on this machine's GPU or CPU: first the token model, then the codec.
 
-    RESULT gets the weights of both in bfloat16 and a report.
+    RESULT receives the weights of both in bfloat16 and a report.
     """
     from unimoe.training.package import open_package
     from unimoe.training.timed import TimeBudget, train_in_time
@@ -245,7 +246,7 @@ def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
 @json_option
 def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json_to: str | None) -> None:
-    """Make a CHECKPOINT of the RESULT of a timed run, with RECIPE's front end and sampling."""
+    """Make a CHECKPOINT from the RESULT of a timed run, with RECIPE's front end and sampling."""
     from unimoe.training.recipe import unpack_result
 
     report = _report(json_to)

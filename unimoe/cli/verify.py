@@ -1,4 +1,4 @@
-"""`unimoe verify`: a bundle beside the oracle, a checkpoint, another bundle, or its engines beside the CPU."""
+"""`unimoe verify`: compares a bundle with the oracle, a checkpoint or another bundle, or its engines with the CPU."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def verify(
     limits: tuple[tuple[str, float], ...],
     json_to: str | None,
 ) -> None:
-    """Compare a BUNDLE's graphs and decoding with a reference. Exit code 1: they disagree.
+    """Compare a BUNDLE's graphs and decoding with a reference. Exit code 1 means that they disagree.
 
     Without --against the reference is the numpy oracle, and errors must stay within rounding. Against another bundle,
-    such as the one that a quantized bundle was made of, figures must stay within limits. With --backend tensorrt each
-    engine is compared with the CPU, and the record lies beside the engines, where synth looks for it.
+    such as the original of a quantized bundle, figures must stay within limits. With --backend tensorrt each engine is
+    compared with the CPU, and the record lies beside the engines, where synth looks for it.
     """
     require_json_writable(json_to)
     opened = open_bundle(bundle)
@@ -116,7 +116,7 @@ def verify(
 
 
 def _same_precision(one: Bundle, other: Bundle) -> bool:
-    """Whether two bundles should compute the same numbers: no quantized one, and the same precision."""
+    """Whether two bundles should compute the same numbers: neither is quantized, and both have the same precision."""
     if one.is_quantized or other.is_quantized:
         return False
     return one.graphs["head"].precision == other.graphs["head"].precision
@@ -192,8 +192,11 @@ def _compare_with_reference(candidate: Backend, against: Path | None, steps: int
 
 
 def _passes(result: _Result, tolerance: float, router: float | None) -> bool:
-    """`router`: the share of equal decisions that is enough where a token may be routed otherwise, which moves the
-    logits by more than rounding does. None: logits within the tolerance, routing and codes equal."""
+    """Whether a comparison passes.
+
+    `router`: the required share of equal decisions, for a comparison in which a token may be routed differently, which
+    moves the logits by more than rounding does. None: logits within the tolerance, routing and codes equal.
+    """
     agreement = result.agreement
     if not all(graph.max_abs_error <= allowed_error(graph.max_abs_value, tolerance) for graph in result.graphs):
         return False
@@ -224,7 +227,7 @@ def _print_errors(rows: Sequence[Sequence[str]], title: str) -> None:
 
 
 def _grouped(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, str, str, str]]:
-    """Graph, largest error, error allowed, verdict; the worst of a layer's experts stands for all of them."""
+    """Graph, largest error, allowed error, verdict. One row stands for all experts of a layer: the worst one."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for graph, error, allowed in rows:
         layer, is_expert, _ = graph.partition(".expert.")
@@ -253,9 +256,9 @@ def _agreement_lines(agreement: Agreement) -> str:
 def _verify_engines(
     candidate: Backend, engine_set: EngineSet, steps: int, tolerance: float | None, json_to: str | None
 ) -> bool:
-    """Verify a set of engines, print what came out, and write the record. True where it passed.
+    """Verify a set of engines, print the result, and write the record. True if they passed.
 
-    The reference is ONNX Runtime on the CPU, or numpy where ONNX Runtime is not installed.
+    The reference is ONNX Runtime on the CPU, or numpy if ONNX Runtime is not installed.
     """
     bundle = candidate.bundle
     if find_spec("onnxruntime") is not None:

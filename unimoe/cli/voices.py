@@ -24,7 +24,7 @@ def voices(bundle: Path, json_to: str | None) -> None:
 
 
 def print_abilities(abilities: Abilities) -> None:
-    """Tables of names, then what limits them."""
+    """Tables of names, then the limits."""
     for title, named in (("voices", abilities.voices), ("instruments", abilities.instruments)):
         if any(named.values()):
             described = [Column(title=title[:-1]), Column(title="description", prose=True)]
