@@ -1,7 +1,7 @@
 """UniMoE-Audio at run time: bundles, backends, generation, audio. Never imports torch.
 
-The names below are the public interface: documented and stable. Everything else may move.
-They load at first use (PEP 562), so that importing the package costs nothing.
+The names below are the public interface: documented and stable. Everything else may change.
+They load at first use (PEP 562), so that importing the package is fast.
 
     from unimoe_runtime import SynthesisRequest, Synthesizer
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from unimoe_runtime.vision.video import Video
 
 # ONNX Runtime 1.32 keeps a device id and a queue of events under ~/.cache/Microsoft unless this is set before it is
-# imported. Processes that we start inherit it.
+# imported. Child processes inherit it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {

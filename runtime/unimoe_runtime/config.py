@@ -1,8 +1,8 @@
-"""Configuration of the model and of sampling: the one definition that training, export and runtime share.
+"""Configuration of the model and of sampling: one definition for training, export and runtime.
 
-Frozen, keyword-only, validated on construction, and free of any framework, so that a bundle's manifest and a
-checkpoint's config.json hold exactly these fields. Upper limits are far above every known model: they bound what a
-file that lies can make this process allocate.
+The classes are frozen, keyword-only, validated on construction and independent of any framework, so that a bundle's
+manifest and a checkpoint's config.json hold exactly these fields. Upper limits are far above every known model: they
+bound the memory that a malicious file can make this process allocate.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ModelConfig(JsonRecord):
 
     @property
     def num_dynamic_experts(self) -> int:
-        """Experts that the selection chooses from: routed and null."""
+        """Number of experts that the router can pick: routed and null."""
         return self.num_routed_experts + self.num_null_experts
 
     @property
@@ -110,12 +110,12 @@ class ModelConfig(JsonRecord):
 
     @property
     def num_graphs(self) -> int:
-        """Trunks, routed experts and the head: graphs that a bundle of this model has at least."""
+        """Number of trunks, routed experts and head: the graphs that every bundle of this model has."""
         return self.num_layers * (1 + self.num_routed_experts) + 1
 
     @property
     def codec_vocab_size(self) -> int:
-        """Ids a codebook's embedding and head know: codes, EOS, PAD, BOS."""
+        """Number of ids of a codebook's embedding and head: codes, EOS, PAD, BOS."""
         return self.codebook_size + 3
 
     @property
@@ -151,7 +151,7 @@ class SamplingConfig(JsonRecord):
     max_steps: Annotated[int, Between(1, MAX_STEPS)] = 1000
 
     def check_together(self) -> None:
-        """Check what holds between fields. Raises ConfigError."""
+        """Check the conditions between fields. Raises ConfigError."""
         cold = not self.temperature or self.temperature >= 0.001
         require(cold, "temperature", self.temperature, "0, or at least 0.001")
         require(self.max_steps >= self.min_steps, "max_steps", self.max_steps, "at least min_steps and 1")

@@ -1,16 +1,16 @@
 """The one exception tree of the project.
 
-    UnimoeError                 anything a user can cause or mend; the CLI prints it as one line and exits with 1
-    ├── ConfigError             a configuration that does not hold together
+    UnimoeError                 anything a user can cause or fix; the CLI prints it as one line and exits with 1
+    ├── ConfigError             a configuration that is inconsistent
     ├── CheckpointError         a checkpoint folder that cannot be read as one
-    ├── BundleError             a bundle that is missing something, damaged, or of another version
+    ├── BundleError             a bundle that is incomplete, damaged, or of another version
     ├── BackendError            a backend or provider that is not installed or cannot run this bundle
     ├── EngineError             engines that are not built, stale, damaged, or made for another machine
     ├── AudioError              an audio file that cannot be read or written
     ├── VideoError              a video file without frames, or one that cannot be read
     ├── ClosedError             a synthesizer or a stream that is used after it was closed
     ├── PromptError             text, voice or music description that the bundle cannot speak or play
-    ├── CalibrationError        data that cannot be calibrated with, or a target that cannot take the result
+    ├── CalibrationError        data that are unusable for calibration, or a target that cannot take the result
     ├── GraphError              a graph whose result differs from the oracle's
     └── OutputError             a result that cannot be written
 
@@ -29,7 +29,7 @@ class ConfigError(UnimoeError, ValueError):
 
 
 class CheckpointError(UnimoeError):
-    """A checkpoint folder is missing something or has a tensor of the wrong shape."""
+    """A checkpoint folder is incomplete or has a tensor of the wrong shape."""
 
 
 class BundleError(UnimoeError):
@@ -61,7 +61,7 @@ class ClosedError(UnimoeError):
 
 
 class CalibrationError(UnimoeError):
-    """Calibration data are missing or unusable, or the target cannot take what was asked for."""
+    """Calibration data are missing or unusable, or the target does not support the request."""
 
 
 class GraphError(UnimoeError):

@@ -1,4 +1,4 @@
-"""The command that installs what is missing, in the form that works for this installation."""
+"""The command that installs missing packages, in the form that works for this installation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import unquote, urlparse
 
 
 def install_command(*extras: str) -> str:
-    """`pip install …` for these extras of unimoe, in double quotes, which every shell takes.
+    """`pip install …` for these extras of unimoe, in double quotes, which every shell accepts.
 
-    A checkout, or an installation made from one (PEP 610, direct_url.json), is named by its folder. No registry has
-    a package of that name, so the bare name is left to installations from an index of the user's own.
+    For a checkout, or an installation from one (PEP 610, direct_url.json), the command names its folder. No registry
+    has a package of that name, so the bare name is only used for installations from an index of the user's own.
     """
     wanted = f"[{','.join(extras)}]" if extras else ""
     folder, editable = _source_folder()

@@ -1,4 +1,4 @@
-"""The checks that records are made of: one function for each type of field, made once and used for every value."""
+"""The checks of record fields: one function per type, made once and used for every value."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from unimoe_runtime.errors import ConfigError
 
 MAX_TEXT = 1 << 20
-"""Characters that a text may have, where its field does not say otherwise."""
+"""Default limit on the characters of a text."""
 MAX_ITEMS = 1 << 20
-"""Items that a list or a table may have, where its field does not say otherwise."""
+"""Default limit on the items of a list or a table."""
 _LARGEST_FLOAT, _LARGEST_INT = sys.float_info.max, (1 << 63) - 1
 _SHOWN = 60
 
 Check = Callable[[Any], Any]
-"""Takes a value from a file, gives it as its field has it; raises WrongValue."""
+"""Converts a value from a file to the type of its field; raises WrongValue."""
 Make = Callable[[Any, Any], Any]
-"""Takes a record's class and a value from a file, gives the record; raises WrongValue."""
+"""Converts a value from a file to a record of the given class; raises WrongValue."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Between:
 
 @dataclass(frozen=True)
 class Length:
-    """A text, list or table with so many characters or items."""
+    """A text, list or table with a length in this range, in characters or items."""
 
     low: int
     high: int = MAX_ITEMS
 
 
 def shown(value: object) -> str:
-    """A value for a message: on one line, and not all of a long one."""
+    """A value for a message: on one line, and shortened if it is long."""
     if isinstance(value, list | tuple | Mapping | set) and len(value) > 12:
         return f"a {type(value).__name__} of {len(value):,} items"
     if isinstance(value, str):
@@ -62,7 +62,7 @@ def shown(value: object) -> str:
 
 
 class WrongValue(Exception):
-    """What is wrong with a value, and the path to it, which each container on the way out adds its part to."""
+    """What is wrong with a value, and the path to it. Each enclosing container adds its part to the path."""
 
     def __init__(self, value: object, allowed: str, *, message: str = "") -> None:
         self.message = message or f" is {shown(value)}; it must be {allowed}"
@@ -84,7 +84,7 @@ class WrongValue(Exception):
 
 @cache
 def compiled(kind: Any, make: Make) -> Check:
-    """The check of a type; `make` makes the records that are within it."""
+    """The check of a type; `make` makes the records inside it."""
     limits: tuple[Any, ...] = ()
     if get_origin(kind) is Annotated:
         kind, *found = get_args(kind)
@@ -129,7 +129,7 @@ def _number(kind: Any, limit: Between) -> Check:
                 raise WrongValue(value, allowed)
             if type(value) is not int:
                 value = kind(value)
-        if low <= value <= high and not (above and value == low):  # what is no number compares as False
+        if low <= value <= high and not (above and value == low):  # NaN compares as False
             return value
         raise WrongValue(value, allowed)
 
@@ -158,7 +158,7 @@ def _one_of(allowed: tuple[Any, ...]) -> Check:
 
 
 def _union(kinds: tuple[Any, ...], make: Make) -> Check:
-    """The first kind that takes the value; the error of the last that is not None."""
+    """The first kind that accepts the value; else the error of the last kind that is not None."""
     checks = [compiled(kind, make) for kind in kinds]
     telling = [kind not in (None, types.NoneType) for kind in kinds]
 

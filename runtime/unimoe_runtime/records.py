@@ -1,4 +1,4 @@
-"""Records: frozen dataclasses whose fields say which values they take, and the one check of all that comes from files.
+"""Records: frozen dataclasses whose fields declare their allowed values, and the one check of all data from files.
 
     @dataclass(frozen=True, kw_only=True)
     class Codec(JsonRecord):
@@ -7,8 +7,8 @@
         strides: Annotated[tuple[Annotated[int, Between(2, 64)], ...], Length(1, 8)] = (2,)
 
 A record checks itself when it is made, from a file (`from_dict`) or by a caller. Types are those of JSON: bool, int,
-float (an integer may stand for one), str, Literal, Any, a union, tuple, Mapping[str, …], and other records. A number is
-always finite. Errors are a ConfigError, one line with the field's path, its value and what it may be.
+float (also given as an integer), str, Literal, Any, a union, tuple, Mapping[str, …], and other records. A number is
+always finite. An error is a ConfigError, one line with the field's path, its value and the allowed values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from unimoe_runtime.record_checks import shown as shown
 
 
 def require(ok: bool, field: str, value: object, allowed: str) -> None:
-    """Raise ConfigError where a condition does not hold: "FIELD is VALUE; it must be ALLOWED"."""
+    """Raise ConfigError if a condition does not hold: "FIELD is VALUE; it must be ALLOWED"."""
     if not ok:
         raise ConfigError(f"{field} is {shown(value)}; it must be {allowed}")
 
@@ -43,11 +43,11 @@ class JsonRecord:
         self.check_together()
 
     def check_together(self) -> None:
-        """Raise ConfigError where fields that are sound by themselves contradict each other."""
+        """Raise ConfigError if fields that are valid by themselves contradict each other."""
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "", *, ignore_unknown: bool = False) -> Self:
-        """A record of a JSON object. `where`: its path, for messages. Raises ConfigError."""
+        """A record from a JSON object. `where`: its path, for messages. Raises ConfigError."""
         try:
             record: Self = _make(cls, data, ignore_unknown)
             return record
@@ -55,12 +55,12 @@ class JsonRecord:
             raise error.told(where or cls.__name__, of_record=not where) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The record as a JSON object."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
 
 def check_value(value: Any, kind: Any, where: str) -> Any:
-    """A value from a file as `kind` has it: lists become tuples, objects records. Raises ConfigError."""
+    """Convert a value from a file to `kind`: lists become tuples, objects records. Raises ConfigError."""
     try:
         return compiled(kind, _make)(value)
     except WrongValue as error:
@@ -110,7 +110,7 @@ def _make(cls: Any, data: Any, ignore_unknown: bool = False) -> Any:
     try:
         if not issubclass(cls, JsonRecord) or cls.__post_init__ is not JsonRecord.__post_init__:
             return cls(**values)
-        record = object.__new__(cls)  # not through __post_init__, which would check everything once more
+        record = object.__new__(cls)  # without __post_init__, which would check everything again
         for name, field in known.items():
             if name not in values:
                 values[name] = _default(field)

@@ -2,7 +2,7 @@
 
     from unimoe_serving import ServerConfig, create_app, run_server
 
-Starlette on uvicorn carries it: it has routing, WebSockets and forms, and asks for one package besides itself.
+It runs on Starlette and uvicorn: Starlette has routing, WebSockets and forms, and only one dependency.
 """
 
 from __future__ import annotations

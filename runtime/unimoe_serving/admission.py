@@ -1,4 +1,4 @@
-"""Who may decode now: so many streams at once, so many more that wait, in the order in which they came."""
+"""Admission: a limited number of streams decode at once, and a limited number wait in order of arrival."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LONGEST_RETRY_S = 60.0
 
 
 class Admission:
-    """Slots for streams. Used from the event loop alone.
+    """Slots for streams. Used only from the event loop.
 
-    `active` streams hold a slot and `waiting` requests want one. `drain` lets those go on and refuses new ones.
+    `active` streams hold a slot and `waiting` requests want one. `drain` lets those continue and refuses new ones.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
@@ -31,7 +31,7 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises RequestError: 429 where the queue is full, 503 where it took too long or drains."""
+        """Hold a slot. Raises RequestError: 429 if the queue is full, 503 after too long a wait or while draining."""
         self.require_open()
         if self._slots.locked() and self.waiting >= self._limits.max_queue:
             raise RequestError(
@@ -63,14 +63,14 @@ class Admission:
             self._note_idle()
 
     def require_open(self) -> None:
-        """Raise RequestError 503 where the server is about to end."""
+        """Raise RequestError 503 if the server is draining."""
         if self._draining:
             raise RequestError(
                 "the server is about to end", status=503, code="draining", retry_after_s=self._limits.drain_s
             )
 
     def drain(self) -> None:
-        """From now on refuse new streams."""
+        """Refuse new streams from now on."""
         self._draining = True
 
     @property

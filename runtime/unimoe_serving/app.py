@@ -1,4 +1,4 @@
-"""The ASGI application: endpoints, what stands before them, and the service's life."""
+"""The ASGI application: endpoints, the guard in front of them, and the service's start and end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 
 def create_app(config: ServerConfig) -> Starlette:
-    """The application, with its `Service` as `app.state.service`. Its bundles are loaded once it is started."""
+    """The application, with its `Service` as `app.state.service`. Its bundles load after it has started."""
     service = Service(config)
     routes = [Route(path, _Endpoint(path, handler, service), methods=[method]) for method, path, handler in _ROUTES]
 
@@ -78,7 +78,7 @@ def create_app(config: ServerConfig) -> Starlette:
 
 
 class _Endpoint:
-    """A handler as an ASGI application: its errors become responses, and its path is noted for the count."""
+    """A handler as an ASGI application: its errors become responses, and its path is recorded for metrics."""
 
     def __init__(self, path: str, handler: Handler, service: Service) -> None:
         self._path, self._handler, self._service = path, handler, service
@@ -94,7 +94,7 @@ class _Endpoint:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    """What no route takes, as OpenAI's JSON."""
+    """The response where no route matches, in OpenAI's JSON."""
     assert isinstance(error, HTTPException)
     wrong = f"there is no {request.method} {request.url.path[:200]}"
     return error_response(RequestError(wrong, status=error.status_code, code="not_found"))

@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON and forms, read no further than their limit."""
+"""Request bodies: JSON and forms, read up to their limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_FIELDS = 32
 
 @asynccontextmanager
 async def read_body(request: Request, limits: ServerLimits, *, file: str = "") -> AsyncIterator[Body]:
-    """The fields of a JSON body or, where `file` names an upload that it may hold, of a form. The upload is gone after.
+    """The fields of a JSON body, or of a form if `file` names an allowed upload. The upload is deleted at the end.
 
     Raises RequestError: 400, 408 (too slow), 413 (too large), 415 (neither JSON nor such a form).
     """
@@ -59,7 +59,7 @@ async def read_body(request: Request, limits: ServerLimits, *, file: str = "") -
 
 
 class Body:
-    """What was read: fields, and the upload where there is one."""
+    """A body that was read: its fields and the upload, if any."""
 
     def __init__(self, fields: Fields, upload: UploadFile | None) -> None:
         self.fields, self.upload = fields, upload

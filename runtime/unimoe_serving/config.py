@@ -1,4 +1,4 @@
-"""What a server is told: which bundles, where it listens, who may call it, and how much it takes on."""
+"""The server's configuration: its bundles, its addresses, who may call it, and its limits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
-    """How much the server takes on before it answers 400, 413, 429 or 503.
+    """Limits beyond which the server answers 400, 413, 429 or 503.
 
-    `max_streams` streams decode at once and `max_queue` requests wait for one of them, `queue_s` at most.
-    `max_text_characters` is the length of one request's text; `max_json_bytes` and `max_upload_bytes` are the sizes of
-    its body, which arrives within `body_s`. A stream ends after `stream_s`, and when its reader takes nothing for
-    `send_s`. After SIGTERM, streams have `drain_s` to end.
+    `max_streams` streams decode at once, and `max_queue` requests wait for a slot, each at most `queue_s`.
+    `max_text_characters` limits one request's text; `max_json_bytes` and `max_upload_bytes` limit its body, which must
+    arrive within `body_s`. A stream ends after `stream_s`, and when its reader takes nothing for `send_s`. After
+    SIGTERM, streams have `drain_s` to end.
     """
 
     max_streams: int = 16
@@ -43,7 +43,7 @@ class ServerLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleSource:
-    """A bundle, under the name that requests call it by, and how its graphs run."""
+    """A bundle, its name in requests, and how its graphs run."""
 
     name: str
     path: Path
@@ -60,10 +60,10 @@ class BundleSource:
 class ServerConfig:
     """One server. Port 0 takes a free one.
 
-    `api_key`: what requests must carry as `Authorization: Bearer …`; empty for none. `cors_origins`: pages of other
-    origins that may call. `allowed_hosts`: names by which the server may be called; on loopback its own names alone,
-    so that no page of another site reaches it under a name of theirs. `voices_dir`: where cloned voices are kept.
-    `wyoming`: such as tcp://127.0.0.1:10200.
+    `api_key`: the key that requests must send as `Authorization: Bearer …`; empty for none. `cors_origins`: other
+    origins whose pages may call. `allowed_hosts`: host names under which the server may be called. On loopback the
+    default is only its own names, so that no page of another site reaches it under a host name of that site.
+    `voices_dir`: the folder of cloned voices. `wyoming`: a URI such as tcp://127.0.0.1:10200.
     """
 
     bundles: tuple[BundleSource, ...]
@@ -90,14 +90,14 @@ class ServerConfig:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names that a request's Host header may have; empty for any."""
+        """Names allowed in a request's Host header; empty for any."""
         if self.allowed_hosts or not is_loopback(self.host):
             return self.allowed_hosts
         return _LOOPBACK_NAMES
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
+    """Whether an address can be reached only from this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,6 +1,6 @@
-"""A text in pieces becomes audio, sentence by sentence, and can be interrupted at once.
+"""Turns a text that arrives in pieces into audio, sentence by sentence; it can be interrupted at any time.
 
-WebSocket and Wyoming share it.
+WebSocket and Wyoming use it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from unimoe_serving.service import Job, Service
 
 
 class Listener(Protocol):
-    """Who hears a conversation. None of its methods is called for a text once that was interrupted."""
+    """Receives a conversation's events. After an interruption no method is called for the interrupted text."""
 
     async def sentence(self, index: int, text: str, live: LiveStream) -> None:
-        """A sentence's first audio is there."""
+        """A sentence's first audio is ready."""
 
     async def audio(self, piece: Piece) -> None:
-        """A piece of the sentence's audio."""
+        """A piece of the sentence's audio is ready."""
 
     async def sentence_end(self, index: int, live: LiveStream) -> None:
-        """A sentence was heard to its end."""
+        """All audio of a sentence was delivered."""
 
     async def done(self) -> None:
-        """Everything up to a `flush` was spoken."""
+        """All text before a `flush` was spoken."""
 
     async def failed(self, error: Exception) -> None:
         """A sentence cannot be spoken; the next one is tried."""
 
 
 class Conversation:
-    """Speaks for one listener, in the order in which the text came.
+    """Speaks for one listener, in the order in which the text arrived.
 
-    `make_job` turns a sentence into a job, and raises UnimoeError where it cannot.
+    `make_job` turns a sentence into a job, or raises UnimoeError.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Conversation:
         self._index = 0
 
     def add(self, piece: str) -> None:
-        """More text. Raises RequestError where more waits than one request may hold."""
+        """Add text. Raises RequestError if the waiting text exceeds the limit of one request."""
         waiting = self._cutter.num_waiting + sum(len(sentence or "") for sentence in self._waiting)
         most = self._service.limits.max_text_characters
         if waiting + len(piece) > most:
@@ -60,11 +60,11 @@ class Conversation:
         self._take(self._cutter.add(piece))
 
     def flush(self) -> None:
-        """Speak what came so far, whether its sentence ended or not, and say when that is done."""
+        """Speak all text so far, even an unfinished sentence, and call `done` afterwards."""
         self._take([*self._cutter.flush(), None])
 
     def interrupt(self) -> None:
-        """Stop speaking and forget all text. Nothing more is heard of it; its rows are free at the next step."""
+        """Stop speaking and discard all text. No more audio of it comes; its rows are free at the next step."""
         self._cutter.clear()
         self._waiting.clear()
         if self._work is not None:
@@ -80,7 +80,7 @@ class Conversation:
             await asyncio.wait(self._interrupted)
 
     async def join(self) -> None:
-        """Return when everything that waits was spoken."""
+        """Return when all waiting text was spoken."""
         while self._work is not None and not self._work.done():
             await asyncio.wait([self._work])
 
@@ -94,7 +94,7 @@ class Conversation:
             while self._waiting:
                 await self._speak_next(self._waiting.popleft())
         except ConnectionError:
-            self._waiting.clear()  # nobody listens; whoever reads from the connection finds out as well
+            self._waiting.clear()  # the connection is gone; its reader notices as well
 
     async def _speak_next(self, sentence: str | None) -> None:
         if sentence is None:

@@ -1,7 +1,7 @@
-"""Samples into the bytes of an audio format as they come, without a file and without ever seeking back.
+"""Encode samples into an audio format as they arrive, without a file and without seeking.
 
-WAV and PCM are the samples themselves; FLAC, MP3, Opus and AAC go through PyAV (FFmpeg's libraries). Bytes leave with
-each chunk, as far as the format's own frames allow.
+WAV and PCM hold the plain samples; FLAC, MP3, Opus and AAC go through PyAV (FFmpeg's libraries). Each chunk gives bytes
+as far as the format's own frames allow.
 
 L samples
 """
@@ -24,12 +24,12 @@ from unimoe_serving.errors import RequestError
 Floats = NDArray[np.float32]
 
 OPENAI_PCM_RATE_HZ = 24_000
-"""OpenAI's `pcm` has no header and always this rate; clients count on it."""
+"""OpenAI's `pcm` has no header and always this rate; clients rely on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compressed:
-    """A compressed format as FFmpeg names it. `rates_hz`: what its encoder takes; empty for any."""
+    """A compressed format by FFmpeg's names. `rates_hz`: the rates that its encoder supports; empty for any."""
 
     container: str
     codec: str
@@ -40,7 +40,7 @@ class Compressed:
 
 
 _COMPRESSED = {
-    # Blocks shorter than the default, so that the first chunk fills one; no room for tags that never come.
+    # Blocks shorter than the default, so that the first chunk fills one; no space reserved for tags, as there are none.
     "flac": Compressed(
         container="flac", codec="flac",
         codec_options={"frame_size": "512"}, container_options={"metadata_header_padding": "0"},
@@ -66,13 +66,13 @@ _MEDIA_TYPES = {"mp3": "audio/mpeg", "opus": "audio/ogg; codecs=opus"}
 
 @dataclass(frozen=True, kw_only=True)
 class AudioFormat:
-    """What a request wants to hear: a format, and a rate, None for the bundle's own (OpenAI's where it is `pcm`)."""
+    """The audio that a request asks for: format and rate. None is the bundle's rate (for `pcm`, OpenAI's)."""
 
     name: str = "mp3"
     sample_rate_hz: int | None = None
 
     def rate_hz(self, source_rate_hz: int) -> int:
-        """The rate of the bytes, given the bundle's. Raises RequestError where the format does not have it."""
+        """The output rate, given the bundle's. Raises RequestError if the format does not support it."""
         compressed = _COMPRESSED.get(self.name)
         rates_hz = compressed.rates_hz if compressed else ()
         if self.sample_rate_hz is not None:
@@ -96,21 +96,21 @@ class AudioFormat:
 
 
 class Encoder(Protocol):
-    """Takes chunks of samples, gives bytes."""
+    """Converts chunks of samples to bytes."""
 
     def encode(self, pcm_L: Floats) -> bytes:
         """The bytes that are ready with these samples."""
 
     def finish(self) -> bytes:
-        """What is left, when everything was taken."""
+        """The remaining bytes, after the last samples."""
         ...
 
     def close(self) -> None:
-        """Free what it holds, whether it finished or not."""
+        """Free its resources, whether it finished or not."""
 
 
 def open_encoder(audio: AudioFormat, source_rate_hz: int) -> Encoder:
-    """An encoder of samples at `source_rate_hz`."""
+    """An encoder for samples at `source_rate_hz`."""
     rate_hz = audio.rate_hz(source_rate_hz)
     compressed = _COMPRESSED.get(audio.name)
     encoder: Encoder
@@ -139,7 +139,7 @@ class _PlainEncoder:
 
 
 class _ResamplingEncoder:
-    """Another encoder behind a resampler that carries its state from chunk to chunk."""
+    """A resampler that keeps its state from chunk to chunk, in front of another encoder."""
 
     def __init__(self, encoder: Encoder, from_rate_hz: int, to_rate_hz: int) -> None:
         self._encoder = encoder
@@ -157,7 +157,7 @@ class _ResamplingEncoder:
 
 
 class _Pipe:
-    """What FFmpeg writes into: bytes are taken out as they come, and there is no way back."""
+    """A file object that FFmpeg writes to: bytes are taken out as they arrive, without seeking."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -175,7 +175,7 @@ class _CompressedEncoder:
     """One of FFmpeg's encoders in its container."""
 
     def __init__(self, compressed: Compressed, rate_hz: int) -> None:
-        import av  # takes longer to import than the first chunk takes to make
+        import av  # importing it takes longer than making the first chunk
 
         self._pipe = _Pipe()
         self._container: Any = av.open(

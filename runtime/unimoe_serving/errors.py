@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: a status, and `{"error": {message, type, param, code}}` with our one line."""
+"""Errors in OpenAI's form: a status, and `{"error": {message, type, param, code}}` with our one-line message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 class RequestError(UnimoeError):
-    """A request that is refused. `retry_after_s`: when it is worth trying again."""
+    """A refused request. `retry_after_s`: when to try again."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class RequestError(UnimoeError):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON of the answer."""
+        """The JSON of the response."""
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that go with the answer."""
+        """The headers of the response."""
         headers = {}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
@@ -54,10 +54,10 @@ class RequestError(UnimoeError):
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """What the caller is told of an error.
+    """The error that the caller gets.
 
-    An error of the request keeps its line. One of the server is logged; its line may hold the server's paths, so the
-    caller learns only that it happened.
+    An error of the request keeps its message. An error of the server is logged. Its message may hold the server's
+    paths, so the caller gets a general one.
     """
     match error:
         case RequestError():

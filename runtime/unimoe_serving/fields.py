@@ -1,6 +1,6 @@
-"""Fields of a request, read one by one with their ranges; whatever is left over is refused by name.
+"""Fields of a request, read one by one with their ranges. An unknown field is refused by name.
 
-A form's fields are all text, a JSON body's have types: numbers and flags are read from either.
+A form's fields are all text, a JSON body's fields have types. Numbers and flags are read from both.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _LONGEST_ENTRY = 200
 
 
 class Fields:
-    """A request's fields. Every reader raises RequestError, with the field as its `param`, where the value is not."""
+    """A request's fields. Every reader raises RequestError for a wrong value, with the field as its `param`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
 
     def text(self, name: str, default: str | None = None, *, most: int = 1000) -> str:
-        """A text of at most `most` characters; without a default it has to be there."""
+        """A text of at most `most` characters; without a default the field is required."""
         value = self._take(name)
         if value is None:
             if default is None:
@@ -74,7 +74,7 @@ class Fields:
         return int(number)
 
     def flag(self, name: str) -> bool:
-        """True or false; false where it is left out."""
+        """True or false; false if it is left out."""
         value = self._take(name)
         match value:
             case None | False | "false" | "0" | "":
@@ -104,12 +104,12 @@ class Fields:
         return self.text("voice", "", most=100)
 
     def ignore(self, *names: str) -> None:
-        """Fields that clients send and that change nothing here."""
+        """Accept fields that clients send and that have no effect here."""
         for name in names:
             self._values.pop(name, None)
 
     def finish(self) -> None:
-        """Raise RequestError where a field was not read by anyone."""
+        """Raise RequestError if a field was not read."""
         left = sorted(self._values)
         if left:
             raise RequestError(f"there is no field {left[0]!r}", param=left[0][:100], code="unknown_field")

@@ -1,4 +1,4 @@
-"""What stands before every endpoint: the host's name, the page's origin, the API key; and what counts the answers."""
+"""The checks before every endpoint (host name, origin, API key), and the count of responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unimoe_serving.responses import error_response
 from unimoe_serving.service import Service, refusal
 
 PATH_KEY = "unimoe.path"
-"""Where an endpoint leaves its path's pattern in the scope, for the count."""
+"""The key in the scope under which an endpoint stores its path's pattern, for the count."""
 
 _OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -23,9 +23,9 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """ASGI middleware. It refuses
 
-    - a Host that is not the server's: a page elsewhere could otherwise reach a loopback server by a name of its own;
-    - an Origin that is neither the server nor allowed, for what changes something or opens a WebSocket;
-    - a request without the API key, but for the page and the health checks.
+    - a Host that is not the server's: another site's page could otherwise reach a loopback server under its own name;
+    - an Origin that is neither the server nor allowed, on requests that change state or open a WebSocket;
+    - a request without the API key, except for the page and the health checks.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""A synthesis in the event loop: its chunks are decoded and encoded in threads, one ahead of the one being sent."""
+"""A synthesis in the event loop: threads decode and encode its chunks, one ahead of the chunk being sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unimoe_serving.routing_record import RoutingRecord, RoutingSteps
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Bytes of the audio format, and how long they last. `routing`: the steps since the piece before, where watched."""
+    """Bytes of the audio format and their duration. `routing`: the steps since the previous piece, if watched."""
 
     data: bytes
     audio_s: float
@@ -27,7 +27,7 @@ class Piece:
 class LiveStream:
     """The pieces of one synthesis, as an asynchronous iterator.
 
-    `aclose` cancels what is left and returns once the rows are free. `outcome` is None until decoding has begun.
+    `aclose` cancels the rest and returns when the rows are free. `outcome` is None until decoding has begun.
     """
 
     def __init__(
@@ -57,21 +57,21 @@ class LiveStream:
         piece = await asyncio.shield(self._pending or self._ask())
         if piece is None:
             raise StopAsyncIteration
-        self._pending = self._ask()  # made while this one is sent
+        self._pending = self._ask()  # prepared while this one is sent
         return piece
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it went so far."""
+        """The figures of the synthesis so far."""
         return None if self._stream is None else self._stream.outcome
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompts that were read so far."""
+        """Number of tokens of the prompts that were read so far."""
         return 0 if self._stream is None else self._stream.prompt_tokens
 
     async def aclose(self) -> None:
-        """End at the next step, and wait for that."""
+        """Cancel at the next step, and wait until the rows are free."""
         self._cancelled = True
         if self._stream is not None:
             self._stream.cancel()
@@ -85,7 +85,7 @@ class LiveStream:
         return self._pending
 
     def _make(self) -> Generator[Piece, None, None]:
-        """Pieces, in whichever thread asks for the next one."""
+        """Pieces, made in the thread that asks for the next one."""
         with closing(open_encoder(self._audio, self.source_rate_hz)) as encoder:
             with self._synthesizer.stream(self._request, routing=self._record) as stream:
                 self._stream = stream

@@ -1,4 +1,4 @@
-"""What Prometheus reads. Everything of a stream is counted once, when it ends; each server has its own registry.
+"""Metrics for Prometheus. All figures of a stream are counted once, when it ends; each server has its own registry.
 
 `unimoe_streams_started_total` is the sum of `unimoe_streams_ended_total` over its outcomes and of
 `unimoe_streams_active`.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unimoe_runtime import Outcome
 
 Ending = Literal["complete", "cut", "cancelled", "failed"]
-"""`cut`: by a limit of steps or time. `cancelled`: the caller left, or interrupted."""
+"""`cut`: ended by a limit of steps or time. `cancelled`: the caller left or interrupted."""
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1, 2, 5, 15)
@@ -28,7 +28,7 @@ _STEP_SECONDS = (0.0003, 0.0006, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.008, 0.01
 
 @dataclass
 class Playback:
-    """A listener who starts with the first chunk: when it came, and how often a later one came too late.
+    """Simulated playback that starts with the first chunk: its time, and how often a later chunk came too late.
 
     Times are those of `time.perf_counter`.
     """
@@ -39,7 +39,7 @@ class Playback:
     _heard_until: float = field(default=0.0, repr=False)
 
     def take(self, audio_s: float) -> None:
-        """A chunk of so many seconds is there now."""
+        """Record the arrival of a chunk of `audio_s` seconds."""
         if audio_s <= 0:
             return
         now = time.perf_counter()
@@ -81,17 +81,17 @@ class Metrics:
         )
 
     def watch(self, name: str, about: str, read: Callable[[], float], **labels: str) -> None:
-        """A gauge that is read when Prometheus asks."""
+        """Add a gauge that is read at each scrape."""
         gauge = Gauge(f"unimoe_{name}", about, tuple(labels), registry=self.registry)
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
     def started(self, model: str, task: str) -> None:
-        """A stream got its slot."""
+        """Count a stream that got its slot."""
         self._started.labels(model, task).inc()
         self._active.labels(model, task).inc()
 
     def ended(self, model: str, task: str, ending: Ending, playback: Playback, outcome: Outcome | None) -> None:
-        """A stream ended and its rows are free. `outcome`: None where it never began."""
+        """Count a stream that ended and whose rows are free. `outcome`: None if it never began."""
         self._active.labels(model, task).dec()
         self._ended.labels(model, task, ending).inc()
         self._underruns.labels(model, task).inc(playback.underruns)
@@ -112,13 +112,13 @@ class Metrics:
             self._step_s.labels(model, task).observe(outcome.decode_s / (routing.steps - 1))
 
     def refused(self, code: str) -> None:
-        """A request was refused."""
+        """Count a refused request."""
         self._refused.labels(code).inc()
 
     def responded(self, path: str, status: int) -> None:
-        """An HTTP response began."""
+        """Count an HTTP response that began."""
         self._responses.labels(path, str(status)).inc()
 
     def text(self) -> bytes:
-        """Prometheus's text format."""
+        """All metrics in Prometheus's text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What Prometheus reads of each bundle's decoding as a whole: its shared steps, and its experts in memory."""
+"""Metrics of each bundle for Prometheus: its shared steps, and its expert cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CACHE = {
 
 
 class ModelMetrics:
-    """A collector: reads the bundles that are ready when Prometheus asks."""
+    """A collector: reads the ready bundles at each scrape."""
 
     def __init__(self, models: ModelRegistry) -> None:
         self._models = models

@@ -1,4 +1,4 @@
-"""Bundles that are served, by name: opened and warmed up in the background, then ready."""
+"""The served bundles by name: each is opened and warmed up in the background, then ready."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unimoe_tools.bundles.abilities import Abilities, read_abilities
 
 logger = logging.getLogger("unimoe.serving")
 
-# Something that every front end can speak or play; the warm-up hears a fraction of a second of it.
+# Input that every front end can speak or play; the warm-up makes a fraction of a second of it.
 _WARM_UP = {"speech": "one two three", "music": "C4 E4 G4"}
 _WARM_UP_S = 0.3
 
@@ -31,7 +31,7 @@ class VoiceInfo:
 
 @dataclass(kw_only=True)
 class ServedModel:
-    """One bundle. `synthesizer` is there once it is ready."""
+    """One bundle. `synthesizer` is available once it is ready."""
 
     source: BundleSource
     created: int = field(default_factory=lambda: int(time.time()))
@@ -40,7 +40,7 @@ class ServedModel:
 
     @property
     def name(self) -> str:
-        """By which requests call it."""
+        """Its name in requests."""
         return self.source.name
 
     @property
@@ -50,14 +50,14 @@ class ServedModel:
 
     @property
     def synthesizer(self) -> Synthesizer:
-        """Raises RequestError 503 while the bundle is being loaded."""
+        """The loaded bundle. Raises RequestError 503 while it is being loaded."""
         if self._synthesizer is None:
             raise self._not_ready()
         return self._synthesizer
 
     @property
     def abilities(self) -> Abilities:
-        """What it can say and play. Raises RequestError 503 while the bundle is being loaded."""
+        """What it can speak and play. Raises RequestError 503 while the bundle is being loaded."""
         if self._abilities is None:
             raise self._not_ready()
         return self._abilities
@@ -74,7 +74,7 @@ class ServedModel:
 
     @property
     def abbreviations(self) -> tuple[str, ...]:
-        """Words whose full stop ends no sentence."""
+        """Abbreviations, whose full stop does not end a sentence."""
         speech = getattr(self.synthesizer.frontend, "speech", None)
         return () if speech is None else speech.short_forms
 
@@ -102,7 +102,7 @@ class ServedModel:
         self._synthesizer = synthesizer
 
     def close(self) -> None:
-        """Free what it loaded."""
+        """Free everything it loaded."""
         if self._synthesizer is not None:
             self._synthesizer.close()
 
@@ -113,7 +113,7 @@ class ServedModel:
                 yield VoiceInfo(name=name, task=task, description=description)
 
     def card(self) -> dict[str, Any]:
-        """How `/v1/models` shows it, with what a page needs to know."""
+        """Its entry in `/v1/models`, with the fields that the page needs."""
         synthesizer = self.synthesizer
         frontend, config = synthesizer.frontend, synthesizer.bundle.model
         return {
@@ -153,7 +153,7 @@ class ModelRegistry:
         return all(model.ready for model in self)
 
     def find(self, name: str) -> ServedModel:
-        """A bundle by its name; the first one for an empty name. Raises RequestError 404."""
+        """A bundle by its name; an empty name means the first one. Raises RequestError 404."""
         model = self._models.get(name) if name else next(iter(self))
         if model is None:
             known = ", ".join(self._models)
@@ -164,6 +164,6 @@ class ModelRegistry:
         return model
 
     def close(self) -> None:
-        """Free what all loaded."""
+        """Free everything that the bundles loaded."""
         for model in self:
             model.close()

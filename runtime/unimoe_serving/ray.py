@@ -1,12 +1,12 @@
-"""The server as a Ray Serve deployment: replicas on as many machines as there are, more of them as requests wait.
+"""The server as a Ray Serve deployment: replicas on the machines of a cluster, with more replicas when requests wait.
 
     serve run unimoe_serving.ray:build_app bundle=/models/demo
 
     from ray import serve
     serve.run(deploy(ServerConfig(bundles=(BundleSource(name="demo", path=Path("/models/demo")),))))
 
-A replica takes requests once its bundles are loaded and warm. It keeps nothing but cloned voices: give replicas one
-folder that they share, or none.
+A replica takes requests once its bundles are loaded and warm. Its only state is the cloned voices: give replicas one
+shared folder, or none.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How many replicas there are, and when there are more.
+    """The number of replicas, and when it changes.
 
-    Ray adds replicas while each has more than `target_streams` requests under way, and takes them away when they have
-    fewer. `num_cpus` is what a replica reserves of a machine.
+    Ray adds replicas while each has more than `target_streams` requests in progress, and removes them when they have
+    fewer. `num_cpus`: CPUs that a replica reserves.
     """
 
     min_replicas: int = 1
@@ -48,10 +48,10 @@ class Scaling:
 
 
 def deploy(config: ServerConfig, scaling: Scaling | None = None) -> Application:
-    """A deployment of one server's configuration, to be given to `serve.run`.
+    """A deployment of one server's configuration, for `serve.run`.
 
-    Ray's own proxy listens; `host` and `port` of the configuration are not used, and any name may call. A request
-    beyond `max_streams` of all replicas waits in Ray; one beyond `max_queue` gets 503 from it.
+    Ray's own proxy listens; `host` and `port` of the configuration are not used, and any host name may call. A request
+    beyond `max_streams` of all replicas waits in Ray; beyond `max_queue`, Ray answers 503.
     """
     from ray import serve
 
@@ -94,7 +94,7 @@ def build_app(arguments: dict[str, Any]) -> Application:
 
 
 def _ready_app(config: ServerConfig) -> Starlette:
-    """The application, whose start waits for its bundles: Ray sends no request before."""
+    """The application. Its start waits for its bundles, so Ray sends no request before they are ready."""
     app = create_app(config)
     started = app.router.lifespan_context
 

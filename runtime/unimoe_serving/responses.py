@@ -1,6 +1,6 @@
-"""A stream as an HTTP response: the audio itself, or OpenAI's server-sent events; over when the caller leaves.
+"""A stream as an HTTP response: plain audio, or OpenAI's server-sent events. It ends when the caller leaves.
 
-The status line waits for the first chunk, so that what cannot be spoken gets a status of its own.
+The status line waits for the first chunk, so that a request that fails before it gets an error status.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from unimoe_serving.service import Job, Service, refusal
 
 
 def error_response(error: RequestError) -> JSONResponse:
-    """A refusal as JSON with its status and headers."""
+    """An error as JSON with its status and headers."""
     return JSONResponse(error.body, error.status, headers=error.headers)
 
 
 class _Writer(Protocol):
-    """What the response's body is made of."""
+    """Makes the parts of a response's body."""
 
     def media_type(self, live: LiveStream) -> str: ...
     def begin(self, live: LiveStream) -> bytes: ...
@@ -59,7 +59,7 @@ class AudioResponse:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except TimeoutError:
-            return  # a reader that takes nothing: without an end of the body the connection is closed
+            return  # the reader takes nothing: the connection is closed without an end of the body
         except Exception as error:
             refused = refusal(error, self._service.metrics)
             if not self._started:
@@ -78,7 +78,7 @@ class AudioResponse:
                 body = self._writer.piece(piece)
                 if body:
                     await self._send(send, {"type": "http.response.body", "body": body, "more_body": True})
-        # After the block: whoever has heard the end finds the rows free and everything counted.
+        # After the block, so that rows are free and everything is counted before the caller gets the end.
         await self._send(send, {"type": "http.response.body", "body": self._writer.end(live)})
 
     def _head(self, live: LiveStream) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class AudioResponse:
             "x-sample-rate": str(live.rate_hz),
             "x-model": self._job.model.name,
             "cache-control": "no-store",
-            "x-accel-buffering": "no",  # nginx would hold the first chunk back
+            "x-accel-buffering": "no",  # otherwise nginx would buffer the first chunk
         }
         return {
             "type": "http.response.start",
@@ -125,8 +125,8 @@ class _Audio:
 class _Events:
     """OpenAI's events: `speech.audio.delta`, `speech.audio.done`, `error`.
 
-    Where routing is watched there are ours as well: `unimoe.started` and `unimoe.routing`. The last event carries how
-    it went in `figures`.
+    If routing is watched, there are also our events `unimoe.started` and `unimoe.routing`. The last event has the
+    figures of the stream in `figures`.
     """
 
     def __init__(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Which experts the router picked for one stream, step by step, for whoever watches.
+"""Which experts the router picked for one stream, step by step, for callers that watch it.
 
 N rows of the stream · E dynamic experts (routed, then null)
 """
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingSteps:
-    """Decode steps from `first_step` on. `masks[step][layer]` has bit e where some row picked expert e."""
+    """Decode steps from `first_step` on. In `masks[step][layer]` bit e is set if some row picked expert e."""
 
     first_step: int
     masks: tuple[tuple[int, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """As the events carry it."""
+        """The form that events use."""
         return {"first_step": self.first_step, "picks": self.masks}
 
 
 class RoutingRecord:
-    """A stream's routing observer: called in the decode loop, emptied by `take` from another thread."""
+    """A stream's routing observer: the decode loop calls it, and another thread empties it with `take`."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -41,7 +41,7 @@ class RoutingRecord:
             self._steps[-1].append(mask)
 
     def take(self) -> RoutingSteps:
-        """The steps since the last call. One that is still under way stays."""
+        """The steps since the last call, without a step that is still running."""
         with self._lock:
             num_layers = len(self._steps[0]) if self._steps else 0
             complete = len(self._steps) - (bool(self._steps) and len(self._steps[-1]) < num_layers)

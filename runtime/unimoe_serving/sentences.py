@@ -1,4 +1,4 @@
-"""Sentences out of a text that comes in pieces, each as soon as it is certain where it ends."""
+"""Sentences of a text that arrives in pieces, each as soon as its end is certain."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from itertools import pairwise
 from unimoe_runtime.frontend.splitting import clause_ends, sentence_ends
 
 _LONGEST = 240
-"""Characters after which a sentence without an end is cut between clauses, so that it need not be waited for."""
+"""Characters after which an unfinished sentence is cut between clauses, so that speech need not wait for its end."""
 
 
 class SentenceCutter:
-    """Takes pieces of a text, gives its sentences.
+    """Cuts a text that arrives in pieces into sentences.
 
-    A sentence is certain to have ended when the next one has begun. `abbreviations` are words whose full stop ends
-    none.
+    A sentence's end is certain when the next one has begun. `abbreviations` are words whose full stop does not end a
+    sentence.
     """
 
     def __init__(self, abbreviations: Collection[str] = ()) -> None:
@@ -33,15 +33,15 @@ class SentenceCutter:
         return [sentence for sentence in sentences if sentence]
 
     def flush(self) -> list[str]:
-        """What is left, now that nothing more comes."""
+        """The remaining text, after the last piece."""
         rest, self._text = self._text.strip(), ""
         return [rest] if rest else []
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Discard the waiting text."""
         self._text = ""
 
     @property
     def num_waiting(self) -> int:
-        """Characters that wait for the end of their sentence."""
+        """Number of characters that wait for the end of their sentence."""
         return len(self._text)

@@ -1,4 +1,4 @@
-"""uvicorn around the application: listens, says where, and on SIGTERM lets streams end before it does."""
+"""Runs the application in uvicorn: listens, announces its addresses, and drains streams on SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from unimoe_serving.service import Service
 
 logger = logging.getLogger("unimoe.serving")
 
-_KEEP_ALIVE_S = 75  # longer than what proxies keep a connection, so that they end it
+_KEEP_ALIVE_S = 75  # longer than the timeout of proxies, so that they close the connection
 
 
 def run_server(config: ServerConfig, *, announce: Callable[[str], None] = print, access_log: bool = False) -> None:
-    """Serve until SIGTERM or Ctrl-C; a second one ends at once. `announce` is told each address and when it is ready.
+    """Serve until SIGTERM or Ctrl-C; a second signal ends it immediately. `announce` gets a line for each
+    address and one when the server is ready.
 
-    Raises UnimoeError where a bundle cannot be opened or an address cannot be listened at.
+    Raises UnimoeError if a bundle cannot be opened or an address cannot be bound.
     """
     listener = _listen(config.host, config.port)
     with listener:
@@ -81,7 +82,7 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """A server whose first signal drains: it answers 503 to what is new, and ends when nobody decodes."""
+    """A server that drains at the first signal: it answers 503 to new requests and ends when no stream decodes."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -93,7 +94,7 @@ class _Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._hear_signal)
 
     async def drained(self) -> None:
-        """Return when a signal came and streams have ended, or had their time."""
+        """Return after a signal, when all streams have ended or `drain_s` has passed."""
         await self._signalled.wait()
         idle = asyncio.create_task(self._service.admission.wait_idle())
         hurried = asyncio.create_task(self._hurried.wait())

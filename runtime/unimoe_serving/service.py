@@ -1,4 +1,4 @@
-"""What all protocols share: a request of a caller becomes a stream with a slot, and its end is counted."""
+"""The part that all protocols share: a caller's request becomes a stream with a slot, and its end is counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAMPLING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A request, checked: what to synthesize, by which bundle, into which format. `arrived`: of `perf_counter`."""
+    """A checked request: what to synthesize, with which bundle, in which format. `arrived`: a `perf_counter` time."""
 
     model: ServedModel
     request: SynthesisRequest
@@ -62,23 +62,23 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether every bundle is loaded and new streams are taken."""
+        """Whether every bundle is loaded and new streams are accepted."""
         return self.models.ready and not self.admission.draining
 
     def start_loading(self) -> asyncio.Task[None]:
-        """Load the bundles in a thread; `load_error` says why one could not be loaded."""
+        """Load the bundles in a thread; `load_error` holds the error of one that cannot be loaded."""
         self._loading = asyncio.create_task(self._load())
         return self._loading
 
     async def loaded(self) -> None:
-        """Return when every bundle is loaded and warm. Raises UnimoeError where one cannot be."""
+        """Return when every bundle is loaded and warm. Raises UnimoeError if one cannot be loaded."""
         if self._loading is not None:
             await asyncio.wait([self._loading])
         if self.load_error is not None:
             raise self.load_error
 
     async def close(self) -> None:
-        """Wait for what still loads, then free everything."""
+        """Wait for bundles that are still loading, then free everything."""
         if self._loading is not None:
             await asyncio.wait([self._loading])
         self._executor.shutdown()
@@ -92,7 +92,7 @@ class Service:
     def read_request(
         self, fields: Fields, model: ServedModel, task: str, *, text: str = "", video: Video | None = None
     ) -> SynthesisRequest:
-        """What the fields ask of a bundle; `text` where it does not come with them. Raises RequestError."""
+        """The synthesis request in the fields; `text` if it does not come with them. Raises RequestError."""
         synthesizer = model.synthesizer
         if task not in synthesizer.frontend.tasks:
             raise RequestError(f"{model.name} has no {task}", param="model", code="no_such_task")
@@ -115,9 +115,9 @@ class Service:
 
     @asynccontextmanager
     async def stream(self, job: Job) -> AsyncIterator[LiveStream]:
-        """A stream with a slot. Leaving the block frees its rows at the next step, whatever is left of it.
+        """A stream with a slot. Leaving the block frees its rows at the next step, even if the stream has not ended.
 
-        Raises RequestError where there is no slot (`Admission.slot`).
+        Raises RequestError if there is no slot (`Admission.slot`).
         """
         task, name = job.request.task, job.model.name
         async with self.admission.slot():
@@ -134,12 +134,12 @@ class Service:
                 ending = "cancelled"
                 raise
             finally:
-                # In a task of its own: the slot is not given away before the rows are free, even if this one is
+                # In its own task, so that the slot is released only after the rows are free, even if this task is
                 # cancelled again.
                 await _complete(self._finish(live, name, task, ending))
 
     def _voice(self, voice: str, task: str, model: ServedModel) -> tuple[str, str]:
-        """A voice's name, or the recording of a kept one with its words. Raises RequestError for any other."""
+        """A voice's name, or the recording and the words of a stored voice. Raises RequestError for any other."""
         frontend = model.synthesizer.frontend
         own = frontend.voices if task == "speech" else frontend.instruments
         if not voice or voice in own:
@@ -170,7 +170,7 @@ class Service:
 
 
 async def _complete(work: Any) -> None:
-    """Await to the end, also when the caller is cancelled meanwhile."""
+    """Await to the end, even if the caller is cancelled."""
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():
@@ -184,7 +184,7 @@ async def _complete(work: Any) -> None:
 
 
 def refusal(error: Exception, metrics: Metrics) -> RequestError:
-    """`as_request_error`, counted."""
+    """`as_request_error`, counted in the metrics."""
     refused = as_request_error(error)
     metrics.refused(refused.code or str(refused.status))
     return refused

@@ -1,4 +1,4 @@
-"""Files of callers: read one at a time, each from a temporary file that is gone when it was read."""
+"""Uploaded files: read one at a time, each from a temporary file that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class Uploads:
-    """Reads videos and recordings in a thread of its own, so that decoding goes on beside it."""
+    """Reads videos and recordings in its own thread, so that decoding continues."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "upload")
 
     async def read_video(self, model: ServedModel, upload: BinaryIO) -> Video:
-        """An upload's frames. Raises RequestError; the message does not say where the upload lay."""
+        """An upload's frames. Raises RequestError; its message does not contain the path of the temporary file."""
         synthesizer = model.synthesizer
         if not model.takes_video:
             raise RequestError(f"{model.name} takes no video: it makes music from a text alone", param="video")
@@ -43,7 +43,7 @@ class Uploads:
         return await self._read(upload, suffix, read)
 
     def close(self) -> None:
-        """End the thread that reads."""
+        """End the reading thread."""
         self._executor.shutdown()
 
     async def _read(self, upload: BinaryIO, suffix: str, read: Callable[[Path], T]) -> T:

@@ -1,7 +1,7 @@
-"""Voices that callers brought: a recording and its words each, kept in a folder.
+"""Callers' own voices: each is a recording and its words, stored in a folder.
 
-A voice is a folder `ID/` with `voice.json` and `recording.wav`; it is written beside its place and renamed, so that a
-killed server leaves no half voice. Callers name voices by id alone; no part of a request becomes a path.
+A voice is a folder `ID/` with `voice.json` and `recording.wav`. It is written under another name and renamed, so that
+a killed server leaves no incomplete voice. Callers name voices by id or name; no part of a request becomes a path.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RECORD, _RECORDING = "voice.json", "recording.wav"
 
 @dataclass(frozen=True, kw_only=True)
 class ClonedVoice:
-    """A voice of a caller's. `text`: the words of its recording. `model`: the bundle that it was brought for."""
+    """A caller's own voice. `text`: the words of its recording. `model`: the bundle that it belongs to."""
 
     id: str
     name: str
@@ -39,7 +39,7 @@ class ClonedVoice:
     created_at: int
 
     def card(self) -> dict[str, Any]:
-        """As OpenAI's clients read it."""
+        """The form that OpenAI's clients read."""
         return {
             "object": "audio.voice", "id": self.id, "name": self.name, "created_at": self.created_at,
             "type": "audio_sample", "model": self.model, "task": "speech", "description": self.description,
@@ -47,7 +47,7 @@ class ClonedVoice:
 
 
 class VoiceStore:
-    """The folder of voices, read once; any number of threads may use it."""
+    """The folder of voices, read once. It is safe for any number of threads."""
 
     def __init__(self, folder: Path | None, *, most: int) -> None:
         self._folder, self._most = folder, most
@@ -63,7 +63,7 @@ class VoiceStore:
         return iter(list(self._voices.values()))
 
     def find(self, voice: str, model: str) -> tuple[ClonedVoice, Path] | None:
-        """A voice of this bundle by its id, or else by its name, with its recording; None where there is none."""
+        """A voice of this bundle by its id, or else by its name, with its recording; None if there is none."""
         own = [known for known in self if known.model == model]
         found = next((known for known in own if known.id == voice), None)
         found = found or next((known for known in own if known.name == voice), None)
@@ -72,7 +72,7 @@ class VoiceStore:
         return found, self._folder / found.id / _RECORDING
 
     def add(self, voice: ClonedVoice, pcm_L: NDArray[np.float32], sample_rate_hz: int) -> None:
-        """Keep a voice. Raises RequestError where there is no folder, no room, or a voice of this name already."""
+        """Store a voice. Raises RequestError if there is no folder, no room, or already a voice of this name."""
         if self._folder is None:
             raise RequestError("this server keeps no voices: start it with --voices FOLDER", code="no_voices_folder")
         with self._lock:
@@ -91,7 +91,7 @@ class VoiceStore:
             self._voices[voice.id] = voice
 
     def remove(self, voice_id: str) -> ClonedVoice:
-        """Forget a voice. Raises RequestError 404."""
+        """Delete a voice. Raises RequestError 404."""
         with self._lock:
             voice = self._voices.pop(voice_id, None)
             if voice is None or self._folder is None:
@@ -101,7 +101,7 @@ class VoiceStore:
 
 
 def new_voice(*, name: str, text: str, model: str, description: str) -> ClonedVoice:
-    """A voice with an id and a date of its own."""
+    """A voice with a new id and the current date."""
     return ClonedVoice(
         id=f"voice_{secrets.token_hex(8)}", name=name, text=text, model=model, description=description,
         created_at=int(time.time()),
@@ -109,7 +109,7 @@ def new_voice(*, name: str, text: str, model: str, description: str) -> ClonedVo
 
 
 def _read_all(folder: Path) -> Iterator[ClonedVoice]:
-    """The voices of a folder, oldest first; what is damaged is left out."""
+    """The voices of a folder, oldest first, without damaged ones."""
     found = []
     for path in folder.iterdir():
         if not _ID.fullmatch(path.name) or not (path / _RECORDING).is_file():

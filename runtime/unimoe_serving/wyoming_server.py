@@ -1,7 +1,7 @@
 """The Wyoming protocol, so that Home Assistant can use the server as a voice.
 
-It answers `describe` and `synthesize`, and streaming text: `synthesize-start`, `-chunk` and `-stop`. The protocol knows
-no keys; it listens where it is told to.
+It answers `describe` and `synthesize`, and streaming text: `synthesize-start`, `-chunk` and `-stop`. The protocol has
+no API keys, so the address that it listens on decides who may call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ATTRIBUTION = Attribution(name="UniMoE on the edge", url="https://pypi.org/proj
 
 
 class WyomingServer:
-    """Listens at a URI such as tcp://127.0.0.1:10200; port 0 takes a free one, which `port` tells."""
+    """Listens at a URI such as tcp://127.0.0.1:10200; port 0 takes a free one, which `port` gives."""
 
     def __init__(self, service: Service, uri: str) -> None:
         self._service = service
@@ -68,7 +68,7 @@ class WyomingServer:
             while (event := await async_read_event(_Bounded(reader))) is not None:  # type: ignore[arg-type]
                 await session.handle(event)
         except (ConnectionError, asyncio.IncompleteReadError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # not Wyoming, or gone
+            pass  # not Wyoming, or the connection is gone
         except asyncio.CancelledError:
             pass
         finally:
@@ -80,7 +80,7 @@ class WyomingServer:
 
 
 class _Bounded:
-    """A reader whose events may only be so large."""
+    """A reader that limits the size of an event."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
@@ -95,7 +95,7 @@ class _Bounded:
 
 
 class _Session:
-    """Answers one connection's events, and is its conversation's listener."""
+    """Answers one connection's events, and is the listener of its conversation."""
 
     def __init__(self, service: Service, writer: asyncio.StreamWriter) -> None:
         self._service, self._writer = service, writer
@@ -103,7 +103,7 @@ class _Session:
         self._streaming = self._begun = False
 
     async def handle(self, event: Event) -> None:
-        """Events that it does not know are dropped, as the protocol asks."""
+        """Handle an event. Unknown events are ignored, as the protocol requires."""
         try:
             await self._handle(event)
         except UnimoeError as error:
@@ -124,7 +124,7 @@ class _Session:
             await self._write(AudioChunk(rate=self._rate_hz, width=2, channels=1, audio=piece.data))
 
     async def sentence_end(self, index: int, live: LiveStream) -> None:
-        """Nothing: the audio goes on with the next sentence."""
+        """Does nothing: the audio continues with the next sentence."""
 
     async def done(self) -> None:
         if self._begun:
@@ -150,7 +150,7 @@ class _Session:
             self._conversation.add(SynthesizeChunk.from_event(event).text)
         elif SynthesizeStop.is_type(event.type) and self._streaming and self._conversation is not None:
             self._conversation.flush()
-        elif Synthesize.is_type(event.type) and not self._streaming:  # within a stream it repeats the whole text
+        elif Synthesize.is_type(event.type) and not self._streaming:  # in a streaming session it repeats the whole text
             synthesize = Synthesize.from_event(event)
             await self._open(synthesize.voice)
             assert self._conversation is not None
@@ -158,7 +158,7 @@ class _Session:
             self._conversation.flush()
 
     async def _open(self, voice: Any) -> None:
-        """A new conversation; one that still speaks is interrupted."""
+        """Start a new conversation and interrupt one that is still speaking."""
         await self.close()
         self._begun = self._streaming = False
         service = self._service
@@ -173,7 +173,7 @@ class _Session:
         self._conversation = Conversation(service, make_job, self, model.abbreviations)
 
     async def _write(self, event: Any) -> None:
-        """Write, or raise ConnectionError where the other end is gone or takes nothing for `send_s`."""
+        """Write, or raise ConnectionError if the client is gone or takes nothing for `send_s`."""
         try:
             async with asyncio.timeout(self._service.limits.send_s):
                 await async_write_event(event.event(), self._writer)
@@ -196,7 +196,7 @@ def find_voice(service: Service, name: str) -> tuple[ServedModel, str]:
 
 
 def describe(service: Service) -> Info:
-    """One program for each bundle that speaks, with its voices."""
+    """One TTS program for each bundle that speaks, with its voices."""
     programs = []
     for model in service.models:
         if "speech" not in model.synthesizer.frontend.tasks:

@@ -1,4 +1,4 @@
-"""Audio files: reading to mono at a wanted rate, and writing without ever leaving half a file.
+"""Audio files: reading to mono at a given rate, and writing without leaving an incomplete file.
 
 Shapes: L samples, C channels.
 """
@@ -20,17 +20,17 @@ from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.files.text import reason_of
 
 FORMATS: Final = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
-"""Suffix to libsndfile's format and subtype, of files that are written."""
+"""Suffixes of written files, with libsndfile's format and subtype."""
 
 READABLE: Final = (*FORMATS, ".mp3", ".opus", ".oga", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
-"""Suffixes of files that are read."""
+"""Suffixes of files that can be read."""
 
 
 _RATES_HZ: Final = (1_000, 768_000)
 _MAX_CHANNELS: Final = 256
 _BLOCK_VALUES: Final = 1 << 19
 _MAX_SAMPLES: Final = 1 << 26
-"""Samples of one channel that are held at most: 23 minutes at 48,000 Hz."""
+"""Largest number of samples of one channel: 23 minutes at 48,000 Hz."""
 _BEGINNINGS: Final = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"riff")
 _MIN_VOICE_S: Final = 0.1
 _SILENCE: Final = 1e-3
@@ -42,9 +42,9 @@ def read_audio(
     """Read an audio file (`READABLE`) of any rate and any number of channels.
 
     Channels are averaged, then resampled (soxr, high quality). Returns float32 samples pcm_L at `sample_rate_hz`,
-    full scale -1 … 1. Of a file with more than `first_s` seconds only those are read. The file is read in blocks: what
-    its header claims is neither believed nor allocated.
-    Raises AudioError when the file is missing, is no audio, holds no samples, or is longer than `max_s`.
+    full scale -1 … 1. Only the first `first_s` seconds are read. The file is read in blocks, so that a wrong length in
+    its header has no effect on memory.
+    Raises AudioError if the file is missing, is not audio, holds no samples, or is longer than `max_s`.
     """
     path = Path(path)
     if path.suffix.lower() not in READABLE:
@@ -71,7 +71,7 @@ def read_audio(
 def read_voice(
     path: str | Path, sample_rate_hz: int, *, max_s: float | None = None, first_s: float | None = None
 ) -> NDArray[np.float32]:
-    """`read_audio` of what a model is to hear. Raises AudioError for a file that is silent or too short as well."""
+    """`read_audio` for a model's input. Also raises AudioError for a file that is silent or too short."""
     pcm_L = read_audio(path, sample_rate_hz, max_s=max_s, first_s=first_s)
     if len(pcm_L) < _MIN_VOICE_S * sample_rate_hz:
         raise AudioError(
@@ -83,8 +83,8 @@ def read_voice(
 
 
 def _begins_as_audio(path: Path) -> bool:
-    """Whether the first bytes are those of a format that is read. Of anything else libsndfile's decoder of MP3 would
-    try to make sense, and complain on stderr."""
+    """Whether the first bytes are those of a readable format. libsndfile would decode any other content as MP3, with
+    errors on stderr."""
     with path.open("rb") as file:
         begin = file.read(4)
     is_mp3 = path.suffix.lower() == ".mp3" and begin[:1] == b"\xff" and begin[1:2] >= b"\xe0"
@@ -94,7 +94,7 @@ def _begins_as_audio(path: Path) -> bool:
 def _read_blocks(
     file: soundfile.SoundFile, path: Path, *, max_s: float | None, first_s: float | None
 ) -> NDArray[np.float32]:
-    """The mean of the channels."""
+    """The mean of the channels, read in blocks."""
     rate_hz, channels = file.samplerate, file.channels
     if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
         raise AudioError(f"{path} says that it has {rate_hz:,} samples a second: convert it to a usual rate")
@@ -118,7 +118,7 @@ def _read_blocks(
 
 
 def resample(pcm_L: NDArray[np.float32], from_rate_hz: int, to_rate_hz: int) -> NDArray[np.float32]:
-    """Resample mono audio; returns it as it is where the rates agree."""
+    """Resample mono audio; returns the input if the rates are equal."""
     if from_rate_hz == to_rate_hz:
         return pcm_L
     resampled: NDArray[np.float32] = soxr.resample(pcm_L, from_rate_hz, to_rate_hz).astype(np.float32)
@@ -126,11 +126,11 @@ def resample(pcm_L: NDArray[np.float32], from_rate_hz: int, to_rate_hz: int) -> 
 
 
 def write_audio(path: str | Path, pcm_L: NDArray[np.floating[Any]], sample_rate_hz: int) -> None:
-    """Write mono audio as the suffix says: 16-bit WAV or FLAC, or Ogg Vorbis. Samples are clipped to -1 … 1.
+    """Write mono audio in the format of the suffix: 16-bit WAV or FLAC, or Ogg Vorbis. Samples are clipped to -1 … 1.
 
     The file appears under its name only when it is complete: it is written under a temporary name in the same
-    folder, then renamed. Raises AudioError, with nothing left behind, when the suffix is unknown, the folder is
-    missing or the write fails, as on a full disk.
+    folder, then renamed. Raises AudioError and leaves no file if the suffix is unknown, the folder is missing or the
+    write fails, as on a full disk.
     """
     path = Path(path)
     file_format, subtype = _require_known_suffix(path)
@@ -147,7 +147,7 @@ def write_audio(path: str | Path, pcm_L: NDArray[np.floating[Any]], sample_rate_
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise AudioError now where `write_audio` could not write later: unknown suffix, or no such folder."""
+    """Raise AudioError if `write_audio` could not write the file: unknown suffix, or no such folder."""
     path = Path(path)
     _require_known_suffix(path)
     try:
@@ -182,6 +182,6 @@ def _write_then_rename(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The system's or the library's words for an error, on one line."""
+    """The system's or the library's message of an error, on one line."""
     words = getattr(error, "error_string", None)
     return str(words).strip().rstrip(".") if words else reason_of(error)

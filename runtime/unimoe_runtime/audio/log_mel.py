@@ -1,4 +1,4 @@
-"""Log-mel spectra, and how far two of them lie apart.
+"""Log-mel spectra, and the distance between two of them.
 
 Shape suffixes: L samples, T frames, N window, F frequency bins, M mel bands.
 """
@@ -14,7 +14,7 @@ _NUM_BANDS = 40
 LOWEST_BAND_HZ = 80.0
 _WINDOW_S = 0.032
 _HOP_S = 0.016
-_RANGE_DB = 60.0  # what is this much quieter than the loudest is silence, and no louder than other silence
+_RANGE_DB = 60.0  # levels further below the loudest one are raised to this floor: all silence is equal
 _DB = 10 / np.log(10)
 
 Doubles = NDArray[np.float64]
@@ -23,7 +23,7 @@ Doubles = NDArray[np.float64]
 def log_mel(
     pcm_L: NDArray[np.floating[Any]], sample_rate_hz: int, *, num_bands: int = _NUM_BANDS, window_s: float = _WINDOW_S
 ) -> Doubles:
-    """Natural logarithm of the power in mel bands every 16 ms, log_mel_TM; at least one frame."""
+    """Natural logarithm of the power in mel bands every 16 ms, log_mel_TM; it has at least one frame."""
     window, hop = round(window_s * sample_rate_hz), round(_HOP_S * sample_rate_hz)
     padded_L = np.pad(np.asarray(pcm_L, np.float64), (0, max(0, window - len(pcm_L))))
     frames_TN = np.lib.stride_tricks.sliding_window_view(padded_L, window)[::hop]
@@ -36,9 +36,9 @@ def log_mel(
 def spectral_distance_db(
     first_L: NDArray[np.floating[Any]], second_L: NDArray[np.floating[Any]], sample_rate_hz: int
 ) -> float:
-    """Log-spectral distance: root mean square over mel bands, mean over frames; the shorter is filled with silence.
+    """Log-spectral distance: root mean square over mel bands, mean over frames; the shorter is padded with silence.
 
-    Levels below 60 dB under the loudest band of either are raised to that.
+    Levels more than 60 dB below the loudest band of either are raised to that floor.
     """
     length = max(len(first_L), len(second_L))
     spectra = [log_mel(np.pad(pcm_L, (0, length - len(pcm_L))), sample_rate_hz) for pcm_L in (first_L, second_L)]

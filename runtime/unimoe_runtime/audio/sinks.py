@@ -1,6 +1,6 @@
-"""Where a stream's samples go as they come: a growing WAV file, a pipe, the loudspeaker.
+"""Sinks for a stream's samples: a growing WAV file, a pipe, the loudspeaker.
 
-A sink is a context manager: `write` chunks, then `finish`; leaving it without gives up what can be given up.
+A sink is a context manager: `write` chunks, then `finish`. Leaving it without `finish` discards the output if possible.
 
 L samples
 """
@@ -29,13 +29,13 @@ _PLAYED_AHEAD_CHUNKS = 4
 
 
 class Sink(Protocol):
-    """Takes samples as they come."""
+    """Takes samples as they arrive."""
 
     def write(self, pcm_L: Floats) -> None:
         """Take one chunk; returns when there is room for the next. Raises AudioError or OutputError."""
 
     def finish(self) -> None:
-        """Everything was written, or as much as there will be: make it last."""
+        """No more samples will come: complete the output."""
 
     def __enter__(self) -> Self: ...
 
@@ -45,7 +45,7 @@ class Sink(Protocol):
 class WavSink:
     """A mono 16-bit WAV file, valid after every chunk: it grows under a temporary name beside `path`.
 
-    `finish` gives it its name; without it nothing is left behind.
+    `finish` renames it to `path`; without `finish` no file is left.
     """
 
     def __init__(self, path: Path, sample_rate_hz: int) -> None:
@@ -85,7 +85,7 @@ class WavSink:
             raise self._error(error) from None
 
     def _write(self, samples: bytes) -> None:
-        """The samples first, then the header that counts them: what was written is a whole file at any moment."""
+        """Write the samples, then the header with their number, so that the file is valid at any moment."""
         try:
             self._put(HEADER_BYTES + self._num_bytes, samples)
             self._put(0, wav_header(self._rate_hz, (self._num_bytes + len(samples)) // 2))
@@ -107,7 +107,7 @@ class WavSink:
 
 
 class PipeSink:
-    """Raw mono 16-bit little-endian samples into an open file without a buffer (stdout). Raises OutputError."""
+    """Writes raw mono 16-bit little-endian samples to an open unbuffered file (stdout). Raises OutputError."""
 
     def __init__(self, pipe: FileIO) -> None:
         self._pipe = pipe
@@ -116,7 +116,7 @@ class PipeSink:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing: the pipe is the caller's."""
+        """Does nothing: the caller owns the pipe."""
 
     def write(self, pcm_L: Floats) -> None:
         try:
@@ -127,13 +127,13 @@ class PipeSink:
             raise OutputError(f"the pipe takes no more ({error.strerror}): its reader is gone") from None
 
     def finish(self) -> None:
-        """Nothing: nothing is held back."""
+        """Does nothing: all samples are already written."""
 
 
 class PlaySink:
-    """The default loudspeaker, through `sounddevice`, fed by a thread some chunks ahead.
+    """The default loudspeaker, through `sounddevice`. A thread feeds it from a queue of a few chunks.
 
-    `underruns` counts the chunks that came too late. Raises AudioError where nothing can be played.
+    `underruns` counts the chunks that came too late. Raises AudioError if no device can play.
     """
 
     def __init__(self, sample_rate_hz: int) -> None:

@@ -15,7 +15,7 @@ _UNKNOWN = 0xFFFFFFFF
 
 
 def to_int16(pcm_L: NDArray[np.float32]) -> NDArray[np.int16]:
-    """16-bit little-endian samples, rounded as libsndfile rounds them, so a stream's file equals `write_audio`'s."""
+    """16-bit little-endian samples, rounded as in libsndfile, so that a stream's file equals `write_audio`'s."""
     samples_L: NDArray[np.int16] = np.floor(pcm_L * np.float32(32768)).clip(-32768, 32767).astype("<i2")
     return samples_L
 
@@ -23,7 +23,7 @@ def to_int16(pcm_L: NDArray[np.float32]) -> NDArray[np.int16]:
 def wav_header(sample_rate_hz: int, num_samples: int | None = None) -> bytes:
     """The 44 bytes before mono 16-bit samples.
 
-    Without `num_samples` both sizes are 0xFFFFFFFF, the value that players read as a stream without a known end.
+    Without `num_samples` both sizes are 0xFFFFFFFF, the value that players interpret as a stream of unknown length.
     """
     num_bytes = _UNKNOWN if num_samples is None else 2 * num_samples
     riff_bytes = _UNKNOWN if num_samples is None else num_bytes + HEADER_BYTES - 8

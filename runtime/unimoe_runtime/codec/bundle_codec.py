@@ -1,8 +1,8 @@
 """A bundle's codec: audio to codes and back, whole or as a stream, through the graphs codec_encoder and codec_decoder.
 
-The decoder's graph takes its state in and gives it out again; all zeros are the state of the beginning. A decoder
-that is not causal has none and is given the frames around those to be decoded. So a stream cut anywhere gives the
-samples that decoding at once gives.
+The decoder's graph takes a state and returns the next one; the initial state is all zeros. A decoder that is not
+causal has no state and also gets the frames around those that it decodes. So a stream gives the same samples as
+decoding at once, wherever it is split into chunks.
 
 K codebooks · T frames · L samples · H hop_samples
 """
@@ -21,16 +21,16 @@ from unimoe_runtime.bundle.manifest import CodecDescription
 from unimoe_runtime.errors import BackendError, BundleError, ConfigError
 
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
-"""`Backend.run`: a graph's name and its inputs in, its outputs out."""
+"""`Backend.run`: takes a graph's name and its inputs, returns its outputs."""
 
-# A decoder that has no state is large and wide: in windows it takes less memory, and less time on a CPU.
+# A decoder without a state is large: decoding in windows takes less memory, and less time on a CPU.
 WINDOW_FRAMES = 100
 
 
 class BundleCodec:
     """The codec that a manifest's `codec` describes. `run` is a backend's `run`.
 
-    Raises BundleError where the bundle has no codec, or a description that lacks a field.
+    Raises BundleError if the bundle has no codec, or if its description lacks a field.
     """
 
     def __init__(self, description: Mapping[str, Any] | None, run: Run) -> None:
@@ -48,7 +48,7 @@ class BundleCodec:
         self._run = run
 
     def encode(self, pcm_L: NDArray[np.float32]) -> NDArray[np.int64]:
-        """codes_KT of mono samples in -1 … 1 at the codec's rate. The last frame is filled up with zeros."""
+        """codes_KT of mono samples in -1 … 1 at the codec's rate. The last frame is padded with zeros."""
         if pcm_L.ndim != 1:
             raise ValueError(f"pcm_L has {pcm_L.ndim} axes; it must be mono, with one")
         if len(pcm_L) == 0:
@@ -68,28 +68,28 @@ class BundleCodec:
 
 
 class StreamingDecoder:
-    """Decodes one utterance chunk by chunk: `push` codes as they come, `finish` at the end.
+    """Decodes one utterance chunk by chunk: `push` codes as they arrive, `finish` at the end.
 
-    EnCodec needs some frames before it can begin (`min_first_frames`), DAC looks ahead (`lookahead_frames`): frames
-    are held back until their samples are certain. DAC's decoder has no state, so the frames before those to be
-    decoded (`context_frames`) are kept and decoded again, and their samples cropped.
+    EnCodec needs some frames before it can begin (`min_first_frames`), and DAC looks ahead (`lookahead_frames`). Frames
+    wait until no later code can change their samples. DAC's decoder has no state, so the previous frames
+    (`context_frames`) are kept and decoded again, and their samples are cropped.
     """
 
     def __init__(self, codec: BundleCodec, run: Run, initial_state: Mapping[str, NDArray[Any]]) -> None:
         self._codec = codec
         self._run = run
         self._state = initial_state
-        self._codes_KT = np.zeros((codec.num_codebooks, 0), np.int64)  # context, then what waits
+        self._codes_KT = np.zeros((codec.num_codebooks, 0), np.int64)  # context, then waiting frames
         self._num_decoded = 0
         self._context = 0
 
     def push(self, codes_KT: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The samples that these codes complete. Raises ValueError for codes the codec does not have."""
+        """The samples that these codes complete. Raises ValueError for codes that the codec does not have."""
         self.take(codes_KT)
         return self.certain()
 
     def take(self, codes_KT: NDArray[np.int64]) -> None:
-        """Let codes wait for `certain`, `push` or `finish`. Raises ValueError for codes the codec does not have."""
+        """Add codes for `certain`, `push` or `finish`. Raises ValueError for codes that the codec does not have."""
         codec = self._codec
         if codes_KT.ndim != 2 or codes_KT.shape[0] != codec.num_codebooks:
             raise ValueError(f"codes_KT has the shape {codes_KT.shape}; it must be ({codec.num_codebooks}, T)")
@@ -98,18 +98,18 @@ class StreamingDecoder:
         self._codes_KT = np.concatenate([self._codes_KT, codes_KT], axis=1)
 
     def certain(self) -> NDArray[np.float32]:
-        """The samples that no later code can change, of codes that wait."""
+        """The samples of waiting codes that no later code can change."""
         num_waiting = self._codes_KT.shape[1] - self._context
         if self._num_decoded == 0 and num_waiting < self._codec.min_first_frames:
             return np.zeros(0, np.float32)
         return self._decode(num_waiting - self._codec.lookahead_frames)
 
     def finish(self) -> NDArray[np.float32]:
-        """The samples of all codes that wait; none where none do."""
+        """The samples of all waiting codes; empty if none wait."""
         return self._decode(self._codes_KT.shape[1] - self._context)
 
     def _decode(self, num_frames: int) -> NDArray[np.float32]:
-        """Decode the first `num_frames` that wait; the frames around them are there."""
+        """Decode the first `num_frames` waiting frames; the frames around them must be there."""
         codec = self._codec
         if not codec.context_frames:
             return self._decode_window(num_frames) if num_frames > 0 else np.zeros(0, np.float32)
@@ -119,7 +119,7 @@ class StreamingDecoder:
 
     def _decode_window(self, num_frames: int) -> NDArray[np.float32]:
         codec, end = self._codec, self._context + num_frames
-        # A decoder that has a state must see each frame once, so it gets those that are decoded, and nothing beyond.
+        # A decoder with a state must see each frame once, so it gets only the frames to be decoded.
         codes_KT = self._codes_KT[:, : end + codec.lookahead_frames]
         outputs = self._run(DECODER, {"codes_BKT": np.ascontiguousarray(codes_KT)[None], **self._state})
         self._state = {name: outputs[f"new_{name}"] for name in self._state}

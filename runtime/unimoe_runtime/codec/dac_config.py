@@ -1,4 +1,4 @@
-"""The Descript Audio Codec (Kumar et al. 2023, arXiv:2306.06546): its configuration, tensors, and how far it sees.
+"""The Descript Audio Codec (Kumar et al. 2023, arXiv:2306.06546): its configuration, tensors and receptive field.
 
     encoder   conv 7 -> per stride s: 3 residual units, snake, conv 2s by s -> snake, conv 3       latent_BDT
     quantizer per codebook: project down, nearest direction, project the code up, subtract
@@ -21,7 +21,7 @@ from unimoe_runtime.records import Between, JsonRecord, Length
 
 KERNEL: Final = 7
 DILATIONS: Final = (1, 3, 9)
-_UNIT_REACH = KERNEL // 2 * sum(DILATIONS)  # samples that three residual units see to each side
+_UNIT_REACH = KERNEL // 2 * sum(DILATIONS)  # receptive field of three residual units, in samples to each side
 
 Width = Annotated[int, Between(1, 1 << 16)]
 Strides = Annotated[tuple[Annotated[int, Between(2, 64)], ...], Length(1, 8)]
@@ -31,7 +31,7 @@ Strides = Annotated[tuple[Annotated[int, Between(2, 64)], ...], Length(1, 8)]
 class DacConfig(JsonRecord):
     """Shape of a DAC; the fields are `config.json` of a codec folder of this kind.
 
-    The encoder's width doubles with every stride, the decoder's halves. Raises ConfigError.
+    With every stride, the encoder's width doubles and the decoder's width halves. Raises ConfigError.
     """
 
     kind: Literal["dac"] = "dac"
@@ -57,7 +57,7 @@ class DacConfig(JsonRecord):
 
     @property
     def missing_samples(self) -> int:
-        """Samples by which the decoder falls short of T · hop_samples: an odd stride loses one at its rate."""
+        """Samples that the decoder's output lacks of T · hop_samples: an odd stride loses one at its rate."""
         length = 1
         for stride in self.decoder_strides:
             length = (length + 1) * stride - 2 * half(stride)
@@ -65,7 +65,7 @@ class DacConfig(JsonRecord):
 
     @property
     def frames_around(self) -> tuple[int, int]:
-        """Frames before and after a frame that its samples depend on, followed back through the decoder's layers."""
+        """Frames before and after a frame that its samples depend on, traced back through the decoder's layers."""
         first, last = -(KERNEL // 2), self.hop_samples - 1 + KERNEL // 2
         for stride in reversed(self.decoder_strides):
             first, last = first - _UNIT_REACH, last + _UNIT_REACH

@@ -1,6 +1,6 @@
 """Experts in memory under a budget: loaded on first use, the least useful dropped first, the next layer's loaded ahead.
 
-No engine is known here: what is kept are objects that a callback loads and that are closed when they are dropped.
+The cache knows no engine: it keeps objects that a callback loads and that are closed when they are dropped.
 An expert's usefulness is how often its layer picked it recently. The manifest's routing statistics break ties, and give
 the first values.
 """
@@ -22,22 +22,22 @@ from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 Expert = tuple[int, int]
 """Layer and routed expert."""
 
-# What one pick weighs against those before it. Tried on the demo's routing with room for the p95 of a step: 1.2
-# loads a step, against 1.35 when what was used last is kept, 1.8 by plain counts, and 0.8 if the future were known.
+# Weight of earlier picks against the latest one. Measured on the demo's routing with room for the p95 of a step: 1.2
+# loads per step, against 1.35 with least recently used, 1.8 with plain counts, and 0.8 if the future were known.
 _KEPT = 0.4
 _USUAL = 0.1
-# The smallest probability at which an expert is loaded ahead. At a third, three of four such loads are
-# used; lower, and loads that are not used push out what is needed.
+# The smallest probability at which an expert is loaded ahead. At a third, three of four such loads are used. With a
+# lower value, unused loads push out experts that are needed.
 _LIKELY = 0.3
-# Looking ahead takes some 50 µs a layer: less than a wait for the disk, more than one for pages that memory still has.
+# Looking ahead takes about 50 µs per layer: less than a wait for the disk, more than a wait for pages in memory.
 PREFETCH_MIN_STALL_S = 1e-3
 
 
 class Resident(Protocol):
-    """What is kept in memory for one expert."""
+    """The object that is kept in memory for one expert."""
 
     def close(self) -> None:
-        """Give its memory back; it is not used again."""
+        """Give its memory back; the object is not used afterwards."""
 
 
 T = TypeVar("T", bound=Resident)
@@ -45,7 +45,7 @@ T = TypeVar("T", bound=Resident)
 
 @dataclass(kw_only=True, eq=False)
 class _Slot(Generic[T]):
-    """A loaded expert, or, without `value`, one that is being loaded. Nobody drops it while it is pinned."""
+    """A loaded expert, or, without `value`, one that is being loaded. It is not dropped while it is pinned."""
 
     value: T | None = None
     pins: int = 0
@@ -55,8 +55,8 @@ class _Slot(Generic[T]):
 class ExpertCache(Generic[T]):
     """Loaded experts within `budget_bytes`, for any number of threads; a thread uses one expert at a time.
 
-    A thread that finds no room waits until another is done with its expert. The one thing that is kept beyond the
-    budget is a single expert that is larger than it.
+    A thread that finds no room waits until another thread releases its expert. The budget is exceeded only by a single
+    expert that is larger than the budget.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ExpertCache(Generic[T]):
         self._steps: Counter[int] = Counter()
 
     def acquire(self, expert: Expert) -> T:
-        """The expert, loaded by now and kept until `release`. Raises what loading raises."""
+        """The loaded expert, kept until `release`. Raises what loading raises."""
         with self._lock:
             self._uses += 1
             slot = self._slots.get(expert)
@@ -121,24 +121,24 @@ class ExpertCache(Generic[T]):
             return [expert for expert, slot in self._slots.items() if slot.value is not None]
 
     def looks_ahead(self, layer: int) -> bool:
-        """Whether it is worth asking what a layer will pick: some are missing there, and the last waits long."""
+        """Whether predicting a layer's picks is worthwhile: it lacks some experts, and recent waits were long."""
         if not (self.prefetches and self._waits_are_long):
             return False
         return any((layer, expert) not in self._slots for expert in range(len(self._recent[layer])))
 
     def note(self, layer: int, picked_R: Sequence[float]) -> None:
-        """How much a layer picked each expert, up to 1; what it was expected to pick is of no more use."""
+        """Record how much a layer picked each expert, up to 1. Its pending predictions are discarded."""
         self._wanted = []
         self._recent[layer] = [
             _KEPT * before + (1 - _KEPT) * now for before, now in zip(self._recent[layer], picked_R, strict=True)
         ]
 
     def note_step(self, step_bytes: int) -> None:
-        """A decode step used experts of so many bytes in all."""
+        """Record the bytes of all experts that a decode step used."""
         self._steps[step_bytes] += 1
 
     def expect(self, layer: int, shares: Sequence[float]) -> None:
-        """A layer is about to pick experts with these probabilities (0: not picked): load the likely ones."""
+        """Load the likely experts of a layer that is about to pick with these probabilities (0: not picked)."""
         wanted = [
             (share, (layer, expert))
             for expert, share in enumerate(shares)
@@ -150,7 +150,7 @@ class ExpertCache(Generic[T]):
                 self._serving = self._worker.submit(self._serve)
 
     def note_predictions(self, predicted: Collection[int], picked: Collection[int]) -> None:
-        """What was expected of a layer, and what came."""
+        """Record a layer's predicted and actual picks."""
         self._predicted += len(predicted)
         self._predicted_hits += sum(expert in picked for expert in predicted)
 
@@ -172,7 +172,7 @@ class ExpertCache(Generic[T]):
         )
 
     def close(self) -> None:
-        """Drop everything, what loads experts included."""
+        """Drop everything, including the loader of experts."""
         self._wanted = []
         self._worker.shutdown()
         self._load_expert = _closed
@@ -210,7 +210,7 @@ class ExpertCache(Generic[T]):
             self._load_ahead(wanted[-1][1], wanted[-1][0])
 
     def _load_ahead(self, expert: Expert, worth: float) -> None:
-        """Load an expert in the room that is there, or that less useful ones than `worth` leave."""
+        """Load an expert into free room, or into that of experts less useful than `worth`."""
         if self.bytes_of[expert] > self.budget_bytes:
             return
         with self._lock:
@@ -247,7 +247,7 @@ class ExpertCache(Generic[T]):
     def _make_room(self, wanted_bytes: int, worth: float) -> list[T] | None:
         """Forget the least useful experts, those below `worth`, until so many bytes are free; the caller closes them.
 
-        None, and nothing is forgotten, where that cannot be as long as others are in use.
+        Returns None and forgets nothing if experts in use prevent that.
         """
         spare = sorted(
             (expert for expert, slot in self._slots.items() if slot.value is not None and not slot.pins),

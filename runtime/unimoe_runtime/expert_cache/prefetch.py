@@ -1,4 +1,4 @@
-"""Looking ahead: which experts the next layer will likely pick, so that they can be loaded before it asks.
+"""Looking ahead: which experts the next layer will likely pick, so that they can be loaded before it needs them.
 
 N tokens · C hidden · R router rows, or routed experts · E dynamic experts (routed, then null)
 """
@@ -20,10 +20,10 @@ Floats = NDArray[np.float32]
 
 
 class ExpertPrefetcher:
-    """One forward's report to the memory: what a layer will likely pick, and what it picked.
+    """One forward's reports to the cache: a layer's likely picks, and its actual picks.
 
-    A layer's router is asked before its attention has run, with the hidden state of the layer before: on the demo it
-    names nine of ten picks. What is missing then is loaded while the trunk runs.
+    A layer's router is evaluated before its attention has run, on the hidden state of the previous layer. On the demo
+    this predicts nine of ten picks. Missing experts are loaded while the trunk runs.
     """
 
     def __init__(self, memory: ExpertCache[Any], routers: Sequence[Floats], config: ModelConfig) -> None:
@@ -44,7 +44,7 @@ class ExpertPrefetcher:
         rows: list[list[float]] = weights_NE[:, : self._config.num_routed_experts].tolist()
         counts_R = [len(rows) - column.count(0.0) for column in zip(*rows, strict=True)]
         picked = {expert for expert, count in enumerate(counts_R) if count}
-        # A prompt picks nearly every expert: there it counts how often.
+        # A prompt picks nearly every expert, so there the frequency counts.
         memory.note(layer, [min(count, 1) if decoding else count / len(rows) for count in counts_R])
         if self._predicted:
             memory.note_predictions(self._predicted, picked)

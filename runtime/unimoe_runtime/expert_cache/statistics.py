@@ -1,4 +1,4 @@
-"""What a budget for experts led to, in figures."""
+"""Figures of the expert cache under its budget."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertCacheStats:
-    """What a budget led to since the bundle was opened. Bytes are those that count for loaded experts.
+    """Figures since the bundle was opened. Bytes are those that count for loaded experts.
 
-    `stall_s`: seconds that computation waited for experts. `loaded_ahead` of the loads were made by looking ahead,
-    and `used_ahead` of these were used before they were dropped. `predicted_hits` of the
-    `predicted` picks of a next layer came true, where the router was asked ahead. `step_bytes_p95`:
-    what the experts of one decode step take in 95 of 100 steps; below that, one step cannot keep what it needs.
+    `stall_s`: seconds that computation waited for experts. `loaded_ahead`: loads by prefetch; `used_ahead`: those of
+    them that were used before they were dropped. `predicted`: predicted picks of a next layer; `predicted_hits`: those
+    that came true. `step_bytes_p95`: the bytes of one decode step's experts in 95 of 100 steps. With a budget below
+    that, one step cannot keep the experts that it needs.
     """
 
     budget_bytes: int

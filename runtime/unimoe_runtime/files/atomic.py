@@ -1,4 +1,4 @@
-"""A file that appears under its name only when it is complete, and folders that change places at once."""
+"""A file that appears under its name only when it is complete, and the atomic exchange of two folders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 class PartialFile:
     """A new file beside `path`, under a temporary name with the same suffix, until it is kept. Raises OSError.
 
-    The temporary name begins with ".unimoe-" and stands for `path`, and the file is locked as long as its process
-    lives: what a killed process left is found by the next that writes the same file, and removed.
+    The temporary name begins with ".unimoe-" and is derived from `path`. The file is locked while its process lives, so
+    the next process that writes the same file finds and removes what a killed process left.
     """
 
     def __init__(self, path: Path) -> None:
-        # Through a link to what it points to; a pipe or a device would be replaced by the file.
+        # A link is followed to its target. A pipe or a device would be replaced by the file.
         self._target = Path(os.path.realpath(path))
         with suppress(FileNotFoundError):
             mode = self._target.stat().st_mode
@@ -39,16 +39,16 @@ class PartialFile:
         suffix = self._target.suffix if len(self._target.suffix) <= 8 else ""
         self.path = self._target.parent / f"{prefix}{secrets.token_hex(6)}{suffix}"
         self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # a file system without locks: its leftovers stay
+        with suppress(OSError):  # on a file system without locks, leftovers stay
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def keep(self) -> None:
-        """Give it its name, in place of what was there. Raises OSError."""
+        """Rename the file to its final name, replacing an older file. Raises OSError."""
         self.path.replace(self._target)
         self._close()
 
     def drop(self) -> None:
-        """Remove it; nothing where it was kept."""
+        """Remove the file unless it was kept."""
         self.path.unlink(missing_ok=True)
         self._close()
 
@@ -71,7 +71,7 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all. Raises OSError."""
+    """Write a text file completely or not at all. Raises OSError."""
     file = PartialFile(path)
     try:
         file.path.write_text(text, encoding="utf-8")
@@ -81,7 +81,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Let two paths of one file system change places at once; False where the kernel or the file system cannot."""
+    """Exchange two paths of one file system atomically; False if the kernel or the file system cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):

@@ -13,14 +13,14 @@ from unimoe_runtime.records import Between, JsonRecord, Length
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo(JsonRecord):
-    """What a manifest says of a file."""
+    """A manifest's entry for a file: size and SHA-256."""
 
     bytes: Annotated[int, Between(0, 1 << 50)]
     sha256: Annotated[str, Length(0, 64)]
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as hex. Raises BundleError where it cannot be read."""
+    """SHA-256 of a file, as hex. Raises BundleError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""JSON and TOML documents, read safely: bounded in size, in depth and in the memory that they become."""
+"""JSON and TOML documents, read safely: with limits on size, depth and memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from unimoe_runtime.files.text import decode_text, read_bytes, read_text
 
 MAX_BYTES = 16 << 20
 MAX_VALUES = 1 << 20
-"""Lists, tables and commas of a document: what becomes of them takes some hundred bytes each."""
+"""Limit on the lists, tables and commas of a document; each item takes about a hundred bytes of memory."""
 
 
 def read_json(path: Path, error: type[UnimoeError]) -> dict[str, Any]:
-    """A JSON object from a file. Raises `error`, one line, where it is missing, damaged, or none."""
+    """A JSON object from a file. Raises `error`, one line, if it is missing, damaged or not an object."""
     data = parse_json(read_bytes(path, error, max_bytes=MAX_BYTES), str(path), error)
     if not isinstance(data, dict):
         raise error(f"{path}: must hold a JSON object")
@@ -24,7 +24,7 @@ def read_json(path: Path, error: type[UnimoeError]) -> dict[str, Any]:
 
 
 def parse_json(content: bytes | str, where: str, error: type[UnimoeError]) -> Any:
-    """A JSON document's value. Raises `error`, one line, for one that is damaged, nested too deep or too large."""
+    """A JSON document's value. Raises `error`, one line, if it is damaged, nested too deep or too large."""
     text = decode_text(content, where, error) if isinstance(content, bytes) else content
     if len(text) > MAX_BYTES or text.count("[") + text.count("{") + text.count(",") > MAX_VALUES:
         raise error(f"{where}: is too large for a description: it has {len(text)} characters")
@@ -37,7 +37,7 @@ def parse_json(content: bytes | str, where: str, error: type[UnimoeError]) -> An
 
 
 def read_toml(path: Path, error: type[UnimoeError]) -> dict[str, Any]:
-    """A TOML document from a file. Raises `error`, one line, where it is missing or damaged."""
+    """A TOML document from a file. Raises `error`, one line, if it is missing or damaged."""
     text = read_text(path, error, max_bytes=1 << 20)
     try:
         return tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""Reading safetensors files: headers, offsets, and tensors, through a memory map or copied out of the file.
+"""Reading safetensors files: headers, offsets, and tensors, through a memory map or as copies.
 
 The `safetensors` package reads bfloat16 only with a framework beside numpy, and hides the offsets that an ONNX
 graph needs to refer to a tensor as external data. The format is small: 8 bytes of header length, a JSON header,
@@ -52,8 +52,8 @@ class TensorEntry:
 class TensorFile:
     """One safetensors file, opened without reading any tensor.
 
-    Raises `error` (a kind of UnimoeError) where the file is missing, is no safetensors file, or is shorter
-    than its header says.
+    Raises `error` (a kind of UnimoeError) if the file is missing, is not a safetensors file, or is shorter than its
+    header says.
     """
 
     def __init__(self, path: Path, error: type[UnimoeError] = UnimoeError) -> None:
@@ -66,7 +66,7 @@ class TensorFile:
         return name in self.entries
 
     def raw(self, name: str) -> NDArray[Any]:
-        """The tensor as it is stored, a view of the map; bfloat16 comes as its uint16 bits, float8 as its uint8."""
+        """The tensor as stored, a view of the map; bfloat16 as its bits in uint16, float8 as its bits in uint8."""
         entry = self.entries.get(name)
         if entry is None:
             raise self._error(f"{self.path}: there is no tensor {name!r}")
@@ -76,29 +76,29 @@ class TensorFile:
         return flat.view(_DTYPES[entry.dtype]).reshape(entry.shape)
 
     def require_finite(self, name: str) -> None:
-        """Raise the file's error where a tensor of floating-point numbers holds one that is none, or infinite."""
+        """Raise the file's error if a floating-point tensor holds a NaN or an infinite number."""
         if not is_finite(self.read(name), self.entries[name].dtype):
             raise self._error(f"{self.path}: the tensor {name!r} holds values that are not numbers (NaN or infinite)")
 
     def fetch(self) -> None:
-        """Read all of the file into the map, from the disk where memory does not have it."""
+        """Read the whole file into the map; from the disk what is not in memory yet."""
         if self._map is not None and isinstance(self._map.base, mmap.mmap):
             self._map.base.madvise(mmap.MADV_WILLNEED)
             self._map[:: mmap.PAGESIZE].max(initial=0)
 
     def forget(self) -> None:
-        """Give the map's pages back to the system; views stay valid, what they show is read anew when it is touched."""
+        """Give the map's pages back to the system. Views stay valid; the next access reads the file again."""
         if self._map is not None and isinstance(self._map.base, mmap.mmap):
             self._map.base.madvise(mmap.MADV_DONTNEED)
 
     def float32(self, name: str) -> NDArray[np.float32]:
-        """The tensor as float32; a view of the map where it is stored so, else a converted copy."""
+        """The tensor as float32; a view of the map if it is stored as float32, else a converted copy."""
         return widen(self.raw(name), self.entries[name].dtype)
 
     def read(self, name: str, begin: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Rows begin … end of the tensor's first axis as `raw` gives them, copied out of the file.
+        """Rows begin … end of the tensor's first axis as `raw` gives them, as a copy.
 
-        The pages of a map stay in this process's memory once they were touched; a copy is gone when it is dropped.
+        Pages of a map stay in this process's memory after an access; a copy is freed when it is dropped.
         """
         entry = self.entries[name]
         num_rows = entry.shape[0] if entry.shape else 1
@@ -116,8 +116,8 @@ class TensorFile:
         return flat.reshape(shape)
 
     def rows(self, name: str) -> Callable[[Any], NDArray[np.float32]]:
-        """Reads an embedding's rows, by arrays of indices, as float32 copies; the other rows are not read."""
-        # A plain view: what is cut out of a memmap is another memmap, which takes longer to make than to fill.
+        """A function that reads an embedding's rows by an array of indices, as float32 copies, and no other rows."""
+        # A plain view, because indexing a memmap makes another memmap, which takes longer to make than to fill.
         table, dtype = np.asarray(self.raw(name)), self.entries[name].dtype
         return lambda index: widen(table[index], dtype)
 
@@ -135,7 +135,7 @@ def widen(stored: NDArray[Any], dtype: str) -> NDArray[np.float32]:
 
 
 def is_finite(stored: NDArray[Any], dtype: str) -> bool:
-    """Whether all values, as they are stored, are numbers. Types of integers always are."""
+    """Whether all stored values are finite. Integers always are."""
     if dtype == "BF16":
         return not bool(((stored & np.uint16(0x7F80)) == 0x7F80).any())
     if dtype == "F8_E4M3":
@@ -146,8 +146,8 @@ def is_finite(stored: NDArray[Any], dtype: str) -> bool:
 def encode(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     """Values as `dtype` stores them; F32, F16 and BF16 are rounded to nearest, ties to even.
 
-    What is stored so already, float16 or bfloat16 bits as uint16, passes as it is.
-    Raises OverflowError where a finite value is beyond float16's largest, 65504.
+    Values that are already in the stored type (float16, or bfloat16 bits as uint16) pass unchanged.
+    Raises OverflowError if a finite value exceeds float16's largest, 65504.
     """
     if dtype == "BF16":
         if values.dtype == np.uint16:

@@ -1,8 +1,8 @@
 """Writing a safetensors file tensor by tensor, so that memory holds one block of one tensor at a time.
 
-The header is known from names and shapes and is written first; the data follow in that order, without holes
-(https://github.com/huggingface/safetensors#format). Data begin at a multiple of 64 bytes. The file is hashed as it
-is written, so that nobody has to read it again.
+The header depends only on names and shapes and is written first. The data follow in that order, without gaps
+(https://github.com/huggingface/safetensors#format), and begin at a multiple of 64 bytes. The file is hashed while it
+is written, so that it need not be read again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unimoe_runtime.files.hashes import FileInfo
 from unimoe_runtime.files.safetensors_reader import encode, item_bytes
 
 _ALIGNMENT = 64
-# Values that are converted at a time.
+# Number of values that are converted at a time.
 _BLOCK_VALUES = 1 << 20
 
 
@@ -32,13 +32,13 @@ def write_tensors(
     read: Callable[[str], Iterable[NDArray[Any]]],
     dtypes: Mapping[str, str] | None = None,
 ) -> FileInfo:
-    """Write tensors in the order of `shapes`; the size and SHA-256 of the file.
+    """Write tensors in the order of `shapes`; returns the size and SHA-256 of the file.
 
-    `read(name)` gives a tensor as blocks along its first axis, one after the other; they are written as they come.
-    `dtypes` says how a tensor is stored (any type of safetensors); the others are F32. A block is already of the
-    stored type (bfloat16 as uint16 bits, F8_E4M3 as uint8 bits), or, for F32, F16 and BF16, of float32.
-    Raises ValueError where the blocks do not add up to the shape, OverflowError for a value that float16 cannot
-    hold, OSError where the disk does not take them.
+    `read(name)` gives a tensor as consecutive blocks along its first axis; each is written as it arrives.
+    `dtypes` gives a tensor's stored type (any type of safetensors); the default is F32. A block has the stored type
+    (bfloat16 as uint16 bits, F8_E4M3 as uint8 bits), or float32 for F32, F16 and BF16.
+    Raises ValueError if the blocks do not add up to the shape, OverflowError for a value that float16 cannot hold,
+    OSError if the disk cannot take them.
     """
     dtypes = dtypes or {}
     header: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Text files as the world has them: a byte order mark is no text, and what is not UTF-8 is one line."""
+"""Reading text files: a byte order mark is not part of the text, and input that is not UTF-8 is a one-line error."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from unimoe_runtime.errors import UnimoeError
 
 MAX_BYTES = 64 << 20
-"""A text file that is larger is none of ours."""
+"""Size limit of a text file."""
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 def read_bytes(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """A file's content. Raises `error`, one line, where it is no file, cannot be read, or is larger than that."""
+    """A file's content. Raises `error`, one line, if it is not a file, cannot be read, or is too large."""
     try:
         # Opening a pipe would wait for a writer.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -29,12 +29,12 @@ def read_bytes(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYT
 
 
 def read_text(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYTES) -> str:
-    """A file's text, its byte order mark left out. Raises `error` as `read_bytes` does, and for what is not UTF-8."""
+    """A file's text without its byte order mark. Raises `error` as `read_bytes` does, and if it is not UTF-8."""
     return decode_text(read_bytes(path, error, max_bytes=max_bytes), str(path), error)
 
 
 def decode_text(content: bytes, where: str, error: type[UnimoeError]) -> str:
-    """UTF-8 with or without a byte order mark. Raises `error`, which names another encoding where the mark tells it."""
+    """UTF-8 text with or without a byte order mark. Raises `error`, which names the encoding that the mark shows."""
     if content[:2] in _MARKS:
         raise error(f"{where}: is {_MARKS[content[:2]]}; save it as UTF-8")
     try:
@@ -44,17 +44,17 @@ def decode_text(content: bytes, where: str, error: type[UnimoeError]) -> str:
 
 
 def read_lines(path: Path, error: type[UnimoeError]) -> list[str]:
-    """A file's lines, which end at a line feed and nowhere else: U+2028 is a character of a text."""
+    """A file's lines. Only a line feed ends a line; U+2028 is a character of the text."""
     return split_lines(read_text(path, error))
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines that end at "\\n" or "\\r\\n"; the last one need not."""
+    """Lines that end with "\\n" or "\\r\\n"; the last one may end without."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def reason_of(problem: Exception) -> str:
-    """The system's words for an error, on one line and without the path, which the message names already."""
+    """The system's message of an error, on one line and without the path, which our message already names."""
     words = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     return " ".join(str(words).split())

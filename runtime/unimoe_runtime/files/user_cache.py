@@ -1,4 +1,4 @@
-"""The folder for what can be made again."""
+"""The folder for files that can be created again."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What this machine has, and the deployment targets with their precisions, memory and bandwidth."""
+"""This machine's hardware, and the deployment targets with their precisions, memory and bandwidth."""

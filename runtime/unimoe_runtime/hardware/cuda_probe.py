@@ -1,7 +1,7 @@
-"""NVIDIA GPUs, asked of the driver's own library: no CUDA toolkit and no package is needed.
+"""NVIDIA GPUs, read from the driver's library; this needs no CUDA toolkit and no package.
 
-Run as a script it prints the answer as JSON, so that a driver which crashes or hangs takes nobody with it; therefore
-it imports nothing of ours.
+As a script it prints the result as JSON, so that a driver that crashes or hangs affects only that process. It imports
+nothing of ours.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76
 def read_gpus(library: Any = None) -> dict[str, Any]:
     """{"cuda": the driver's CUDA version or None, "gpus": [...], "problem": one line or None}.
 
-    Of each GPU: name, compute_capability as "8.9", memory_bytes, integrated (shares the host's memory).
+    For each GPU: name, compute_capability as "8.9", memory_bytes, integrated (shares the host's memory).
     """
     found: dict[str, Any] = {"cuda": None, "gpus": [], "problem": None}
     try:
@@ -35,7 +35,7 @@ def read_gpus(library: Any = None) -> dict[str, Any]:
 
 def _load() -> Any:
     missing = OSError()
-    for name in reversed(_LIBRARIES):  # what the usual place says is what is told
+    for name in reversed(_LIBRARIES):  # the error of the usual path is the one reported
         try:
             return ctypes.CDLL(name)
         except OSError as error:
@@ -62,7 +62,7 @@ def _read_gpu(library: Any, index: int) -> dict[str, Any]:
 
 
 def _ask(library: Any, function: str, *arguments: Any) -> None:
-    """Call a function of the driver. Raises OSError with the driver's own words."""
+    """Call a function of the driver. Raises OSError with the driver's message."""
     code = getattr(library, function)(*arguments)
     if code != 0:
         words = ctypes.c_char_p()

@@ -1,7 +1,7 @@
-"""The one vocabulary of precisions: what users write and read, and what a manifest stores.
+"""The one vocabulary of precisions: the users' words, and the words that a manifest stores.
 
     fp32, bf16, fp16     floating-point weights and products
-    int8                 weights and inputs in 8 bits, products of integers
+    int8                 weights and inputs in 8 bits, integer products
     int8-weights         weights in 8 bits, inputs in floating point
     int4                 weights in 4 bits, inputs in floating point
     fp8                  weights and inputs in float8 (E4M3)
@@ -27,7 +27,7 @@ _OLDER: Mapping[str, str] = {
 
 
 def precision_name(word: str) -> str:
-    """The user's name of a precision, from any word for it. Raises ConfigError for an unknown word."""
+    """The users' name of a precision, from any word for it. Raises ConfigError for an unknown word."""
     name = _OLDER.get(word.lower(), word.lower())
     if name not in PRECISIONS:
         raise ConfigError(f"precision is {word!r}; it must be one of {', '.join(PRECISIONS)}")
@@ -41,12 +41,12 @@ def stored_precision_name(word: str) -> str:
 
 
 def shown_precision(stored: str) -> str:
-    """A graph's precision as tables show it: "float32+int8" of a graph with both becomes "fp32+int8"."""
+    """A graph's precision for tables: "float32+int8", of a graph with both, becomes "fp32+int8"."""
     return "+".join(_OLDER.get(part, part) for part in stored.split("+"))
 
 
 def quantization_scheme(word: str) -> str:
-    """The scheme of quantization that a precision stands for. Raises ConfigError where it is a floating-point one."""
+    """The scheme of quantization for a precision. Raises ConfigError for a floating-point precision."""
     name = precision_name(word)
     if name not in _SCHEMES:
         raise ConfigError(f"precision is {word!r}; a bundle is quantized to one of {', '.join(_SCHEMES)}")

@@ -1,4 +1,4 @@
-"""Questions that may crash, hang or be slow, asked in processes of their own, all at once."""
+"""Probes that may crash, hang or be slow. They run at the same time, each in its own process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpus:
-    """`cuda`: the newest CUDA that the driver serves; None without a driver. `problem`: why there are no GPUs."""
+    """`cuda`: the newest CUDA that the driver supports; None without a driver. `problem`: why there are no GPUs."""
 
     cuda: str | None
     gpus: tuple[Gpu, ...]
@@ -37,7 +37,7 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxRuntime:
-    """`providers`: None for one that opens, else why it does not. `problem`: why it cannot be imported."""
+    """`providers`: None for each that opens, else the reason. `problem`: why ONNX Runtime cannot be imported."""
 
     version: str | None
     providers: Mapping[str, str | None]
@@ -45,12 +45,12 @@ class OnnxRuntime:
 
 
 def gpus_here() -> Gpus:
-    """Asked in this process, for those who use the GPU anyway."""
+    """The GPUs, probed in this process, for callers that use the GPU anyway."""
     return _gpus(cuda_probe.read_gpus())
 
 
 def ask(*, onnxruntime: bool) -> tuple[Gpus, OnnxRuntime | None]:
-    """GPUs, and ONNX Runtime's providers where it is installed. A probe that dies is a problem, not an exception."""
+    """GPUs, and ONNX Runtime's providers if it is installed. A probe that dies sets `problem` and raises nothing."""
     questions = [["-I", "-S", cuda_probe.__file__]]
     if onnxruntime:
         questions.append(["-P", str(_PACKAGE / "backends" / "onnxruntime" / "probe.py")])

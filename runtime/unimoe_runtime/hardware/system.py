@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Instruction sets that decide how fast a product is, by the names that Linux gives them.
+# Instruction sets that determine the speed of a product, by their names in Linux.
 _INSTRUCTIONS: Mapping[str, str] = {
     "avx2": "AVX2", "avx512f": "AVX-512", "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "amx_int8": "AMX",
     "asimd": "NEON", "asimddp": "NEON dot", "i8mm": "I8MM", "asimdhp": "FP16", "bf16": "BF16", "sve": "SVE",
@@ -19,7 +19,7 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """`memory_bytes`: what this process may use at most. `jetson`: the board's name, with its L4T release."""
+    """`memory_bytes`: the most that this process may use. `jetson`: the board's name, with its L4T release."""
 
     system: str
     python: str
@@ -33,12 +33,12 @@ class System:
 
     @property
     def multiplies_int8(self) -> bool:
-        """Whether the processor sums products of int8 without saturating on the way."""
+        """Whether the processor sums int8 products without intermediate saturation."""
         return any(name in self.instructions for name in _INT8_PRODUCTS)
 
 
 def read_system(root: Path = Path("/")) -> System:
-    """What the files under `root` say; None where they say nothing."""
+    """The system that the files under `root` describe; None for unknown fields."""
     information = _fields(root / "proc/cpuinfo")
     known = (information.get("flags") or information.get("Features") or "").split()
     memory = _fields(root / "proc/meminfo")
@@ -62,7 +62,7 @@ def read_system(root: Path = Path("/")) -> System:
 
 
 def driver_version(root: Path = Path("/")) -> str | None:
-    """Version of NVIDIA's kernel driver, such as "580.65.06"; None where it is not told (as in WSL)."""
+    """Version of NVIDIA's kernel driver, such as "580.65.06"; None if unknown (as in WSL)."""
     for line in _text(root / "proc/driver/nvidia/version").splitlines():
         if line.startswith("NVRM version:"):
             return next((word for word in line.split() if word[:1].isdigit() and "." in word), None)
@@ -86,7 +86,7 @@ def _is_nvidia_card(device: Path) -> bool:
 
 
 def _fields(path: Path, separator: str = ":") -> dict[str, str]:
-    """Lines "name: value"; of a name that comes again, the first."""
+    """Lines "name: value"; the first of a repeated name counts."""
     fields: dict[str, str] = {}
     for line in _text(path).splitlines():
         name, found, value = line.partition(separator)

@@ -1,4 +1,4 @@
-"""The one table of deployment targets (targets.toml), and what each of them can multiply in."""
+"""The one table of deployment targets (targets.toml), and the types in which each of them can multiply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.hardware.precisions import scheme_precision
 
 USER_TARGETS = "UNIMOE_TARGETS"
-"""The environment variable that may name a file of further targets, or of other figures for known ones."""
+"""Environment variable: may name a file with further targets, or with other figures for known ones."""
 
 # The first TensorRT whose parser has every operator of our graphs: Attention since 10.14, RMSNormalization and
 # TensorScatter since 10.15 (onnx-tensorrt's changelog).
@@ -24,11 +24,11 @@ _TABLE = Path(__file__).with_name("targets.toml")
 _ENGINES = ("onnxruntime", "tensorrt")
 _FLAVOURS = ("tensorrt-rtx", "tensorrt")
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
-# Compute capabilities that TensorRT-RTX builds for, and what each of them multiplies in with it, where that is less
-# than the hardware can.
+# Compute capabilities that TensorRT-RTX builds for, and the types in which it multiplies there if the hardware supports
+# more.
 RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 _RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float32", "float16")}
-# What a scheme of quantization multiplies in, the order of preference on any target: 8 bits for weights and inputs.
+# The type in which a scheme of quantization multiplies, in the order of preference: 8-bit weights and inputs first.
 _SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
 
 
@@ -71,16 +71,16 @@ class Target:
 
     @property
     def schemes(self) -> tuple[str, ...]:
-        """Schemes of quantization that it takes, its first choice first."""
+        """Schemes of quantization that it supports, the preferred one first."""
         return tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
 
     def engine_precisions(self, flavour: str) -> tuple[str, ...]:
-        """The precisions that a flavour of TensorRT multiplies in there."""
+        """The precisions in which a flavour of TensorRT multiplies on this target."""
         fewer = _RTX_PRECISIONS.get(self.compute_capability or (0, 0)) if flavour == "tensorrt-rtx" else None
         return fewer or self.precisions
 
     def choose_scheme(self, scheme: str | None) -> str:
-        """The scheme asked for, or without one the target's first. Raises ConfigError for one that it lacks."""
+        """The requested scheme, or the target's preferred one. Raises ConfigError for a scheme that it lacks."""
         if not self.schemes:
             raise ConfigError(
                 f"target {self.name} ({self.title}) takes no quantized products: it has neither int8 nor fp8"
@@ -99,9 +99,9 @@ class Target:
 
 
 def open_targets() -> dict[str, Target]:
-    """All targets by name: the table's, and those of the file that UNIMOE_TARGETS names.
+    """All targets by name: those of the table and of the file that UNIMOE_TARGETS names.
 
-    Raises ConfigError, one line, where that file or a row of it is not as it must be.
+    Raises ConfigError, one line, if that file or a row of it is invalid.
     """
     targets = _read(_TABLE)
     user = os.environ.get(USER_TARGETS)
@@ -109,8 +109,8 @@ def open_targets() -> dict[str, Target]:
 
 
 def find_target(name: str) -> Target:
-    """The target of that name, or any GPU of a compute capability ("sm86"). Raises ConfigError, which lists the names
-    there are."""
+    """The target of that name, or any GPU of a compute capability ("sm86"). Raises ConfigError, which lists the
+    known names."""
     targets = open_targets()
     capability = re.fullmatch(r"sm(\d{1,2})(\d)", name)
     if name not in targets and capability is not None:
@@ -123,7 +123,7 @@ def find_target(name: str) -> Target:
 
 
 def _any_gpu(name: str, capability: tuple[int, int]) -> Target:
-    """A GPU of which the compute capability alone is known."""
+    """A GPU of which only the compute capability is known."""
     first = {"float32": (0, 0), "float16": (0, 0), "bfloat16": (8, 0), "int8": (7, 5), "fp8": (8, 9), "int4": (8, 0)}
     return Target(
         name=name,

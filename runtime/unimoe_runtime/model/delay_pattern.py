@@ -1,9 +1,9 @@
-"""The delay pattern: codebook c speaks delay_c rows after codebook 0, so that a row may depend on earlier rows only.
+"""The delay pattern: codebook c lags delay_c rows behind codebook 0, so that a row depends on earlier rows only.
 
 Shape suffixes: T frames, R rows (delayed time), K codebooks.
 
-A delayed sequence starts with one row of BOS; row r > 0 holds, for codebook c, the code of frame r - 1 - delay_c:
-BOS before the first frame, EOS once after the last, then PAD (the public model's layout).
+A delayed sequence starts with one row of BOS. Row r > 0 holds, for codebook c, the code of frame r - 1 - delay_c:
+BOS before the first frame, one EOS after the last, then PAD (the public model's layout).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Codes = NDArray[np.int64]
 def delay_codes(codes_TK: NDArray[np.integer], config: ModelConfig) -> Codes:
     """Frames [T, K] as delayed rows [T + max delay + 1, K], first row BOS.
 
-    The rows but the last are a model's inputs, the rows but the first its targets. The codebook with the largest
-    delay never sees its EOS, as in the public model.
-    Raises PromptError where the number of codebooks is another than the model's.
+    All rows but the last are a model's inputs, all rows but the first its targets. The codebook with the largest delay
+    never sees its EOS, as in the public model.
+    Raises PromptError if the number of codebooks differs from the model's.
     """
     codes_TK = np.asarray(codes_TK, dtype=np.int64)
     if codes_TK.ndim != 2 or codes_TK.shape[1] != config.num_codebooks:

@@ -5,8 +5,8 @@ K codebooks, V ids of one codebook, P prompt codec rows, R decode steps.
 
 Semantics are those of the public model's `generate` (order of sampling: see `sampling`): the prompt is prefilled,
 the first decode step reads a row of BOS, and step s writes delayed row s. A codebook's rows before its delay are
-forced to BOS. When codebook 0 draws EOS in row e, or row e is the last that leaves room for the delays, the
-utterance has e frames; the other codebooks run on for their delays.
+forced to BOS. If codebook 0 draws EOS in row e, or row e is the last that leaves room for the delays, the
+utterance has e frames; the other codebooks continue for their delays.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class PromptFields(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompt:
-    """What a model reads before its first audio row.
+    """The input that a model reads before its first audio row.
 
     `text_ids_BT` int64, padded on the left; `mask_BT` bool, False where padded.
     `positions` float32 [B, T], or [3, B, T] with M-RoPE; fractions are allowed.
-    `first_position_B` float32: position of the first decode step's input; step s stands at first_position + s.
-    `codec_ids_PK` int64: codec rows that take the place of `placeholder_id`, over the batch in row order.
-    `video_embeddings_VC` float32: embeddings that take the place of `video_token_id`, in the same order; V video
-    tokens, C hidden. A clip that two rows share is in there twice.
-    `paired`: rows come as [unconditional, conditional] pairs, one pair an utterance.
-    `num_shared`: how many tokens all rows begin with, positions, codec rows and video included, that other prompts
-    may begin with as well: a voice, a template's words.
+    `first_position_B` float32: position of the first decode step's input; step s has position first_position + s.
+    `codec_ids_PK` int64: codec rows that replace `placeholder_id`, over the batch in row order.
+    `video_embeddings_VC` float32: embeddings that replace `video_token_id`, in the same order; V video tokens,
+    C hidden. A clip that two rows share is listed twice.
+    `paired`: rows are [unconditional, conditional] pairs, one pair per utterance.
+    `num_shared`: the number of leading tokens that all rows share (with positions, codec rows and video) and that
+    other prompts may share as well, such as a voice or a template's words.
     """
 
     text_ids_BT: NDArray[np.int64]
@@ -100,9 +100,9 @@ class Prompt:
         pad_id: int = 0,
         **fields: Unpack[PromptFields],
     ) -> Prompt:
-        """Pad rows of different lengths on the left; `fields` are the prompt's other ones.
+        """Pad rows of different lengths on the left; `fields` are the prompt's other fields.
 
-        Without `positions` a row's tokens stand at 0, 1, …; without `first_positions` audio follows the last token.
+        Without `positions` a row's tokens have positions 0, 1, …; without `first_positions` audio follows the last one.
         """
         lengths = [len(row) for row in text_ids]
         shape = (len(lengths), max(lengths, default=0))
@@ -124,22 +124,22 @@ class Prompt:
 
 
 class LanguageModel(Protocol):
-    """What the loop needs of a model. One object serves one generation at a time; `prefill` starts it anew."""
+    """The model's interface to the loop. One object serves one generation at a time; `prefill` restarts it."""
 
     def prefill(self, prompt: Prompt) -> None:
         """Read the prompt into the key/value cache."""
 
     def step(self, codes_BK: NDArray[np.int64], position_B: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Read one codec row a model row, at `position_B`; float32 logits [B, K, V] of the next row."""
+        """Read one codec row per model row, at `position_B`; returns float32 logits [B, K, V] of the next row."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
     """Result of one decode step.
 
-    `codes_UK` int64: delayed row `index`; means nothing where the utterance had ended before (`active_U` False).
-    `frame_UK` int64: frame `index - max delay`, complete with this row; zeros where not `has_frame_U`.
-    `num_frames_U` int64: frames of each utterance, -1 as long as its end is not known.
+    `codes_UK` int64: delayed row `index`; undefined where the utterance has already ended (`active_U` False).
+    `frame_UK` int64: frame `index - max delay`, complete with this row; zeros where `has_frame_U` is False.
+    `num_frames_U` int64: frames of each utterance; -1 until its end is known.
     """
 
     index: int
@@ -155,15 +155,15 @@ def generate(
 ) -> Iterator[Step]:
     """Decode until every utterance has ended; yields after each step, so that frames can leave at once.
 
-    Same seed, same codes. Closing the iterator stops decoding.
-    Raises PromptError where guidance is asked for and the prompt's rows are not paired.
+    The same seed gives the same codes. Closing the iterator stops decoding.
+    Raises PromptError if guidance is requested and the prompt's rows are not paired.
     """
     require_pairs(prompt, sampling)
     return _generate(model, prompt, config, sampling, np.random.default_rng(seed))
 
 
 def require_pairs(prompt: Prompt, sampling: SamplingConfig) -> None:
-    """Raises PromptError where guidance is asked for and the prompt's rows are not paired."""
+    """Raise PromptError if guidance is requested and the prompt's rows are not paired."""
     if sampling.guidance_scale and not prompt.paired:
         raise PromptError("guidance needs a prompt of [unconditional, conditional] pairs; set guidance_scale to 0")
 
@@ -197,9 +197,9 @@ def _generate(
 class Utterance:
     """One utterance's rows of codes: forced codes before a codebook's delay and after the end, and whole frames.
 
-    `codes` is the row that the next step reads, `index` that step's number. `num_frames` is -1 until the end is
-    known; `ended` says that no step is left to make. Plain lists: a step has few codes, and numpy's small calls would
-    cost more than the work.
+    `codes` is the row that the next step reads, `index` that step's number. `num_frames` is -1 until the end is known.
+    `ended`: no step is left. The lists are plain Python, because a step has few codes and the overhead of numpy's calls
+    would exceed the work.
     """
 
     def __init__(self, config: ModelConfig, sampling: SamplingConfig) -> None:
@@ -207,13 +207,13 @@ class Utterance:
         self._delays = config.delay_pattern
         self._max_delay = max(config.delay_pattern)
         self._last_row = max(sampling.max_steps - self._max_delay - 1, 0)  # the public limit counts the row of BOS
-        self._rows: list[list[int]] = [[]] * (self._max_delay + 1)  # a ring of the last ones
+        self._rows: list[list[int]] = [[]] * (self._max_delay + 1)  # a ring buffer of the last rows
         self.codes = [config.bos_id] * config.num_codebooks
         self.index, self.num_frames = 0, -1
         self.was_active, self.ended = True, False
 
     def accept(self, codes: list[int]) -> list[int] | None:
-        """Take the row that a step drew. Returns the frame that it completes, if it completes one."""
+        """Take the row that a step drew. Returns the frame that it completes, or None."""
         index, delays, max_delay, end = self.index, self._delays, self._max_delay, self.num_frames
         if end < 0 and (codes[0] == self._eos or index >= self._last_row):
             end = self.num_frames = index
@@ -238,7 +238,7 @@ class Utterance:
 
 
 def collect_frames(steps: Iterable[Step]) -> list[NDArray[np.int64]]:
-    """Run a generation to its end: each utterance's frames [T, K], delay taken out."""
+    """Run a generation to its end: each utterance's frames [T, K], without the delay."""
     frames: list[list[NDArray[np.int64]]] = []
     width = 0
     for step in steps:

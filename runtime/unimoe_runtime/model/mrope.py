@@ -1,4 +1,4 @@
-"""M-RoPE positions of prompts with video in them (Qwen2-VL, arXiv 2409.12191; absolute time: Qwen2.5-VL, 2502.13923).
+"""M-RoPE positions of prompts with video (Qwen2-VL, arXiv 2409.12191; absolute time: Qwen2.5-VL, 2502.13923).
 
 B rows · T positions
 """
@@ -23,12 +23,12 @@ def video_positions(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """positions_3BT (time, row, column) of a prompt, and first_position_B, where the audio begins.
 
-    Text counts up by one on all three axes. A clip's tokens stand, behind the text before them, at the time of their
-    grid step in units of 1 / `tokens_per_second` and at their row and column; text goes on behind the largest of
+    Each text token advances all three axes by one. A clip's tokens follow the text before them: they have the time of
+    their grid step in units of 1 / `tokens_per_second`, and their row and column. Text continues after the largest of
     these. Padded positions are 1. As in the published model, a grid step lasts whole seconds, rounded down.
 
-    `grids` and `seconds_per_grid` belong to the clips in the order of the rows, and of the tokens in a row.
-    Raises PromptError where the prompt's video tokens are not those of the clips.
+    `grids` and `seconds_per_grid` list the clips in the order of the rows, and of the tokens in a row.
+    Raises PromptError if the prompt's video tokens do not match the clips.
     """
     positions_3BT = np.ones((3, *ids_BT.shape), dtype=np.int64)
     clips = list(zip(grids, seconds_per_grid, strict=True))

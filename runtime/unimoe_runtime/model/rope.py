@@ -20,8 +20,8 @@ def rotary(positions: NDArray[np.floating], config: ModelConfig) -> tuple[NDArra
     """cos_BTD and sin_BTD for positions [B, T], or [3, B, T] (time, height, width) with M-RoPE.
 
     Positions may be fractions. Both halves of D hold the same angles, for the rotate-half convention
-    x * cos + concat(-x2, x1) * sin. With `mrope_sections` (t, h, w), the first t frequencies turn by the time
-    position, the next h by height, the last w by width (Qwen2-VL, arXiv 2409.12191).
+    x * cos + concat(-x2, x1) * sin. With `mrope_sections` (t, h, w), the first t frequencies use the time
+    position, the next h the height, the last w the width (Qwen2-VL, arXiv 2409.12191).
     """
     frequency_D = _frequencies(config.head_dim, config.rope_theta)
     positions = np.asarray(positions, dtype=np.float32)
@@ -35,7 +35,7 @@ def rotary(positions: NDArray[np.floating], config: ModelConfig) -> tuple[NDArra
 
 
 class RotarySteps:
-    """`rotary` of one decode step after another, computed for many at once: positions grow by 1 from step to step."""
+    """`rotary` of consecutive decode steps, computed for many steps at once: positions grow by 1 per step."""
 
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
@@ -58,7 +58,7 @@ class RotarySteps:
 
 @lru_cache(maxsize=8)
 def _frequencies(head_dim: int, theta: float) -> NDArray[np.float32]:
-    """theta^(-2i/D), twice."""
+    """theta^(-2i/D), repeated for both halves."""
     half = head_dim // 2
     frequencies: NDArray[np.float32] = theta ** (-np.arange(half, dtype=np.float32) / np.float32(half))
     return np.tile(frequencies, 2)

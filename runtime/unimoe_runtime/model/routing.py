@@ -1,10 +1,10 @@
-"""Dynamic-capacity routing in numpy: the oracle that graphs and the torch model are checked against.
+"""Dynamic-capacity routing in numpy: the oracle for the graphs and the torch model.
 
 N tokens · R router rows (routed, null, then shared) · E dynamic experts (routed, null) · S shared experts
 
 Selection needs no sort. Expert j comes before i when its probability is larger, or equal with j < i. Top-P
 picks i exactly when the probabilities before it add up to less than P: the stable sort's result, ties included.
-Equal probabilities and equal logits are the same thing, so the order is taken from the logits.
+Probabilities are equal exactly when logits are, so the order is taken from the logits.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def select(logits_NE: Floats, config: ModelConfig) -> Bools:
 
 
 def _sparsemixer_shares(logits_NE: Floats, picked_NE: Bools, config: ModelConfig) -> Floats:
-    """How the published checkpoint shares the dynamic weight among its picks.
+    """How the published checkpoint distributes the dynamic weight over its picks.
 
-    A pick's multiplier is the softmax, taken over the experts not yet picked that lie within a relative gap of
-    twice the jitter noise, at the pick itself; the multipliers are then divided by their sum (plus 1e-6).
+    A pick's multiplier is its value in a softmax over the experts not yet picked that lie within a relative gap of
+    twice the jitter noise. The multipliers are then divided by their sum (plus 1e-6).
     """
     own, other = logits_NE[:, :, None], logits_NE[:, None, :]
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is NaN: no gap, so it compares as within
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is NaN: there is no gap, and NaN compares as within
         gap = (own - other) / np.maximum(np.abs(other), own)
     within = ~comes_before(logits_NE) & ~(gap > 2 * config.router_jitter_noise)
     multiplier_NE = 1.0 / np.where(within, np.exp(np.minimum(other - own, 0)), 0).sum(axis=-1)
@@ -64,7 +64,7 @@ def route(router_logits_NR: Floats, config: ModelConfig) -> tuple[Floats, Floats
     """
     num_tokens = router_logits_NR.shape[0]
     num_dynamic, num_shared = config.num_dynamic_experts, config.num_shared_experts
-    if not config.num_router_rows:  # a dense model: nothing to choose, shared experts at full weight
+    if not config.num_router_rows:  # a dense model: no selection, shared experts at full weight
         return np.zeros((num_tokens, 0), dtype=np.float32), np.ones((num_tokens, num_shared), dtype=np.float32)
     logits_NE = router_logits_NR[:, :num_dynamic]
     picked_NE = select(logits_NE, config) if num_dynamic else logits_NE.astype(np.bool_)

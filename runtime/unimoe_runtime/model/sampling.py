@@ -3,8 +3,9 @@
 Shape suffixes: B model rows, U utterances, K codebooks, V ids of one codebook, N = U·K, C candidates kept.
 
 The order is the public model's: guidance, special ids, EOS factor, temperature, EOS unless it is the largest,
-top-k, top-p, draw. Temperature comes after top-k here, which chooses the same ids; only what top-p needs is sorted.
-A step samples a few hundred values, so what it costs is the number of numpy's calls; reductions are the ufuncs' own.
+top-k, top-p, draw. Here temperature comes after top-k, which chooses the same ids. Sorting is limited to the ids that
+top-p needs. A step samples a few hundred values, so its cost is the number of numpy calls; reductions call the ufuncs
+directly.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MINUS_INFINITY = np.float32(-np.inf)
 def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfig) -> NDArray[np.float32]:
     """Classifier-free guidance: cond + scale · (cond - uncond) of each pair, as a new array [U, K, V].
 
-    Raises BackendError at the first step whose logits are not finite: damaged weights would give noise.
+    Raises BackendError at the first step with non-finite logits, because damaged weights would give noise.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if not paired:
@@ -35,7 +36,7 @@ def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfi
         else:
             uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
             guided_UKV = cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
-        # One reduction: what is not finite stays in a sum. A finite sum that overflows is looked at one by one.
+        # One reduction: a non-finite value makes the sum non-finite. If finite values overflow, each value is checked.
         total = float(np.add.reduce(guided_UKV, axis=None))
     if not math.isfinite(total) and not np.isfinite(guided_UKV).all():
         raise BackendError(
@@ -51,7 +52,7 @@ def mask_special_ids(
     *,
     allow_eos: bool | Sequence[bool],
 ) -> None:
-    """Rule out PAD and BOS, and EOS except on codebook 0 once it is allowed; scale the EOS logit. In place.
+    """Exclude PAD and BOS, and EOS except on codebook 0 once it is allowed; scale the EOS logit. In place.
 
     `allow_eos`: for all utterances, or for each.
     """
@@ -80,14 +81,14 @@ def draw(
     eos_id: int,
     generators: Sequence[tuple[np.random.Generator, int]],
 ) -> NDArray[np.int64]:
-    """`sample` of several streams at once. Each generator draws for so many of the utterances, in their order."""
+    """`sample` of several streams at once. Each generator draws for its number of utterances, in their order."""
     if not sampling.temperature:
         largest: NDArray[np.int64] = logits_UKV.argmax(axis=-1)
         return largest
     shape = logits_UKV.shape
     ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, shape[2]), sampling, eos_id)
     cumulative_NC = np.add.accumulate(probs_NC, axis=1, dtype=np.float64)
-    # Of the interval (0, total]: an id of probability 0 is never hit, the last one always reached.
+    # In the interval (0, total]: an id of probability 0 is never drawn, and the last one is always reached.
     random_N1 = [rng.random((utterances * shape[1], 1)) for rng, utterances in generators]
     threshold_N1 = (1.0 - (random_N1[0] if len(random_N1) == 1 else np.concatenate(random_N1))) * cumulative_NC[:, -1:]
     pick_N1 = np.add.reduce(cumulative_NC < threshold_N1, axis=1, keepdims=True)
@@ -98,9 +99,9 @@ def draw(
 def candidates(
     logits_NV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ids [N, C] that a draw chooses from and their probabilities, 0 where ruled out.
+    """The ids [N, C] that a draw chooses from and their probabilities, 0 for excluded ids.
 
-    In order of id; with top-p below 1, most likely first.
+    In ascending order of id; with top-p below 1, the most likely first.
     """
     num_ids = logits_NV.shape[1]
     eos_N = logits_NV[:, eos_id]
@@ -124,7 +125,7 @@ def candidates(
     if sampling.top_p < 1.0:
         order_NC = np.argsort(-probs_NC, axis=1, kind="stable")
         ids_NC, probs_NC = ids_NC[row_N1, order_NC], probs_NC[row_N1, order_NC]
-        # An id stays as long as the mass before it does not exceed top_p: the first always does.
+        # An id stays if the mass before it does not exceed top_p; the first one always stays.
         mass_before_NC = probs_NC.cumsum(axis=1) - probs_NC
         probs_NC *= mass_before_NC <= np.float32(sampling.top_p)
         probs_NC /= probs_NC.sum(axis=1, keepdims=True)
@@ -133,7 +134,7 @@ def candidates(
 
 @lru_cache(maxsize=64)
 def _rows(count: int) -> NDArray[np.int64]:
-    """0 … count - 1, one below the other."""
+    """0 … count - 1 as a column."""
     rows_N1: NDArray[np.int64] = np.arange(count)[:, None]
     rows_N1.flags.writeable = False
     return rows_N1

@@ -1,6 +1,6 @@
 """Teacher forcing: a prompt and the codes after it, as one longer prompt.
 
-One pass over the layers then gives what decoding those codes step by step gives, at a fraction of the cost.
+One pass over the layers then gives the same result as decoding those codes step by step, at a fraction of the cost.
 
 B rows · T positions · R delayed rows · K codebooks
 """
@@ -15,15 +15,15 @@ from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.delay_pattern import delay_codes
 from unimoe_runtime.model.generation import Prompt
 
-# Stands for a codec row where the prompt has no placeholder of its own: no id of any vocabulary.
+# Stands for a codec row if the prompt has no placeholder of its own. It is not an id of any vocabulary.
 _PLACEHOLDER = -1
 
 
 def forced_prompt(prompt: Prompt, codes_TK: NDArray[np.integer], config: ModelConfig) -> Prompt:
     """The prompt of one utterance, then R = frames + max delay rows: BOS first, codes delayed, each at its position.
 
-    Both rows of a guided pair read the same codes. The last R positions' logits are those of the rows after them.
-    Raises PromptError where the codes are of another number of codebooks, or the prompt holds several utterances.
+    Both rows of a guided pair read the same codes. The logits at the last R positions are those of the next rows.
+    Raises PromptError if the number of codebooks differs from the model's, or if the prompt holds several utterances.
     """
     if prompt.num_utterances != 1:
         raise PromptError(f"codes are forced upon one utterance at a time, the prompt has {prompt.num_utterances}")
@@ -34,7 +34,7 @@ def forced_prompt(prompt: Prompt, codes_TK: NDArray[np.integer], config: ModelCo
     if prompt.positions.ndim == 3:
         positions_BR = np.broadcast_to(positions_BR, (3, *positions_BR.shape))
     codec_ids_PK = np.tile(rows_RK, (prompt.num_rows, 1))
-    if prompt.codec_ids_PK is not None:  # codec rows are listed row by row: a recording's, then those forced
+    if prompt.codec_ids_PK is not None:  # codec rows are listed row by row: first a recording's, then the forced ones
         ends_B = (prompt.text_ids_BT == placeholder).sum(axis=1).cumsum()
         given = np.split(prompt.codec_ids_PK, ends_B[:-1])
         codec_ids_PK = np.concatenate([part for recorded in given for part in (recorded, rows_RK)])

@@ -1,11 +1,11 @@
-"""The vision tower's host side: a clip's frames in, embeddings out that stand among a prompt's text.
+"""The vision tower's host side: it turns a clip's frames into embeddings for a prompt.
 
-The tower (Qwen2.5-VL, arXiv 2502.13923) sees patches of two frames. A grid step is one such pair of frames; most
-blocks attend within windows of it, a few within all of it, none across. So a clip's grid steps are computed one
-after the other, and memory does not grow with the clip.
+The tower (Qwen2.5-VL, arXiv 2502.13923) reads patches of two frames. A grid step is one such pair of frames. Most
+blocks attend within windows of a grid step, a few within the whole grid step, none across grid steps. So a clip's grid
+steps are computed one after the other, and memory does not grow with the clip.
 
-The graph takes patches in the order of windows. Neighbouring patches, a square of `spatial_merge_size`, stay
-together: they become one embedding, a video token.
+The graph takes patches in the order of windows. A square of `spatial_merge_size` neighbouring patches stays together
+and becomes one embedding, a video token.
 
 F frames · G grid steps · P patches · M values of a patch · V video tokens (P / merge²) · D head dimension · C channels
 """
@@ -32,7 +32,7 @@ Run = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 GRAPH = "vision"
 RMS_NORM_EPS = 1e-6
 ROPE_THETA = 10_000.0
-# Mean and deviation of the colours (red, green, blue; 0 … 1) that the tower was trained with: CLIP's.
+# Mean and standard deviation of the colours (red, green, blue; 0 … 1) in the tower's training: CLIP's.
 _MEAN_C = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _DEVIATION_C = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
@@ -44,7 +44,7 @@ Token = Annotated[int, Between(0, (1 << 31) - 1)]
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig(JsonRecord):
     """Shape of the vision tower and the ids of its tokens. `window_size` is in pixels, all other sizes in channels,
-    patches or frames. A grid step lasts `tokens_per_second` positions a second."""
+    patches or frames. A second of video spans `tokens_per_second` positions."""
 
     num_blocks: Annotated[int, Between(1, 1024)]
     hidden_size: Width
@@ -122,9 +122,9 @@ def vision_weight_shapes(config: VisionConfig) -> dict[str, tuple[int, ...]]:
 def patchify(frames_FHWC: NDArray[np.uint8], config: VisionConfig) -> tuple[Floats, Grid]:
     """patches_PM of RGB frames whose sides are multiples of `config.factor`, and their grid.
 
-    Colours are normalised. An incomplete last grid step is filled up with its last frame. Patches come in the order
-    step, row and column of the merged square, row and column inside of it; a patch's values as colour, frame, row,
-    column. Raises VideoError for a shape that does not fit.
+    Colours are normalised. The last frame is repeated to complete the last grid step. Patches are ordered by step, row
+    and column of the merged square, and row and column inside it; a patch's values by colour, frame, row and column.
+    Raises VideoError for a shape that does not fit.
     """
     if frames_FHWC.ndim != 4 or frames_FHWC.shape[3] != config.in_channels or not frames_FHWC.size:
         raise VideoError(f"frames have the shape {list(frames_FHWC.shape)}; they must be [frames, height, width, 3]")
@@ -140,7 +140,7 @@ def patchify(frames_FHWC: NDArray[np.uint8], config: VisionConfig) -> tuple[Floa
 
 
 def window_order(grids: Sequence[Grid], config: VisionConfig) -> tuple[Integers, Integers]:
-    """The order of video tokens by windows, and how many patches each window holds.
+    """The order of video tokens by windows, and the number of patches in each window.
 
     `order_V[i]` is the token that comes i-th. Windows at the right and lower edges are smaller.
     """
@@ -159,7 +159,7 @@ def window_order(grids: Sequence[Grid], config: VisionConfig) -> tuple[Integers,
 
 
 def rotation_angles(grids: Sequence[Grid], config: VisionConfig) -> Floats:
-    """angles_PX (X = D / 2), patches in `patchify`'s order: half of them turn by a patch's row, half by its column."""
+    """angles_PX (X = D / 2), patches in `patchify`'s order: half depend on a patch's row, half on its column."""
     merge = config.spatial_merge_size
     frequency = ROPE_THETA ** -(np.arange(config.head_dim // 4, dtype=np.float32) * 4 / config.head_dim)
     angles = []
@@ -200,7 +200,7 @@ def _same_segment(lengths: Integers) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoFeatures:
-    """A clip as the language model reads it. `seconds_per_grid`: how long a grid step lasts."""
+    """A clip as the language model reads it. `seconds_per_grid`: duration of a grid step."""
 
     embeddings_VC: Floats
     grid: Grid
@@ -210,7 +210,7 @@ class VideoFeatures:
 class BundleVision:
     """The vision tower that a manifest's `vision` describes. `run` is a backend's `run`.
 
-    Raises BundleError where the bundle has no vision tower, or a description that does not hold together.
+    Raises BundleError if the bundle has no vision tower, or if its description is inconsistent.
     """
 
     def __init__(self, description: Mapping[str, Any] | None, run: Run) -> None:
@@ -225,8 +225,8 @@ class BundleVision:
     def embed(self, video: Video) -> VideoFeatures:
         """Embeddings of a clip's tokens, in the order of `patchify`.
 
-        Raises VideoError for frames that do not fit, or that follow one another too fast: the positions know whole
-        seconds a grid step (`video_positions`), and steps that last no second would all stand at one time.
+        Raises VideoError for frames that do not fit, or whose grid steps are shorter than a second: positions use whole
+        seconds per grid step (`video_positions`), so all such steps would have the same time.
         """
         seconds_per_grid = video.seconds_per_frame * self.config.temporal_patch_size
         if seconds_per_grid < 1:

@@ -1,8 +1,8 @@
-"""A clip's frames, sampled at a rate and resized as the vision tower wants them.
+"""A clip's frames, sampled at a rate and resized for the vision tower.
 
-The sizes are those that the published code means to use: `MAX_TOKENS` video tokens a grid step (two frames) at most,
-`TOTAL_TOKENS` for the whole clip as long as that leaves `MIN_TOKENS` a step. (Its own entry point overrides them with
-one frame of six tokens, and rounds the height of wide clips down to nothing; here no side is less than one token.)
+The sizes are those that the published code intends: at most `MAX_TOKENS` video tokens per grid step (two frames), and
+`TOTAL_TOKENS` for the whole clip if that leaves `MIN_TOKENS` per step. (The published entry point overrides them with
+one frame of six tokens, and rounds the height of wide clips down to zero. Here each side has at least one token.)
 
 F frames · H height · W width · C colours (red, green, blue)
 """
@@ -25,20 +25,20 @@ from unimoe_runtime.files.text import reason_of
 from unimoe_runtime.install import install_command
 
 RATE_HZ = 1.0
-# 64 frames are the most that keep to TOTAL_TOKENS, and three times as long as the longest music.
+# 64 frames are the most that fit TOTAL_TOKENS, and last three times as long as the longest music.
 MAX_FRAMES = 64
 TOTAL_TOKENS, MIN_TOKENS, MAX_TOKENS = 512, 16, 64
 _FRAMES_PER_STEP = 2
 _MAX_RATIO = 200
 _EPSILON_S = 1e-6
-# What a file may claim: sampled frames, packets and decoded frames of the span that is looked at, pixels of a frame.
+# Limits on a file: sampled frames, packets and decoded frames of the span that is read, pixels of a frame.
 _MAX_RATE_HZ, _MAX_SAMPLED, _MAX_PACKETS, _MAX_PIXELS = 1000.0, 4096, 1 << 16, 1 << 26
-_REORDERED_S = 2.0  # by which packets may be out of their frames' order
+_REORDERED_S = 2.0  # the most by which packets may be out of the order of their frames
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Video:
-    """Sampled and resized frames: `frames_FHWC` uint8, RGB; a frame stands for `seconds_per_frame`."""
+    """Sampled and resized frames: `frames_FHWC` uint8, RGB; a frame covers `seconds_per_frame`."""
 
     frames_FHWC: NDArray[np.uint8]
     seconds_per_frame: float
@@ -53,9 +53,9 @@ def frame_size(
     total_tokens: int = TOTAL_TOKENS,
     min_tokens: int = MIN_TOKENS,
 ) -> tuple[int, int]:
-    """Height and width in pixels that `num_frames` frames are resized to: multiples of `factor`, a token's side.
+    """Height and width in pixels to which `num_frames` frames are resized: multiples of `factor`, a token's side.
 
-    The aspect ratio stays as it is but for rounding. Raises VideoError beyond a ratio of 200.
+    The aspect ratio is kept up to rounding. Raises VideoError for a ratio above 200.
     """
     if max(height, width) > _MAX_RATIO * min(height, width):
         raise VideoError(f"a video of {width} × {height} pixels is too narrow; the longest side may be 200 × the other")
@@ -68,7 +68,7 @@ def frame_size(
     if rows * columns * pixels > most:
         scale = math.sqrt(height * width / most)
         rows, columns = (max(1, math.floor(side / scale / factor)) for side in (height, width))
-        # A side that was lifted to one token leaves less for the other.
+        # A side that was raised to one token leaves less for the other.
         tokens = int(most / pixels)
         rows, columns = min(rows, tokens // min(columns, tokens)), min(columns, tokens // min(rows, tokens))
     elif rows * columns * pixels < least:
@@ -87,11 +87,11 @@ def read_video(
 ) -> Video:
     """The frames shown at 0, 1 / rate_hz, 2 / rate_hz … seconds of a file's video stream, `max_frames` at most.
 
-    `factor` is the vision tower's (`VisionConfig.factor`). `tokens`: of the whole clip at most, and of a step at least;
-    for the sizes see `frame_size`. Resized bicubically with antialiasing; turned upright where the file says so. Only
-    sampled frames are kept, resized.
+    `factor` is the vision tower's (`VisionConfig.factor`). `tokens`: the most for the whole clip, and the least for a
+    step; for the sizes see `frame_size`. Frames are resized bicubically with antialiasing, and turned upright if the
+    file says so. Only the sampled and resized frames are kept.
     Raises VideoError, one line, for a file that is missing, has no video stream or no frames, or cannot be decoded,
-    and where PyAV or Pillow is not installed.
+    and if PyAV or Pillow is not installed.
     """
     path = Path(path)
     for name, value, most in (("rate_hz", rate_hz, _MAX_RATE_HZ), ("max_frames", max_frames, _MAX_SAMPLED)):
@@ -114,8 +114,8 @@ def read_video(
 
 
 def _duration_s(path: Path, most_s: float) -> float:
-    """Seconds from the first frame's beginning to the last one's end, from the packets alone; of a clip that is longer
-    than `most_s`, something above that."""
+    """Seconds from the start of the first frame to the end of the last one, from the packets alone; for a clip that is
+    longer than `most_s`, some value above that."""
     with _opened(path) as (container, stream):
         rate = stream.average_rate or Fraction(25)
         begin: Any = None
@@ -132,7 +132,7 @@ def _duration_s(path: Path, most_s: float) -> float:
                 break
         if begin is None:
             raise VideoError(f"{path}: has no frames")
-        # A format without durations leaves the last frame's open.
+        # In a format without durations, that of the last frame is unknown.
         tail = 1 / rate if end == last_begin else 0
         return float((end - begin) * stream.time_base + tail)
 
@@ -169,13 +169,13 @@ def _upright(frame: Any) -> NDArray[np.uint8]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A file's container and its first video stream; whatever goes wrong in the block is one line."""
+    """A file's container and its first video stream. Any failure in the block becomes a one-line VideoError."""
     try:
         import av
     except ImportError:
         raise VideoError(f"reading a video needs PyAV: `{install_command('video')}`") from None
     try:
-        # A playlist may name other files and addresses; nothing but this file is read.
+        # A playlist may name other files and addresses; only this file is read.
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
             streams = [
                 stream

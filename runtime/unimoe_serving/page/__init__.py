@@ -1,4 +1,4 @@
-"""The page at `/`: one HTML document with its style and script inside, which asks nothing of any other server."""
+"""The page at `/`: one HTML document with its style and script inside, which makes no request to any other server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def show_page(request: Request, service: Service) -> HTMLResponse:
 
 @cache
 def render_page() -> tuple[str, str]:
-    """The document, and the policy that lets a browser run what is in it and nothing else."""
+    """The document, and the content security policy that lets a browser run only the document's own script."""
     folder = files(__package__)
     style = folder.joinpath("page.css").read_text(encoding="utf-8")
     script = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)

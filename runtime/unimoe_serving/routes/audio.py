@@ -21,7 +21,7 @@ async def speech(request: Request, service: Service) -> Response | ASGIApp:
     async with read_body(request, service.limits) as body:
         fields = body.fields
         model = service.find_model(fields)
-        fields.ignore("instructions")  # the model takes none; apps send them to whatever speaks
+        fields.ignore("instructions")  # the model has no instructions; apps send them to every TTS server
         audio, stream_format, watch_routing = read_output(fields)
         synthesis = service.read_request(fields, model, "speech")
         fields.finish()
@@ -30,7 +30,7 @@ async def speech(request: Request, service: Service) -> Response | ASGIApp:
 
 
 async def music(request: Request, service: Service) -> Response | ASGIApp:
-    """Play `input`, notes or a description, on `voice`, an instrument; or for a `video`, in a form."""
+    """Play `input` (notes or a description) on `voice` (an instrument), or for a `video` in a form."""
     arrived = time.perf_counter()
     async with read_body(request, service.limits, file="video") as body:
         fields = body.fields
@@ -44,7 +44,7 @@ async def music(request: Request, service: Service) -> Response | ASGIApp:
 
 
 def read_output(fields: Fields, default_format: str = "mp3") -> tuple[AudioFormat, str, bool]:
-    """Audio format, stream format, and whether the router's picks are to be told."""
+    """Audio format, stream format, and whether the router's picks are requested."""
     audio = AudioFormat(
         name=fields.choice("response_format", FORMATS, default_format),
         sample_rate_hz=fields.integer("sample_rate_hz", 8000, 96_000),

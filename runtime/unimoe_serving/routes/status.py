@@ -21,12 +21,12 @@ async def one_model(request: Request, service: Service) -> JSONResponse:
 
 
 async def healthz(request: Request, service: Service) -> JSONResponse:
-    """Whether the process answers at all."""
+    """Whether the process responds."""
     return JSONResponse({"status": "ok"})
 
 
 async def readyz(request: Request, service: Service) -> JSONResponse:
-    """Whether every graph is loaded and a warm-up ran, and the server is not about to end."""
+    """Whether every graph is loaded, a warm-up ran, and the server is not draining."""
     if not service.ready:
         service.admission.require_open()
         waiting = ", ".join(model.name for model in service.models if not model.ready)

@@ -1,9 +1,9 @@
-"""`WS /v1/audio/stream`: text in pieces, as a language model writes it; audio out, sentence by sentence.
+"""`WS /v1/audio/stream`: text in pieces, as from a language model; audio out, sentence by sentence.
 
-The caller sends JSON: `start` with the fields of `/v1/audio/speech` but `input`, then `text` (`{"text": "…"}`), `flush`
-(the text is whole), `cancel` (barge-in), `ping`. It hears binary frames of audio, and JSON: `started`, `sentence`,
-`sentence_end` with figures, `routing` where asked for, `done` after a flush, `cancelled`, `error`.
-After `cancelled` no audio of the text before it comes.
+The caller sends JSON: `start` with the fields of `/v1/audio/speech` except `input`, then `text` (`{"text": "…"}`),
+`flush` (the text is complete), `cancel` (barge-in), `ping`. It receives binary frames of audio, and JSON: `started`,
+`sentence`, `sentence_end` with figures, `routing` if requested, `done` after a flush, `cancelled`, `error`.
+After `cancelled` no audio of earlier text comes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SEND_FAILED = (WebSocketDisconnect, RuntimeError, OSError)
 
 
 async def text_stream(socket: WebSocket, service: Service) -> None:
-    """One connection; it may start any number of conversations, one after the other."""
+    """Serve one connection, which may start any number of conversations, one after the other."""
     await socket.accept()
     session = _Session(socket, service)
     try:
@@ -37,13 +37,13 @@ async def text_stream(socket: WebSocket, service: Service) -> None:
                 break
             await session.handle(message.get("text") or "")
     except ConnectionError:
-        pass  # it left while it was told something
+        pass  # the caller left during a send
     finally:
         await session.close()
 
 
 class _Session:
-    """Reads one connection's messages, and is its conversation's listener."""
+    """Reads one connection's messages, and is the listener of its conversation."""
 
     def __init__(self, socket: WebSocket, service: Service) -> None:
         self._socket, self._service = socket, service
@@ -51,7 +51,7 @@ class _Session:
         self._sending = asyncio.Lock()
 
     async def handle(self, text: str) -> None:
-        """Do what a message says; what it should not have said is answered, and the connection stays."""
+        """Handle a message. An invalid message gets an `error`, and the connection stays open."""
         try:
             await self._handle(text)
         except UnimoeError as error:
@@ -110,7 +110,7 @@ class _Session:
             await self._send({"type": "cancelled"})
 
     async def _start(self, fields: Fields) -> None:
-        """A new conversation; one that still speaks is interrupted."""
+        """Start a new conversation and interrupt one that is still speaking."""
         service = self._service
         service.admission.require_open()
         model = service.find_model(fields)
@@ -131,7 +131,7 @@ class _Session:
         await self._guarded(self._socket.send_text(json.dumps(content, separators=(",", ":"))))
 
     async def _guarded(self, sending: Any) -> None:
-        """Send, or raise ConnectionError where the other end is gone or takes nothing for `send_s`."""
+        """Send, or raise ConnectionError if the caller is gone or takes nothing for `send_s`."""
         try:
             async with self._sending, asyncio.timeout(self._service.limits.send_s):
                 await sending

@@ -1,4 +1,4 @@
-"""`/v1/audio/voices`: voices and instruments with descriptions; voices of callers' own where a bundle clones."""
+"""`/v1/audio/voices`: voices and instruments with descriptions, and callers' own voices if a bundle clones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unimoe_serving.voices import new_voice
 
 
 async def list_voices(request: Request, service: Service) -> JSONResponse:
-    """All voices, or with `?model=` those of one bundle."""
+    """All voices, or those of one bundle with `?model=`."""
     wanted = request.query_params.get("model", "")
     models = [service.models.find(wanted)] if wanted else list(service.models)
     cards: list[dict[str, Any]] = []
@@ -31,11 +31,11 @@ async def list_voices(request: Request, service: Service) -> JSONResponse:
 
 
 async def create_voice(request: Request, service: Service) -> JSONResponse:
-    """Keep a recording, `audio_sample`, as a voice: a form with its `name` and `text`, the words of the recording."""
+    """Store a recording as a voice: a form with `audio_sample`, `name` and `text`, the words of the recording."""
     async with read_body(request, service.limits, file="audio_sample") as body:
         fields = body.fields
         model = service.find_model(fields)
-        fields.ignore("consent")  # OpenAI's form has it; who runs this server answers for its voices
+        fields.ignore("consent")  # part of OpenAI's form; the operator of this server is responsible for its voices
         if fields.choice("type", ("audio_sample",), "audio_sample") and body.upload is None:
             raise RequestError("audio_sample is missing: send a recording in a form", param="audio_sample")
         name = fields.text("name", most=60).strip()
