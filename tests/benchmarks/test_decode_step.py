@@ -12,6 +12,7 @@ from benchmarks import decode_goals, decode_step, rounds
 from benchmarks.quantized import write_int8
 from benchmarks.workload import MAX_PICKED, bytes_touched, model_config, write_checkpoint
 from unimoe_export.exporter import export_bundle
+from unimoe_runtime.bundle.reader import open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,11 @@ def test_peers_agree_at_every_number_of_picked_experts(folder: Path, monkeypatch
 
 
 def test_bytes_touched_counts_picked_experts_once(folder: Path) -> None:
-    bundle = rounds.open_bundle(folder / "bundle")
+    bundle = open_bundle(folder / "bundle")
     none, three = (bytes_touched(bundle, picked, 10) for picked in (0, 3))
     expert = 4 * 3 * bundle.model.hidden_size * bundle.model.routed_intermediate_size
     assert none["experts"] == 0
-    int8 = bytes_touched(rounds.open_bundle(folder / "int8"), 3, 10)
+    int8 = bytes_touched(open_bundle(folder / "int8"), 3, 10)
     assert 0.25 < int8["experts"] / three["experts"] < 0.27
     assert int8["cache"] == three["cache"]
     assert three["experts"] == 3 * 2 * expert

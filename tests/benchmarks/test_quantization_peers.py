@@ -39,6 +39,7 @@ def test_random_samples_keep_their_shape(bundle: Bundle) -> None:
         [sample] = [reader.read(item) for item in read_data(None, bundle).items[:1]]
     [drawn] = random_samples([sample], bundle)
     assert drawn.prompt.text_ids_BT.shape == sample.prompt.text_ids_BT.shape
+    assert drawn.prompt.codec_ids_PK is not None and sample.prompt.codec_ids_PK is not None
     assert not np.array_equal(drawn.prompt.codec_ids_PK, sample.prompt.codec_ids_PK)
 
 
