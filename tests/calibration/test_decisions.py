@@ -117,6 +117,7 @@ def test_inputs_of_uneven_rows_get_a_range_for_each(bundle: Bundle, statistics: 
     uneven, even = Linear("layers.0.expert.0", "down.weight"), Linear("layers.0.expert.1", "down.weight")
     trunk = Linear("layers.0.trunk", "shared.down.weight")
     rng = np.random.default_rng(1)
+    assert isinstance(statistics.linears, dict)
     for linear, seen in statistics.linears.items():
         if linear.weight == "down.weight" and linear != even:
             # One row in fifty is far larger: a static range that spares it leaves the others few codes.

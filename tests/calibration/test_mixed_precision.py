@@ -56,12 +56,18 @@ def mixed(
     return open_bundle(folder / "mixed"), mixture
 
 
+def known(figure: float | None) -> float:
+    """A figure that the search was asked for."""
+    assert figure is not None
+    return figure
+
+
 @pytest.mark.parametrize("target", ["cpu", "rtx-2080"])
 def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_path: Path, target: str) -> None:
     most = 160_000
     written, mixture = mixed(bundle, samples, tmp_path, MixtureLimits(max_bytes=most), target)
     assert mixture.curve[0].num_bytes < language_model_bytes(written) == mixture.point.num_bytes <= most
-    assert mixture.curve[0].loss > mixture.point.loss > mixture.curve[-1].loss == 0
+    assert known(mixture.curve[0].loss) > known(mixture.point.loss) > known(mixture.curve[-1].loss) == 0
     assert len({graph.precision for graph in written.graphs.values()}) > 1
     assert {found.scheme for found in mixture.sensitivities} == {"w4", "w8"}
     assert written.manifest["quantization"]["mixture"]["choice"] == mixture.choice
@@ -76,13 +82,13 @@ def test_a_bundle_within_its_milliseconds(bundle: Bundle, samples: list[Sample],
     _, first = mixed(bundle, samples, tmp_path / "first", MixtureLimits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
     _, again = mixed(bundle, samples, tmp_path / "again", MixtureLimits(max_latency_ms=0.5 * whole_ms), "rtx-2080")
     assert first == again
-    assert first.point.latency_ms <= 0.5 * whole_ms < first.curve[-1].latency_ms <= whole_ms
+    assert known(first.point.latency_ms) <= 0.5 * whole_ms < known(first.curve[-1].latency_ms) <= whole_ms
     with pytest.raises(CalibrationError, match="ms a step: raise the limit"):
         mixed(bundle, samples, tmp_path / "timed", MixtureLimits(max_latency_ms=1e-9), "cpu")
 
 
 def test_a_bundle_within_its_loss(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
     _, mixture = mixed(bundle, samples, tmp_path, MixtureLimits(max_loss=1e-3), "cpu")
-    assert 0 < mixture.point.loss <= 1e-3 < mixture.curve[0].loss
+    assert 0 < known(mixture.point.loss) <= 1e-3 < known(mixture.curve[0].loss)
     draw_pareto(mixture, MixtureLimits(max_loss=1e-3, max_bytes=10**5), tmp_path / "pareto.png")
     assert (tmp_path / "pareto.png").read_bytes()[:4] == b"\x89PNG"

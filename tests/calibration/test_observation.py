@@ -55,8 +55,13 @@ def test_every_product_is_watched(bundle: Bundle, samples: list[Sample]) -> None
     expected: dict[Linear, list[np.ndarray]] = {linear: [] for linear in linears(bundle.model)}
     picks_LE = np.zeros((2, bundle.model.num_dynamic_experts), np.int64)
     for sample in samples:
-        oracle, weights_LNE = Calls(bundle), []
-        model = BundleModel(oracle, observer=lambda layer, logits, w, to=weights_LNE: to.append(w.copy()))
+        oracle = Calls(bundle)
+        weights_LNE: list[np.ndarray] = []
+
+        def keep(layer: int, logits_NR: Array, weights_NE: Array, to: list[np.ndarray] = weights_LNE) -> None:
+            to.append(weights_NE.copy())
+
+        model = BundleModel(oracle, observer=keep)
         model.prefill(sample.prompt)
         real_N = sample.prompt.mask_BT.reshape(-1)
         length = sample.prompt.text_ids_BT.shape[1]
@@ -137,4 +142,5 @@ def test_a_sample_is_the_bundle_s_own_audio_again(bundle: Bundle) -> None:
         other = reader.read(items[0])
     assert first.num_rows > 2 and first.prompt.codec_ids_PK is not None
     np.testing.assert_array_equal(first.prompt.codec_ids_PK, again.prompt.codec_ids_PK)
+    assert other.prompt.codec_ids_PK is not None
     assert other.num_rows != first.num_rows or not np.array_equal(other.prompt.codec_ids_PK, first.prompt.codec_ids_PK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,11 +34,12 @@ def test_settings_that_cannot_be_are_one_line(bundle: Bundle, tmp_path: Path, ca
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(OutputError, match="exists already"):
         calibrate(bundle.path, tmp_path / "taken", Settings())
-    for name, value, message in (
+    cases: list[tuple[str, Any, str]] = [
         ("floor", 0, "at least 1"),
         ("max_loss", -1.0, "above 0"),
         ("method", "best", "one of"),
-    ):
+    ]
+    for name, value, message in cases:
         with pytest.raises(ConfigError, match=f"{name} is .*; it must be {message}"):
             Settings(**{name: value})
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

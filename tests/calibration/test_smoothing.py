@@ -35,10 +35,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_smoothing_changes_no_bit(bundle: Bundle, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     model = bundle.model
-    smoothing = {}
+    smoothing: dict[Linear, NDArray[np.float32]] = {}
     moe = 2.0 ** rng.integers(-3, 4, model.hidden_size).astype(np.float32)
     for linear in (*linears(model), Linear("layers.0.trunk", "router.weight")):
-        size = read_weights(bundle, linear.graph)[linear.weight].shape[0]
+        size: int = read_weights(bundle, linear.graph)[linear.weight].shape[0]
         smoothing[linear] = 2.0 ** rng.integers(-3, 4, size).astype(np.float32)
         if linear.weight in ("router.weight", "shared.gate_up.weight", "gate_up.weight"):
             smoothing[linear] = moe
