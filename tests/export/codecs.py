@@ -33,11 +33,13 @@ class Written:
     def codec(self) -> BundleCodec:
         return BundleCodec(json.loads(json.dumps(self.graphs.manifest())), self.run)
 
+    def first_state(self, rows: int) -> dict[str, np.ndarray]:
+        """The decoder's state before the first chunk; of its axes only the batch has a name."""
+        return {s.name: np.zeros((rows, *map(int, s.shape[1:])), s.dtype) for s in self.graphs.decoder_state}
+
     def decode(self, codes_BKT: np.ndarray) -> np.ndarray:
         """The decoder's graph on a batch, from its beginning."""
-        rows = len(codes_BKT)
-        zeros = {s.name: np.zeros((rows, *s.shape[1:]), s.dtype) for s in self.graphs.decoder_state}
-        return self.run("codec_decoder", {"codes_BKT": codes_BKT, **zeros})["pcm_BL"]
+        return self.run("codec_decoder", {"codes_BKT": codes_BKT, **self.first_state(len(codes_BKT))})["pcm_BL"]
 
 
 def write(codec_dir: Path, folder: Path, num_codebooks: int | None = None) -> Written:

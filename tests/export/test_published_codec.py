@@ -55,7 +55,8 @@ def test_without_a_codec_the_bundle_says_how_to_add_one(folder: Path, weights: P
     assert "warning: it has no codec, so no sound: export again with --codec weights_16khz.pth" in done.output
     done = CliRunner().invoke(export, [str(folder), str(tmp_path / "bundle"), "--codec", str(weights)])
     assert done.exit_code == 0 and "no codec" not in done.output
-    assert open_bundle(tmp_path / "bundle").codec["kind"] == "dac"
+    codec = open_bundle(tmp_path / "bundle").codec
+    assert codec is not None and codec["kind"] == "dac"
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "numpy"])

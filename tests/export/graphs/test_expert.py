@@ -36,7 +36,7 @@ def test_without_the_guard_the_same_bits_in_two_nodes_less(tmp_path: Path) -> No
         counts.append(len(onnx.load(path, load_external_data=False).graph.node))
         results.append(run_graph(path, inputs)["new_accumulator_NC"])
     assert counts == [9, 7]
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
     unpicked_N = inputs["weight_N1"][:, 0] == 0
     np.testing.assert_array_equal(results[1][unpicked_N], inputs["accumulator_NC"][unpicked_N])
 

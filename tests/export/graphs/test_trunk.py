@@ -21,6 +21,7 @@ from unimoe_export.exporter import build_graph
 from unimoe_export.graphs.builder import OPSET
 from unimoe_export.layout import write_graph_weights
 from unimoe_runtime.backends.numpy import backend as oracle
+from unimoe_runtime.backends.numpy.ops import swiglu
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
 from unimoe_runtime.backends.protocol import StepInputs
 from unimoe_runtime.backends.trunk_form import TrunkForm
@@ -209,7 +210,7 @@ def test_token_of_weight_zero_keeps_its_bits(tmp_path: Path) -> None:
     inputs = random_inputs("layers.1.expert.3", config, seed=0)
     inputs["expert_input_NC"] *= np.float32(1e30)
     with np.errstate(all="ignore"):
-        inner = oracle.swiglu(inputs["expert_input_NC"] @ weights.float32("gate_up.weight"))
+        inner = swiglu(inputs["expert_input_NC"] @ weights.float32("gate_up.weight"))
     assert not np.isfinite(inner).all()
     found_NC = run_graph(path, inputs)["new_accumulator_NC"]
     idle_N = inputs["weight_N1"][:, 0] == 0
@@ -226,7 +227,7 @@ def test_dispatch(mixture: Any, num_tokens: int, seed: int, extra: set[int]) -> 
     inputs["hidden_BTC"] = random.standard_normal((1, num_tokens, config.hidden_size), dtype=np.float32)
     outputs = run_graph(trunk_path, inputs)
     x_NC, weights_NE = outputs["expert_input_NC"], outputs["weights_NE"]
-    picked = set(weights_NE[:, :4].any(axis=0).nonzero()[0].tolist())
+    picked = set(np.flatnonzero(weights_NE[:, :4].any(axis=0)).tolist())
 
     def launch(accumulator_NC: Any, expert: int, rows: Any) -> Any:
         result = accumulator_NC.copy()
@@ -245,7 +246,7 @@ def test_dispatch(mixture: Any, num_tokens: int, seed: int, extra: set[int]) -> 
             gathered = launch(gathered, expert, weights_NE[:, expert].nonzero()[0])
         if expert in picked | extra:
             together = launch(together, expert, np.arange(num_tokens))
-        output_NC = oracle.swiglu(x_NC @ experts[expert]["gate_up.weight"]) @ experts[expert]["down.weight"]
+        output_NC = swiglu(x_NC @ experts[expert]["gate_up.weight"]) @ experts[expert]["down.weight"]
         dense_NC = dense_NC + weights_NE[:, expert : expert + 1] * output_NC
     np.testing.assert_array_equal(alone, together)
     np.testing.assert_allclose(gathered, alone, atol=1e-5)

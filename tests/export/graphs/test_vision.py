@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from unimoe_runtime.vision.tower import Grid, VisionConfig, tower_inputs
 VECTORS = Path(__file__).parents[2] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")
 GRIDS: list[Grid] = [(2, 12, 10), (1, 8, 6)]
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def test_the_harmonic_oracle_equals_the_graphs(harmonic: Written) -> None:
     """In two chunks, so that every state is handed on."""
     description = {**harmonic.graphs.manifest()}
     weights = load_file(harmonic.folder / "codec_decoder.safetensors")
-    state = {s.name: np.zeros((2, *s.shape[1:]), s.dtype) for s in harmonic.graphs.decoder_state}
+    state = harmonic.first_state(2)
     codes_BKT = np.random.default_rng(0).integers(0, 16, (2, 3, 17))
     for part_BKT in (codes_BKT[..., :6], codes_BKT[..., 6:]):
         inputs = {"codes_BKT": part_BKT, **state}

@@ -25,6 +25,7 @@ SMALL = Path(__file__).parents[3] / "vectors" / "dac_small"
 def write_weight_file(path: Path, folder: Path, num_codebooks: int | None = None) -> Written:
     """The graphs of a published weight file."""
     with as_codec_folder(path) as codec_dir:
+        assert codec_dir is not None
         return write(codec_dir, folder, num_codebooks)
 
 
