@@ -15,7 +15,7 @@ import numpy as np
 
 from unimoe_runtime.backends.gpu.device import ALIGNMENT, CaptureError, address_of
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 
 class HostGraph:

@@ -32,6 +32,9 @@ class ILogger:
     class Severity:
         ERROR = 1
 
+    def log(self, severity: int, message: str) -> None:
+        raise NotImplementedError
+
 
 def write_engine_set(
     bundle: Bundle,
@@ -103,7 +106,7 @@ class StandInTensorRT(SimpleNamespace):
         def deserialize(content: bytes) -> Engine | None:
             self.deserialized.append(content.decode())
             if content == b"bad":
-                logger.log(1, "not an engine\nat line 1")  # type: ignore[attr-defined]
+                logger.log(1, "not an engine\nat line 1")
                 return None
             return Engine(self, content.decode())
 
@@ -172,7 +175,7 @@ class Context:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         declared = self.engine.get_tensor_shape(name)
-        sizes = {"S": self.engine.capacity}
+        sizes: dict[int | str, int | None] = {"S": self.engine.capacity}
         if len(shape) != len(declared):
             return False
         for size, dimension in zip(shape, declared, strict=True):

@@ -85,7 +85,7 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
         Path(os.fsdecode(partial)).write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(audio.soundfile, "write", fail)
+    monkeypatch.setattr(soundfile, "write", fail)
     with pytest.raises(AudioError, match=r"a\.wav cannot be written"):
         audio.write_audio(tmp_path / "a.wav", sine(440, 16000), 16000)
     assert list(tmp_path.iterdir()) == []
@@ -98,7 +98,7 @@ def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pyte
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(audio.soundfile, "write", fail)
+    monkeypatch.setattr(soundfile, "write", fail)
     with pytest.raises(AudioError, match="No space left on device"):
         audio.write_audio(tmp_path / "a.wav", sine(220, 16000), 16000)
     assert (tmp_path / "a.wav").read_bytes() == before

@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 from unimoe_runtime.audio.files import write_audio
-from unimoe_runtime.audio.sinks import PipeSink, PlaySink, WavSink, to_int16
+from unimoe_runtime.audio.sinks import PipeSink, PlaySink, WavSink
+from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.errors import AudioError, OutputError
 
 RATE_HZ = 16000

@@ -25,7 +25,7 @@ def reading(word: str, scores: dict[str, list[float]]) -> tuple[str, ...]:
 
 
 def test_each_letter_gives_its_phonemes_and_one_vowel_the_stress() -> None:
-    scores = {"c": [0, 9, 0, 0, 0], "a": [0, 0, 5, 6, 0], "t": [0, 0, 0, 0, 9]}
+    scores: dict[str, list[float]] = {"c": [0, 9, 0, 0, 0], "a": [0, 0, 5, 6, 0], "t": [0, 0, 0, 0, 9]}
     assert reading("cat", scores) == ("k", "ae1", "t")  # the network alone leaves it without stress
     assert reading("Ca-at", {**scores, "a": [0, 0, 6, 5, 0]}) == ("k", "ae1", "ae0", "t")
     assert reading("'", scores) == ()

@@ -19,6 +19,7 @@ def write_video(path: Path, frames_FHWC: np.ndarray, rate_hz: int, *, codec: str
     """A file of these frames; lossless with the default codec."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate_hz)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames_FHWC.shape[1:3]
         stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
         container.start_encoding()
