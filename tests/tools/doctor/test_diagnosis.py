@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unimoe_runtime.hardware import probes
+from unimoe_runtime.hardware import cuda_probe, probes
 from unimoe_runtime.hardware.cuda_probe import read_gpus
 from unimoe_runtime.hardware.probes import Gpu, Gpus, OnnxRuntime
 from unimoe_runtime.hardware.system import System, driver_version, read_system
@@ -231,7 +231,7 @@ def test_a_probe_that_dies_is_a_finding(
 ) -> None:
     file = tmp_path / "probe.py"
     file.write_text(script)
-    monkeypatch.setattr(probes.cuda_probe, "__file__", str(file))
+    monkeypatch.setattr(cuda_probe, "__file__", str(file))
     monkeypatch.setattr(probes, "_TIMEOUT_S", 0.5)
     gpus, _ = probes.ask(onnxruntime=False)
     assert gpus.gpus == () and said in (gpus.problem or "")

@@ -81,6 +81,8 @@ def write_set(bundle: Bundle, folder: Path, precision: str = "float32") -> Engin
 class Damaging(WrappedBackend):
     """A backend whose graph of one name answers something else; trunks only at one capacity where that is given."""
 
+    engine_set: EngineSet  # where a test gives it one
+
     def __init__(self, backend: Backend, graph: str, *, capacity: int | None = None, value: float = np.nan) -> None:
         super().__init__(backend)
         self.damaged_graph, self._capacity, self.added_value = graph, capacity, value
@@ -155,21 +157,26 @@ def test_steps_are_cut_to_the_largest_cache(bundle: Bundle, engine_set: EngineSe
         verified(bundle, small, device)
 
 
+def warning(engine_set: EngineSet, machine: Mapping[str, str | None] | None = None) -> str:
+    """Why these engines are doubted, where they are."""
+    line = engine_warning(engine_set, machine)
+    assert line is not None
+    return line
+
+
 def test_the_record_is_kept_and_looked_for(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine_set = write_set(bundle, tmp_path / "laptop")
-    assert "were never verified here; `unimoe verify BUNDLE --backend tensorrt --target laptop`" in engine_warning(
-        engine_set
-    )
+    assert "were never verified here; `unimoe verify BUNDLE --backend tensorrt --target laptop`" in warning(engine_set)
     monkeypatch.setattr(verification, "this_machine", lambda: LAPTOP)
     monkeypatch.setattr("unimoe_runtime.bundle.engine_verification.this_machine", lambda: LAPTOP)
     found = verified(bundle, engine_set, open_backend("onnxruntime", bundle))
     path = write_verification(engine_set.path, found)
     assert path.name == VERIFICATION_JSON and read_verification(engine_set.path) == found
     assert engine_warning(engine_set) is None
-    assert "driver was 580.65, here it is 590.1" in engine_warning(engine_set, {**LAPTOP, "driver": "590.1"})
-    assert "gpu was GeForce RTX 4060, here it is unknown" in engine_warning(engine_set, {**LAPTOP, "gpu": None})
+    assert "driver was 580.65, here it is 590.1" in warning(engine_set, {**LAPTOP, "driver": "590.1"})
+    assert "gpu was GeForce RTX 4060, here it is unknown" in warning(engine_set, {**LAPTOP, "gpu": None})
     write_engines(replace(engine_set, engine_version="1.7.2"))
-    assert "were built anew since they were verified" in engine_warning(engine_set)
+    assert "were built anew since they were verified" in warning(engine_set)
 
 
 def test_a_failed_or_damaged_record_is_doubted(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,14 +185,14 @@ def test_a_failed_or_damaged_record_is_doubted(bundle: Bundle, tmp_path: Path, m
     monkeypatch.setattr("unimoe_runtime.bundle.engine_verification.this_machine", lambda: LAPTOP)
     device = Damaging(open_backend("onnxruntime", bundle), "head")
     path = write_verification(engine_set.path, verified(bundle, engine_set, device))
-    assert "FAILED their verification here" in engine_warning(engine_set)
+    assert "FAILED their verification here" in warning(engine_set)
     described = json.loads(path.read_text())
     del described["agreement"]
     for content in ("{", json.dumps(described), json.dumps({**described, "version": 9})):
         path.write_text(content)
         with pytest.raises(EngineError, match=r"verification\.json"):
             read_verification(engine_set.path)
-        line = engine_warning(engine_set)
+        line = warning(engine_set)
         assert "never verified here" in line and "\n" not in line
 
 
@@ -225,7 +232,7 @@ def test_the_command_verifies_engines(device: Damaging, bundle: Bundle) -> None:
     assert failed.exit_code == 1
     told = json.loads(failed.stdout)
     assert not told["passed"] and not told["engines"]["layers.0.expert.0"]["passed"]
-    assert "FAILED" in engine_warning(device.engine_set, LAPTOP)
+    assert "FAILED" in warning(device.engine_set, LAPTOP)
 
 
 def test_a_synthesizer_doubts_unverified_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +260,7 @@ def test_the_device_loop_is_verified_over_a_stand_in_for_tensorrt(tmp_path: Path
         bundle, engine_set, device, pool, StandInTensorRT(bundle, device, oracle.run), graphs=True
     )
     candidate = DeviceBackend("tensorrt", bundle, device, pool, engines, engine_set)
-    assert verified(bundle, candidate.engine_set, candidate).passed
+    assert candidate.engine_set is not None and verified(bundle, candidate.engine_set, candidate).passed
     oracle.damaged_graph, oracle.added_value = "layers.1.expert.0", 0.5
     found = verified(bundle, engine_set, candidate)
     assert [key for key, verdict in found.engines.items() if not verdict.passed] == ["layers.1.expert.0"]
