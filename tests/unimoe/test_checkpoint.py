@@ -11,7 +11,7 @@ import torch
 from unimoe import checkpoint as checkpoint_module
 from unimoe.checkpoint import CheckpointParts, load_model, save_checkpoint, tensor_views
 from unimoe.config import SamplingConfig, preset
-from unimoe.model import UniMoE
+from unimoe.model import Layer, UniMoE
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
 from unimoe_runtime.checkpoint.folder import open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import CheckpointError, OutputError
@@ -51,7 +51,9 @@ def test_names_and_shapes_are_those_of_the_format(changes: dict[str, object]) ->
 def test_views_write_through_to_the_model() -> None:
     model = UniMoE(preset("tiny"))
     tensor_views(model)["layers.1.moe.experts.2.up_proj.weight"].fill_(3.0)
-    assert (model.layers[1].moe.experts.gate_up[2, 24:] == 3.0).all()
+    layer = model.layers[1]
+    assert isinstance(layer, Layer) and layer.moe.experts is not None
+    assert (layer.moe.experts.gate_up[2, 24:] == 3.0).all()
 
 
 def test_saving_replaces_a_checkpoint_and_copies_codec_and_frontend(tmp_path: Path) -> None:

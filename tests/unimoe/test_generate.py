@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from unimoe.model import UniMoE
 from unimoe_runtime.model.sampling import guide, mask_special_ids
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 PLACEHOLDER = 294
 PAD = 299
 FACTS = json.loads((VECTORS / "facts.json").read_text())["generate"]

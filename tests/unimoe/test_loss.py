@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from unimoe.model import ModelOutput, UniMoE
 from unimoe_runtime.checkpoint import published as public_format
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 PLACEHOLDER = 294
 
 

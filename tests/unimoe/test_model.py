@@ -6,19 +6,20 @@ B rows · T positions · K codebooks · V ids of one codebook
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from unimoe.attention import rotary
+from unimoe.attention import Attention, rotary
 from unimoe.config import preset
 from unimoe.model import UniMoE
 from unimoe_runtime.model.rope import rotary as numpy_rotary
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 PLACEHOLDER = 294
 
 
@@ -134,6 +135,7 @@ def test_log_attention_is_the_attention_that_the_output_uses() -> None:
     assert not log_attention_BTS.exp().triu(diagonal=1).any()
     # Only head 2's columns of o_proj see this: values weighted by the returned mass give its output.
     attention = model.layers[1].attention
+    assert isinstance(attention, Attention)
     value_BSD = output.caches[1][1][:, 2 // 2]
     expected_BTD = log_attention_BTS.exp() @ value_BSD
     heads_BTX: list[torch.Tensor] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,17 @@ from unimoe.model import UniMoE
 from unimoe.moe import MoE
 from unimoe.router import comes_before, select
 from unimoe_runtime.checkpoint import published as public_format
+from unimoe_runtime.config import DropPolicy
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 CASES = ["A", "B", "C", "D_mask", "D_mask_auxw", "D_nomask", "D_nomask_auxw", "edge", "edge_masked"]
+
+
+def first_moe(model: UniMoE) -> MoE:
+    moe = model.layers[0].moe
+    assert isinstance(moe, MoE)
+    return moe
 
 
 @pytest.fixture
@@ -33,8 +41,7 @@ def block() -> MoE:
         canonical = public_format.canonical_name(f"language_model.layers.0.mlp.{name}")
         assert canonical is not None
         views[canonical].copy_(tensor)
-    moe: MoE = model.layers[0].moe
-    return moe.eval()
+    return first_moe(model).eval()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -70,7 +77,7 @@ def test_recorded_case(block: MoE, case: str) -> None:
 
 @pytest.mark.parametrize("policy", ["probs", "position"])
 @torch.no_grad()
-def test_recorded_token_dropping(block: MoE, policy: str) -> None:
+def test_recorded_token_dropping(block: MoE, policy: DropPolicy) -> None:
     recorded = load_file(VECTORS / "moe_block_cases.safetensors")
     prefix = f"E_drop_{policy}."
     expected = {name.removeprefix(prefix): t for name, t in recorded.items() if name.startswith(prefix)}
@@ -88,7 +95,7 @@ def test_recorded_token_dropping(block: MoE, policy: str) -> None:
     # its weights are then ours without the shared experts' part, and where none is left they are NaN.
     has_shared_N = expected["expert_mask"][:, 9:].bool().all(dim=1)
     is_sound_N = ~expected["global_weight"].isnan().any(dim=1)
-    assert (has_shared_N.sum(), is_sound_N.sum()) == ((48, 48) if policy == "probs" else (11, 34))
+    assert (int(has_shared_N.sum()), int(is_sound_N.sum())) == ((48, 48) if policy == "probs" else (11, 34))
     weights_NR = torch.cat([routing.weights_NE, routing.shared_weights_NS], dim=1)
     torch.testing.assert_close(weights_NR[has_shared_N], expected["global_weight"][has_shared_N], **TOLERANCE)
     output_NC, recorded_NC = output_BTC.flatten(0, 1), expected["output"].flatten(0, 1)
@@ -104,7 +111,7 @@ def test_dropping_keeps_to_the_capacity_and_trains(weighting: str) -> None:
     torch.manual_seed(0)
     config = preset("tiny", weighting=weighting, token_drop=True, capacity_factor=1.0, min_capacity=2)
     model = UniMoE(config)
-    moe: MoE = model.layers[0].moe
+    moe = first_moe(model)
     hidden_BTC = torch.randn(2, 20, config.hidden_size, requires_grad=True)
     output_BTC, routing = moe(hidden_BTC, torch.arange(20).expand(2, 20) >= 5)
     assert routing is not None
@@ -114,7 +121,8 @@ def test_dropping_keeps_to_the_capacity_and_trains(weighting: str) -> None:
     output_BTC.sum().backward()
     assert hidden_BTC.grad is not None and hidden_BTC.grad.isfinite().all()
     few, _ = moe(hidden_BTC[:1, :2].detach())
-    model.layers[0].moe.router.config = dataclasses.replace(config, token_drop=False)
+    assert moe.router is not None
+    moe.router.config = dataclasses.replace(config, token_drop=False)
     torch.testing.assert_close(few, moe(hidden_BTC[:1, :2].detach())[0])
 
 
@@ -139,6 +147,7 @@ def naive(moe: MoE, hidden_NC: torch.Tensor, routable_N: torch.Tensor) -> torch.
         return down @ (F.silu(gate @ x) * (up @ x))
 
     routing = moe.router(hidden_NC, routable_N) if moe.router is not None else None
+    shared_NS = routing.shared_weights_NS if routing is not None else None
     out_NC = torch.zeros_like(hidden_NC)
     for token, x in enumerate(hidden_NC):
         for index in range(config.num_routed_experts):
@@ -146,8 +155,7 @@ def naive(moe: MoE, hidden_NC: torch.Tensor, routable_N: torch.Tensor) -> torch.
             if routing.picked_NE[token, index]:
                 out_NC[token] += routing.weights_NE[token, index] * expert(f"experts.{index}", x)
         for index in range(config.num_shared_experts):
-            weighted = routing is not None and routing.shared_weights_NS is not None
-            weight = routing.shared_weights_NS[token, index] if weighted else 1.0
+            weight = 1.0 if shared_NS is None else shared_NS[token, index]
             out_NC[token] += weight * expert(f"shared.{index}", x)
     return out_NC
 
@@ -166,7 +174,7 @@ def test_grouped_dispatch_equals_a_naive_loop(
         "tiny", num_routed_experts=num_routed, num_null_experts=num_null, num_shared_experts=num_shared,
         selection=selection, top_k=1, weighting=weighting, num_layers=1,
     )  # fmt: skip
-    moe = UniMoE(config).layers[0].moe.eval()
+    moe = first_moe(UniMoE(config)).eval()
     hidden_BTC = torch.randn(2, 9, config.hidden_size) * 3
     routable_BT = torch.rand(2, 9) > 0.2
     output_BTC, routing = moe(hidden_BTC, routable_BT)
@@ -185,8 +193,9 @@ def small_config(**changes: object) -> ModelConfig:
 @pytest.mark.parametrize("weighting", ["probability", "sparsemixer"])
 def test_gradients_equal_finite_differences(weighting: str) -> None:
     torch.manual_seed(3)
-    moe = UniMoE(small_config(weighting=weighting, num_shared_experts=2)).layers[0].moe.double()
-    names, values = zip(*moe.named_parameters(), strict=True)
+    moe = first_moe(UniMoE(small_config(weighting=weighting, num_shared_experts=2))).double()
+    experts = moe.experts
+    assert experts is not None
     hidden_BTC = torch.randn(1, 5, 6, dtype=torch.float64, requires_grad=True)
     # The router computes in float32, so its weights and the path through it are compared with a fixed routing.
     weights_NE = torch.rand(5, 4, dtype=torch.float64, requires_grad=True)
@@ -196,17 +205,15 @@ def test_gradients_equal_finite_differences(weighting: str) -> None:
     def run(hidden: torch.Tensor, weights: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
         parameters = {"gate_up": gate_up, "down": down}
         arguments = (torch.zeros(5, 6, dtype=torch.float64), hidden[0], weights, picked_NE)
-        return torch.func.functional_call(moe.experts, parameters, arguments)
+        return torch.func.functional_call(experts, parameters, arguments)
 
-    by_name = dict(zip(names, values, strict=True))
-    assert torch.autograd.gradcheck(
-        run, (hidden_BTC, weights_NE, by_name["experts.gate_up"], by_name["experts.down"]), atol=1e-6
-    )
+    assert torch.autograd.gradcheck(run, (hidden_BTC, weights_NE, experts.gate_up, experts.down), atol=1e-6)
 
 
 def test_an_overflowing_expert_that_was_not_picked_changes_nothing() -> None:
     torch.manual_seed(0)
-    moe = UniMoE(small_config()).layers[0].moe.eval()
+    moe = first_moe(UniMoE(small_config())).eval()
+    assert moe.experts is not None
     hidden_BTC = torch.randn(1, 1, 6)
     with torch.no_grad():
         _, routing = moe(hidden_BTC)
@@ -219,7 +226,7 @@ def test_an_overflowing_expert_that_was_not_picked_changes_nothing() -> None:
 
 
 def test_input_jitter_only_in_training() -> None:
-    moe = UniMoE(small_config(input_jitter_noise=0.1)).layers[0].moe
+    moe = first_moe(UniMoE(small_config(input_jitter_noise=0.1)))
     hidden_BTC = torch.randn(1, 3, 6)
     moe.eval()
     torch.testing.assert_close(moe(hidden_BTC)[0], moe(hidden_BTC)[0], atol=0, rtol=0)
@@ -230,7 +237,7 @@ def test_input_jitter_only_in_training() -> None:
 def test_the_grouped_product_in_bfloat16_is_that_of_the_single_ones() -> None:
     """What a GPU runs under autocast; the CPU has the same operation, so it is compared here, gradients too."""
     torch.manual_seed(0)
-    moe: MoE = UniMoE(preset("tiny", num_routed_experts=8)).layers[0].moe
+    moe = first_moe(UniMoE(preset("tiny", num_routed_experts=8)))
     hidden_BTC = torch.randn(2, 16, 32)
     found = []
     for enabled in (False, True):

@@ -6,6 +6,7 @@ P patches · V video tokens · C channels
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from unimoe_runtime.vision.tower import Grid, tower_inputs
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDED = load_file(VECTORS / "vision.safetensors")
 GRIDS: list[Grid] = [(2, 12, 10), (1, 8, 6)]
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 
 
 @pytest.fixture(scope="module")

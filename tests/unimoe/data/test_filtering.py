@@ -215,6 +215,9 @@ class OneCodec:
         loud_BT = (hops.abs().amax(2) * 255).round().long()
         return torch.stack([loud_BT, 255 - loud_BT], dim=1)
 
+    def decode(self, codes_BKT: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
 
 def test_codes_are_kept_by_codec_and_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = write_corpus(tmp_path / "corpus", [spoken("one", 300), spoken("two", 0, pcm=tone(400, 0.5))])

@@ -108,7 +108,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (lambda: recordings.require_collection("singularity"), "apt install singularity-music"),
     ):
         with pytest.raises(OutputError, match=message) as caught:
-            require()  # type: ignore[operator]
+            require()
         assert "\n" not in str(caught.value)
 
 
@@ -147,7 +147,7 @@ def test_recipes_name_what_they_do_not_know() -> None:
         ({"recorded_s": 0.0}, "recorded_s is 0"),
     ):
         with pytest.raises(ConfigError, match=message):
-            CorpusRecipe(**wrong)  # type: ignore[arg-type]
+            CorpusRecipe(**wrong)
 
 
 def test_the_corpus_of_the_demo_is_what_it_was() -> None:

@@ -21,7 +21,8 @@ RATE_HZ = 16000
 
 def tone(frequency_hz: float, seconds: float, overtones: int = 5) -> np.ndarray:
     time_L = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    return sum(0.2 / n * np.sin(2 * np.pi * n * frequency_hz * time_L) for n in range(1, overtones + 1))
+    parts = (0.2 / n * np.sin(2 * np.pi * n * frequency_hz * time_L) for n in range(1, overtones + 1))
+    return sum(parts, start=np.zeros_like(time_L))
 
 
 @pytest.mark.parametrize("frequency_hz", [120.0, 261.63, 440.0, 783.99, 1046.5])

@@ -66,7 +66,7 @@ def write_corpus(folder: Path, *, speech: bool) -> Corpus:
                 "split": "train" if at < 2 else "test", "offset": offset, "length": RATE_HZ, "voice": voice,
                 "phonemes": [["ae", 1.0]],
             })  # fmt: skip
-    sources = {row["source"]: "" for row in rows}
+    sources = {str(row["source"]): "" for row in rows}
     write_index(folder, rows, sample_rate_hz=RATE_HZ, licences=sources, seed=0)
     return Corpus.open(folder)
 
@@ -171,7 +171,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_forced_recordings(bundle: Path, melodies: Corpus) -> None:
     """A model of random weights knows nothing, and every token's picks are counted."""
     opened = open_bundle(bundle)
-    frontend = open_frontend(opened.checked_frontend())
+    folder = opened.checked_frontend()
+    assert folder is not None
+    frontend = open_frontend(folder)
     found = read_clips(open_backend("onnxruntime", opened), frontend, list(melodies), RATE_HZ)
     loss = found.losses["music"]
     assert loss.loss == pytest.approx(loss.chance, rel=0.5) and len(loss.by_codebook) == opened.model.num_codebooks

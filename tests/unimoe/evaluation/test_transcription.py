@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unimoe.data.corpus import Note
+from unimoe.data.melodies import Note
 from unimoe.evaluation.quality import Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
 

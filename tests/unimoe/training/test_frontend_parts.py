@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unimoe.data.installed import needs_dictionary
+from unimoe.data.cmudict import read_dictionary
 from unimoe.data.corpus import Corpus, Item
 from unimoe.training import frontend_parts
 from unimoe.training.durations import DurationRecipe
@@ -42,7 +43,7 @@ def test_a_predictor_is_written_with_its_errors(tmp_path: Path) -> None:
 
 @needs_dictionary
 def test_a_lexicon_is_written_with_a_model_for_other_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = dict(list(frontend_parts.read_dictionary().items())[::400])
+    few = dict(list(read_dictionary().items())[::400])
     monkeypatch.setattr(frontend_parts, "read_dictionary", lambda: few)
     errors = make_lexicon(tmp_path, LetterToSoundRecipe(channels=8, blocks=1, epochs=1, batch_words=64))
     assert errors.num_words >= 1 and errors.phonemes > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -32,7 +33,10 @@ WORDS = {
 }  # fmt: skip
 
 
-def clip(text: str, phonemes: str, numbers: list[int], voice: str, split: str) -> Item:
+Split = Literal["train", "test"]
+
+
+def clip(text: str, phonemes: str, numbers: list[int], voice: str, split: Split) -> Item:
     sounds = phonemes.split()
     ends = np.cumsum([0.1] * len(sounds)).round(4).tolist()
     return Item(
@@ -43,8 +47,9 @@ def clip(text: str, phonemes: str, numbers: list[int], voice: str, split: str) -
 
 def corpus() -> Corpus:
     items = []
+    splits: tuple[Split, ...] = ("train", "test")
     for voice in ("emma", "puck"):
-        for split in ("train", "test"):
+        for split in splits:
             items.append(clip("Is it far?", "pau ih0 z ih0 t f aa1 r ?", [-1, 0, 0, 1, 1, 2, 2, 2, -1], voice, split))
             items.append(clip("Go home.", "pau g ow1 hh ow1 m .", [-1, 0, 0, 1, 1, 1, -1], voice, split))
     return Corpus(sample_rate_hz=24000, licences={}, items=tuple(items))
