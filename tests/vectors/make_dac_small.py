@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
-from dac.model.dac import DAC
 from safetensors.torch import save_file
 
 from tests.random_dac import PUBLISHED, random_state
@@ -22,7 +22,7 @@ FRAMES = (1, 4, 30)
 
 if __name__ == "__main__":
     folder = Path(__file__).with_name("dac_small")
-    model = DAC(**OPTIONS).eval()
+    model = import_module("dac.model.dac").DAC(**OPTIONS).eval()
     model.load_state_dict(random_state(OPTIONS))
     model.save(str(folder / "weights.pth"), package=False)
     torch.manual_seed(0)
