@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unimoe.data.corpus import Corpus, Item, Note, write_audio, write_index
+from unimoe.data.corpus import Corpus, Item, write_audio, write_index
+from unimoe.data.melodies import Note
 from unimoe.data.texts import all_commands, draw_digit_strings, split_of
 from unimoe.evaluation import intelligibility
 from unimoe.evaluation.forced import read_clips

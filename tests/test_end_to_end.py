@@ -105,7 +105,8 @@ def test_train_export_verify_synthesize(checkpoint: Path, tmp_path: Path) -> Non
     bundle = tmp_path / "bundle"
     unimoe("export", checkpoint, bundle)
     unimoe("inspect", bundle, "--check")
-    for other in ([], ["--against", checkpoint]):
+    others: list[list[str | Path]] = [[], ["--against", checkpoint]]
+    for other in others:
         agreement = json.loads(unimoe("verify", bundle, *other, "--json"))["agreement"]
         assert agreement["steps"] == 200
         assert agreement["first_difference"] is None
@@ -176,7 +177,7 @@ def test_what_cannot_be_played_is_said_in_one_line(checkpoint: Path, tmp_path: P
     unimoe("export", checkpoint, tmp_path / "bundle")
     noise = tmp_path / "noise.wav"
     noise.write_bytes(b"this is no audio")
-    cases = [
+    cases: list[tuple[list[str | Path], str]] = [
         (["--text", ""], "the text is empty"),
         (["--text", "!!!"], "nothing to say"),
         (["--task", "music", "--text", "C4 " * 500], "the limit is"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.runtime.vision.test_video import numbered, write_video
 from unimoe import cli
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel
+from unimoe_runtime.backends.protocol import Array, Forward
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import UnimoeError
@@ -77,7 +79,8 @@ def write_clip(path: Path, frames_FHWC: np.ndarray) -> Path:
 
 def test_export_and_verify(published: Path, bundle: Path) -> None:
     unimoe("inspect", bundle, "--check")
-    for other in ([], ["--against", published]):
+    others: list[list[str | Path]] = [[], ["--against", published]]
+    for other in others:
         report = json.loads(unimoe("verify", bundle, *other, "--steps", "40", "--json"))
         assert report["passed"]
         assert report["agreement"]["first_difference"] is None
@@ -134,10 +137,17 @@ def test_a_voice_is_read_once(bundle: Path, tmp_path: Path, monkeypatch: pytest.
         rows: list[int] = []
         graphs: list[str] = []
         start, run_graph = backend.start, backend.run
-        monkeypatch.setattr(backend, "start", lambda count: rows.append(count) or start(count))
-        monkeypatch.setattr(
-            synthesizer.codec, "_run", lambda graph, inputs: graphs.append(graph) or run_graph(graph, inputs)
-        )
+
+        def counted_start(num_rows: int) -> Forward:
+            rows.append(num_rows)
+            return start(num_rows)
+
+        def counted_run(graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            graphs.append(graph)
+            return run_graph(graph, inputs)
+
+        monkeypatch.setattr(backend, "start", counted_start)
+        monkeypatch.setattr(synthesizer.codec, "_run", counted_run)
         spoken = [
             synthesizer.synthesize(SynthesisRequest(**request, text=text, limits=limits)) for text in ("hello", "world")
         ]
@@ -183,9 +193,9 @@ def test_torch_draws_the_same_codes(published: Path, bundle: Path, tmp_path: Pat
 
 def test_defaults_are_the_published_ones(bundle: Path) -> None:
     sampling = open_bundle(bundle).sampling
-    speech = {"guidance_scale": 1.0, "eos_factor": 1.0}
-    music = {"guidance_scale": 10.0, "eos_factor": 0.6}
-    common = {"temperature": 1.0, "top_k": 45, "top_p": 1.0, "min_steps": 100, "max_steps": 1000}
+    speech: dict[str, Any] = {"guidance_scale": 1.0, "eos_factor": 1.0}
+    music: dict[str, Any] = {"guidance_scale": 10.0, "eos_factor": 0.6}
+    common: dict[str, Any] = {"temperature": 1.0, "top_k": 45, "top_p": 1.0, "min_steps": 100, "max_steps": 1000}
     assert dict(sampling) == {"speech": SamplingConfig(**speech, **common), "music": SamplingConfig(**music, **common)}
 
 

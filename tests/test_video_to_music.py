@@ -38,7 +38,7 @@ from unimoe_runtime.vision.tower import BundleVision, VideoFeatures, VisionConfi
 from unimoe_runtime.vision.video import Video
 
 VECTORS = Path(__file__).parent / "vectors"
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-5}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-5}
 RECORDED = load_file(VECTORS / "video_mrope.safetensors")
 MASK_BT = RECORDED["attention_mask"] == 1
 Run = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]

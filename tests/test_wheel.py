@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", out, ROOT]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(out), str(ROOT)], check=True)
     (path,) = out.glob("*.whl")
     return path
 
@@ -43,7 +43,7 @@ def test_it_holds_packages_data_and_licence(wheel: Path) -> None:
 
 def test_the_demo_speaks_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = tmp_path / "venv" / "lib" / version / "site-packages"
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # after the wheel's own packages
