@@ -1,8 +1,8 @@
-"""Read bandwidth, the floor of a decode step: how fast this machine reads weights it does not hold in a cache.
+"""Read bandwidth, the floor of a decode step: how fast this machine reads weights that are not in a cache.
 
-Each kernel reads one buffer of 256 MB, beyond any cache here, with compiled code that others wrote and tuned. The
-fastest counts: what one of them reaches, a step could reach. A sum or a maximum is no use as a floor, it is slower
-than a matrix-vector product (one chain of additions a lane).
+Each kernel reads one buffer of 256 MB, larger than any cache of this machine, with third-party compiled and tuned
+code. The fastest kernel counts, because a step could reach the same rate. A sum or a maximum is no valid floor: it is
+slower than a matrix-vector product (one chain of additions for each lane).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _ROWS = BUFFER_BYTES // (4 * _WIDTH)
 
 
 class ReadKernels:
-    """Kernels that read BUFFER_BYTES; `seconds(name)` runs one once. Threads are those of torch and of ONNX Runtime's
-    global pool, which must have been set."""
+    """Kernels that read BUFFER_BYTES; `seconds(name)` runs one of them once. They use the threads of torch and of ONNX
+    Runtime's global pool, which the caller must have set."""
 
     def __init__(self, folder: Path) -> None:
         matrix = torch.ones(_ROWS, _WIDTH)
@@ -47,7 +47,7 @@ class ReadKernels:
 
 
 def _matmul_session(folder: Path, array: np.ndarray) -> onnxruntime.InferenceSession:
-    """x [1, width] times a constant of BUFFER_BYTES, packed as weights are."""
+    """x [1, width] times a constant of BUFFER_BYTES, packed like weights."""
     folder.mkdir(parents=True, exist_ok=True)
     array.tofile(folder / "weight.bin")
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[_WIDTH, _ROWS])

@@ -1,11 +1,11 @@
-"""Does an interleaved comparison say what is true? A bundle against itself, and against itself made 5 % slower.
+"""Is an interleaved comparison correct? A bundle against itself, and against itself made 5 % slower.
 
     python -m benchmarks.compare_check BUNDLE [--tries 20] [--slower 1.05] [--json FILE]
 
-Each try is one comparison as `unimoe profile --against` makes it: both sides take turns of a few steps, block
-after block until the interval is narrow; in one process here, so that the slower one can be made by a wait: after each
-step's head it spins for the planted share of that step. Takes five to ten minutes with the demo's
-bundle. `--only 1 --tries 5` does a part; JSON files of parts are joined by giving the same --json again.
+Each try is one comparison as `unimoe profile --against` makes it: both sides alternate after a few steps, block after
+block, until the interval is narrow. Here both run in one process, so that a wait can slow one side: after each step's
+head it spins for the planted share of that step. With the demo's bundle this takes five to ten minutes.
+`--only 1 --tries 5` runs a part; further parts with the same --json add to that file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MEASURE = "step_p50_ms"
 
 
 class _Slowed(WrappedBackend):
-    """A backend whose passes take longer by a share `more` of themselves."""
+    """A backend whose passes take longer by a share `more` of their own time."""
 
     more = 0.0
 
@@ -85,20 +85,20 @@ class _Side:
         return None
 
     def cpu_s(self) -> None:
-        """In this process, whose own time is no background load."""
+        """None: both sides run in this process, and its own time is not background load."""
 
     def model_share(self) -> float:
-        """Of a step, from inputs to head: what can be slowed."""
+        """The share of a step from inputs to head, the part that the wait can slow."""
         breakdown = self._meter.measure(self._request).breakdown
         return float(np.median(breakdown.model_ms_S) / np.median(breakdown.step_ms_S))
 
 
 def check(reference: _Side, candidate: _Side, planted: float, tries: int) -> Iterator[dict[str, Any]]:
-    """The comparison of each try, of the median step."""
+    """The comparison of the median step in each try."""
     candidate.slowed.more = (planted - 1) / float(np.median([reference.model_share() for _ in range(5)]))
     for _ in track(range(tries), f"planted {planted:g}", transient=True):
         blocks: list[Block] = []
-        # As many as the command makes at most: a round there has a block for each request.
+        # At most as many blocks as the command makes, whose rounds have a block for each request.
         while len(blocks) < Rounds().most * reference.num_requests:
             blocks += [interleave((reference, candidate), 0, first=index % 2) for index in range(_BLOCKS_A_LOOK)]
             one = next(one for one in compare_blocks(blocks) if one.measure == _MEASURE)

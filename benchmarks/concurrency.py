@@ -1,12 +1,12 @@
-"""Throughput of several streams at once, against one stream and against another version of the code, in turns.
+"""Throughput of several concurrent streams, against one stream and against another version of the code, interleaved.
 
     python -m benchmarks.concurrency SIDE SIDE … [--streams 1 2 4 8 16] [--rounds N] [--json FILE] [--markdown FILE]
     SIDE: NAME=BUNDLE[,threads=N][,tree=DIR]
 
 Each side is a process that stays warm; `tree` is a checkout of this repository whose code it runs. In a round every
-side reads so many streams at once, each in a thread, in an order that changes; only one side works at a time. A
-stream makes one request after another until the round's seconds have passed; what began within them counts to its
-end. Ratios to the side's own single stream are taken within a round.
+side reads each number of concurrent streams, each stream in a thread. The order changes, and only one side works at a
+time. A stream makes one request after another until the round's seconds have passed; a request that began within them
+counts to its end. Ratios to the side's own single stream come from the same round.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.decoding_speed import Side
 from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 
-# One side: a line says how many streams and for how long; figures come back. It runs the code of any version since
-# streaming exists.
+# One side: an input line states the number of streams and the seconds; an output line returns the figures. It works
+# with every version of the code that has streaming.
 _WORKER = """
 import hashlib, json, sys, threading, time
 try:
@@ -75,7 +75,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`streams`: the numbers of streams at once; each is read for so many `seconds` in each of the `rounds`."""
+    """`streams`: the numbers of concurrent streams; each of the `rounds` reads each number for `seconds`."""
 
     streams: tuple[int, ...]
     rounds: int
@@ -83,7 +83,7 @@ class Plan:
 
 
 def measure(sides: list[Side], plan: Plan) -> dict[str, dict[int, list[dict[str, Any]]]]:
-    """Answers by side and number of streams; those of a round stand at the same index."""
+    """Answers by side and number of streams; answers of the same round have the same index."""
     random = np.random.default_rng(0)
     workers = {side.name: side.start(_WORKER) for side in sides}
     answers: dict[str, dict[int, list[dict[str, Any]]]] = {name: defaultdict(list) for name in workers}
@@ -101,7 +101,7 @@ def measure(sides: list[Side], plan: Plan) -> dict[str, dict[int, list[dict[str,
 
 
 def summarize(answers: dict[str, dict[int, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Medians over the rounds. `same_codes`: requests that gave the codes of the first side's single stream."""
+    """Medians over the rounds. `same_codes`: requests with the same codes as the first side's single stream."""
     first = next(iter(answers.values()))
     alone: dict[str, str] = {}
     for found in [answer for by_streams in answers.values() for answer in by_streams[min(by_streams)]]:

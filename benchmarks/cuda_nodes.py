@@ -2,10 +2,10 @@
 
 python -m benchmarks.cuda_nodes BUNDLE --python PYTHON [--graph NAME ...]
 
-PYTHON is one that has onnxruntime-gpu (an environment of its own: it and onnxruntime have one import name). The
-provider is loaded over stand-ins for CUDA's libraries: memory is the host's, copies are made, kernels do nothing. What
-it decides when a session is made, where each node goes and what is copied, it decides as on a GPU. Results of a run
-mean nothing.
+PYTHON is an interpreter with onnxruntime-gpu, in a separate environment, because it shares its import name with
+onnxruntime. The provider runs over stubs of CUDA's libraries: memory is the host's, copies are real, kernels do
+nothing. While it creates a session it decides, as on a GPU, where each node runs and what is copied. The results of a
+run mean nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle, trunk_name
 
-# The functions that must do more than answer 0. {} is the function's name.
+# The functions that must do more than return 0. {} is the function's name.
 _ALLOCATE = "int {}(void** p, size_t n) {{ *p = aligned_alloc(512, (n + 1023) / 512 * 512); return 0; }}"
 _HANDLE = "int {}(void** p) {{ *p = calloc(1, 4096); return 0; }}"
 _NAME = 'const char* {}(int error) {{ return "stand-in"; }}'
@@ -50,7 +50,8 @@ _SPECIAL = {
     "cudaEventCreate": _HANDLE,
     "cudaEventCreateWithFlags": _HANDLE,
     "cudaStreamIsCapturing": "int {}(void* s, int* c) {{ *c = 0; return 0; }}",
-    # cudaDeviceProp of CUDA 13, as far as it is read: memory, shared memory, registers, warp, threads, capability.
+    # The fields of CUDA 13's cudaDeviceProp that the provider reads: memory, shared memory, registers, warp, threads,
+    # capability.
     "cudaGetDeviceProperties": (
         'int {}(char* p) {{ memset(p, 0, 1008); strcpy(p, "stand-in"); *(size_t*)(p + 288) = (size_t)8 << 30;'
         " *(size_t*)(p + 296) = 49152; *(int*)(p + 304) = 65536; *(int*)(p + 308) = 32; *(int*)(p + 320) = 1024;"
@@ -66,7 +67,7 @@ _SPECIAL = {
     "cublasLtCreate": _HANDLE,
 }
 _NOTHING = "int {}() {{ return 0; }}"
-_DRIVER = ("cuTensorMapEncodeTiled",)  # what the provider wants of the driver's library, which has no versions
+_DRIVER = ("cuTensorMapEncodeTiled",)  # the provider's symbols of the driver's library, which are unversioned
 _SESSION = """
 import sys, onnxruntime as ort
 options = ort.SessionOptions()
@@ -79,7 +80,7 @@ _REFUSED = re.compile(r"CUDA kernel not found in registries for Op type: (\w+) n
 
 
 def stand_ins(provider: Path, folder: Path) -> None:
-    """Libraries with every function that the provider wants of CUDA's, by name and version."""
+    """Write libraries with every function that the provider imports from CUDA's, by name and version."""
     symbols = subprocess.run(["nm", "-D", "--undefined-only", provider], capture_output=True, text=True, check=True)
     functions: dict[str, list[str]] = defaultdict(list)
     for name, _, library in (line.split()[-1].partition("@") for line in symbols.stdout.splitlines()):
@@ -100,12 +101,12 @@ def stand_ins(provider: Path, folder: Path) -> None:
 
 
 def placement(log: str) -> tuple[dict[str, int], list[str]]:
-    """Nodes by provider, and the operators (with their nodes) that the CUDA provider has no kernel for."""
+    """Number of nodes by provider, and the operators (with their nodes) that lack a CUDA kernel."""
     return {name: int(count) for name, count in _PLACED.findall(log)}, [" ".join(one) for one in _REFUSED.findall(log)]
 
 
 def usual_graphs(bundle: Bundle) -> list[str]:
-    """A graph of each shape, and the codec's."""
+    """One graph of each shape, and the codec's graphs."""
     experts = [expert_name(0, 0)] if bundle.model.num_routed_experts else []
     return [trunk_name(0), *experts, "head", *(name for name in bundle.graphs if name.startswith("codec_"))]
 

@@ -1,12 +1,13 @@
-"""What the three-stage curriculum is for, measured: it and its rivals on the same imbalanced data.
+"""The benefit of the three-stage curriculum, measured: the curriculum and its rivals on the same imbalanced data.
 
     python -m benchmarks.curriculum --material build/train-demo --folder build/curriculum-claim
 
 Nine tenths of the training clips are speech, one tenth is music. All variants see the same clips, train on the same
-number of tokens and use as many parameters a token, as far as a Top-P router lets that be fixed. One more, "balanced",
-is the control: the same model from random weights on the curriculum's balanced set alone. Each run is a folder
-with a result.json; finished runs are skipped and a killed one goes on where its last save is. At the end all results
-are written to results/curriculum.json, the table into docs/explanation/experiments.md and the plot beside it.
+number of tokens and use the same number of parameters for each token, as far as a Top-P router permits. One more
+variant, "balanced", is the control: the same model, trained from random weights on the curriculum's balanced set only.
+Each run is a folder with a result.json; finished runs are skipped, and a killed run resumes from its last save. At the
+end the script writes all results to results/curriculum.json, the table into docs/explanation/experiments.md and the
+plot beside it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ MODEL = {
     "min_aux_loss_weight": 0.001,
 }
 TRAINING = {"batch_size": 6, "sorted_batches": 1, "num_threads": 1, "log_every_steps": 20, "save_every_s": 20.0}
-# Shares of the curriculum's tokens, and where its stages differ from one long run's rate of 2e-3 with 60 warm-up steps.
+# The stages' shares of the curriculum's tokens, and their differences from the single long run (rate 2e-3, 60 warm-up
+# steps).
 STAGES: Mapping[str, tuple[float, Mapping[str, Any]]] = {
     "base": (0.25, {"final_share": 0.3}),
     "specialist-speech": (0.2, {"learning_rate": 1.5e-3, "warmup_steps": 20, "final_share": 0.3}),
@@ -73,7 +75,7 @@ SAMPLING = SamplingConfig(guidance_scale=2.0, temperature=0.5, top_k=20, min_ste
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Setting:
-    """What all runs share. `tokens`: positions that each run is trained on, prompts included."""
+    """The settings that all runs share. `tokens`: the positions that each run trains on, prompts included."""
 
     folder: Path
     material: Material
@@ -84,7 +86,7 @@ class Setting:
     texts: int
 
     def training(self, examples: Sequence[Example], tokens: float, seed: int, **changes: Any) -> TrainingConfig:
-        """A run over `tokens`: as many steps as that makes with these clips."""
+        """The configuration of a run over `tokens`, which these clips convert to a number of steps."""
         mean = sum(example.length for example in examples) / len(examples)
         steps = max(1, round(tokens / (mean * TRAINING["batch_size"])))
         return TrainingConfig(**{**TRAINING, "num_steps": steps, "seed": seed, **changes})
@@ -102,7 +104,7 @@ def short_clips(corpus: Corpus) -> Corpus:
 
 
 def open_setting(folder: Path, tokens: int, texts: int) -> Setting:
-    """The corpus of `unimoe train demo`, cut to `short_clips`, and of those to train on to nine tenths of speech."""
+    """The corpus of `unimoe train demo`, cut to `short_clips`; its training clips are cut to nine tenths of speech."""
     whole = Corpus.open(folder / "corpus")
     codes = dict(zip(map(_place, whole), read_codes(folder / "codes.npz", whole), strict=True))
     items = list(short_clips(whole))
@@ -132,7 +134,7 @@ def _place(item: Item) -> tuple[str, int]:
 
 
 def run(setting: Setting, variant: str, seed: int, folder: Path) -> None:
-    """Train and judge one variant with one seed, and write its result.json."""
+    """Train and evaluate one variant with one seed, and write its result.json."""
     trained = _specialists if variant == "specialists" else _curriculum if variant == "curriculum" else _joint
     started = time.process_time()
     models, steps, stages = trained(setting, variant, seed, folder)
@@ -164,7 +166,7 @@ Trained = tuple[dict[str, UniMoE], dict[str, int], dict[str, Any]]
 
 
 def _joint(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
-    """One run from random weights: dense, or a Mixture of Experts by its routing; "balanced" on the balanced set."""
+    """One run from random weights: dense, or Mixture of Experts by routing; "balanced" uses the balanced set."""
     examples = balanced(setting.train, seed) if variant == "balanced" else setting.train
     training = setting.training(examples, setting.tokens, seed)
     config = {
@@ -180,7 +182,7 @@ def _joint(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
 
 
 def _specialists(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
-    """A dense model a domain, which share the tokens as the joint run's batches do."""
+    """A dense model for each domain. They share the tokens in the same proportions as the joint run's batches."""
     config = dense_config(setting.model, len(DOMAINS))
     models, steps = {}, {}
     total = sum(example.length for example in setting.train)
@@ -224,14 +226,14 @@ def _listen(setting: Setting, models: Mapping[str, UniMoE], folder: Path) -> dic
             export_bundle(place / "checkpoint", place / "bundle", replace=True)
             bundles[id(model)] = place / "bundle"
     asked = {domain: bundles[id(model)] for domain, model in models.items()}
-    # A process of its own: an engine's threads are set once a process, and exporting took them all.
+    # In a separate process: an engine's threads are set once per process, and the export has already set them to all.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         figures: dict[str, Any] = pool.submit(judge_bundles, setting.folder, asked, setting.texts).result()
     return figures
 
 
 def judge_bundles(material: Path, bundles: Mapping[str, Path], texts: int) -> dict[str, Any]:
-    """Figures of `unimoe.evaluation.demo.judge`, each task asked of its own bundle, one thread each."""
+    """Figures of `unimoe.evaluation.demo.judge`, each task with its own bundle and one thread."""
     corpus = short_clips(Corpus.open(material / "corpus"))
     opened = {path: Synthesizer.open(path, threads=1) for path in set(bundles.values())}
     speakers = {domain: synthesize_with(opened[path], corpus.sample_rate_hz) for domain, path in bundles.items()}
@@ -268,7 +270,7 @@ def main() -> None:
     made = [json.loads(path.read_text(encoding="utf-8")) for path in asked.folder.glob("*/result.json")]
     found |= {_name(result): result for result in made}
     results = [found[name] for name in sorted(found)]
-    for result in results:  # all that the table needs of what was heard
+    for result in results:  # keep only the figures that the table needs
         result["audio"] = {name: result["audio"][name] for name in ("summary", "voices", "instruments")}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(write_table(results, Path("docs/explanation/experiments.md")))

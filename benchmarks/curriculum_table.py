@@ -1,4 +1,4 @@
-"""Table and plot of `benchmarks.curriculum`'s runs: the mean over seeds, and the smallest and largest."""
+"""Table and plot of `benchmarks.curriculum`'s runs: mean, smallest and largest value over the seeds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BEGIN, _END = "<!-- runs -->", "<!-- end of runs -->"
 
 
 def write_table(results: Sequence[dict[str, Any]], page: Path) -> str:
-    """Markdown, put between the page's two marks: a row a variant; numbers are mean (smallest … largest) over seeds."""
+    """Write Markdown between the page's two marks: a row for each variant, numbers as mean (smallest … largest)."""
     lines = ["| | seeds | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) + 1)]
     for variant, name in NAMES.items():
         runs = [result for result in results if result["variant"] == variant]
@@ -54,7 +54,7 @@ def _cell(values: Sequence[float], shown: str) -> str:
 
 
 def _baselines(results: Sequence[dict[str, Any]]) -> list[str]:
-    """What the recordings themselves score, and the rotated references, over all runs."""
+    """The scores of the recordings themselves and of the rotated baseline, over all runs."""
     if not results:
         return []
     kinds: dict[str, dict[str, list[float]]] = {}
@@ -99,7 +99,7 @@ def _routing(results: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def write_plot(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """One panel a figure: a dot a seed, a bar at the mean."""
+    """One panel for each figure: a dot for each seed, a bar at the mean."""
     import matplotlib
 
     matplotlib.use("svg")

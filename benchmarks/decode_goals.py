@@ -1,4 +1,4 @@
-"""The best of several thread counts, and the goals of a decode step against it."""
+"""The best of several thread counts, and its comparison with the goals of a decode step."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 _FLOOR_GOALS = {384: 1.4, 1024: 1.15}
 _INT8_GOALS = {384: 2.0, 1024: 2.8}
-# By hidden size and threads: an int8 step over its own floor.
+# By hidden size and threads: the ratio of an int8 step to its own floor.
 _INT8_FLOOR_GOALS = {(384, 1): 2.2, (1024, 1): 1.35, (1024, 2): 1.8}
 _PEER_GOALS = {(384, "tight torch"): 3.0, (384, "single graph"): 1.0, (1024, "single graph"): 1.0}
 
 
 def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per size and number of picked experts, over the thread counts: the best ratio to the floor at one thread count,
-    and every peer's best time against our best. Each says its thread count: the two need not be the same."""
+    and every peer's best time against our best. Each states its thread count, because the two can differ."""
     rows = []
     for hidden in dict.fromkeys(run["hidden"] for run in runs):
         of_size = [run for run in runs if run["hidden"] == hidden]
@@ -38,7 +38,7 @@ def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each goal against the worst of `best`'s rows. `ceiling`: what a step at the floor would reach there."""
+    """Each goal against the worst of `best`'s rows. `ceiling`: the value that a step at the floor would reach there."""
     results = []
     for hidden in dict.fromkeys(row["hidden"] for row in rows):
         of_size = [row for row in rows if row["hidden"] == hidden]
@@ -78,7 +78,7 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def int8_floor_goals(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each run's worst int8 step over its floor against the goal of its size and thread count, where there is one."""
+    """Each run's worst ratio of an int8 step to its floor, against the goal for its size and thread count, if any."""
     results = []
     for run in runs:
         goal = _INT8_FLOOR_GOALS.get((run["hidden"], run["threads"]))

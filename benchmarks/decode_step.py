@@ -28,23 +28,23 @@ from .quantized import write_int8
 from .workload import model_config, write_checkpoint
 
 _ROOT = Path(__file__).parent.parent
-# A run proves little beyond these: quartile spread of the read kernel, as a part of its median, and cores that other
-# processes kept busy on average. The spread alone does not tell: a steady load slows all
-# reads alike, but not all peers.
+# Beyond these limits a run proves little: quartile spread of the read kernel as a part of its median, and cores that
+# other processes kept busy on average. The spread alone is not enough, because a steady load slows all reads equally,
+# but not all peers.
 _NOISY_SPREAD = 0.15
 _NOISY_CORES = 0.1
 _FILE_WIDTH = 150
 
 
 def summarize(raw: dict[str, Any]) -> dict[str, Any]:
-    """Medians, ratios to the floor and to ours, and the linear fit, of one process's timings."""
+    """Medians, ratios to the floor and to ours, and the linear fit, for one process's timings."""
     bandwidths = {name: np.array(values) for name, values in raw["read_bytes_per_second"].items()}
     fastest = max(bandwidths, key=lambda name: float(np.median(bandwidths[name])))
     bandwidth = float(np.median(bandwidths[fastest]))
     low, high = np.percentile(bandwidths[fastest], [25, 75])
     steps: list[dict[str, Any]] = []
     for picked in map(str, sorted(map(int, raw["bytes"]))):
-        # A visit's steps follow each other; its median is compared with what stood beside it in the same round.
+        # A visit's steps follow each other; its median is compared with the neighbouring visits of the same round.
         visits = {peer: np.median(np.array(counts[picked]), axis=1) for peer, counts in raw["seconds"].items()}
         floor = sum(raw["bytes"][picked].values()) / bandwidth
         int8_floor = sum(raw["int8_bytes"][picked].values()) / bandwidth
@@ -81,7 +81,7 @@ def summarize(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _linear_fit(steps: list[dict[str, Any]]) -> dict[str, float] | None:
-    """ms = base + slope · picked over 2 and more picked experts, with R²; None for fewer than three points."""
+    """ms = base + slope · picked, fitted to 2 and more picked experts, with R²; None for fewer than three points."""
     if len(steps) < 3:
         return None
     picked = np.array([step["picked"] for step in steps], float)
@@ -93,12 +93,12 @@ def _linear_fit(steps: list[dict[str, Any]]) -> dict[str, float] | None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     return {**describe_machine(), "torch": version("torch")}
 
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Export each size once, measure it at each thread count in a process of its own."""
+    """Export each size once, and measure it at each thread count in a separate process."""
     result: dict[str, Any] = {"machine": machine(), "rounds": arguments.rounds, "runs": []}
     with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-", dir=arguments.folder) as temporary:
         for hidden in arguments.hidden:
@@ -185,7 +185,7 @@ def tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """Goals, linear fits, and a warning for each run on a machine that was not quiet."""
+    """Goals, linear fits, and a warning for each run on a busy machine."""
     lines = []
     for goal in result["goals"]:
         verdict = "met" if goal["met"] else "MISSED"
@@ -228,7 +228,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(stderr=True)
     for file in filter(None, (arguments.json, arguments.markdown)):
-        file.parent.mkdir(parents=True, exist_ok=True)  # now, not after ten minutes
+        file.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before the ten minutes of work
     result = run(arguments, console)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

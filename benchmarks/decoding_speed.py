@@ -1,12 +1,12 @@
-"""Decoding speed of several versions of the code, bundles or thread counts, in turns.
+"""Decoding speed of several versions of the code, bundles or thread counts, interleaved.
 
     python -m benchmarks.decoding_speed SIDE SIDE … [--rounds N] [--json FILE] [--markdown FILE]
     SIDE: NAME=BUNDLE[,threads=N][,codec=thread|between][,tree=DIR]
 
-Each side is a process of its own that stays warm; `tree` is a checkout of this repository (`git worktree add`), whose
-code it runs instead of this one's; `codec` says where the codec works, if not where that code has it. In a round every
-side makes the same requests, in an order that changes; only one works at a time. Ratios to the first side are taken
-within a round.
+Each side is a separate process that stays warm. It runs the code of `tree`, a checkout of this repository
+(`git worktree add`), instead of this one's; `codec` says where the codec runs, if not at that code's default. In a
+round every side makes the same requests. The order changes, and only one side works at a time. Ratios to the first
+side come from the same round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 _ROOT = Path(__file__).parent.parent
 _TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
 _NOISY_CORES = 0.1
-# One side: requests come in as lines of JSON, figures go out. It runs the code of any version since streaming exists.
+# One side: reads requests as lines of JSON, writes figures. It works with every version of the code that has streaming.
 _WORKER = """
 import json, sys, time
 import numpy as np
@@ -65,7 +65,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """`codec`: thread or between, empty for what the code does by itself. `tree`: the checkout whose code runs."""
+    """`codec`: thread or between, empty for the code's default. `tree`: the checkout whose code runs."""
 
     name: str
     bundle: Path
@@ -87,7 +87,7 @@ class Side:
         )
 
     def start(self, worker: str) -> subprocess.Popen[str]:
-        """The process of this side, which runs the source `worker`."""
+        """Start this side's process, which runs the source `worker`."""
         path = os.pathsep.join(str(self.tree / part) for part in ("runtime", "export", "calibration", "."))
         command = [sys.executable, "-c", worker, str(self.bundle.resolve()), str(self.threads), self.codec]
         environment = {**os.environ, "PYTHONPATH": path}
@@ -97,7 +97,7 @@ class Side:
 
 
 def measure(sides: list[Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Each side's answers; those of a round stand at the same index."""
+    """Each side's answers; answers of the same round have the same index."""
     random = np.random.default_rng(0)
     workers = {side.name: side.start(_WORKER) for side in sides}
     answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -117,7 +117,7 @@ def measure(sides: list[Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def summarize(answers: dict[str, list[dict[str, Any]]], first: str) -> list[dict[str, Any]]:
-    """Medians over the requests, ratios to the first side's, and how many requests gave its very codes."""
+    """Medians over the requests, ratios to the first side's, and the number of requests with identical codes."""
     rows = []
     before_R = [np.median(answer["step_ms"]) for answer in answers[first]]
     for name, of_side in answers.items():

@@ -3,11 +3,12 @@
 python -m benchmarks.device_step [--hidden 384 2048] [--layers N] [--picked 0 1 2 4 8] [--steps N] [--backend NAME …]
                                  [--precision float16] [--no-torch] [--json FILE] [--markdown FILE]
 
-Writes random models with a dial for the number of picked experts (`workload`), exports them and, for the backend
-tensorrt, builds engines for the GPU that is there. At hidden 2048 a layer has the published model's sizes.
+Writes random models with a settable number of picked experts (`workload`), exports them and, for the backend
+tensorrt, builds engines for the local GPU. At hidden 2048 a layer has the published model's sizes.
 
-`engines`: each engine of the step alone, between two marks on the device, median of repeated calls, summed. `graphs`:
-with CUDA graphs and without. Not run on a GPU yet: no machine of ours has one. Without one it says so in one line.
+`engines`: each engine of the step alone, between two events on the device; the sum of the medians of repeated calls.
+`graphs`: with CUDA graphs and without. Not run on a GPU yet: none of our machines has one. Without a GPU the script
+says so in one line.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ from .workload import ROWS, codes, model_config, prompt, write_checkpoint
 
 BACKENDS = ("onnxruntime-cuda", "tensorrt")
 GOAL = 1.3
-"""A step over the sum of its engines' device time."""
+"""The ratio of a step to the sum of its engines' device time."""
 PROMPT_TOKENS = 192
 _WARM_STEPS = 5
 _CALLS = 20
-_DEFAULT_LAYERS = {2048: 1}  # one layer of the published model's size says what 36 of them take
+_DEFAULT_LAYERS = {2048: 1}  # the time of 36 layers of the published size follows from one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Measured:
 
 
 def time_steps(model: LanguageModel, bundle: Bundle, picked: int, steps: int) -> float:
-    """Median milliseconds of a step; the model has read its prompt."""
+    """Median milliseconds of a step after the prefill."""
     random, seconds = np.random.default_rng(picked), []
     for index in range(_WARM_STEPS + steps):
         codes_BK = codes(bundle.model, picked, random)
@@ -80,9 +81,9 @@ def time_steps(model: LanguageModel, bundle: Bundle, picked: int, steps: int) ->
 
 
 def time_engines(backend: DeviceBackend, picked: int, milliseconds: Callable[[Callable[[], None]], float]) -> float:
-    """Device milliseconds of a step's engines, each alone, with the copies that belong to it; caches as they are.
+    """Device milliseconds of a step's engines, each alone with its own copies; the caches stay unchanged.
 
-    The accumulator grows with every repetition of an expert, which takes the same time for any numbers.
+    Every repetition of an expert adds to the accumulator; the time does not depend on its values.
     """
     workspace = next(iter(backend._workspaces))
     one, model = workspace.decode, backend.bundle.model
@@ -110,7 +111,7 @@ def measure_ours(
     steps: int,
     milliseconds: Callable[[Callable[[], None]], float],
 ) -> list[Measured]:
-    """Steps and engines of one backend, which is closed afterwards."""
+    """Measure the steps and engines of one backend, and close it."""
     bundle, found = backend.bundle, []
     try:
         backend.load()
@@ -160,7 +161,7 @@ def measure_torch(checkpoint: Path, bundle: Bundle, picked_counts: list[int], st
 
 
 def open_ways(bundle: Bundle, names: list[str]) -> list[tuple[str, Callable[[], DeviceBackend]]]:
-    """What to measure of a bundle, by name; each is opened when its turn comes."""
+    """The ways to run a bundle, by name; each backend opens when its turn comes."""
     ways: list[tuple[str, Callable[[], DeviceBackend]]] = []
     for graphs in (True, False):
         suffix = "" if graphs else ", no graphs"
@@ -172,7 +173,7 @@ def open_ways(bundle: Bundle, names: list[str]) -> list[tuple[str, Callable[[], 
 
 
 def build_for(bundle: Path, capability: tuple[int, int]) -> None:
-    """Engines for the GPU that is there, by the command a user would give."""
+    """Build engines for the local GPU with the user's own command."""
     from unimoe.cli import cli
 
     cli.main(["build", str(bundle), "--target", f"sm{capability[0]}{capability[1]}"], standalone_mode=False)
@@ -243,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def rehearse(options: argparse.Namespace) -> list[Measured]:
-    """The steps over a device that is the host's memory and ONNX Runtime's CPU provider; the times mean nothing."""
+    """Run the steps on a simulated device: host memory and ONNX Runtime's CPU provider. The times mean nothing."""
     from tests.runtime.host_device import HostDevice
 
     def milliseconds(enqueue: Callable[[], None]) -> float:
@@ -265,7 +266,7 @@ def rehearse(options: argparse.Namespace) -> list[Measured]:
 
 
 def report(measured: list[Measured], json_path: Path | None, markdown_path: Path | None, gpu: dict[str, Any]) -> None:
-    """Print a table a size; write what was asked for."""
+    """Print a table for each size, and write the requested files."""
     tables = [table_of(measured, hidden) for hidden in dict.fromkeys(one.hidden for one in measured)]
     console = Console(width=150)
     for table in tables:

@@ -1,9 +1,10 @@
-"""Building 288 full-size expert engines with TensorRT-RTX: seconds, memory, and what makes it faster. Needs no GPU.
+"""Building 288 full-size expert engines with TensorRT-RTX: seconds, memory, and faster options. Needs no GPU.
 
     python -m benchmarks.engine_builds --folder DIR [--precision float16 int8] [--jobs 1 2] [--json F] [--markdown F]
 
-The experts have the published model's shape (hidden 2048, intermediate 2752). Eight of random weights are written, and
-linked into 36 layers; every one of the 288 engines is really built. At most 21 GB lie in DIR, and nothing afterwards.
+The experts have the published model's shape (hidden 2048, intermediate 2752). The script writes eight experts of random
+weights and links them into 36 layers; it really builds each of the 288 engines. DIR holds at most 21 GB, and is empty
+afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
 
 LAYERS = 36
 CAPABILITY = (8, 6)
-# Builder settings that might save time, each tried on one expert in turns with none of them.
+# Builder settings that might save time. One expert is built with each setting and with none, interleaved.
 OPTIONS: dict[str, Callable[[Any, Any, Any], object]] = {
     "as unimoe build": lambda trt, builder, config: None,
     "optimization level 0": lambda trt, builder, config: setattr(config, "builder_optimization_level", 0),
@@ -68,7 +69,7 @@ def write_bundle(folder: Path, precision: str) -> Bundle:
 
 
 def repeat_layer(bundle: Bundle) -> Bundle:
-    """The bundle with its layer linked into 36."""
+    """The bundle with its layer linked 36 times."""
     manifest = json.loads((bundle.path / MANIFEST).read_text())
     manifest["model"]["num_layers"] = LAYERS
     first = {name: info for name, info in manifest["graphs"].items() if name.startswith("layers.0.")}
@@ -85,7 +86,7 @@ def repeat_layer(bundle: Bundle) -> Bundle:
 
 
 class PeakMemory:
-    """The most that this process and its children hold at a time, pages shared by several counted once."""
+    """Peak memory of this process and its children together; shared pages count once."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -116,7 +117,7 @@ def _held(process: str) -> int:
 
 
 def build_experts(bundle: Bundle, jobs: Sequence[Job], num_workers: int, folder: Path) -> dict[str, Any]:
-    """Build these engines and check them as a rebuild does: seconds, bytes, memory."""
+    """Build these engines and check them as a rebuild does. Returns seconds, bytes and memory."""
     start = time.perf_counter()
     records: dict[str, EngineRecord] = {}
     with PeakMemory() as memory, Workers(jobs, bundle.path, folder, "tensorrt-rtx", num_workers) as workers:
@@ -139,7 +140,7 @@ def build_experts(bundle: Bundle, jobs: Sequence[Job], num_workers: int, folder:
 
 
 def compare_options(bundle: Bundle, job: Job, rounds: int) -> dict[str, float]:
-    """Median seconds of one build with each of OPTIONS, in turns."""
+    """Median seconds of one build with each of OPTIONS, interleaved."""
     toolkit = open_flavour("tensorrt-rtx")
     seconds: dict[str, list[float]] = {name: [] for name in OPTIONS}
     for _ in range(rounds):
@@ -202,7 +203,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def measure(bundle: Bundle, workers: Sequence[int], few: int, rounds: int) -> dict[str, Any]:
-    """All experts with the last of `workers`, a few of them with the others; options on one expert."""
+    """Build all experts with the last of `workers` and a few with the others; compare options on one expert."""
     limits = Limits(cache_capacities=(1024,))
     jobs = [job for job in list_jobs(bundle, (CAPABILITY,), limits, "benchmark") if ".expert." in job.graph]
     runs = []

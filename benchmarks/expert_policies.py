@@ -1,10 +1,10 @@
-"""Which experts to keep, and whether to look ahead: loads a step by what stays, waits by what is loaded ahead.
+"""Which experts to keep, and whether to prefetch: loads per step by eviction policy, waits with and without prefetch.
 
 python -m benchmarks.expert_policies BUNDLE [--steps N] [--threads N] [--markdown FILE]
 
-The first table replays what the bundle's standard requests pick, with room for shares of the p95 of a step, and counts
-the loads that decode steps wait for. The second decodes with room for the p95, looking ahead or not, as it is and with
-a disk made slow: each load sleeps first.
+The first table replays the picks of the bundle's standard requests, with room for shares of a step's p95, and counts
+the loads that decode steps wait for. The second decodes with room for the p95, with and without prefetch, at normal
+speed and with a simulated slow disk: each load sleeps first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DISKS_MS = (0.0, 1.0, 4.0)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPass:
-    """What one layer picked in one pass; `shares_R`: how much of its tokens picked each expert."""
+    """One layer's picks in one pass; `shares_R`: the share of its tokens that picked each expert."""
 
     layer: int
     decoding: bool
@@ -47,7 +47,7 @@ class LayerPass:
 
 class _Nothing:
     def close(self) -> None:
-        """Nothing was loaded."""
+        """Nothing to close: no expert was loaded."""
 
 
 def picks(backend: Backend, bundle: Bundle, steps: int) -> list[LayerPass]:
@@ -78,7 +78,7 @@ def uses(passes: list[LayerPass]) -> Iterator[tuple[bool, Expert]]:
 
 
 def loads_of_ours(passes: list[LayerPass], bundle: Bundle, room: int) -> int:
-    """Loads that decode steps wait for, as the runtime keeps experts."""
+    """Loads that decode steps wait for under the runtime's own policy."""
     model = bundle.model
     experts = [(layer, expert) for layer in range(model.num_layers) for expert in range(model.num_routed_experts)]
     activation = bundled_activation(bundle)
@@ -99,7 +99,7 @@ def loads_of_ours(passes: list[LayerPass], bundle: Bundle, room: int) -> int:
 
 
 def loads_by(passes: list[LayerPass], room: int, worth: Callable[[Expert, int], float]) -> int:
-    """Loads of decode steps where what is worth least leaves. `worth(expert, time)` is asked at each use."""
+    """Loads of decode steps where the expert of least worth is evicted. Each use calls `worth(expert, time)`."""
     kept: dict[Expert, float] = {}
     loads = 0
     for moment, (decoding, expert) in enumerate(uses(passes)):
@@ -153,7 +153,7 @@ def policy_table(path: Path, steps: int, threads: int) -> tuple[str, list[str], 
 
 
 def ahead_figures(bundle: Bundle, threads: int | None, steps: int, *, disk_ms: float, ahead: bool) -> dict[str, Any]:
-    """Decoding with room for the p95 of a step. `disk_ms`: how much longer each load takes."""
+    """Decode with room for the p95 of a step. `disk_ms`: the additional time of each load."""
     probe = OnnxRuntimeBackend(bundle, threads=threads, memory_budget_bytes=0)
     decode(probe, bundle, steps)
     measured = probe.residency()
@@ -190,7 +190,7 @@ def ahead_figures(bundle: Bundle, threads: int | None, steps: int, *, disk_ms: f
 
 
 def ahead_table(path: Path, steps: int, threads: int) -> tuple[str, list[str], list[list[str]]]:
-    """Looking ahead always, and never: the runtime's own rule (only while waits are long) is left out."""
+    """Prefetch always and never, without the runtime's own rule (only while waits are long)."""
     bundle = open_bundle(path)
     rule, residency.PREFETCH_MIN_STALL_S = residency.PREFETCH_MIN_STALL_S, 0.0
     rows = []

@@ -1,9 +1,9 @@
-"""Experts under a memory budget: what keeping and loading one costs, each way, and what budgets do to a generation.
+"""Experts under a memory budget: the cost of keeping and loading one in each way, and the effect on a generation.
 
 python -m benchmarks.expert_residency BUNDLE [BUNDLE …] [--rounds N] [--steps N] [--threads N] [--markdown FILE]
 
-A budget is tried in a process of its own, beside an unlimited one in the same process, in turns: the ratio holds on
-a busy machine, times do not. Memory is read from outside of that process (smaps_rollup), after the last step.
+Each budget has its own process, where a limited and an unlimited backend alternate: the ratio holds on a busy machine,
+times do not. Memory is read from outside that process (smaps_rollup), after the last step.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from unimoe_tools.parity.sample_requests import standard_requests
 from .residency_tables import print_tables, tables
 
 _ROOT = Path(__file__).parent.parent
-_KEPT = 8  # experts kept while others are loaded: weights, and what makes a session, come from memory
-_SHARES = (1.5, 1.0, 0.75, 0.5, 0.0)  # of the p95 of what a step's experts take
+_KEPT = 8  # experts kept while others load, so that weights and the parts of a session come from memory
+_SHARES = (1.5, 1.0, 0.75, 0.5, 0.0)  # of the p95 of the memory of a step's experts
 
 
 Run = Callable[[], None]
 
 
 class _Buffers:
-    """An expert's inputs and its output, bound as a step binds them."""
+    """An expert's inputs and output, bound as in a step."""
 
     def __init__(self, inputs: Mapping[str, np.ndarray]) -> None:
         self.weight_N1 = inputs["weight_N1"]
@@ -63,14 +63,14 @@ class _Buffers:
 
 
 def memory_kb(process: int | str = "self") -> tuple[int, int]:
-    """Anonymous and mapped (file) memory of a process, resident, in KB."""
+    """Resident memory of a process in KB: anonymous, and mapped from files."""
     rows = [line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]]
     sizes = {row[0].rstrip(":"): int(row[1]) for row in rows}
     return sizes["Anonymous"], sizes["Rss"] - sizes["Anonymous"]
 
 
 def ways(path: Path) -> list[dict[str, Any]]:
-    """Loading, running and keeping one expert in four ways; the bits against a plain session's."""
+    """Loading, running and keeping one expert in four ways, compared bit by bit with a plain session's results."""
     bundle = open_bundle(path)
     model = bundle.model
     graphs = [
@@ -164,14 +164,14 @@ def _with_inputs(content: bytes, tensors: TensorFile) -> bytes:
 
 
 def decode(backend: Backend, bundle: Bundle, steps: int) -> tuple[np.ndarray, list[float], list[float]]:
-    """Codes of the bundle's standard requests; CPU seconds of each step, and seconds."""
+    """Codes of the bundle's standard requests; CPU seconds and wall seconds of each step."""
     codes, cpu_s, wall_s = [], [], []
     for request in standard_requests(bundle):
         model = BundleModel(backend)
         start = (time.process_time(), time.perf_counter())
         for step in generate(model, request.prompt, bundle.model, request.sampling, seed=0):
             now = (time.process_time(), time.perf_counter())
-            if step.index:  # the first one has the prefill in it
+            if step.index:  # the first one includes the prefill
                 cpu_s.append(now[0] - start[0])
                 wall_s.append(now[1] - start[1])
             codes.append(step.codes_UK)
@@ -182,7 +182,7 @@ def decode(backend: Backend, bundle: Bundle, steps: int) -> tuple[np.ndarray, li
 
 
 def worker(path: Path, threads: int, rounds: int, steps: int, budget_bytes: int) -> dict[str, Any]:
-    """One budget against none. Memory is read when only the budgeted backend has been used (waits for a line)."""
+    """One budget against none. After the limited backend's run it waits for a line, so that memory can be read."""
     bundle = open_bundle(path)
     budgeted = OnnxRuntimeBackend(bundle, threads=threads, memory_budget_bytes=budget_bytes)
     first = decode(budgeted, bundle, steps)[0]
@@ -194,7 +194,7 @@ def worker(path: Path, threads: int, rounds: int, steps: int, budget_bytes: int)
 def worker_figures(
     bundle: Bundle, budgeted: OnnxRuntimeBackend, first: np.ndarray, *, threads: int | None, rounds: int, steps: int
 ) -> dict[str, Any]:
-    """Rounds of a backend with a budget and one without, in turns. `first`: codes that the former made before."""
+    """Alternating rounds of a backend with a budget and one without. `first`: earlier codes of the former."""
     plain = OnnxRuntimeBackend(bundle, threads=threads)
     expected = decode(plain, bundle, steps)[0]
     cpu, wall, same = [], [], np.array_equal(first, expected)
@@ -218,7 +218,7 @@ def worker_figures(
         "slowdown_cpu": float(np.median(cpu)),
         "slowdown": float(np.median(wall)),
         "hit_rate": 1 - misses / uses,
-        "misses_per_step": misses / count,  # those of the prompts among them
+        "misses_per_step": misses / count,  # including those of the prompts
         "peak_bytes": after.peak_bytes,
         "loaded_ahead": after.loaded_ahead - before.loaded_ahead,
         "prefetch_accuracy": after.prefetch_accuracy,
@@ -228,7 +228,7 @@ def worker_figures(
 
 
 def budgets(path: Path, arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    """Budgets from plenty to nothing, each in its own process."""
+    """Budgets from ample to zero, each in its own process."""
     probe = _in_process(path, arguments, 0, rounds=1)
     empty_kb = probe["anonymous_kb"]
     rows = []

@@ -1,10 +1,10 @@
-"""Time to first audio, cold and warm, beside what the delay pattern alone demands; underruns; how even steps are.
+"""Time to first audio, cold and warm, beside the delay pattern's own minimum; underruns; the spread of steps.
 
     python -m benchmarks.first_audio BUNDLE [--threads N] [--cold N] [--rounds N] [--json FILE]
-    python -m benchmarks.first_audio --hidden 384 [--int8] …      a model of random weights that it writes itself
+    python -m benchmarks.first_audio --hidden 384 [--int8] …      a model of random weights that the script writes
 
-Cold: `unimoe synth -o -` in a fresh process, from its start until the first samples come out of the pipe; files are in
-the page cache and Python's modules compiled, as after an installation's first run. Warm: `Synthesizer.stream` in a
+Cold: `unimoe synth -o -` in a fresh process, from its start until the pipe delivers the first samples. Files are in the
+page cache and Python's modules compiled, as after an installation's first run. Warm: `Synthesizer.stream` in a
 process that has made a request before, from the call to the first chunk.
 """
 
@@ -35,8 +35,8 @@ from unimoe_tools.profiling.workload import ProfileRequest, Setting
 
 TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
 _FIRST_BYTES = 64
-# What a process goes through until its first samples, in seconds since it was started. Arguments: bundle, text,
-# threads, and the clock when it was started.
+# A process's stages until its first samples, in seconds since its start. Arguments: bundle, text, threads, and the
+# clock at its start.
 _STAGES = """
 import json, sys, time
 path, text, threads, started = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
@@ -80,7 +80,7 @@ def measure_cold(bundle: Path, threads: int, repetitions: int) -> dict[str, Any]
             arguments = [str(bundle), text, str(threads), repr(time.perf_counter())]
             done = subprocess.run([sys.executable, "-c", _STAGES, *arguments], env=environment, capture_output=True)
             stages.append(json.loads(done.stdout))
-    # The first of each compiles Python's modules.
+    # The first run of each compiles Python's modules.
     return {
         "first_audio_s": seconds[1:],
         "stages_s": {name: float(np.median([run[name] for run in stages[1:]])) for name in stages[0]},
@@ -88,7 +88,7 @@ def measure_cold(bundle: Path, threads: int, repetitions: int) -> dict[str, Any]
 
 
 def measure_warm(bundle: Path, threads: int, rounds: int) -> dict[str, Any]:
-    """Each request's first audio with its bound, real-time factor and underruns; and the steps' ratios."""
+    """Each request's time to first audio with its bound, real-time factor and underruns, and the steps' ratios."""
     requests = []
     with Synthesizer.open(bundle, threads=threads, warm=True) as synthesizer:
         for index in range(rounds + 1):
@@ -115,7 +115,7 @@ def _stream(synthesizer: Synthesizer, text: str, seed: int) -> dict[str, Any]:
                 first_codec_ms = 1e3 * stream.outcome.codec_s
     outcome = stream.outcome
     step_ms = 1e3 * outcome.decode_s / (outcome.routing.steps - 1)
-    steps = stream.first_chunk_steps  # the prefill's figure holds the first of them
+    steps = stream.first_chunk_steps  # the prefill's figure includes the first of them
     playback = play(ready)
     assert playback is not None
     return {
@@ -134,7 +134,7 @@ def _stream(synthesizer: Synthesizer, text: str, seed: int) -> dict[str, Any]:
 
 
 def _overlap(synthesizer: Synthesizer, rounds: int) -> list[float]:
-    """Real-time factor with the codec in a thread over that with the codec in between, of the same request."""
+    """For the same request, the real-time factor with the codec in a thread over that with the codec between steps."""
     ratios = []
     for index in range(rounds):
         rtf = {}
@@ -147,7 +147,7 @@ def _overlap(synthesizer: Synthesizer, rounds: int) -> list[float]:
 
 
 def _step_ratios(meter: Meter, rounds: int) -> dict[str, Any]:
-    """Each step's time over the bytes of the graphs it ran: how much p99 lies above the median, whatever was picked."""
+    """Each step's time over the bytes of its graphs: p99 against the median, independent of the number of picks."""
     step_ms, num_bytes = [], []
     for index in range(rounds + 1):
         generation = meter.measure(_request(TEXTS[index % len(TEXTS)]))

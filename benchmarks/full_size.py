@@ -1,10 +1,10 @@
-"""Exporting the published model at its full size: time, memory, bytes written, and going on after a kill.
+"""Exporting the published model at its full size: time, memory, bytes written, and resuming after a kill.
 
     python -m benchmarks.full_size --folder DIR
 
-The weights are random: `benchmarks.published_folder` makes 14.3 GB of them. At most three times that lies in DIR at
-a time, and nothing of it afterwards. Before each timing the folder's files are dropped from the page cache, and a
-timing ends when what was written lies on the disk.
+The weights are random: `benchmarks.published_folder` makes 14.3 GB of them. DIR holds at most three times that, and is
+empty afterwards. Each timing starts without the folder's files in the page cache, and ends when all written data are on
+the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from benchmarks.published_folder import published_config, write_published_folder
 from unimoe_runtime.bundle.reader import open_bundle
 
-# Runs in a process of its own. Arguments: checkpoint, bundle, precision, share of the parts after which to be killed.
+# Runs in a separate process. Arguments: checkpoint, bundle, precision, share of the parts after which it is killed.
 _EXPORT = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -54,7 +54,7 @@ print(json.dumps({
 
 
 def export(checkpoint: Path, bundle: Path, precision: str, *, kill_at: float = 2.0) -> dict[str, Any] | None:
-    """Export in a fresh process: its figures, or None where it was killed after the share `kill_at` of its parts."""
+    """Export in a fresh process. Returns its figures, or None if killed after the share `kill_at` of its parts."""
     drop_from_cache(checkpoint)
     roots = os.pathsep.join(sys.path)
     done = subprocess.run(
@@ -74,7 +74,7 @@ def export(checkpoint: Path, bundle: Path, precision: str, *, kill_at: float = 2
 
 
 def killed_and_resumed(checkpoint: Path, bundle: Path, precision: str, whole: Path, share: float) -> dict[str, Any]:
-    """Kill an export after a share of its parts, start it again, and compare the bundle with one made at once."""
+    """Kill an export after a share of its parts, start it again, and compare the bundle with an uninterrupted one."""
     start = time.perf_counter()
     if export(checkpoint, bundle, precision, kill_at=share) is not None:
         raise SystemExit("the export was not killed")
@@ -94,7 +94,7 @@ def killed_and_resumed(checkpoint: Path, bundle: Path, precision: str, whole: Pa
 
 
 def copy_seconds(source: Path, target: Path) -> float:
-    """Seconds of a plain copy of a folder's files, until they lie on the disk."""
+    """Seconds to copy a folder's files, until they are on the disk."""
     drop_from_cache(source)
     start = time.perf_counter()
     shutil.copytree(source, target)
@@ -103,7 +103,7 @@ def copy_seconds(source: Path, target: Path) -> float:
 
 
 def drop_from_cache(folder: Path) -> None:
-    """Forget a folder's files in the page cache, so that they are read from the disk."""
+    """Drop a folder's files from the page cache, so that the next read comes from the disk."""
     os.sync()
     for file in folder.iterdir():
         descriptor = os.open(file, os.O_RDONLY)
@@ -112,7 +112,7 @@ def drop_from_cache(folder: Path) -> None:
 
 
 def run(folder: Path, config: dict[str, Any], precisions: list[str], console: Console) -> dict[str, Any]:
-    """All figures. Everything lies in `folder`, which is made, and removed at the end."""
+    """All figures. All files lie in `folder`, which this function creates, and removes at the end."""
     folder.mkdir(parents=True)
     try:
         checkpoint = folder / "published"

@@ -1,11 +1,12 @@
-"""Everything worth knowing about a machine with an NVIDIA GPU, by one command, in eight minutes at most.
+"""All measurements of a machine with an NVIDIA GPU, by one command, in eight minutes at most.
 
     python -m benchmarks.gpu_day [--checkpoint DIR] [--out DIR] [--rehearse]
 
 Runs one part after another: `doctor`, an export, `verify` on ONNX Runtime's CUDA provider, decode steps at three sizes
-with captured graphs and without, streams that share steps, and time to first audio. Each part has a time limit and a
-result file of its own in the folder `--out`. A part that fails or runs too long is noted, and the next one begins.
-`summary.json` and `summary.md` say how each part went. The exit code is 0 where all parts succeeded, else 1.
+with captured graphs and without, streams that share steps, and time to first audio. Each part has its own time limit
+and its own result file in the folder `--out`. If a part fails or runs too long, the script records it and starts the
+next one. `summary.json` and `summary.md` state each part's outcome. The exit code is 0 where all parts succeeded, else
+1.
 
 The machine needs Python, this folder, and the wheels of docs/how-to/gpu-day.md; it needs no network.
 `--rehearse` runs the same parts on a CPU: the backend is ONNX Runtime's CPU provider, and the decode steps run the
@@ -40,9 +41,9 @@ _LAST_LINES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part: a command of the interpreter, its time limit, and the file that its standard output goes to.
+    """One part: a command of the interpreter, its time limit, and the file for its standard output.
 
-    `needs`: the part is left out where the part of that name failed.
+    `needs`: the part is skipped where the part of that name failed.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a part went. `status`: "ok", "failed", "too long" or "left out"; `said`: its last lines where it failed."""
+    """A part's outcome. `status`: "ok", "failed", "too long" or "left out"; `said`: its last lines after a failure."""
 
     name: str
     status: str
@@ -64,7 +65,7 @@ class Outcome:
 
 
 def parts(checkpoint: Path, out: Path, *, rehearse: bool) -> list[Part]:
-    """What is run, in order."""
+    """The parts in their order."""
     backend = "onnxruntime" if rehearse else "onnxruntime-cuda"
     bundle = str(out / "bundle")
     cli = ("-m", "unimoe.cli")
@@ -113,7 +114,7 @@ def parts(checkpoint: Path, out: Path, *, rehearse: bool) -> list[Part]:
 
 
 def run_parts(chosen: Sequence[Part], out: Path, total_limit_s: float = TOTAL_LIMIT_S) -> list[Outcome]:
-    """Run the parts one after another, whatever becomes of each; the outcome of every one."""
+    """Run all parts one after another, even after a failure. Returns each part's outcome."""
     outcomes: list[Outcome] = []
     end = time.monotonic() + total_limit_s
     for part in chosen:
@@ -167,7 +168,7 @@ def write_summary(outcomes: Sequence[Outcome], out: Path) -> None:
 
 
 def shared_steps(bundle: Path, backend: str) -> dict[str, Any]:
-    """Seconds of audio a second of so many streams that decode side by side, by their number."""
+    """Seconds of audio per second, summed over concurrent streams, by their number."""
     speeds = {}
     with Synthesizer.open(bundle, backend=backend) as synthesizer:
         synthesizer.synthesize(SynthesisRequest(text=_TEXT))

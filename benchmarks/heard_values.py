@@ -1,10 +1,10 @@
-"""How many values of 60 sentences Whisper hears as they are meant.
+"""How many of the values in 60 sentences Whisper hears correctly.
 
     python -m benchmarks.heard_values [--bundle BUNDLE] [--voice VOICE] [--misses]
 
-The front end reads each sentence of benchmarks/data/heard_values.txt, a voice speaks it, and Whisper base writes down
-what it hears. Both texts are read again, and the words of their values are compared: numbers, ordinals, signs, units of
-money. Without a bundle the teacher speaks, so that only the reading is judged.
+The front end reads each sentence of benchmarks/data/heard_values.txt, a voice speaks it, and Whisper base transcribes
+it. The front end reads both texts again, and the script compares the words of their values: numbers, ordinals, signs,
+units of money. Without a bundle the teacher speaks, so that the score concerns the reading only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def value_words(text: str) -> list[str]:
 
 
 def teacher(voice: str) -> Callable[[str], np.ndarray]:
-    """Speaks by Kokoro; words that its dictionary lacks are spelled."""
+    """A speaker that uses Kokoro and spells words that its dictionary lacks."""
     from unimoe_runtime.frontend.pronunciation import spell
 
     kokoro = Teacher.open()
@@ -57,7 +57,7 @@ def teacher(voice: str) -> Callable[[str], np.ndarray]:
 
 
 def bundle_voice(synthesizer: Synthesizer, voice: str) -> Callable[[str], np.ndarray]:
-    """Speaks by a bundle."""
+    """A speaker that uses a bundle."""
 
     def speak(text: str) -> np.ndarray:
         made = synthesizer.synthesize(SynthesisRequest(text=text, voice=voice, seed=1))
@@ -82,7 +82,7 @@ def main() -> None:
             clips = [speak(line) for line in lines]
     right = 0
     for line, heard in zip(lines, hear_all(Whisper("base"), clips), strict=True):
-        pairs = re.sub(r"\b([12]\d)([0-5]\d)\b", r"\1 \2", heard)  # 1745 for seventeen forty five
+        pairs = re.sub(r"\b([12]\d)([0-5]\d)\b", r"\1 \2", heard)  # Whisper writes 1745 for seventeen forty five
         same = value_words(line) in (value_words(heard), value_words(pairs))
         right += same
         if options.misses and not same:

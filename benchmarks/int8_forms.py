@@ -1,11 +1,11 @@
-"""Which form of a quantized expert is fastest in ONNX Runtime on this CPU: interleaved, weights from memory.
+"""Which form of a quantized expert is fastest in ONNX Runtime on this CPU, interleaved, with weights from memory.
 
 python -m benchmarks.int8_forms [--hidden 384 1024] [--rows 2] [--rounds N] [--json FILE]
 
-One expert (SwiGLU, combine inside) as float32, static QDQ (fuses to MatMulIntegerToFloat), the same with a range for
-each row of the down product's input, dynamic int8 (DynamicQuantizeLinear, one scale for all rows: for comparison, since
-a row then changes another's result), and MatMulNBits in 8 and 4 bits by block size. Copies of each take turns, more of
-them than the cache holds.
+One expert (SwiGLU, combine inside) as float32; static QDQ (fuses to MatMulIntegerToFloat); the same with a range for
+each row of the down product's input; dynamic int8 (DynamicQuantizeLinear with one scale for all rows, for comparison
+only, because a row then changes another's result); and MatMulNBits in 8 and 4 bits by block size. Copies of each form
+alternate, more of them than fit into the cache.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Writer:
         return name
 
     def product(self, x: str, name: str, weight_KN: np.ndarray) -> str:
-        """The output's name of x @ weight."""
+        """Add x @ weight; returns its output's name."""
         y = f"{name}_out"
         if self.form == "float32":
             self.node("MatMul", [x, self.constant(name, weight_KN)], [y])
@@ -99,7 +99,7 @@ class _Writer:
 
 
 def write_expert(path: Path, form: str, hidden: int, width: int, seed: int) -> int:
-    """Write one random expert; the bytes of its weights."""
+    """Write one random expert; returns the bytes of its weights."""
     random = np.random.default_rng(seed)
     writer = _Writer(form, [], [])
     gate_up = random.standard_normal((hidden, 2 * width), dtype=np.float32) * np.float32(hidden**-0.5)
@@ -135,7 +135,7 @@ def write_expert(path: Path, form: str, hidden: int, width: int, seed: int) -> i
 
 
 def measure(hidden: int, rows: int, rounds: int, folder: Path) -> dict[str, Any]:
-    """Microseconds of one expert by form, medians over interleaved rounds, and the ratio to float32 in each."""
+    """Microseconds of one expert by form: medians over interleaved rounds, and the ratio to float32 in each."""
     width = model_config(hidden).routed_intermediate_size
     random = np.random.default_rng(0)
     feeds = {
@@ -170,7 +170,7 @@ def measure(hidden: int, rows: int, rounds: int, folder: Path) -> dict[str, Any]
 
 
 def _copies(form: str, hidden: int, width: int, folder: Path) -> Iterator[Any]:
-    """Sessions over as many copies as `_SET_BYTES` holds, at least three."""
+    """Sessions over as many copies as fit into `_SET_BYTES`, at least three."""
     count, made = 3, 0
     while made < count:
         path = folder / "expert.onnx"

@@ -1,4 +1,4 @@
-"""How soon a megabyte of text is heard, beside a short text, and how reading time grows with length.
+"""Time to first audio of a megabyte of text, beside a short text, and the growth of reading time with length.
 
 python -m benchmarks.long_text BUNDLE [--rounds N]
 """

@@ -1,9 +1,9 @@
-"""Quantize a folder of graphs with NVIDIA Model Optimizer, in an environment of its own.
+"""Quantize a folder of graphs with NVIDIA Model Optimizer, in a separate environment.
 
 python benchmarks/modelopt_graphs.py FOLDER
 
-FOLDER/GRAPH.onnx and FOLDER/GRAPH.npz (inputs, "NUMBER/NAME") become FOLDER/VARIANT/GRAPH.onnx. Imports nothing of
-ours: Model Optimizer pins packages that we do not want, so it has an environment that has nothing else.
+FOLDER/GRAPH.onnx and FOLDER/GRAPH.npz (inputs, "NUMBER/NAME") become FOLDER/VARIANT/GRAPH.onnx. The script imports none
+of this project's modules: Model Optimizer pins unsuitable versions of packages, so its environment has nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import onnx
 from modelopt.onnx.quantization import quantize
 from onnxruntime.quantization import CalibrationDataReader
 
-# As it comes; with the router left alone; and told to do what we do, no more: products, routers left alone.
+# By default; with the router excluded; and restricted to our own choice: products only, routers excluded.
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "products": {"op_types_to_quantize": ["MatMul", "Gemm"], "calibration_method": "entropy"},
@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class Recorded(CalibrationDataReader):  # type: ignore[misc]  # modelopt has no types
-    """Inputs that were recorded, call after call."""
+    """Recorded inputs, call by call."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as arrays:
@@ -64,7 +64,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as temporary:
                 made = Path(temporary) / path.name
                 try:
-                    # It writes names into the graph that it is given, so that gets a copy.
+                    # It writes names into its input graph, so it receives a copy.
                     quantize(
                         str(shutil.copy(path, Path(temporary) / "in.onnx")),
                         quantize_mode="int8",

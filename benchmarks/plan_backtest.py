@@ -1,11 +1,11 @@
-"""`unimoe plan` put to the test where it can be: predicted against measured steps on this CPU.
+"""A test of `unimoe plan` on this CPU: predicted against measured steps.
 
     python -m benchmarks.plan_backtest [--threads 1 2] [--sizes 256x6 512x4 …] [--json FILE] [--markdown FILE]
 
-Models of three sizes (hidden x layers) in float32 and int8, random weights, random text. Of each the prediction has the
-configuration, the bytes, and which experts run; the machine's costs are measured on one layer of these sizes in other
-random weights (`unimoe_export.probes`). A process a size and thread count, in which probe and model take turns, so that
-both meet the same background load; compared is the median step.
+Models of three sizes (hidden x layers) in float32 and int8, random weights, random text. The prediction uses each
+model's configuration, its bytes, and which experts run; the machine's costs come from one layer of these sizes with
+other random weights (`unimoe_export.probes`). Each size and thread count has a process, where probe and model
+alternate, so that both see the same background load. The script compares median steps.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _GOAL = 0.2
 
 
 def write_models(folder: Path, size: str) -> list[tuple[Path, Path]]:
-    """Model and probe of a size, in float32 and in int8."""
+    """Write the model and the probe of a size, in float32 and in int8."""
     hidden, layers = map(int, size.split("x"))
     model = model_config(hidden, num_layers=layers)
     write_checkpoint(folder / size, model)
@@ -72,7 +72,7 @@ def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]
     for _ in range(_REPETITIONS):
         host.run()
         generations.append(meter.measure(setting.requests[0]))
-    # Which experts ran is the models' own affair: it is taken from the steps that are compared.
+    # The picked experts are an input of the prediction: they come from the compared steps.
     routing = reduce(lambda one, other: one.join(other), (one.routing for one in generations))
     activation = parse_activation(describe_routing({"random": routing}), model, path.name)
     found = predict(model, weights, activation, workload, host.costs())

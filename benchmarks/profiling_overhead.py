@@ -1,9 +1,9 @@
-"""What recording costs, and whether others who look at the same run see the same: ONNX Runtime's profiler, py-spy.
+"""The cost of recording, and its agreement with other profilers of the same run: ONNX Runtime's profiler, py-spy.
 
 python -m benchmarks.profiling_overhead [--bundle DIR] [--threads N] [--pairs N] [--seconds S]
     [--json FILE] [--markdown FILE]
 
-Without a bundle, the checkpoint in the box is exported. py-spy is used where it is installed (`pip install py-spy`).
+Without a bundle, the script exports the included checkpoint. It uses py-spy where installed (`pip install py-spy`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _DEMO = Path(__file__).parent.parent / "checkpoints" / "demo"
 _ENGINE_PARTS, _ENGINE_ROUNDS = (Part.TRUNK, Part.EXPERT, Part.HEAD), 3
 _STEPS_A_PROMPT, _STEPS_A_BLOCK, _STEPS_TO_WARM = 100, 20, 3
 _SAMPLES_A_SECOND = 1000
-_LARGE_PART = 0.1  # of smaller parts there are too few samples to tell a twentieth
+_LARGE_PART = 0.1  # smaller parts have too few samples to resolve a twentieth
 _NOT_DECODING = {"prefill", "break_down", "settle", "_prepare", "read_memory"}
-# Which function, innermost first, says what a stack was at.
+# The functions that identify a stack's part, innermost first.
 _FUNCTIONS = {
     "trunk": "trunk", "expert": "expert", "head": "head", "_picked": "dispatch", "decode": "codec", "rotary": "inputs",
     "begin": "inputs", "_run": "dispatch", "step": "inputs", "_generate": "sampling",
@@ -49,8 +49,8 @@ _FUNCTIONS = {
 
 
 class _PlainModel(BundleModel):
-    """`BundleModel` with code of its own. The interpreter adapts a function's code to the types that it meets: shared
-    with the recorded model's it would fit neither, where in use there is only one of both."""
+    """`BundleModel` with its own copy of the code. The interpreter specializes a function's code for the types that it
+    sees: code shared with the recorded model would fit neither, while in real use only one of the two exists."""
 
 
 for _name, _function in list(vars(BundleModel).items()):
@@ -63,9 +63,9 @@ for _name, _function in list(vars(BundleModel).items()):
 
 
 def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
-    """Steps of a plain and of a recorded model, in blocks by turns, over the same sessions and on the same codes.
+    """Steps of a plain and of a recorded model, in alternating blocks, over the same sessions and on the same codes.
 
-    Of the recorded model's steps those that are recorded call by call cost more than the others: each kind's median
+    The recorded model's steps that are recorded call by call cost more than its other steps: each kind's median
     difference counts by its share.
     """
     bundle = open_bundle(path)
@@ -90,8 +90,8 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
         for block, first in enumerate(range(0, _STEPS_A_PROMPT, _STEPS_A_BLOCK)):
             for name in list(models)[:: 1 if block % 2 else -1]:
                 for index in range(first, first + _STEPS_A_BLOCK):
-                    # CPU time of this thread, which waits for the others by spinning: work of other
-                    # processes is no part of it.
+                    # CPU time of this thread, which waits for the others by spinning; it excludes the work of
+                    # other processes.
                     start = time.thread_time()
                     models[name].step(codes_SBK[index], prompt.first_position_B + np.float32(index))
                     elapsed = time.thread_time() - start
@@ -121,7 +121,7 @@ def measure_overhead(path: Path, threads: int, pairs: int) -> dict[str, Any]:
 
 
 class _Timed:
-    """A session, or what is inside of it, whose bound calls are timed where Python ends: `calls_ns`, begin and end."""
+    """A session, or its inner object, with bound calls timed at Python's boundary: `calls_ns`, begin and end."""
 
     def __init__(self, inner: Any, calls_ns: list[tuple[int, int]]) -> None:
         self._inner, self._calls_ns = inner, calls_ns
@@ -142,8 +142,8 @@ class _Timed:
 
 
 def compare_with_engine(setting: Setting) -> dict[str, Any]:
-    """Milliseconds a step in trunks, experts and head, in one run: our part; of it the engine's call by our clock,
-    where Python ends; the same call by ONNX Runtime's profiler. What the part has beyond the call is its launch.
+    """Milliseconds per step in trunks, experts and head, from one run: our part; within it the engine's call by our
+    clock at Python's boundary; the same call by ONNX Runtime's profiler. The part minus the call is its launch.
     """
     calls_ns: dict[str, list[tuple[int, int]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +172,7 @@ def compare_with_engine(setting: Setting) -> dict[str, Any]:
 def compare_with_sampler(setting: Setting, seconds: float) -> dict[str, Any] | None:
     """Shares of decoding by our marks and by py-spy's samples of the same process; None without py-spy.
 
-    Every step is recorded call by call: the samples are of all steps.
+    Every step is recorded call by call, because the samples come from all steps.
     """
     spy = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if spy is None:
@@ -184,7 +184,7 @@ def compare_with_sampler(setting: Setting, seconds: float) -> dict[str, Any] | N
                    json.dumps(replace(setting, every=1).to_dict()),
                    "--seconds", seconds]  # fmt: skip
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-        # py-spy has words of its own to say there.
+        # py-spy prints its own messages there.
         ours = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
         theirs = _shares_of_samples(stacks.read_text())
     parts = {name: {"ours": share, "theirs": theirs.get(name, 0.0)} for name, share in ours.items()}
@@ -193,7 +193,7 @@ def compare_with_sampler(setting: Setting, seconds: float) -> dict[str, Any] | N
 
 
 def _shares_of_samples(text: str) -> dict[str, float]:
-    """Of the samples within `_decode_rounds` and outside of the prompts' passes, by part."""
+    """Shares by part of the samples within `_decode_rounds` and outside the prompts' passes."""
     counts: dict[str, int] = defaultdict(int)
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
@@ -207,21 +207,21 @@ def _shares_of_samples(text: str) -> dict[str, float]:
 
 
 def run_child(setting: Setting, seconds: float) -> None:
-    """Generate for some seconds and print the shares of decoding that the marks tell."""
+    """Generate for some seconds and print the shares of decoding according to the marks."""
     meter = Meter(setting)
     for request in setting.requests:
         meter.measure(request)
     generations = _decode_rounds(meter, seconds)
     found = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1.0], reads_model_bytes_per_s=[1.0])
     shares = {name: part["share"] for name, part in found["parts"].items()}
-    shares["dispatch"] += shares.pop("read_back")  # lines of one function
-    del shares["host"]  # whose samples are those of this script as well
+    shares["dispatch"] += shares.pop("read_back")  # both are lines of one function
+    del shares["host"]  # its samples include those of this script
     shares = {name: share / sum(shares.values()) for name, share in shares.items()}
     print(json.dumps(shares))
 
 
 def _decode_rounds(meter: Meter, seconds: float) -> list[Generation]:
-    """What is sampled within this function is compared."""
+    """Decode for some seconds. The comparison counts only samples within this function."""
     generations = []
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
@@ -230,7 +230,7 @@ def _decode_rounds(meter: Meter, seconds: float) -> list[Generation]:
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    """What is printed, and what lies in benchmarks/results."""
+    """The report, for the terminal and for benchmarks/results."""
     overhead, engine, sampler, machine = (result[name] for name in ("overhead", "engine", "py_spy", "machine"))
     low, high = (100 * value for value in overhead["overhead_95"])
     cores = result["cores_of_others"]
@@ -274,7 +274,7 @@ def main() -> None:
         path = arguments.bundle
         if path is None:
             path = Path(folder) / "bundle"
-            # In another process: comparing with the oracle sets the thread pool to all cores.
+            # In another process, because comparing with the oracle sets the thread pool to all cores.
             subprocess.run([sys.executable, "-m", "unimoe.cli", "export", _DEMO, path], check=True)
         bundle = open_bundle(path)
         setting = Setting(bundle=str(path), requests=make_requests(bundle), threads=arguments.threads)

@@ -20,14 +20,14 @@ from unimoe_tools.planning.source import PUBLIC_CONFIG
 
 # The configuration of the published model: 36 layers, 7.16 G parameters in 1846 tensors.
 PUBLISHED: Mapping[str, Any] = json.loads(PUBLIC_CONFIG.read_text(encoding="utf-8"))
-# Values that all tensors are drawn from, each from a place of its own.
+# The pool of values for all tensors; each tensor starts at its own place.
 _POOL_VALUES = 1 << 24
 _BLOCK_VALUES = 1 << 22
 _ONE = np.uint16(0x3F80)
 
 
 def published_config(*, num_layers: int = 36, num_vision_blocks: int = 32, **text: Any) -> dict[str, Any]:
-    """The published config.json with fewer layers, and other fields of its `text_config`. 0 blocks: no vision."""
+    """The published config.json with fewer layers and other `text_config` fields. 0 blocks: no vision."""
     config: dict[str, Any] = copy.deepcopy(dict(PUBLISHED))
     config["text_config"].update(num_hidden_layers=num_layers, **text)
     vision = config["vision_config"]
@@ -51,9 +51,9 @@ def published_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def write_published_folder(
     folder: Path, config: Mapping[str, Any], *, shard_bytes: int = 4_900_000_000, seed: int = 0
 ) -> int:
-    """Write config.json, shards and their index; the number of bytes in the shards.
+    """Write config.json, shards and their index. Returns the number of bytes in the shards.
 
-    Matrices are normal with the deviation 1/sqrt(fan-in), to the next power of two; norms are 1.
+    Matrices are normal with standard deviation 1/sqrt(fan-in), rounded to a power of two; norms are 1.
     """
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
@@ -86,7 +86,7 @@ def _blocks(
     if "norm" in name or "ln_q" in name:
         yield np.full(count, _ONE)
         return
-    # Halving a bfloat16 takes 1 from its exponent, which begins at bit 7.
+    # Halving a bfloat16 subtracts 1 from its exponent, which begins at bit 7.
     halvings = round(log2(prod(shape[1:])) / 2) if len(shape) > 1 else 3
     while count:
         begin = int(random.integers(len(pool) - _BLOCK_VALUES))

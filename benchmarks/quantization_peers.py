@@ -1,10 +1,10 @@
-"""Our calibration beside others, all at 8 bits for weights and inputs: how far the answers lie from float32.
+"""Our calibration beside others, all with 8 bits for weights and inputs: the answers' distance from float32.
 
 python -m benchmarks.quantization_peers BUNDLE [--modelopt PYTHON] [--items N] [--json FILE] [--markdown FILE]
 
-Peers: uniform largest values on random data, the same on our data, and Model Optimizer's ONNX quantization, which runs
-in the environment of PYTHON (`pip install nvidia-modelopt[onnx]`) on what our data give each graph. All are judged
-on the same requests, none of them calibration data, by reading the float bundle's own answers to them.
+Peers: uniform largest values on random data, the same on our data, and Model Optimizer's ONNX quantization. The latter
+runs in the environment of PYTHON (`pip install nvidia-modelopt[onnx]`) on each graph's inputs from our data. All peers
+read the float bundle's own answers to the same requests, none of which is calibration data.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def questions(bundle: Bundle, backend: Backend) -> list[ForcedItem]:
 
 
 def random_samples(samples: Sequence[Sample], bundle: Bundle) -> list[Sample]:
-    """Samples of the same shape whose text ids and codes were drawn at random."""
+    """Samples of the same shapes with random text ids and codes."""
     rng = np.random.default_rng(0)
     made = []
     for sample in samples:
@@ -80,7 +80,7 @@ def random_samples(samples: Sequence[Sample], bundle: Bundle) -> list[Sample]:
 
 
 def our_plans(bundle: Bundle, num_items: int | None) -> tuple[dict[str, QuantizationPlan], list[Sample]]:
-    """Ours, and the plain way on random data and on ours; with the samples that were read."""
+    """Our plan, uniform plans from random data and from ours, and the samples used."""
     data = read_data(None, bundle)
     if num_items is not None:
         data = replace(data, items=data.items[:num_items])
@@ -103,7 +103,7 @@ def our_plans(bundle: Bundle, num_items: int | None) -> tuple[dict[str, Quantiza
 
 
 class _Recorder(WrappedBackend):
-    """Keeps each graph's inputs; of an expert's rows only those that were sent to it."""
+    """Keeps each graph's inputs; for an expert only the rows sent to it."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend, by_graph=True)
@@ -121,7 +121,7 @@ class _Recorder(WrappedBackend):
 def modelopt_backends(
     python: Path, bundle: Bundle, backend: Backend, samples: Sequence[Sample], folder: Path
 ) -> dict[str, Backend]:
-    """The bundle's graphs as Model Optimizer quantizes them; what it refuses stays float, and is said."""
+    """The bundle's graphs, quantized by Model Optimizer; graphs that it rejects stay float, and are reported."""
     recorder = _Recorder(backend)
     for sample in samples:
         reader = BundleModel(recorder)
@@ -133,11 +133,11 @@ def modelopt_backends(
             continue
         model = onnx.load(bundle.path / bundle.graph(graph).file)
         for index, node in enumerate(model.graph.node):
-            node.name = f"{node.op_type}_{index}"  # by which the router is left out
+            node.name = f"{node.op_type}_{index}"  # to exclude the router by name
         onnx.save(model, folder / f"{graph}.onnx")
         calls = enumerate(recorder.calls[graph])
         arrays = {f"{number}/{name}": array for number, call in calls for name, array in call.items()}
-        np.savez(folder / f"{graph}.npz", **arrays)  # type: ignore[arg-type]  # names are the arrays' own
+        np.savez(folder / f"{graph}.npz", **arrays)  # type: ignore[arg-type]  # keys are the arrays' names
     command = [str(python), str(_MODELOPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     refused = [line for line in done.stderr.splitlines() if line.startswith(tuple(_MODELOPT_NAMES))]
@@ -149,7 +149,7 @@ def modelopt_backends(
 
 
 class _Replaced(OnnxRuntimeBackend):
-    """A bundle with the graphs of a folder in place of its own, where there are any."""
+    """A bundle whose graphs are replaced by those of a folder, where the folder has them."""
 
     def __init__(self, bundle: Bundle, folder: Path) -> None:
         super().__init__(bundle)
@@ -165,7 +165,7 @@ class _Replaced(OnnxRuntimeBackend):
         return len(list(self._folder.glob("*.onnx")))
 
     def num_bytes(self) -> int:
-        """Bytes of its graphs; a weight that is quantized as it is read counts as the int8 that it becomes."""
+        """Bytes of its graphs; a weight that is quantized while it is read counts as int8."""
         return sum(_bytes_in_int8(onnx.load(path)) for path in self._folder.glob("*.onnx"))
 
 
@@ -201,7 +201,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _float_inputs(plan: QuantizationPlan | None) -> int:
-    """How many graphs keep their inputs in float32, because too few tokens reached them."""
+    """The number of graphs that keep inputs in float32, because too few tokens reached them."""
     linears = {} if plan is None else plan.linears
     return len({linear.graph for linear, one in linears.items() if not one.scheme.quantizes_inputs})
 

@@ -1,9 +1,9 @@
-"""What each scheme of `unimoe calibrate` costs in answers and saves in bytes, on one bundle.
+"""The loss in answers and the saving in bytes of each scheme of `unimoe calibrate`, on one bundle.
 
 python -m benchmarks.quantization_schemes BUNDLE [--markdown FILE]
 
-Each scheme is calibrated into a temporary folder on the bundle's own calibration set. All read the float bundle's own
-answers to the standard requests, none of which is calibration data.
+The script calibrates each scheme into a temporary folder on the bundle's own calibration set. All results read the
+float bundle's own answers to the standard requests, none of which is calibration data.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The measured model in int8: calibrated on its own dial, every number of picked experts as often as another.
+"""The measured model in int8, calibrated with every number of picked experts equally often.
 
 T steps · K codebooks
 """
@@ -25,7 +25,7 @@ _STEPS = 8 * (MAX_PICKED + 1)
 
 
 def gather_statistics(bundle: Bundle) -> Statistics:
-    """What the products of a workload's bundle meet in one random sequence."""
+    """Statistics of the products' inputs of a workload's bundle over one random sequence."""
     random = np.random.default_rng(0)
     codes_TK = np.stack([codes(bundle.model, step % (MAX_PICKED + 1), random)[0] for step in range(_STEPS)])
     forced = forced_prompt(prompt(bundle.model, _PROMPT_TOKENS), codes_TK, bundle.model)

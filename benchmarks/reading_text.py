@@ -1,10 +1,10 @@
-"""How many lines of public test sets for text normalisation the front end reads as they say.
+"""How many lines of public test sets for text normalisation the front end reads correctly.
 
     python -m benchmarks.reading_text [--misses] [--json FILE]
 
-Two scores. "as written": the same words in the same order, without capitals and punctuation. "same value": habits of
-the sets that leave the value as it is do not count either: `and` inside numbers, `the`, `of`, `negative` for minus,
-`oh` for zero, and the order of day and month. The lines and their licences: benchmarks/data/public_readings.tsv.
+Two scores. "as written": the same words in the same order, without capitals and punctuation. "same value" also ignores
+conventions of the sets that do not change the value: `and` inside numbers, `the`, `of`, `negative` for minus, `oh` for
+zero, and the order of day and month. The lines and their licences: benchmarks/data/public_readings.tsv.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SAME = {"negative": "minus", "oh": "zero", "misses": "missus"}
 
 
 def words_of(reading: str) -> list[str]:
-    """A reading's words in small letters; capitals that are spelled become single letters."""
+    """A reading's words in lower case; spelled capitals become single letters."""
     found: list[str] = []
     for word in re.findall(r"[A-Za-z']+", reading):
         spelled = len(word) > 1 and word.isupper()
@@ -32,7 +32,7 @@ def words_of(reading: str) -> list[str]:
 
 
 def value_of(words: list[str]) -> list[str]:
-    """What is left of the words where the sets' habits do not count."""
+    """The words without the sets' conventions."""
     return sorted(_SAME.get(word, word) for word in words if word not in _LEFT_OUT)
 
 

@@ -47,7 +47,7 @@ def tables(
 
 
 def print_tables(console: Console, found: list[tuple[str, list[str], list[list[str]]]]) -> list[str]:
-    """Print tables of (title, columns, rows); returns them as lines of Markdown."""
+    """Print tables of (title, columns, rows). Returns them as lines of Markdown."""
     lines = []
     for title, columns, rows in found:
         table = Table(*columns, title=title)

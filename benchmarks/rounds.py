@@ -1,12 +1,12 @@
 """Timing of decode steps in interleaved rounds, in one process at one thread count.
 
-Run as `python -m benchmarks.rounds FOLDER HIDDEN THREADS ROUNDS PICKED…` by decode_step.py; prints JSON. A process a
-thread count, because ONNX Runtime's pool can be set once.
+decode_step.py runs it as `python -m benchmarks.rounds FOLDER HIDDEN THREADS ROUNDS PICKED…`; it prints JSON. Each
+thread count has a process, because ONNX Runtime's pool can be set only once.
 
 A round visits every number of picked experts, there every peer in random order, and the read kernels. A visit makes
-one step that is not timed and one timed step for each copy of the model, copy after copy, so that a weight is read
-again only after `_SET_BYTES` of others: weights come from memory, as they do in a model larger than the cache, while
-code stays as warm as in a real decode loop.
+one untimed step and then one timed step for each copy of the model, copy after copy, so that a weight is read again
+only after `_SET_BYTES` of others. Weights thus come from memory, as in a model larger than the cache, while code stays
+as warm as in a real decode loop.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ CAPACITY = 256  # of the peers' caches
 _STEPS_A_PROMPT = 48  # a cache holds 192 to 240 positions
 
 _SET_BYTES = 140e6
-_MOST_COPIES = 8  # of the int8 model: its smallest step then cycles through some 80 MB
+_MOST_COPIES = 8  # of the int8 model: its smallest step then cycles through about 80 MB
 
 
 class Peer:
-    """Copies of one way to run the model, used in turn; each is prefilled anew when its cache is full."""
+    """Copies of one way to run the model, used in turn. A copy with a full cache is prefilled again."""
 
     def __init__(self, models: list[LanguageModel], bundle: Bundle) -> None:
         self._models, self._config = models, bundle.model
@@ -63,11 +63,11 @@ class Peer:
         return self._models[0]
 
     def rewind(self) -> None:
-        """The next step is the first copy's."""
+        """Let the next step use the first copy."""
         self._next = 0
 
     def prepare(self, steps: int) -> None:
-        """Prefill copies that `steps` more steps would fill; not timed."""
+        """Prefill, untimed, the copies whose caches `steps` more steps would fill."""
         for copy, model in enumerate(self._models):
             if self._steps[copy] + steps > _STEPS_A_PROMPT:
                 model.prefill(self._prompt)
@@ -107,7 +107,7 @@ def build_peers(folder: Path, threads: int | None) -> tuple[Bundle, dict[str, Pe
 
 
 def _copies(bundle: Bundle) -> int:
-    """How many copies fill `_SET_BYTES` at the least that a step reads: no expert is picked."""
+    """The number of copies that fill `_SET_BYTES` when a step reads the least: with no picked expert."""
     return math.ceil(_SET_BYTES / sum(bytes_touched(bundle, 0, PROMPT_TOKENS).values()))
 
 
@@ -153,7 +153,7 @@ def measure(folder: Path, hidden: int, threads: int, rounds: int, picked_counts:
 def check_agreement(bundle: Bundle, peers: dict[str, Peer], picked_counts: list[int]) -> dict[str, float]:
     """Largest difference of each peer's logits from ours, relative to the largest logit, over one step a count.
 
-    Raises ValueError where a peer computes something else, or where we launch other than picked × layers experts.
+    Raises ValueError where a peer's results differ, or where we do not launch exactly picked × layers experts.
     """
     ours = [model for name in ("ours", "int8") if isinstance(model := peers[name].first, BundleModel)]
     worst = dict.fromkeys(PEERS, 0.0)

@@ -1,6 +1,6 @@
-"""A server in a process of its own, and a client that notes when each piece of audio came.
+"""A server in a separate process, and a client that records the arrival time of each piece of audio.
 
-Used by `benchmarks.serving` and `benchmarks.serving_soak`.
+`benchmarks.serving` and `benchmarks.serving_soak` use it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _READY_WITHIN_S = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """What the system says of a process."""
+    """The system's figures of a process."""
 
     resident_mb: float
     threads: int
@@ -33,13 +33,13 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where it listens, and its process."""
+    """A running server: its address and its process."""
 
     port: int
     pid: int
 
     def process(self) -> Process:
-        """What the system says of the server now."""
+        """The system's current figures of the server."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         return Process(
@@ -90,7 +90,7 @@ def served(bundle: Path, *options: str) -> Iterator[Server]:
 
 @dataclass(kw_only=True)
 class Heard:
-    """One answer. Times are seconds since the request; `pieces`: when each came, and its bytes."""
+    """One answer. Times are seconds since the request; `pieces`: arrival time and bytes of each piece."""
 
     status: int = 0
     body: bytes = b""
@@ -102,7 +102,7 @@ class Heard:
         return self.pieces[0][0] if self.pieces else float("inf")
 
     def underruns(self, bytes_per_s: float) -> int:
-        """Pieces that came after everything before them was played, by a player that starts with the first."""
+        """Pieces that arrived after a player, which starts with the first piece, had played all earlier pieces."""
         count, played_until = 0, None
         for at_s, size in self.pieces:
             if played_until is not None and at_s > played_until:
@@ -114,9 +114,9 @@ class Heard:
 async def ask(
     port: int, path: str, body: dict[str, Any] | bytes | None, *, leave_after: int | None = None, kind: str = ""
 ) -> Heard:
-    """One request on a connection of its own, its answer read piece by piece.
+    """One request on its own connection; the answer is read piece by piece.
 
-    `leave_after`: pieces after which the caller leaves, rudely; 0 leaves once the request is sent.
+    `leave_after`: the caller disconnects abruptly after this number of pieces; 0 disconnects once the request is sent.
     """
     heard = Heard()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

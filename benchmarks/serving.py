@@ -2,10 +2,10 @@
 
     python -m benchmarks.serving BUNDLE [--streams 1,2,4,8,16,32] [--seconds S] [--json FILE] [--markdown FILE]
 
-Closed loop: so many callers, each asks again as soon as it heard everything. Open loop: requests come by chance
-(Poisson) at so many times the rate that one caller reaches, whether answered or not; and in bursts of so many at once.
-`underruns` are chunks that came after a player, which starts with the first, had played all before them. The bound
-is what the steps alone would allow: streams a step ÷ seconds a step, by the scheduler's own count.
+Closed loop: a number of callers, each asking again as soon as it has the complete answer. Open loop: requests arrive
+at random (Poisson) at a multiple of one caller's rate, answered or not; and in bursts of simultaneous requests.
+`underruns` are chunks that arrived after a player, which starts with the first chunk, had played all earlier ones. The
+bound is the limit of the steps alone: streams per step ÷ seconds per step, by the scheduler's own count.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BYTES_A_SAMPLE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One load. Times in milliseconds; `fairness`: the caller who heard least ÷ the one who heard most."""
+    """One load. Times in milliseconds; `fairness`: the smallest amount of audio of a caller ÷ the largest."""
 
     load: str
     streams: int
@@ -52,7 +52,7 @@ class Level:
 
 
 class Load:
-    """Asks one server for audio at its own rate, and measures a load at a time."""
+    """Requests audio from one server at its own rate, and measures one load at a time."""
 
     def __init__(self, server: Server, sample_rate_hz: int, frame_s: float, seed: int = 0) -> None:
         self._server, self._rate_hz, self._frame_s = server, sample_rate_hz, frame_s
@@ -60,7 +60,7 @@ class Load:
         self._heard: list[tuple[int, Heard]] = []
 
     async def measure(self, load: str, streams: int, work: Awaitable[None]) -> Level:
-        """Run a load, and what it came to."""
+        """Run a load and return its figures."""
         self._heard = []
         before, began = self._server.metrics(), time.perf_counter()
         await work
@@ -94,7 +94,7 @@ class Load:
         )
 
     async def closed(self, callers: int, seconds: float) -> None:
-        """So many callers, each asking again once it heard everything, for so many seconds."""
+        """Run `callers` for `seconds`; each asks again once it has the complete answer."""
         end = time.perf_counter() + seconds
 
         async def caller(index: int) -> None:
@@ -104,7 +104,7 @@ class Load:
         await asyncio.gather(*map(caller, range(callers)))
 
     async def poisson(self, rate_hz: float, seconds: float) -> None:
-        """Requests by chance at a mean rate, answered or not."""
+        """Requests at random times with a mean rate, answered or not."""
         requests: list[Awaitable[None]] = []
         at_s = 0.0
         while (at_s := at_s + self._chance.expovariate(rate_hz)) < seconds:
@@ -112,7 +112,7 @@ class Load:
         await asyncio.gather(*requests)
 
     async def bursts(self, size: int, pause_s: float, count: int) -> None:
-        """So many requests at once, again after a pause."""
+        """Bursts of `size` simultaneous requests, with pauses between them."""
         await asyncio.gather(*(self._later(index, burst * pause_s) for burst in range(count) for index in range(size)))
 
     async def _later(self, index: int, at_s: float) -> None:
@@ -135,7 +135,7 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 
 async def measure_all(load: Load, streams: list[int], seconds: float) -> list[Level]:
-    """All loads, one after the other."""
+    """All loads, one after another."""
     await load.closed(1, seconds / 4)  # caches fill, frequencies rise
     levels = [await load.measure("closed", count, load.closed(count, seconds)) for count in streams]
     alone = levels[0]

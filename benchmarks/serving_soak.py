@@ -1,12 +1,12 @@
-"""Thousands of requests to a server, in every protocol and with every end: nothing leaks, and everything adds up.
+"""Thousands of requests to a server, in every protocol and with every end: no leaks, and consistent counts.
 
     python -m benchmarks.serving_soak BUNDLE [--requests N] [--callers N] [--seed N] [--json FILE] [--markdown FILE]
 
-Callers ask side by side, each one thing after another, by chance: speech or music to its end, compared with what the
-same request gave alone, to the bit; other formats and events; leaving before the first audio or amid it; text in pieces
-over a WebSocket, with a barge-in or leaving; noise, wrong fields, uploads that are none, paths of the machine. After
-each tenth of the requests: the process's own memory, its threads and open files. At the end, idle: no slot is held,
-streams that started are streams that ended, and each answer that a caller read was counted.
+Concurrent callers make one random request after another: speech or music to its end, compared bit by bit with the same
+request alone; other formats and events; disconnecting before or during the audio; text in pieces over a WebSocket, with
+a barge-in or a disconnect; noise, wrong fields, invalid uploads, paths of the machine. After each tenth of the requests
+the script reads the process's own memory, its threads and open files. At the end, when the server is idle, no slot is
+held, started streams equal ended streams, and the metrics count each answer that a caller read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WHOLE = {"response_format": "pcm", "sample_rate_hz": 16000}
 
 
 class Soak:
-    """The callers' shared state: what was asked, what was answered, and what each whole request gave alone."""
+    """The callers' shared state: requests, answers, and the answer of each complete request alone."""
 
     def __init__(self, server: Server, seed: int) -> None:
         self.server, self.chance = server, random.Random(seed)
@@ -53,7 +53,7 @@ class Soak:
         self.faults: list[str] = []
 
     async def prepare(self) -> None:
-        """Each whole request alone."""
+        """Make each complete request alone."""
         for path, texts in (("speech", TEXTS), ("music", TUNES)):
             for text in texts:
                 for seed in range(2):
@@ -63,7 +63,7 @@ class Soak:
                     self.alone[json.dumps(body)] = heard.body
 
     async def one(self) -> None:
-        """One request by chance."""
+        """Make one random request."""
         kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
         self.asked[kind] += 1
         try:
@@ -112,7 +112,7 @@ class Soak:
                 self._expect(heard.status in (200, 404) and b"root:" not in heard.body, kind, heard)
 
     async def _ask(self, path: str, body: Any, *, retry: bool = False, **options: Any) -> Heard:
-        """Ask, and with `retry` once more, later, where the server is full."""
+        """Ask; with `retry`, ask once more later where the server is full."""
         for attempt in range(50):
             heard = await ask(self.server.port, path, body, **options)
             if heard.status:
@@ -147,7 +147,7 @@ class Soak:
 
 
 async def soak(server: Server, requests: int, callers: int, seed: int) -> dict[str, Any]:
-    """All requests, a tenth at a time, and the report."""
+    """Make all requests, a tenth at a time. Returns the report."""
     state = Soak(server, seed)
     await state.prepare()
     readings = [asdict(server.process())]
@@ -174,14 +174,14 @@ async def soak(server: Server, requests: int, callers: int, seed: int) -> dict[s
 
 
 def judge(state: Soak, readings: list[dict[str, Any]], metrics: dict[str, float]) -> dict[str, bool]:
-    """What must hold when nobody asks any more."""
+    """The conditions that must hold after the last request."""
     answered = sum(state.statuses.values())
     refused = sum(count for status, count in state.statuses.items() if status in (400, 429, 503))
     return {
         "no fault": not state.faults,
         "streams that started have ended": metrics["streams_started_total"] == metrics["streams_ended_total"],
         "no slot is held": metrics["slots_taken"] == metrics["queue_waiting"] == metrics["streams_active"] == 0,
-        # Callers who left before the answer, and the readings of the metrics themselves, were counted as well.
+        # The count includes callers who left before the answer, and the readings of the metrics themselves.
         "every answer that was read is counted": metrics["http_responses_total"] >= answered,
         "refusals are counted": metrics["requests_refused_total"] >= refused,
         **steady(readings),
@@ -189,9 +189,9 @@ def judge(state: Soak, readings: list[dict[str, Any]], metrics: dict[str, float]
 
 
 def steady(readings: list[dict[str, Any]]) -> dict[str, bool]:
-    """Whether the process stays as it is: threads that it starts when needed; files of streams not yet collected."""
+    """Whether memory is flat, threads (started on demand) and files (of streams not yet collected) bounded."""
     first = readings[0]
-    # One for each slot and one more, one that reads uploads, one that makes the steps.
+    # One thread for each slot and one more, one that reads uploads, one that makes the steps.
     most_threads = first["threads"] + MAX_STREAMS + 3
     return {
         "threads are bounded": all(each["threads"] <= most_threads for each in readings),

@@ -1,12 +1,13 @@
 """The strongest single-graph alternative: all layers in one ONNX graph, experts by `com.microsoft.MoE`.
 
-The operator knows Top-K; Top-P is brought to it as logits: log(weight), which is -inf where an expert was not picked.
-With k = all experts and no renormalising, its softmax gives back the weights over their sum, and an expert whose
-share is 0 is skipped. The sum of the routed weights is multiplied in afterwards, because the null expert takes its
-share. A row that picks only null has all logits -inf; the operator's comparisons are then false for every expert and
-it launches none. That is undocumented, so the results are compared with ours (and it favours the alternative).
+The operator supports only Top-K, so Top-P enters it as logits: log(weight), which is -inf where an expert was not
+picked. With k = all experts and no renormalising, its softmax returns the weights over their sum, and the operator
+skips an expert whose share is 0. The sum of the routed weights is multiplied in afterwards, because the null expert
+takes its share. A row that picks only null has all logits -inf; the operator's comparisons are then false for every
+expert and it launches none. That is undocumented, so the results are compared with ours (and it favours the
+alternative).
 
-Trunk nodes are the bundle's own, layer after layer. B rows · N tokens · C hidden · E experts · I intermediate size
+Trunk nodes are the bundle's own, layer by layer. B rows · N tokens · C hidden · E experts · I intermediate size
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class SingleGraph:
 
 
 def _write(bundle: Bundle, name: str) -> Path:
-    """Write the graph beside the bundle's, so that external data may refer to the bundle's weights."""
+    """Write the graph beside the bundle's graphs, so that its external data can refer to the bundle's weights."""
     config = bundle.model
     parts = _Parts(bundle)
     parts.nodes.append(helper.make_node("Shape", ["hidden_BTC"], ["hidden_shape"]))
@@ -139,7 +140,7 @@ def _write(bundle: Bundle, name: str) -> Path:
 
 
 class _Parts:
-    """What the graph is made of, as it grows."""
+    """The parts of the graph under construction."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -150,7 +151,7 @@ class _Parts:
         self.opset = 0
 
     def append(self, graph: str, names: dict[str, str]) -> onnx.GraphProto:
-        """Take over a bundle's graph; values that `names` does not rename get the graph's name in front."""
+        """Append a bundle's graph; values that `names` does not rename get the graph's name as a prefix."""
         file = Path(self.bundle.graphs[graph].file)
         model = onnx.load(self.bundle.path / file, load_external_data=False)
         self.opset = next(opset.version for opset in model.opset_import if not opset.domain)
@@ -174,7 +175,7 @@ class _Parts:
 
 
 def _append_experts(parts: _Parts, name: str, layer: int) -> str:
-    """The operator over all experts of a layer, added to the trunk's accumulator; the value's name."""
+    """Add the operator over all experts of a layer to the trunk's accumulator. Returns the value's name."""
     trunk, prefix, routed = trunk_name(layer), f"{name}/{layer}", parts.bundle.model.num_routed_experts
     fc1, fc2 = _write_expert_weights(parts, name, layer)
     constants = {"begin": [0], "end": [routed], "axis": [1]}
@@ -207,7 +208,7 @@ def _append_experts(parts: _Parts, name: str, layer: int) -> str:
 
 
 def _write_expert_weights(parts: _Parts, name: str, layer: int) -> tuple[str, str]:
-    """fc1 [E, 2I, C] with gate and up rows in turn, fc2 [E, C, I], in one file; their names."""
+    """Write fc1 [E, 2I, C] with alternating gate and up rows, and fc2 [E, C, I], to one file. Returns their names."""
     gate_ups, downs = [], []
     for expert in range(parts.bundle.model.num_routed_experts):
         weights = parts.bundle.weights(expert_name(layer, expert))

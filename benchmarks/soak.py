@@ -1,13 +1,13 @@
-"""Many requests that end in every way, several at a time: nothing leaks, hangs, or comes out otherwise.
+"""Many concurrent requests that end in every way: no leak, no hang, no different result.
 
     python -m benchmarks.soak BUNDLE [--requests N] [--seed N] [--side-by-side N] [--json FILE] [--markdown FILE]
 
-Every 20 requests a synthesizer is opened with a memory budget by chance (none, or up to half of all experts), and each
-request has a text, a seed, a chunk schedule, a place to go (a growing WAV file, a pipe, or its reader) and an end: it
-is read to its end, at once or slowly, or closed, or cancelled from another thread, or cut by a time limit, or its
-pipe's reader goes away. What came out is compared with the same request made as a whole without a budget: all of it
-where it was finished, its beginning where it was not; a file is read back, one that is half written too. Memory is the
-process's own (anonymous) after each tenth of the requests; one that takes minutes ends the process with all stacks.
+Every 20 requests a synthesizer opens with a random memory budget (none, or up to half of all experts). Each request has
+a text, a seed, a chunk schedule, an output (a growing WAV file, a pipe, or its reader) and an end: it is read to its
+end, fast or slowly, or closed, or cancelled from another thread, or stopped by a time limit, or its pipe's reader
+disappears. The output is compared with the same complete request without a budget: all of a finished request, the
+beginning of any other. Files are read back, also half-written ones. Memory is the process's own (anonymous) after each
+tenth of the requests. A request that takes minutes ends the process with a dump of all stacks.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _REOPENED_EVERY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One request of the soak. `moment`: how soon it is stopped, 0 to 3."""
+    """One request of the soak. `moment`: when it is stopped, 0 (early) to 3."""
 
     task: str
     text: str
@@ -91,7 +91,7 @@ class Trial:
 
 
 class Reader(Sink):
-    """Keeps what it is given, and takes its time where it is slow."""
+    """Keeps all samples, and waits in between where it is slow."""
 
     def __init__(self, *, slow_chunks: int) -> None:
         self.pieces: list[np.ndarray] = []
@@ -114,7 +114,7 @@ class Reader(Sink):
 
 @contextmanager
 def piped(trial: Trial) -> Iterator[tuple[PipeSink, bytearray]]:
-    """A pipe into a thread, which reads slowly or goes away where the trial says so, and what the thread has read."""
+    """A pipe to a thread, which reads slowly or disappears where the trial says so, and the bytes that it has read."""
     reading, writing = os.pipe()
     read = bytearray()
 
@@ -137,9 +137,9 @@ def piped(trial: Trial) -> Iterator[tuple[PipeSink, bytearray]]:
 
 
 def run(synthesizer: Synthesizer, trial: Trial, whole_L: np.ndarray, folder: Path) -> float:
-    """The largest difference from the whole, in samples' units beyond the place's own rounding.
+    """The largest difference from the complete request, in samples' units beyond the output's own rounding.
 
-    Raises ValueError where a finished request is not all of it, or a file is not what it should be.
+    Raises ValueError where a finished request is incomplete, or a file is not as expected.
     """
     stream = synthesizer.stream(
         SynthesisRequest(
@@ -163,7 +163,7 @@ def run(synthesizer: Synthesizer, trial: Trial, whole_L: np.ndarray, folder: Pat
     if (finished and len(found) != len(exact)) or len(found) > len(exact):
         raise ValueError(f"{trial}: {len(found)} samples, alone {len(exact)}")
     compared = len(found)
-    if not finished:  # the end of what is cut fades out
+    if not finished:  # a request that was stopped fades out at its end
         compared = max(0, compared - round(FADE_S * stream.sample_rate_hz))
     difference = float(np.abs(found[:compared] - exact[:compared]).max(initial=0))
     return difference if trial.place == "reader" else max(difference - _FILE_TOLERANCE, 0.0)
@@ -183,7 +183,7 @@ def _through_file(stream: AudioStream, trial: Trial, folder: Path) -> np.ndarray
 
 
 def _into(sink: Sink, stream: AudioStream, trial: Trial) -> None:
-    """All chunks into a sink, or as many as the trial's end leaves."""
+    """Write all chunks to a sink, or those before the trial's end."""
     timer = threading.Timer(0.01 * trial.moment, stream.cancel) if trial.ending == "cancelled" else None
     given = 0
     try:
@@ -209,7 +209,7 @@ def _into(sink: Sink, stream: AudioStream, trial: Trial) -> None:
 def soak(
     bundle: Path, *, requests: int, seed: int, side_by_side: int, texts: tuple[tuple[str, str], ...] = TEXTS
 ) -> dict[str, Any]:
-    """Run the trials and tell what came of them. Raises ValueError at the first that comes out otherwise."""
+    """Run the trials and return the report. Raises ValueError at the first different result."""
     chance = random.Random(seed)
     trials = [Trial.by_chance(chance, texts) for _ in range(requests)]
     anonymous, threads, files, budgets, largest = [], [], [], [], 0.0

@@ -1,4 +1,4 @@
-"""A bundle of random weights at real size that speaks (noise) by the demo's front end: for times, not for ears.
+"""A bundle of random weights at real size with the demo's front end. It produces noise: use it only for timing.
 
 Eight layers, twelve codebooks of 1024 codes, the public model's delay pattern of 19 steps, a codec of the demo's size.
 Its router is sharp enough to pick about as many experts a token as the trained demo.

@@ -1,7 +1,7 @@
-"""Which checkpoint a published result speaks of.
+"""Which checkpoint a published result refers to.
 
-`python -m benchmarks.stamp FILE…` records in results/checkpoints.json that these files, which were just measured, speak
-of the checkpoint in the box as it is now. A test fails for a recorded file once the checkpoint has changed.
+After a measurement, `python -m benchmarks.stamp FILE…` records in results/checkpoints.json that these files refer to
+the included checkpoint's current version. A test fails for a recorded file once the checkpoint has changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RECORD = Path(__file__).parent / "results" / "checkpoints.json"
 
 
 def box_checkpoint() -> str:
-    """Sixteen digits of the SHA-256 over the weights of the checkpoint in the box: the model's and the codec's."""
+    """Sixteen digits of the SHA-256 over the included checkpoint's weights: the model's and the codec's."""
     digest = sha256()
     for part in ("model.safetensors", "codec/model.safetensors"):
         digest.update((ROOT / "checkpoints" / "demo" / part).read_bytes())

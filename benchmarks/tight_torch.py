@@ -1,8 +1,8 @@
-"""A decode step in eager PyTorch as tight as we could write it: what the runtime has to beat.
+"""A decode step in eager PyTorch, as fast as we could write it: the time that the runtime has to beat.
 
-The same split as the runtime's: the host reads the weights of a layer once, and only picked experts run, on both
-rows. Everything that can be prepared is: fused q, k, v, a cache of fixed size written in place, no autograd, no
-module calls.
+The split is the runtime's: the host reads the weights of a layer once, and only picked experts run, on both rows. All
+possible work is prepared in advance: fused q, k, v, a cache of fixed size written in place, no autograd, no module
+calls.
 
 B rows · C hidden · S cache slots · H heads · G key/value heads · D head dim · E experts · K codebooks
 """
@@ -101,7 +101,7 @@ class TightTorch:
         left, right = turned.chunk(2, dim=-1)
         turned = torch.addcmul(turned * cos_B11D, torch.cat([-right, left], dim=-1), sin_B11D)
         layer.key[:, :, slot], layer.value[:, :, slot] = turned[:, heads:, 0], qkv_BH1D[:, heads + kv_heads :, 0]
-        # Queries that share a key head are rows of one product: three times faster here than `enable_gqa`.
+        # Queries that share a key head are rows of one product, which is three times faster here than `enable_gqa`.
         query_BGXD = turned[:, :heads].view(len(hidden_BC), kv_heads, heads // kv_heads, size)
         key_BGSD, value_BGSD = layer.key[:, :, : slot + 1], layer.value[:, :, : slot + 1]
         attended = F.scaled_dot_product_attention(query_BGXD, key_BGSD, value_BGSD, attn_mask=mask_B11S)

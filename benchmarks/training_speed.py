@@ -1,11 +1,11 @@
-"""How fast training is against the floor: the model's own operations at the machine's measured rate of products.
+"""Training speed against its floor: the model's own operations at the machine's measured rate of products.
 
     python -m benchmarks.training_speed
 
-A step of the checkpoint in the box's shape (hidden 192, 4 layers, 8 experts of which two a token) on clips of random
-codes with the lengths of speech and music. Counted are the operations that the mathematics asks for, forward and
-twice that backward, of tokens that are no padding, the picked experts and the causal half of attention. Utilisation
-is these a second, divided by what a large float32 product reaches in turn with the steps, at the same threads.
+A step has the included checkpoint's shape (hidden 192, 4 layers, 8 experts of which each token uses two) and reads
+clips of random codes with the lengths of speech and music. The count includes the mathematically necessary operations:
+forward and twice that backward, tokens without padding, picked experts, the causal half of attention. Utilisation is
+their rate divided by the rate of a large float32 product, which alternates with the steps at the same threads.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def clips(config: ModelConfig, count: int, seed: int) -> list[Example]:
 
 
 def step_operations(config: ModelConfig, batch: Batch, picked: float) -> float:
-    """Floating-point operations of a training step, 2 a multiply-add. `picked`: routed experts a token and layer."""
+    """Floating-point operations of a training step, 2 per multiply-add. `picked`: routed experts by token and layer."""
     hidden, width = config.hidden_size, config.head_dim
     lengths_B = batch.mask_BT.sum(dim=1).double()
     tokens, pairs = float(lengths_B.sum()), float((lengths_B * (lengths_B + 1) / 2).sum())
@@ -68,7 +68,7 @@ def step_operations(config: ModelConfig, batch: Batch, picked: float) -> float:
 
 
 def product_rate(rows: int, inner: int, columns: int, seconds: float) -> float:
-    """Operations a second of one float32 product, the fastest of those that fit into `seconds`."""
+    """Operations per second of one float32 product, the fastest of the repetitions that fit into `seconds`."""
     left, right, out = torch.randn(rows, inner), torch.randn(columns, inner), torch.empty(rows, columns)
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -79,7 +79,7 @@ def product_rate(rows: int, inner: int, columns: int, seconds: float) -> float:
 
 
 def measure(name: str, config: ModelConfig, threads: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Steps and products in turn, at one number of threads."""
+    """Alternate steps and products, at one number of threads."""
     torch.set_num_threads(threads)
     training = TrainingConfig(num_steps=10_000, batch_size=12, num_threads=threads)
     trainer = Trainer(config, training, clips(config, 480, 0))

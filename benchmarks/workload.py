@@ -1,10 +1,10 @@
-"""The model that is measured, with a dial: random weights at real sizes, and a token that says how many experts run.
+"""The measured model: random weights at real sizes, and a code that sets the number of picked experts.
 
-What a step costs depends on the number of experts its router picks, so that number has to be set, with everything
-else as in a real model: the router, Top-P, the null expert and the weights all run. `MAX_PICKED + 1` channels of the
-hidden state serve as control channels: nothing in the layers writes to them, code n of codebook 0 switches channel n
-on, and the router reads there which experts to favour: the first n routed ones equally, or the null expert for
-n = 0. With n equal probabilities, Top-P at 0.9 picks all n of up to 8.
+A step's cost depends on the number of experts that its router picks, so the benchmark sets that number and leaves
+everything else as in a real model: the router, Top-P, the null expert and the weights all run. `MAX_PICKED + 1`
+channels of the hidden state serve as control channels. No layer writes to them; code n of codebook 0 switches channel
+n on. From these channels the router reads which experts to favour: the first n routed experts equally, or the null
+expert for n = 0. With n equal probabilities, n at most 8, Top-P at 0.9 picks all n.
 
 C hidden · K codebooks · V codec vocabulary · T positions
 """
@@ -26,14 +26,14 @@ from unimoe_runtime.model.generation import Prompt
 MAX_PICKED = 8
 ROWS = 2  # a guided pair
 
-_CONTROL = 16.0  # value of a control channel that is on; the others have a variance of about 1
+_CONTROL = 16.0  # value of an active control channel; other channels have a variance of about 1
 _FAVOUR = 5.0  # router weight on a control channel: the favoured logits lie tens above the rest
-_SPREAD = 0.02  # of the favoured logits, so that they differ as they would in a model
+_SPREAD = 0.02  # of the favoured logits, so that they differ as in a real model
 
 
 def model_config(hidden: int, *, num_layers: int = 8) -> ModelConfig:
-    """The sizes that are compared: 384 and 1024 as published measurements have them, 2048 as the published model has
-    them, others scaled (for tests)."""
+    """The compared sizes: 384 and 1024 from published measurements, 2048 from the published model, others scaled (for
+    tests)."""
     routed, shared = {384: (512, 256), 1024: (1376, 688), 2048: (2752, 1376)}.get(hidden, (hidden, hidden // 2))
     head_dim = 128 if hidden == 2048 else 64
     return ModelConfig(
@@ -79,7 +79,7 @@ def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0) -> Path:
                 tensor[:picked, picked] = _FAVOUR
     for picked in range(num_controls):
         tensors["codec_embedding.0.weight"][picked, picked] = _CONTROL
-    tensors["text_embedding.weight"][:, 0] = _CONTROL  # a prompt picks the null expert alone
+    tensors["text_embedding.weight"][:, 0] = _CONTROL  # a prompt picks only the null expert
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors")
     description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict(), "sampling": {}}
@@ -112,8 +112,8 @@ def codes(config: ModelConfig, picked: int, random: np.random.Generator) -> NDAr
 
 
 def bytes_touched(bundle: Bundle, picked: int, cached: int) -> dict[str, int]:
-    """Bytes that a step cannot avoid reading, by part: weights once, as the bundle stores them, cached keys and values
-    that exist."""
+    """Bytes that a step must read, by part: each weight once, as the bundle stores it, and the existing cached keys
+    and values."""
     config = bundle.model
 
     def weights(graph: str) -> int:

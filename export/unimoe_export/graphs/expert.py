@@ -47,7 +47,7 @@ def can_overflow(weights: TensorFile, largest_norm: float) -> bool:
     """Whether an input of at most this Euclidean norm could make the expert overflow float32, by its weights' norms.
 
     Cauchy-Schwarz bounds gate and up by the norm of the input times that of a column of gate_up; |silu(gate)| is at
-    most |gate|. Weights of 16 bits, computed in float16, overflow much earlier: the answer for them is always yes.
+    most |gate|. Products in float16 overflow much earlier: for float16 weights the answer is always yes.
     """
     if any(entry.dtype == "F16" for entry in weights.entries.values()):
         return True
