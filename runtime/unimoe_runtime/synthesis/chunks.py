@@ -1,4 +1,4 @@
-"""Chunks of audio: how large they are, and the making of their samples out of frames.
+"""Chunks of audio: their sizes, and the conversion of frames to samples.
 
 K codebooks · L samples
 """
@@ -25,8 +25,8 @@ FADE_S = 0.01
 class ChunkSchedule:
     """Frames of each chunk, the last size repeated.
 
-    Small chunks come early and cost one run of the codec each; a chunk should be no longer than what was given out
-    before it lasts, or playing stops in between.
+    Small chunks come early, and each costs one run of the codec. Making a chunk should take no longer than the
+    audio before it lasts, otherwise playback stops in between.
     """
 
     frames: tuple[int, ...] = (2, 4, 8, 16, 32)
@@ -58,9 +58,9 @@ class Chunk:
 
 
 def faded(chunk: Chunk, sample_rate_hz: int) -> Chunk:
-    """The chunk with its end faded out, for audio that is cut off: a step down to nothing would click.
+    """The chunk with its end faded out, for audio that is cut off: a sudden step to zero would click.
 
-    Within one frame at most, which the last chunk of any schedule has.
+    The fade takes at most one frame, which the last chunk of any schedule has.
     """
     if not chunk.num_frames:
         return chunk
@@ -73,19 +73,19 @@ def faded(chunk: Chunk, sample_rate_hz: int) -> Chunk:
 
 
 class ChunkMaker:
-    """Frames in, chunks out. `wanted`: how many more frames the next chunk needs. `codec_s`: seconds in the codec."""
+    """Makes chunks of frames. `wanted`: frames that the next chunk still needs. `codec_s`: seconds in the codec."""
 
     def __init__(self, codec: BundleCodec, schedule: ChunkSchedule) -> None:
         self._decoder = codec.stream()
         self._hop_samples = codec.hop_samples
         self._sizes = schedule.sizes()
-        # Frames that a codec looks ahead stay in its hands from the first chunk on, so they are waited for once.
+        # The codec keeps its lookahead frames from the first chunk on, so only the first chunk waits for them.
         self.wanted = max(next(self._sizes), codec.min_first_frames) + codec.lookahead_frames
         self.codec_s = 0.0
         self._next_frame = 0
 
     def take(self, frames: Sequence[NDArray[np.int64]]) -> None:
-        """Give the next chunk its frames; `wanted` is then of the one after it."""
+        """Take the frames of the next chunk; `wanted` then refers to the chunk after it."""
         if frames:
             self._decoder.take(np.stack(frames, axis=1))
         self.wanted = next(self._sizes)
@@ -95,7 +95,7 @@ class ChunkMaker:
         return self._made(self._decoder.certain)
 
     def finish(self) -> Chunk:
-        """All that is left, what the codec kept included; it may be nothing."""
+        """The remaining samples, including those of frames that the codec kept; may be empty."""
         return self._made(self._decoder.finish)
 
     def _made(self, decode: Callable[[], NDArray[np.float32]]) -> Chunk:

@@ -1,7 +1,7 @@
-"""One stream's decoding: its prompts, the present utterance, and the frames made so far.
+"""One stream's decoding: its prompts, the current utterance, and the frames made so far.
 
-The scheduler's thread reads prompts and makes steps; the reader's thread takes frames. What both touch is guarded by
-the scheduler's lock.
+The scheduler's thread reads prompts and makes steps; the reader's thread takes frames. The scheduler's lock guards
+their shared state.
 
 T frames · K codebooks · B model rows
 """
@@ -25,13 +25,13 @@ from unimoe_runtime.synthesis.prompt_pass import piece_length
 from unimoe_runtime.synthesis.routing_counts import RoutingCounts
 
 Progress = Callable[[int, int], None]
-"""Called after each step with the steps done and the steps expected, in the thread that makes the steps: it should
-return at once. What it raises ends the stream."""
+"""Called after each step with the steps done and the steps expected, in the thread that makes the steps, so it should
+return quickly. An exception ends the stream."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A prompt, and how it is to be decoded. `silence_TK`: frames of silence before the next part, where asked for."""
+    """A prompt and its decoding settings. `silence_TK`: frames of silence before the next part, if requested."""
 
     prepared: PreparedPrompt
     sampling: SamplingConfig
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingLimits:
-    """When a stream ends at the latest: `most_frames` in all parts, and `timeout_s` after `requested`, a time of
+    """Limits at which a stream ends: `most_frames` over all parts, and `timeout_s` after `requested`, a time of
     `time.perf_counter`."""
 
     requested: float
@@ -55,7 +55,7 @@ class DecodingLimits:
 class Decoding:
     """A stream as the scheduler sees it.
 
-    `target` is how many frames its reader waits for, by the time `deadline`; it makes no step beyond them.
+    `target` is the number of frames that its reader waits for until `deadline`; no step goes beyond it.
     """
 
     def __init__(
@@ -75,17 +75,17 @@ class Decoding:
         self.captions: list[str] = []
         """The text as it is spoken, as far as it has been read."""
         self.warnings: tuple[str, ...] = ()
-        """Lines about what was left out of the text, as far as it has been read."""
+        """Warnings about parts of the text that were left out, as far as it has been read."""
         self.words: list[tuple[int, tuple[WordTime, ...]]] = []
-        """Of each part that has begun its first frame, and its words with times from there."""
+        """For each part that has begun: its first frame, and its words with times from there."""
         self.prompt_tokens = 0
-        """Tokens of the prompts that have been read, without the unconditional rows'."""
+        """Number of tokens of the prompts that have been read, without unconditional rows."""
         self.expected_steps = 0
         self._note(self._following)
         self.target, self.deadline = 0, math.inf
         self.frames: list[NDArray[np.int64]] = []
         self.num_frames = -1
-        """Frames of the whole; -1 until that is known."""
+        """Number of frames of the whole stream; -1 until it is known."""
         self.cut = self.timed_out = self.cancelled = self.over = self.freed = False
         self.error: BaseException | None = None
         self.prefill_s = self.decode_s = 0.0
@@ -110,7 +110,7 @@ class Decoding:
 
     @property
     def steps_left(self) -> int:
-        """Steps until the reader has its frames, about."""
+        """Estimated number of steps until the reader has its frames."""
         ahead = max(0, self.max_delay - self.utterance.index) if self._part is not None else self.max_delay
         return min(self.target, self.expected_steps) - len(self.frames) + ahead
 
@@ -130,7 +130,7 @@ class Decoding:
         self._next_part()
 
     def read(self, num_positions: int) -> int:
-        """Read about so many positions of the prompt; returns how many it read."""
+        """Read about `num_positions` positions of the prompt; returns the number read."""
         assert self.reading is not None
         if not self._is_read_from:
             self._is_read_from, self.positions_left = True, next(self.reading)
@@ -142,7 +142,7 @@ class Decoding:
         return read
 
     def check(self, now: float) -> None:
-        """End it where it was cancelled or its time has passed."""
+        """End the stream if it was cancelled or its time has passed."""
         timeout_s = self.limits.timeout_s
         if self.cancelled:
             self.over = True
@@ -153,7 +153,7 @@ class Decoding:
         """Take the codes that a step of `step_s` drew."""
         utterance, now = self.utterance, time.perf_counter()
         self.last_step = now
-        if utterance.index == 0:  # counted with the prompt, as its first result
+        if utterance.index == 0:  # counted as part of the prefill, because it gives its first result
             self.prefill_s += now - self._began
         else:
             self.decode_s += step_s
@@ -172,12 +172,12 @@ class Decoding:
                 self._next_part()
 
     def report(self) -> None:
-        """Tell the caller's callback of the step."""
+        """Call the caller's callback after the step."""
         if self._progress is not None:
             self._progress(self._steps_done, self.expected_steps)
 
     def free(self) -> None:
-        """Give the model's cache back; from now on it is over."""
+        """Give the model's cache back and mark the stream as over."""
         self.over = self.freed = True
         if self.reading is not None:
             self.reading.close()
@@ -209,7 +209,7 @@ class Decoding:
             prompt.paired, sampling.guidance_scale, sampling.temperature, sampling.top_k, sampling.top_p,
             sampling.eos_factor,
         )  # fmt: skip
-        """What decides a draw: streams in which these are equal draw together."""
+        """The settings that determine a draw. Streams with equal settings draw together."""
         self._first_position_B = prompt.first_position_B
         self.utterance = Utterance(self.model.config, sampling)
         self.generator = np.random.default_rng(self._seed)
@@ -224,6 +224,6 @@ class Decoding:
         self.expected_steps += part.expected_steps(self.max_delay)
 
     def _room(self) -> int | None:
-        """Frames that the caller's limit leaves; None where there is none."""
+        """Number of frames left under the caller's limit; None without a limit."""
         most = self.limits.most_frames
         return None if most is None else max(0, most - len(self.frames))

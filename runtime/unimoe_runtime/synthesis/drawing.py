@@ -1,4 +1,4 @@
-"""Codes for all streams of a step: those of the same sampling are drawn together.
+"""Codes for all streams of a step: streams with the same sampling are drawn together.
 
 R rows of the step · U streams · K codebooks · V codec vocabulary
 """
@@ -18,7 +18,7 @@ from unimoe_runtime.synthesis.decoding import Decoding
 def draw_all(
     logits_RKV: NDArray[np.float32], streams: Sequence[Decoding], first_rows: Sequence[int]
 ) -> list[list[int]]:
-    """K codes for each stream. A stream draws with its own generator what it draws alone, to the bit."""
+    """K codes for each stream. Each stream uses its own generator and gets the same codes as alone, bit for bit."""
     if len(streams) == 1:
         first = first_rows[0]
         return _draw(logits_RKV[first : first + streams[0].num_rows], streams)
@@ -36,7 +36,7 @@ def draw_all(
 
 
 def _draw(logits_BKV: NDArray[np.float32], group: Sequence[Decoding]) -> list[list[int]]:
-    """Codes of streams of the same sampling, limits aside."""
+    """Codes of streams with the same sampling, except for its limits."""
     first = group[0]
     sampling, config = first.sampling, first.model.config
     logits_UKV = guide(logits_BKV, first.paired, sampling)

@@ -31,7 +31,7 @@ RoutingListener = Callable[[int, Floats], None]
 """Called for each layer of a decode step with layer and weights_NE of one stream; valid during the call only."""
 
 Reading = Generator[int, int, None]
-"""Reads a prompt: yields how many positions are left, is sent how many to read in the next pass."""
+"""Reads a prompt: yields the number of positions left, and is sent the number to read in the next pass."""
 
 
 class Embedder:
@@ -43,7 +43,7 @@ class Embedder:
         self._codebooks_K = np.arange(backend.bundle.model.num_codebooks)
 
     def codes(self, codes_BK: NDArray[np.int64]) -> Floats:
-        """hidden_B1C of one codec row a model row."""
+        """hidden_B1C of one codec row per model row."""
         hidden: Floats = np.add.reduce(self.codec_rows((self._codebooks_K, codes_BK)), axis=1, keepdims=True)
         return hidden
 
@@ -51,8 +51,8 @@ class Embedder:
 class BundleModel:
     """`generation.LanguageModel` over a bundle's graphs: one stream's cache and position.
 
-    With `prefixes` what all rows of a prompt have in common is read once, in a pass of its own, and kept there by
-    its hash: keys and values are the same to the bit whether they were computed or kept.
+    With `prefixes`, the beginning that all rows of a prompt share is read once, in its own pass, and its keys and
+    values are kept there by hash. They are the same bit for bit whether they were computed or kept.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ class BundleModel:
         self.statistics = RoutingCounts()
         self._forward: Forward | None = None
         self.valid_BS = np.zeros((0, 0), dtype=np.bool_)
-        """Cache slots that hold a token; the padding before a shorter row's prompt does not count."""
+        """Number of cache slots that hold a token; the padding before a shorter row's prompt does not count."""
         self.num_filled = 0
-        """Cache slots in use: the next step writes to this one."""
+        """Number of cache slots in use, and the slot that the next step writes to."""
 
     @property
     def num_rows(self) -> int:
         return len(self.valid_BS)
 
     def close(self) -> None:
-        """Give the cache back to the backend. `prefill` begins anew."""
+        """Give the cache back to the backend. `prefill` starts again."""
         forward, self._forward = self._forward, None
         if forward is not None:
             forward.close()
 
     def hand_over(self) -> Forward:
-        """The cache, which is the caller's from now on. Steps need one again, by `take_over`."""
+        """Hand the cache over to the caller. Before the next step, `take_over` must set one."""
         forward, self._forward = self._forward, None
         if forward is None:
             raise RuntimeError("prefill() comes before a cache can be handed over")
@@ -109,7 +109,7 @@ class BundleModel:
             pass
 
     def read(self, prompt: Prompt) -> Reading:
-        """`prefill` piece by piece. However it is cut, keys, values and logits are the same to the bit."""
+        """`prefill` in pieces. Keys, values and logits do not depend on the pieces, bit for bit."""
         self.close()
         rows, length = prompt.text_ids_BT.shape
         self._forward = forward = self._backend.start(rows)
@@ -122,8 +122,8 @@ class BundleModel:
             begin = prompt.num_shared
             shared = yield from self._shared_positions(prompt, hidden_BTC, self._prefixes)
             forward.restore(shared, self.valid_BS.shape[1])
-            # The shared tokens stand in the first slots of every row, and a shorter row's padding after them: where
-            # the row, padded on the left, still has shared ones.
+            # The shared tokens are in the first slots of every row. A shorter row's padding follows them, in the
+            # slots where the left-padded row still has shared tokens.
             mask_BT = np.concatenate([np.ones((rows, begin), np.bool_), (mask_BT.cumsum(axis=1) > begin)[:, begin:]], 1)
         self.valid_BS[:, :length] = mask_BT
         mask_B1TS = prompt_mask(mask_BT, self.valid_BS.shape[1], begin)
@@ -157,7 +157,7 @@ class BundleModel:
         return cached
 
     def step(self, codes_BK: NDArray[np.int64], position_B: Floats) -> Floats:
-        """One decode step: logits_BKV after reading one codec row a model row."""
+        """One decode step: logits_BKV after reading one codec row per model row."""
         self.reserve(self.num_filled + 1)
         self.valid_BS[:, self.num_filled] = True
         assert self._forward is not None
@@ -179,12 +179,12 @@ class BundleModel:
         return self.step(np.array([codes] * self.num_rows), position_B)
 
     def logits(self, tokens_M: NDArray[np.int64]) -> Floats:
-        """logits_MKV of tokens (row · T + position) of the pass that ran last."""
+        """logits_MKV of tokens (row · T + position) of the last pass."""
         assert self._forward is not None
         return self._forward.head(tokens_M)
 
     def reserve(self, num_slots: int) -> None:
-        """Room for so many positions."""
+        """Reserve cache slots for `num_slots` positions."""
         rows, capacity = self.valid_BS.shape
         if num_slots > capacity:
             grown_BS = np.zeros((rows, cache_capacity(num_slots)), dtype=np.bool_)
@@ -192,7 +192,7 @@ class BundleModel:
             self.valid_BS = grown_BS
 
     def _read(self, forward: Forward, inputs: StepInputs, real_BT: NDArray[np.bool_]) -> Reading:
-        """The passes over a prompt's positions; those that are not `real_BT` launch no expert."""
+        """The passes over a prompt's positions. Positions outside `real_BT` launch no expert."""
         begin, length = 0, real_BT.shape[1]
         while begin < length:
             end = begin + piece_length((yield length - begin), length - begin)
@@ -220,7 +220,7 @@ class BundleModel:
         )
 
     def _run(self, forward: Forward, inputs: StepInputs, real_N: NDArray[np.bool_] | None) -> None:
-        """All layers. Of a prompt's tokens those that are not `real_N` launch nothing: their weights are zeroed."""
+        """Run all layers. A prompt's tokens outside `real_N` launch no expert: their weights are zeroed."""
         forward.begin(inputs)
         for layer in range(self.config.num_layers):
             weights_NE = forward.trunk(layer)
@@ -238,10 +238,10 @@ class BundleModel:
                 forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
 
     def _picked(self, weights_NE: list[list[float]]) -> list[int]:
-        """The routed experts that some token picked, counted.
+        """The routed experts that some token picked; updates the counts.
 
-        Plain lists: between two graphs every line comes from memory again, and numpy's small calls cost ten times
-        what they seem to (a few tokens in a decode step, so the loops are short).
+        It uses plain lists. A decode step has few tokens, so the loops are short. Between two graphs the CPU caches are
+        cold, and numpy's small calls then take ten times as long as in a microbenchmark.
         """
         routed, statistics = self.config.num_routed_experts, self.statistics
         picked = [expert for expert, column in enumerate(zip(*weights_NE, strict=True)) if any(column)]

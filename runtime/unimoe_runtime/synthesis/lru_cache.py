@@ -1,4 +1,4 @@
-"""What was computed before and may be asked for again, as long as there is room."""
+"""A cache of computed values with a limit on their bytes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Value]):
-    """Values by the hash of what they were computed from, of at most `max_bytes` in all, for any number of threads.
+    """Values by the hash of their input, at most `max_bytes` in total, for any number of threads.
 
-    What was not asked for the longest goes first; a value larger than all the room is not kept.
+    The least recently used value is dropped first. A value larger than `max_bytes` is not kept.
     """
 
     def __init__(self, max_bytes: int) -> None:

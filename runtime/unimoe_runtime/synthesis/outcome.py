@@ -1,4 +1,4 @@
-"""How a stream of audio came about, in figures.
+"""The figures of a stream of audio.
 
 T frames · K codebooks
 """
@@ -17,13 +17,13 @@ from unimoe_runtime.synthesis.routing_counts import RoutingCounts
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How audio came about.
+    """The figures of synthesized audio.
 
-    `codes_TK`: the frames of the model. `caption`: the request as the front end understood it. `ended` is False where
+    `codes_TK`: the frames of the model. `caption`: the request as the front end understood it. `ended` is False if
     the audio was cut off before the model ended it: by the step limit, by the time limit (`timed_out`), or by the
-    caller. `warnings`: lines about what was left out of the text. `words`: when each word is spoken. `first_audio_s`:
-    from the request to the first chunk. `codec_s` may have passed beside `decode_s`; `compute_s` is the whole from the
-    prompt's pass to the last sample, without the time that the reader took.
+    caller. `warnings`: parts of the text that were left out. `words`: when each word is spoken. `first_audio_s`: from
+    the request to the first chunk. `codec_s` may overlap `decode_s`. `compute_s` is the time from the prefill to the
+    last sample, without the reader's own time.
     """
 
     sample_rate_hz: int

@@ -1,4 +1,4 @@
-"""Loading in the background what every request needs, while the first one is prepared."""
+"""Loads the graphs that every request needs in the background, while the first request is prepared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def always_used(bundle: Bundle) -> list[str]:
 
 
 class Preload:
-    """Loads graphs one after another in a thread of its own; their hashes are checked as they are loaded.
+    """Loads graphs one after another in its own thread; their hashes are checked as they are loaded.
 
-    A graph that cannot be loaded ends it without a word: whoever runs that graph is told. It ends with the program as
-    well, after the graph that is being loaded: a thread that is cut off within the engine would abort the process.
+    A graph that cannot be loaded ends it silently: the caller that runs that graph gets the error. At the program's end
+    it stops after the current graph, because a thread that is killed within the engine would abort the process.
     """
 
     def __init__(self, backend: Backend, graphs: Iterable[str]) -> None:
@@ -30,7 +30,7 @@ class Preload:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the graph that is being loaded."""
+        """Stop after the current graph."""
         self._stop.set()
         self._thread.join()
 

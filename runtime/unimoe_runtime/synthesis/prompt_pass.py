@@ -1,4 +1,4 @@
-"""A prompt as the layers read it: its embeddings, its mask, and how it is cut into passes.
+"""A prompt as the layers read it: its embeddings, its mask, and its division into passes.
 
 B rows · T positions · S cache capacity · P prompt codec rows · V video tokens · C hidden
 """
@@ -20,12 +20,12 @@ Floats = NDArray[np.float32]
 _SMALLEST_GROWTH = 16
 
 Rows = Callable[[Any], Floats]
-"""Reads an embedding's rows by arrays of indices, as `TensorFile.rows` gives it."""
+"""Reads an embedding's rows by an array of indices, as from `TensorFile.rows`."""
 
 
 def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
-    """hidden_BTC of a prompt. A codec row is the sum of its codebooks' embeddings, in the place of a placeholder,
-    which may be an id that the vocabulary does not have."""
+    """hidden_BTC of a prompt. A codec row, the sum of its codebooks' embeddings, replaces a placeholder, which may be
+    an id outside the vocabulary."""
     is_codec_BT = prompt.text_ids_BT == prompt.placeholder_id
     hidden_BTC = text_rows(np.where(is_codec_BT, 0, prompt.text_ids_BT))
     if prompt.codec_ids_PK is not None:
@@ -37,7 +37,7 @@ def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
 
 
 def cache_capacity(num_positions: int) -> int:
-    """Slots of the cache that holds so many positions."""
+    """Number of slots of the cache that holds `num_positions` positions."""
     growth = max(_SMALLEST_GROWTH, 1 << num_positions.bit_length() >> 4)
     return -(-num_positions // growth) * growth
 
@@ -45,7 +45,7 @@ def cache_capacity(num_positions: int) -> int:
 def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> NDArray[np.bool_]:
     """mask_B1TS of a prompt's pass over a cache of `capacity` slots: causal, padded positions hidden.
 
-    For the positions from `begin` on; those before it are in the cache.
+    It covers the positions from `begin` on; earlier ones are in the cache.
     """
     rows, length = mask_BT.shape
     mask_BTS = np.zeros((rows, length - begin, capacity), dtype=np.bool_)
@@ -58,8 +58,8 @@ def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> ND
 def piece_length(wanted: int, left: int) -> int:
     """Positions of the next pass over a prompt of which `left` are to be read: about `wanted`.
 
-    Never one position alone, unless that is the whole: ONNX Runtime computes a pass of one position in another order,
-    so that the result would depend on how the prompt was cut.
+    A pass never has one position alone, unless the prompt has only one: ONNX Runtime computes a pass of one position in
+    another order, so the result would depend on the division.
     """
     length = min(max(wanted, 2), left)
     return left if left - length == 1 else length

@@ -1,4 +1,4 @@
-"""What a caller asks of a synthesizer."""
+"""The request to a synthesizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_SPEED, _MAX_SPEED = 0.25, 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(JsonRecord):
-    """How long the audio may become. None leaves it to the bundle.
+    """Limits on the audio's length. None uses the bundle's.
 
     `min_steps` and `max_steps` count decode steps, the delay included. `max_s` is seconds of audio.
     """
@@ -35,11 +35,11 @@ class SynthesisRequest:
     `voice`: one of the front end's voices (for music, an instrument), or an audio file to clone. Empty takes the
     front end's first voice. `voice_text`: the words of that audio file.
     `video`: frames to make music for (`Synthesizer.read_video`).
-    `seed`: same bundle, request and seed give the same codes, and with any schedule the same audio.
-    `sampling` replaces the bundle's own for this task. Its step limits still follow the expected length, unless
-    `limits` says otherwise.
+    `seed`: the same bundle, request and seed give the same codes, and the same audio with any schedule.
+    `sampling` replaces the bundle's sampling for this task. Its step limits still follow the expected length, unless
+    `limits` sets others.
     `schedule`: frames of each chunk of a stream.
-    `timeout_s`: seconds from the request, the reader's own time included. Then the audio ends with the frames that
+    `timeout_s`: seconds from the request, including the reader's own time. Then the audio ends with the frames that
     are complete.
     `speed`: 1 is the voice's own speed, 2 twice as fast; from 0.25 to 4.
     `lexicon`: pronunciations of words, used before the bundle's own lexicon.
@@ -84,7 +84,7 @@ class SynthesisRequest:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text has no halves of surrogate pairs, as which bytes of another encoding come from a command line."""
+    """Whether a text has no lone surrogates; a command line gives these for bytes of another encoding."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""From a request to prompts and limits: voices, recordings, videos, the pieces of a long text.
+"""Turns a request into prompts and limits: voices, recordings, videos, the pieces of a long text.
 
 L samples · T frames · K codebooks
 """
@@ -26,12 +26,12 @@ from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.vision.tower import BundleVision
 from unimoe_runtime.vision.video import Video, read_video
 
-# Room for the codes of voices that were read before.
+# Bytes for the codes of voices that were read before.
 _VOICE_BYTES = 1 << 20
 
 
 class RequestReader:
-    """Makes what is decoded of what is asked for. `run` is a backend's `run`."""
+    """Turns requests into the parts that are decoded. `run` is a backend's `run`."""
 
     def __init__(self, bundle: Bundle, frontend: FrontEnd, codec: BundleCodec, run: Run) -> None:
         self._bundle, self._frontend, self._codec, self._run = bundle, frontend, codec, run
@@ -39,16 +39,16 @@ class RequestReader:
         self._voices = LRUCache[NDArray[np.int64]](_VOICE_BYTES)
 
     def parts(self, request: SynthesisRequest) -> tuple[Iterator[Part], int | None]:
-        """What is to be decoded in turn, each made when it is asked for, and the most frames of all together.
+        """The parts to decode in order, each made on request, and the limit on the frames of all parts together.
 
-        The first part is made now. Raises what `Synthesizer.stream` raises.
+        The first part is made now. Raises the errors of `Synthesizer.stream`.
         """
         sampling = request.sampling or self.sampling(request.task)
         limits = request.limits or Limits()
         prompts = self.prompts(request)
-        first = list(islice(prompts, 2))  # the second one tells whether there are several
+        first = list(islice(prompts, 2))  # the second one shows whether there are several
         most_steps = self._most_steps(limits)
-        if len(first) > 1:  # the caller's steps are then those of all pieces together
+        if len(first) > 1:  # the caller's limit then covers all pieces together
             limits = replace(limits, max_steps=None)
         parts = (
             Part(
@@ -62,7 +62,7 @@ class RequestReader:
         return chain([next(parts)], parts), most_frames
 
     def prompts(self, request: SynthesisRequest) -> Iterator[PreparedPrompt]:
-        """The prompts of a request in turn, each made when it is asked for."""
+        """The prompts of a request in order, each made on request."""
         return self._frontend.prepare(
             request.task,
             request.text,
@@ -73,11 +73,11 @@ class RequestReader:
         )
 
     def read_video(self, path: Path | str, *, rate_hz: float, max_frames: int) -> Video:
-        """A file's frames in the size that the vision tower takes."""
+        """A file's frames in the size of the vision tower."""
         return read_video(path, factor=self._vision().config.factor, rate_hz=rate_hz, max_frames=max_frames)
 
     def sampling(self, task: str) -> SamplingConfig:
-        """The bundle's own sampling for a task. Raises PromptError where it has no such task."""
+        """The bundle's sampling for a task. Raises PromptError if it has no such task."""
         try:
             return self._bundle.sampling[task]
         except KeyError:
@@ -85,7 +85,7 @@ class RequestReader:
             raise PromptError(f"this bundle has no task {task!r}; it knows {known}") from None
 
     def _voice_prompt(self, voice: str, voice_text: str) -> VoicePrompt | None:
-        """The recording that a voice is cloned from, through the codec; None where the model knows the voice."""
+        """The codes of the recording that a voice is cloned from; None if the model knows the voice."""
         path: Path | None = Path(voice)
         if "/" not in voice and not _is_audio_file(Path(voice)):
             recording = self._frontend.recording(voice)
@@ -120,12 +120,12 @@ class RequestReader:
         return BundleVision(self._bundle.manifest["vision"], self._run)
 
     def _silence(self, seconds: float) -> NDArray[np.int64] | None:
-        """Frames of silence; None where none is asked for."""
+        """Frames of silence; None if none is requested."""
         frames = round(seconds * self._codec.sample_rate_hz / self._codec.hop_samples)
         return self._codec.encode(np.zeros(frames * self._codec.hop_samples, np.float32)).T if frames else None
 
     def _most_steps(self, limits: Limits) -> int | None:
-        """Decode steps that the caller allows; None where that is left to the bundle."""
+        """Number of decode steps that the caller allows; None uses the bundle's limit."""
         allowed = [] if limits.max_steps is None else [limits.max_steps]
         if limits.max_s is not None:
             frames = int(limits.max_s * self._codec.sample_rate_hz / self._codec.hop_samples)
@@ -135,7 +135,7 @@ class RequestReader:
     def _limited(
         self, prepared: PreparedPrompt, sampling: SamplingConfig, limits: Limits, most_steps: int | None
     ) -> SamplingConfig:
-        """`sampling` with the limits of the expected length and then the caller's."""
+        """`sampling` with the limits from the expected length, then with the caller's limits."""
         config = self._bundle.model
         sampling = prepared.limit(sampling, max_delay=self._max_delay)
         max_steps = sampling.max_steps if limits.max_steps is None else limits.max_steps
@@ -152,7 +152,7 @@ class RequestReader:
 
 
 def _is_audio_file(path: Path) -> bool:
-    """Whether its suffix says so."""
+    """Whether the suffix is that of a readable audio file."""
     if not path.suffix:
         return False
     from unimoe_runtime.audio.files import (

@@ -24,11 +24,11 @@ class RoutingCounts:
 
     @property
     def experts_per_step(self) -> float:
-        """Expert graphs launched a step, over all layers."""
+        """Mean number of expert graphs launched per step, over all layers."""
         return self.launched / self.steps if self.steps else 0.0
 
     @property
     def null_share(self) -> float:
-        """Share of all picks, over rows and layers, that went to a null expert and cost nothing."""
+        """Share of all picks, over rows and layers, that fell on null experts."""
         picks = self.routed_picks + self.null_picks
         return self.null_picks / picks if picks else 0.0

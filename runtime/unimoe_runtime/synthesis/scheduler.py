@@ -1,8 +1,8 @@
 """The one thread that runs the language model for all streams of a synthesizer.
 
-Readers say how many frames they wait for, and until when. The thread reads new prompts and makes steps, one step for
-all streams that wait. What has the least time to spare goes first: a prompt, cut into pieces, or a step. A stream
-alone decodes in a cache of its own; several share one (`SharedSteps`).
+Readers tell how many frames they wait for, and until when. The thread reads new prompts and makes steps, one step for
+all streams that wait. The work with the least time to spare goes first: a piece of a prompt, or a step. A single
+stream decodes in its own cache; several share one (`SharedSteps`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unimoe_runtime.synthesis.step_statistics import Counts, Durations, StepStat
 from unimoe_runtime.synthesis.turns import Turn, next_turn
 
 _IDLE_S = 10.0
-# A stream that waits for no frame keeps its rows for so many steps: most readers come back at once.
+# A stream that waits for no frame keeps its rows for this many steps, because most readers return immediately.
 _KEPT_STEPS = 8
 
 
@@ -33,13 +33,13 @@ _RUNNING: WeakSet[StepScheduler] = WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what still runs when the program does: a thread that is cut off within the engine would abort the process."""
+    """End running schedulers when the program ends: a thread killed within the engine would abort the process."""
     for scheduler in list(_RUNNING):
         scheduler.close(at_end=lambda: None)
 
 
 class StepScheduler:
-    """Runs the streams that are added, in a thread that exists while there is work, and a while longer."""
+    """Runs the added streams in a thread that exists while there is work, and for some time afterwards."""
 
     def __init__(self, backend: Backend) -> None:
         self._counts = backend.row_counts
@@ -66,7 +66,7 @@ class StepScheduler:
             return self._done.snapshot(active=active, open=len(self._streams))
 
     def add(self, stream: Decoding) -> None:
-        """Begin with a stream. It makes no step before frames of it are asked for."""
+        """Add a stream. It makes no step before its frames are requested."""
         stream.begin()
         with self._lock:
             self._streams.append(stream)
@@ -79,14 +79,14 @@ class StepScheduler:
                 _RUNNING.add(self)
 
     def ask(self, stream: Decoding, target: int, deadline: float) -> None:
-        """From now on make steps until a stream has `target` frames, if possible by `deadline`; no more than now
-        where `target` is what it has."""
+        """Make steps until a stream has `target` frames, if possible by `deadline`. If it already has them, no
+        further steps are made."""
         with self._lock:
             stream.target, stream.deadline = target, deadline
             self._work.notify()
 
     def wait(self, stream: Decoding, target: int) -> None:
-        """Until a stream has so many frames, or is over. Raises what went wrong with it."""
+        """Wait until a stream has `target` frames or is over. Raises its error."""
         with self._lock:
             while len(stream.frames) < target and not stream.freed:
                 self._arrived.wait()
@@ -94,13 +94,13 @@ class StepScheduler:
             raise stream.error
 
     def cancel(self, stream: Decoding) -> None:
-        """End a stream at its next step. Returns at once."""
+        """End a stream at its next step. Does not wait."""
         with self._lock:
             stream.cancelled = True
             self._work.notify()
 
     def join(self, stream: Decoding) -> None:
-        """Wait until a stream that was cancelled holds nothing."""
+        """Wait until a cancelled stream has freed its memory."""
         if self.is_own_thread:
             return
         with self._lock:
@@ -108,7 +108,7 @@ class StepScheduler:
                 self._arrived.wait()
 
     def close(self, at_end: Callable[[], None]) -> None:
-        """End all streams, then call `at_end`: here, or in the scheduler's thread where that is this one."""
+        """End all streams, then call `at_end`, in this thread or, if called from the scheduler's thread, at its end."""
         with self._lock:
             self._closed = True
             for stream in self._streams:
@@ -128,7 +128,7 @@ class StepScheduler:
         try:
             while (work := self._next()) is not None:
                 work()
-        except BaseException as error:  # a defect: no reader may wait for ever
+        except BaseException as error:  # a bug: no reader may wait forever
             with self._lock:
                 for stream in self._streams:
                     stream.error = stream.error or error
@@ -149,7 +149,7 @@ class StepScheduler:
         self._shared.close()
 
     def _next(self) -> Callable[[], None] | None:
-        """What is to be done now; waits for it. None where the thread is to end."""
+        """The next unit of work; waits for it. None if the thread should end."""
         with self._lock:
             while True:
                 now = time.perf_counter()
@@ -200,7 +200,7 @@ class StepScheduler:
         except Exception as error:
             if len(batch) == 1:
                 self._fail(batch[0], error)
-            else:  # whose fault it is shows when each makes the step alone
+            else:  # the failing stream is found by making the step for each alone
                 for stream in batch:
                     self._step([stream])
             return
@@ -216,7 +216,7 @@ class StepScheduler:
                 with self._lock:
                     stream.accept(row, seconds)
                 stream.report()
-            except Exception as error:  # of a callback, or of the text's next piece
+            except Exception as error:  # from a callback, or from the text's next piece
                 self._fail(stream, error)
         with self._lock:
             for stream in batch:
@@ -226,7 +226,7 @@ class StepScheduler:
                 self._arrived.notify_all()
 
     def _decode(self, batch: list[Decoding]) -> tuple[list[list[int]], int, int]:
-        """One step's codes for each stream, how many experts it launched, and of how many rows it was."""
+        """One step: codes for each stream, the number of launched experts, and the number of rows."""
         model = batch[0].model
         if model not in self._shared:
             stream, before = batch[0], model.statistics.launched
@@ -243,9 +243,9 @@ class StepScheduler:
         return draw_all(logits_RKV, batch, first_rows), launched, rows
 
     def _gather(self, batch: list[Decoding], left_out: Sequence[Decoding]) -> list[Decoding]:
-        """Have these streams in the shared cache, and others no longer than they may be idle there.
+        """Put these streams into the shared cache, and remove streams that have been idle there for too long.
 
-        Returns those that are in it: a stream for which there is no room has failed.
+        Returns the streams in the cache. A stream for which there is no room has failed.
         """
         models = {stream.model for stream in batch}
         excluded = {stream.model for stream in left_out}
@@ -279,7 +279,7 @@ class StepScheduler:
             self._finish(stream)
 
     def _finish(self, stream: Decoding) -> None:
-        """Free what a stream holds, and tell its reader. Its thread's lock is held."""
+        """Free a stream's memory and notify its reader. The caller holds the lock."""
         if stream.model in self._shared:
             self._shared.leave(stream.model)
         self._idle_steps.pop(stream.model, None)

@@ -1,7 +1,7 @@
 """Decode steps of several streams at once: their rows lie side by side in one cache, each at its own position.
 
-A picked expert runs once for all rows that picked it. A row's result does not depend on the other rows, to the bit on
-a CPU, so a stream decodes here what it decodes alone.
+A picked expert runs once for all rows that picked it. A row's result does not depend on the other rows, on a CPU bit
+for bit, so a stream decodes the same codes as alone.
 
 R rows · S cache capacity · E dynamic experts (routed, then null) · K codebooks · V codec vocabulary · L layers
 """
@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(kw_only=True, eq=False)
 class _Member:
-    """A stream's place: its rows are `row` … `row + model.num_rows - 1`."""
+    """A stream and its first row: its rows are `row` … `row + model.num_rows - 1`."""
 
     model: BundleModel
     row: int
@@ -31,7 +31,7 @@ class _Member:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedStep:
-    """What a step gave: logits_RKV of all rows, the first row of each stream, and how many experts it launched."""
+    """The result of a step: logits_RKV of all rows, the first row of each stream, the number of launched experts."""
 
     logits_RKV: Floats
     first_rows: list[int]
@@ -62,11 +62,11 @@ class SharedSteps:
         return list(self._members)
 
     def num_rows_with(self, model: BundleModel) -> int:
-        """Rows of all members and one more."""
+        """Number of rows with `model` as a further member."""
         return self._end() + self._counts.places(model.num_rows)
 
     def join(self, model: BundleModel) -> None:
-        """Take a stream that has read its prompt; its own cache is given back."""
+        """Add a stream that has read its prompt; its own cache is given back."""
         row = self._end()
         self._fit(row + model.num_rows, model.num_filled + 1)
         assert self._forward is not None
@@ -77,7 +77,7 @@ class SharedSteps:
         self._write_mask(model, row)
 
     def leave(self, model: BundleModel) -> None:
-        """Free a stream's rows. Those behind move up."""
+        """Free a stream's rows and fill the gap with later ones."""
         gone = self._members.pop(model)
         if not self._members:
             self.close()
@@ -94,7 +94,7 @@ class SharedSteps:
         self._shrink()
 
     def park(self, model: BundleModel) -> None:
-        """Give a stream a cache of its own again, and free its rows: it makes no step for a while."""
+        """Move a stream back to its own cache and free its rows, because it makes no steps for some time."""
         assert self._forward is not None
         own = self._backend.start(model.num_rows)
         own.resize(model.num_rows, model.valid_BS.shape[1])
@@ -105,9 +105,9 @@ class SharedSteps:
     def step(
         self, models: Sequence[BundleModel], codes: Sequence[list[int]], positions: Sequence[Floats]
     ) -> SharedStep:
-        """One step of some members; the others' rows stay where they are.
+        """One step of some members; the rows of the others do not change.
 
-        `codes`: a row of K codes for each; `positions`: position_B of its rows. A step that fails has changed nothing.
+        `codes`: a row of K codes for each; `positions`: position_B of its rows. A failed step changes nothing.
         """
         members = [self._members[model] for model in models]
         self._fit(self._end(), 1 + max(member.model.num_filled for member in self._members.values()))
@@ -144,7 +144,7 @@ class SharedSteps:
             forward.close()
 
     def _run(self, inputs: StepInputs, idle_N: NDArray[np.int64] | None) -> int:
-        """All layers; returns how many experts were launched. Idle and unused rows launch none."""
+        """Run all layers; returns the number of launched experts. Idle and unused rows launch none."""
         forward, routed, launched = self._forward, self._config.num_routed_experts, 0
         assert forward is not None
         forward.begin(inputs)
@@ -160,7 +160,7 @@ class SharedSteps:
         return launched
 
     def _count(self, members: Sequence[_Member]) -> None:
-        """Positions, and what each stream picked, counted as if it were alone."""
+        """Count each stream's positions and picks as if it ran alone."""
         routed = self._config.num_routed_experts
         picked_LRE = self._weights_LRE != 0
         routed_R = np.add.reduce(picked_LRE[:, :, :routed], axis=(0, 2)).tolist()
@@ -182,7 +182,7 @@ class SharedSteps:
                     model.routing(layer, weights_RE[member.row : end])
 
     def _end(self) -> int:
-        """The row behind the last member's."""
+        """The row after the last member's rows."""
         return max((m.row + self._counts.places(m.model.num_rows) for m in self._members.values()), default=0)
 
     def _move(self, member: _Member, row: int) -> None:
@@ -197,14 +197,14 @@ class SharedSteps:
         self._mask_R1TS[rows, 0, 0, :slots] = model.valid_BS[:, :slots]
 
     def _fit(self, num_rows: int, num_slots: int) -> None:
-        """Room for so many rows and positions."""
+        """Make room for `num_rows` rows and `num_slots` positions."""
         rows = self._counts.fitting(num_rows)
         capacity = self._capacity if num_slots <= self._capacity else cache_capacity(num_slots)
         if rows != self._num_rows or capacity != self._capacity:
             self._resize(rows, capacity)
 
     def _shrink(self) -> None:
-        """Give up slots that no stream needs: they cost every row time."""
+        """Remove slots that no stream needs, because they cost every row time."""
         needed = cache_capacity(1 + max(model.num_filled for model in self._members))
         capacity = needed if 2 * needed <= self._capacity else self._capacity
         self._resize(self._counts.fitting(self._end()), capacity)

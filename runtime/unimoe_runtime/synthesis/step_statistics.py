@@ -1,4 +1,4 @@
-"""What the scheduler did: counts for metrics, and how long things take here, for its plans."""
+"""The scheduler's counts for metrics, and measured durations for its planning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _NEW_SHARE = 0.2
 class StepStatistics:
     """Counts since the synthesizer was opened.
 
-    `streams` and `rows` are sums over the steps: divided by `steps` they are means. `launched`: expert graphs run by
-    decode steps. `step_s` and `prompt_s`: seconds in decode steps and in prompts' passes. `active` streams are being
-    read from now, `open` ones are not at their end.
+    `streams` and `rows` are sums over the steps; divided by `steps` they are means. `launched`: expert graphs run by
+    decode steps. `step_s` and `prompt_s`: seconds in decode steps and in prompt passes. `active`: streams whose reader
+    waits now. `open`: streams that have not ended.
     """
 
     steps: int = 0
@@ -37,7 +37,7 @@ class StepStatistics:
 
 
 class Counts:
-    """`StepStatistics` as they grow, for one thread."""
+    """The running counts behind `StepStatistics`, for one thread."""
 
     def __init__(self) -> None:
         self.steps = self.streams = self.rows = self.launched = self.pieces = self.positions = 0
@@ -48,7 +48,7 @@ class Counts:
 
 
 class Durations:
-    """Recent seconds of a step, by its number of streams, and of a prompt's position."""
+    """Recent durations of a step, by its number of streams, and of one prompt position, in seconds."""
 
     def __init__(self) -> None:
         self._step_s: dict[int, float] = {}
@@ -61,7 +61,7 @@ class Durations:
         self.position_s = _mixed(self.position_s or None, seconds / max(1, num_positions))
 
     def step_s(self, num_streams: int) -> float:
-        """Of a step of so many streams; where none was made, of the nearest number."""
+        """Seconds of a step of `num_streams` streams; without a measurement, that of the nearest number."""
         if not self._step_s:
             return 0.0
         return self._step_s[min(self._step_s, key=lambda known: abs(known - num_streams))]

@@ -1,8 +1,8 @@
-"""Audio as it comes: the scheduler makes frames, the reader's own thread makes samples of them.
+"""Streamed audio: the scheduler makes frames, and the reader's thread turns them into samples.
 
-A frame is complete with its last delayed codebook. A chunk is decoded as soon as its frames are there (for a codec
-that looks ahead, with as many frames more), while the next steps run; the first one at once, so that nothing stands
-between its last frame and its samples. No step is made unless a chunk is asked for, and none beyond the chunk after
+A frame is complete with its last delayed codebook. A chunk is decoded as soon as its frames are complete (for a codec
+that looks ahead, its lookahead frames as well), while the next steps run. During the first chunk no steps run, so that
+its samples come as early as possible. Steps are made only when a chunk is requested, and at most for the chunk after
 the one that is being decoded: a slow reader slows decoding down instead of filling memory.
 
 A long text comes in parts. Their frames follow one another in one stream of the codec, without a seam.
@@ -27,16 +27,16 @@ from unimoe_runtime.synthesis.scheduler import StepScheduler
 
 
 class AudioStream:
-    """The chunks of one synthesis: an iterator that makes them as they are asked for.
+    """The chunks of one synthesis: an iterator that makes them on request.
 
         with synthesizer.stream(SynthesisRequest(text="Hello.")) as stream:
             for chunk in stream:
                 play(chunk.pcm_L)
 
-    `cancel` ends it at its next step: what was made so far is all there is. `close`, or the end of `with`, cancels it
-    and frees its memory. Both are safe from any thread; a thread that waits for a chunk then gets the end. Reading
-    from a closed stream raises ClosedError, unless it had come to its end. `outcome` tells at any time how it went so
-    far. Made by `Synthesizer.stream`.
+    `cancel` ends it at its next step with the audio made so far. `close`, or the end of `with`, cancels it and frees
+    its memory. Both are safe from any thread; a thread that waits for a chunk then gets the end. Reading from a closed
+    stream raises ClosedError, unless it had reached its end. `outcome` gives the figures so far at any time. Made by
+    `Synthesizer.stream`.
 
     `overlap`: the next steps run while a chunk is decoded.
     """
@@ -61,7 +61,7 @@ class AudioStream:
         self._reader_s = 0.0
         self._maker = ChunkMaker(codec, schedule)
         self.first_chunk_steps = decoding.max_delay + self._maker.wanted
-        """Decode steps before the first chunk: the delay, its frames, and what the codec looks ahead."""
+        """Number of decode steps before the first chunk: the delay, its frames, and the codec's lookahead."""
         self._chunks = self._run()
 
     @property
@@ -71,7 +71,7 @@ class AudioStream:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Lines about what was left out of the text, as far as it has been read."""
+        """Warnings about parts of the text that were left out, as far as it has been read."""
         return self._decoding.warnings
 
     @property
@@ -86,7 +86,7 @@ class AudioStream:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompts that have been read, without the unconditional rows'."""
+        """Number of tokens of the prompts that have been read, without unconditional rows."""
         return self._decoding.prompt_tokens
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -109,7 +109,7 @@ class AudioStream:
         self.close()
 
     def close(self) -> None:
-        """Stop, and free the memory. Chunks that were not taken are lost."""
+        """Stop and free the memory. Chunks that were not read are lost."""
         self.abort("it was closed by its reader")
 
     def cancel(self) -> None:
@@ -120,7 +120,7 @@ class AudioStream:
         """`close`, with the reason that later reads report."""
         self._closed = self._closed or why
         self.cancel()
-        if self._scheduler.is_own_thread:  # from a callback: the reader's thread, which waits, does the rest
+        if self._scheduler.is_own_thread:  # called from a callback: the waiting reader's thread does the rest
             return
         with self._reading:
             self._chunks.close()
@@ -128,7 +128,7 @@ class AudioStream:
 
     @property
     def outcome(self) -> Outcome:
-        """How it went so far; final once the stream has ended or was closed."""
+        """The figures so far; final once the stream has ended or was closed."""
         decoding = self._decoding
         all_given = self._num_samples == decoding.num_frames * self._hop_samples
         first_given = float("inf") if self._first_given is None else self._first_given
@@ -159,7 +159,7 @@ class AudioStream:
                 wanted = taken + maker.wanted
                 scheduler.ask(decoding, wanted, self._deadline())
                 scheduler.wait(decoding, wanted)
-                # The last frames go through `finish`, so that there is something left to fade.
+                # The last frames go through `finish`, so that there are samples left to fade.
                 if len(decoding.frames) < wanted or (decoding.over and len(decoding.frames) == wanted):
                     break
                 frames, is_first = decoding.frames[taken:wanted], not taken
@@ -181,14 +181,14 @@ class AudioStream:
             scheduler.cancel(decoding)
 
     def _deadline(self, frames_in_work: int = 0) -> float:
-        """By when the next chunk's frames must be there, so that playing does not stop."""
+        """The time at which the next chunk's frames must be complete for uninterrupted playback."""
         frame_s = self._hop_samples / self.sample_rate_hz
         if self._first_given is None:
             return self._decoding.limits.requested + min(self._maker.wanted, self._decoding.expected_steps) * frame_s
         return self._first_given + self._num_samples / self.sample_rate_hz + frames_in_work * frame_s
 
     def _give(self, chunk: Chunk) -> Iterator[Chunk]:
-        """The chunk as it is handed to the reader, whose own time is taken."""
+        """Yield the chunk to the reader, and measure the reader's own time."""
         if not chunk.num_frames:
             return
         self._given = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Synthesis: text in, with a voice or a video to go by, audio out, whole or as a stream, through a bundle's graphs.
+"""Synthesis: from text, with a voice or a video, to audio, whole or as a stream, through a bundle's graphs.
 
 L samples · K codebooks · T frames
 """
@@ -41,13 +41,13 @@ from unimoe_runtime.synthesis.step_statistics import StepStatistics
 from unimoe_runtime.synthesis.stream import AudioStream
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video
 
-# Room for voices and templates that were read before, as keys and values.
+# Bytes for keys and values of voices and templates that were read before.
 _PREFIX_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis(Outcome):
-    """Audio and how it came about: `pcm_L` float32 mono."""
+    """Audio, `pcm_L` float32 mono, with its figures."""
 
     pcm_L: NDArray[np.float32]
 
@@ -58,8 +58,8 @@ class Synthesizer:
         with Synthesizer.open("bundle") as synthesizer:
             result = synthesizer.synthesize(SynthesisRequest(text="Hello.", voice="slt", seed=1))
 
-    Graphs stay loaded between calls. Any number of streams and syntheses may go on at once, in any threads: each has
-    its own state, and all share weights and the engine's threads. Any thread may close it.
+    Graphs stay loaded between calls. Any number of streams and syntheses may run at once, in any threads: each has its
+    own state, and all share weights and the engine's threads. Any thread may close it.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
@@ -94,9 +94,9 @@ class Synthesizer:
     ) -> Self:
         """Open a bundle with a backend.
 
-        What every request runs is loaded in the background, experts at their first use; `warm` loads all of it before
-        this returns. `options`, all optional: `threads`, `providers`, `memory_budget_bytes` (what loaded experts may
-        take: the same audio, slower; see `residency`) and `target` (whose engines tensorrt runs).
+        The graphs that every request runs load in the background, experts at their first use; `warm` loads all of them
+        before this returns. `options`, all optional: `threads`, `providers`, `memory_budget_bytes` (the limit for
+        loaded experts: the same audio, slower; see `residency`) and `target` (the engine set for tensorrt).
         """
         bundle = open_bundle(path)
         engine = open_backend(backend, bundle, **options)
@@ -121,7 +121,7 @@ class Synthesizer:
         self.close()
 
     def close(self) -> None:
-        """End all streams at their next step, then free graphs and memory. Safe from any thread, and twice."""
+        """End all streams at their next step, then free graphs and memory. Safe from any thread; may be repeated."""
         with self._lock:
             if self._closed:
                 return
@@ -139,27 +139,27 @@ class Synthesizer:
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of everything that it synthesizes."""
+        """Sample rate of the audio."""
         return self.codec.sample_rate_hz
 
     @property
     def residency(self) -> ExpertCacheStats | None:
-        """How the memory budget fared so far; None without one."""
+        """Statistics of the expert cache so far; None without a memory budget."""
         return self.backend.residency()
 
     @property
     def step_statistics(self) -> StepStatistics:
-        """What was decoded so far, for all streams together."""
+        """Counts of the decoding so far, for all streams together."""
         return self._scheduler.statistics
 
     @property
     def engine_warning(self) -> str | None:
-        """Why its engines are not to be trusted on this machine yet, one line; None where nothing speaks against it."""
+        """Why its engines are not verified on this machine yet, as one line; None if there is no reason to warn."""
         engine_set = getattr(self.backend, "engine_set", None)
         return None if engine_set is None else engine_warning(engine_set)
 
     def synthesize(self, request: SynthesisRequest, *, progress: Progress | None = None) -> Synthesis:
-        """The whole audio at once; errors are those of `stream`. A schedule in the request is not used."""
+        """The whole audio at once. Raises the errors of `stream`. A schedule in the request is not used."""
         with self.stream(replace(request, schedule=WHOLE), progress=progress) as stream:
             pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
         return Synthesis(pcm_L=pcm_L, **vars(stream.outcome))
@@ -169,14 +169,14 @@ class Synthesizer:
     ) -> AudioStream:
         """The audio of one request, chunk by chunk. `routing` receives what the router picks at each decode step.
 
-        A text that is too long for one prompt is spoken piece by piece, where the front end can cut it
-        (`FrontEnd.prepare`), each piece prepared before the one in front of it is spoken. `request.limits` hold for the
-        whole, except `min_steps`, which holds for each piece.
+        A text that is too long for one prompt is spoken piece by piece, if the front end can cut it
+        (`FrontEnd.prepare`). Each piece is prepared before the previous one is spoken. `request.limits` cover the whole
+        text, except `min_steps`, which holds for each piece.
 
-        Raises PromptError where the request cannot be spoken or played, AudioError where the voice's file cannot be
-        read, VideoError for frames that the vision tower cannot take, ClosedError after `close`. While it is read
-        from, the stream raises BundleError where a file of the bundle is damaged, PromptError where the model has
-        nothing to say, BackendError where not one frame was complete in time, ClosedError after `close`.
+        Raises PromptError if the request cannot be spoken or played, AudioError if the voice's file cannot be read,
+        VideoError for frames that the vision tower cannot take, ClosedError after `close`. While it is read, the stream
+        raises BundleError if a file of the bundle is damaged, PromptError if the model gives no audio, BackendError if
+        not a single frame was complete in time, ClosedError after `close`.
         """
         requested = time.perf_counter()
         self._require_open()
@@ -201,7 +201,7 @@ class Synthesizer:
         async for chunk in synthesizer.astream(request):
             await socket.send(chunk.pcm16())
         """
-        import asyncio  # here, because it takes longer to import than most of the runtime
+        import asyncio  # imported here, because it takes longer to import than most of the runtime
 
         loop, reader = asyncio.get_running_loop(), ThreadPoolExecutor(1, "astream")
         try:
@@ -216,18 +216,18 @@ class Synthesizer:
             reader.shutdown(wait=False)
 
     def prepare(self, request: SynthesisRequest) -> PreparedPrompt:
-        """What the model reads before it speaks or plays: of a long text the first piece. Raises what `stream` does."""
+        """The prompt of a request; for a long text, that of the first piece. Raises the errors of `stream`."""
         self._require_open()
         return next(self._requests.prompts(request))
 
     def read_video(self, path: Path | str, *, rate_hz: float = RATE_HZ, max_frames: int = MAX_FRAMES) -> Video:
-        """A file's frames in the size that the vision tower takes, `rate_hz` a second, `max_frames` at most.
+        """A file's frames in the size of the vision tower, `rate_hz` per second, at most `max_frames`.
 
-        Raises VideoError where the file cannot be read, PromptError where the bundle has no vision tower.
+        Raises VideoError if the file cannot be read, PromptError if the bundle has no vision tower.
         """
         self._require_open()
         return self._requests.read_video(path, rate_hz=rate_hz, max_frames=max_frames)
 
     def sampling(self, task: str) -> SamplingConfig:
-        """The bundle's own sampling for a task. Raises PromptError where it has no such task."""
+        """The bundle's sampling for a task. Raises PromptError if it has no such task."""
         return self._requests.sampling(task)

@@ -1,4 +1,4 @@
-"""Who comes next: the prompt or the streams with the least time to spare."""
+"""The scheduler's next turn: the prompt or the streams with the least time to spare."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Generic, Protocol, TypeVar
 from unimoe_runtime.backends.protocol import RowCounts
 from unimoe_runtime.synthesis.step_statistics import Durations
 
-# A stream with so much time to spare is left out of a step where another is late.
+# A stream with at least this much time to spare is left out of a step if another one is late.
 _TO_SPARE_S = 0.5
-# How long a prompt's pass may take while others decode.
+# Limit on the time of a prompt pass while others decode.
 _LONGEST_PIECE_S = 0.1
-# A shorter piece saves little: a pass over a few positions reads most of the weights, too.
+# A shorter piece saves little, because a pass over a few positions also reads most of the weights.
 _SHORTEST_PIECE = 16
 
 
@@ -22,7 +22,7 @@ class Waiting(Protocol):
 
     deadline: float
     positions_left: int
-    """Of its prompt; 0 once it decodes."""
+    """Positions of its prompt that are left to read; 0 once it decodes."""
 
     @property
     def steps_left(self) -> int: ...
@@ -36,8 +36,8 @@ Stream = TypeVar("Stream", bound=Waiting)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn(Generic[Stream]):
-    """Either `num_positions` of the prompt of `reading`, or a step of all in `batch`. `left_out`: streams that wait as
-    well, and must take up no rows."""
+    """Either `num_positions` of the prompt of `reading`, or a step of all in `batch`. `left_out`: further waiting
+    streams, which must not occupy rows."""
 
     reading: Stream | None = None
     num_positions: int = 0
@@ -46,10 +46,10 @@ class Turn(Generic[Stream]):
 
 
 def next_turn(streams: Sequence[Stream], now: float, durations: Durations, counts: RowCounts) -> Turn[Stream]:
-    """The turn of the streams that wait, by the least time to spare: the time left until the deadline, less what the
+    """The turn of the waiting streams, by the least time to spare: the time until the deadline, less the time that the
     work until then takes.
 
-    A prompt is read whole where nobody decodes; otherwise in pieces that fit into the others' spare time.
+    A prompt is read whole if no stream decodes; otherwise in pieces that fit into the others' spare time.
     """
     if len(streams) == 1:
         only = streams[0]
@@ -64,7 +64,7 @@ def next_turn(streams: Sequence[Stream], now: float, durations: Durations, count
     first = ordered[0]
     if first.positions_left:
         length = first.positions_left
-        # Where a row's place decides its last bits, so would the cut.
+        # Where a row's index affects its last bits, the division into pieces would too, so the prompt is read whole.
         if decoding and counts.alignment == 1:
             piece_s = min(spare_s[id(decoding[0])] / 2, _LONGEST_PIECE_S)
             fitting = int(piece_s / durations.position_s) if durations.position_s else 0
