@@ -42,7 +42,7 @@ check: $(DEV)/ready  ## style, floors and types
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/lint-imports
-	$(DEV)/bin/mypy runtime export calibration
+	$(DEV)/bin/mypy runtime export calibration unimoe benchmarks tests
 
 smoke: $(DEV)/ready  ## data to bundle to sound in a few minutes: every stage of a tiny recipe
 	$(DEV)/bin/unimoe train recipes/smoke.toml --work build/smoke
