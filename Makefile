@@ -30,7 +30,7 @@ demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through
 		--text "a C major scale on the piano at 120 bpm" -o build/demo/music.wav
 
 test: $(DEV)/ready check  ## lint, types and every test
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest -n auto --dist worksteal
 
 test-fast: $(DEV)/ready  ## the tests without the slow ones, in parallel
 	$(DEV)/bin/python -m pytest -q -n auto -m "not slow"
