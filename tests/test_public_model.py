@@ -260,5 +260,5 @@ def test_a_folder_without_codec_and_tokenizer_warns(tmp_path: Path) -> None:
         (folder / file).unlink()
     done = run("export", folder, tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["warning", "warning"]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["unimoe", "unimoe"]
     assert "--codec" in done.stderr and "tokenizer" in done.stderr

@@ -70,7 +70,9 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow"}
     help="With --against: stop after so long, with what the rounds so far say.",
 )
 @engine_options
-@click.option("--memory-budget", type=Size(), help="What loaded experts may take, such as 300MB. [default: any]")
+@click.option(
+    "--memory-budget", type=Size(zero=True), help="What loaded experts may take, such as 300MB. [default: any]"
+)
 @click.option("--kernels", is_flag=True, help="Measure once more with the engine's own profiler on.")
 @click.option("-o", "--output", "output", type=click.Choice(list(_FORMATS)), help="Print it so, instead of tables.")
 @json_option

@@ -46,7 +46,9 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
 )
 @trust_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
-@click.option("--memory-budget", type=Size(), help="What each bundle's loaded experts may take. [default: any]")
+@click.option(
+    "--memory-budget", type=Size(zero=True), help="What each bundle's loaded experts may take. [default: any]"
+)
 @click.option("--access-log", is_flag=True, help="Log each request.")
 def serve(
     bundles: tuple[str, ...],

@@ -78,7 +78,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
 @click.option(
     "--memory-budget",
-    type=Size(),
+    type=Size(zero=True),
     help="What loaded experts may take, such as 300MB: same audio, slower. [default: any]",
 )
 @click.option("--guidance", type=Number(0, 1000), help="Guidance scale; 0 turns guidance off. [default: the bundle's]")

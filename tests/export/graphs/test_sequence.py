@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from unimoe_export.graphs.sequence import sequence_graph
+from unimoe_runtime.backends.onnxruntime.sessions import open_session
 from unimoe_runtime.files.safetensors_writer import write_tensors
 from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
 
@@ -19,7 +19,7 @@ def test_the_graph_computes_what_numpy_computes(tmp_path: Path) -> None:
     builder = sequence_graph(config, path, ("symbols_P", "voices_P"), "scores_PO")
     builder.save(tmp_path / "net.onnx")
     network = SequenceNetwork.read(path, config)
-    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    session = open_session(tmp_path / "net.onnx")
     for length in (1, 2, 17):
         symbols, voices = rng.integers(0, 9, length), rng.integers(0, 2, length)
         (made_PO,) = session.run(None, {"symbols_P": symbols, "voices_P": voices})

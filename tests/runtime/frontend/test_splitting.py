@@ -26,8 +26,8 @@ def letters(item: Item) -> float:
     return 1.0 if isinstance(item, Pause) else float(sum(map(len, item.words)))
 
 
-def split(text: str, limit: float, first: float = 5) -> list[str]:
-    pieces = split_items(NORMALISER.read(text), letters, limit, first)
+def split(text: str, limit: float, first: float | None = None) -> list[str]:
+    pieces = split_items(NORMALISER.read(text), letters, limit, first or limit)
     return [" ".join(word for item in piece if isinstance(item, Unit) for word in item.words) for piece in pieces]
 
 

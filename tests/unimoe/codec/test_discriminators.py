@@ -31,7 +31,7 @@ def test_they_learn_to_tell_noise_from_a_tone() -> None:
     optimizer = torch.optim.AdamW(discriminators.parameters(), lr=3e-3)
     tone = torch.sin(torch.arange(2400) * 0.1).expand(2, -1) * 0.3
     losses = []
-    for _ in range(30):
+    for _ in range(100):
         loss = discriminator_loss(discriminators(tone), discriminators(0.1 * torch.randn(2, 2400)))
         optimizer.zero_grad()
         loss.backward()

@@ -220,7 +220,7 @@ def test_damaged_codecs_are_refused_by_name(tmp_path: Path, convnext_dir: Path) 
         write_codec(codec_dir, tmp_path)
     for frames in (0, 3, "2"):
         (codec_dir / "config.json").write_text(json.dumps(config | {"synthesis_frames": frames}))
-        with pytest.raises(CheckpointError, match="synthesis_frames must be a whole number that divides hop_samples"):
+        with pytest.raises(CheckpointError, match="synthesis_frames"):
             write_codec(codec_dir, tmp_path)
     (codec_dir / "config.json").write_text(json.dumps(config | {"num_decoder_blocks": 9}))
     with pytest.raises(CheckpointError, match=r"it lacks 'decoder\.blocks\.2\.depthwise\.weight'"):
