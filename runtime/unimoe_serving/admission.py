@@ -79,7 +79,7 @@ class Admission:
         return self._draining
 
     async def wait_idle(self) -> None:
-        """Return when nobody decodes and nobody waits."""
+        """Return when no stream decodes and no request waits."""
         await self._idle.wait()
 
     def _note_idle(self) -> None:

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class StepInputs:
-    """What the host gives to one pass over all layers, prefill or decode step.
+    """The host's inputs of one pass over all layers, prefill or decode step.
 
     `mask_B1TS` is True where a position may attend to a cache slot. `write_index_B` int64 is the cache slot that the
     first of a row's T positions is written to. Within a prompt it is the same for all rows (prompts are padded on the

@@ -54,7 +54,7 @@ class EngineRecord(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SetDescription(JsonRecord):
-    """engines.json as it stands in the file."""
+    """The content of engines.json."""
 
     version: Literal[1]
     target: Name

@@ -1,4 +1,4 @@
-"""Engine sets: a bundle's graphs compiled for one target, `BUNDLE/engines/TARGET/engines.json` and what it names.
+"""Engine sets: a bundle's graphs compiled for one target, `BUNDLE/engines/TARGET/engines.json` and its files.
 
 The manifest does not list them: a bundle is the same with and without them. `unimoe build` writes a set
 (unimoe_export.engines), and a device backend opens it. Opening reads engines.json only and compares it with the

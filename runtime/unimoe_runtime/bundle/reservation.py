@@ -61,7 +61,7 @@ class Reservation:
         self.release()
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock, so that other processes can write."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

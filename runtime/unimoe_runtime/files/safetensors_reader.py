@@ -81,7 +81,7 @@ class TensorFile:
             raise self._error(f"{self.path}: the tensor {name!r} holds values that are not numbers (NaN or infinite)")
 
     def fetch(self) -> None:
-        """Read the whole file into the map; from the disk what is not in memory yet."""
+        """Read the whole file into the map; parts that are not in memory come from the disk."""
         if self._map is not None and isinstance(self._map.base, mmap.mmap):
             self._map.base.madvise(mmap.MADV_WILLNEED)
             self._map[:: mmap.PAGESIZE].max(initial=0)

@@ -80,7 +80,7 @@ class VisionConfig(JsonRecord):
 
     @property
     def merge_unit(self) -> int:
-        """Patches that become one video token."""
+        """Number of patches that become one video token."""
         return self.spatial_merge_size**2
 
     @property
@@ -93,7 +93,7 @@ class VisionConfig(JsonRecord):
         return self.in_channels * self.temporal_patch_size * self.patch_size**2
 
     def num_tokens(self, grid: Grid) -> int:
-        """Video tokens of a clip."""
+        """Number of video tokens of a clip."""
         return grid[0] * grid[1] * grid[2] // self.merge_unit
 
 
