@@ -1,4 +1,4 @@
-"""Running `unimoe` as a user does, in a process of its own."""
+"""Runs `unimoe` as a user does, in a separate process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGE_ROOTS = ":".join(str(ROOT / part) for part in (".", "export", "runtime",
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """One command, piped: no terminal on either side."""
+    """Run one command with pipes: stdin and stdout are not terminals."""
     return subprocess.run(
         [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
         capture_output=True, text=True, check=False,
@@ -20,7 +20,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], message: str) -> None:
-    """The command ended with code 1 and one line that contains `message`."""
+    """Assert that the command exited with code 1 and printed one line that contains `message`."""
     assert done.returncode == 1, done.stderr
     assert message in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

@@ -1,4 +1,4 @@
-"""Engines in tests: bundles to build them from, and one graph compiled by TensorRT-RTX, which needs no GPU."""
+"""Engines for tests: source bundles, and one graph compiled by TensorRT-RTX, which needs no GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unimoe_runtime.files.hashes import sha256_of
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """What came of one graph. `problem`: why there is no engine."""
+    """The result for one graph. `problem`: why there is no engine."""
 
     problem: str | None
     log: EngineLog
@@ -31,7 +31,7 @@ class Tried:
 
 
 def one_layer(**changes: object) -> ModelConfig:
-    """One layer of sizes that products of 8 bits and fused attention have kernels for."""
+    """One layer of sizes that have kernels for 8-bit products and fused attention."""
     return tiny_config(
         **{
             **dict(
@@ -51,7 +51,7 @@ def random_bundle(folder: Path, config: ModelConfig, precision: str = "float32")
 
 
 def quantized(bundle: Bundle, out: Path, scheme: Scheme, *, per_row: bool = False) -> Bundle:
-    """The bundle with every product in a scheme, its inputs within ±6; `per_row`: those after SwiGLU row by row."""
+    """The bundle with every product in a scheme, inputs within ±6; `per_row`: per-row ranges after SwiGLU."""
     one = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
     after_swiglu = LinearPlan(scheme=scheme, per_row=True) if per_row else one
     plans = {
@@ -63,7 +63,7 @@ def quantized(bundle: Bundle, out: Path, scheme: Scheme, *, per_row: bool = Fals
 
 
 def compile_for(bundle: Bundle, graph: str, *capabilities: tuple[int, int], cache_capacity: int = 256) -> Tried:
-    """Compile one graph as `unimoe build` does, and write nothing."""
+    """Compile one graph as `unimoe build` does, without writing a file."""
     toolkit = open_flavour("tensorrt-rtx")
     (job,) = (
         job
@@ -78,7 +78,7 @@ def compile_for(bundle: Bundle, graph: str, *capabilities: tuple[int, int], cach
 
 
 def replace_file(bundle: Bundle, file: str, content: bytes) -> Bundle:
-    """The bundle with another file in the place of one, as if it had been written so."""
+    """Replace a file of the bundle as if the bundle had been written with it."""
     (bundle.path / file).write_bytes(content)
     manifest = json.loads((bundle.path / MANIFEST).read_text())
     manifest["files"][file] = {"bytes": len(content), "sha256": sha256_of(bundle.path / file)}

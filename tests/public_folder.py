@@ -1,6 +1,6 @@
 """A miniature of the published checkpoint folder, file by file as published, from the reference vectors' model.
 
-The model's text has 300 ids: 256 bytes, 25 merges, and the added tokens at the ids that its config.json says.
+The model's text has 300 ids: 256 bytes, 25 merges, and the added tokens at the ids of its config.json.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_frontend(published: Path, target: Path) -> Path:
-    """frontend/ of a published folder, as the exporter puts it into a bundle."""
+    """Write frontend/ of a published folder, as the exporter writes it into a bundle."""
     for name, content in published_frontend(published).items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())

@@ -1,4 +1,4 @@
-"""Checkpoints of random weights for tests: tiny, dense or routed, in our format."""
+"""Tiny checkpoints of random weights for tests, dense or routed, in our format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tiny_config(**changes: Any) -> ModelConfig:
 
 
 def write_random_checkpoint(folder: Path, config: ModelConfig, seed: int = 0) -> Path:
-    """A checkpoint of random float32 weights, its router sharp enough that the number of picks varies."""
+    """Write a checkpoint of random float32 weights. Its router is sharp enough that the number of picks varies."""
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in tensor_shapes(config).items():

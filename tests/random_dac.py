@@ -18,18 +18,18 @@ PUBLISHED = {
 """metadata.kwargs of weights_16khz.pth."""
 
 TINY = {**PUBLISHED, "encoder_dim": 4, "latent_dim": 64, "decoder_dim": 32, "n_codebooks": 4}
-"""Few channels and 4 codebooks; hop, rate and codes as published."""
+"""Few channels and 4 codebooks; hop, sample rate and codebook size as published."""
 
 
 def write_random_dac(path: Path, options: dict[str, Any] | None = None, seed: int = 0) -> Path:
-    """Write a weight file of a random DAC, `TINY` unless told, whose codes and audio vary with what goes in."""
+    """Write a weight file of a random DAC (default: `TINY`) whose codes and audio vary with its input."""
     options = options or TINY
     torch.save({"state_dict": random_state(options, seed), "metadata": {"kwargs": options}}, path)
     return path
 
 
 def write_random_codec(folder: Path, options: dict[str, Any] | None = None) -> Path:
-    """The same as a codec folder, which the exporter takes."""
+    """Write the same DAC as a codec folder for the exporter."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     import_dac(write_random_dac(folder.with_suffix(".pth"), options), folder)
     return folder
@@ -46,7 +46,7 @@ def random_state(options: dict[str, Any], seed: int = 0) -> dict[str, torch.Tens
         elif name.endswith("bias"):
             state[name] = 0.1 * values
         elif len(shape) == 3:
-            # Residual units hardly add up, and the end stays within tanh's bend.
+            # Residual units add little, and the last layer's output does not saturate tanh.
             gain = 0.2 if name.endswith(".block.3.weight") or shape[0] == 1 else 0.8
             state[f"{name}_g"] = gain * (1 + 0.3 * torch.rand((shape[0], 1, 1), generator=random))
             state[f"{name}_v"] = values
@@ -56,7 +56,7 @@ def random_state(options: dict[str, Any], seed: int = 0) -> dict[str, torch.Tens
 
 
 def dac_config(options: dict[str, Any]) -> DacConfig:
-    """Our configuration of the published one."""
+    """Our configuration for the published settings."""
     return DacConfig(
         sample_rate_hz=options["sample_rate"],
         encoder_width=options["encoder_dim"],

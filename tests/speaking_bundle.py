@@ -1,4 +1,4 @@
-"""Bundles of random weights that speak and play: a tiny model, the tests' front end, and a codec of each kind."""
+"""Bundles of random weights that speak and play: a tiny model, the tests' front end, and one codec of each kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZES = {"convnext": (3, 16), "encodec": (3, 16), "dac": (4, 1024)}
 
 
 def write_speaking_bundle(folder: Path, codec: str = "convnext") -> Path:
-    """Music such as "flute, 120 bpm: C4 E4" and speech of the tests' lexicon, a few dozen to a hundred frames."""
+    """Write a bundle for music such as "flute, 120 bpm: C4 E4" and speech of the tests' lexicon, 30 to 100 frames."""
     frontend = open_frontend(write_frontend(folder / "checkpoint" / "frontend"))
     assert isinstance(frontend, TimelineFrontEnd)
     num_codebooks, codebook_size = _SIZES[codec]

@@ -1,6 +1,6 @@
-"""The checkpoint in the box, exported and heard: words, notes, who speaks and plays, and what its routers do.
+"""The included checkpoint, exported and judged by its audio: words, notes, voices, instruments, routing.
 
-The bounds are looser than the figures of its model card, which many more texts were judged for.
+The bounds are looser than the figures of its model card, which come from many more texts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEMPO_BPM = 120
 
 
 def unheard(texts: list[str], count: int) -> list[str]:
-    """Texts of more than one word that were never trained on."""
+    """Texts of more than one word that are not in the training data."""
     return [text for text in texts if split_of(text) == "test"][:count]
 
 
@@ -121,7 +121,7 @@ def test_routing_is_dynamic_and_differs_between_speech_and_music(
 
 
 def written(synthesizer: Synthesizer, notes: str, instrument: str) -> list[Note]:
-    """The notes with the times at which they are to sound."""
+    """The notes with their expected times."""
     frontend = synthesizer.frontend
     assert isinstance(frontend, TimelineFrontEnd)
     segments = frontend.timeline("music", f"{instrument}, {TEMPO_BPM} bpm: {notes}").segments

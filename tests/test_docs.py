@@ -1,4 +1,4 @@
-"""The documents: every `unimoe …` in them is a command that exists, with options that it has; links lead somewhere."""
+"""The documents: every `unimoe …` names an existing command with existing options; link targets exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 def commands_in(text: str) -> Iterator[str]:
-    """Lines of code that call `unimoe`, continued ones joined, without what a shell would take for itself."""
+    """Lines of code that call `unimoe`, with continued lines joined and shell syntax removed."""
     for block in _FENCED.findall(text):
         for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines():
             if line.strip().startswith("unimoe "):
@@ -29,7 +29,7 @@ def commands_in(text: str) -> Iterator[str]:
 
 
 def fault(line: str) -> str | None:
-    """What is wrong with a command of the documents; None where it could be typed."""
+    """The error in a command of the documents; None if it is valid."""
     command: click.Command = cli
     context = click.Context(cli)
     options: set[str] = {"--help", "-h", "--version"}

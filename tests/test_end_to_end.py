@@ -1,4 +1,4 @@
-"""The whole way, small: train a codec and a model, save, export, verify, synthesize, and compare with torch."""
+"""The whole pipeline, small: train a codec and a model, save, export, verify, synthesize, compare with torch."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_train_export_verify_synthesize(checkpoint: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_calibrate_judge_synthesize(checkpoint: Path, tmp_path: Path) -> None:
-    """Quantized by what it plays itself, near enough to the float bundle, and it still plays."""
+    """Calibrated on its own output, the quantized bundle stays near the float bundle and still plays."""
     bundle, quantized = tmp_path / "bundle", tmp_path / "int8"
     unimoe("export", checkpoint, bundle)
     requests = [f"flute, 120 bpm: {notes}" for notes in ("C4 E4 G4", "G4 E4 C4", "D4 F4 A4")]
@@ -139,7 +139,7 @@ def test_calibrate_judge_synthesize(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> None:
-    """The same seed draws the same codes from the bundle as from the checkpoint in torch, and the same samples."""
+    """With the same seed, the bundle gives the same codes and samples as the checkpoint in torch."""
     unimoe("export", checkpoint, tmp_path / "bundle")
     with Synthesizer.open(tmp_path / "bundle") as synthesizer:
         played = synthesizer.synthesize(SynthesisRequest(task="music", text=REQUEST, seed=3))
@@ -157,7 +157,7 @@ def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
-    """The numpy backend, codec included: the same codes from the same seed, the same samples, the same encoding."""
+    """The numpy backend with its codec gives the same codes, samples and encoding from the same seed."""
     unimoe("export", checkpoint, tmp_path / "bundle")
     played = []
     for backend in ("onnxruntime", "numpy"):

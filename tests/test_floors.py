@@ -1,4 +1,4 @@
-"""The floors of docs/explanation/architecture.md, looked at in fresh processes: what imports what."""
+"""The import layers of docs/explanation/architecture.md, checked in fresh processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_engines_are_not_imported_before_they_are_asked_for(module: str) -> None
 
 
 def test_the_whole_runtime_imports_without_tensorrt_and_cuda() -> None:
-    hidden = f"sys.modules.update(dict.fromkeys({sorted(ON_A_GPU)}))"  # None there: an import fails
+    hidden = f"sys.modules.update(dict.fromkeys({sorted(ON_A_GPU)}))"  # a None entry makes the import fail
     assert "unimoe_runtime" in modules_after(f"{hidden}; import " + ", ".join(RUNTIME_MODULES))
 
 

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows: sizes, documentation, where tests lie."""
+"""The project's rules that no linter checks: sizes, documentation, location of tests."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def unimoe(*arguments: str | Path) -> str:
 
 
 def refusal(*arguments: str | Path) -> str:
-    """The one line with which a command refuses; in this process, for speed."""
+    """The one line of a command's refusal; the command runs in this process, for speed."""
     result = CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
     assert isinstance(result.exception, UnimoeError), result.output
     assert "\n" not in str(result.exception)
@@ -48,7 +48,7 @@ def refusal(*arguments: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder as published, with DAC where the published code keeps it, and a voice of its own."""
+    """The published folder, with DAC where the published code keeps it and one voice."""
     folder = write_public_folder(tmp_path_factory.mktemp("published") / "model")
     (folder / "dac_model").mkdir()
     write_random_dac(folder / "dac_model" / "weights_16khz.pth")
@@ -126,7 +126,7 @@ def test_the_voice_is_heard(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_voice_is_read_once(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second text in a voice needs neither the codec's encoder nor the voice's pass, and is the same to the bit."""
+    """The second text in a voice skips the codec's encoder and the voice's prefill; its audio is equal to the bit."""
     recording = str(write_recording(tmp_path / "me.wav", 330))
     request: dict[str, Any] = {"task": "speech", "voice": recording, "voice_text": "oh", "seed": 1}
     limits = Limits(min_steps=20, max_steps=25)
@@ -174,7 +174,7 @@ def test_the_video_is_seen(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_torch_draws_the_same_codes(published: Path, bundle: Path, tmp_path: Path) -> None:
-    """The checkpoint in torch, given the same prompts: voice, text and video lead to the bundle's codes."""
+    """With the same voice, text and video prompts, the checkpoint in torch gives the bundle's codes."""
     model = TorchLanguageModel(load_model(published))
     sampling = SamplingConfig(guidance_scale=3.0, min_steps=20, max_steps=25)
     with Synthesizer.open(bundle) as synthesizer:
@@ -234,7 +234,7 @@ def test_bad_requests_give_one_line(bundle: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_folder_gives_one_line(published: Path, tmp_path: Path, fault: str, message: str) -> None:
-    """Found before anything is built, and nothing is left behind."""
+    """The error is found before anything is built, and no file remains."""
     folder = shutil.copytree(published, tmp_path / "model")
     shard = folder / "model-00002-of-00002.safetensors"
     match fault:

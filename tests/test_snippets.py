@@ -1,4 +1,4 @@
-"""The snippets of the documents run: every Python block, and every shell block that is marked `sh`.
+"""Runs the snippets of the documents: every Python block, and every shell block marked `sh`.
 
 A block that cannot run here has a comment in the line before it: `<!-- not run: reason -->`.
 """
@@ -22,7 +22,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^>]+) -->\n)?^```(?P<kind>python|sh)\n(?P<code>.*?)^```", re.M | re.S
 )
-# What sets up an environment: the tests run in one already.
+# Lines that set up an environment: the tests already run in one.
 _SET_UP = ("python3 -m venv", ". .venv/", "make ", "pip install")
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ SNIPPETS = [snippet for document in DOCUMENTS for snippet in snippets_in(documen
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a reader of the documents has it: a checkout's checkpoints, and the demo's bundle by both names."""
+    """A reader's folder: a checkout's checkpoints, and the demo's bundle under both names."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("checkpoints", "recipes", "docs"):
         (folder / name).symlink_to(ROOT / name)
@@ -76,7 +76,7 @@ def environment(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def shell_script(code: str) -> str:
-    """The block without the lines that set up an environment, `.venv/bin/unimoe` as `unimoe`."""
+    """The block without the lines that set up an environment, with `.venv/bin/unimoe` replaced by `unimoe`."""
     lines = [line for line in code.splitlines() if not line.lstrip().startswith(_SET_UP)]
     return "set -e\n" + "\n".join(lines).replace(".venv/bin/", "") + "\n"
 

@@ -1,4 +1,4 @@
-"""Video to music: recorded runs by the torch model and by the exported bundle, and that the video is really seen.
+"""Video to music: the torch model and the exported bundle repeat recorded runs, and the video changes the result.
 
 B rows · T positions · V video tokens · C channels · K codebooks
 """
@@ -50,7 +50,7 @@ def backend(request: pytest.FixtureRequest, reference_bundle: Path) -> Backend:
 
 
 def recorded_prompt(run: Run, config: VisionConfig) -> Prompt:
-    """The recorded prompt of two rows with a clip each. Its tower was run as coded: every patch saw both clips."""
+    """The recorded prompt of two rows, one clip each. In the recorded tower every patch attends to both clips."""
     patches_PM = load_file(VECTORS / "vision.safetensors")["pixel_values_videos"]
     grids = [tuple(grid) for grid in RECORDED["video_grid_thw"].tolist()]
     inputs, order_V = tower_inputs(patches_PM, grids, config)
@@ -69,7 +69,7 @@ def recorded_prompt(run: Run, config: VisionConfig) -> Prompt:
 
 
 class Keeping(WrappedBackend):
-    """A backend that keeps the forward it started last."""
+    """A backend that keeps its last started `Forward`."""
 
     forward: Forward | None = None
 
@@ -129,7 +129,7 @@ def clip(seed: int, num_frames: int = 4) -> Video:
 
 
 def pair_with(features: VideoFeatures | None, config: VisionConfig) -> Prompt:
-    """A guided pair of rows that share a clip, or have none."""
+    """A guided pair of rows with a shared clip or none."""
     video = []
     if features is not None:
         tokens = config.num_tokens(features.grid)
@@ -157,7 +157,7 @@ def codes_of(model: LanguageModel, prompt: Prompt, config: Any) -> np.ndarray:
 
 
 def test_the_video_changes_the_music(backend: Backend) -> None:
-    """Greedy codes differ between no video, one, another, and one in another order of its frames."""
+    """Greedy codes differ between no video, two videos, and one of them with its frames reordered."""
     config = backend.bundle.vision
     assert config is not None
     vision = BundleVision(backend.bundle.manifest["vision"], backend.run)

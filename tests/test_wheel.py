@@ -1,4 +1,4 @@
-"""The wheel works without a checkout: installed into an environment of its own, `unimoe synth demo` speaks."""
+"""The wheel works without a checkout: installed into a fresh environment, `unimoe synth demo` speaks."""
 
 from __future__ import annotations
 

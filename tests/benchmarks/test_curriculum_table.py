@@ -1,4 +1,4 @@
-"""The experiment's table goes between the page's marks and says mean and range over seeds."""
+"""The experiment's table is written between the page's markers and gives mean and range over seeds."""
 
 from __future__ import annotations
 

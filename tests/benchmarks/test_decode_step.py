@@ -1,4 +1,4 @@
-"""The benchmark's peers compute the same model, and its dial picks what it says. No timing is asserted."""
+"""The benchmark's peers compute the same model, and its dial sets the number of picks. No timing is asserted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_peers_agree_at_every_number_of_picked_experts(folder: Path, monkeypatch
     torch.set_num_threads(1)
     monkeypatch.setattr(rounds, "_SET_BYTES", 1.0)
     bundle, peers = rounds.build_peers(folder, None)
-    # Raises where logits differ by 1e-3 (int8: 0.1), or where another number of experts than the dial's is launched.
+    # Raises if logits differ by 1e-3 (int8: 0.1), or if the number of launched experts is not the dial's.
     agreement = rounds.check_agreement(bundle, peers, list(range(MAX_PICKED + 1)))
     assert set(agreement) == set(rounds.PEERS)
     assert 1e-5 < agreement.pop("int8") < 0.1
@@ -79,11 +79,11 @@ def test_summary_of_known_timings() -> None:
     assert [row["to_floor_threads"] for row in rows] == [1] * 4
     assert rows[0]["best_threads"] == {"ours": 2, "int8": 1, "single graph": 1}
     goals = decode_goals.goals(rows)
-    assert [goal["met"] for goal in goals] == [False, False, True]  # 2 × the floor where 1.4 is asked
+    assert [goal["met"] for goal in goals] == [False, False, True]  # 2 × the floor; the goal is 1.4
     assert goals[1]["worst"] == pytest.approx(2 / 1.6)  # int8 against float32
     assert goals[2]["worst"] == pytest.approx(1.5 * 1.6)
     assert goals[2]["ceiling"] == pytest.approx(3.0 * 2.0)
-    (int8,) = decode_goals.int8_floor_goals([summary, faster])  # there is none for 384 with two threads
+    (int8,) = decode_goals.int8_floor_goals([summary, faster])  # 384 with two threads has no goal
     assert not int8["met"] and int8["worst"] == pytest.approx(4.0) and "1 thread(s)" in int8["name"]
     result = {"machine": {"cpu": "?"}, "rounds": 4, "runs": [summary, faster], "best": rows, "goals": goals}
     assert "| 384 | 8 | 2.00 (1) | 11.25 (2) | 0.80 (1) | 2.40 (1) |" in decode_step.markdown(result)

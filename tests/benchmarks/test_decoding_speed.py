@@ -1,4 +1,4 @@
-"""Sides in turns over a tiny bundle: the same code gives the same codes. No timing is asserted."""
+"""Alternating sides over a tiny bundle: the same code gives the same codes. No timing is asserted."""
 
 from __future__ import annotations
 

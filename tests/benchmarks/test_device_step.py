@@ -1,4 +1,4 @@
-"""The device benchmark's own paths, on a device that is the host's memory. No timing is asserted."""
+"""The device benchmark's own paths, on a stand-in device in host memory. No timing is asserted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         return 0.25
 
     measured = device_step.measure_ours("onnxruntime-cuda", backend, [0, 2], 3, milliseconds)
-    assert [one.engines_ms for one in measured] == [0.5, 1.0]  # head, trunk, and the experts that were picked
+    assert [one.engines_ms for one in measured] == [0.5, 1.0]  # head, trunk and picked experts
     assert timed == 20 * (2 + 4)
     assert device.closed
     measured += [device_step.Measured(hidden=128, layers=1, picked=0, way="torch, eager", step_ms=1.0)]

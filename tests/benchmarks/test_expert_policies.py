@@ -1,4 +1,4 @@
-"""The benchmark of what stays in memory, at a size of no meaning."""
+"""The benchmark of eviction rules, at a tiny size without meaningful results."""
 
 from __future__ import annotations
 

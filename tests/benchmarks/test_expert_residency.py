@@ -1,4 +1,4 @@
-"""The benchmark of experts under a budget, at a size of no meaning."""
+"""The benchmark of experts under a memory budget, at a tiny size without meaningful results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The day a GPU is there: parts run whatever becomes of each other, within their limits; no GPU is needed."""
+"""The GPU measurement: its parts run independently of each other's failures and within their limits. Needs no GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All forms of a quantized expert compute that expert. No timing is asserted."""
+"""All forms of a quantized expert compute the same expert. No timing is asserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The back-test of plans at a tiny size: it predicts, measures and compares, whatever the figures are."""
+"""The back-test of plans at a tiny size: it predicts, measures and compares. The figures are not asserted."""
 
 from __future__ import annotations
 

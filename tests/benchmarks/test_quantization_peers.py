@@ -1,4 +1,4 @@
-"""The benchmark of quantization runs whole on a tiny bundle, Model Optimizer left out."""
+"""The whole benchmark of quantization runs on a tiny bundle, without Model Optimizer."""
 
 from __future__ import annotations
 

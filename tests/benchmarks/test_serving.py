@@ -1,4 +1,4 @@
-"""The server's soak and its load test, in small."""
+"""The server's soak test and load test, at a small size."""
 
 from __future__ import annotations
 

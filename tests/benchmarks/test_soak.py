@@ -1,4 +1,4 @@
-"""The soak, small: every ending and place, side by side, on a tiny model."""
+"""The soak test at a small size: every ending and destination, concurrently, on a tiny model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_requests_that_end_in_every_way_leave_nothing_behind(tmp_path: Path) -> 
     assert set(result["endings"]) == set(ENDINGS) and set(result["places"]) == set(PLACES)
     assert len(result["budgets_mb"]) == 3
     assert result["largest_difference"] <= TOLERANCE
-    # Below 0 where threads or files of earlier tests in this process ended meanwhile.
+    # Negative if threads or files of earlier tests in this process ended meanwhile.
     assert result["threads_left"] <= 0 and result["open_files_left"] <= 0
     assert result["files_left"] == 0
     assert result["growth_mb_in_the_second_half"] < 8

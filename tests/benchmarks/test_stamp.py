@@ -1,4 +1,4 @@
-"""Published results are no older than the checkpoint that they speak of."""
+"""Published results are no older than the checkpoint that they describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe build`: options that cannot be are a usage error, before anything is opened or built."""
+"""`unimoe build`: invalid options are a usage error before anything is opened or built."""
 
 from __future__ import annotations
 

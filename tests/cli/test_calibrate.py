@@ -1,4 +1,4 @@
-"""`unimoe calibrate`: options, a recipe, the page, and the table that --strict fails by."""
+"""`unimoe calibrate`: options, a recipe, the page, and the coverage table when --strict fails."""
 
 from __future__ import annotations
 

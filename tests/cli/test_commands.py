@@ -44,7 +44,7 @@ def test_verify_against_the_checkpoint_and_against_a_bundle(reference_bundle: Pa
 
 
 def test_verify_in_16_bits(reference_checkpoint: Path, tmp_path: Path) -> None:
-    """The oracle computes what is stored and agrees; the checkpoint's float32 weights are near, within what is said."""
+    """The oracle reads the stored weights and agrees; the checkpoint's float32 weights agree within the tolerance."""
     from unimoe_export.exporter import export_bundle
 
     bundle = tmp_path / "bundle"
@@ -64,7 +64,7 @@ def test_verify_in_16_bits(reference_checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_verify_finds_a_difference(reference_bundle: Path, tmp_path: Path) -> None:
-    """Another model of the same shape is not this one: exit code 1 and a table that says where."""
+    """A different model of the same shape fails with exit code 1 and a table of the differences."""
     from tests.random_checkpoint import write_random_checkpoint
     from unimoe_export.exporter import export_bundle
     from unimoe_runtime.bundle.reader import open_bundle
@@ -91,7 +91,7 @@ def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("package", ["torch", "onnx_ir"])
 def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path) -> None:
-    """As in an install of `unimoe[cpu]`: the package is hidden, and the command that needs it says what to install."""
+    """The package is missing, as in an install of `unimoe[cpu]`; the command that needs it names the install command."""
     command = {"torch": ["train", "demo", "--work", str(tmp_path)], "onnx_ir": ["export", "a", "b"]}[package]
     script = (
         f"import sys; sys.modules[{package!r}] = None; import unimoe.cli; sys.argv[1:] = {command}; unimoe.cli.main()"

@@ -1,4 +1,4 @@
-"""`unimoe doctor`: what runs here, as words and as JSON."""
+"""`unimoe doctor`: the engines that run here, as words and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe export`: what it wrote, in words of one vocabulary, and what to do next."""
+"""`unimoe export`: its closing line uses the project's terms and gives the next command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe inputs`: Polygraphy runs a graph as it lies on what it really meets, and finds the oracle's outputs."""
+"""`unimoe inputs`: Polygraphy runs a stored graph on its real inputs and gets the oracle's outputs."""
 
 from __future__ import annotations
 

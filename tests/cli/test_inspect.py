@@ -1,4 +1,4 @@
-"""`unimoe inspect`: what a user asks first, and the graphs' shapes where they are wanted."""
+"""`unimoe inspect`: the overview, and the graphs' shapes on request."""
 
 from __future__ import annotations
 

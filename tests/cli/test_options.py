@@ -1,4 +1,4 @@
-"""Options mean the same on every command: precisions with their older words, sizes with units, JSON."""
+"""Options mean the same on every command: precisions with their older names, sizes with units, JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe pack` and `unimoe unpack`: sizes by part, the codec in 16 bits where that cannot be heard."""
+"""`unimoe pack` and `unimoe unpack`: sizes by part, the codec in 16 bits if the difference is inaudible."""
 
 from __future__ import annotations
 

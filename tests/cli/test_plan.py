@@ -1,4 +1,4 @@
-"""`unimoe plan`: a plan, and what it rests on."""
+"""`unimoe plan`: a plan and its assumptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a text says, without speaking; where a command's text comes from."""
+"""`unimoe say-as`: how a text is read, without speaking; the sources of a command's text."""
 
 from __future__ import annotations
 

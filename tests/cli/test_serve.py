@@ -1,4 +1,4 @@
-"""`unimoe serve` refuses in one line what it cannot serve; `tests/serving` has the server itself."""
+"""`unimoe serve` refuses in one line what it cannot serve; `tests/serving` tests the server itself."""
 
 from __future__ import annotations
 

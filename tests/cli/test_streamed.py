@@ -32,7 +32,7 @@ def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-        # Where the tests run in a shell's background, Ctrl-C is ignored, and so it would be by what they start.
+        # Tests in a shell's background ignore Ctrl-C, and the processes that they start would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_ctrl_c_leaves_a_whole_file_with_what_there_was(bundle: Path, tmp_path: 
             process.send_signal(signal.SIGINT)
             shown, problems = process.communicate(timeout=60)
         if process.returncode:
-            break  # else all was said before the signal came, as on a busy machine: once more
+            break  # else the command ended before the signal, as on a busy machine: try again
     assert process.returncode == 130, problems
     assert b"stopped by hand" in shown
     assert [path.name for path in folder.iterdir()] == ["a.wav"]

@@ -43,7 +43,7 @@ def test_numbers_are_aligned_by_their_ends() -> None:
 
 
 def in_a_terminal(width: int, *arguments: str | Path) -> str:
-    """What a command prints on a terminal of so many columns, without its colours."""
+    """A command's output on a terminal of the given width, without its colours."""
     process, terminal = pty.fork()
     if process == 0:
         path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))

@@ -1,4 +1,4 @@
-"""Where a command's text comes from."""
+"""The sources of a command's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe train`: a recipe that is none is one line, and every stage takes --json."""
+"""`unimoe train`: an invalid recipe gives one line, and every stage takes --json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe verify`: what agrees passes, what does not fails with a table, and what cannot be compared is one line."""
+"""`unimoe verify`: equal bundles pass, different ones fail with a table, incomparable ones give one line."""
 
 from __future__ import annotations
 

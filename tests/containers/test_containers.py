@@ -1,4 +1,4 @@
-"""Containerfiles: every step is one that the script runs, and every command of ours exists with its options.
+"""Containerfiles: the script runs every step, and each of our commands exists with its options.
 
 `make containers` runs the steps themselves, with a wheel and a pack.
 """

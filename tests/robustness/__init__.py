@@ -1,1 +1,1 @@
-"""Damage to everything that the product reads, and what comes of it. `python -m tests.robustness --help`."""
+"""Damages every kind of input and checks the outcomes. `python -m tests.robustness --help`."""

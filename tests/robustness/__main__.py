@@ -1,4 +1,4 @@
-"""`python -m tests.robustness --cases N --seed S`: a campaign, which goes on where it was stopped."""
+"""`python -m tests.robustness --cases N --seed S`: a campaign, which resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main(cases: int, seed: int, work: Path, one: int | None, kills: int | None, 
 
 
 def print_table(lines: list[dict[str, Any]]) -> None:
-    """Cases by format and class, and the largest of what they took."""
+    """Cases by format and class, and their largest time and memory."""
     click.echo(format_counts(Counter((line["format"], line["kind"]) for line in lines)))
     click.echo(
         f"slowest {max(line['seconds'] for line in lines):.1f} s, largest "
@@ -67,7 +67,7 @@ def print_table(lines: list[dict[str, Any]]) -> None:
 
 
 def _kill(campaign: Campaign, seed: int, count: int) -> int:
-    """Kill writers in turn and print what came of it; 1 where something was left half."""
+    """Kill writers in turn and print the outcomes; 1 if a file was left incomplete."""
     prepare(campaign.bases)
     rng, killer, wrong = random.Random(seed), Killer(bases=campaign.bases, work=campaign.work), []
     numbers = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)

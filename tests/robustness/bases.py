@@ -1,4 +1,4 @@
-"""Sound inputs that cases are made from: bundles that speak, checkpoints, recordings, lists, recipes."""
+"""Valid inputs from which cases are made: bundles that speak, checkpoints, recordings, lists, recipes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Bases:
 
     @property
     def published(self) -> Path:
-        """A tiny model of the published form: a tokenizer, voices that are cloned, DAC."""
+        """A tiny model of the published form: a tokenizer, cloned voices, DAC."""
         return self.folder / "published" / "bundle"
 
     @property
@@ -49,7 +49,7 @@ class Bases:
 
 
 def write_bases(folder: Path) -> Bases:
-    """All of them; what is there stays."""
+    """Write all inputs; existing ones stay."""
     from tests.public_folder import write_public_folder
     from tests.random_dac import write_random_dac
     from tests.speaking_bundle import write_speaking_bundle
@@ -75,19 +75,19 @@ def write_bases(folder: Path) -> Bases:
 
 
 def copy_tree(source: Path, target: Path) -> Path:
-    """A copy whose files are links: a file that is to be changed is written anew (`put`)."""
+    """A copy whose files are links; `put` replaces the link of a changed file."""
     shutil.copytree(source, target, copy_function=os.link)
     return target
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file in the place of a link."""
+    """Replace a link by a file."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
 
 
 def rehash(bundle: Path, *files: str) -> None:
-    """Give changed files their new sizes and hashes in the manifest, as whoever made the bundle would."""
+    """Update sizes and hashes of changed files in the manifest, as the bundle's author would."""
     manifest = json.loads((bundle / MANIFEST).read_bytes())
     for file in files:
         path = bundle / file

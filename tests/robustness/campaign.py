@@ -1,8 +1,8 @@
-"""A campaign: many cases in worker processes, each outcome put in a class, and the table of them.
+"""A campaign: runs many cases in worker processes, classifies each outcome, and makes the table.
 
-Classes: "refused" (exit 1 with one line, or a usage error), "same audio" (the sound input's, to the bit, or nothing but
-a report), "as told" (other audio that the changed bundle or option really asks for, all of it finite), and "other":
-a traceback, a crash, a hang, too much memory, litter, or wrong audio with exit code 0.
+Classes: "refused" (exit 1 with one line, or a usage error), "same audio" (that of the valid input, to the bit,
+or only a report), "as told" (other audio that the changed bundle or option really describes, all of it finite), and
+"other": a traceback, a crash, a hang, too much memory, leftover files, or wrong audio with exit code 0.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.robustness.cases import Case, draw_case
 
 MEMORY_BYTES = 1 << 30
 TIME_S = 10.0
-"""Of the processor; a process that is silent for `_SILENT_S` by the clock hangs."""
+"""CPU seconds. A process without output for `_SILENT_S` of wall time hangs."""
 _SILENT_S = 90.0
 CLASSES = ("refused", "same audio", "as told", "other")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a case. `reason` says what is wrong with one of class "other"."""
+    """The outcome of a case. `reason` explains one of class "other"."""
 
     seed: int
     case: Case
@@ -46,7 +46,7 @@ class Outcome:
 
 
 class Worker:
-    """A process that runs cases; it is started anew after one that did not come back."""
+    """A process that runs cases. It is restarted after a case that did not return."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -55,7 +55,7 @@ class Worker:
         self,
         argv: Iterable[str],
     ) -> dict[str, Any]:
-        """The command's outcome; {"died": why} where the process ended or had to be ended."""
+        """The command's outcome; {"died": why} if the process ended or was killed."""
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
         timer = threading.Timer(_SILENT_S, process.kill)
@@ -93,7 +93,7 @@ class Worker:
 
 @dataclass
 class Campaign:
-    """Runs seeds' cases. `keep`: where the folders of cases of class "other" stay."""
+    """Runs the cases of seeds. `keep`: the folder that keeps cases of class "other"."""
 
     work: Path
     keep: Path | None = None
@@ -136,7 +136,7 @@ class Campaign:
             case 2 if lines and lines[-1].startswith("Error: ") and "Traceback" not in answer["stderr"]:
                 return "refused", ""
             case 1 if "verify" in case.argv and not lines:
-                return "same audio", ""  # a report that says: not verified
+                return "same audio", ""  # a report of a failed verification
             case 0 if "Traceback" not in answer["stderr"] and "RuntimeWarning" not in answer["stderr"]:
                 return self._judge_audio(case)
         return "other", f"exit code {answer['code']}: {(lines or ['nothing said'])[-1]}"[:200]
@@ -175,7 +175,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """Markdown: of each format how many cases ended in each class."""
+    """Markdown: the number of cases by format and class."""
     counts: Counter[tuple[str, str]] = Counter((outcome.case.format, outcome.kind) for outcome in outcomes)
     return format_counts(counts)
 

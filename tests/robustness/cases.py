@@ -1,4 +1,4 @@
-"""Cases: an input that somebody damaged, and the command that meets it."""
+"""Cases: a damaged input and the command that reads it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.robustness.bases import Bases
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`argv` is what follows `unimoe`. `reference` names the audio of the sound input, which this one has to give where
-    it is accepted; `free`: the change is one that whoever makes a bundle may make, so other audio is no error."""
+    """`argv` holds the arguments after `unimoe`. `reference` names the audio of the valid input, which an accepted case
+    must give. `free`: a bundle's author may make this change, so other audio is not an error."""
 
     format: str
     what: str
@@ -29,7 +29,7 @@ Mutator = Callable[[Bases, Path, random.Random], Case]
 
 
 def mutators() -> dict[str, tuple[Mutator, int]]:
-    """Every format's mutators, and how often each is drawn."""
+    """The mutators of every format, and their weights in the draw."""
     from tests.robustness import of_audio, of_bundles, of_checkpoints, of_commands, of_lists
 
     return {

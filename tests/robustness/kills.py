@@ -1,7 +1,7 @@
-"""Commands that write, killed at random moments: what they leave opens or is not there, and the next run cleans up.
+"""Kills writing commands at random moments: their output is complete or absent, and the next run cleans up.
 
-After a SIGKILL the same command is run to its end: it has to succeed, leave what an undisturbed run leaves, and nothing
-else in the folder.
+After a SIGKILL the same command runs to its end. It must succeed and leave the files of an uninterrupted run and no
+others in the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ melodies = { piano = 6 }
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """A command that writes: its arguments for a folder, and a check of what is there, after a kill or at the end."""
+    """A command that writes: its arguments for a folder, and a check of the folder after a kill or at the end."""
 
     name: str
     argv: Callable[[Bases, Path], list[str]]
@@ -103,14 +103,14 @@ WRITERS = (
 
 @dataclass
 class Killer:
-    """Kills writers. `typical_s`: how long an undisturbed run of each takes here."""
+    """Kills writers. `typical_s`: seconds of an uninterrupted run of each on this machine."""
 
     bases: Bases
     work: Path
     typical_s: dict[str, float] = field(default_factory=dict)
 
     def kill(self, writer: Writer, rng: random.Random, number: int = signal.SIGKILL) -> str:
-        """One kill and the run after it. Returns what is wrong; empty where nothing is."""
+        """One kill and the run after it. Returns the fault; empty if there is none."""
         folder = self.work / "killed"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -148,5 +148,5 @@ class Killer:
 
 
 def prepare(bases: Bases) -> None:
-    """The list that calibrations read."""
+    """Write the list that calibrations read."""
     (bases.folder / "list.jsonl").write_text('{"task": "music", "text": "flute, 120 bpm: C4 E4"}\n')

@@ -1,4 +1,4 @@
-"""Recordings whose headers lie, cloned from and calibrated with."""
+"""Recordings with false headers, used for cloning and calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles, rehashed as whoever made them would: manifest, weights, graphs, front end, codec, engines."""
+"""Bundles, with hashes updated as their author would: manifest, weights, graphs, front end, codec, engines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.robustness.bases import CLONED, MANIFEST, MUSIC, SPEECH, Bases, copy_
 from tests.robustness.cases import Case, Mutator
 from tests.robustness.values import WRONG_NUMBERS, damage_document, damage_text
 
-# What a bundle's maker may set as he likes: other values give other audio.
+# Fields that a bundle's author may set freely: other values give other audio.
 _FREE_SETTINGS = (
     ("sampling",), ("model", "top_p"), ("model", "top_k"), ("model", "rope_theta"), ("model", "rms_norm_eps"),
     ("provenance",), ("codec", "sample_rate_hz"), ("model", "num_heads"), ("model", "num_kv_heads"),
@@ -60,7 +60,7 @@ def manifest_text(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def sizes(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """Counts and shapes that nothing could hold."""
+    """Counts and shapes that exceed any memory."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
     document = json.loads((bundle / MANIFEST).read_bytes())
     huge = rng.choice((10**6, 10**9, 10**12, 2**62))
@@ -88,7 +88,7 @@ def sizes(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def weights(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """A number that is none in a tensor of any graph."""
+    """A non-finite number in a tensor of any graph."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
     path = rng.choice(sorted(bundle.rglob("*.safetensors")))
     content = bytearray(path.read_bytes())
@@ -109,7 +109,7 @@ def weights(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def tensors(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """A safetensors file whose header says something else, or is none."""
+    """A safetensors file whose header is false or invalid."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
     path = rng.choice(sorted(bundle.rglob("*.safetensors")))
     content = path.read_bytes()
@@ -135,7 +135,7 @@ def tensors(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def graph(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """An ONNX file that is another graph than the manifest says, or reads another file."""
+    """An ONNX file with a graph that contradicts the manifest or reads another file."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
     path = rng.choice(sorted(bundle.rglob("*.onnx")))
     model = onnx.load(path, load_external_data=False)
@@ -250,7 +250,7 @@ def tables(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def codec(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """The description beside the codec's graphs."""
+    """The codec's description in its folder."""
     bundle = copy_tree(rng.choice((bases.bundle, bases.bundle, bases.published)), folder / "bundle")
     document: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())
     what, damaged = damage_document({"codec": document["codec"]}, rng)
@@ -262,7 +262,7 @@ def codec(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def engines(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """engines.json and what lies beside it, opened without the library that runs it."""
+    """engines.json and the files beside it, opened without the library that runs them."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
     home = bundle / "engines" / "sm86"
     home.mkdir(parents=True)
@@ -294,7 +294,7 @@ def engine_description(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def files(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """A bundle some of whose files are gone, cut off, other kinds of files, or links."""
+    """A bundle with files that are missing, truncated, of another kind, or links."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
     path = rng.choice([path for path in sorted(bundle.rglob("*")) if path.is_file()])
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Checkpoints: configuration, weights, codec folder, front end, as `unimoe export` and `unimoe plan` meet them."""
+"""Checkpoints for `unimoe export` and `unimoe plan`: configuration, weights, codec folder, front end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def weights(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """A number that is none, anywhere: never exported."""
+    """A non-finite number in any tensor; the export must refuse it."""
     checkpoint = copy_tree(bases.checkpoint, folder / "checkpoint")
     path = rng.choice([checkpoint / "model.safetensors", checkpoint / "codec" / "model.safetensors"])
     content = bytearray(path.read_bytes())

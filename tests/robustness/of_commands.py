@@ -1,4 +1,4 @@
-"""Values on the command line: numbers that are none, sizes, texts, paths."""
+"""Values on the command line: non-finite numbers, sizes, texts, paths."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def text(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def output(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """Where the audio is to go."""
+    """The destination of the audio."""
     names = ("o" * 251 + ".wav", "o" * 300 + ".wav", "a[b]*.wav", "é\u2028.wav", "no/such/folder.wav", "out.txt", "out",
              " .wav", "-x.wav", "fifo.wav", "folder.wav", "locked/out.wav", "out.WAV", "link.wav", ".wav",
              "nul\udcff.wav")  # fmt: skip

@@ -34,7 +34,7 @@ def calibration(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def recipe(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """Only looked at: a recipe that passes is not run."""
+    """The recipe is only checked; a valid one is not run."""
     content = bases.recipe.read_bytes()
     if rng.random() < 0.7:
         what, document = damage_document(tomllib.loads(content.decode()), rng)
@@ -48,7 +48,7 @@ def recipe(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def to_toml(document: dict[str, Any]) -> str:
-    """TOML of sections of values, or, of what TOML has no word for, something that is none."""
+    """TOML of sections of values. A value that TOML cannot express makes the file invalid."""
 
     def value(one: Any) -> str:
         if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""A small campaign: every case is refused in one line, gives the sound input's audio, or is what was asked for."""
+"""A small campaign: every case is refused in one line, gives the valid input's audio, or gives the requested audio."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_killed_writer_leaves_nothing_half(campaign: Campaign, name: str, numb
 
 @pytest.mark.slow
 def test_no_telemetry_no_litter_and_any_locale(campaign: Campaign, tmp_path: Path) -> None:
-    """With a fresh HOME, in an ASCII locale, with stdout closed: audio, and not a file in HOME."""
+    """With a fresh HOME, in an ASCII locale, with stdout closed: the audio is written, and HOME stays empty."""
     home = tmp_path / "home"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "LC_", "ORT_"))}

@@ -1,4 +1,4 @@
-"""Values that no writer of ours writes, and where in a JSON document they may stand."""
+"""Values that our writers never write, and their possible places in a JSON document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Place = tuple[Any, ...]
 
 
 def places(document: Any, prefix: Place = ()) -> Iterator[Place]:
-    """The path of every value in a document, itself excluded."""
+    """The path of every value in a document, without the document itself."""
     items = document.items() if isinstance(document, dict) else enumerate(document)
     for key, value in items:
         yield (*prefix, key)
@@ -32,7 +32,7 @@ def value_at(document: Any, place: Place) -> Any:
 
 
 def changed(document: Any, place: Place, value: Any) -> Any:
-    """A copy of a document with another value at a place."""
+    """A copy of a document with one value replaced."""
     copied = copy.deepcopy(document)
     value_at(copied, place[:-1])[place[-1]] = value
     return copied
@@ -49,9 +49,9 @@ def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
 
 
 def damage_document(document: Any, rng: random.Random, spared: tuple[Place, ...] = ()) -> tuple[str, Any]:
-    """What was done, and the document after it. Below `spared` places everything stays: any value is allowed there."""
+    """Describe the damage and return the damaged document. Places below `spared` stay: any value is allowed there."""
     known = [place for place in places(document) if not any(place[: len(one)] == one for one in spared)]
-    # Short paths are few and would hardly be met among the many long ones.
+    # Short paths are few and would rarely be drawn among the many long ones.
     length = rng.choice(sorted({len(place) for place in known}))
     place = rng.choice([one for one in known if len(one) == length])
     name = ".".join(map(str, place))

@@ -1,8 +1,8 @@
-"""Runs cases one after another in a process of its own, which the parent can measure and end.
+"""Runs cases one after another in a separate process, which the parent can measure and kill.
 
 A line of JSON in, {"id", "argv", "stdin"?}; a line out, {"id", "code", "stdout", "stderr", "seconds", "peak"}. Seconds
-are those of the processor, which other work on the machine does not lengthen. What the command writes to its two
-streams is caught at the level of file descriptors, so that libraries are heard as well.
+are CPU time, which other processes do not lengthen. The command's two output streams are captured at the level of
+file descriptors, so the output of libraries is included.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def warm_up() -> None:
-    """Import what commands import, so that a case's time and memory are its own."""
+    """Import the commands' modules, so that their time and memory do not count for a case."""
     import onnxruntime  # noqa: F401
     import soundfile  # noqa: F401
 
@@ -48,7 +48,7 @@ def warm_up() -> None:
 def run(case: dict[str, Any]) -> dict[str, Any]:
     import unimoe.cli
 
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _memory("VmRSS")
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         saved = os.dup(1), os.dup(2)

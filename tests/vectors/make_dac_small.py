@@ -1,5 +1,5 @@
-"""Makes dac_small/ with the `dac` package (descript-audio-codec 1.0.0): a small DAC of random weights that its own
-`save` wrote, and what it gives.
+"""Makes dac_small/ with the `dac` package (descript-audio-codec 1.0.0): a small DAC of random weights, written by the
+package's own `save`, and its outputs.
 
     PYTHONPATH=.:runtime python tests/vectors/make_dac_small.py
 """

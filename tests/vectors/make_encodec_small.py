@@ -1,4 +1,4 @@
-"""Writes tests/vectors/encodec_small with the `encodec` package, so that tests without it have what to compare with.
+"""Writes tests/vectors/encodec_small with the `encodec` package, so that tests without the package have a reference.
 
     pip install --no-deps encodec einops && python tests/vectors/make_encodec_small.py
 
@@ -32,7 +32,7 @@ def published_state(num_filters: int, dimension: int, ratios: list[int], num_cod
     state = model.state_dict()
     for name, tensor in state.items():
         if name.endswith("weight_g"):
-            tensor.mul_(1.6)  # fresh weights let a signal fade; this keeps its size
+            tensor.mul_(1.6)  # fresh weights attenuate a signal; this keeps its scale
     with torch.no_grad():
         spread = encoder(torch.randn(1, 1, 100 * int(encoder.hop_length)) * 0.1).std()
     for index, layer in enumerate(quantizer.vq.layers):
@@ -52,7 +52,7 @@ def main() -> None:
     weights.unlink()
     config_path = FOLDER / "codec" / "config.json"
     config = json.loads(config_path.read_text(encoding="utf-8"))
-    del config["source"]  # these weights are nobody's
+    del config["source"]  # random weights have no licence
     config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     expected = {}
     with torch.no_grad():

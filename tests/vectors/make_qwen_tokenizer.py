@@ -1,11 +1,11 @@
-"""Makes qwen_tokenizer.json: texts, their ids by the published Qwen vocabulary, and the part of it that they need.
+"""Makes qwen_tokenizer.json: texts, their ids in the published Qwen vocabulary, and the part of it they need.
 
     pip install --no-deps dashscope && pip install tiktoken
     python tests/vectors/make_qwen_tokenizer.py [TEXT FILES …]
 
-The vocabulary is the one that dashscope ships as qwen.tiktoken (Apache-2.0), the ids are tiktoken's, another
-implementation than ours. Before it writes, the script puts the whole vocabulary into a folder in the published format,
-reads that with our exporter, and compares ids of the corpus, of random Unicode, and of the files given.
+The vocabulary is the one that dashscope ships as qwen.tiktoken (Apache-2.0). The ids come from tiktoken, an independent
+implementation. First the script writes the whole vocabulary to a folder in the published format, reads it with our
+exporter, and compares ids of the corpus, of random Unicode, and of the given files.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(files: list[str]) -> None:
     print(f"{len(whole)} texts, {differing} differ")
     if differing:
         sys.exit(1)
-    # A merge can only take part where its bytes are in the text.
+    # A merge can apply only if its bytes are in the text.
     corpus = "\x00".join(unicodedata.normalize("NFC", text) for text in TEXTS).encode()
     needed = {token for token in merges if token in corpus and token.strip(b"\x00")}
     small = {token: rank for token, rank in ranks.items() if len(token) == 1 or token in needed}
@@ -78,7 +78,7 @@ def main(files: list[str]) -> None:
 
 
 def split(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The two tokens whose merge a token is: what merging its bytes by lower ranks alone leaves."""
+    """The two tokens that merge into a token: the result of merging its bytes with lower ranks only."""
     parts = [bytes([value]) for value in token]
     while len(parts) > 2:
         _, at = min((ranks.get(left + right, len(ranks)), at) for at, (left, right) in enumerate(pairwise(parts)))
@@ -87,7 +87,7 @@ def split(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
 
 
 def folder_files(ranks: dict, merges: dict, added: dict[str, int]) -> dict[str, object]:
-    """vocab.json, merges.txt and added_tokens.json: bytes written as printable characters, as GPT-2 does."""
+    """vocab.json, merges.txt and added_tokens.json, with bytes as printable characters as in GPT-2."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [value for value in range(256) if value not in printable]
     letters = {value: chr(value) for value in printable} | {value: chr(256 + at) for at, value in enumerate(others)}
