@@ -1,4 +1,4 @@
-"""Statistics of other data or another seed are gathered anew."""
+"""Statistics are gathered again for other data or another seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`calibrate` and its command: a bundle that runs, recorded and reproducible, or one line that says why not."""
+"""`calibrate` and its command: a bundle that runs, with a record and reproducible, or one line with the reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    files = [file for file in folder.rglob("*") if file.is_file() and file != folder / REPORT]  # the page has times
+    files = [
+        file for file in folder.rglob("*") if file.is_file() and file != folder / REPORT
+    ]  # the page contains times
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 

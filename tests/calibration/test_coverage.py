@@ -1,4 +1,4 @@
-"""Coverage counts null apart and warns of one domain."""
+"""Coverage counts null picks separately and warns if the data has only one domain."""
 
 from __future__ import annotations
 

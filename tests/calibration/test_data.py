@@ -1,4 +1,4 @@
-"""Calibration data: what may be given, in what order it is drawn, and one clear line for what cannot be used."""
+"""Calibration data: accepted forms, the order of drawing, and one clear line for unusable data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans: what has few tokens gets a labelled fallback, and smoothing and ranges follow the least output error."""
+"""Plans: experts with few tokens get a labelled fallback, and smoothing and ranges minimise the output error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def statistics(bundle: Bundle) -> Statistics:
-    """Every product saw 200 rows, with one loud channel; expert 3 saw nothing."""
+    """Every product received 200 rows with one loud channel; expert 3 received none."""
     rng = np.random.default_rng(0)
     statistics = Statistics.empty(bundle.model)
     for linear, seen in statistics.linears.items():
@@ -85,7 +85,7 @@ def test_smoothing_tames_a_loud_channel(bundle: Bundle, statistics: Statistics) 
     plain = uniform_plan(statistics, Scheme.W8A8, Engine.ONNXRUNTIME).linears[head]
     assert plain.input_range > 100  # type: ignore[operator]
     assert decision.plan.input_range < plain.input_range / 4  # type: ignore[operator]
-    # Whatever reads the router's input shares its factors, expert 3 and the router too.
+    # All readers of the router's input share its factors, including expert 3 and the router.
     routed = {tuple(plan.smoothing[linear]) for linear in plan.smoothing if "gate_up" in linear.weight}
     assert routed == {tuple(plan.smoothing[Linear("layers.0.trunk", "router.weight")])}
     # The heads of a group read the same values.
@@ -120,7 +120,7 @@ def test_inputs_of_uneven_rows_get_a_range_for_each(bundle: Bundle, statistics: 
     assert isinstance(statistics.linears, dict)
     for linear, seen in statistics.linears.items():
         if linear.weight == "down.weight" and linear != even:
-            # One row in fifty is far larger: a static range that spares it leaves the others few codes.
+            # One row in fifty is far larger: a static range that covers it leaves the others few codes.
             rows = rng.standard_normal((2000, seen.num_channels)).astype(np.float32)
             rows[::50] *= 30
             statistics.linears[linear] = seen = type(seen)(linear, seen.num_channels)
@@ -133,7 +133,7 @@ def test_inputs_of_uneven_rows_get_a_range_for_each(bundle: Bundle, statistics: 
         return {linear: decision.record()["inputs"] for linear, decision in decisions.items()}
 
     found = inputs("auto")
-    # All of one name go by their median.
+    # All products of one name use their median.
     assert found[uneven] == found[even] == "per row"
     assert found[Linear("layers.0.expert.3", "down.weight")] == "float32"
     assert found[trunk] == found[Linear("head", "head.weight")] == "static"

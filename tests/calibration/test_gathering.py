@@ -1,4 +1,4 @@
-"""Drawing data until every expert has enough: the same in one run or two, and labelled where it falls short."""
+"""Drawing data until every expert has enough: one run and two give the same, and shortfalls are labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantized graphs compute what their codes say, on the engine that runs them, and fuse there."""
+"""Quantized graphs compute the values of their codes in the engine that runs them, and fuse there."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def test_an_expert_computes_with_its_codes(
     feeds = {"accumulator_NC": accumulator, "expert_input_NC": x, "weight_N1": weight}
     (result,) = open_session(quantized.path / info.file).run(None, feeds)
     expected = accumulator + weight * product
-    # MatMulNBits, which ONNX Runtime makes of either form, rounds its inputs to 8 bits row by row and block by block.
+    # ONNX Runtime turns either form into MatMulNBits, which rounds its inputs to 8 bits row by row and block by block.
     tolerance = 1e-5 if scheme.quantizes_inputs else 0.03
     near_ties = np.isclose(result, expected, rtol=0, atol=tolerance * np.abs(product).max()).mean()
-    assert near_ties > 0.98  # a rounding may fall to the other side, and moves its row a little
+    assert near_ties > 0.98  # a value may round the other way, which changes its row slightly
     assert np.abs(result - expected).max() < 0.03 * np.abs(product).max()
     np.testing.assert_array_equal(result[[1, 4]], accumulator[[1, 4]])
 
@@ -107,7 +107,7 @@ def test_a_row_does_not_change_another(
         result: NDArray[np.float32] = session.run(None, feeds)[0]
         return result
 
-    # Float8 products are float32 ones in ONNX Runtime, whose sums go in another order for one row.
+    # ONNX Runtime computes float8 products in float32, and sums in another order for one row.
     tolerance = 1e-5 if scheme == Scheme.FP8 else 0.0
     np.testing.assert_allclose(run(slice(2, 3)), run(slice(0, 6))[2:3], rtol=0, atol=tolerance)
     np.testing.assert_allclose(run(slice(2, 4)), run(slice(0, 6))[2:4], rtol=0, atol=tolerance * 100)
@@ -118,7 +118,7 @@ def test_a_row_does_not_change_another(
 def test_every_product_but_the_routers_is_an_integer_one(
     bundle: Bundle, engine: Engine, per_row: bool, tmp_path: Path
 ) -> None:
-    """An unfused product would dequantize its weights in every run: 20 times as slow, and nothing else tells."""
+    """An unfused product dequantizes its weights in every run. It is 20 times as slow and has no other symptom."""
     write_quantized(bundle, tmp_path / "out", plan_of(bundle, Scheme.W8A8, engine, per_row), {})
     quantized = open_bundle(tmp_path / "out")
     for graph, products in (("layers.0.trunk", 4), ("layers.0.expert.0", 2), ("head", 1)):
@@ -156,7 +156,7 @@ def test_rows_of_any_size_keep_their_precision(bundle: Bundle, tmp_path: Path) -
 
 
 def read(bundle: Bundle, prompt: Prompt) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    """Logits of all tokens of a prompt, and the routers' logits and weights layer by layer."""
+    """Logits of all tokens of a prompt, and each layer's router logits and weights."""
     routing: list[NDArray[np.float32]] = []
     backend = open_backend("onnxruntime", bundle)
     model = BundleModel(backend, observer=lambda layer, *values: routing.extend(value.copy() for value in values))

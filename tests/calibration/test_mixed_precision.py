@@ -1,4 +1,4 @@
-"""Bundles that keep to limits of bytes, milliseconds and loss."""
+"""Bundles within limits of bytes, milliseconds and loss."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mixed(
 
 
 def known(figure: float | None) -> float:
-    """A figure that the search was asked for."""
+    """A figure that the search must report."""
     assert figure is not None
     return figure
 
@@ -75,7 +75,7 @@ def test_a_bundle_within_its_bytes(bundle: Bundle, samples: list[Sample], tmp_pa
 
 
 def test_a_bundle_within_its_milliseconds(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
-    """An estimate repeats: bytes ÷ bandwidth, experts by the share of steps in which they run."""
+    """The estimate is reproducible: bytes ÷ bandwidth, experts weighted by the share of steps in which they run."""
     target = find_target("rtx-2080")
     assert target.bandwidth_gb_per_s is not None
     whole_ms = language_model_bytes(bundle) / target.bandwidth_gb_per_s / 1e6

@@ -1,4 +1,4 @@
-"""What is watched is what the products multiply; who received it is counted as the router sent it."""
+"""Observed values are the inputs of the products; tokens are counted for the experts that the router picked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def weights(bundle: Bundle, graph: str) -> dict[str, np.ndarray]:
 
 
 class Calls(WrappedBackend):
-    """The oracle, which keeps every call."""
+    """The oracle, with a record of every call."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(open_backend("numpy", bundle), by_graph=True)
@@ -47,7 +47,7 @@ class Calls(WrappedBackend):
 
 
 def test_every_product_is_watched(bundle: Bundle, samples: list[Sample]) -> None:
-    """Largest values by channel, and rows, of each kind of input, against the oracle's own pass over the samples."""
+    """Largest values by channel, and rows, of each kind of input equal those of the oracle's pass over the samples."""
     statistics = Statistics.empty(bundle.model)
     observer = InputObserver(bundle, statistics)
     observer.observe(samples[:2])
@@ -128,7 +128,7 @@ def test_values_that_are_no_numbers_name_their_graph(tmp_path: Path) -> None:
 
 
 def export_bundle_unchecked(checkpoint: Path, bundle: Path) -> None:
-    """An export that does not notice the damage: the check of graphs is left out."""
+    """An export that does not notice the damage, because it skips the check of graphs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unimoe_export.exporter.engine_available", lambda: False)
         export_bundle(checkpoint, bundle)

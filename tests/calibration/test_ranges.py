@@ -1,4 +1,4 @@
-"""Ranges lie within what was seen, and each method cuts what it says."""
+"""Ranges lie within the observed values, and each method clips as specified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixed precision: each graph's own cost, and a search that keeps to limits."""
+"""Mixed precision: the cost of each graph, and a search within limits."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_the_line_mends_what_gains_most() -> None:
 
 def test_limits() -> None:
     search = made_up_search()
-    # 7 bytes: a's first step (4), then b's (7); nothing is left for c.
+    # 7 bytes: a's first step (4), then b's (7); no bytes remain for c.
     assert search.most_faithful(MixtureLimits(max_bytes=7)) == {"a": "w8", "b": FLOAT, "c": QUANTIZED}
-    # With 6 b does not fit any more, nor c: what does not fit is passed over, not the end.
+    # With 6 neither b nor c fits: the search skips a step that does not fit and continues.
     assert search.most_faithful(MixtureLimits(max_bytes=6)) == {"a": FLOAT, "b": QUANTIZED, "c": QUANTIZED}
     measured = lambda choice: search.point(choice).predicted_loss
     assert search.smallest(MixtureLimits(max_loss=3.5), measured) == {"a": "w8", "b": FLOAT, "c": QUANTIZED}

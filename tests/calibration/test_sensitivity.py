@@ -1,4 +1,4 @@
-"""One graph alone in another format is what differs."""
+"""Each candidate differs from the bundle in the format of one graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plan_of(bundle: Bundle, scheme: Scheme, smoothing: dict[Linear, np.ndarray] 
 
 
 def smoothed_experts(bundle: Bundle) -> dict[Linear, np.ndarray]:
-    """Powers of two on what every product of the layers' feed-forward part reads."""
+    """Powers of two on the inputs of every product in the layers' feed-forward part."""
     factors_K = np.exp2(np.arange(bundle.model.hidden_size) % 3).astype(np.float32)
     read = ("gate_up.weight", "shared.gate_up.weight")
     found = {linear: factors_K for linear in linears(bundle.model) if linear.weight in read}
@@ -53,7 +53,7 @@ def smoothed_experts(bundle: Bundle) -> dict[Linear, np.ndarray]:
 
 
 def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
-    """Flavours share their smoothing, so that a float graph fits between quantized ones."""
+    """Precisions share their smoothing, so that a float graph fits between quantized ones."""
     smoothing = smoothed_experts(bundle)
     schemes = {}
     for name, scheme in ((FLOAT, Scheme.FLOAT), (QUANTIZED, Scheme.W4)):
@@ -66,7 +66,7 @@ def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], 
         np.testing.assert_array_equal(ours.picked_LNE, theirs.picked_LNE)
     found = {each.graph: each for each in measure(trial, [QUANTIZED])}
     assert list(found) == list(language_model_graphs(bundle.model))
-    # An expert never changes its own layer's routing, and the last layer's experts nobody's.
+    # An expert never changes the routing of its own layer; the last layer's experts change none.
     assert found["layers.1.expert.0"].router_flips == found["head"].router_flips == 0
     assert all(each.loss > 0 for each in found.values())
     assert trial.loss({}) == 0 and trial.launched_LE().shape == (2, 3)

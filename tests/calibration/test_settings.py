@@ -1,4 +1,4 @@
-"""Settings that cannot be are one line."""
+"""Invalid settings give one line."""
 
 from __future__ import annotations
 

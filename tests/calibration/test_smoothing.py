@@ -1,4 +1,4 @@
-"""Smoothing moves spread into weights and changes no bit."""
+"""Smoothing moves the spread of inputs into weights and changes no bit of the results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_smoothing_changes_no_bit(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def read(bundle: Bundle, prompt: Prompt) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    """Logits of all tokens of a prompt, and the routers' logits and weights layer by layer."""
+    """Logits of all tokens of a prompt, and each layer's router logits and weights."""
     routing: list[NDArray[np.float32]] = []
     backend = open_backend("onnxruntime", bundle)
     model = BundleModel(backend, observer=lambda layer, *values: routing.extend(value.copy() for value in values))

@@ -1,4 +1,4 @@
-"""What is gathered of an input: exact where it counts, a fair sample where it samples, in constant memory."""
+"""Statistics of an input: counts are exact, samples are unbiased, and memory is constant."""
 
 from __future__ import annotations
 

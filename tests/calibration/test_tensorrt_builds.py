@@ -1,4 +1,4 @@
-"""Graphs quantized for a GPU build in TensorRT-RTX, where it is installed, and multiply in the types they name."""
+"""Graphs quantized for a GPU build in TensorRT-RTX, if installed, and multiply in their stated types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A quantized bundle repeats byte for byte, and is not quantized again."""
+"""Quantization is reproducible byte for byte, and refuses a quantized bundle."""
 
 from __future__ import annotations
 

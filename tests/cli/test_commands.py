@@ -91,7 +91,7 @@ def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("package", ["torch", "onnx_ir"])
 def test_a_missing_package_is_named_with_its_extra(package: str, tmp_path: Path) -> None:
-    """The package is missing, as in an install of `unimoe[cpu]`; the command that needs it names the install command."""
+    """The package is missing, as in an install of `unimoe[cpu]`; a command that needs it names the install command."""
     command = {"torch": ["train", "demo", "--work", str(tmp_path)], "onnx_ir": ["export", "a", "b"]}[package]
     script = (
         f"import sys; sys.modules[{package!r}] = None; import unimoe.cli; sys.argv[1:] = {command}; unimoe.cli.main()"

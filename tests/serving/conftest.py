@@ -1,4 +1,4 @@
-"""Fixtures of the server's tests: tiny bundles, one that speaks and plays and one that clones and watches, served."""
+"""Fixtures of the server's tests: two served tiny bundles. One speaks and plays, one clones voices and takes videos."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from unimoe_runtime import Synthesizer
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Speaks and plays, noise of a tenth of a second."""
+    """A bundle that speaks and plays: 0.1 s of noise."""
     return write_speaking_bundle(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def public_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published model in miniature: clones voices, takes videos."""
+    """A miniature of the published model: it clones voices and takes videos."""
     folder = write_public_folder(tmp_path_factory.mktemp("public") / "model")
     (folder / "dac_model").mkdir()
     write_random_dac(folder / "dac_model" / "weights_16khz.pth")
@@ -36,7 +36,7 @@ def public_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tiny_bundle: Path) -> Iterator[RunningServer]:
-    """The tiny bundle, served with the default limits."""
+    """A server for the tiny bundle with the default limits."""
     with running_server({"tiny": tiny_bundle}) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""A server of the tests: real, on a free port of loopback, in a thread of this process, its service in sight."""
+"""A real server for tests, on a free port of loopback, in a thread of this process, with access to its service."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
 from unimoe_serving.service import Service
 
 LONG = "I do hope that this works, and that you can hear me well. " * 60
-"""A text that takes the tests' bundle some seconds."""
+"""A text that takes the tests' bundle a few seconds."""
 
 
 class RunningServer:
-    """Where a server listens, and its service, which tests may look at but not touch."""
+    """A server's address, and its service, which tests may read but not change."""
 
     def __init__(self, port: int, service: Service) -> None:
         self.port, self.service = port, service
@@ -34,7 +34,7 @@ class RunningServer:
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """One request, JSON unless the body is bytes: status, headers in lower case, body."""
+        """Send one request, as JSON unless the body is bytes. Returns status, headers in lower case, body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         sent = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
@@ -47,7 +47,7 @@ class RunningServer:
             connection.close()
 
     def refuses(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Refusal:
-        """A request that is refused, in OpenAI's form and one line."""
+        """Send a request that must be refused with one line in OpenAI's error format."""
         status, sent, answer = self.ask(method, path, body, headers)
         assert status >= 400, answer[:200]
         error = json.loads(answer)["error"]
@@ -65,7 +65,7 @@ class RunningServer:
         return total
 
     def wait_idle(self) -> None:
-        """Until no row is held; within a few steps."""
+        """Wait until no row is held, for a few steps at most."""
         until(lambda: not self.service.admission.active and not self.service.admission.waiting)
 
 
@@ -75,7 +75,7 @@ class Refusal:
 
 
 def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to hold in time"

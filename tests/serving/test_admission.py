@@ -1,4 +1,4 @@
-"""Slots, the queue, and what is answered beyond them."""
+"""Slots, the queue, and the answers when both are full."""
 
 from __future__ import annotations
 

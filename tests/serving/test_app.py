@@ -1,4 +1,4 @@
-"""The application as a whole: every route is there, and what is not has OpenAI's form of an error."""
+"""The whole application: every route exists, and an unknown path gives an error in OpenAI's format."""
 
 from __future__ import annotations
 

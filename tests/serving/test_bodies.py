@@ -1,4 +1,4 @@
-"""Bodies that are too large, too slow, of another type, or no JSON; and fields that are not what they must be."""
+"""Bodies that are too large, too slow, of another type, or not JSON; and invalid fields."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_forms_that_are_none(server: RunningServer, boundary: str) -> None:
     lambda inner: st.dictionaries(st.sampled_from(["input", "voice", "speed", "seed", "model"]), inner, max_size=4),
 ))  # fmt: skip
 def test_noise_gets_one_line(server: RunningServer, body: Any) -> None:
-    """Whatever comes, the answer is a refusal of ours, or audio; never a fault of the server."""
+    """For any body the answer is one of our refusals or audio, never a server error."""
     status, _, answer = server.ask("POST", PATH, body, JSON)
     assert status < 500, answer[:300]
 
@@ -90,7 +90,7 @@ def test_too_large(tiny_bundle: Path) -> None:
     with running_server({"tiny": tiny_bundle}, limits=limits) as server:
         refused = server.refuses("POST", PATH, {"input": "a" * 2000})
         assert refused.status == 413 and "1000 bytes" in refused.message
-        # Without a length, and without an end: it is read no further than the limit.
+        # Without a length and an end: the server reads up to the limit.
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             connection.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())

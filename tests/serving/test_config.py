@@ -1,4 +1,4 @@
-"""What a server may be told, and what it refuses to be told."""
+"""A server's valid and invalid settings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_names_and_limits() -> None:
 
 
 def test_hosts() -> None:
-    """On loopback its own names, unless others are given; elsewhere any."""
+    """On loopback its own names, unless others are given; on other addresses any name."""
     assert ServerConfig(bundles=(DEMO,)).hosts == ("localhost", "127.0.0.1", "::1")
     assert ServerConfig(bundles=(DEMO,), allowed_hosts=("me.example",)).hosts == ("me.example",)
     assert ServerConfig(bundles=(DEMO,), host="0.0.0.0").hosts == ()

@@ -1,4 +1,4 @@
-"""Text in pieces, in order, interrupted, and with a listener who goes."""
+"""Text in pieces: order, interruption, and a listener who leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unimoe_serving.service import Service
 
 
 class Listener:
-    """Notes what it hears; goes after so many pieces of audio."""
+    """Records what it receives; leaves after a given number of audio pieces."""
 
     def __init__(self, goes_after: int = 10**9) -> None:
         self.heard: list[str] = []

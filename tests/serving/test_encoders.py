@@ -1,4 +1,4 @@
-"""Every format against the samples that went in, whatever the chunks, as PyAV and libsndfile hear them."""
+"""Every format for any chunks, decoded by PyAV and libsndfile and compared with the input samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TONE_L = (0.5 * np.sin(np.arange(16000) * 2 * np.pi * 440 / 16000)).astype(np.fl
 
 
 def encode(audio: AudioFormat, sizes: list[int], rate_hz: int = 16000) -> list[bytes]:
-    """The bytes after each chunk, then the rest."""
+    """The bytes after each chunk, then the remaining bytes."""
     encoder = open_encoder(audio, rate_hz)
     pieces, at = [], 0
     for size in sizes:
@@ -48,7 +48,7 @@ def test_lossless_formats_give_the_samples_whatever_the_chunks(sizes: list[int],
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac"])
 def test_lossy_formats_sound_alike(name: str) -> None:
     samples, rate_hz = decode(b"".join(encode(AudioFormat(name=name), [640, 1280])))
-    assert rate_hz in (16000, 48000)  # Opus is always played at 48 kHz
+    assert rate_hz in (16000, 48000)  # Opus always decodes at 48 kHz
     step = rate_hz // 16000
     tone_L = np.repeat(TONE_L, step) * 32768
     middle = samples[len(samples) // 3 : 2 * len(samples) // 3].astype(np.float64)
@@ -60,7 +60,7 @@ def test_lossy_formats_sound_alike(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "chunks"), [("wav", 1), ("pcm", 1), ("flac", 1), ("opus", 1), ("mp3", 2), ("aac", 4)])
 def test_bytes_leave_early(name: str, chunks: int) -> None:
-    """With the first chunk of 40 ms, but for the delay of an encoder's own frames."""
+    """Bytes come with the first chunk of 40 ms, except for the delay of an encoder's own frames."""
     pieces = encode(AudioFormat(name=name), [640] * 8)
     assert any(pieces[:chunks])
     assert all(pieces[4:8:2]) or name == "aac"
@@ -92,6 +92,6 @@ def test_another_rate_keeps_the_tone() -> None:
 
 
 def sized(wav: bytes) -> bytes:
-    """A WAV file with its true sizes, as libsndfile wants them."""
+    """A WAV file with its true sizes, which libsndfile requires."""
     count = len(wav) - 44
     return wav[:4] + (count + 36).to_bytes(4, "little") + wav[8:40] + count.to_bytes(4, "little") + wav[44:]

@@ -1,4 +1,4 @@
-"""What a caller is told of each kind of error, and what it is not told."""
+"""What the answer to each kind of error tells the caller, and what it hides."""
 
 from __future__ import annotations
 

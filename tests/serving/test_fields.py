@@ -1,4 +1,4 @@
-"""Fields of JSON bodies and of forms, in range and out of it."""
+"""Fields of JSON bodies and of forms, inside and outside their ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before every endpoint: names, origins, the key; and what counts the answers."""
+"""The checks before every endpoint (host names, origins, the key), and the count of answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = {"authorization": "Bearer s3cret"}
 
 @pytest.fixture(scope="module")
 def guarded(tiny_bundle: Path):
-    """One with a key and an allowed origin."""
+    """A server with a key and an allowed origin."""
     with running_server({"tiny": tiny_bundle}, api_key="s3cret", cors_origins=("https://app.example",)) as running:
         yield running
 
@@ -46,7 +46,7 @@ def test_openai_client_with_the_key(guarded: RunningServer) -> None:
 
 
 def test_a_name_that_is_not_the_servers(server: RunningServer) -> None:
-    """A page elsewhere that has its own name point at loopback reaches nothing."""
+    """A foreign page whose host name resolves to loopback (DNS rebinding) reaches no endpoint."""
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", ""):
         assert server.refuses("GET", "/v1/models", headers={"host": host}).status == 421
     for host in ("localhost:1", "127.0.0.1", "[::1]:8000"):

@@ -1,4 +1,4 @@
-"""A stream in the event loop: the library's chunks, one ahead, and an end at any moment."""
+"""A stream in the event loop: the library's chunks, one chunk ahead, stopped at any moment."""
 
 from __future__ import annotations
 

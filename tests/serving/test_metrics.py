@@ -1,4 +1,4 @@
-"""A listener's underruns, and gauges that are read when asked."""
+"""A listener's underruns, and gauges that are read on request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unimoe_serving.metrics import Metrics, Playback
 
 
 def test_underruns() -> None:
-    """A chunk that comes while the one before it plays is in time, a later one is not."""
+    """A chunk is in time if it comes while the previous one plays."""
     playback = Playback(arrived=time.perf_counter())
     for audio_s, pause_s in ((0.5, 0.0), (0.0, 0.0), (0.001, 0.52), (0.0, 0.02), (0.5, 0.0)):
         playback.take(audio_s)

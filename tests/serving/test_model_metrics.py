@@ -1,4 +1,4 @@
-"""Shared steps and the experts' memory, as Prometheus reads them."""
+"""Metrics of shared steps and of the experts' memory."""
 
 from __future__ import annotations
 

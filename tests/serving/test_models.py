@@ -1,4 +1,4 @@
-"""Bundles by name, before and after they are loaded."""
+"""Bundles by name, before and after loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: types, hears what the library gives, sees the map change; by keyboard, narrow, dark."""
+"""The page in a real browser: text input, the library's audio, the expert map; keyboard, narrow screen, dark mode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        # Nothing but loopback can be reached; audio plays to no device.
+        # Only loopback is reachable; audio goes to no device.
         arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield opened
@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Any]:
-    """Opens a server's page; at the end nothing was asked of anyone else, and no script failed."""
+    """Opens a server's page; at the end it checks that no other host was contacted and no script failed."""
     pages: list[Any] = []
     asked: list[str] = []
     failed: list[str] = []
@@ -63,12 +63,12 @@ def open_page(browser: Any) -> Iterator[Any]:
 
 
 def is_fault(message: Any) -> bool:
-    """What a script says went wrong; the browser also tells of each answer that is no success."""
+    """Whether a message is a script's error; the browser also reports each unsuccessful answer."""
     return message.type == "error" and "Failed to load resource" not in message.text
 
 
 def until(page: Any, expression: str) -> None:
-    """Wait for something in the page, whose policy lets no one evaluate text but the debugger."""
+    """Wait for a condition in the page; the page's policy lets only the debugger evaluate text."""
     end = time.monotonic() + 30
     while not page.evaluate(expression):
         assert time.monotonic() < end, (expression, page.inner_text("#error"))
@@ -113,7 +113,7 @@ def test_speaks(
         page.click("#download")
     download.value.save_as(tmp_path / "spoken.wav")
     assert (tmp_path / "spoken.wav").stat().st_size == 44 + 2 * len(expected.pcm_L)
-    # Nothing is wider than the screen, and nothing lies on anything else.
+    # No element is wider than the screen, and none overlap.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.querySelectorAll('button:not([hidden])')].every(b => b.clientHeight >= 32)")
 
@@ -156,7 +156,7 @@ def test_stop_frees_the_rows(open_page: Any, server: RunningServer) -> None:
 
 @needs_chromium
 def test_a_video_and_a_key(open_page: Any, public_bundle: Path, tmp_path: Path) -> None:
-    """Where the server has a key the page asks for it; where the bundle watches, it takes a clip."""
+    """The page asks for the server's key, and takes a clip if the bundle takes videos."""
     clip = write_video(tmp_path / "clip.mp4", numbered(6), 3, codec="mpeg4")
     with running_server({"public": public_bundle}, api_key="s3cret") as server:
         keyed = open_page(server, key="s3cret")

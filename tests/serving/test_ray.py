@@ -1,4 +1,4 @@
-"""Two replicas under load on a local Ray: one is killed, and no request that comes later is lost."""
+"""Two replicas under load on a local Ray: one is killed, and no later request is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unimoe_serving.ray import Scaling, build_app, deploy
 
 APPLICATION = "unimoe-kill-test"
 PATIENCE_S = 240
-# A machine that is busy with other tests starts Ray's processes slowly.
+# A busy machine starts Ray's processes slowly.
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "200", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "200",
@@ -120,7 +120,7 @@ def test_a_killed_replica_loses_no_later_request(ray_serve: tuple[Any, int], tin
     later = [outcome for sent, outcome in outcomes if sent > killed]
     assert len(later) >= 20
     assert all(outcome == expected for outcome in later), [outcome for outcome in later if outcome != expected][:3]
-    # Ray puts another one in its place.
+    # Ray replaces it.
     while (victim in replicas() or len(replicas()) < 2) and time.monotonic() < end:
         time.sleep(0.1)
     assert len(replicas()) == 2 and ask() == expected

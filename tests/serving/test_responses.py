@@ -1,4 +1,4 @@
-"""Callers who leave, who take nothing, and who come too many."""
+"""Callers who leave, who read nothing, and who exceed the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEECH = {"input": LONG, "voice": "ann", "response_format": "pcm"}
 
 
 def call(server: RunningServer, body: dict) -> socket.socket:
-    """A connection on which a request was sent."""
+    """A connection with a sent request."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     content = json.dumps(body).encode()
     head = "POST /v1/audio/speech HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -25,13 +25,13 @@ def call(server: RunningServer, body: dict) -> socket.socket:
 
 
 def reset(connection: socket.socket) -> None:
-    """Close without the manners of TCP."""
+    """Close with a TCP reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def test_leaving_frees_the_rows(server: RunningServer) -> None:
-    """Before the first audio, after it, politely or not."""
+    """Callers leave before or after the first audio, with a TCP close or a reset."""
     before = server.metric("streams_ended_total")
     for index in range(4):
         connection = call(server, SPEECH)
@@ -61,7 +61,7 @@ def test_leaving_the_queue_takes_no_slot(tiny_bundle: Path) -> None:
 
 
 def test_beyond_the_limits(tiny_bundle: Path) -> None:
-    """One speaks, one waits, and the third is told when to come again."""
+    """One speaks, one waits, and the third is refused with Retry-After."""
     with running_server({"tiny": tiny_bundle}, limits=ServerLimits(max_streams=1, max_queue=1)) as server:
         speaking, waiting = call(server, SPEECH), call(server, SPEECH)
         until(lambda: server.service.admission.waiting == 1)
@@ -74,7 +74,7 @@ def test_beyond_the_limits(tiny_bundle: Path) -> None:
 
 
 def test_a_reader_who_takes_nothing_is_left(tiny_bundle: Path) -> None:
-    """Its rows are free, and others were served meanwhile."""
+    """The stream's rows are free afterwards, and other requests were served meanwhile."""
     with running_server({"tiny": tiny_bundle}, limits=ServerLimits(send_s=0.3, max_streams=2)) as server:
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)

@@ -1,4 +1,4 @@
-"""Picks as bits, a step at a time, never half of one."""
+"""Picks as bits, in whole steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from unimoe_serving.routing_record import RoutingRecord
 
 WEIGHTS_NE = np.array([[0.5, 0, 0.5, 0], [0, 0, 0, 1]], np.float32)
-"""Two rows of three routed experts and a null one."""
+"""Two rows, three routed experts and a null expert."""
 
 
 def test_steps_are_taken_whole() -> None:

@@ -1,4 +1,4 @@
-"""Sentences come as soon as they are certain, and whole, however the text was cut."""
+"""Sentences come complete and as soon as they are certain, for any division of the text."""
 
 from __future__ import annotations
 

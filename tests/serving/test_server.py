@@ -1,4 +1,4 @@
-"""`unimoe serve` as a process: says where it listens, and drains on SIGTERM."""
+"""`unimoe serve` as a process: prints its address and drains on SIGTERM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVE = (sys.executable, "-c", "from unimoe.cli import main; main()", "serve")
 
 
 def start(*arguments: str | Path, **environment: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    """A server that is ready, and what it said: lines by what comes before their last word."""
+    """A ready server, and its output lines by scheme (lines with an address) or by first word."""
     command = [*SERVE, *map(str, arguments), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
     assert process.stderr is not None
@@ -47,7 +47,7 @@ def ask(port: int, path: str, body: dict | None = None, **headers: str) -> http.
 
 @pytest.mark.slow
 def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A stream that is under way is heard to its end; what comes after the signal is told when to come again."""
+    """A running stream is served to its end; requests after the signal are refused with Retry-After."""
     key = tmp_path / "key"
     key.write_text("s3cret\n")
     process, said = start(tiny_bundle, "--api-key-file", key, "--wyoming", "tcp://127.0.0.1:0")
@@ -57,7 +57,7 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path) -> None:
     authorization = {"authorization": "Bearer s3cret"}
     body = {"input": LONG[:240], "response_format": "wav"}
     whole = ask(port, "/v1/audio/speech", body, **authorization).read()
-    with socket.create_connection(("127.0.0.1", port)):  # one that asks nothing does not hold it up
+    with socket.create_connection(("127.0.0.1", port)):  # an idle connection does not delay the drain
         response = ask(port, "/v1/audio/speech", body, **authorization)
         first = response.read(44)
         process.send_signal(signal.SIGTERM)
@@ -67,7 +67,7 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path) -> None:
             assert refused.status == 503 and int(refused.headers["retry-after"]) >= 1
             assert ask(port, "/readyz").status == 503
         except ConnectionError:
-            pass  # it had ended by then
+            pass  # the server had already ended
         assert first + response.read() == whole
         assert process.wait(30) == 0
     assert process.stderr is not None

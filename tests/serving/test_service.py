@@ -1,4 +1,4 @@
-"""What all protocols share: fields become requests, streams hold slots, and every end is counted."""
+"""The part that all protocols share: fields become requests, streams hold slots, and every ending is counted."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_requests(tiny_bundle: Path) -> None:
 
 
 def test_every_end_is_counted(tiny_bundle: Path) -> None:
-    """To its end, failed, left by its reader, and cancelled twice."""
+    """Streams that complete, fail, lose their reader, and are cancelled twice."""
 
     async def use(service: Service) -> None:
         async def read(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Uploads are read from a file that is gone afterwards, whatever was in it."""
+"""Uploads are read from a file that is removed afterwards, for any content."""
 
 from __future__ import annotations
 

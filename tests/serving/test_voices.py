@@ -1,4 +1,4 @@
-"""The folder of voices: what it keeps, what it survives, and that no name becomes a path."""
+"""The folder of voices: stored voices, damage that it survives, and names that never become paths."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_limits(tmp_path: Path) -> None:
 
 
 def test_damage_is_left_out(tmp_path: Path) -> None:
-    """What a killed server left goes; what someone else put there is not touched and not offered."""
+    """Leftovers of a killed server are removed; foreign files are neither changed nor offered."""
     store = filled(tmp_path, "a", "b")
     first, second = store
     (tmp_path / first.id / "voice.json").write_text("{")

@@ -1,4 +1,4 @@
-"""Wyoming as its own client speaks it, and what is no Wyoming at all."""
+"""Wyoming with its own client, and input that is not Wyoming."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from unimoe_serving.wyoming_server import WyomingServer
 
 
 def with_server(bundle: Path, use: Callable[[WyomingServer, Service], Awaitable[None]]) -> None:
-    """Run `use` beside a server."""
+    """Run `use` against a running server."""
 
     async def run() -> None:
         service = Service(ServerConfig(bundles=(BundleSource(name="tiny", path=bundle),)))
@@ -51,7 +51,7 @@ def with_server(bundle: Path, use: Callable[[WyomingServer, Service], Awaitable[
 
 
 async def hear(client: AsyncTcpClient, last: str) -> list[Event]:
-    """Events up to the first of a type."""
+    """Events up to the first one of a type."""
     events: list[Event] = []
     while not events or events[-1].type != last:
         event = await client.read_event()
@@ -86,7 +86,7 @@ def test_home_assistant_describes_and_speaks(tiny_bundle: Path, library: Synthes
 
 
 def test_text_as_it_is_written(tiny_bundle: Path, library: Synthesizer) -> None:
-    """The first sentence sounds before the text ends; the whole text that follows for old servers is not spoken."""
+    """The first sentence sounds before the text ends; the complete text that follows for old servers is not spoken."""
 
     async def use(server: WyomingServer, service: Service) -> None:
         async with AsyncTcpClient("127.0.0.1", server.port) as client:

@@ -1,4 +1,4 @@
-"""Figures are written the same everywhere."""
+"""Figures have one format everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speech and music endpoints, by OpenAI's own client, by curl, and as ffmpeg hears them."""
+"""The speech and music endpoints, called by OpenAI's own client and by curl, decoded by ffmpeg."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def client(server: RunningServer) -> openai.OpenAI:
 
 
 def heard(audio: bytes, rate_hz: int = 16000) -> np.ndarray:
-    """What ffmpeg hears."""
+    """The samples that ffmpeg decodes."""
     decode = ["ffmpeg", "-v", "error", "-i", "-", "-f", "s16le", "-ar", str(rate_hz), "-ac", "1", "-"]
     run = subprocess.run(decode, input=audio, capture_output=True, check=True)
     assert not run.stderr, run.stderr
@@ -44,7 +44,7 @@ def offline(library: Synthesizer, **request: object) -> np.ndarray:
 def test_openai_client_hears_every_format(
     client: openai.OpenAI, library: Synthesizer, response_format: str, voice: str = "ann"
 ) -> None:
-    """Lossless formats give the library's samples to the bit, the others its length and a similar sound."""
+    """Lossless formats give the library's samples to the bit, the others the same length and a similar sound."""
     expected = offline(library, text="Hello.", voice=voice, seed=4)
     with client.audio.speech.with_streaming_response.create(
         model="tiny", voice=voice, input="Hello.", response_format=response_format,  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def test_openai_client_hears_every_format(
 
 
 def test_openai_client_without_extras(client: openai.OpenAI, tmp_path: Path) -> None:
-    """Its defaults: MP3; and PCM has the rate that OpenAI's has."""
+    """The client's default is MP3, and PCM has OpenAI's sample rate."""
     response = client.audio.speech.create(model="tiny", voice="ann", input="Hello.")
     response.write_to_file(tmp_path / "hello.mp3")
     assert len(heard((tmp_path / "hello.mp3").read_bytes())) > 100
@@ -73,7 +73,7 @@ def test_openai_client_without_extras(client: openai.OpenAI, tmp_path: Path) -> 
 
 
 def test_openai_async_clients_together(server: RunningServer, library: Synthesizer) -> None:
-    """Eight at once hear what each hears alone."""
+    """Each of eight concurrent requests gets the audio that it gets alone."""
 
     async def all_of_them() -> list[bytes]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
@@ -116,7 +116,7 @@ def test_curl_gets_the_first_bytes_with_the_first_chunk(server: RunningServer) -
 
 
 def test_events(server: RunningServer, library: Synthesizer) -> None:
-    """`stream_format: sse` as OpenAI writes it; `routing` adds every step's picks."""
+    """`stream_format: sse` has OpenAI's format; `routing` adds the picks of every step."""
     body = {**SPEECH, "seed": 2, "response_format": "pcm", "sample_rate_hz": 16000, "stream_format": "sse"}
     _, headers, plain = server.ask("POST", "/v1/audio/speech", body)
     assert headers["content-type"].startswith("text/event-stream")
@@ -197,7 +197,7 @@ def audio_of(events: list[dict]) -> bytes:
 def post_form(
     server: RunningServer, path: str, fields: dict[str, str], file: tuple[str, str, bytes]
 ) -> tuple[int, dict[str, str], bytes]:
-    """A multipart form with one file."""
+    """Post a multipart form with one file."""
     edge = "0123456789"
     parts = [f'--{edge}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
              for name, value in fields.items()]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Models, health, and metrics that add up."""
+"""Models, health and metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_two_bundles_by_name(tiny_bundle: Path, public_bundle: Path) -> None:
 
 
 def test_metrics_add_up(tiny_bundle: Path) -> None:
-    """What Prometheus reads is what the events of the same streams said."""
+    """Prometheus reads the figures that the same streams' events report."""
     with running_server({"tiny": tiny_bundle}) as server:
         figures = []
         for seed in range(3):

@@ -1,4 +1,4 @@
-"""Text in pieces over a WebSocket, audio out sentence by sentence, interrupted at once."""
+"""Text in pieces over a WebSocket: audio comes sentence by sentence, and interrupting works at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def send(socket: ClientConnection, **message: Any) -> None:
 
 
 def hear(socket: ClientConnection, last: str) -> tuple[list[dict], bytes]:
-    """Messages up to the first of a type, and the audio before it."""
+    """Messages up to the first one of a type, and the audio before it."""
     messages, audio = [], b""
     while True:
         message = socket.recv(timeout=30)
@@ -44,7 +44,7 @@ def hear(socket: ClientConnection, last: str) -> tuple[list[dict], bytes]:
 
 
 def test_sentences_are_spoken_as_they_end(socket: ClientConnection, library: Synthesizer) -> None:
-    """The first one before the second was sent; each as the library speaks it alone."""
+    """The first sentence sounds before the second is sent; each has the audio that the library gives it alone."""
     send(socket, **START)
     started = hear(socket, "started")[0][-1]
     assert started == {"type": "started", "model": "tiny", "sample_rate_hz": 16000, "format": "pcm"}
@@ -63,7 +63,7 @@ def test_sentences_are_spoken_as_they_end(socket: ClientConnection, library: Syn
 
 
 def test_barge_in(socket: ClientConnection, server: RunningServer) -> None:
-    """After `cancelled` nothing of the old text is heard, its rows are free in a few steps, and a new one is spoken."""
+    """After `cancelled` no audio of the old text comes, its rows are free in a few steps, and a new text is spoken."""
     cancelled = server.metric("streams_ended_total", outcome="cancelled")
     send(socket, **START)
     send(socket, type="text", text=LONG)
@@ -108,7 +108,7 @@ def test_a_start_interrupts(socket: ClientConnection) -> None:
     ],
 )
 def test_what_it_should_not_have_said(socket: ClientConnection, message: str, told: str) -> None:
-    """It is told, and the connection stays."""
+    """The server reports the error and keeps the connection."""
     socket.send(message)
     error = hear(socket, "error")[0][-1]["error"]
     assert told in error["message"]

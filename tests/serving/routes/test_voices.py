@@ -1,4 +1,4 @@
-"""Voices over HTTP: what a bundle has, and what a caller brings, keeps and deletes."""
+"""Voices over HTTP: the bundle's own, and those that a caller uploads, keeps and deletes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_bundle_that_does_not_clone_takes_none(server: RunningServer) -> None:
 
 
 def test_a_voice_comes_speaks_and_goes(public_bundle: Path, tmp_path: Path) -> None:
-    """By OpenAI's client; it sounds as the library clones it; another server on the folder has it as well."""
+    """OpenAI's client uploads a voice. It sounds as the library clones it; another server on the folder has it too."""
     recording = write_recording(tmp_path / "eve.wav", 220)
     folder = tmp_path / "voices"
     with (

@@ -1,4 +1,4 @@
-"""What a bundle can say: names, limits, and one line where it speaks nothing."""
+"""A bundle's abilities: names, limits, and one line if it cannot speak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pack holds what a device needs, opens where it arrives, and is refused where a byte is wrong."""
+"""A pack holds the files that a device needs, unpacks there, and is refused if a byte is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor: made-up machines, a made-up driver, probes that die, and the real machine."""
+"""The doctor on synthetic machines, with a fake driver, with crashing probes, and on the real machine."""
 
 from __future__ import annotations
 

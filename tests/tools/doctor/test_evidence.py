@@ -1,4 +1,4 @@
-"""What is found out about this machine."""
+"""The evidence about this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_jetpacks_tensorrt_is_found_beside_this_python(tmp_path: Path) -> None:
 
 
 def test_this_machine() -> None:
-    """The tests need onnxruntime, so bundles run here; engines are never imported into this process's command."""
+    """The tests need onnxruntime, so bundles run here. The command never imports an engine into its own process."""
     started = time.perf_counter()
     done = CliRunner().invoke(cli, ["doctor", "--json"])
     assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""Requirements are read from metadata and from a checkout."""
+"""Requirements come from package metadata and from a checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts: what they draw is finite, named, and marks what it must."""
+"""Charts: drawn values are finite and labelled, and required marks are present."""
 
 from __future__ import annotations
 

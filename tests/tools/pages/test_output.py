@@ -1,4 +1,4 @@
-"""Outputs are complete under their name, or not there."""
+"""Outputs are complete under their name, or absent."""
 
 from __future__ import annotations
 

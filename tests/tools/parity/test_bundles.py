@@ -1,4 +1,4 @@
-"""Judging a bundle by another: what is equal is called equal, what was quantized is measured."""
+"""Comparing two bundles: equal ones are reported as equal, the error of quantized ones is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification of engine sets. The device is the CPU's ONNX Runtime, or one that damages what it gives back."""
+"""Verification of engine sets. The device is ONNX Runtime on the CPU, or a wrapper that damages its outputs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CAPACITIES = (32, 64)
 
 
 def write_set(bundle: Bundle, folder: Path, precision: str = "float32") -> EngineSet:
-    """An engine set whose files are no engines: nothing here loads them."""
+    """An engine set of placeholder files: no test here loads them."""
     folder.mkdir(parents=True)
     records = {}
     for graph, info in bundle.graphs.items():
@@ -79,9 +79,9 @@ def write_set(bundle: Bundle, folder: Path, precision: str = "float32") -> Engin
 
 
 class Damaging(WrappedBackend):
-    """A backend whose graph of one name answers something else; trunks only at one capacity where that is given."""
+    """A backend that damages the outputs of one graph; for trunks only at one capacity, if given."""
 
-    engine_set: EngineSet  # where a test gives it one
+    engine_set: EngineSet  # if a test sets one
 
     def __init__(self, backend: Backend, graph: str, *, capacity: int | None = None, value: float = np.nan) -> None:
         super().__init__(backend)
@@ -158,7 +158,7 @@ def test_steps_are_cut_to_the_largest_cache(bundle: Bundle, engine_set: EngineSe
 
 
 def warning(engine_set: EngineSet, machine: Mapping[str, str | None] | None = None) -> str:
-    """Why these engines are doubted, where they are."""
+    """The warning about these engines, if there is one."""
     line = engine_warning(engine_set, machine)
     assert line is not None
     return line
@@ -197,7 +197,7 @@ def test_a_failed_or_damaged_record_is_doubted(bundle: Bundle, tmp_path: Path, m
 
 
 def test_a_set_of_the_bundle_opens(reference_bundle: Path, bundle: Bundle, tmp_path: Path) -> None:
-    """The record lies beside the engines and is no part of them."""
+    """The record lies beside the engines and is not part of the set."""
     import shutil
 
     copy = tmp_path / "bundle"
@@ -210,7 +210,7 @@ def test_a_set_of_the_bundle_opens(reference_bundle: Path, bundle: Bundle, tmp_p
 
 @pytest.fixture
 def device(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaging:
-    """What `--backend tensorrt` opens: the CPU's ONNX Runtime over an engine set, unharmed until a graph is named."""
+    """The backend that `--backend tensorrt` opens: ONNX Runtime on the CPU over an engine set, undamaged by default."""
     backend = Damaging(open_backend("onnxruntime", bundle), "none")
     backend.engine_set = write_set(bundle, tmp_path / "laptop")
     opened = lambda name, *rest, **options: backend if name == "tensorrt" else open_backend(name, *rest)
@@ -236,7 +236,7 @@ def test_the_command_verifies_engines(device: Damaging, bundle: Bundle) -> None:
 
 
 def test_a_synthesizer_doubts_unverified_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`synth` prints that line and goes on."""
+    """`synth` prints that line and continues."""
     bundle = open_bundle(write_speaking_bundle(tmp_path))
     backend = Damaging(open_backend("onnxruntime", bundle), "none")
     monkeypatch.setattr("unimoe_runtime.synthesis.synthesizer.open_backend", lambda *rest, **options: backend)
@@ -250,7 +250,7 @@ def test_a_synthesizer_doubts_unverified_engines(tmp_path: Path, monkeypatch: py
 
 
 def test_the_device_loop_is_verified_over_a_stand_in_for_tensorrt(tmp_path: Path) -> None:
-    """DeviceBackend and TensorRT's module as on a GPU; the oracle computes the engines. A wrong one is named."""
+    """DeviceBackend and the TensorRT module run as on a GPU; the oracle computes the engines. A wrong one is named."""
     export_bundle(write_random_checkpoint(tmp_path / "checkpoint", tiny_config()), tmp_path / "bundle")
     bundle = open_bundle(tmp_path / "bundle")
     write_engine_set(bundle)

@@ -1,4 +1,4 @@
-"""Ratios with intervals, and agreement, of values made by hand."""
+"""Ratios with intervals, and agreement, of hand-made values."""
 
 from __future__ import annotations
 

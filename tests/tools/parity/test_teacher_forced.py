@@ -1,4 +1,4 @@
-"""Divergence of forced answers, beside a computation by hand."""
+"""Divergence under teacher forcing, against a direct computation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
-    """The mean over the codes that were said alone, guided as they are drawn."""
+    """The mean over the drawn codes alone, with the guidance of the draw."""
     backends = [open_backend("onnxruntime", open_bundle(bundles[name])) for name in ("float", "w4")]
     config = backends[0].bundle.model
     request = standard_requests(backends[0].bundle)[0]

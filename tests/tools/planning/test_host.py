@@ -1,4 +1,4 @@
-"""This CPU is measured on a layer of the planned model's sizes."""
+"""The probe measures this CPU on one layer of the planned model's sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planning: bytes are those of the files, the roofline is what it says, what does not fit is said not to."""
+"""Planning: bytes equal those of the files, times follow the roofline, and models that do not fit are reported."""
 
 from __future__ import annotations
 

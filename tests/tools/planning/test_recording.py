@@ -1,4 +1,4 @@
-"""Routing that is recorded here, by task and step."""
+"""Routing recorded on this machine, by task and step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def record(layers: int = 2, routed: int = 4, rows: int = 2) -> dict[str, Any]:
-    """Two tasks: in the one a single expert runs, in the other, three times as long, two do."""
+    """Two tasks: one expert runs in the first, two run in the second, which is three times as long."""
     one = [[0, 10] + [0] * (routed - 1)] * layers
     two = [[0, 0, 30] + [0] * (routed - 2)] * layers
     return {

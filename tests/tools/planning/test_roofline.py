@@ -1,4 +1,4 @@
-"""A step's time is its bytes over the bandwidth, and what each launch costs."""
+"""A step's time is its bytes divided by the bandwidth, plus the cost of each launch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN = Costs(bytes_per_s=1e9, trunk_s=0, expert_s=0, head_s=0, host_s=0, miss_b
 
 
 def record(layers: int = 2, routed: int = 4, rows: int = 2) -> dict[str, Any]:
-    """Two tasks: in the one a single expert runs, in the other, three times as long, two do."""
+    """Two tasks: one expert runs in the first, two run in the second, which is three times as long."""
     one = [[0, 10] + [0] * (routed - 1)] * layers
     two = [[0, 0, 30] + [0] * (routed - 2)] * layers
     return {

@@ -1,4 +1,4 @@
-"""What is planned for, and what cannot be."""
+"""Valid and invalid sources of a plan."""
 
 from __future__ import annotations
 

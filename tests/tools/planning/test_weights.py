@@ -1,4 +1,4 @@
-"""Bytes of a model are those of the files that export and calibration write."""
+"""A model's bytes equal those of the files that export and calibration write."""
 
 from __future__ import annotations
 

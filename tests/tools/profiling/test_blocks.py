@@ -1,4 +1,4 @@
-"""Blocks of turns: planted differences are found, noise is called noise, busy blocks are left out."""
+"""Blocks of turns: planted differences are found, noise is reported as noise, busy blocks are left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unimoe_tools.profiling.blocks import Block, compare_blocks, figures_of, int
 
 
 class Machine:
-    """Synthetic timings: jitter of a run, outliers when others want the cores, and a drift that never stops."""
+    """Synthetic timings: jitter of a run, outliers from other processes, and a steady drift."""
 
     def __init__(self, seed: int, *, jitter: float = 0.01, drift: float = 0.0005) -> None:
         self.random = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def test_noise_is_called_noise_and_not_a_difference() -> None:
 
 
 def a_run(seed: int, *, step_ms: float = 4.0, read: float = 1e10, rtf: float | None = 0.2) -> dict[str, Any]:
-    """A profile's run, as far as a comparison reads it: two requests, eight repetitions."""
+    """The fields of a profile's run that a comparison reads: two requests, eight repetitions."""
     random = np.random.default_rng(seed)
 
     def jitter() -> float:

@@ -1,4 +1,4 @@
-"""From marks to milliseconds by step, layer and expert, and to routing."""
+"""Marks become milliseconds by step, layer and expert, and routing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_marks_become_milliseconds_by_step_layer_and_expert() -> None:
 
 
 def test_routing_counts_rows_apart_and_together() -> None:
-    """Two rows, one layer, two experts: both rows pick 0, one of them null as well; then one picks 0, the other 1."""
+    """Two rows, one layer, two experts. First both pick 0, one of them also null; then one picks 0, the other 1."""
     config = tiny_config(num_layers=1, num_routed_experts=2)
     parts = np.array(
         [Part.PREFILL, Part.EXPERT, Part.INPUTS, Part.EXPERT, Part.INPUTS, Part.EXPERT, Part.EXPERT, Part.END]

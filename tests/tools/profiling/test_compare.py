@@ -1,4 +1,4 @@
-"""Comparing runs: no difference is found where there is none, a planted one is, and noise is called noise."""
+"""Comparing runs: equal runs show no difference, a planted one is found, and noise is reported as noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def a_run(seed: int, *, step_ms: float = 4.0, read: float = 1e10, rtf: float | None = 0.2) -> dict[str, Any]:
-    """A profile's run, as far as a comparison reads it: two requests, eight repetitions."""
+    """The fields of a profile's run that a comparison reads: two requests, eight repetitions."""
     random = np.random.default_rng(seed)
 
     def jitter() -> float:
@@ -90,7 +90,7 @@ def test_two_bundles_run_in_turns(tiny: Path, tmp_path: Path) -> None:
         run_against(setting, setting, Rounds(most=3))
     arguments = [str(tiny), "--against", str(tiny), "--threads", "1", "--steps", "10", "--repetitions", "6"]
     done = CliRunner().invoke(profile, [*arguments, "--json", str(tmp_path / "out.json")])
-    assert done.exit_code in (0, 1), done.output  # whatever a loaded machine makes of it
+    assert done.exit_code in (0, 1), done.output  # a loaded machine may give any of them
     (report,) = json.loads((tmp_path / "out.json").read_text())["comparisons"]
     assert [one["measure"] for one in report["measures"]] == ["step_p50_ms", "step_p90_ms", "prefill_ms", "ttfa_ms"]
     assert len(report["blocks"]) == len(report["reads_bytes_per_s"]) == 6

@@ -1,4 +1,4 @@
-"""The floor counts the bytes of what ran."""
+"""The floor counts the bytes of the graphs that ran."""
 
 from __future__ import annotations
 

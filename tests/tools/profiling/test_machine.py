@@ -20,7 +20,7 @@ def test_energy_is_that_of_the_packages(tmp_path: Path) -> None:
     for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core"), ("intel-rapl:1", "psys")):
         write(zone, name, 9_000_000)
     energy = Energy(tmp_path)
-    write("intel-rapl:0", "package-0", 1_000_000)  # the counter went round
+    write("intel-rapl:0", "package-0", 1_000_000)  # the counter wrapped around
     assert energy.joules() == 2.0
 
 

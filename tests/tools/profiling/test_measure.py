@@ -30,6 +30,6 @@ def test_parts_add_up_to_the_wall_time(tiny: Path) -> None:
     meter = Meter(setting(tiny, threads=None, backend="numpy", every=1))
     meter.measure(ProfileRequest(task="random"))
     generation = meter.measure(ProfileRequest(task="random"))
-    assert 0.9 < generation.coverage <= 1.0  # the bound for quiet machines is the benchmark's
+    assert 0.9 < generation.coverage <= 1.0  # the benchmark has the bound for quiet machines
     assert generation.num_steps == 20 and generation.num_frames_U == (19,)
     assert generation.breakdown.decode_ms == pytest.approx(generation.breakdown.parts_SP[:, list(DECODE_PARTS)].sum())

@@ -55,7 +55,7 @@ def test_figures_of_audio(written: Path) -> None:
             assert one["ttfa_steps"] == 2 + 3
             assert sum(chunk["frames"] for chunk in one["chunks"]) == one["frames"]
             assert one["prepare_ms"] + one["prefill_ms"] < one["ttfa_ms"] < one["compute_ms"] * 1.5
-        # A process that is put aside between two marks leaves a gap: the bound for quiet machines is the benchmark's.
+        # A process that is preempted between two marks leaves a gap. The benchmark has the bound for quiet machines.
         assert run_["coverage"] > 0.9
     table = list(csv.DictReader((written / "out.csv").open()))
     assert [row["rows"] for row in table] == ["2", "4"] and float(table[0]["rtf"]) > 0
@@ -78,7 +78,7 @@ def test_page_is_small_and_asks_the_network_for_nothing(written: Path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page was not looked at in a browser")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_in_chromium(written: Path, tmp_path: Path, width: int) -> None:
-    """Every drawing has a size, nothing is wider than the window, and nothing was requested."""
+    """Every drawing has a size, no element is wider than the window, and the page requests nothing."""
     found = look_at((written / "out.html").read_text(), tmp_path, width)
     assert found["requests"] == 0
     assert found["drawings"] >= 2 * 8 and found["empty"] == 0
@@ -86,7 +86,7 @@ def test_page_in_chromium(written: Path, tmp_path: Path, width: int) -> None:
 
 
 def look_at(page: str, folder: Path, width: int) -> dict[str, Any]:
-    """What a browser of that width makes of a page, told by a script that only this test adds."""
+    """The layout of a page in a browser of the given width, reported by a script that only this test adds."""
     script = """<script>addEventListener("load", () => {
       const drawings = [...document.querySelectorAll("svg")], root = document.documentElement;
       document.title = JSON.stringify({

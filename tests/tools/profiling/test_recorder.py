@@ -1,4 +1,4 @@
-"""A recorded model makes the same codes, and its marks say what each call took."""
+"""A recorded model makes the same codes, and its marks give the time of each call."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny: Path, 
 
 
 def test_a_few_steps_stand_for_all(tiny: Path) -> None:
-    """Every fifth step is recorded call by call, another one each time; the codes are those of a plain run."""
+    """Every fifth step is recorded call by call, a different one in each run; the codes equal those of a plain run."""
     backend = open_backend("numpy", open_bundle(tiny))
     config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
     recorder = Recorder()

@@ -1,4 +1,4 @@
-"""Profiling: what is recorded is what runs, its parts add up, and nothing of the model's answer changes."""
+"""Profiling: the record matches the run, its parts add up, and the model's answer does not change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def setting(bundle: Path, **changes: object) -> Setting:
 
 
 def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
-    """Two settings and the engine's own profiler, through to the report's files."""
+    """Two settings and the engine's own profiler, up to the report's files."""
     seen: list[str] = []
     report, events = profile(
         [setting(tiny), setting(tiny, rows=1)], warmup=1, repetitions=2, kernels=True, trace=True,
@@ -46,7 +46,7 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     assert first["step"]["count"] == 40 and len(first["generations"]) == 2
     assert first["coverage"] > 0.9
     assert sum(part["share"] for part in first["parts"].values()) == pytest.approx(1)
-    assert first["generations"][0]["ttfa_steps"] == 3  # two frames, and a step more for the delay
+    assert first["generations"][0]["ttfa_steps"] == 3  # two frames, and one more step for the delay
     assert sum(first["layers"][0]["launched_histogram"]) == first["recording"]["steps"] == 8
     assert second["tasks"]["random"]["picked_a_row"] == pytest.approx(
         sum(layer["launched"] for layer in second["layers"])
@@ -78,8 +78,10 @@ def test_a_memory_budget_says_how_it_fared(tiny: Path) -> None:
 
 
 def check_trace(events: list[dict[str, Any]]) -> None:
-    """By the rules of the trace event format: complete events with numbers for their times, which lie within each other
-    on each track, of processes and threads that have names. And kernels lie within the part that ran them."""
+    """Check a trace against the trace event format.
+
+    Complete events have numeric times and nest on each track; processes and threads have names. Kernels lie within the
+    part that ran them."""
     json.dumps(events, allow_nan=False)
     assert {event["ph"] for event in events} == {"X", "M"}
     complete = [event for event in events if event["ph"] == "X"]
