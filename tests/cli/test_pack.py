@@ -7,9 +7,12 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from tests.runtime.stand_in_tensorrt import write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli.pack import pack_command, unpack_command
 from unimoe_calibration.half_codec import halve_codec
+from unimoe_runtime.bundle.engine_sets import open_engines
+from unimoe_runtime.bundle.manifest import DECODER
 from unimoe_runtime.bundle.reader import open_bundle
 
 
@@ -28,3 +31,16 @@ def test_a_bundle_is_packed_and_unpacked(tmp_path: Path) -> None:
     done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "there")])
     assert done.exit_code == 0 and "each as it was packed" in done.stdout
     assert open_bundle(tmp_path / "there").left_out
+
+
+def test_engines_arrive_with_the_graphs_that_they_are_built_from(tmp_path: Path) -> None:
+    bundle, file = write_speaking_bundle(tmp_path), tmp_path / "site.pack"
+    write_engine_set(open_bundle(bundle), extra={DECODER: {}})
+    pack = [str(bundle), "--target", "rtx-4090", "--with-graphs", "-o", str(file)]
+    shown = CliRunner().invoke(pack_command, pack)
+    assert shown.exit_code == 0 and "kept in fp32: its engine is built from it" in shown.stdout, shown.output
+    done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "there")])
+    assert done.exit_code == 0 and "--trust-engines" in done.stdout
+    assert DECODER in open_engines(open_bundle(tmp_path / "there")).engines
+    refused = CliRunner().invoke(pack_command, [*pack, "--codec", "fp16"])
+    assert "leave --codec out" in str(refused.exception)

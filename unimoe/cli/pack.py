@@ -14,8 +14,10 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, require_json_writable, write_json
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
+from unimoe_runtime.bundle.engine_sets import built_targets
 from unimoe_runtime.bundle.manifest import DECODER
 from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.bundles.packing import PackPlan, plan_pack, unpack, write_pack
 from unimoe_tools.pages.output import require_writable
@@ -75,6 +77,15 @@ def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress
     if codec == "fp32" or graph is None or graph.weights in plan.left_out or graph.precision != "float32":
         yield plan
         return
+    if _has_engine(plan, DECODER):
+        if codec == "fp16":
+            raise ConfigError(
+                "--codec fp16: the engine of the codec's decoder is built from fp32 weights, and other weights would "
+                "make it stale; leave --codec out"
+            )
+        notes.append("codec decoder kept in fp32: its engine is built from it")
+        yield plan
+        return
     try:
         from unimoe_calibration.half_codec import halve_codec
     except ModuleNotFoundError as error:
@@ -95,6 +106,10 @@ def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress
         yield replace(plan, replaced=halved.files, replaced_why="weights in 16 bits")
 
 
+def _has_engine(plan: PackPlan, graph: str) -> bool:
+    return plan.engine_set is not None and any(one.graph == graph for one in plan.engine_set.engines.values())
+
+
 @click.command("unpack", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
@@ -107,4 +122,5 @@ def unpack_command(file: Path, folder: Path | None, json_to: str | None) -> None
         bundle = unpack(file, place, progress=progress)
     if not write_json({"bundle": str(place), "files": len(bundle.files) - len(bundle.left_out)}, json_to):
         click.echo(f"{place}: {len(bundle.files) - len(bundle.left_out)} files, each as it was packed")
-        click.echo(f'next: `unimoe doctor`, `unimoe synth {place} --text "…" -o out.wav`')
+        check = f"`unimoe verify {place} --backend tensorrt --trust-engines`, " if built_targets(bundle) else ""
+        click.echo(f'next: `unimoe doctor`, {check}`unimoe synth {place} --text "…" -o out.wav`')
