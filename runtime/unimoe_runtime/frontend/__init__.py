@@ -1,4 +1,4 @@
-"""From text to a prompt. A front end is data: `frontend.json` and the files beside it, copied into every bundle."""
+"""From text to a prompt. A front end is data: `frontend.json` and the files beside it. Every bundle has a copy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["FrontEnd", "PreparedPrompt", "Recording", "SpeechOptions", "VideoPro
 def open_frontend(folder: Path | str) -> FrontEnd:
     """Open the front end in a checkpoint's or bundle's `frontend` folder.
 
-    Raises BundleError with one line where it is missing, damaged, or of a kind that this release does not know.
+    Raises BundleError, one line, where it is missing, damaged, or of a kind unknown to this release.
     """
     path = Path(folder) / "frontend.json"
     settings = read_json(path, BundleError)

@@ -1,4 +1,4 @@
-"""Predicts how long each phoneme and pause lasts, from its neighbours, its place in word and phrase, and the voice.
+"""Predicts the duration of each phoneme and pause from its neighbours, its place in word and phrase, and the voice.
 
     durations.safetensors   the network (`sequence_network`); a bundle also has it as a graph, durations.onnx
     frontend.json           its section "durations": sizes, and the voices in order
@@ -23,9 +23,9 @@ from unimoe_runtime.records import Between, JsonRecord, Length
 FILE: Final = "durations.safetensors"
 GRAPH: Final = "durations.onnx"
 SYMBOLS: Final = ("", PAUSE, *MARKS, *PHONEMES)
-"""What a sequence is made of; the first is padding in training."""
+"""The symbols of a sequence; the first is padding in training."""
 PLACES: Final = ("pause", "alone", "first", "inner", "last")
-"""Place of a phoneme in its word."""
+"""Places of a phoneme in its word."""
 _SHORTEST_S: Final = 0.01
 _LONGEST_S: Final = 2.0
 
@@ -51,7 +51,7 @@ class DurationSettings(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DurationPredictor:
-    """`network` is computed in numpy, or by an engine with the same result within rounding.
+    """`network` runs in numpy, or in an engine with the same result within rounding.
 
     `means`: for each voice the mean seconds of each symbol, for a first estimate.
     """
@@ -69,7 +69,7 @@ class DurationPredictor:
     def word_durations(self, voice: str, words: Sequence[Phonemes]) -> list[float]:
         """Seconds of each phoneme of an utterance.
 
-        `words`: the phonemes of each word; a pause is a word of its own, PAUSE or one of MARKS. The last mark before
+        `words`: the phonemes of each word; a pause is a separate word, PAUSE or one of MARKS. The last mark before
         the end closes the last phrase.
         """
         ids = symbol_ids(words)
@@ -89,7 +89,7 @@ def table_sizes(num_voices: int) -> tuple[int, ...]:
 
 
 def symbol_ids(words: Sequence[Phonemes]) -> tuple[list[int], list[int], list[int]]:
-    """Ids of symbols, of places in the word, and of the mark that closes the phrase (0 where none does)."""
+    """Ids of symbols, of places in the word, and of the mark that closes the phrase (0 without such a mark)."""
     symbols: list[int] = []
     places: list[int] = []
     for sounds in words:

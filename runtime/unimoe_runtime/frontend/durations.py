@@ -1,8 +1,8 @@
-"""How long each phoneme lasts: mean durations per voice, by which text is laid on the audio's time axis.
+"""Durations of phonemes: means for each voice, which map text to the audio's time axis.
 
     durations.tsv   voice <TAB> phoneme <TAB> place <TAB> mean seconds
 
-Places: "first" is the pause before the first word; "last" is the pause at the end, and what a phrase says from its
+Places: "first" is the pause before the first word; "last" is the pause at the end and the part of a phrase from its
 last vowel on, where speech slows down; "inner" is everything else.
 """
 
@@ -48,9 +48,9 @@ class DurationTable:
         }
 
     def durations(self, voice: str, phonemes: Sequence[str]) -> list[float]:
-        """Seconds of each phoneme. A phoneme that the table does not know in its place lasts as it does inside.
+        """Seconds of each phoneme. A phoneme without an entry for its place has its inner duration.
 
-        Raises BundleError for a phoneme that the table does not know at all.
+        Raises BundleError for a phoneme without any entry.
         """
         try:
             return [
@@ -64,9 +64,9 @@ class DurationTable:
 
 
 def places(phonemes: Sequence[str]) -> list[str]:
-    """Place of each phoneme of an utterance that is bounded by pauses."""
+    """Place of each phoneme of an utterance that starts and ends with a pause."""
     found = ["inner"] * len(phonemes)
-    closing = False  # within the end of a phrase, read from the end to the last vowel
+    closing = False  # True from the phrase's end back to its last vowel
     for index in reversed(range(len(phonemes))):
         if phonemes[index] == PAUSE:
             closing = True

@@ -39,7 +39,7 @@ class LetterToSoundSettings(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LetterToSound:
-    """The model. `groups`: what a letter can sound like, from no phoneme to a few; one output of the network each."""
+    """The model. `groups`: a letter's possible sounds, zero to a few phonemes; one output of the network each."""
 
     network: SequenceNetwork
     groups: tuple[Phonemes, ...]
@@ -51,12 +51,12 @@ class LetterToSound:
         return cls(network=network, groups=tuple(tuple(group.split()) for group in settings.groups))
 
     def settings(self) -> LetterToSoundSettings:
-        """What frontend.json says of it."""
+        """Its section of frontend.json."""
         groups = tuple(" ".join(group) for group in self.groups)
         return LetterToSoundSettings(network=self.network.config, groups=groups)
 
     def __call__(self, word: str) -> Phonemes:
-        """Phonemes of a word; letters other than a to z are passed over. Every reading has one primary stress."""
+        """Phonemes of a word; letters other than a to z are skipped. Every reading has one primary stress."""
         ids = letter_ids(word)
         if not ids:
             return ()
@@ -72,7 +72,7 @@ class LetterToSound:
     def _with_one_stress(
         self, scores_PO: Floats, best_P: np.ndarray[Any, np.dtype[np.intp]]
     ) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """Groups of which exactly one has the primary stress, at the least cost in score."""
+        """The groups of the highest score of which exactly one has the primary stress."""
         stressed_O = self._has_stress_O
         if not stressed_O.any():
             return best_P

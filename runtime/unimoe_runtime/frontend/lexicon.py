@@ -1,11 +1,11 @@
 """Pronunciations: a lexicon, and letter-to-sound rules for every other word. Both are data files.
 
-    lexicon.tsv           word <TAB> phonemes; a single capital letter is that letter's name, and `the~` is what
-                          becomes of `the` before a vowel
+    lexicon.tsv           word <TAB> phonemes; a single capital letter is that letter's name, and `the~` is the form
+                          of `the` before a vowel
     letter_to_sound.tsv   left <TAB> letter <TAB> right <TAB> phonemes
 
 A rule gives the phonemes of a letter between a left and a right context ("#" is the edge of the word, "-" no
-sound). The longest context that has a rule wins, tried in the order of `CONTEXTS`, last to first; each letter
+sound). The longest context with a rule wins: contexts are tried in the order of `CONTEXTS`, last to first. Each letter
 has a rule without any context, so every word has a reading.
 """
 
@@ -26,7 +26,7 @@ SILENT = "-"
 BEFORE_VOWEL = "~"
 VOWELS = frozenset("aa ae ah ao aw ax axr ay eh el em en er ey ih iy ow oy uh uw".split())
 CONTEXTS = ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
-"""Letters seen to the left and to the right, from the most general to the most special."""
+"""Numbers of context letters to the left and to the right, from the most general to the most specific."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _VOICELESS = {"p", "t", "k", "f", "th"}
@@ -35,7 +35,7 @@ _SIBILANT = {"s", "z", "sh", "zh", "ch", "jh"}
 
 @dataclass(frozen=True, kw_only=True)
 class Lexicon:
-    """What is known of pronunciation. Rules are keyed by (left, letter, right)."""
+    """Pronunciations of words, and rules with the key (left, letter, right)."""
 
     words: Mapping[str, Phonemes]
     rules: Mapping[tuple[str, str, str], Phonemes]
@@ -54,14 +54,14 @@ class Lexicon:
         return cls(words=words, rules=rules)
 
     def phrase(self, words: Sequence[str]) -> list[str]:
-        """Phonemes of words spoken in one breath."""
+        """Phonemes of words spoken without a pause."""
         return [sound for sounds in self.phrase_words(words) for sound in sounds]
 
     def phrase_words(self, words: Sequence[str], given: Mapping[int, Phonemes] | None = None) -> list[Phonemes]:
         """Phonemes of each word of a phrase. `given`: those of some words, by their place."""
         given = given or {}
         spoken: list[Phonemes] = []
-        first = ""  # of what follows
+        first = ""  # the first phoneme of the next word
         for index in reversed(range(len(words))):
             weak = self.words.get(words[index].lower() + BEFORE_VOWEL) if first in VOWELS else None
             sounds = given.get(index) or weak or self.pronounce(words[index])
@@ -98,7 +98,7 @@ class Lexicon:
         return tuple(sound for letter in word.upper() if letter != "'" for sound in self.words[letter])
 
     def sound_out(self, word: str) -> Phonemes:
-        """Phonemes of lower-case letters by the rules alone."""
+        """Phonemes of lower-case letters, from the rules only."""
         return tuple(sound for index in range(len(word)) for sound in apply_rules(self.rules, word, index))
 
 
@@ -112,7 +112,7 @@ def apply_rules(rules: Mapping[tuple[str, str, str], Phonemes], word: str, index
 
 
 def context(word: str, index: int, left: int, right: int) -> tuple[str, str, str]:
-    """A letter with its neighbours, as rules are keyed; at an edge the context holds one edge sign."""
+    """A letter with its neighbours in the form of a rule's key; at an edge the context holds one edge sign."""
     padded = f"{EDGE}{word}{EDGE}"
     at = index + 1
     return padded[max(0, at - left) : at], padded[at], padded[at + 1 : at + 1 + right]
@@ -126,7 +126,7 @@ def with_s(base: Phonemes) -> Phonemes:
 
 
 def read_table(path: Path, num_columns: int) -> list[list[str]]:
-    """Rows of a tab-separated file. Raises BundleError with file and line where a row has other columns."""
+    """Rows of a tab-separated file. Raises BundleError with file and line for a row with another number of columns."""
     rows = [line.split("\t") for line in read_lines(path, BundleError)]
     for number, row in enumerate(rows, start=1):
         if len(row) != num_columns:

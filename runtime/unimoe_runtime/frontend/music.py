@@ -1,4 +1,4 @@
-"""Descriptions of music: a caption with notes, or a friendly form that is expanded to notes before the model.
+"""Descriptions of music: a caption with notes, or a free form, which is expanded to notes before it reaches the model.
 
 flute, 120 bpm: C4 E4 G4*2 C4+E4
 a C major scale on the piano at 100 bpm
@@ -38,7 +38,7 @@ Tempo = Annotated[float, Between(1, 1000)]
 
 @dataclass(frozen=True, kw_only=True)
 class MusicRange(JsonRecord):
-    """What music a model was trained on; the "music" section of frontend.json. `max_voices`: notes struck together."""
+    """The range of a model's training music; the "music" section of frontend.json. `max_voices`: simultaneous notes."""
 
     lowest_pitch: Pitch
     highest_pitch: Pitch
@@ -67,7 +67,7 @@ class MusicRange(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Melody:
-    """Notes, or notes struck together, one after another."""
+    """A sequence of chords; a chord is one note or several simultaneous notes."""
 
     instrument: str
     tempo_bpm: float
@@ -75,17 +75,17 @@ class Melody:
 
     @property
     def caption(self) -> str:
-        """The melody in the plain form: instrument, tempo, notes."""
+        """The melody as a caption: instrument, tempo, notes."""
         return f"{self.instrument}, {self.tempo_bpm:g} bpm: {write_chords(self.chords)}"
 
 
 def parse_description(text: str, instruments: Sequence[str], limits: MusicRange, instrument: str = "") -> Melody:
-    """The melody that a description means. `instrument` plays where the description names none.
+    """The melody of a description. `instrument` applies where the description names none.
 
     Raises PromptError for an unknown instrument, word or note, and for a tempo, note or number of notes out of range.
     """
     rest, tempo_bpm = _take_tempo(text, limits)
-    tune, rest = _take(_TUNE_NAME, _plain(rest))  # before instruments: a tune's name is not to be searched for one
+    tune, rest = _take(_TUNE_NAME, _plain(rest))  # before instruments, because a tune's name may contain one
     named, rest = _take(re.compile(r"\b(" + "|".join(map(re.escape, instruments)) + r")\b", re.IGNORECASE), rest)
     instrument = named[1].lower() if named else instrument or limits.default_instrument
     if instrument not in instruments:
@@ -105,7 +105,7 @@ def parse_description(text: str, instruments: Sequence[str], limits: MusicRange,
 
 
 def _plain(text: str) -> str:
-    """Without accents, so that Frère Jacques is found."""
+    """The text without accents, so that Frère Jacques is found."""
     return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
 
 
@@ -145,7 +145,7 @@ def _unknown(word: str, instruments: Sequence[str]) -> PromptError:
 
 
 def _notes(text: str, instruments: Sequence[str], limits: MusicRange, *, fillers: bool) -> list[Chord]:
-    """Notes in order; one without an octave is taken nearest to the note before it."""
+    """Notes in order; a note without an octave takes the octave nearest to the note before it."""
     chords: list[Chord] = []
     for word in _words(text):
         if fillers and word.lower() in _FILLERS and word != "A":
@@ -160,7 +160,7 @@ def _notes(text: str, instruments: Sequence[str], limits: MusicRange, *, fillers
 def _take_key(text: str, instruments: Sequence[str], *, in_mode: bool) -> str:
     """The note that a description of a scale or tune names last, such as "D" or "F#4"; empty where it names none.
 
-    A small "a" is an article, but before a mode it is a key.
+    A lower-case "a" is an article, but before a mode it is a key.
     """
     words = _words(text)
     named = [word for word in words if match_note(word) and (word != "a" or in_mode)]
@@ -169,7 +169,7 @@ def _take_key(text: str, instruments: Sequence[str], *, in_mode: bool) -> str:
 
 
 def _pattern(text: str, instruments: Sequence[str], limits: MusicRange) -> Sequence[Chord]:
-    """Notes of a scale or arpeggio. Without an octave it lies in the middle of what can be played."""
+    """Notes of a scale or arpeggio. Without an octave it lies in the middle of the playable range."""
     direction, rest = _take(_DIRECTION, text)
     interval, rest = _take(_INTERVAL, rest)
     shape_name, rest = _take(_SHAPE, rest)
@@ -194,7 +194,7 @@ def _pattern(text: str, instruments: Sequence[str], limits: MusicRange) -> Seque
 
 
 def _tune(name: str, text: str, instruments: Sequence[str], limits: MusicRange) -> Sequence[Chord]:
-    """Notes of a tune in the key that the rest of the description names, or the one it is written in."""
+    """Notes of a tune in the key that the rest of the description names, else in its original key."""
     tune = TUNES[name]
     mode, rest = _take(_MODE, text)
     if mode and mode[1].lower() != tune.mode:

@@ -1,7 +1,7 @@
-"""Notes as they are written: `C4 E4*0.5 C4+E4`.
+"""The notation of notes: `C4 E4*0.5 C4+E4`.
 
-A note has a letter, perhaps a sharp or flat, and an octave (C4 is MIDI pitch 60); one without an octave is taken
-nearest to the note before it. `+` joins notes that are struck together, `*` is followed by how many beats they last.
+A note has a letter, an optional sharp or flat, and an octave (C4 is MIDI pitch 60). A note without an octave takes the
+one nearest to the note before it. `+` joins simultaneous notes; `*` precedes their number of beats.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _CHORD = re.compile(rf"(?P<notes>{_NOTE.pattern}(?:\+{_NOTE.pattern})*)(?:\*(?P<
 
 @dataclass(frozen=True, kw_only=True)
 class Chord:
-    """Notes struck together, mostly a single one: MIDI pitches, and for how many beats they last."""
+    """Simultaneous notes, often a single one: MIDI pitches, and their duration in beats."""
 
     pitches: tuple[int, ...]
     beats: float = 1.0
 
     @property
     def text(self) -> str:
-        """As it is written, such as C4+E4*0.5."""
+        """Its notation, such as C4+E4*0.5."""
         names = "+".join(map(note_name, self.pitches))
         return names if self.beats == 1 else f"{names}*{self.beats:g}"
 
@@ -39,12 +39,12 @@ def note_name(pitch: int) -> str:
 
 
 def write_chords(chords: Sequence[Chord]) -> str:
-    """Chords as they are written, one after another."""
+    """The notation of several chords."""
     return " ".join(chord.text for chord in chords)
 
 
 def parse_chords(text: str) -> list[Chord]:
-    """Chords of a text that `write_chords` wrote. Raises ValueError where a word is none."""
+    """Chords of a text that `write_chords` wrote. Raises ValueError for a word that is not a chord."""
     chords = []
     for word in text.split():
         chord = parse_chord(word, 60)
@@ -55,7 +55,7 @@ def parse_chords(text: str) -> list[Chord]:
 
 
 def parse_chord(word: str, centre: int) -> Chord | None:
-    """What a word says; None where it is no chord. A first note without an octave is taken nearest to `centre`."""
+    """The chord of a word, or None. A first note without an octave takes the one nearest to `centre`."""
     match = _CHORD.fullmatch(word)
     if match is None:
         return None
@@ -66,12 +66,12 @@ def parse_chord(word: str, centre: int) -> Chord | None:
 
 
 def match_note(word: str) -> Match[str] | None:
-    """A match whose groups are letter, accidental and octave, where the word is a single note."""
+    """A match with the groups letter, accidental and octave, where the word is a single note."""
     return _NOTE.fullmatch(word)
 
 
 def parse_pitch(note: str, centre: int) -> int:
-    """MIDI pitch of a note; without an octave that nearest to `centre`."""
+    """MIDI pitch of a note; without an octave, the pitch nearest to `centre`."""
     match = match_note(note)
     if match is None:
         raise ValueError(f"{note!r} is no note")

@@ -1,4 +1,4 @@
-"""What a request may say about how its text is spoken."""
+"""A request's options for how its text is spoken."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ class SpeechOptions:
 
 
 NO_OPTIONS = SpeechOptions()
-"""The text as the voice reads it by itself."""
+"""The voice's own speed and pronunciations."""

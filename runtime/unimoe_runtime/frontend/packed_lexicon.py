@@ -1,12 +1,12 @@
-"""A lexicon of 100,000 words and more in one small file, of which only what is asked for is unpacked.
+"""A lexicon of 100,000 words and more in one small file. Lookups unpack only the blocks that they need.
 
     lexicon.bin:  magic "UNILEX1\\n", then little-endian
-      u32 words, u32 blocks, u16 length of the phonemes' names, their names in ASCII with spaces between them
+      u32 words, u32 blocks, u16 length of the phonemes' names, the names in ASCII with spaces between them
       for each block: u32 offset of its packed bytes, u32 their length, u8 length of its first word, the word
-      the blocks, each packed by zlib; offsets count from the first of them
+      the blocks, each packed by zlib; offsets are relative to the first block
 
 Words are sorted. An unpacked block holds for each word: u8 letters shared with the word before, u8 further letters, the
-letters in ASCII, u8 phonemes, and a byte for each: its number among the names. Reader and writer lie side by side.
+letters in ASCII, u8 phonemes, and a byte for each: its number among the names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Block:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PackedLexicon(Mapping[str, Phonemes]):
-    """Phonemes by lower-case word. Raises BundleError at a block that is damaged, when it is first needed."""
+    """Phonemes by lower-case word. The first access to a damaged block raises BundleError."""
 
     path: Path
     num_words: int
@@ -49,7 +49,7 @@ class PackedLexicon(Mapping[str, Phonemes]):
 
     @classmethod
     def read(cls, path: Path) -> PackedLexicon:
-        """Open a file. Raises BundleError where it is missing or no lexicon."""
+        """Open a file. Raises BundleError where it is missing or not a lexicon."""
         try:
             content = path.read_bytes()
         except OSError as error:

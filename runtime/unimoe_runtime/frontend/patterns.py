@@ -24,7 +24,7 @@ SCALES: Final[Mapping[str, tuple[int, ...]]] = {
     "whole tone": (0, 2, 4, 6, 8, 10, 12),
     "chromatic": (0, 1, 2, 3, 4, 5, 6, 7),
 }
-"""Semitones above the first note, upwards; a chromatic scale stops at the eighth note."""
+"""Semitones above the first note, in ascending order; a chromatic scale stops at the eighth note."""
 ARPEGGIOS: Final[Mapping[str, tuple[int, ...]]] = {
     "major": (0, 4, 7, 12),
     "minor": (0, 3, 7, 12),
@@ -38,12 +38,12 @@ SYNONYMS: Final[Mapping[str, str]] = {
     "dominant seventh": "seventh",
 }
 INTERVALS: Final[Mapping[str, int]] = {"thirds": 2, "sixths": 5, "octaves": 7}
-"""Steps of a scale of seven notes, by which a second voice lies above the first."""
+"""Distance of a second voice above the first, in steps of a seven-note scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """A scale or arpeggio, and how it is run through. `interval` is one of INTERVALS, or empty for a single voice."""
+    """A scale or arpeggio, and its direction. `interval` is one of INTERVALS, or empty for a single voice."""
 
     shape: Shape
     mode: str = "major"
@@ -56,7 +56,7 @@ class Pattern:
         return max(pitch for voices in self._upwards() for pitch in voices)
 
     def chords(self, lowest_pitch: int) -> tuple[Chord, ...]:
-        """The notes of one beat each, the lowest of them `lowest_pitch`."""
+        """The notes, one beat each, with `lowest_pitch` as the lowest."""
         run = self._upwards()
         if self.direction == "down":
             run.reverse()

@@ -1,4 +1,4 @@
-"""Phonemes as people write them, ARPAbet or IPA, in the phonemes that a voice has."""
+"""Converting phonemes in ARPAbet or IPA to the phonemes of a voice."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _ALPHABETS: Final = ("", "ipa", "arpabet", "x-arpabet", "cmu", "cmudict", "x-cmu
 def parse_phonemes(written: str, inventory: Collection[str], alphabet: str = "") -> tuple[str, ...]:
     """The voice's phonemes for `K AE1 T` or `kæt`. `inventory`: the phonemes that the voice has.
 
-    Without an `alphabet` the text shows which it is. Stress that the voice does not tell apart is dropped. Raises
-    PromptError, one line, that names the sign which has no meaning.
+    Without an `alphabet` the text's form shows it. Stress that the voice does not distinguish is dropped. Raises
+    PromptError, one line, which names the invalid sign.
     """
     if alphabet not in _ALPHABETS:
         raise PromptError(f"alphabet is {alphabet!r}; it can be ipa or arpabet")
@@ -60,7 +60,7 @@ def _read_arpabet(parts: list[str]) -> list[tuple[str, str]]:
 
 
 def _read_ipa(written: str) -> list[tuple[str, str]]:
-    """ARPAbet and the sign it comes from. A stress mark holds for the next vowel."""
+    """Pairs of an ARPAbet phoneme and its IPA sign. A stress mark applies to the next vowel."""
     found: list[tuple[str, str]] = []
     stress, at = "", 0
     while at < len(written):
@@ -82,7 +82,7 @@ def _read_ipa(written: str) -> list[tuple[str, str]]:
 
 
 def _names(sound: str) -> list[str]:
-    """The phoneme's names in the order in which a voice may have them."""
+    """The phoneme's possible names in a voice, in order of preference."""
     base = sound.rstrip("012")
     if base not in _VOWELS:
         return [base]
@@ -95,9 +95,9 @@ def _names(sound: str) -> list[str]:
 
 
 def read_lexicon(path: Path) -> dict[str, str]:
-    """Pronunciations of words in a file: `word <TAB or two spaces> phonemes`, one a line; `#` starts a comment.
+    """Pronunciations of words in a file: one `word <TAB or two spaces> phonemes` in each line; `#` starts a comment.
 
-    Raises PromptError with file and line where a row has no phonemes. What the phonemes mean is checked by the voice.
+    Raises PromptError with file and line where a row has no phonemes. The voice checks the phonemes.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What a front end hands to the generation loop, and the surface that every kind of front end has."""
+"""The input of the generation loop from a front end, and the interface of every kind of front end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORTEST, _LONGEST = 0.7, 1.4
 
 @dataclass(frozen=True, kw_only=True)
 class WordTime:
-    """A word as it is spoken, and when, in seconds."""
+    """A spoken word with its start and end in seconds."""
 
     word: str
     start_s: float
@@ -29,13 +29,13 @@ class WordTime:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedPrompt:
-    """A prompt, and what is known of its result beforehand.
+    """A prompt, and the facts about its result that are known in advance.
 
-    `expected_frames` is the number of codec frames that the audio will have, about; None where unknown.
-    `caption` is the prompt as it was understood, to be shown. `silence_after_s`: silence that the text asks for behind
-    this prompt's audio. `slack_frames`: how many frames more than expected there may be at least, since a short text
-    may well take twice as long. `warnings`: lines about what was left out of the text up to here.
-    `words`: when each word is expected to be spoken, from this prompt's own start; the model is told these times.
+    `expected_frames` is the approximate number of the audio's codec frames; None where unknown. `caption` shows how the
+    prompt was understood. `silence_after_s`: silence that the text asks for after this prompt's audio. `slack_frames`:
+    the least allowance of frames beyond the expected number, because a short text may take twice as long. `warnings`:
+    lines about omitted parts of the text up to here. `words`: the expected times of each word, from this prompt's own
+    start; the model receives these times.
     """
 
     prompt: Prompt
@@ -47,7 +47,7 @@ class PreparedPrompt:
     words: tuple[WordTime, ...] = ()
 
     def limit(self, sampling: SamplingConfig, max_delay: int) -> SamplingConfig:
-        """`sampling` with `min_steps` and `max_steps` set around the expected length, where that is known."""
+        """`sampling` with `min_steps` and `max_steps` around the expected length, where it is known."""
         if self.expected_frames is None:
             return sampling
         return replace(
@@ -61,7 +61,7 @@ class PreparedPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """Someone speaking: an audio file and what is said in it."""
+    """A recording of speech: an audio file and its words."""
 
     path: Path
     text: str
@@ -69,7 +69,7 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VoicePrompt:
-    """A recording as the model hears it: `codec_rows_RK` int64, delayed (R rows, K codebooks), and its words."""
+    """A recording in the model's form: `codec_rows_RK` int64, delayed (R rows, K codebooks), and its words."""
 
     codec_rows_RK: NDArray[np.int64]
     text: str
@@ -77,7 +77,7 @@ class VoicePrompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoPrompt:
-    """A clip as the model sees it, and the tower that saw it."""
+    """A clip in the model's form, and the vision tower that encoded it."""
 
     features: VideoFeatures
     config: VisionConfig
@@ -97,14 +97,14 @@ class FrontEnd(Protocol):
 
     @property
     def max_voice_s(self) -> float:
-        """The longest recording that a voice may be cloned from; 0 where the model does not clone."""
+        """The longest recording for cloning a voice, in seconds; 0 where the model does not clone."""
         ...
 
     @property
     def takes_video(self) -> bool: ...
 
     def recording(self, voice: str) -> Recording | None:
-        """The recording behind a voice of this bundle; None where the model knows its voices by heart."""
+        """The recording of a voice of this bundle; None where the voices are part of the model's weights."""
         ...
 
     def prepare(
@@ -117,9 +117,9 @@ class FrontEnd(Protocol):
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> Iterator[PreparedPrompt]:
-        """The prompts of a text in turn, each made when it is asked for: several where the text is too long for one.
+        """The prompts of a text in order, made lazily: several where the text is too long for one.
 
-        Raises PromptError, one line, for whatever the model cannot say or play.
+        Raises PromptError, one line, for input that the model cannot speak or play.
         """
         ...
 
@@ -132,5 +132,5 @@ class FrontEnd(Protocol):
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> PreparedPrompt:
-        """Raises PromptError, one line, for whatever the model cannot say or play."""
+        """Raises PromptError, one line, for input that the model cannot speak or play."""
         ...

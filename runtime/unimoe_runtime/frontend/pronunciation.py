@@ -21,7 +21,7 @@ CONSONANTS: Final = (
 )  # fmt: skip
 PHONEMES: Final = (*CONSONANTS, *(f"{vowel}{stress}" for vowel in VOWELS for stress in "012"))
 PAUSE: Final = "pau"
-"""The silence before the first word."""
+"""The phoneme of the silence before the first word."""
 MARKS: Final = (",", ";", ":", ".", "!", "?")
 """Punctuation that ends a phrase. As a phoneme it stands for the pause that follows the phrase."""
 
@@ -58,7 +58,7 @@ _MOST_ACRONYM_LETTERS: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """Words said in one breath, and the mark that ends them (one of MARKS).
+    """Words spoken without a pause, and the mark that ends them (one of MARKS).
 
     Words are in lower case; a single capital letter is the letter's name.
     """

@@ -1,7 +1,7 @@
-"""The published model's front end: text through its tokenizer into the prompts that it was trained on.
+"""The published model's front end: the tokenizer and templates that turn text into the prompts of its training.
 
-The templates are data (`frontend.json`), in them {text} is what to speak or play, {voice} the places of a voice
-prompt's codec rows, {voice_text} what that recording says, {video} the places of a clip's embeddings. A guided pair's
+The templates are data (`frontend.json`). In them {text} is the text to speak or play, {voice} the places of a voice
+prompt's codec rows, {voice_text} that recording's words, {video} the places of a clip's embeddings. A guided pair's
 unconditional row is the same prompt with another text.
 """
 
@@ -65,7 +65,7 @@ class PublishedFrontEnd:
 
     @classmethod
     def read(cls, folder: Path, settings: Mapping[str, Any]) -> PublishedFrontEnd:
-        """Read the tokenizer beside frontend.json. Raises BundleError where something is missing or damaged."""
+        """Read the tokenizer beside frontend.json. Raises BundleError where a file is missing or damaged."""
         path = folder / "frontend.json"
         if settings.get("format_version") != FORMAT_VERSION:
             raise BundleError(
@@ -104,7 +104,7 @@ class PublishedFrontEnd:
         return tuple(self.recordings)
 
     def recording(self, voice: str) -> Recording | None:
-        """The recording of a voice of this bundle; the first one's where `voice` is empty."""
+        """The recording of a voice of this bundle; of the first voice where `voice` is empty."""
         return self.recordings.get(voice or next(iter(self.recordings), ""))
 
     def prepare(
@@ -117,7 +117,7 @@ class PublishedFrontEnd:
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> Iterator[PreparedPrompt]:
-        """The one prompt of a text: the model reads text by itself, and takes what fits its prompt.
+        """The single prompt of a text: the model reads raw text, up to the limit of its prompt.
 
         Raises PromptError where the request asks for a speed or for pronunciations.
         """
@@ -135,10 +135,10 @@ class PublishedFrontEnd:
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> PreparedPrompt:
-        """The guided pair of rows for one utterance. Its length is not known beforehand.
+        """The guided pair of rows for one utterance, whose length is not known in advance.
 
-        `voice` only names what `voice_prompt` holds. Raises PromptError, one line, for whatever the model cannot say
-        or play.
+        `voice` only names what `voice_prompt` holds. Raises PromptError, one line, for input that the model cannot
+        speak or play.
         """
         template, values = self._request(task, voice, voice_prompt, video)
         text = self._checked(text, "text")
@@ -165,7 +165,7 @@ class PublishedFrontEnd:
     def _request(
         self, task: str, voice: str, voice_prompt: VoicePrompt | None, video: VideoPrompt | None
     ) -> tuple[str, dict[str, str]]:
-        """The template that a request calls for, and what goes into it but the text."""
+        """The template for a request, and its fields' values except the text."""
         if task == "speech":
             if video is not None:
                 raise PromptError("speech takes no video; music does: --task music")
@@ -186,7 +186,7 @@ class PublishedFrontEnd:
         return "video_music", {"video": self.video_token * len(video.features.embeddings_VC)}
 
     def _checked(self, text: str, what: str) -> str:
-        """A text that the user gave: not empty, and nothing in it that belongs to the templates."""
+        """The user's text, checked: not empty, and without tokens of the templates."""
         if not text.strip():
             raise PromptError(f"the {what} is empty: give some words")
         framing = self.tokenizer.get_added_tokens_decoder()
@@ -203,7 +203,7 @@ class PublishedFrontEnd:
         return ids
 
     def _num_shared(self, template: str, values: Mapping[str, str], rows: Sequence[Sequence[int]]) -> int:
-        """How many tokens come before the text, whatever it says, in all rows."""
+        """The number of tokens before the text that are the same for every text, in all rows."""
         ids = self._ids(template, {**values, "text": ""})
         alike = (len(set(ids_of_place)) == 1 for ids_of_place in zip(ids, *rows, strict=False))
         return sum(takewhile(bool, alike))

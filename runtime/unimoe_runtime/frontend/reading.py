@@ -1,4 +1,4 @@
-"""From a text with its marks to items: units of words, and pauses. It reads as far as it is asked to."""
+"""From a text with its marks to items: units of words, and pauses. It reads lazily."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _SAY_AS: Mapping[str, str] = {
     "address": "", "date": "", "time": "", "currency": "", "money": "", "unit": "", "measure": "", "name": "",
     "text": "", "words": "",
 }  # fmt: skip
-"""Readers for `interpret-as`; empty for what is read so anyway."""
+"""Readers for `interpret-as`; empty for the default reading."""
 
 
 @dataclass(kw_only=True)
 class Notes:
-    """What a caller is told about its text: what was dropped, and marks that are not known."""
+    """Notes to the caller about its text: dropped parts, and unknown marks."""
 
     dropped: Dropped = field(default_factory=Dropped)
     marks: list[str] = field(default_factory=list)
 
     def add_mark(self, line: str) -> None:
-        """Note a mark that is not known, once."""
+        """Note an unknown mark, once."""
         if line not in self.marks:
             self.marks.append(line)
 
@@ -54,14 +54,14 @@ class Notes:
 class TextReader:
     """Reads texts with Markdown, SSML and marks in brackets.
 
-    `phonemes` turns phonemes as a text writes them into a voice's own; it raises PromptError for a wrong one.
+    `phonemes` converts a text's phonemes into the voice's own; it raises PromptError for an invalid one.
     """
 
     normaliser: Normaliser
     phonemes: Callable[[str, str], tuple[str, ...]]
 
     def read(self, text: str, notes: Notes | None = None) -> Iterator[Item]:
-        """The items of a text. Pauses that follow one another are one: the strongest."""
+        """The items of a text. Consecutive pauses merge into the strongest."""
         notes = notes if notes is not None else Notes()
         waiting: Pause | None = None
         for item in self._items(text, notes):
@@ -110,7 +110,7 @@ class TextReader:
 
 
 def _longer(first: Pause, second: Pause) -> Pause:
-    """Both pauses as one: lengths that the text gives add up, else the stronger one."""
+    """Both pauses merged: lengths from the text add up, otherwise the stronger pause stays."""
     strength = max(first.strength, second.strength)
     mark = next((mark for mark in STRONGEST_FIRST if mark in (first.mark, second.mark)), "")
     if first.seconds is not None and second.seconds is not None:
@@ -120,7 +120,7 @@ def _longer(first: Pause, second: Pause) -> Pause:
 
 
 def blocks(text: str) -> Iterator[str]:
-    """The text in stretches that end at a line end, or at a sentence end where lines are long."""
+    """The text in blocks that end at a line end, or at a sentence end where lines are long."""
     start, end = 0, len(text)
     while start < end:
         if end - start <= _BLOCK:
@@ -137,12 +137,12 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def read_phrases(text: str, language: str = "en") -> list[list[str]]:
-    """The words of a plain text, by phrases between which a voice pauses. A capital letter is a letter's name."""
+    """The words of a plain text by phrase; a voice pauses between phrases. A capital letter is a letter's name."""
     return phrases_of(list(Normaliser(language=open_language(language)).read(text)))
 
 
 def nothing_to_say(text: str) -> PromptError:
-    """What is raised where a text has nothing to say."""
+    """The error for a text without anything to speak."""
     shown = text.strip()
     shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
     return PromptError(f"there is nothing to say in {shown!r}: give words of Latin letters, or numbers")

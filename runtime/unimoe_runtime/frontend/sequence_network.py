@@ -1,7 +1,7 @@
 """A small convolutional network over a sequence of symbols, computed in numpy.
 
     x = sum over the tables of table[ids]
-    for each block: x = x + conv(relu(norm(x)))      a convolution along the sequence, zeros beyond its ends
+    for each block: x = x + conv(relu(norm(x)))      a convolution along the sequence, with zeros beyond its ends
     y = norm(x) @ head + bias
 
 The front end's letter-to-sound model and its duration predictor are such networks. Their tensors lie in one safetensors
@@ -64,7 +64,7 @@ class SequenceNetwork:
 
     @classmethod
     def read(cls, path: Path, config: SequenceNetworkConfig) -> SequenceNetwork:
-        """Read the tensors. Raises BundleError where one is missing or has another shape than `config` says."""
+        """Read the tensors. Raises BundleError where one is missing or its shape differs from `config`."""
         file = TensorFile(path, BundleError)
         for name, shape in config.shapes().items():
             if name not in file or file.entries[name].shape != shape:
@@ -85,7 +85,7 @@ class SequenceNetwork:
 
     @cached_property
     def _kernels(self) -> list[Floats]:
-        """Each block's kernel as [K * C, C]: taps, then inputs, by outputs."""
+        """Each block's kernel as [K * C, C]: rows are taps, then inputs; columns are outputs."""
         kernels = [self.tensors[f"block.{at}.kernel"] for at in range(len(self.config.dilations))]
         return [
             np.ascontiguousarray(kernel_CCK.transpose(2, 1, 0).reshape(-1, len(kernel_CCK))) for kernel_CCK in kernels
@@ -102,7 +102,7 @@ def _norm(x_PC: Floats, scale_C: Floats) -> Floats:
 def _convolve(x_PC: Floats, kernel_XC: Floats, taps: int, dilation: int) -> Floats:
     """y[p, o] = sum over i, k of kernel[o, i, k] x[p + (k - K // 2) dilation, i], with zeros beyond the ends.
 
-    `kernel_XC`: [K * C, C], so that it is one product.
+    `kernel_XC` is [K * C, C], so that the convolution is one product.
     """
     num_symbols, reach = len(x_PC), taps // 2 * dilation
     padded_PC = np.pad(x_PC, ((reach, reach), (0, 0)))

@@ -1,4 +1,4 @@
-"""What frontend.json says, as records: types, ranges, and whether its parts fit one another."""
+"""The records of frontend.json, with checks of types, ranges and the consistency of its parts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TimelineSettings(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceSettings(JsonRecord):
-    """A voice that is cloned: its recording in voices/, and what that says."""
+    """A cloned voice: its recording in voices/, and the recording's words."""
 
     file: Annotated[str, Length(1, 255)]
     text: Text

@@ -25,15 +25,15 @@ from unimoe_runtime.frontend.utterance import (
 from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 
 _FIRST_PIECE_S = 2.5
-_SHORT_TEXT = 500  # characters, up to which it is tried whether all of a text fits one prompt
-_ROOM = 0.9  # of the limit that a piece is filled to, since its length is only summed up from its words
+_SHORT_TEXT = 500  # characters; up to this length the reader tries whether the whole text fits one prompt
+_ROOM = 0.9  # of the limit: a piece is filled only so far, because the sum of its words' lengths is an estimate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """What one prompt says. `silence_after_s`: silence behind it that the text asks for.
+    """The content of one prompt. `silence_after_s`: silence that the text asks for after it.
 
-    `has_long_pause`: one of the pauses that the text asks for is longer than a voice's own can be.
+    `has_long_pause`: one of the pauses that the text asks for is longer than any of the voice's own.
     """
 
     words: tuple[SpokenWord, ...]
@@ -47,7 +47,7 @@ class Utterance:
 
     @property
     def times(self) -> tuple[WordTime, ...]:
-        """When each word is spoken."""
+        """The expected times of each word."""
         found, at_s = [], 0.0
         for word in self.words:
             end_s = at_s + sum(word.durations_s)
@@ -61,8 +61,7 @@ class Utterance:
 class SpeechReader:
     """Reads text for voices that have a table of durations.
 
-    `language`: the tables that text is read by. `abbreviations`: the bundle's own. `phonemes`: what the voices
-    have.
+    `language`: the tables for reading text. `abbreviations`: the bundle's own. `phonemes`: those of the voices.
     """
 
     language: str
@@ -73,15 +72,15 @@ class SpeechReader:
 
     @property
     def short_forms(self) -> tuple[str, ...]:
-        """Written forms whose full stop ends no sentence by itself: the bundle's and the language's."""
+        """Written forms whose full stop does not end a sentence by itself: the bundle's and the language's."""
         return (*self.abbreviations, *open_language(self.language).short_forms)
 
     def utterances(
         self, text: str, voice: str, options: SpeechOptions, limit_s: float, notes: Notes
     ) -> Iterator[Utterance]:
-        """The utterances of a text, as they are asked for, each of `limit_s` at most.
+        """The utterances of a text, made lazily, each of `limit_s` at most.
 
-        Raises PromptError, one line, for marks without a meaning and for phonemes that the voice has not.
+        Raises PromptError, one line, for invalid marks and for phonemes that the voice lacks.
         """
         if len(text) <= _SHORT_TEXT:
             whole = self.whole(text, voice, options, notes)
@@ -99,7 +98,7 @@ class SpeechReader:
     def whole(
         self, text: str, voice: str, options: SpeechOptions = NO_OPTIONS, notes: Notes | None = None
     ) -> Utterance:
-        """All of a text as one utterance, however long. Raises PromptError as `utterances` does."""
+        """A complete text as one utterance of any length. Raises PromptError as `utterances` does."""
         lexicon = self._lexicon(options)
         items = list(self._reader(lexicon, options).read(text, notes))
         return self._utterance(items, voice, options, lexicon)
@@ -129,7 +128,7 @@ class SpeechReader:
 
     @cached_property
     def _completed(self) -> Pronunciations:
-        """The lexicon with the language's own words that it lacks."""
+        """The lexicon, completed with the language's own words."""
         lacking = {word: sounds for word, sounds in self._listed.items() if word not in self.lexicon.words}
         return self.lexicon.with_words(lacking) if lacking else self.lexicon
 
@@ -138,7 +137,7 @@ class SpeechReader:
         """The language's own pronunciations of words that its tables use."""
         found: dict[str, tuple[str, ...]] = {}
         for word, written in open_language(self.language).vocabulary("pronunciations").words.items():
-            with suppress(PromptError):  # a voice without one of the phonemes
+            with suppress(PromptError):  # the voice lacks one of the phonemes
                 found[word] = parse_phonemes(written, self.phonemes, "arpabet")
         return found
 
@@ -170,7 +169,7 @@ class SpeechReader:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cost:
-    """Seconds of an item by itself, about."""
+    """Estimated seconds of an item alone."""
 
     lexicon: Pronunciations
     durations: Durations

@@ -1,4 +1,4 @@
-"""Long texts in pieces that a model can say one after the other."""
+"""Splitting long texts into pieces that the model can speak one after another."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SENTENCE_END = re.compile(rf"(?P<last>[^\s.!?…]*)[.!?…]+{_CLOSING}\s+(?={_O
 _CLAUSE_END = re.compile(rf"[,;:]{_CLOSING}\s+|\s[-–—]+\s|\s(?=\()")
 
 Seconds = Callable[[Item], float]
-"""How long an item takes, about."""
+"""Estimated seconds of an item."""
 
 
 def split_items(
     items: Iterable[Item], seconds: Seconds, limit_s: float, first_s: float, *, longest_pause_s: float = 1e9
 ) -> Iterator[list[Item]]:
-    """Cut a text into pieces of at most `limit_s`, as they are asked for. A pause above `longest_pause_s` ends a piece.
+    """Cut a text lazily into pieces of at most `limit_s`. A pause above `longest_pause_s` ends a piece.
 
     A text that fits is one piece. A longer one starts with a short piece, of `first_s` where a sentence or a clause
-    allows it, so that its audio starts early. Cuts are made at sentence ends, else between clauses, else between
-    units; a unit is only cut where it alone is too long.
+    permits it, so that its audio starts early. Cuts are at sentence ends, else between clauses, else between units; a
+    unit is cut only where it alone is too long.
     """
     held: list[Item] = []
     held_s, is_first = 0.0, True
@@ -47,7 +47,7 @@ def split_items(
 
 
 def _first_cut(items: Sequence[Item], seconds: Seconds, first_s: float) -> int:
-    """Where the first piece ends: at the first sentence end, where that is far at a clause end, else between words."""
+    """The end of the first piece: the first sentence end; if that is far, a clause end; else a gap between words."""
     passed_s, clauses, words = 0.0, {}, 0
     for index, item in enumerate(items, start=1):
         passed_s += seconds(item)
@@ -62,7 +62,7 @@ def _first_cut(items: Sequence[Item], seconds: Seconds, first_s: float) -> int:
 
 
 def _last_cut(items: Sequence[Item]) -> int:
-    """Where a long piece ends: at the last sentence end in its second half, else at the last clause end there."""
+    """The end of a long piece: the last sentence end in its second half, else the last clause end there."""
     half = len(items) // 2
     for strength in (Break.LINE, Break.SENTENCE, Break.CLAUSE):
         for index in range(len(items), half, -1):
@@ -73,7 +73,7 @@ def _last_cut(items: Sequence[Item]) -> int:
 
 
 def _of_size(items: Iterable[Item], seconds: Seconds, limit_s: float) -> Iterator[Item]:
-    """The items, with those units cut that alone are longer than the limit: at inner pauses, else between words."""
+    """The items, with units above the limit cut: at inner pauses, else between words."""
     for item in items:
         if not isinstance(item, Unit) or seconds(item) <= limit_s or len(item.words) < 2:
             yield item
@@ -94,7 +94,7 @@ def _of_size(items: Iterable[Item], seconds: Seconds, limit_s: float) -> Iterato
 
 
 def sentence_ends(text: str, abbreviations: Collection[str]) -> Iterator[int]:
-    """Where sentences end that another one follows, white space included. `abbreviations` are in lower case."""
+    """The ends of all sentences but the last, including white space. `abbreviations` are in lower case."""
     for match in _SENTENCE_END.finditer(text):
         last = match["last"] or ""
         is_initial = len(last) == 1 and last.isupper() and last != "I"
@@ -103,5 +103,5 @@ def sentence_ends(text: str, abbreviations: Collection[str]) -> Iterator[int]:
 
 
 def clause_ends(text: str) -> Iterator[int]:
-    """Where clauses end, white space included."""
+    """The ends of clauses, including white space."""
     return (match.end() for match in _CLAUSE_END.finditer(text))

@@ -1,8 +1,8 @@
-"""The demo's front end: phonemes or notes stand at the time at which they will sound.
+"""The demo's front end: the position of a phoneme or note is the time at which it will sound.
 
-A prompt is [voice or instrument, phonemes or notes …, separator]. Audio frame t has position origin + t, and a
-phoneme or note has the position of the middle of the time for which it is expected to sound, so that the model finds
-what to say next at a fixed distance. The guided pair's unconditional row has the voice and the separator alone.
+A prompt is [voice or instrument, phonemes or notes …, separator]. Audio frame t has position origin + t. A phoneme or
+note has the position of the middle of its expected time span, so that the model finds the next one at a fixed
+distance. The guided pair's unconditional row has only the voice and the separator.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TASKS: Final = ("speech", "music")
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A token, and for how many seconds it is expected to sound. `together`: the next one starts when this does."""
+    """A token, and its expected duration in seconds. `together`: the next token starts at the same time."""
 
     token: str
     duration_s: float
@@ -53,7 +53,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """What a prompt says: who sounds, and what sounds when."""
+    """The content of a prompt: the voice or instrument, and its sounds with their times."""
 
     source: str
     segments: tuple[Segment, ...]
@@ -68,7 +68,7 @@ class Timeline:
 class TimelineFrontEnd:
     """Turns text and music descriptions into prompts.
 
-    `tokens` are the text ids in order. `language` names the tables that text is read by. `origin` is the position of
+    `tokens` are the text ids in order. `language` names the tables for reading text. `origin` is the position of
     the first audio frame; `frame_rate_hz` the codec's. `max_characters` and `max_frames` limit a prompt.
     """
 
@@ -129,7 +129,7 @@ class TimelineFrontEnd:
 
     @cached_property
     def speech(self) -> SpeechReader:
-        """What turns text into words, phonemes and durations."""
+        """The reader that turns text into words, phonemes and durations."""
         return SpeechReader(
             language=self.language,
             abbreviations=self.abbreviations,
@@ -139,9 +139,9 @@ class TimelineFrontEnd:
         )
 
     def timeline(self, task: str, text: str, voice: str = "", options: SpeechOptions = NO_OPTIONS) -> Timeline:
-        """What will sound when. For music, `voice` is the instrument where the description names none.
+        """The sounds and their times. For music, `voice` is the instrument where the description names none.
 
-        Raises PromptError, one line, for whatever the model cannot say or play in one go.
+        Raises PromptError, one line, for input that the model cannot speak or play in one prompt.
         """
         self._require(task, text)
         if len(text) > self.max_characters:
@@ -170,7 +170,7 @@ class TimelineFrontEnd:
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> Iterator[PreparedPrompt]:
-        """The prompts of a text in turn, each made when it is asked for. Raises PromptError as `timeline` does."""
+        """The prompts of a text in order, made lazily. Raises PromptError as `timeline` does."""
         _refuse(voice_prompt, video)
         if task != "speech":
             if options != NO_OPTIONS:
@@ -196,7 +196,7 @@ class TimelineFrontEnd:
             raise nothing_to_say(text)
 
     def recording(self, voice: str) -> None:
-        """None: the model knows its voices by heart."""
+        """None: the voices are part of the model's weights."""
 
     def build_prompt(
         self,
@@ -207,9 +207,9 @@ class TimelineFrontEnd:
         voice_prompt: VoicePrompt | None = None,
         video: VideoPrompt | None = None,
     ) -> PreparedPrompt:
-        """The guided pair of rows for one utterance, and how long it is expected to be.
+        """The guided pair of rows for one utterance, and the utterance's expected length.
 
-        Raises PromptError, one line, for whatever the model cannot say or play.
+        Raises PromptError, one line, for input that the model cannot speak or play.
         """
         _refuse(voice_prompt, video)
         return self._prepared(self.timeline(task, text, voice))

@@ -11,14 +11,14 @@ from unimoe_runtime.frontend.notation import Chord, parse_chords
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """Notes of a tune, and the key they are written in."""
+    """Notes of a tune, and their original key."""
 
     notes: str
     tonic: str = "C"
     mode: str = "major"
 
     def chords(self, semitones: int) -> tuple[Chord, ...]:
-        """The notes, moved by `semitones`."""
+        """The notes, transposed by `semitones`."""
         return tuple(
             Chord(pitches=tuple(pitch + semitones for pitch in chord.pitches), beats=chord.beats)
             for chord in parse_chords(self.notes)

@@ -1,4 +1,4 @@
-"""From items to what a voice says: words with their phonemes, and how long each lasts."""
+"""From items to a voice's input: words with phonemes and durations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_SPOKEN_PAUSE_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenWord:
-    """A word, its phonemes and how long each lasts. A pause has one phoneme, PAUSE or one of MARKS."""
+    """A word, its phonemes and their durations. A pause has one phoneme, PAUSE or one of MARKS."""
 
     word: str
     phonemes: Phonemes
@@ -51,7 +51,7 @@ def phrases_of(items: Sequence[Item]) -> list[list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """What makes a voice's words out of items. `has_marks`: its pauses are the marks of the text."""
+    """Converts items to a voice's words. `has_marks`: its pauses are the marks of the text."""
 
     lexicon: Pronunciations
     durations: Durations
@@ -60,7 +60,7 @@ class Speaker:
     has_marks: bool = False
 
     def pause(self, pause: Pause) -> Phonemes:
-        """The phoneme of a pause behind a phrase."""
+        """The phoneme of a pause after a phrase."""
         if not self.has_marks:
             return (PAUSE,)
         if pause.mark:
@@ -69,7 +69,7 @@ class Speaker:
 
 
 def spoken_words(items: Sequence[Item], speaker: Speaker) -> list[SpokenWord]:
-    """Words and pauses of a piece, a pause first and last, with durations at the speaker's speed."""
+    """Words and pauses of a piece, starting and ending with a pause, with durations at the speaker's speed."""
     spoken: list[SpokenWord] = [SpokenWord(word="", phonemes=(PAUSE,))]
     rates, lengths = [1.0], [Pause()]
     for words, pause in _phrases(items):
@@ -99,7 +99,7 @@ def _pause_s(usual_s: float, pause: Pause) -> float:
 
 
 def _phrases(items: Sequence[Item]) -> list[tuple[list[_Word], Pause]]:
-    """Words between pauses, each phrase with the pause behind it."""
+    """Words between pauses: each phrase with the pause after it."""
     found: list[tuple[list[_Word], Pause]] = []
     words: list[_Word] = []
     for item in items:

@@ -1,6 +1,6 @@
-"""What the front end asks of a bundle's pronunciations and durations, whichever of the two kinds they are.
+"""The interface of a bundle's pronunciations and durations, common to both kinds.
 
-The first kind has a lexicon with rules and a table of mean durations (`lexicon`, `durations`); the second one has
+The first kind has a lexicon with rules and a table of mean durations (`lexicon`, `durations`); the second has
 stress, marks as pauses, and a network for durations (`pronunciation`, `duration_predictor`).
 """
 
@@ -17,11 +17,11 @@ class Pronunciations(Protocol):
 
     @property
     def words(self) -> Mapping[str, Phonemes]:
-        """What is listed."""
+        """The listed words."""
         ...
 
     def pronounce(self, word: str) -> Phonemes:
-        """Phonemes of a word by itself; never empty where it has a letter."""
+        """Phonemes of a word alone; never empty where it has a letter."""
         ...
 
     def phrase_words(self, words: Sequence[str], given: Mapping[int, Phonemes] | None = None) -> list[Phonemes]:
@@ -34,12 +34,12 @@ class Pronunciations(Protocol):
 
 
 class Durations(Protocol):
-    """How long phonemes last, in seconds."""
+    """Durations of phonemes, in seconds."""
 
     def word_durations(self, voice: str, words: Sequence[Phonemes]) -> list[float]:
-        """Of each phoneme of an utterance. A pause is a word of its own."""
+        """Seconds of each phoneme of an utterance. A pause is a separate word."""
         ...
 
     def typical(self, voice: str) -> Mapping[str, float]:
-        """Of each phoneme about, whatever stands beside it."""
+        """Approximate seconds of each phoneme, without its context."""
         ...

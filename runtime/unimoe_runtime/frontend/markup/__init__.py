@@ -1,4 +1,4 @@
-"""Marks in a text: Markdown is removed, SSML and marks in double brackets are obeyed."""
+"""Markup in a text: it removes Markdown, and applies SSML and marks in double brackets."""
 
 from __future__ import annotations
 

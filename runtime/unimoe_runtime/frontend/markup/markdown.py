@@ -1,4 +1,4 @@
-"""Markdown is not read out: marks are removed, what they mark is kept."""
+"""Removing Markdown: its marks are not spoken, the marked text is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIGNS = re.compile(r"[#>*_`~\[|\\=-]")
 
 
 def remove_markdown(text: str) -> str:
-    """The text without headings' marks, list bullets, emphasis, code marks, quotes, links' targets and rules."""
+    """The text without heading marks, list bullets, emphasis, code marks, quote marks, link targets and rules."""
     if not _SIGNS.search(text):
         return text
     for pattern, kept in (*_LINE_MARKS, *_INLINE_MARKS):

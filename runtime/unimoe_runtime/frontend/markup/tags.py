@@ -1,6 +1,6 @@
 """SSML and marks in double brackets: `<break time="500ms"/>`, `[[pause 500ms]]`, `[name](/K AE1 T/)`, `[[K AE1 T]]`.
 
-Tags that are known and change nothing here are passed over; unknown ones are passed over with a warning.
+Known tags without effect on speech are skipped; unknown tags are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STRENGTHS = {"none": 0.0, "x-weak": 0.1, "weak": 0.2, "medium": 0.4, "strong": 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A stretch of text that is read alike. `reader`: how `say-as` wants it. `sounds`: phonemes as they are written.
+    """A stretch of text with the same settings. `reader`: as `say-as` asks. `sounds`: phonemes as they are written.
 
     `alphabet` of the sounds: "ipa", "arpabet", or empty where they show it themselves.
     """
@@ -48,9 +48,9 @@ class Run:
 
 @dataclass(kw_only=True)
 class MarkupReader:
-    """Takes a text apart at its tags. One reader sees all of a text: a tag may open in one block and end in another.
+    """Splits a text at its tags. One reader processes all of a text: a tag may open in one block and end in another.
 
-    `warn` is told, once each, of tags that are not known.
+    `warn` receives each unknown tag once.
     """
 
     warn: Callable[[str], None]
@@ -58,7 +58,7 @@ class MarkupReader:
     _warned: set[str] = field(default_factory=set)
 
     def read(self, text: str) -> Iterator[Run | Pause]:
-        """Runs and pauses of a block of text. Raises PromptError for a tag whose values have no meaning."""
+        """Runs and pauses of a block of text. Raises PromptError for a tag with invalid values."""
         at = 0
         if "<" in text or "[[" in text or "](/" in text:
             for tag in _TAG.finditer(text):
@@ -146,7 +146,7 @@ class MarkupReader:
         return Pause(strength=Break.CLAUSE, seconds=_STRENGTHS[strength])
 
     def _spoken(self, name: str, attributes: dict[str, str], *, empty: bool, written: str) -> Iterator[Run]:
-        """A tag that changes how what it holds is spoken."""
+        """A tag that changes how its content is spoken."""
         if name == "sub":
             if "alias" not in attributes:
                 raise PromptError(f'{written}: has no alias: write <sub alias="what to say">')

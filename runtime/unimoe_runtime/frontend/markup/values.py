@@ -1,4 +1,4 @@
-"""Values that marks carry: lengths of time and speaking rates."""
+"""Values of marks: lengths of time and speaking rates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse_seconds(text: str, written: str) -> float:
 
 
 def parse_rate(text: str) -> float:
-    """A speaking rate: `slow`, `fast`, `120%`, `+20%`, `1.2`. Raises PromptError where it is none, or out of range."""
+    """A speaking rate: `slow`, `fast`, `120%`, `+20%`, `1.2`. Raises PromptError for anything else or out of range."""
     rate = _RATES.get(text.strip().lower())
     match = re.fullmatch(r"([+-])?(\d{1,4}(?:\.\d{1,4})?)(%)?", text.strip())
     if rate is None and match is not None:
@@ -40,5 +40,5 @@ def parse_rate(text: str) -> float:
 
 
 def read_attributes(text: str) -> dict[str, str]:
-    """A tag's attributes by their names in small letters."""
+    """A tag's attributes by their names in lower case."""
     return {name.lower(): first or second for name, first, second in _ATTRIBUTE.findall(text or "")}

@@ -1,4 +1,4 @@
-"""Reading text: from what is written to the words that are spoken, by tables of one language."""
+"""Reading text: from written text to spoken words, by the tables of one language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read sign by sign or in parts: addresses, file names, phone numbers, keys, and words with digits in them."""
+"""Texts read sign by sign or in parts: addresses, file names, phone numbers, keys, and words that contain digits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEY_GROUP = 4
 
 
 def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
-    """`address` names every sign, `code` is silent about hyphens, `phone` and `key` read digit by digit in groups."""
+    """`address` names every sign, `code` skips hyphens, `phone` and `key` read digit by digit in groups."""
     signs = vocabularies.get("code_signs", Vocabulary(words={}))
     spelling = Spelling(vocabularies=vocabularies)
 
@@ -55,7 +55,7 @@ def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         return words
 
     def key(text: str, reading: Reading) -> list[str]:
-        """Sign by sign, with a pause behind every group."""
+        """Sign by sign, with a pause after every group."""
         words: list[str] = []
         for group in re.findall(r"[^\W_]+", text):
             for start in range(0, len(group), _KEY_GROUP):

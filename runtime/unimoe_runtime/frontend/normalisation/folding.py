@@ -1,4 +1,4 @@
-"""Signs that look alike are made one, before anything is read."""
+"""Unifying signs that look alike, before the text is read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _AS_THEY_ARE = "ªº™℠№℃℉"
 
 
 def fold(text: str, letters: Mapping[str, str]) -> str:
-    """The text with one sign for each apostrophe, hyphen, space, digit and letter that only looks different.
+    """The text with one common form for each apostrophe, hyphen, space, digit and letter that only looks different.
 
-    Letters lose their accents; `letters` says what becomes of those that are none with an accent, such as ß.
+    Letters lose their accents; `letters` has the replacements of letters that accents do not explain, such as ß.
     """
     text = text.replace("\r\n", "\n")
     if not text.isascii():

@@ -1,9 +1,9 @@
 """A language: tables of words, of written forms and of rules, in the files of one folder.
 
-A file holds sections. `[name]` opens a vocabulary of rows `written <TAB> spoken`, or `written` alone in a
-list; with `[name exact]` capitals count.
+A file holds sections. `[name]` opens a vocabulary of rows `written <TAB> spoken`, or only `written` in a
+list; `[name exact]` is case-sensitive.
 `[patterns]` holds regular expressions by name, `[rules]` the rows of `rules`. Lines that start with `# ` are comments.
-Files are read in the order of their names, so rules are tried in that order too.
+Files are read in the order of their names, and rules are tried in the same order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SECTION = re.compile(r"\[(\w+)( exact)?\]")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Language:
-    """How one language reads. `triggered` are the rules by the first word or the sign that they are tried at."""
+    """The tables of one language. `triggered`: the rules by the first word or the sign that triggers them."""
 
     name: str
     numbers: Numbers
@@ -42,17 +42,17 @@ class Language:
 
     @functools.cached_property
     def after_numbers(self) -> frozenset[str]:
-        """Small words behind a number that may make more of it than a count: units, months and the like."""
+        """Lower-case words after a number that may change its reading: units, months and the like."""
         listed = (word for name in _AFTER_NUMBERS for word in self.vocabulary(name).words)
         return frozenset(part.lower() for word in listed for part in re.findall(r"[^\W\d_]+", word))
 
     def vocabulary(self, name: str) -> Vocabulary:
-        """A vocabulary of the language; an empty one where it has none of this name."""
+        """The language's vocabulary of this name; an empty one where there is none."""
         return self.vocabularies.get(name, _NOTHING)
 
     @property
     def short_forms(self) -> tuple[str, ...]:
-        """Written forms whose full stop ends no sentence by itself, such as Dr and approx."""
+        """Written forms whose full stop does not end a sentence by itself, such as Dr and approx."""
         return tuple(short for name in _SHORT_FORMS for short in self.vocabulary(name).words)
 
 
@@ -66,7 +66,7 @@ _SHORT_FORMS = ("titles", "dotted_titles", "abbreviations", "exact_abbreviations
 
 @functools.cache
 def open_language(name: str) -> Language:
-    """A language that comes with the runtime. Raises ConfigError where there is none of this name."""
+    """A language that the runtime includes. Raises ConfigError for an unknown name."""
     folder = LANGUAGES / name
     if not name.isidentifier() or not folder.is_dir():
         known = ", ".join(sorted(path.name for path in LANGUAGES.iterdir() if path.is_dir()))
@@ -77,7 +77,7 @@ def open_language(name: str) -> Language:
 def read_language(folder: Path, *, check: bool = False) -> Language:
     """The language in a folder of tables. `check` compiles every pattern at once.
 
-    Raises ConfigError with file and line where a row has no meaning.
+    Raises ConfigError with file and line for an invalid row.
     """
     vocabularies: dict[str, Vocabulary] = {}
     patterns: dict[str, str] = {}
@@ -125,7 +125,7 @@ def read_language(folder: Path, *, check: bool = False) -> Language:
 
 
 def _look_up(words: Vocabulary) -> Reader:
-    """Reads an entry. One with a plural, `mile|miles`, agrees with the number that was read before it."""
+    """Reads an entry. An entry with a plural, `mile|miles`, agrees with the number before it."""
 
     def read(text: str, reading: Reading) -> list[str] | None:
         one, _, several = (words.find(text) or "").partition("|")
@@ -164,7 +164,7 @@ def _by_trigger(rules: list[Rule], vocabularies: Mapping[str, Vocabulary]) -> di
 
 
 def trigger_of(sign: str) -> str:
-    """Which trigger a sign that is no letter belongs to."""
+    """The trigger of a sign that is not a letter."""
     return "0" if sign.isdecimal() else "-" if sign in _NUMBER_SIGNS or sign.isnumeric() else "#"
 
 

@@ -1,6 +1,6 @@
 """Amounts of money. A currency's row is `one|several|one hundredth|several hundredths`; the last two may be missing.
 
-The pattern's groups: `number`, and where written `sign`, `inner_sign` (behind the symbol) and `magnitude`.
+The pattern's groups: `number`, and where written `sign`, `inner_sign` (after the symbol) and `magnitude`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CURRENCIES = ("currencies", "currency_codes", "named_currencies")
 
 
 def money_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
-    """`money` reads $2.50 as two dollars fifty cents; `money_kind` as what it is worth: a two dollar bill."""
+    """`money` reads $2.50 as two dollars fifty cents; `money_kind` reads $2 as an attribute: a two dollar bill."""
     listed = [vocabularies[name] for name in _CURRENCIES if name in vocabularies]
     magnitudes = vocabularies.get("magnitudes", Vocabulary(words={}))
 
@@ -49,7 +49,7 @@ def money_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> d
 
 
 def _with_point(written: str, decimal_sign: str) -> str:
-    """A comma before one or two last digits, or behind groups with full stops, is a decimal sign."""
+    """A comma before one or two final digits, or after groups with full stops, is a decimal sign."""
     if decimal_sign != ".":
         return written.replace(".", "").replace(decimal_sign, ".")
     whole, comma, decimals = written.rpartition(",")

@@ -1,4 +1,4 @@
-"""From written text to units and pauses: one pass over the text, whose time grows with its length alone."""
+"""From written text to units and pauses: one pass over the text, in time proportional to its length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unimoe_runtime.frontend.normalisation.rules import Reading, Rule, render
 from unimoe_runtime.frontend.normalisation.spoken import STRONGEST_FIRST, Break, Item, Pause, Unit
 from unimoe_runtime.frontend.normalisation.words import Spelling
 
-_L = r"[^\W\d_²³¹⁰ⁱ-₎¼-¾⅐-↉①-⓿]"  # a letter: to \w, signs such as ² and ½ are letters too
+_L = r"[^\W\d_²³¹⁰ⁱ-₎¼-¾⅐-↉①-⓿]"  # a letter: \w also matches signs such as ² and ½
 _LETTERS = re.compile(rf"{_L}+")
 _WORD = re.compile(rf"{_L}+(?:'{_L}+)*")
 _PLAIN_END = re.compile(r"""\s|\Z|[,;!?)\]}"…—–|]|[.:'][\s'")\]]|[.:']\Z|-(?=[^\W\d_]{2,}(?:[\s,;.!?)]|\Z))""")
@@ -34,7 +34,7 @@ _SKIN_TONE = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 @dataclass(kw_only=True)
 class Dropped:
-    """What a text holds that cannot be read, each kind once, in the order of the text."""
+    """The unreadable parts of a text, each kind once, in the order of the text."""
 
     signs: dict[str, None] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class Dropped:
 
     @property
     def warning(self) -> str:
-        """One line that names what was dropped; empty where nothing was."""
+        """One line that names the dropped parts; empty where there are none."""
         if not self.signs:
             return ""
         return f"left out what has no reading here: {' '.join(self.signs)}"
@@ -54,9 +54,9 @@ class Dropped:
 class Normaliser:
     """Reads text in one language.
 
-    `known` says whether a word of lower-case letters is in the lexicon: capitals that are words are read as words.
-    `abbreviations` are a bundle's own, beside those of the language. `own` are words in lower case that are read as
-    they stand, since the caller gives their phonemes.
+    `known` says whether a lower-case word is in the lexicon; capitals that form a known word are read as a word.
+    `abbreviations` are a bundle's own, in addition to the language's. `own`: lower-case words that stay unchanged,
+    because the caller gives their phonemes.
     """
 
     language: Language
@@ -65,7 +65,7 @@ class Normaliser:
     own: Collection[str] = ()
 
     def read(self, text: str, dropped: Dropped | None = None) -> Iterator[Item]:
-        """Units and pauses of a text, in its order, as they are found. `dropped` gathers what has no reading."""
+        """Units and pauses of a text, in order, produced lazily. `dropped` collects the parts without a reading."""
         scan = _Scan(normaliser=self, dropped=dropped if dropped is not None else Dropped())
         lines = _joined(self._folded(text), self.language).split("\n")
         for number, line in enumerate(lines):
@@ -78,7 +78,7 @@ class Normaliser:
         return fold(text, self.language.vocabulary("folded").words)
 
     def read_value(self, text: str, reader: str) -> tuple[str, ...]:
-        """Words of a text by one reader, as `say-as` asks; empty where the text is none of its kind."""
+        """Words of a text by one reader, for `say-as`; empty where the text is not of its kind."""
         try:
             return tuple(self.language.readers[reader](self._folded(text).strip(), Reading(known=self.known)) or ())
         except (ValueError, TypeError, KeyError, IndexError):
@@ -86,12 +86,12 @@ class Normaliser:
 
 
 def _mark(written: str) -> str:
-    """The mark that a voice hears in some punctuation: the strongest of it; a comma for brackets and dashes."""
+    """The mark that stands for some punctuation: the strongest one in it; a comma for brackets and dashes."""
     return next((mark for mark in STRONGEST_FIRST if mark in written.replace("…", ".")), ",")
 
 
 def _joined(text: str, language: Language) -> str:
-    """The text without the line ends that stand inside a value, such as between 5 and million."""
+    """The text without line ends inside a value, such as between 5 and million."""
     if "\n" not in text:
         return text
     large = language.vocabulary("large").pattern or "(?!)"
@@ -99,7 +99,7 @@ def _joined(text: str, language: Language) -> str:
 
 
 def _merged(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, with those in one that are joined, such as 5pm, to and 7pm."""
+    """The items, with joined ones merged, such as 5pm, to and 7pm."""
     held: Unit | None = None
     for item in items:
         if held is not None and isinstance(item, Unit) and (item.joined or held.joined):
@@ -117,7 +117,7 @@ def _merged(items: Iterable[Item]) -> Iterator[Item]:
 
 @dataclass(kw_only=True)
 class _Scan:
-    """The state of one pass: the word before, and whether a value has just been read."""
+    """The state of one pass: the previous word, and whether a value was just read."""
 
     normaliser: Normaliser
     dropped: Dropped
@@ -150,7 +150,7 @@ class _Scan:
             yield from items
 
     def _letters(self, text: str, at: int) -> tuple[int, list[Item]]:
-        """Reads on at a letter: by a rule that its word triggers, else as a word."""
+        """Continue at a letter: by a rule that its word triggers, else as a word."""
         run = _LETTERS.match(text, at)
         word = _WORD.match(text, at)
         assert run is not None and word is not None
@@ -204,7 +204,7 @@ class _Scan:
         return at, [Unit(words=tuple(words), written=written)]
 
     def _shouted(self, text: str, at: int, before: str) -> bool:
-        """Whether a word beside this one is in capitals and is a word."""
+        """Whether a neighbour of this word is also a known word in capitals."""
         following = _NEXT_WORD.match(text, at)
         beside = (before, following[1] if following else "")
         initialisms = self._language.vocabulary("initialisms")
@@ -234,7 +234,7 @@ class _Scan:
         return at, [Unit(words=(spoken,), written=letter)]
 
     def _foreign(self, text: str, word: re.Match[str]) -> tuple[int, list[Item]]:
-        """A word with letters that have no form in ASCII: Greek letters by name, others dropped."""
+        """A word with letters that have no ASCII form: Greek letters are read by name, others dropped."""
         signs = self._language.vocabulary("signs")
         first = word[0][0]
         if len(word[0]) == 1 or not any(letter not in signs for letter in word[0]):
@@ -248,7 +248,7 @@ class _Scan:
         return word.end(), []
 
     def _count(self, text: str, at: int) -> tuple[int, list[Item]] | None:
-        """A small number before a word that makes nothing else of it, such as 3 in `3 cats`; no rule is tried."""
+        """A small number before a word that does not change its reading, such as 3 in `3 cats`; no rule is tried."""
         count = _COUNT.match(text, at)
         if count is None or count["word"] in self._language.after_numbers:
             return None
@@ -265,7 +265,7 @@ class _Scan:
         return pause.end(), [Pause(strength=strength, mark=_mark(pause[0]))]
 
     def _other(self, text: str, at: int) -> tuple[int, list[Item]]:
-        """Reads on at anything but a letter: a value, a pause or a sign."""
+        """Continue at anything but a letter: a value, a pause or a sign."""
         ends = text[at] in ".!" and not text[at + 1 : at + 2].strip()
         if ends or (text[at] in _ONLY_PAUSES and not text.startswith(_FACES, at)):
             return self._pause(text, at)

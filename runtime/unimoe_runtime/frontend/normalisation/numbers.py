@@ -1,9 +1,9 @@
 """Numbers as words: cardinals of any size, ordinals, decimals, fractions, years, Roman numerals, strings of digits.
 
-The words come from a language's tables. `[cardinals]` holds rows `value <TAB> words`: the row with the greatest value
-that is not above a number says it. In a row `<<` is how often the row's power of ten goes into the number, `>>` is
-what is left, and a part in [brackets] is dropped where nothing is left. A row `=value` holds for that number alone.
-`[ordinals]` turns a cardinal's last word into an ordinal: the first row whose pattern fits, `*` being any start.
+The words come from a language's tables. `[cardinals]` holds rows `value <TAB> words`: for a number, the row with the
+greatest value not above it applies. In a row `<<` is the quotient of the number and the row's power of ten, `>>` is the
+remainder, and a part in [brackets] is dropped where the remainder is zero. A row `=value` applies to that number only.
+`[ordinals]` turns a cardinal's last word into an ordinal: the first matching row, where `*` stands for any beginning.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Numbers:
 
     @property
     def largest(self) -> int:
-        """The largest number that has a name; larger ones are read digit by digit."""
+        """The largest number with a name; larger ones are read digit by digit."""
         return self._bases[0][0] * 1000 - 1
 
     def cardinal(self, number: int) -> list[str]:
@@ -77,7 +77,7 @@ class Numbers:
         return [*start, last]
 
     def digits(self, text: str) -> list[str]:
-        """A word for each digit; whatever else is in the text is passed over."""
+        """A word for each digit; all other signs are skipped."""
         return [self._cardinal(int(digit)) for digit in text if digit.isdecimal()]
 
     def integer(self, text: str) -> list[str]:
@@ -98,7 +98,7 @@ class Numbers:
         return [*words, self.terms["point"], *self.digits(decimals)] if point and decimals else words
 
     def mixed(self, whole: str, part: str, parts: str) -> list[str]:
-        """Words of a fraction behind a whole number or alone, such as 2½: two and a half."""
+        """Words of a fraction after a whole number or alone, such as 2½: two and a half."""
         share = self.fraction(int(part), int(parts))
         whole = _SEPARATORS.sub("", whole)
         if not whole:
@@ -156,7 +156,7 @@ def roman_value(text: str) -> int | None:
 
 
 def number_readers(numbers: Numbers) -> dict[str, Reader]:
-    """Readers of this family. A number is remembered, so that what it counts agrees with it."""
+    """Readers of numbers. They remember the number, so that the next noun agrees with it."""
 
     def counted(read: Reader) -> Reader:
         def reader(text: str, reading: Reading) -> list[str] | None:
@@ -173,7 +173,7 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         return None if value is None else numbers.cardinal(value)
 
     def roman_named(text: str, reading: Reading) -> list[str] | None:
-        """A numeral behind a name, which is a capitalised word; longer ones anywhere; a rank behind `the`."""
+        """A numeral after a name, that is a capitalised word; longer numerals anywhere; a rank after `the`."""
         value = roman_value(text)
         if value is None or not (reading.before[:1].isupper() or _ONLY_ROMAN.fullmatch(text)):
             return None
@@ -183,12 +183,12 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         return numbers.integer(unicodedata.normalize("NFKC", text))
 
     def span(text: str, reading: Reading) -> list[str]:
-        """The word for a hyphen between the numbers `a` and `n`: minus where it stands free and the second is less."""
+        """The word for a hyphen between the numbers `a` and `n`: minus where spaces surround it and `n` is less."""
         first, second = (float(plain_number(reading.groups[name]) or 0) for name in ("a", "n"))
         return [numbers.terms["minus" if text != text.strip() and second < first else "to"]]
 
     def common_fraction(text: str, reading: Reading) -> list[str] | None:
-        """A fraction of something that is measured: 3/8, but not 50/60."""
+        """A fraction of a measure: 3/8, but not 50/60."""
         part, parts = (int(number) for number in re.split("[/⁄]", text))
         return numbers.fraction(part, parts) if parts <= 16 or parts in (20, 32, 64, 100) else None
 
@@ -196,7 +196,7 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         return numbers.cardinal(int(text)) if int(text) >= int(reading.groups["n"]) else None
 
     def several(text: str, reading: Reading) -> list[str]:
-        """Nothing; what follows is more than one."""
+        """No words; the next noun is plural."""
         reading.count = ""
         return []
 
@@ -207,7 +207,7 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         return numbers.number(re.sub(r"[.\s'’]", "", text).replace(",", "."))
 
     def components(text: str, reading: Reading) -> list[str]:
-        """Numbers between full stops, as in a version: each a cardinal, or digits behind a zero."""
+        """Numbers between full stops, as in a version: each a cardinal, or digit by digit after a leading zero."""
         words: list[str] = []
         for part in text.split("."):
             words += [numbers.terms["point"], *numbers.integer(part)]

@@ -1,14 +1,14 @@
-"""Rules: how a written form is recognised and how it is said. Rules are rows of a table, not code.
+"""Rules: how a written form is recognised and spoken. Rules are rows of a table, not code.
 
     name <TAB> trigger <TAB> pattern <TAB> say
 
-`trigger` limits where a rule is tried: `0` at a digit, `-` at a sign, point or fraction that a number may start with,
-`#` at any other sign, `*` at a run of letters that is no plain word, else the name of a vocabulary whose entries start
-the pattern. Several stand side by side.
+`trigger` limits where a rule is tried: `0` at a digit, `-` at a sign, point or fraction that can start a number,
+`#` at any other sign, `*` at a run of letters that is not a plain word, else the name of a vocabulary whose entries
+start the pattern. A rule can have several triggers, side by side.
 `pattern` is a regular expression. «name» in it is a pattern or any entry of a vocabulary; «group:name» also names it.
-`say` is what to speak. {group:reader} is a group of the pattern, read by a reader or looked up in a vocabulary; a part
-in [brackets] is left out where one of its groups is empty; `foot|feet` agrees with the number before it. A reader may
-refuse a match, and then the next rule is tried.
+`say` is the spoken form. {group:reader} is a group of the pattern, read by a reader or looked up in a vocabulary; a
+part in [brackets] is left out where one of its groups is empty; `foot|feet` agrees with the number before it. If a
+reader rejects a match, the next rule is tried.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PART = re.compile(r"\{(?P<group>\w+)(?::(?P<reader>\w+))?\}|\[(?P<optional>[^\]
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """A group of the pattern and the name of what reads it."""
+    """A group of the pattern and the name of its reader or vocabulary."""
 
     group: str
     reader: str
@@ -52,7 +52,7 @@ class Rule:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        """The expression, compiled when it is first tried: all of a language's take longer than a short text."""
+        """The expression, compiled at its first use: compiling all of a language takes longer than a short text."""
         return re.compile(self.expression)
 
     @property
@@ -62,16 +62,16 @@ class Rule:
 
     @property
     def fields(self) -> list[Field]:
-        """Every field of `say`, those of optional parts too."""
+        """Every field of `say`, including those of optional parts."""
         flat = [inner for part in self.say for inner in (part.parts if isinstance(part, OptionalParts) else (part,))]
         return [part for part in flat if isinstance(part, Field)]
 
 
 @dataclass(kw_only=True)
 class Reading:
-    """What readers of one match share. `count` is the last number that was read: units and currencies agree with it.
+    """The state that the readers of one match share. `count`: the last number; units and currencies agree with it.
 
-    `known` says whether a word of lower-case letters is in the lexicon; `before` is the word before the match,
+    `known` says whether a lower-case word is in the lexicon; `before` is the word before the match,
     which `starts` a sentence or stands within one; `quoted`: a quotation is open.
     """
 
@@ -84,11 +84,11 @@ class Reading:
 
 
 Reader = Callable[[str, Reading], list[str] | None]
-"""Words of a text, or None where the rule does not hold."""
+"""Words of a text, or None where the rule does not apply."""
 
 
 def parse_rule(row: Sequence[str], patterns: Mapping[str, str]) -> Rule:
-    """A rule from its row. Raises KeyError for a pattern that is not there."""
+    """A rule from its row. Raises KeyError for an unknown pattern."""
     name, triggers, pattern, say = row
     return Rule(
         name=name,
@@ -99,7 +99,7 @@ def parse_rule(row: Sequence[str], patterns: Mapping[str, str]) -> Rule:
 
 
 def expand(pattern: str, patterns: Mapping[str, str]) -> str:
-    """A pattern with the patterns that it names written out."""
+    """A pattern with all named patterns expanded."""
 
     def replace(macro: re.Match[str]) -> str:
         group, name = macro[1], macro[2]
@@ -123,7 +123,7 @@ def _parse_say(say: str) -> tuple[Part, ...]:
 
 
 def render(rule: Rule, match: re.Match[str], readers: Mapping[str, Reader], reading: Reading) -> list[str] | None:
-    """The words of a match; None where a reader refuses it."""
+    """The words of a match; None where a reader rejects it."""
     reading.groups = {name: text or "" for name, text in match.groupdict().items()}
     words: list[str] = []
     for part in rule.say:

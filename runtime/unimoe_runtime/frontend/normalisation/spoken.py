@@ -1,4 +1,4 @@
-"""What a text becomes before it has sounds: words that belong together, and pauses."""
+"""The form of a text before it has phonemes: units of words, and pauses."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 INNER_PAUSE = ","
-"""Stands among a unit's words where the voice pauses inside a value, such as between the groups of a phone number."""
+"""Among a unit's words it marks a pause inside a value, such as between the groups of a phone number."""
 
 
 STRONGEST_FIRST: Final = "?!.;:,"
-"""Marks by how much they say about the phrase before them."""
+"""Marks in the order of how much they say about the phrase before them."""
 
 
 class Break(enum.IntEnum):
-    """How strong a pause is. A text is cut at the strongest pause that lets the pieces fit."""
+    """Strength of a pause. A text is cut at the strongest pauses with which the pieces fit."""
 
     CLAUSE = 1
     SENTENCE = 2
@@ -25,11 +25,11 @@ class Break(enum.IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """Words that are read as one and that no cut divides: a word, or all of a value such as `$1.5 million`.
+    """Words that are read together and never split: a word, or a complete value such as `$1.5 million`.
 
     `words` are in lower case; a single capital letter is that letter's name. `sounds` are the phonemes where the text
-    gives them itself. `rate` is the speaking rate that the text asks for; 2 is twice as fast. `joined`: it is one
-    with the units beside it.
+    gives them. `rate` is the speaking rate that the text asks for; 2 is twice as fast. `joined`: it belongs together
+    with its neighbouring units.
     """
 
     words: tuple[str, ...]
@@ -41,7 +41,7 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
-    """Silence between units. `seconds` is None where the voice decides how long. `mark`: the punctuation that it is."""
+    """Silence between units. `seconds` is None where the voice decides. `mark`: the punctuation that it stands for."""
 
     strength: Break = Break.CLAUSE
     seconds: float | None = None

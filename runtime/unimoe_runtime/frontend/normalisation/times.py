@@ -1,4 +1,4 @@
-"""Times of day, lengths of time and dates."""
+"""Times of day, durations and dates."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
 
 def time_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
-    """Readers of hours, minutes, seconds and years in short."""
+    """Readers of hours, minutes, seconds and abbreviated years."""
     terms = numbers.terms
 
     def minutes(text: str, reading: Reading) -> list[str]:
-        """Minutes behind an hour: 30 thirty, 05 oh five, 00 nothing."""
+        """Minutes after an hour: 30 thirty, 05 oh five, 00 nothing."""
         number = int(text)
         return [*([terms["oh"]] if 0 < number < 10 else []), *(numbers.cardinal(number) if number else [])]
 
     def full_hour(text: str, reading: Reading) -> list[str]:
-        """An hour that is all: 7 seven o'clock, 17 seventeen hundred."""
+        """An hour without minutes: 7 seven o'clock, 17 seventeen hundred."""
         number = int(text)
         return [*numbers.cardinal(number), terms["o'clock" if number <= 12 else "hundred"]]
 

@@ -13,7 +13,7 @@ _FACTOR = re.compile(r"(?P<divide>/)?(?P<unit>[^/·⋅*^²³]+?)\^?(?P<power>[23
 
 
 def unit_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Reader]:
-    """`units` reads an expression of units; the number before it says whether they are one or several."""
+    """`units` reads an expression of units, singular or plural by the number before it."""
     nothing = Vocabulary(words={})
     units = [vocabularies.get(name, nothing) for name in ("units", "attached_units", "spaced_units")]
     times = vocabularies.get("time_units", nothing)

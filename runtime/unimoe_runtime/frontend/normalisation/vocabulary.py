@@ -1,4 +1,4 @@
-"""A vocabulary: written forms and how each is said."""
+"""A vocabulary: written forms and their spoken forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Vocabulary:
-    """`words` by their written form. Capitals count where `exact`; a space in a form stands for any white space."""
+    """`words` by their written form. `exact`: case-sensitive. A space in a form stands for any white space."""
 
     words: dict[str, str]
     exact: bool = False
@@ -22,7 +22,7 @@ class Vocabulary:
         return self.find(written) is not None
 
     def find(self, written: str) -> str | None:
-        """How a form is said, None where it is not listed. Without a listed form in the same capitals, any does."""
+        """The spoken form, None where it is not listed. An entry with the same capitals has priority over any other."""
         written = " ".join(written.split())
         found = self.words.get(written)
         return found if found is not None or self.exact else self._folded.get(written.lower())

@@ -1,4 +1,4 @@
-"""Words: capitals that are words and capitals that are spelled, contractions, names in mixed capitals."""
+"""Words: capitals read as words, capitals that are spelled, contractions, names in mixed case."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PLURAL = re.compile(r"(?P<capitals>[A-Z]{2,}|[A-Z](?=')|[B-HJ-NP-TV-Z])(?P<endi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spelling:
-    """How a run of ASCII letters is said, by a language's vocabularies.
+    """The spoken form of a run of ASCII letters, by a language's vocabularies.
 
-    `acronyms`: capitals and how they are said, such as NASA: nasa. `initialisms`: capitals that are spelled although a
-    word is written alike. `onsets` and `codas`: consonants that a word can start and end with.
+    `acronyms`: capitals with their spoken form, such as NASA: nasa. `initialisms`: capitals that are spelled although
+    they also form a word. `onsets` and `codas`: consonants that a word can start and end with.
     """
 
     vocabularies: Mapping[str, Vocabulary]
@@ -34,7 +34,7 @@ class Spelling:
         return list(letters.upper())
 
     def word(self, written: str, known: Callable[[str], bool], *, shouted: bool = False) -> list[str]:
-        """The words of a run of letters with apostrophes. `shouted`: it stands among other words in capitals."""
+        """The words of a run of letters with apostrophes. `shouted`: neighbouring words are in capitals too."""
         if shouted and written in self._list("shouted_words"):
             return [written.lower()]
         acronym = self._list("acronyms").find(written)
@@ -50,9 +50,9 @@ class Spelling:
         return [written.lower()]
 
     def name(self, run: str, known: Callable[[str], bool], *, ends: bool = False) -> list[str]:
-        """A run of letters in an address or a code: a word where it is one or could be, else spelled.
+        """A run of letters in an address or a code: read as a word where it is or could be one, else spelled.
 
-        `ends`: it stands behind a full stop, as a domain or the kind of a file.
+        `ends`: it follows a full stop, like a domain or a file's suffix.
         """
         lower = run.lower()
         listed = self._list("ending_words").find(run) if ends else None
@@ -66,7 +66,7 @@ class Spelling:
         return self.word(run, known)
 
     def can_be_said(self, word: str, shortest: int = 4) -> bool:
-        """Whether lower-case letters look like a word: vowels, between consonants as words have them."""
+        """Whether lower-case letters look like a word: vowels between consonants that words can have there."""
         parts = re.fullmatch(r"([^aeiouy]*)([aeiouy].*?)([^aeiouy]*)", word)
         if len(word) < shortest or parts is None:
             return False
@@ -118,11 +118,11 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         return reading.before[:1].isupper() and reading.before not in starters
 
     def street_behind_name(text: str, reading: Reading) -> list[str] | None:
-        """`St` and the like, as a street where a name stands before it."""
+        """`St` and the like, read as a street after a name."""
         return (streets.find(text) or "").split() if follows_name(reading) else None
 
     def street_strict(text: str, reading: Reading) -> list[str] | None:
-        """The same before a capital: not behind the first word of a sentence, which is no name."""
+        """The same before a capital, but not after the first word of a sentence, which is not a name."""
         return None if reading.starts else street_behind_name(text, reading)
 
     def title_or_street(text: str, reading: Reading) -> list[str]:
