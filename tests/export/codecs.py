@@ -1,4 +1,4 @@
-"""Codec graphs written into a folder, and run."""
+"""Writes codec graphs into a folder and runs them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Written:
         return BundleCodec(json.loads(json.dumps(self.graphs.manifest())), self.run)
 
     def first_state(self, rows: int) -> dict[str, np.ndarray]:
-        """The decoder's state before the first chunk; of its axes only the batch has a name."""
+        """The decoder's state before the first chunk. Only its batch axis is dynamic."""
         return {s.name: np.zeros((rows, *map(int, s.shape[1:])), s.dtype) for s in self.graphs.decoder_state}
 
     def decode(self, codes_BKT: np.ndarray) -> np.ndarray:
-        """The decoder's graph on a batch, from its beginning."""
+        """Run the decoder's graph on a batch, from the first state."""
         return self.run("codec_decoder", {"codes_BKT": codes_BKT, **self.first_state(len(codes_BKT))})["pcm_BL"]
 
 

@@ -1,4 +1,4 @@
-"""Running single graphs in tests: one thread, weights written beside them."""
+"""Runs single graphs in tests with one thread; their weights are written beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unimoe_runtime.files.safetensors_writer import write_tensors
 
 
 def save_values(path: Path, values: Mapping[str, NDArray[np.float32]]) -> Path:
-    """A safetensors file of these tensors."""
+    """Write these tensors as a safetensors file."""
     write_tensors(path, {name: value.shape for name, value in values.items()}, lambda name: [values[name]])
     return path
 
@@ -26,7 +26,7 @@ def session(path: Path) -> Any:
 
 
 def run_graph(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Outputs of a written graph, by name."""
+    """Run a written graph; returns its outputs by name."""
     opened = session(path)
     names = [output.name for output in opened.get_outputs()]
     return dict(zip(names, opened.run(names, dict(inputs)), strict=True))

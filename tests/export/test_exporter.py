@@ -1,4 +1,4 @@
-"""Exporting a checkpoint: what lies in the bundle, what is refused, and that nothing half-written stays."""
+"""Exporting a checkpoint: the bundle's contents, refusals, and no incomplete output."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_same_checkpoint_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stored", [("BF16",), ("F16",), ("F32", "BF16", "F16")])
 def test_any_precision_in(checkpoint: Path, tmp_path: Path, stored: tuple[str, ...], precision: str) -> None:
-    """Checkpoints of 16 bits, and of several types among tensors that are laid together."""
+    """Checkpoints in 16 bits, and checkpoints with several types among tensors that the bundle joins."""
     values = load_file(checkpoint / "model.safetensors")
     dtypes = {name: stored[index % len(stored)] for index, name in enumerate(sorted(values))}
     shapes = {name: value.shape for name, value in values.items()}
@@ -122,14 +122,15 @@ def test_any_precision_in(checkpoint: Path, tmp_path: Path, stored: tuple[str, .
 
 
 def in_turn(num_heads: int) -> np.ndarray:
-    """Rows of the bundle's heads in the checkpoint: query heads 0, 2, 1, 3, where two key heads take turns; then keys
-    and values."""
+    """The checkpoint's rows for the bundle's heads.
+
+    Query heads come in the order 0, 2, 1, 3, because two key heads alternate; keys and values follow."""
     return np.concatenate([np.arange(8 * head, 8 * (head + 1)) for head in (0, 2, 1, 3, 4, 5, 6, 7)[:num_heads]])
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_16_bits_out(checkpoint: Path, tmp_path: Path, precision: str) -> None:
-    """Matrices and embeddings are rounded to nearest, the rest stays; bundle and oracle compute the same with them."""
+    """Matrices and embeddings are rounded to nearest, the rest stays; bundle and oracle agree on them."""
     result = CliRunner().invoke(export, [str(checkpoint), str(tmp_path / "bundle"), "--precision", precision, "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout)["largest_error"] < 1e-5
     bundle, source = open_bundle(tmp_path / "bundle"), open_checkpoint(checkpoint)
@@ -208,7 +209,7 @@ def test_killed_export_goes_on_where_it_stopped(checkpoint: Path, tmp_path: Path
 
 
 def test_other_checkpoint_or_options_start_over(checkpoint: Path) -> None:
-    """Weights of the same names and shapes, written later, are another checkpoint; a bundle inside of it is none."""
+    """Weights of the same names and shapes, written later, are another checkpoint; a bundle in the folder is not."""
 
     def fingerprint(precision: str = "float32") -> str:
         return exporter.fingerprint_of(open_checkpoint(checkpoint), None, precision, True, checkpoint / "bundle")
@@ -296,7 +297,7 @@ def test_killed_export_leaves_the_bundle_that_was_there(checkpoint: Path, tmp_pa
 
 
 def test_full_disk_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
-    """A limit on the size of files makes a write fail half-way, as a full disk does."""
+    """A file-size limit makes a write fail half-way, as a full disk does."""
     code = (
         "import resource, sys\n"
         "from unimoe.cli import main\n"
@@ -326,7 +327,7 @@ def test_needs_no_torch(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_memory_is_about_one_graph(tmp_path: Path) -> None:
-    """Six layers are no heavier than the largest part of one."""
+    """Six layers take no more memory than the largest part of one."""
     config = tiny_config(
         num_layers=6, hidden_size=64, routed_intermediate_size=512, text_vocab_size=20_000, num_routed_experts=3
     )

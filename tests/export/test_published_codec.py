@@ -1,4 +1,4 @@
-"""The codec of a published folder: where it is looked for, and that voice prompts and audio go through its bundle."""
+"""The codec of a published folder: its possible places, and voice prompts and audio through its bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a published folder's tokenizer: the published ids, and one line for whatever is missing or foreign."""
+"""Reading a published folder's tokenizer: the published ids, and one line for any missing or foreign part."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_ids_are_those_of_the_published_vocabulary(tmp_path: Path) -> None:
-    """English, Chinese, emoji, code and more; ids by tiktoken and the whole vocabulary, of which the part that these
-    texts need lies here (vectors/make_qwen_tokenizer.py, which compares 20,000 more)."""
+    """English, Chinese, emoji, code and more give the ids of tiktoken with the whole vocabulary.
+
+    The repository has the part of the vocabulary that these texts need. vectors/make_qwen_tokenizer.py makes it, and
+    compares 20,000 more texts."""
     record = json.loads((VECTORS / "qwen_tokenizer.json").read_text(encoding="utf-8"))
     (tmp_path / "vocab.json").write_text(json.dumps(record["vocab"]))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(record["merges"]), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""A device whose memory is the host's, as late as a GPU may be: what is enqueued happens only when somebody waits.
+"""A device in host memory that is as late as a GPU may be: enqueued work runs only when the caller waits.
 
-Fresh memory is NaN, copies outside of what was allocated fail, and a host buffer that is changed before it has been
-copied gives wrong results, as it would on a GPU.
+Fresh memory is NaN, and copies outside allocated memory fail. A host buffer that changes before its copy has run gives
+wrong results, as on a GPU.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HostDevice:
     capability = (8, 9)
 
     def __init__(self, *, refuses_capture: bool = False, eager: bool = False) -> None:
-        """`eager`: nothing is put off, for an engine that computes when it is called."""
+        """`eager`: run work at once, for an engine that computes when it is called."""
         self._eager = eager
         self.queue: list[Action] = []
         self.allocations = self.launches = 0
@@ -136,7 +136,7 @@ class HostDevice:
         self.closed = True
 
     def enqueue(self, action: Action) -> None:
-        """What an engine's kernels do."""
+        """Enqueue the work of an engine's kernels."""
         if self._eager:
             action()
             return
@@ -150,7 +150,7 @@ class HostDevice:
             self._done += 1
 
     def _check(self, address: int, num_bytes: int) -> None:
-        """An address of ours must be followed by so many bytes of ours; any other is a host array's."""
+        """Check that a device address has the given number of allocated bytes; any other address is a host array's."""
         for begin, (_, size) in self._memory.items():
             if begin <= address < begin + size:
                 assert address + num_bytes <= begin + size, "a copy leaves its buffer"

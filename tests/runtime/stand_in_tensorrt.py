@@ -1,4 +1,4 @@
-"""A stand-in for the module tensorrt: engines are files that name a graph, and the numpy oracle computes them."""
+"""A stand-in for the module tensorrt. Engines are files that name a graph; the numpy oracle computes them."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def write_engine_set(
     extra: Mapping[str, dict[str, tuple[Shape, Shape, Shape]]] | None = None,
     unbuilt: dict[str, str] | None = None,
 ) -> Path:
-    """An engine set as `unimoe build` leaves it; an engine is the name of its graph and of its capacity.
+    """Write an engine set as `unimoe build` does. An engine consists of the name of its graph and its capacity.
 
-    `extra`: further graphs with the profile of each.
+    `extra`: further graphs with their profiles.
     """
     extra = extra or {}
     folder = engine_folder(bundle, target)
@@ -132,7 +132,7 @@ class Engine:
         return next(mode for value, mode in self.tensors if value.name == name)
 
     def get_tensor_shape(self, name: str) -> tuple[int | str, ...]:
-        """As built: caches have an axis of one head."""
+        """The shape as built: caches have an axis for one head."""
         return lifted_shape(name, next(value.shape for value, _ in self.tensors if value.name == name))
 
     def get_tensor_dtype(self, name: str) -> str:

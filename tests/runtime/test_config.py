@@ -1,4 +1,4 @@
-"""Configurations: what they refuse, by name, value and range, and their way through JSON."""
+"""Configurations: refusals by name, value and range, and the round trip through JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `import unimoe_runtime` offers, and what it costs."""
+"""The names of `import unimoe_runtime`, and its cost."""
 
 from __future__ import annotations
 

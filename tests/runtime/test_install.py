@@ -1,4 +1,4 @@
-"""The install command fits the installation: a checkout, a folder that was installed, or an index."""
+"""The install command matches the installation: a checkout, an installed folder, or an index."""
 
 from __future__ import annotations
 

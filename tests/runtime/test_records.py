@@ -1,4 +1,4 @@
-"""Records: what a file may say is checked by one mechanism, in one line, whatever the file says."""
+"""Records: one mechanism checks the fields of a file and reports any error in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unimoe build` with TensorRT-RTX, ahead of time and for real: what is built, what stays, what is refused."""
+"""`unimoe build` with the real TensorRT-RTX, ahead of time: built, kept and refused engines."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def bundle(built: Bundle, tmp_path: Path) -> Bundle:
 
 
 def stamps(bundle: Bundle, target: str = "sm86") -> dict[str, int]:
-    """When each file of an engine set was written last."""
+    """The time of the last write to each file of an engine set."""
     folder = engine_folder(bundle, target)
     return {
         file.relative_to(folder).as_posix(): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()
@@ -200,7 +200,7 @@ def test_a_precision_that_the_target_lacks_is_refused_by_name(original: Bundle, 
 
 
 def test_a_graph_that_every_step_needs_must_build(bundle: Bundle) -> None:
-    """Of the codec's graphs one may be left to the CPU."""
+    """One of the codec's graphs may stay on the CPU."""
     file = bundle.graphs["head"].file
     model = onnx.load(bundle.path / file, load_external_data=False)
     model.graph.node[0].op_type = "NonZero"
@@ -219,7 +219,7 @@ def bundle_with_codec(folder: Path, codec: Path, num_codes: int) -> Bundle:
 
 
 def test_a_codec_without_an_engine_is_left_to_the_cpu(tmp_path: Path) -> None:
-    """Turing has no float32 product for EnCodec's LSTM."""
+    """Turing has no float32 matrix product for EnCodec's LSTM."""
     bundle = bundle_with_codec(tmp_path, ENCODEC, 16)
     (result,) = build_engines(bundle, ["sm75"], limits=SMALL)
     assert set(result.unbuilt) == {"codec_encoder", "codec_decoder"} and result.num_built == 4

@@ -1,4 +1,4 @@
-"""Which graphs TensorRT-RTX builds, for which GPUs and precisions, and what its log says of the engines."""
+"""Which graphs TensorRT-RTX builds, for which GPUs and precisions, and the contents of its log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
 def require_whole(bundle: Bundle, graph: str, gpu: tuple[int, int], *, cache_capacity: int) -> None:
     tried = compile_for(bundle, graph, gpu, cache_capacity=cache_capacity)
     assert tried.problem is None, (graph, gpu)
-    # Products in the types the graph states, and attention in one kernel.
+    # Matrix products in the types that the graph states, and attention in one kernel.
     assert tried.fallbacks == (), (graph, gpu)
     assert tried.log.fused_attentions == graph.endswith("trunk")
     assert tried.log.weight_bytes and tried.log.scratch_bytes

@@ -1,4 +1,4 @@
-"""What TensorRT-RTX and TensorRT do differently. TensorRT proper is a stand-in here: it needs a GPU."""
+"""Differences between TensorRT-RTX and TensorRT. The latter is a stand-in here: the real one needs a GPU."""
 
 from __future__ import annotations
 

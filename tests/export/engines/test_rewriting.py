@@ -1,4 +1,4 @@
-"""What a trunk's caches look like in an engine."""
+"""The shapes of a trunk's caches in an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experts with and without the guard: which weights need it, and what it costs in nodes."""
+"""Experts with and without the guard: which weights need it, and its cost in nodes."""
 
 from __future__ import annotations
 

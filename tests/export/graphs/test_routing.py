@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 def routing_graph(folder: Path, config: ModelConfig) -> Path:
-    """router logits -> weights_NE and, where they are weighted, shared_NS."""
+    """router logits -> weights_NE and, if shared experts are weighted, shared_NS."""
     builder = GraphBuilder("routing", save_values(folder / "routing.safetensors", {}))
     logits_NR = builder.input("logits_NR", "float32", ("N", config.num_router_rows))
     weights_NE, shared_NS = route(builder, logits_NR, config)
@@ -62,7 +62,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
 
 
 def by_sorting(logits_NE: Floats, config: ModelConfig) -> NDArray[np.bool_]:
-    """picked_NE the way papers write it: a stable sort, a cumulative sum, a count."""
+    """picked_NE as in papers: a stable sort, a cumulative sum, a count."""
     probabilities_NE = oracle.softmax(logits_NE)
     order_NE = np.argsort(-logits_NE, axis=-1, kind="stable")
     sums_NE = np.cumsum(np.take_along_axis(probabilities_NE, order_NE, -1).astype(np.float64), axis=-1)
@@ -75,12 +75,12 @@ def by_sorting(logits_NE: Floats, config: ModelConfig) -> NDArray[np.bool_]:
 
 
 def threshold_margin(logits_NE: Floats, top_p: float) -> Floats:
-    """How far a token's cumulative sums stay from the Top-P threshold."""
+    """The distance of a token's cumulative sums from the Top-P threshold."""
     ordered_NE = -np.sort(-oracle.softmax(logits_NE).astype(np.float64), axis=-1)
     return np.abs(np.cumsum(ordered_NE, axis=-1) - top_p).min(axis=-1)
 
 
-# Few distinct values, so that ties are common; 0 beside -0 is a tie as well.
+# Few distinct values, so that ties are common; 0 and -0 also tie.
 LOGITS = st.lists(
     st.lists(st.sampled_from([-3.0, -1.0, -0.0, 0.0, 0.5, 0.505, 1.0, 1.001, 2.0, 8.0]), min_size=9, max_size=9),
     min_size=1,
@@ -127,7 +127,7 @@ def test_many_random_tokens(sessions: dict[Any, Any], weighting: str, selection:
 
 
 def test_recorded_edge_cases(tmp_path: Path) -> None:
-    """Exact and near ties, one-hot, uniform, all negative, huge: the public model's weights for each."""
+    """The weights equal the public model's for exact and near ties, one-hot, uniform, all-negative and huge logits."""
     cases = load_file(VECTORS / "moe_edge_cases.safetensors")
     path = routing_graph(tmp_path, PUBLIC)
     found = run_graph(path, {"logits_NR": cases["edge.full_router_logits"]})
@@ -138,7 +138,7 @@ def test_recorded_edge_cases(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", BLOCK_CASES)
 def test_recorded_blocks(tmp_path: Path, case: str) -> None:
-    """A whole MoE block: router, selection, shared and routed experts, weights of the public model."""
+    """A whole MoE block (router, selection, shared and routed experts) with weights of the public model."""
     state = load_file(VECTORS / "moe_block_state.safetensors")
     cases = load_file(VECTORS / "moe_block_cases.safetensors")
     x_NC = cases[f"{case}.hidden_states"].reshape(-1, 64)
@@ -165,7 +165,7 @@ def test_recorded_blocks(tmp_path: Path, case: str) -> None:
 
 
 def public_block(folder: Path, state: dict[str, Floats]) -> Path:
-    """x -> router weights, and the weighted shared experts alone as the accumulator."""
+    """x -> router weights, and an accumulator that holds only the weighted shared experts."""
     halves = [state[f"fixed_real_moe.{index}.{part}_proj.weight"] for part in ("gate", "up") for index in range(2)]
     downs = [state[f"fixed_real_moe.{index}.down_proj.weight"] for index in range(2)]
     values = {
@@ -197,7 +197,7 @@ def expert_path(stem: Path, weights: dict[str, Floats]) -> Path:
 def test_a_token_has_the_same_weights_wherever_it_stands(
     sessions: dict[tuple[str, str], Any], weighting: str, selection: str
 ) -> None:
-    """To the bit: shared decode steps rely on it."""
+    """Equal to the bit, because shared decode steps rely on it."""
     config, graph = sessions[weighting, selection]
     random = np.random.default_rng(0)
     logits_NR = random.standard_normal((32, config.num_router_rows)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Trunk, expert and head graphs: signatures, external data, every variant against the oracle, changing shapes.
+"""Trunk, expert and head graphs: signatures, external data, every variant against the oracle, dynamic shapes.
 
 B rows · T positions · N = B·T tokens · S cache capacity · C hidden · E dynamic experts
 """
@@ -117,7 +117,7 @@ def test_signatures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_weights_are_external_data_by_offset(tmp_path: Path, name: str) -> None:
-    """One copy: the graph names file, offset and length, and holds small constants alone."""
+    """The weights exist once: the graph names file, offset and length, and itself holds only small constants."""
     path, _, weights = write_graph(tmp_path, name)
     model = onnx.load(path, load_external_data=False)
     onnx.checker.check_model(str(path), full_check=True)
@@ -154,7 +154,7 @@ def test_every_variant_equals_the_oracle(tmp_path: Path, variant: str) -> None:
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_products_in_16_bits(tmp_path: Path, name: str, precision: str) -> None:
-    """Matrices are stored and multiplied in 16 bits, all else is float32; the CPU computes just what is stored."""
+    """Matrices are stored and multiplied in 16 bits, all else is float32; the CPU computes with the stored values."""
     path, config, weights = write_graph(tmp_path, name, precision, num_shared_experts=2)
     half = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[precision]
     matrices = {tensor for tensor, entry in weights.entries.items() if entry.dtype == DTYPES[precision]}
@@ -179,7 +179,7 @@ def test_products_in_16_bits(tmp_path: Path, name: str, precision: str) -> None:
 @settings(max_examples=40, deadline=None)
 @given(rows=st.integers(1, 4), length=st.integers(1, 9), begin=st.integers(0, 5), room=st.integers(0, 7))
 def test_shapes_vary(trunk: tuple[Path, ModelConfig, Any], rows: int, length: int, begin: int, room: int) -> None:
-    """One graph for prefill and decode: any rows, positions, capacity, and place to write to."""
+    """One graph for prefill and decode: any rows, positions, capacity and write index."""
     path, config, tensors = trunk
     inputs = trunk_inputs(config, rows, length, begin + length + room, begin)
     assert largest_deviation(run_graph(path, inputs), oracle.trunk(config, tensors, inputs))[1] < 1e-5
@@ -192,7 +192,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelConfig, 
 
 
 def test_masked_slots_do_not_matter(trunk: tuple[Path, ModelConfig, Any]) -> None:
-    """What lies in slots that the mask closes, beyond the end or at the left, changes no bit."""
+    """The contents of masked slots, beyond the end or at the left, change no bit."""
     path, config, _ = trunk
     inputs = trunk_inputs(config, 2, 1, 12, 6)
     inputs["mask_B1QS"][1, :, :, :3] = False
@@ -205,7 +205,7 @@ def test_masked_slots_do_not_matter(trunk: tuple[Path, ModelConfig, Any]) -> Non
 
 
 def test_token_of_weight_zero_keeps_its_bits(tmp_path: Path) -> None:
-    """Even where the expert overflows: 0 * inf would be NaN."""
+    """Also if the expert overflows: 0 * inf would be NaN."""
     path, config, weights = write_graph(tmp_path, "layers.1.expert.3")
     inputs = random_inputs("layers.1.expert.3", config, seed=0)
     inputs["expert_input_NC"] *= np.float32(1e30)
@@ -220,7 +220,7 @@ def test_token_of_weight_zero_keeps_its_bits(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(num_tokens=st.integers(1, 7), seed=st.integers(0, 2**16), extra=st.sets(st.integers(0, 3)))
 def test_dispatch(mixture: Any, num_tokens: int, seed: int, extra: set[int]) -> None:
-    """Launching the union of picks adds up to the dense sum; launching more, or gathering rows, changes nothing."""
+    """Launching the union of picks gives the dense sum; launching more experts or gathering rows changes nothing."""
     trunk_path, expert_paths, config, experts = mixture
     inputs = trunk_inputs(config, 1, num_tokens, num_tokens, 0)
     random = np.random.default_rng(seed)

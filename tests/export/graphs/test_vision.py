@@ -1,4 +1,4 @@
-"""The vision graph: recorded towers, the oracle, blocks left out, changing numbers of patches.
+"""The vision graph: recorded towers, the oracle, skipped blocks, different numbers of patches.
 
 P patches · V video tokens · C channels
 """
@@ -30,7 +30,7 @@ TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 
 @pytest.fixture(scope="module")
 def written(reference_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VisionConfig]:
-    """The recorded tower's graph, over its weights in the bundle's layout."""
+    """The recorded tower's graph with its weights in the bundle's layout."""
     checkpoint = open_checkpoint(reference_checkpoint)
     assert checkpoint.vision is not None
     path = tmp_path_factory.mktemp("vision") / "vision.onnx"

@@ -1,4 +1,4 @@
-"""Reading and writing of audio files."""
+"""Reading and writing audio files."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_writes_that_cannot_work(tmp_path: Path, path: str, shape: int | tuple[i
 
 
 def claimed_flac(path: Path) -> Path:
-    """8,000 samples, and a header that says 2^36 - 1."""
+    """A FLAC file of 8,000 samples whose header claims 2^36 - 1."""
     soundfile.write(path, 0.3 * np.sin(np.arange(8_000) / 9), 16_000)
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F
@@ -162,7 +162,7 @@ def claimed_flac(path: Path) -> Path:
 
 
 def test_a_header_decides_nothing(tmp_path: Path) -> None:
-    """What a file claims is neither believed nor allocated."""
+    """A claimed length is neither trusted nor allocated."""
     with pytest.raises(AudioError, match="cannot be read as audio"):
         audio.read_audio(claimed_flac(tmp_path / "claims.flac"), 16_000)
     long = tmp_path / "long.wav"

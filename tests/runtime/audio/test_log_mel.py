@@ -1,4 +1,4 @@
-"""Spectral distance: nothing between equal sounds, and in decibels between unequal ones."""
+"""Spectral distance in decibels: zero between equal sounds, positive between unequal ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_gain_is_measured_in_decibels() -> None:
 
 def test_different_lengths_and_silence() -> None:
     noise_L = np.random.default_rng(0).standard_normal(RATE_HZ)
-    # Half of the frames are 60 dB, give or take the noise's own spread, away from what is there.
+    # Half of the frames differ by 60 dB, within the spread of the noise.
     assert 20 < spectral_distance_db(noise_L, noise_L[: RATE_HZ // 2], RATE_HZ) < 30
     assert spectral_distance_db(np.zeros(0), np.zeros(100), RATE_HZ) == 0
     assert log_mel(np.zeros(0), RATE_HZ).shape == (1, 40)

@@ -1,4 +1,4 @@
-"""Where streamed samples go: files that are valid at any moment, pipes that close, loudspeakers that are not there."""
+"""Destinations of streamed samples: files that are valid at any moment, pipes that close, missing loudspeakers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_pipe_gets_raw_samples_until_its_reader_goes() -> None:
 
 
 class Device:
-    """Takes samples in real time, as a loudspeaker's driver does; `broken` after so many writes."""
+    """Takes samples in real time, as a loudspeaker's driver does. `broken`: the number of writes before it fails."""
 
     def __init__(self, broken_after: int = 1000, **_: Any) -> None:
         self.written: list[np.ndarray] = []
@@ -116,7 +116,7 @@ class Device:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Device]:
-    """A sounddevice module whose devices are these."""
+    """Install a sounddevice module with these devices."""
     devices: list[Device] = []
 
     def open_device(**arguments: Any) -> Device:

@@ -1,4 +1,4 @@
-"""Caches that change their size, and rows that move between them: every kind of forward alike."""
+"""Caches that change size, and rows that move between them, for every kind of forward."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Backend:
 
 
 def rows_of(backend: Backend, forward: Forward, row: int) -> list[np.ndarray]:
-    """Keys and values of a row's first five slots."""
+    """Keys and values in a row's first five slots."""
     probe = backend.start(1)
     probe.resize(1, 16)
     probe.copy_rows(forward, row, 0, 1, 5)

@@ -1,4 +1,4 @@
-"""Which memory is put into huge pages, and that it holds what it held."""
+"""Which memory moves into huge pages, and that its contents stay."""
 
 from __future__ import annotations
 

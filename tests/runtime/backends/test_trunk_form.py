@@ -1,4 +1,4 @@
-"""Trunks of both forms: what a step gives them, and that bundles of the first format compute what they did."""
+"""Trunks of both forms: the inputs of a step, and that bundles of the first format give the same results."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def step(rows: int, length: int, capacity: int) -> StepInputs:
 
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_bundles_of_the_first_format_give_the_logits_that_they_gave(kind: str) -> None:
-    """expected.safetensors holds what the release that wrote them computed. Another machine may sum in another order,
-    and an int8 input between two codes may then go to either."""
+    """expected.safetensors holds the results of the release that wrote the bundles.
+
+    Another machine may sum in another order, and an int8 input between two codes may then round to either."""
     backend = open_backend("onnxruntime", open_bundle(FORMAT_1 / kind))
     model = BundleModel(backend)
     prompt = Prompt.from_rows([np.arange(5) % 20, np.arange(7) * 3 % 20], paired=True)
@@ -85,7 +86,7 @@ def test_a_form_fills_its_arrays_and_converts_back(lean: bool) -> None:
 
 @pytest.mark.parametrize("lean", [False, True])
 def test_part_of_a_pass_over_caches_of_another_capacity(lean: bool) -> None:
-    """A pass may go in pieces, and a device's caches may have more slots than the mask."""
+    """A pass may be written in pieces, and a device's caches may have more slots than the mask."""
     form, given = TrunkForm(model=CONFIG, lean=lean), step(2, 5, 10)
     whole = form.step_inputs(given)
     shapes = form.step_shapes(2, 2, 16)

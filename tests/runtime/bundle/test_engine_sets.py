@@ -1,4 +1,4 @@
-"""engines.json as others may leave it: missing, stale, damaged, hostile. Real engines: tests/export/test_engines.py."""
+"""engines.json that is missing, stale, damaged or hostile. tests/export/engines has real engines."""
 
 from __future__ import annotations
 

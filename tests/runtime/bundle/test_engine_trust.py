@@ -1,4 +1,4 @@
-"""Engines are opened only where they were built, or where the user trusts them; a bundle cannot vouch for itself."""
+"""Engines open only on the machine that built them or if the user trusts them; a bundle cannot vouch for itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_strangers_engines_are_refused_until_the_user_trusts_them(
     monkeypatch.setenv(TRUST_ENGINES, "1")
     require_trusted(engine_set)
     monkeypatch.delenv(TRUST_ENGINES)
-    require_trusted(engine_set)  # it was remembered, outside of the bundle
+    require_trusted(engine_set)  # the trust is stored outside the bundle
     assert trust_folder() == tmp_path / "state" / "unimoe" / "trusted-engines"
     (engine_set.path / "engines.json").write_text("{ }")
     with pytest.raises(EngineError, match="not built on this machine"):

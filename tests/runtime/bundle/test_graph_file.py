@@ -1,4 +1,4 @@
-"""Which files a graph reads, wherever it says so."""
+"""Which files a graph reads, wherever the graph names them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_any_bytes_are_a_graph_or_refused(content: bytes, place: int) -> None:
             found = external_files(whole)
         except ValueError:
             continue
-        # What the real parser takes, it finds as well.
+        # It finds every file that the real parser reads.
         try:
             model = onnx.load_model_from_string(whole)
         except Exception:

@@ -1,4 +1,4 @@
-"""Manifests that lie: refused by arithmetic, in no time and with no memory."""
+"""False manifests: refused by arithmetic, without noticeable time or memory."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ CONFIG = tiny_config()
 
 
 def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = False) -> Path:
-    """A bundle of random weights whose .onnx files are place-holders: enough for all that does not run ONNX."""
+    """A bundle of random weights with placeholder .onnx files, which suffices for tests that run no ONNX."""
     rng = np.random.default_rng(0)
     with BundleWriter(target, replace=replace) as writer:
         for name in language_model_graphs(config):
@@ -40,7 +40,7 @@ def write_bundle(target: Path, config: ModelConfig = CONFIG, *, replace: bool = 
             assert shapes is not None
             tensors = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
             save_file(tensors, writer.directory / f"{stem}.safetensors")
-            # ModelProto: an empty graph, and the name as its documentation.
+            # ModelProto: an empty graph, with the name as its documentation.
             (writer.directory / f"{stem}.onnx").write_bytes(b"\x3a\x00\x32" + bytes([len(name)]) + name.encode())
             inputs, outputs = (
                 [TensorInfo(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in side.items()]
@@ -82,7 +82,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_opening_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening stays fast: hashes are for the first use."""
+    """Opening is fast, because hashes are checked at the first use."""
     target = write_bundle(tmp_path / "bundle")
     monkeypatch.setattr("unimoe_runtime.bundle.reader.sha256_of", lambda path: pytest.fail(f"{path} was hashed"))
     open_bundle(target)
@@ -155,13 +155,13 @@ def test_one_flipped_byte_stops_the_part_that_has_it(tmp_path: Path, file: str) 
 
 
 def test_wrong_shape_is_named(tmp_path: Path) -> None:
-    """Weights that are sound as a file but of another model."""
+    """Weights that are a valid file but belong to another model."""
     target = write_bundle(tmp_path / "bundle")
     edit_manifest(target, lambda m: m["model"].update(qkv_bias=False, routed_intermediate_size=13))
     bundle = open_bundle(target)
     with pytest.raises(BundleError, match=r"gate_up\.weight has the shape \[16, 24\], the model needs \[16, 26\]"):
         bundle.graph(expert_name(0, 0))
-    with pytest.raises(BundleError, match="gate_up"):  # and not only the first who asks is told
+    with pytest.raises(BundleError, match="gate_up"):  # every later access also gets the error
         bundle.graph(expert_name(0, 0))
 
 

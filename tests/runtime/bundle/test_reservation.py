@@ -1,4 +1,4 @@
-"""A bundle's place: reserved before the work, taken at once, links and working folders included."""
+"""A bundle's path: reserved before the work and taken atomically, with links and working folders."""
 
 from __future__ import annotations
 

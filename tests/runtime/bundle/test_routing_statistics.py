@@ -1,4 +1,4 @@
-"""Routing statistics: weighted by steps, with their distribution, and refused where damaged."""
+"""Routing statistics: weighted by steps, with their distribution; damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unimoe_runtime.errors import ConfigError
 
 
 def record(layers: int = 2, routed: int = 4, rows: int = 2) -> dict[str, Any]:
-    """Two tasks: in the one a single expert runs, in the other, three times as long, two do."""
+    """Two tasks: one expert runs in the first, two run in the second, which is three times as long."""
     one = [[0, 10] + [0] * (routed - 1)] * layers
     two = [[0, 0, 30] + [0] * (routed - 2)] * layers
     return {

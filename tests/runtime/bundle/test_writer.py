@@ -1,4 +1,4 @@
-"""The writer: what a killed one leaves is taken up where it is sound, one writer at a time, optional sections."""
+"""The writer: it resumes from the valid parts of a killed one, one writer at a time, optional sections."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_graph_is_taken_up_with_its_signature(tmp_path: Path) -> None:
     graph = GraphInfo(file="head.onnx", weights="head.safetensors", precision="int8", inputs=(info,), outputs=(info,))
     first.add_graph("head", graph)
     first.commit("head")
-    first.release()  # as the end of its process does
+    first.release()  # as when its process ends
     with BundleWriter(tmp_path / "bundle", fingerprint="x") as second:
         assert second.resume("head") == {}
         finish(second)

@@ -1,4 +1,4 @@
-"""Opening a checkpoint folder: ours and the published one, precisions, shards, and one line for whatever is wrong."""
+"""Opening a checkpoint folder: ours and the published one, precisions, shards, and one line for any error."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_published_folder_in_shards(public_folder: Path) -> None:
 
 
 def test_names_go_both_ways() -> None:
-    """Every name of the full published checkpoint has one of ours, of the same shape, and back."""
+    """Names of the full published checkpoint map to ours and back, with the same shapes."""
     published = json.loads((VECTORS / "full_checkpoint_names.json").read_text())
     for name in published:
         ours = public_format.canonical_name(name)
@@ -157,7 +157,7 @@ def test_a_top_p_of_zero_means_top_k_in_the_published_format() -> None:
 
 FINAL = "final_norm.weight"
 PUBLIC_FINAL = "language_model.norm.weight"
-# What is done to the folder, and what the one line must say beside the folder's path.
+# The damage to the folder, and the text that the one line must contain beside the folder's path.
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json: cannot be read (No such file or directory)"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: cannot be read (No such file"),

@@ -1,4 +1,4 @@
-"""A bundle's codec over a graph that keeps to its description, or does not."""
+"""A bundle's codec over graphs that match their description or contradict it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def decoder(graph: str, inputs: Mapping[str, Any], *, hop: int = 4, value: float = 0.5) -> dict[str, Any]:
-    """Each frame's samples are a tenth of its codes' sum and half of the codes before it, which the state carries."""
+    """Each frame's samples are a tenth of its codes' sum plus half of the previous codes, which the state carries."""
     assert graph == DECODER
     codes_BKT = inputs["codes_BKT"].astype(np.float32)
     before_BKT = np.concatenate([inputs["last_BK"][:, :, None], codes_BKT[:, :, :-1]], axis=2)

@@ -1,4 +1,4 @@
-"""The oscillator's pitches: whole phase steps close to the pitch, and as many harmonics as fit."""
+"""The oscillator's pitches: whole phase steps close to the pitch, and all harmonics that fit."""
 
 from __future__ import annotations
 

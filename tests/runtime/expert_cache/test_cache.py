@@ -1,4 +1,4 @@
-"""Which experts stay in memory, whatever they are: the budget, usefulness, many threads."""
+"""Which experts stay in memory, independent of their kind: the budget, usefulness, many threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPERTS = [(layer, expert) for layer in range(3) for expert in range(4)]
 
 
 class Loaded:
-    """Stands for an expert; says when it is used after it was closed."""
+    """A stand-in for an expert. It reports use after closing."""
 
     def __init__(self, memory: Memory, expert: Expert) -> None:
         self.memory, self.expert, self.is_open = memory, expert, True
@@ -32,7 +32,7 @@ class Loaded:
 
 
 class Memory(ExpertCache[Loaded]):
-    """An ExpertCache that counts what is really open."""
+    """An ExpertCache that counts the experts that are really open."""
 
     def __init__(self, budget_bytes: int, *, sizes: list[int] | None = None, ahead: bool = False) -> None:
         self.lock, self.open_bytes, self.most_open = threading.Lock(), 0, 0
@@ -42,7 +42,7 @@ class Memory(ExpertCache[Loaded]):
         super().__init__(self._open, bytes_of, budget_bytes, {(0, 3): 0.9}, ahead=ahead)
 
     def pick(self, layer: int, expert: int) -> None:
-        """As a step does it: the layer's picks are noted, then used."""
+        """Pick as a step does: note the layer's picks, then use them."""
         self.note(layer, [float(other == expert) for other in range(4)])
         self.use((layer, expert))
 

@@ -1,4 +1,4 @@
-"""What the next layer is expected to pick."""
+"""The prediction of the next layer's picks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unimoe_runtime.model.routing import route
 
 
 def test_looking_ahead_asks_the_layer_s_own_router(tmp_path: Path) -> None:
-    """With its attention's output at zero, a trunk's router sees its norm of the hidden state, nothing else."""
+    """With zero attention output, a trunk's router receives only the norm of the hidden state."""
     config = tiny_config(hidden_size=32, num_layers=2, num_routed_experts=4)
     export_bundle(write_random_checkpoint(tmp_path / "checkpoint", config), tmp_path / "bundle")
     bundle = open_bundle(tmp_path / "bundle")

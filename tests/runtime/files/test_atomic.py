@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a killed process leaves."""
+"""Files that appear complete or not at all, and the leftovers of a killed process."""
 
 from __future__ import annotations
 

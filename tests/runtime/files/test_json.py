@@ -1,4 +1,4 @@
-"""JSON and TOML from anyone: a value or one line, whatever the bytes."""
+"""JSON and TOML from any source: a value or one line, for any bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading tensors in every way there is, and rounding to 16 bits as torch does."""
+"""Every way to read tensors, and rounding to 16 bits as in torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The streaming safetensors writer: read back by the safetensors package, block by block, or refused."""
+"""The streaming safetensors writer: blocks that the safetensors package reads back, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text files as the world has them."""
+"""Text files: byte order marks, line ends, and paths that are not regular files."""
 
 from __future__ import annotations
 

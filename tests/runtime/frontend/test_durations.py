@@ -1,4 +1,4 @@
-"""How long phonemes last, by voice and place."""
+"""Durations of phonemes by voice and place."""
 
 from __future__ import annotations
 

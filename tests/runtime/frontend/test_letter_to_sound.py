@@ -14,7 +14,7 @@ GROUPS = ((), ("k",), ("ae1",), ("ae0",), ("t",))
 
 
 def reading(word: str, scores: dict[str, list[float]]) -> tuple[str, ...]:
-    """What a model says whose scores depend on the letter alone."""
+    """The reading of a model whose scores depend only on the letter."""
     config = SequenceNetworkConfig(tables=(27,), channels=27, taps=1, dilations=(1,), outputs=len(GROUPS))
     tensors = {name: np.zeros(shape, np.float32) for name, shape in config.shapes().items()}
     tensors["table.0"] = np.eye(27, dtype=np.float32)
@@ -26,7 +26,7 @@ def reading(word: str, scores: dict[str, list[float]]) -> tuple[str, ...]:
 
 def test_each_letter_gives_its_phonemes_and_one_vowel_the_stress() -> None:
     scores: dict[str, list[float]] = {"c": [0, 9, 0, 0, 0], "a": [0, 0, 5, 6, 0], "t": [0, 0, 0, 0, 9]}
-    assert reading("cat", scores) == ("k", "ae1", "t")  # the network alone leaves it without stress
+    assert reading("cat", scores) == ("k", "ae1", "t")  # the network alone gives no stress
     assert reading("Ca-at", {**scores, "a": [0, 0, 6, 5, 0]}) == ("k", "ae1", "ae0", "t")
     assert reading("'", scores) == ()
 

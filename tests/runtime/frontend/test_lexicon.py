@@ -1,4 +1,4 @@
-"""A lexicon of listed words, and rules for every other one."""
+"""A lexicon of listed words, and rules for all other words."""
 
 from __future__ import annotations
 

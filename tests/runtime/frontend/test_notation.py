@@ -1,4 +1,4 @@
-"""Notes as people write them."""
+"""Notes in their usual notations."""
 
 from __future__ import annotations
 

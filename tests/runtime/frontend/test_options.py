@@ -1,4 +1,4 @@
-"""What a request may say about how its text is spoken."""
+"""A request's options for how its text is spoken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phonemes as people write them, and lexicon files."""
+"""Phonemes in their usual notations, and lexicon files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits that a prompt's expected length gives."""
+"""Step limits that follow from a prompt's expected length."""
 
 from __future__ import annotations
 

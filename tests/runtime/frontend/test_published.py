@@ -1,4 +1,4 @@
-"""The published model's front end: the very prompts that the published code builds, and what is refused."""
+"""The published model's front end: the prompts of the published code, and refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VIDEO_ID, PAD_ID, PLACEHOLDER_ID = 293, 299, 294
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """frontend/ as the exporter writes it, with one voice of its own."""
+    """frontend/ as the exporter writes it, with one voice."""
     published = tmp_path_factory.mktemp("published")
     (published / "config.json").write_text(json.dumps(CONFIG))
     write_tokenizer(published)
@@ -77,7 +77,7 @@ def test_music_is_the_published_prompt(frontend: PublishedFrontEnd) -> None:
 
 
 def test_speech_is_the_published_prompt(frontend: PublishedFrontEnd) -> None:
-    """One placeholder for each delayed row; both rows of the pair hear the voice, one has nothing to say."""
+    """One placeholder for each delayed row. Both rows of the pair contain the voice; one of them has no text."""
     voice = voice_prompt(22)
     prompt = frontend.build_prompt("speech", "TARGET TEXT", voice_prompt=voice).prompt
     assert rows_of(frontend, prompt.text_ids_BT, prompt.mask_BT) == TEMPLATES["text_to_speech"]["text"]
@@ -96,7 +96,7 @@ def test_video_stands_before_the_text_in_both_rows(frontend: PublishedFrontEnd) 
     assert rows_of(frontend, prompt.text_ids_BT, prompt.mask_BT) == expected
     assert prompt.video_embeddings_VC is not None
     np.testing.assert_array_equal(prompt.video_embeddings_VC, np.tile(video.features.embeddings_VC, (2, 1)))
-    # Two seconds a grid step and two positions a second: time runs in steps of four, row and column within the clip.
+    # Two seconds per grid step and two positions per second: time advances by four, row and column within the clip.
     [start, *_] = np.flatnonzero(prompt.text_ids_BT[0] == VIDEO_ID)
     clip_3T = prompt.positions[:, 0, start : start + 6] - prompt.positions[:, 0, start : start + 1]
     assert clip_3T.tolist() == [[0, 0, 4, 4, 8, 8], [0] * 6, [0, 1, 0, 1, 0, 1]]
@@ -113,7 +113,7 @@ def test_video_stands_before_the_text_in_both_rows(frontend: PublishedFrontEnd) 
     ],
 )
 def test_rows_share_what_comes_before_the_text(frontend: PublishedFrontEnd, task: str, given: dict, last: str) -> None:
-    """Whatever the text says, so that a voice, a clip or the template's words are read once."""
+    """The shared part does not depend on the text, so a voice, a clip or the template's words are read once."""
     prompts = [frontend.build_prompt(task, text, **given).prompt for text in ("one", "the music")]
     for prompt in prompts:
         assert prompt.num_shared == prompts[0].num_shared
@@ -129,7 +129,7 @@ def test_a_prompt_without_video_needs_no_tokens_of_it(frontend: PublishedFrontEn
 
 @given(text=st.text(min_size=1, max_size=30).filter(lambda text: text.strip() and "<|" not in text))
 def test_any_text_stays_within_its_frame(frontend: PublishedFrontEnd, text: str) -> None:
-    """Whatever the text, the tokens around it are the template's and only they are special."""
+    """For any text, the tokens around it are the template's, and only those are special tokens."""
     prompt = frontend.build_prompt("music", text).prompt
     special = [index for index in prompt.text_ids_BT[1][prompt.mask_BT[1]].tolist() if index > 280]
     bare = [index for index in prompt.text_ids_BT[0][prompt.mask_BT[0]].tolist() if index > 280]

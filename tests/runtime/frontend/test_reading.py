@@ -1,4 +1,4 @@
-"""Texts with marks: what is said, where pauses are, and what is left out with a warning."""
+"""Texts with markup: words, pauses, and parts that are left out with a warning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READER = TextReader(
 
 
 def read(text: str, notes: Notes | None = None) -> str:
-    """Words; `|` for a pause, with its seconds or its strength where it is more than a clause's."""
+    """Words, and `|` for a pause: with its seconds, or repeated for a pause stronger than a clause's."""
     shown = []
     for item in READER.read(text, notes):
         if isinstance(item, Unit):

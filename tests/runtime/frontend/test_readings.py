@@ -1,4 +1,4 @@
-"""What texts say: a table of readings by class, and values that are written, read and read back."""
+"""Readings of texts: a table by class, and values that are written, read and read back."""
 
 from __future__ import annotations
 

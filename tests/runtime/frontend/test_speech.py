@@ -1,4 +1,4 @@
-"""Utterances: a request's pronunciations, its speed, rates and pauses in the text."""
+"""Utterances: a request's pronunciations and speed, and rates and pauses in the text."""
 
 from __future__ import annotations
 

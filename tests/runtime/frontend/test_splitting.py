@@ -1,4 +1,4 @@
-"""Long texts: where they are cut, and what a synthesizer makes of the pieces."""
+"""Long texts: the places of the cuts, and the audio of the pieces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NORMALISER = Normaliser(language=open_language("en"))
 
 
 def letters(item: Item) -> float:
-    """A second for each letter, one for a pause."""
+    """One second for each letter and for a pause."""
     return 1.0 if isinstance(item, Pause) else float(sum(map(len, item.words)))
 
 

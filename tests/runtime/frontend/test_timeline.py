@@ -1,4 +1,4 @@
-"""The timeline: phonemes and notes where they sound, and what is refused."""
+"""The timeline: phonemes and notes at their times, and refusals."""
 
 from __future__ import annotations
 

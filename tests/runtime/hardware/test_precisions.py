@@ -1,4 +1,4 @@
-"""One vocabulary of precisions, with the older words."""
+"""One set of names for precisions, with the older names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of targets: its own rows, the user's, and what is said of bad ones."""
+"""The table of targets: its own rows, the user's rows, and messages for bad ones."""
 
 from __future__ import annotations
 

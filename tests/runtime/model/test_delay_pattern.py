@@ -44,7 +44,7 @@ def test_recorded_layouts(case: str) -> None:
         rows_RK = delay_codes(codes_TK, config)[1:]
         np.testing.assert_array_equal(rows_RK[:num_frames], vectors[f"{case}.delayed"][utterance])
         np.testing.assert_array_equal(undelay_codes(rows_RK, pattern), codes_TK)
-        # The public helpers keep the length and repeat at the end; what is complete is the same.
+        # The public helpers keep the length and repeat at the end; the complete frames are equal.
         whole = num_frames - max(pattern)
         for source, result in ((codes_TK, "reverted_from_codes"), (rows_RK[:num_frames], "reverted_from_delayed")):
             np.testing.assert_array_equal(
@@ -59,7 +59,7 @@ def test_recorded_layouts(case: str) -> None:
         rows_RK = delay_codes(codes_TK, config)
         known_RK = recorded_RK[: len(rows_RK)] >= 0
         np.testing.assert_array_equal(rows_RK[known_RK], recorded_RK[: len(rows_RK)][known_RK])
-        # What is unknown to a prompt is EOS or PAD to a whole recording.
+        # Codes that a prompt does not know yet are EOS or PAD in a whole recording.
         assert (rows_RK[~known_RK] >= config.eos_id).all()
         assert facts["prefill_steps_prompts"][utterance] == len(codes_TK) + 1
     for recorded_RK in vectors[f"{case}.prepare_none"]:
@@ -70,7 +70,7 @@ def test_recorded_layouts(case: str) -> None:
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_recorded_indices(case: str) -> None:
-    """Codes that are their own frame number show which frame each place takes."""
+    """Codes equal to their frame number show the frame of each place."""
     facts, vectors = CASES[case], load_file(VECTORS / "delay.safetensors")
     pattern = tuple(facts["delay_pattern"])
     config = tiny_config(num_codebooks=len(pattern), codebook_size=facts["eos_value"], delay_pattern=pattern)
@@ -83,7 +83,7 @@ def test_recorded_indices(case: str) -> None:
         recorded_TK = vectors[f"{case}.delay_t_idx"][utterance]
         np.testing.assert_array_equal(delayed_TK, np.where(recorded_TK < 0, config.bos_id, recorded_TK))
         np.testing.assert_array_equal(reverted_TK, vectors[f"{case}.revert_t_idx"][utterance, :whole])
-    # The same as [utterance, frame, codebook] triples, frames before the first clamped to it.
+    # The same as [utterance, frame, codebook] triples, with frames before the first clamped to it.
     shape = (num_utterances, num_frames, num_codebooks)
     utterance_UTK, _, codebook_UTK = np.indices(shape)
     clamped_TK = np.where(delayed_TK == config.bos_id, 0, delayed_TK)

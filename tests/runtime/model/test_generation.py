@@ -1,4 +1,4 @@
-"""The generation loop over a scripted model: ends, delays, guidance, limits, seeds.
+"""The generation loop over a scripted model: EOS, delays, guidance, limits, seeds.
 
 U utterances · B rows · K codebooks · V ids of one codebook
 """
@@ -20,7 +20,7 @@ GREEDY = SamplingConfig(guidance_scale=0.0, temperature=0.0, min_steps=0, max_st
 
 
 class Script:
-    """A model that names step s's codes: `s mod codebook_size` for every codebook, EOS where told to end."""
+    """A model with given codes: step s has `s mod codebook_size` in every codebook, or EOS at the given ends."""
 
     def __init__(self, config: ModelConfig, ends: list[int], random: bool = False) -> None:
         self.config, self.ends, self.random = config, ends, random
@@ -70,7 +70,7 @@ def test_every_utterance_gets_exactly_its_frames(pattern: list[int], ends: list[
         expected_TK = np.arange(length)[:, None] + np.array(pattern)[None]
         np.testing.assert_array_equal(frames[utterance], expected_TK)
         assert steps[-1].num_frames_U[utterance] == length
-        # Frames leave as soon as their last codebook is known.
+        # A frame is released as soon as its last codebook is known.
         emitted = [step.index for step in steps if step.has_frame_U[utterance]]
         assert emitted == list(range(max(pattern), max(pattern) + length))
 
@@ -103,7 +103,7 @@ def test_pairs_are_fed_alike_and_guided() -> None:
         def step(self, codes_BK: NDArray[np.int64], position_B: NDArray[np.float32]) -> NDArray[np.float32]:
             logits_BKV = super().step(codes_BK, position_B) * 0
             logits_BKV[0, :, 1] = 3  # unconditional
-            logits_BKV[1, :, 1] = 4  # conditional: id 1 is its favourite, but less its own than id 2
+            logits_BKV[1, :, 1] = 4  # conditional: id 1 is likeliest, but id 2 gains more
             logits_BKV[1, :, 2] = 3
             return logits_BKV
 

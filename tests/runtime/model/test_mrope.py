@@ -1,4 +1,4 @@
-"""Positions of text with video among it, against the published model's.
+"""Positions of text with embedded video, against the published model's.
 
 B rows · T positions
 """
@@ -62,7 +62,7 @@ def test_two_clips_in_one_row_and_padding_that_looks_like_video() -> None:
     mask_BT = np.ones(ids_BT.shape, bool)
     mask_BT[0, 0] = False
     found, first_B = video_positions(ids_BT, mask_BT, [(1, 8, 6), (2, 2, 6)], [1.0, 2.0], config)
-    # Text at 0; the first clip stands at 1 … 4, so the second begins at 5, and its second step 2 s · 2 later.
+    # Text at 0; the first clip has 1 … 4, so the second begins at 5, and its second step comes 2 s · 2 later.
     np.testing.assert_array_equal(found[0, 0], [1, 0] + [1] * 12 + [5] * 3 + [9] * 3 + [10])
     np.testing.assert_array_equal(found[2, 0], [1, 0] + [1, 2, 3] * 4 + [5, 6, 7] * 2 + [10])
     assert first_B == 11

@@ -27,7 +27,7 @@ BLOCK_CASES = ["A", "B", "C", "D_nomask", "D_nomask_auxw"]
 EXAMPLES = settings(max_examples=60, deadline=None)
 
 Floats = NDArray[np.float32]
-# Few distinct values, so that exact ties are common; 0 beside -0 is a tie as well.
+# Few distinct values, so that exact ties are common; 0 and -0 also tie.
 LEVELS = st.sampled_from([-3.0, -1.0, -0.0, 0.0, 0.5, 0.505, 1.0, 1.001, 2.0, 8.0])
 LOGITS = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(9)), elements=LEVELS)
 
@@ -59,14 +59,14 @@ def test_recorded_model_runs(prompt: str) -> None:
 
 
 def test_recorded_multipliers_of_near_ties() -> None:
-    """The multipliers come in the order of selection, -1 where nothing is selected any more."""
+    """The multipliers come in the order of selection; -1 marks the rest."""
     vectors = load_file(VECTORS / "moe_edge_cases.safetensors")
     weights_NE, weights_NS = route(vectors["edge.full_router_logits"], PUBLIC)
     compared = 0
     for token, experts in enumerate(vectors["edge.mixer_selected_experts"]):
         count = (experts >= 0).sum()
         multipliers = vectors["edge.mixer_multiplier"][token, :count]
-        # Huge shared logits leave the dynamic experts a share that float32 cannot divide by.
+        # Huge shared logits leave the dynamic experts a share too small to divide by in float32.
         if weights_NS[token].sum() < 0.99:
             shares = weights_NE[token, experts[:count]] / (1 - weights_NS[token].sum())
             np.testing.assert_allclose(shares, multipliers / (multipliers.sum() + 1e-6), atol=1e-5)
@@ -91,7 +91,7 @@ def by_sorting(logits_NE: Floats, config: ModelConfig) -> NDArray[np.bool_]:
 def test_top_p_selects_what_a_stable_sort_selects(logits_NE: Floats, top_p: float) -> None:
     config = tiny_config(num_routed_experts=8, top_p=top_p)
     sums_NE = -np.sort(-softmax(logits_NE).astype(np.float64), axis=1)
-    # Within rounding of the threshold either answer is right.
+    # Within rounding error of the threshold both answers are right.
     clear_N = np.abs(sums_NE.cumsum(axis=1) - top_p).min(axis=1) > 1e-5
     np.testing.assert_array_equal(select(logits_NE, config)[clear_N], by_sorting(logits_NE, config)[clear_N])
 

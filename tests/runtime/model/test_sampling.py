@@ -20,7 +20,7 @@ from unimoe_runtime.model.sampling import candidates, guide, mask_special_ids, s
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FILTERS = json.loads((VECTORS / "sampling_filters.json").read_text())
-TIED_ROW = 2  # of "ties": three equal maxima, of which torch's choice is arbitrary
+TIED_ROW = 2  # in "ties": three equal maxima; torch's choice among them is arbitrary
 CONFIG = tiny_config()
 
 

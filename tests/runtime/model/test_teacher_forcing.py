@@ -1,4 +1,4 @@
-"""Teacher forcing in one pass gives what decoding step by step gives."""
+"""Teacher forcing in one pass gives the results of decoding step by step."""
 
 from __future__ import annotations
 

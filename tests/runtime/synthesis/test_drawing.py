@@ -1,4 +1,4 @@
-"""Streams drawn together get what each draws alone."""
+"""Streams that are drawn together get the codes that each gets alone."""
 
 from __future__ import annotations
 

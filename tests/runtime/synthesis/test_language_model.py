@@ -1,4 +1,4 @@
-"""The dispatch loop over an exported bundle, against the recorded vectors of the public model and the oracle."""
+"""The dispatch loop over an exported bundle, against recorded vectors of the public model and against the oracle."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_same_seed_same_codes_and_sessions_are_reusable(tmp_path: Path) -> None:
 
 
 def test_null_only_layer_launches_nothing(tmp_path: Path) -> None:
-    """Two null experts with opposite router rows: one of them takes every token, so no expert is ever loaded."""
+    """Two null experts with opposite router rows: each token picks one of them, so no expert is ever loaded."""
     folder = write_random_checkpoint(tmp_path / "checkpoint", tiny_config(num_null_experts=2))
     tensors = load_file(folder / "model.safetensors")
     for name in tensors:
@@ -210,6 +210,6 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
         lambda: open_backend("numpy", bundle).run("codec_decoder", {}),
     ):
         with pytest.raises(BackendError) as caught:
-            open_backend("onnxruntime", bundle)  # the pool is set by now, to another number of threads than 63
+            open_backend("onnxruntime", bundle)  # the pool is already set, with a number of threads other than 63
             action()
         assert isinstance(caught.value, UnimoeError) and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What prompts have in common is read once: the same result as reading it anew, and bounded in memory."""
+"""Common parts of prompts are read once: the result equals that of a new reading, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 class Counting(WrappedBackend):
-    """Notes the rows of each forward that it starts."""
+    """Records the rows of each forward that it starts."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)

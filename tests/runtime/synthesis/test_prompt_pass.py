@@ -1,4 +1,4 @@
-"""How a prompt is masked and cut."""
+"""Masking and splitting of a prompt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_mask_hides_the_future_and_the_padding() -> None:
     mask_B1TS = prompt_mask(np.array([[False, True, True], [True, True, True]]), 5)
     assert mask_B1TS.shape == (2, 1, 3, 5)
     assert mask_B1TS[0, 0].tolist() == [
-        [True, False, False, False, False],  # a padded position sees itself
+        [True, False, False, False, False],  # a padded position attends to itself
         [False, True, False, False, False],
         [False, True, True, False, False],
     ]

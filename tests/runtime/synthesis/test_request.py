@@ -1,4 +1,4 @@
-"""A request's fields: what is wrong with one is a PromptError of one line."""
+"""A request's fields: an invalid one is a PromptError of one line."""
 
 from __future__ import annotations
 

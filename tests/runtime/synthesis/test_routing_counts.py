@@ -1,4 +1,4 @@
-"""What was picked, in figures."""
+"""Counts of picks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that share steps give, to the bit, what each gives alone: joins, leaves, cancels, mixed sampling."""
+"""Streams that share steps give the audio that each gives alone, to the bit: joins, leaves, cancels, mixed sampling."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def samples_of(speaker: Synthesizer, request: SynthesisRequest) -> np.ndarray:
 
 
 def together(speaker: Synthesizer, requests: list[SynthesisRequest]) -> list[np.ndarray]:
-    """All at once, each in a thread of its own."""
+    """Run all requests at once, each in its own thread."""
     found: dict[int, np.ndarray] = {}
     gate = threading.Barrier(len(requests))
 
@@ -74,7 +74,7 @@ def test_mixed_streams_give_what_they_give_alone(speaker: Synthesizer, alone: li
 
 @dataclass(frozen=True)
 class Visit:
-    """A request that comes after a while, and may go before its end, or read slowly."""
+    """A request with a delayed start that may leave before its end or read slowly."""
 
     index: int
     delay_s: float

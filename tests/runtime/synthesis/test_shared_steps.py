@@ -1,4 +1,4 @@
-"""Shared steps against each stream alone, to the bit on the CPU: any rows and positions, joins, leaves, pauses."""
+"""Shared steps equal each stream alone, to the bit on the CPU: any rows and positions, joins, leaves, pauses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = 24
 
 
 class Stream:
-    """A stream whose codes are known beforehand, and its logits so far."""
+    """A stream with given codes, and its logits so far."""
 
     def __init__(self, backend: Backend, index: int) -> None:
         self.prompt = PROMPTS[index]
@@ -75,7 +75,7 @@ def step(shared: SharedSteps, streams: list[Stream]) -> None:
 
 
 def scenario(backend: Backend) -> list[Stream]:
-    """Streams join at different times, pause, leave for a cache of their own and come back, end at different times."""
+    """Streams join at different times, pause, leave for their own cache and return, and end at different times."""
     streams = [Stream(backend, index) for index in range(len(PROMPTS))]
     first, second, third, fourth = streams
     shared = SharedSteps(backend)
@@ -106,7 +106,7 @@ def scenario(backend: Backend) -> list[Stream]:
 
 @pytest.fixture(scope="module")
 def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With products of more than 256 terms, which kernels cut into blocks, and an odd number of experts."""
+    """A model with products of more than 256 terms, which kernels split into blocks, and an odd number of experts."""
     folder = tmp_path_factory.mktemp("shared")
     config = tiny_config(hidden_size=272, routed_intermediate_size=264, num_routed_experts=4, num_null_experts=1)
     export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
@@ -142,7 +142,7 @@ def test_logits_are_those_of_running_alone_to_the_bit(
 
 
 def test_a_device_steps_with_a_few_row_counts(floats: Path) -> None:
-    """Over the stand-in device: the CPU's results, in workspaces of few sizes that are used again."""
+    """The stand-in device gives the CPU's results, in reused workspaces of few sizes."""
     bundle = open_bundle(floats)
     device = HostDevice(eager=True)
     pool = Pool(device)

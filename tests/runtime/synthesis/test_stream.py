@@ -1,4 +1,4 @@
-"""Streams against the whole: every schedule, every codec, cut short in every way, side by side."""
+"""Streams against the whole audio: every schedule, every codec, every early end, concurrent streams."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def whole(synthesizer: Synthesizer) -> Synthesis:
 
 @pytest.fixture(scope="module")
 def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
-    """One with a codec of our own, for what does not depend on the codec."""
+    """A synthesizer with our codec, for tests that do not depend on the codec."""
     with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("speaker"))) as opened:
         yield opened
 
@@ -66,7 +66,7 @@ def test_any_schedule_gives_the_whole(synthesizer: Synthesizer, whole: Synthesis
 
 
 def test_the_first_chunk_comes_with_its_last_frame(synthesizer: Synthesizer) -> None:
-    """After the delay, the frames themselves and what the codec looks ahead; not a step later."""
+    """The first chunk comes after the delay, its frames and the codec's lookahead, and not a step later."""
     steps: list[int] = []
     codec = synthesizer.codec
     with synthesizer.stream(SynthesisRequest(**REQUEST), progress=lambda done, expected: steps.append(done)) as stream:
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said_before_the_stream_begins(speaker: Synthesizer) ->
 
 
 def test_a_damaged_file_is_found_whoever_loads_it(tmp_path: Path) -> None:
-    """In the background nobody hears of it; the request that needs it says so. Opened warm, opening says so."""
+    """Loading in the background does not report it; the request that needs the file does. With `warm`, opening does."""
     path = write_speaking_bundle(tmp_path)
     weights = path / "codec_decoder.safetensors"
     damaged = bytearray(weights.read_bytes())
@@ -225,7 +225,7 @@ def test_a_stream_in_an_event_loop(speaker: Synthesizer) -> None:
 
 
 def test_closing_from_any_thread_ends_what_is_read(tmp_path: Path) -> None:
-    """Readers in their threads get the end or our error, and nothing else, whenever the synthesizer is closed."""
+    """Whenever the synthesizer is closed, readers in their threads get the end or our error and nothing else."""
     path = write_speaking_bundle(tmp_path)
     for pause_s in (0.0, 0.003, 0.02):
         opened = Synthesizer.open(path)
@@ -282,7 +282,7 @@ def test_what_the_front_end_cannot_do_is_refused(speaker: Synthesizer) -> None:
 
 
 def test_a_listener_hears_what_the_router_picks(speaker: Synthesizer) -> None:
-    """Every layer of every decode step of this stream, as often as the statistics count; the audio is the same."""
+    """The listener gets every layer of every decode step, as the statistics count them; the audio does not change."""
     told: list[tuple[int, int, int]] = []
     num_routed = speaker.bundle.model.num_routed_experts
 
@@ -300,7 +300,7 @@ def test_a_listener_hears_what_the_router_picks(speaker: Synthesizer) -> None:
 
 
 def test_words_have_times_in_the_audio(speaker: Synthesizer) -> None:
-    """Sentences that are spoken one after the other lie one after the other."""
+    """Sentences that are spoken in sequence follow each other in time."""
     text = "the cat. hello hello hello hello hello hello hello hello hello. the cat"
     made = speaker.synthesize(SynthesisRequest(text=text, seed=1))
     assert [word.word for word in made.words] == text.replace(".", "").split()

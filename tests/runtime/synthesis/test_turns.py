@@ -1,4 +1,4 @@
-"""Who comes next: deadlines, pieces of prompts, who is left out."""
+"""Which streams take the next step: deadlines, pieces of prompts, skipped streams."""
 
 from __future__ import annotations
 

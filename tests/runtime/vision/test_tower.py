@@ -33,7 +33,7 @@ def test_window_order_and_angles_as_recorded() -> None:
     assert [tuple(grid) for grid in RECORDED["grid_thw"]] == GRIDS
     order_V, lengths = window_order(GRIDS, tiny_vision())
     np.testing.assert_array_equal(order_V, RECORDED["window_index"])
-    # The published boundaries name the last one twice, once for an empty window.
+    # The published boundaries repeat the last one, for an empty window.
     np.testing.assert_array_equal([0, *lengths.cumsum()], np.unique(RECORDED["cu_window_seqlens"]))
     np.testing.assert_array_equal(rotation_angles(GRIDS, tiny_vision()), RECORDED["rotary_pos_emb"])
 
@@ -70,7 +70,7 @@ def test_frames_that_do_not_fit(shape: tuple[int, ...]) -> None:
 
 
 def test_embedding_restores_the_order_and_runs_step_by_step() -> None:
-    """A tower that gives each video token the mean of its patches."""
+    """A tower that maps each video token to the mean of its patches."""
     config = tiny_vision()
     calls = []
 

@@ -1,4 +1,4 @@
-"""Frames of video files: which ones, their size, and one line for whatever is wrong with a file."""
+"""Frames of video files: their choice and size, and one line for any faulty file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_video(path: Path, frames_FHWC: np.ndarray, rate_hz: int, *, codec: str
 
 
 def numbered(num_frames: int, height: int = 56, width: int = 84) -> np.ndarray:
-    """Frames of one grey each: frame i has the value i."""
+    """Uniform grey frames: frame i has the value i."""
     return np.broadcast_to(
         np.arange(num_frames, dtype=np.uint8)[:, None, None, None], (num_frames, height, width, 3)
     ).copy()
@@ -47,7 +47,7 @@ def numbered(num_frames: int, height: int = 56, width: int = 84) -> np.ndarray:
         (1280, 720, 16, 512, (168, 280)),
         (360, 640, 4, 512, (280, 168)),
         (100, 100, 2, 3, (28, 28)),
-        (640, 360, 8, 3, (28, 28)),  # the published code makes it (0, 28) and fails
+        (640, 360, 8, 3, (28, 28)),  # the published code gives (0, 28) and fails
     ],
 )
 def test_sizes_as_the_published_code_makes_them(
@@ -88,7 +88,7 @@ def test_resized_as_torch_does_with_antialiasing(tmp_path: Path) -> None:
     import torch
     from torch.nn import functional as F
 
-    # Contrast low enough that no intermediate value leaves 0 … 255, where implementations differ.
+    # The contrast is low enough that no intermediate value leaves 0 … 255, where implementations differ.
     frames = np.random.default_rng(0).integers(80, 176, size=(2, 90, 160, 3), dtype=np.uint8)
     path = write_video(tmp_path / "clip.mov", frames, 1)
     found = read_video(path, tokens=(15, 1)).frames_FHWC

@@ -1,7 +1,8 @@
 """The codec's graphs in ONNX Runtime against torch, and streams against the whole.
 
-EnCodec is compared with what its package gave once (vectors/encodec_small; tests/vectors/make_encodec_small.py), so
-that this needs no package; `tests/unimoe/codec/test_encodec.py` compares the full size where the package is installed.
+EnCodec is compared with recorded outputs of its package (vectors/encodec_small; tests/vectors/make_encodec_small.py),
+so that the tests need no package; `tests/unimoe/codec/test_encodec.py` compares the full size if the package is
+installed.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def convnext(convnext_dir: Path) -> Written:
 
 @pytest.fixture(scope="module")
 def harmonic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small codec of the second kind, with random weights and pitches that move."""
+    """A small harmonic codec with random weights and varying pitch."""
     torch.manual_seed(0)
     codec = HarmonicCodec(SMALL_HARMONIC)
     with torch.no_grad():
@@ -87,7 +88,7 @@ def encodec(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 @pytest.mark.parametrize("frames", [1, 2, 6, 7, 8, 31])
 def test_encodec_graphs_give_what_the_package_gave(encodec: Written, frames: int) -> None:
-    """Lengths around the seven frames of the first convolution, where reflection runs out of samples."""
+    """Lengths around the seven frames of the first convolution, where reflection needs more samples than there are."""
     expected = load_file(ENCODEC / "expected.safetensors")
     codes_BKT = expected[f"{frames}.codes_BKT"]
     np.testing.assert_array_equal(
@@ -121,7 +122,7 @@ def test_harmonic_graphs_equal_torch(harmonic_dir: Path, harmonic: Written, fram
 
 
 def test_the_harmonic_oracle_equals_the_graphs(harmonic: Written) -> None:
-    """In two chunks, so that every state is handed on."""
+    """Decode in two chunks, so that every state is passed on."""
     description = {**harmonic.graphs.manifest()}
     weights = load_file(harmonic.folder / "codec_decoder.safetensors")
     state = harmonic.first_state(2)

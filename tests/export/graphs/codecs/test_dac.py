@@ -1,4 +1,4 @@
-"""DAC's graphs in ONNX Runtime against what its package gave and against torch, and streams against the whole."""
+"""DAC's graphs in ONNX Runtime against recorded outputs of its package and torch, and streams against the whole."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_graphs_equal_torch(tiny: Written, tiny_file: Path) -> None:
     codes_BKT = codec.encode(pcm_BL)
     found_BKT = tiny.run("codec_encoder", {"pcm_BL": pcm_BL.numpy()})["codes_BKT"]
     np.testing.assert_array_equal(found_BKT, codes_BKT.numpy())
-    assert len(np.unique(found_BKT)) > 20  # random weights, but the codes tell samples apart
+    assert len(np.unique(found_BKT)) > 20  # random weights, but the codes distinguish the samples
     decoded_BL = codec.decode(codes_BKT)
     np.testing.assert_allclose(tiny.decode(codes_BKT.numpy()), decoded_BL.numpy(), rtol=0, atol=1e-5)
     assert decoded_BL.std() > 0.02
@@ -87,7 +87,7 @@ def test_a_stream_gives_the_samples_of_the_whole(
     stream = codec.stream()
     pieces = [stream.push(piece_KT) for piece_KT in np.split(codes_KT, np.cumsum(chunks, dtype=int)[:-1], axis=1)]
     given_frames = sum(map(len, pieces)) // codec.hop_samples
-    assert given_frames == max(0, sum(chunks) - codec.lookahead_frames)  # nothing is held back longer than it must be
+    assert given_frames == max(0, sum(chunks) - codec.lookahead_frames)  # no sample is held back longer than necessary
     pcm_L = np.concatenate([*pieces, stream.finish()])
     whole_L = written.decode(codes_KT[None])[0] if sum(chunks) else np.zeros(0)
     assert len(whole_L) == sum(chunks) * codec.hop_samples
@@ -131,7 +131,7 @@ def test_graphs_of_the_full_size_equal_torch(tmp_path: Path) -> None:
     pcm_BL = 0.1 * torch.randn(1, 6 * 320)
     codes_BKT = codec.encode(pcm_BL)
     found_KT = written.codec.encode(pcm_BL[0].numpy())
-    # A later codebook codes what the earlier ones left over, so one near tie changes all that follow in its frame.
+    # A later codebook codes the residual of the earlier ones, so one near tie changes all later codes of its frame.
     assert (found_KT == codes_BKT[0].numpy()).mean() > 0.9
     decoded_L = written.codec.decode(codes_BKT[0].numpy())
     np.testing.assert_allclose(decoded_L, codec.decode(codes_BKT)[0].numpy(), rtol=0, atol=1e-4)

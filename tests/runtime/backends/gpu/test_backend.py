@@ -1,6 +1,6 @@
-"""The device loop on a device that is the host's memory: the same results, fixed addresses, one capture, no leaks.
+"""The device loop on a stand-in device in host memory: the same results, fixed addresses, one capture, no leaks.
 
-Engines are TensorRT's module over a stand-in for the library, computed by the oracle, and ONNX Runtime's on the CPU.
+Engines are the TensorRT module over a stand-in for the library, computed by the oracle, and ONNX Runtime on the CPU.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 class Opened:
-    """A backend over a device that can be looked into."""
+    """A backend, and its device for inspection."""
 
     def __init__(self, bundle: Bundle, *, graphs: bool = True, refuses_capture: bool = False) -> None:
         self.device = HostDevice(refuses_capture=refuses_capture)
@@ -71,7 +71,7 @@ def over_onnxruntime(bundle: Bundle) -> DeviceBackend:
 
 
 def decoded(backend: Backend, steps: int = STEPS, prompt: Prompt = PROMPT) -> tuple[np.ndarray, BundleModel]:
-    """Logits of the prompt's tokens and of each step, forced to the same codes."""
+    """Logits of the prompt's tokens and of each step under teacher forcing."""
     model = BundleModel(backend)
     model.prefill(prompt)
     found = [model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1))).ravel()]
@@ -92,7 +92,7 @@ OPENERS: dict[str, Callable[[Bundle], Backend]] = {
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_same_logits_and_routing_as_on_the_cpu(bundle: Bundle, opener: str) -> None:
-    """A prompt in chunks with a shorter last one, and steps that outgrow the first cache."""
+    """A prompt in chunks with a shorter last one, and steps that exceed the first cache."""
     write_engine_set(bundle)
     expected, reference = decoded(OnnxRuntimeBackend(bundle))
     backend = OPENERS[opener](bundle)
@@ -120,7 +120,7 @@ def test_models_without_some_parts(tmp_path: Path, changes: dict[str, int]) -> N
 
 @pytest.mark.parametrize("opener", ["tensorrt", "onnxruntime"])
 def test_every_graph_runs_by_name(bundle: Bundle, opener: str) -> None:
-    """As `verify` compares them; a prompt's pass is one of the engine's shapes there."""
+    """The comparison of `verify`, in which a prompt's pass has one of the engine's shapes."""
     write_engine_set(bundle, capacities=(cache_capacity(PROMPT.text_ids_BT.shape[1]),), positions=16)
     backend = OPENERS[opener](bundle)
     errors = compare_graphs(backend, NumpyBackend(bundle), PROMPT)
@@ -152,7 +152,7 @@ def test_shared_prefixes_and_reading_the_state(bundle: Bundle, opener: str) -> N
 
 
 def state_after(forward: Forward) -> list[np.ndarray]:
-    """What a forward shows of itself within a pass over five positions."""
+    """The visible state of a forward within a pass over five positions."""
     rng = np.random.default_rng(3)
     mask = np.tri(5, dtype=np.bool_)[None, None].repeat(2, axis=0)
     forward.begin(
@@ -182,7 +182,7 @@ def test_addresses_stay_and_each_graph_is_captured_once(bundle: Bundle) -> None:
     assert {graph for graph, _, _ in per_engine} >= {"layers.0.trunk", "layers.1.trunk", "head"}
     assert {(rows, capacity) for _, rows, capacity in per_engine} == {(2, 64)}
     replayed = [context for context in opened.trt.contexts if len(context.address_log) == len(context.addresses)]
-    assert len(replayed) >= len(per_engine)  # bound once, and never again
+    assert len(replayed) >= len(per_engine)  # bound only once
     before = opened.device.allocations, len(opened.trt.contexts), len(opened.device.graphs)
     launches = opened.device.launches
     for _ in range(10):
@@ -190,7 +190,7 @@ def test_addresses_stay_and_each_graph_is_captured_once(bundle: Bundle) -> None:
     assert opened.device.launches > launches
     assert before[1:] == (len(opened.trt.contexts), len(opened.device.graphs))
     assert opened.device.allocations == before[0], "the decode loop allocates"
-    # The next utterance of this size finds memory, contexts and graphs there.
+    # The next utterance of this size reuses memory, contexts and graphs.
     model.close()
     expected = decoded(OnnxRuntimeBackend(bundle), 20)[0]
     np.testing.assert_allclose(decoded(opened.backend, 20)[0], expected, **TOLERANCE)
@@ -228,7 +228,7 @@ def test_utterances_at_the_same_time_have_their_own_state(bundle: Bundle) -> Non
 
 
 def test_threads_share_the_stream(bundle: Bundle) -> None:
-    """Two utterances and a graph by name, each in a thread; captures fall into each other's calls."""
+    """Two utterances and a graph by name, each in a thread; captures overlap with other threads' calls."""
     write_engine_set(bundle)
     opened = Opened(bundle)
     prompts = (PROMPT, OTHER, PROMPT)
@@ -258,7 +258,7 @@ def test_everything_is_given_back(bundle: Bundle) -> None:
     device = opened.device
     assert device.closed and not device.num_allocated and not device.pinned_memory
     assert device.graphs and all(graph.closed for graph in device.graphs)
-    model.close()  # its workspace is no more
+    model.close()  # its workspace no longer exists
 
 
 def test_an_engine_that_fails_is_named_in_one_line_and_leaves_nothing(bundle: Bundle) -> None:

@@ -1,7 +1,7 @@
-"""CUDA's and TensorRT's own bindings, asked without a GPU: names, numbers of arguments and types of every call.
+"""CUDA's and TensorRT's own bindings, called without a GPU: names, numbers of arguments and types of every call.
 
-cuda-bindings converts a call's arguments before it looks for a driver, so that a wrong one is a TypeError here and
-"no driver" is the right answer. Such an answer is taken for a success, which lets the next call be made.
+cuda-bindings converts a call's arguments before it looks for a driver. A wrong argument is therefore a TypeError here,
+and "no driver" is the right answer. The tests count that answer as a success, so that the next call follows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if runtime.cudaGetDeviceCount()[0] != NO_DRIVER:
 
 
 class Accepting:
-    """cuda.bindings.runtime: calls are made for real, and the answer that there is no driver becomes a success."""
+    """cuda.bindings.runtime: makes the real calls and turns the answer "no driver" into a success."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

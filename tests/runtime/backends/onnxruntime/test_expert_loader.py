@@ -1,4 +1,4 @@
-"""Experts under a memory budget in ONNX Runtime: the bits are those without a budget, however they are kept."""
+"""Experts under a memory budget in ONNX Runtime: the results without a budget, to the bit, for each way to load."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 
 @pytest.fixture(scope="module")
 def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model with sums of more than 256 products: how a kernel blocks them shows in the last bits."""
+    """A random model with sums of more than 256 products: the last bits depend on a kernel's blocking."""
     folder = tmp_path_factory.mktemp("budget")
     config = tiny_config(hidden_size=320, routed_intermediate_size=288, num_layers=3)
     export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
@@ -49,7 +49,7 @@ def bundle(request: pytest.FixtureRequest, floats: Path, tmp_path_factory: pytes
 
 
 def decoded(backend: Backend, seed: int = 0, steps: int = 12) -> np.ndarray:
-    """Logits of a prompt's last tokens and of some steps."""
+    """Logits of a prompt's last tokens and of a few steps."""
     random = np.random.default_rng(seed)
     prompt = Prompt.from_rows([[1, 2, 3], [4, 5, 6, 7, 8]], paired=True)
     model = BundleModel(backend)
@@ -62,7 +62,7 @@ def decoded(backend: Backend, seed: int = 0, steps: int = 12) -> np.ndarray:
 
 
 def opened(path: Path, experts: float) -> OnnxRuntimeBackend:
-    """A backend with room for so many experts."""
+    """A backend with room for a given number of experts."""
     one = OnnxRuntimeBackend(open_bundle(path), memory_budget_bytes=0).experts
     assert one is not None
     return OnnxRuntimeBackend(open_bundle(path), memory_budget_bytes=int(experts * one.bytes_of[0, 0]))
@@ -72,7 +72,7 @@ def opened(path: Path, experts: float) -> OnnxRuntimeBackend:
 def test_the_same_bits_with_any_budget(bundle: Path, experts: float, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = decoded(open_backend("onnxruntime", open_bundle(bundle)))
     for ahead in (False, True):
-        monkeypatch.setattr(cache, "PREFETCH_MIN_STALL_S", 0.0)  # whatever is missing is worth looking ahead for
+        monkeypatch.setattr(cache, "PREFETCH_MIN_STALL_S", 0.0)  # prefetch every missing expert
         backend = opened(bundle, experts)
         assert backend.experts is not None
         backend.experts.prefetches = ahead
@@ -82,7 +82,7 @@ def test_the_same_bits_with_any_budget(bundle: Path, experts: float, monkeypatch
         assert found.uses and found.peak_bytes <= max(found.budget_bytes, backend.experts.bytes_of[0, 0])
         assert found.step_bytes_p95 > 0 and found.figures()["hit_rate"] == found.hit_rate
         if experts == 100:
-            assert found.misses <= 12  # once each; one that is being loaded ahead counts too
+            assert found.misses <= 12  # once each, including one that is being prefetched
         if ahead and experts:
             assert found.predicted
         backend.close()
@@ -90,7 +90,7 @@ def test_the_same_bits_with_any_budget(bundle: Path, experts: float, monkeypatch
 
 
 def test_each_precision_is_kept_in_its_way(bundle: Path) -> None:
-    """int8 over the map, floating point turned, what multiplies integers by floats in a session of its own."""
+    """int8 experts use the memory map, float ones are transposed, those with integer weights alone have a session."""
     backend = opened(bundle, 100)
     assert backend.experts is not None
     precision = open_bundle(bundle).graphs["layers.0.expert.0"].precision

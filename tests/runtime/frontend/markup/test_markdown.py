@@ -1,4 +1,4 @@
-"""Markdown's marks go, what they mark stays."""
+"""Markdown's marks are removed; the marked text stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags in blocks: what is open stays open."""
+"""Tags across blocks: an open tag stays open."""
 
 from __future__ import annotations
 

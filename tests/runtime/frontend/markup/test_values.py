@@ -1,4 +1,4 @@
-"""Lengths of time, rates and attributes."""
+"""Durations, rates and attributes."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def rank(words: Sequence[str]) -> int:
 
 
 def year(words: Sequence[str]) -> int:
-    """The value of a year as it is said."""
+    """The value of a spoken year."""
     if "thousand" in words:
         return number(words)
     words = [word for word in words if word != "oh"]

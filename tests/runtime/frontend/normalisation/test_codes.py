@@ -1,4 +1,4 @@
-"""Codes and addresses sign by sign."""
+"""Codes and addresses are read character by character."""
 
 from __future__ import annotations
 

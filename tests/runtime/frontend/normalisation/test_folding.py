@@ -1,4 +1,4 @@
-"""Signs that look alike are made one."""
+"""Characters that look alike become one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over a text: letters and articles, words that the caller knows, what is dropped."""
+"""One pass over a text: letters and articles, the caller's known words, dropped characters."""
 
 from __future__ import annotations
 

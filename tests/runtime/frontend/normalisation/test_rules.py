@@ -1,4 +1,4 @@
-"""Rules: patterns that name others, and what a match says."""
+"""Rules: patterns that refer to others, and the reading of a match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pauses have an order."""
+"""Pauses are ordered by strength."""
 
 from __future__ import annotations
 

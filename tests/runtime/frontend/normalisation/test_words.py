@@ -1,4 +1,4 @@
-"""Capitals that are words, and what is spelled."""
+"""Words in capitals, and abbreviations that are spelled."""
 
 from __future__ import annotations
 
