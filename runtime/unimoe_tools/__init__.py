@@ -1,1 +1,1 @@
-"""Tools that look at a bundle or a machine: profiling, planning, parity, doctor. No torch."""
+"""Tools that examine a bundle or a machine: profiling, planning, parity, doctor. They do not need torch."""

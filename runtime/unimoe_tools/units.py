@@ -1,7 +1,7 @@
-"""How figures are written, the same in every table, message and page.
+"""The text form of figures, the same in every table, message and page.
 
 Bytes are decimal (1 MB = 10⁶ bytes). A time below one second is in milliseconds, above it in seconds, above two minutes
-in minutes. Three digits carry every figure; more would claim a precision that no measurement here has.
+in minutes. Every figure has three digits; more would claim a precision that none of the measurements has.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def span(values: Sequence[float]) -> str:
-    """Best, middle and worst as `35 (15–77)`: two digits are all that an estimate is worth."""
+    """Best, middle and worst as `35 (15–77)`, with two digits, because an estimate is not more precise."""
     low, middle, high = map(_two_digits, values)
     return f"{middle} ({low}–{high})"
 
@@ -66,7 +66,7 @@ def time_column(title: str, spans_ms: Sequence[Sequence[float] | None]) -> tuple
 
 
 def plus_minus(value: float, error: float | None, digits: int) -> str:
-    """A mean beside its error: `3.42 ± 0.05`."""
+    """A mean with its error: `3.42 ± 0.05`."""
     return f"{value:,.{digits}f}" if error is None else f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 

@@ -1,1 +1,1 @@
-"""What is in a bundle, what it can say, and what a device needs of it."""
+"""The content of a bundle, its abilities, and the files that a device needs."""

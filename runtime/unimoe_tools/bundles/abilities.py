@@ -1,4 +1,4 @@
-"""What a bundle can say and play: tasks, voices, instruments, tunes, languages, limits."""
+"""A bundle's abilities: tasks, voices, instruments, tunes, languages, limits."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LANGUAGES = ("English",)
 class Abilities:
     """`voices` and `instruments`: names with a description, empty where there is none; the first is the default.
 
-    `tunes`: melodies that a description may name. `max_voice_s`: the longest recording that a voice may be cloned from,
-    0 where the model does not clone. `limits` in words, by what they limit.
+    `tunes`: melodies that a description may name. `max_voice_s`: the longest recording for cloning a voice, in seconds,
+    0 where the model does not clone. `limits`: in words, by the limited quantity.
     """
 
     tasks: tuple[str, ...]
@@ -41,7 +41,7 @@ class Abilities:
 
 
 def read_abilities(bundle: Bundle) -> Abilities:
-    """Raises BundleError for a bundle without a front end: it holds a language model alone."""
+    """Raises BundleError for a bundle without a front end, which holds only a language model."""
     folder = bundle.checked_frontend()
     if folder is None:
         raise BundleError(f"{bundle.path}: has no front end, so it speaks no text; it holds a language model alone")

@@ -1,4 +1,4 @@
-"""What is in a bundle: its model in words, bytes by part, precisions, engines and where they were verified."""
+"""The content of a bundle: its model in words, bytes by part, precisions, engines and their verification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("trunks", "experts", "head", "embeddings", "codec encoder", "codec deco
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of a bundle. `precisions`: those of its graphs; empty for what is no graph."""
+    """One part of a bundle. `precisions`: those of its graphs; empty for a part without graphs."""
 
     name: str
     num_bytes: int
@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Engines:
-    """One set of engines, and whether it was verified. `error`: why the set cannot be read."""
+    """One set of engines, and whether it was verified. `error`: why the set is unreadable."""
 
     target: str
     flavour: str = ""
@@ -73,7 +73,7 @@ def part_of_graph(name: str) -> str:
 
 
 def part_of_file(name: str) -> str:
-    """The part that a file belongs to which is no graph's."""
+    """The part of a file that belongs to no graph."""
     if name == EMBEDDINGS:
         return "embeddings"
     return "front end" if name.startswith("frontend/") else "other"
@@ -154,7 +154,7 @@ def _signature(tensor: TensorInfo) -> str:
 
 
 def describe(bundle: Bundle) -> Mapping[str, Any]:
-    """Everything that `unimoe inspect` says, as JSON."""
+    """The complete output of `unimoe inspect`, as JSON."""
     model = bundle.model
     parts = parts_of(bundle)
     return {

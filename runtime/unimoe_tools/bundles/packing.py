@@ -1,7 +1,7 @@
-"""One file of a bundle for one device: what it needs, nothing else, every byte verified on arrival.
+"""One file with the parts of a bundle that one device needs. Unpacking verifies every byte.
 
-A pack is a tar file. Its first member, pack.json, names every other one with its size and SHA-256. The manifest inside
-lists what was left out, so that a file which is missing for a reason is not taken for a damaged bundle.
+A pack is a tar file. Its first member, pack.json, names every other member with its size and SHA-256. The manifest
+inside lists the omitted files, so that an intentionally missing file does not look like a damaged bundle.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ENGINES: Final = "engines"
 _BLOCK = 1 << 20
 
 Progress = Callable[[str, int, int], object]
-"""Called with a file's name, the files done, and all of them."""
+"""Called with a file's name, the number of finished files, and the number of all files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedPart:
-    """Bytes of one part in the bundle and in the pack, and why they differ."""
+    """Bytes of one part in the bundle and in the pack, and the reason for the difference."""
 
     name: str
     before: int
@@ -49,7 +49,7 @@ class PackedPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PackPlan:
-    """What a pack will hold. `replaced`: content that stands in for a file of the bundle, by its name."""
+    """The content of a pack. `replaced`: new content for files of the bundle, by name."""
 
     bundle: Bundle
     target: Target
@@ -78,8 +78,8 @@ class PackPlan:
 
 
 def plan_pack(bundle: Bundle, target: Target, *, with_graphs: bool = False) -> PackPlan:
-    """What a device needs of a bundle: no codec encoder where the model does not clone, no texts for calibration, no
-    ONNX graph that an engine stands for. `with_graphs` keeps the graphs, so that `unimoe verify` can compare engines
+    """The files that a device needs: no codec encoder where the model does not clone, no texts for calibration, no
+    ONNX graph that has an engine. `with_graphs` keeps the graphs, so that `unimoe verify` can compare engines
     with the CPU there.
 
     Raises EngineError where a target that runs TensorRT has no sound engines in the bundle.
@@ -105,7 +105,7 @@ def _files(bundle: Bundle, graph: str, why: str) -> dict[str, str]:
 
 
 def engine_files(engine_set: EngineSet) -> list[Path]:
-    """Files of a set that a device needs: engines and their record; the build's logs stay behind."""
+    """Files of a set that a device needs: engines and their record, without the build's logs."""
     logs = {record.log for record in engine_set.engines.values()}
     return sorted(
         path
@@ -115,7 +115,7 @@ def engine_files(engine_set: EngineSet) -> list[Path]:
 
 
 def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, done, total: None) -> int:
-    """Write the pack and return its bytes. Raises OutputError where that cannot be done, BundleError for damage."""
+    """Write the pack and return its bytes. Raises OutputError where writing fails, BundleError for a damaged bundle."""
     members = dict(_members(plan))
     manifest = json.dumps(_manifest(plan), indent=1).encode() + b"\n"
     infos = {name: FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path)) for name, path in members.items()}
@@ -159,17 +159,17 @@ def _manifest(plan: PackPlan) -> dict[str, Any]:
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
-    """No times and no owners: the same bundle gives the same pack."""
+    """A header without times and owners, so that the same bundle gives the same pack."""
     header = tarfile.TarInfo(name)
     header.size, header.mode = size, 0o644
     return header
 
 
 def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, total: None) -> Bundle:
-    """Put the bundle of a pack into `folder`, every file's size and SHA-256 verified, and open it.
+    """Unpack a bundle into `folder`, verify every file's size and SHA-256, and open the bundle.
 
-    Raises BundleError, one line, for a file that is no pack, is damaged or lacks something; OutputError where the
-    folder exists already or cannot be written. Nothing is left behind then.
+    Raises BundleError, one line, for a file that is not a pack, is damaged or incomplete; OutputError where the folder
+    exists already or cannot be written. After an error no partial output remains.
     """
     if folder.exists():
         raise OutputError(f"{folder}: exists already; choose another name")

@@ -1,1 +1,1 @@
-"""What this machine can run, and the next step for what is missing. Imports no engine and no numpy."""
+"""What this machine can run, and the next step for each missing part. It imports no engine and no numpy."""

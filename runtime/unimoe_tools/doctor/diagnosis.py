@@ -1,4 +1,4 @@
-"""From what was found to what it means: what runs here, what does not, and the one next step for that."""
+"""From evidence to findings: what runs on this machine, what does not, and one next step for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unimoe_tools.doctor.evidence import CUDA_PYTHON, EXTRAS, TENSORRT, TENSORRT
 from unimoe_tools.doctor.packages import numbers
 
 State = Literal["ok", "missing", "broken", "idle"]
-"""idle: nothing here that it could serve, so nothing to do."""
+"""idle: this machine has no use for it, so there is nothing to do."""
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _BOTH = "pip uninstall -y onnxruntime onnxruntime-gpu && {}"
@@ -21,7 +21,7 @@ _BOTH = "pip uninstall -y onnxruntime onnxruntime-gpu && {}"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line: what it is about, how it stands, and the next step where there is one to take."""
+    """One line: its subject, its state, and the next step if there is one."""
 
     name: str
     state: State
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A target of the table that this machine is: `closest` by name and memory, of its device's kind the others."""
+    """A target of the table like this machine: `closest` by name and memory, the others by their device kind."""
 
     device: str
     closest: str | None
@@ -40,7 +40,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """`can_run`: some engine here can run bundles."""
+    """`can_run`: at least one installed engine can run bundles."""
 
     can_run: bool
     machine: dict[str, Any]
@@ -53,7 +53,7 @@ class Diagnosis:
 
 
 def diagnose(found: Evidence) -> Diagnosis:
-    """Judge the evidence. Raises ConfigError where the user's own table of targets is damaged."""
+    """Evaluate the evidence. Raises ConfigError where the user's own table of targets is damaged."""
     engines = (_onnxruntime(found), _driver(found), *_gpu_engines(found))
     states = {engine.name: engine.state for engine in engines}
     flavours = [("TensorRT-RTX", _serves_rtx(found)), ("TensorRT", bool(found.gpus.gpus))]
@@ -212,7 +212,7 @@ def _fits(found: Evidence) -> Iterator[Fit]:
 
 
 def _unlike(target: Target, gpu: Gpu, said: str) -> tuple[int, float]:
-    """How many words of the target's title the GPU's name lacks, then how far their memories are apart."""
+    """Number of words of the target's title that the GPU's name lacks, then the difference of their memories."""
     words = [word for word in target.title.lower().split() if word != "gb" and not word.isdecimal()]
     named = [word for word in target.title.lower().split() if word.isdecimal() and len(word) >= 4]
     missing = sum(word not in said.split() for word in [*words, *named])

@@ -1,4 +1,4 @@
-"""What can be found out about this machine, as plain values: `diagnosis` judges them, tests make them up."""
+"""Evidence about this machine as plain values. `diagnosis` evaluates them; tests construct them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ EXTRAS: Mapping[str, str] = {
     "eval": "unimoe eval",
     "train": "unimoe train, unimoe verify --against CHECKPOINT",
 }
-"""Extras that are not an engine, with the commands that need them."""
+"""Extras other than engines, with the commands that need them."""
 
-# Names that a library is published under, the first installed one counts.
+# The package names of a library; the first installed one counts.
 TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings")
 TENSORRT_RTX = ("tensorrt-rtx-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12")
 CUDA_PYTHON = "cuda-bindings"
-_PORTAUDIO = {"linux": "libportaudio.so.2"}  # elsewhere sounddevice's wheels have it inside
+_PORTAUDIO = {"linux": "libportaudio.so.2"}  # on other systems sounddevice's wheels include it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """`versions` of installed packages. `other_tensorrt`: JetPack's or apt's, for the system's Python but not for this
-    one."""
+    """`versions`: of installed packages. `other_tensorrt`: JetPack's or apt's, which only the system's Python can
+    import."""
 
     system: System
     driver: str | None
@@ -49,7 +49,7 @@ class Evidence:
 
 
 def gather(root: Path = Path("/")) -> Evidence:
-    """Ask this machine. Takes as long as its slowest library takes to load; never raises for what is missing."""
+    """Gather the evidence. It takes as long as loading the slowest library, and raises no error for missing parts."""
     names = ("onnxruntime", "onnxruntime-gpu", *TENSORRT, *TENSORRT_RTX, CUDA_PYTHON)
     versions = {name: found for name in names if (found := installed(name))}
     gpus, onnxruntime = ask(onnxruntime="onnxruntime" in versions or "onnxruntime-gpu" in versions)
@@ -66,7 +66,7 @@ def gather(root: Path = Path("/")) -> Evidence:
 
 
 def _system_tensorrt(root: Path) -> str | None:
-    """The version in the name of its metadata, tensorrt-10.16.2.dist-info."""
+    """The version from the metadata's folder name, tensorrt-10.16.2.dist-info."""
     for folder in sorted((root / "usr/lib").glob("python3*/dist-packages/tensorrt-*-info")):
         return folder.name.split("-")[1].removesuffix(".dist").removesuffix(".egg")
     return None

@@ -1,4 +1,4 @@
-"""Installed packages, by their metadata alone: nothing is imported, so nothing can be slow or crash."""
+"""Installed packages, from their metadata only: without imports nothing can be slow or crash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 _PROJECT = "unimoe"
-# A requirement as metadata has it: `onnx>=1.19; sys_platform == "linux" and extra == "export"`.
+# The form of a requirement in metadata: `onnx>=1.19; sys_platform == "linux" and extra == "export"`.
 _NAME = re.compile(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*([^;]*)")
 _CLAUSE = re.compile(r"""(extra|sys_platform|platform_machine)\s*==\s*["']([^"']+)["']""")
 _AT_LEAST = re.compile(r">=\s*(\d+(?:\.\d+)*)")
@@ -20,14 +20,14 @@ _AT_LEAST = re.compile(r">=\s*(\d+(?:\.\d+)*)")
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """A package that an extra brings. `available`: there are wheels for this machine."""
+    """A package of an extra. `available`: wheels for this machine exist."""
 
     name: str
     at_least: tuple[int, ...]
     available: bool
 
     def fault(self) -> str | None:
-        """None where it is installed and new enough, else what is wrong."""
+        """The problem; None where the package is installed and new enough."""
         found = installed(self.name)
         if found is None:
             return f"{self.name} is missing"
@@ -45,12 +45,12 @@ def installed(package: str) -> str | None:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """The numbers at the beginning of a version: (1, 31, 0) of "1.31.0rc1"."""
+    """The numbers at the beginning of a version: (1, 31, 0) for "1.31.0rc1"."""
     return tuple(int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", text)[0]))  # type: ignore[index]
 
 
 def extras(names: tuple[str, ...]) -> dict[str, tuple[Need, ...]]:
-    """What each of this project's extras needs; the empty name stands for the base. Nothing where it is not told."""
+    """The needs of this project's extras; the empty name is the base. Empty where the metadata is missing."""
     found: dict[str, list[Need]] = {name: [] for name in names}
     for requirement, extra in _requirements():
         match = _NAME.match(requirement)
@@ -65,7 +65,7 @@ def extras(names: tuple[str, ...]) -> dict[str, tuple[Need, ...]]:
 
 
 def _requirements() -> Iterator[tuple[str, str]]:
-    """Requirements with the extra that they belong to, "" for the base."""
+    """Requirements with their extra, "" for the base."""
     try:
         for requirement in requires(_PROJECT) or ():
             clauses = dict(_CLAUSE.findall(requirement))
@@ -75,7 +75,7 @@ def _requirements() -> Iterator[tuple[str, str]]:
 
 
 def _of_checkout(file: Path) -> Iterator[tuple[str, str]]:
-    """The same of a checkout that runs without being installed."""
+    """The same for a checkout that runs without installation."""
     try:
         project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
     except (OSError, ValueError):

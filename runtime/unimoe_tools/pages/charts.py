@@ -17,8 +17,8 @@ def stacked_steps(
     *,
     top: float,
 ) -> Axes:
-    """Milliseconds stacked upon each other at some of `count` steps, each as wide as it is to the next; what passes
-    `top` is cut off there."""
+    """Stacked milliseconds at some of `count` steps, each as wide as its distance to the next; values above `top` are
+    cut off."""
     axes = Axes(x0=0, x1=count, top=top, height=250, labels=("step", "ms"))
     edges = [*steps, count]
     base = [0.0] * len(steps)
@@ -30,7 +30,7 @@ def stacked_steps(
 
 
 def steps_line(axes: Axes, values: Sequence[float]) -> str:
-    """A line over values at 0, 1, 2, …, each as wide as one."""
+    """A stepped line over values at 0, 1, 2, …, each one unit wide."""
     corners = [
         f"{axes.x(index + side):.1f} {axes.y(min(value, axes.top)):.1f}"
         for index, value in enumerate(values)
@@ -82,7 +82,7 @@ def bars(axes: Axes, edges: Sequence[float], counts: Sequence[int], unit: str) -
 def stacked_rows(
     rows: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], *, unit: str, row_height: int = 22
 ) -> str:
-    """Horizontal bars under each other, each a stack; its sum stands at the end."""
+    """Horizontal stacked bars, one below the other, each with its sum at the end."""
     longest = max(sum(values.values()) for values in rows.values()) or 1.0
     left, right = 92, 62
     scale = (WIDTH - left - right) / longest
@@ -103,7 +103,7 @@ def stacked_rows(
 def heat_map(
     values: Sequence[Sequence[float]], *, columns: Sequence[str], row_name: str, hint: str, width: float = WIDTH
 ) -> str:
-    """Shares from 0 to 1 as cells, one row for each layer; `hint` says in a tooltip what a share is of."""
+    """Shares from 0 to 1 as cells, one row for each layer; `hint`, in the tooltip, names the whole of the share."""
     left, top = 44, 20
     cell_width = min(46.0, (width - left - 4) / max(len(columns), 1))
     cell_height = 22.0 if len(values) <= 16 else 15.0
@@ -133,7 +133,7 @@ def heat_map(
 
 
 def line(axes: Axes, xs: Sequence[float], ys: Sequence[float], colour: str, name: str, *, dashed: bool = False) -> str:
-    """A line through points, each with its value in a tooltip; what passes the top is drawn at the top."""
+    """A line through points, each with its value in a tooltip; values above the top are drawn at the top."""
     corners = [(axes.x(x), axes.y(min(y, axes.top))) for x, y in zip(xs, ys, strict=True)]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in corners)
     dashes = {"stroke_dasharray": "5 4"} if dashed else {}
@@ -150,7 +150,7 @@ def line(axes: Axes, xs: Sequence[float], ys: Sequence[float], colour: str, name
 def ratio_intervals(rows: Sequence[tuple[str, float, float, float, str]], *, margin: float) -> str:
     """Ratios around 1 with their intervals: (name, ratio, low, high, colour), one line each.
 
-    The band in the middle is what counts as no difference: from 1 / (1 + margin) to 1 + margin.
+    Ratios in the middle band, from 1 / (1 + margin) to 1 + margin, count as no difference.
     """
     left, right, row_height, top = 196, 96, 30, 8
     widest = max(max(abs(math.log(value)) for row in rows for value in row[1:4]), 2 * math.log1p(margin))
@@ -182,7 +182,7 @@ def ratio_intervals(rows: Sequence[tuple[str, float, float, float, str]], *, mar
 def count_map(
     counts: Sequence[Sequence[int]], *, columns: Sequence[str], row_name: str, low: Sequence[tuple[int, int]] = ()
 ) -> str:
-    """Counts as cells, one row for each layer, shaded by their logarithm; cells of `low` are framed in red."""
+    """Counts as cells, one row for each layer, shaded by their logarithm; cells in `low` have a red frame."""
     left, top, cell_height = 62, 20, 24.0
     width = left + 54.0 * len(columns) + 6
     most = math.log1p(max((count for row in counts for count in row), default=1)) or 1.0

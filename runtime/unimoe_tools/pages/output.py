@@ -10,7 +10,7 @@ from unimoe_runtime.files.atomic import PartialFile
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it. Raises OutputError where that cannot be done."""
+    """Write a text file under a temporary name and rename it. Raises OutputError where writing fails."""
     try:
         partial = PartialFile(path)
         try:
@@ -23,6 +23,6 @@ def write_output(path: Path, text: str) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise OutputError now where `write_output` could not write later."""
+    """Raise OutputError in advance where `write_output` could not write."""
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: cannot be written; choose a file name in a folder that exists and is yours")

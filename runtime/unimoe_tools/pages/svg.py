@@ -1,7 +1,7 @@
 """Small inline SVG charts, written directly: no plotting package at run time, no scripts, a few kilobytes each.
 
-Colours of text and lines come from the page's style sheet, so that charts follow the page onto paper and into the
-dark. Tooltips are `<title>` elements.
+Colours of text and lines come from the page's style sheet, so that charts match the page on paper and in dark mode.
+Tooltips are `<title>` elements.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 
 WIDTH = 720
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 18, 34
-_SMALLEST_SCALE = 0.88  # words are 11.5 pixels high and more
+_SMALLEST_SCALE = 0.88  # text is at least 11.5 pixels high
 _LABEL_HEIGHT = 14.0
 
 
@@ -32,9 +32,9 @@ def text(x: float, y: float, words: str, **attributes: object) -> str:
 
 
 def figure(content: Sequence[str], height: float, label: str, width: float = WIDTH) -> str:
-    """A whole drawing, as wide as the page lets it be. `label` is for those who cannot see it.
+    """A complete drawing, as wide as the page permits. `label` is the text for screen readers.
 
-    On a narrow screen it scrolls before its words become smaller than 10 pixels.
+    On a narrow screen it scrolls instead of shrinking its text below 10 pixels.
     """
     drawing = tag(
         "svg", "".join(content), viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=label,
@@ -67,8 +67,7 @@ class Axes:
         labels: tuple[str, str],
         x_ticks: Sequence[float] = (),
     ) -> None:
-        """`labels` of the x axis and the y axis. `x_ticks`: values to label on the x axis, where they are few; else
-        round ones."""
+        """`labels`: of the x axis and the y axis. `x_ticks`: values to label on x, if few; else round values."""
         self.x0, self.x1, self.top, self.height = x0, max(x1, x0 + 1e-9), top or 1.0, height
         self.parts: list[str] = []
         self._label_ys: list[float] = []
@@ -88,7 +87,7 @@ class Axes:
         return self.height - _BOTTOM - value / self.top * (self.height - _TOP - _BOTTOM)
 
     def horizontal(self, value: float, label: str) -> None:
-        """A dashed line. Its label moves up where another one's is."""
+        """A dashed line. Its label moves up if it would cover another label."""
         y = self.y(value)
         self.parts.append(tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="rule"))
         label_y = y - 4

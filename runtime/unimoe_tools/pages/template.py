@@ -1,4 +1,4 @@
-"""The one template of every HTML page: self-contained, without scripts, readable on a phone, a laptop and paper."""
+"""The template of every HTML page: self-contained, without scripts, readable on a phone, a laptop and paper."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unimoe_tools.pages.style import STYLE
 
 
 def page(title: str, lead: str, body: Iterable[str], *, style: str = "") -> str:
-    """A whole page. `lead` is the line under the title; `body` is HTML; `style` comes on top of the common style."""
+    """A complete page. `lead` is the line under the title; `body` is HTML; `style` extends the common style."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -21,7 +21,7 @@ def page(title: str, lead: str, body: Iterable[str], *, style: str = "") -> str:
 
 
 def section(title: str, *content: str, class_: str = "") -> str:
-    """A part of the page under its heading; without content, nothing."""
+    """A part of the page with its heading; empty without content."""
     inside = "".join(content)
     attribute = f' class="{class_}"' if class_ else ""
     heading = f"<h2>{escape(title)}</h2>" if title else ""
@@ -29,14 +29,14 @@ def section(title: str, *content: str, class_: str = "") -> str:
 
 
 def figure_box(title: str, content: str, caption: str = "") -> str:
-    """A chart or a table in its frame, with what a reader needs to know of it."""
+    """A chart or a table in its frame, with a caption."""
     note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     heading = f"<h3>{escape(title)}</h3>" if title else ""
     return f"<figure>{heading}{content}{note}</figure>"
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = ()) -> str:
-    """A table of numbers after a first column of names; columns in `words` hold sentences. No rows: no table."""
+    """A table of numbers after a first column of names; columns in `words` hold sentences. Empty without rows."""
     if not rows:
         return ""
     head = "".join(f"<th{_class(index, words)}>{escape(title)}</th>" for index, title in enumerate(titles))
@@ -53,7 +53,7 @@ def _class(index: int, words: Sequence[int]) -> str:
 
 
 def cards(figures: Iterable[tuple[str, str, str]]) -> str:
-    """The figures that are read first: a name, the value, and what it means."""
+    """The most important figures: name, value and meaning."""
     drawn = "".join(
         f"<div><h3>{escape(name)}</h3><strong>{escape(value)}</strong><p>{escape(note)}</p></div>"
         for name, value, note in figures
@@ -62,12 +62,12 @@ def cards(figures: Iterable[tuple[str, str, str]]) -> str:
 
 
 def notes(lines: Iterable[str]) -> str:
-    """Remarks; those that begin with WARNING stand out."""
+    """Remarks; those that begin with WARNING are highlighted."""
     return "".join(
         f'<p class="{"warning" if line.startswith("WARNING") else "remark"}">{escape(line)}</p>' for line in lines
     )
 
 
 def verdict(text: str, *, passed: bool) -> str:
-    """The answer, before everything else."""
+    """The verdict, at the top of the page."""
     return f'<p class="verdict {"passed" if passed else "failed"}">{escape(text)}</p>'

@@ -1,4 +1,4 @@
-"""The metrics by which two models agree, the same in every comparison.
+"""Metrics of the agreement of two models, the same in every comparison.
 
 L layers · N tokens · E dynamic experts (routed, then null)
 """
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingAgreement:
-    """`decisions`: the share of equal (token, layer, expert) picks. `sets`: the share of (token, layer) whose whole set
-    of picks is equal. Both are 1 for a model without experts."""
+    """`decisions`: the share of equal (token, layer, expert) picks. `sets`: the share of (token, layer) with identical
+    sets of picks. Both are 1 for a model without experts."""
 
     decisions: float
     sets: float
@@ -25,7 +25,7 @@ class RoutingAgreement:
 def routing_agreement(
     reference: Sequence[NDArray[np.bool_]], candidate: Sequence[NDArray[np.bool_]]
 ) -> RoutingAgreement:
-    """Of picks [N, E], or [L, N, E], of the same tokens, in the same order."""
+    """The agreement of picks [N, E], or [L, N, E], for the same tokens in the same order."""
     equal = [ours == theirs for ours, theirs in zip(reference, candidate, strict=True)]
     return RoutingAgreement(
         decisions=mean(np.concatenate([picks.ravel() for picks in equal])),
@@ -34,10 +34,10 @@ def routing_agreement(
 
 
 def token_agreement(reference: NDArray[Any], candidate: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where the likeliest code of logits [..., V] is the same."""
+    """True where the likeliest code of logits [..., V] is the same."""
     return np.asarray(reference.argmax(axis=-1) == candidate.argmax(axis=-1))
 
 
 def mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float:
-    """The mean; 1 of no decisions at all."""
+    """The mean; 1 without any decisions."""
     return float(values.mean()) if values.size else 1.0

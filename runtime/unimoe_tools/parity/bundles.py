@@ -1,7 +1,7 @@
-"""Comparing one bundle with another: a quantized one with the one that it was made of.
+"""Comparing one bundle with another: a quantized bundle with its original.
 
 Both answer the same requests with the same seeds. Then both read the reference's codes. Quantized answers are never
-equal bit by bit, so this measures how far apart they are, and what smaller weights gain in bytes and time.
+equal bit by bit, so this measures their distance, and the gain of smaller weights in bytes and time.
 
 R rows · K codebooks · T frames · N bundles · S blocks of steps
 """
@@ -37,10 +37,10 @@ class BundleComparison:
     """A candidate beside its reference.
 
     `forced`: both read the reference's codes. `first_differences`: the first step of each request's own run, at the
-    same seed, that has another code; None where all are equal. `spectral_db`: the distance between their audio, and
-    `other_seed_db` the distance between the reference's audio at two seeds; None without a codec. `graph_bytes` of the
-    language model's graphs. `step`: milliseconds of a decode step, measured in turns, and their ratio.
-    `intervals` of figures by name: of means over the requests at 95 %, of the speedup at the confidence of `step`.
+    same seed, with a different code; None where all are equal. `spectral_db`: the distance between their audio, and
+    `other_seed_db` the distance between the reference's audio at two seeds; None without a codec. `graph_bytes`: of the
+    language model's graphs. `step`: milliseconds of a decode step, measured alternately, and their ratio.
+    `intervals`: of figures by name, at 95 % for means over the requests, at the confidence of `step` for the speedup.
     """
 
     forced: Divergence
@@ -58,7 +58,7 @@ class BundleComparison:
 
     @property
     def size(self) -> float:
-        """Bytes of the language model's graphs as a part of the reference's."""
+        """Bytes of the language model's graphs as a share of the reference's."""
         return self.graph_bytes / self.reference_graph_bytes
 
 
@@ -76,9 +76,9 @@ def compare_bundles(
     steps: int,
     progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> BundleComparison:
-    """Answer the requests with both, at most `steps` decode steps each. `progress`: what runs, requests done, all.
+    """Answer the requests with both, at most `steps` decode steps each. `progress`: activity, requests done, all.
 
-    Raises BundleError where the two are not the same model.
+    Raises BundleError where the two are different models.
     """
     ours, theirs = candidate.bundle, reference.bundle
     if ours.model != theirs.model:
@@ -137,7 +137,7 @@ def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def language_model_bytes(bundle: Bundle) -> int:
-    """Bytes of the language model's graphs with their weights; codec and embeddings left out."""
+    """Bytes of the language model's graphs with their weights, without codec and embeddings."""
     graphs = [bundle.graphs[name] for name in language_model_graphs(bundle.model)]
     return sum(bundle.files[file].bytes for file in {file for graph in graphs for file in (graph.file, graph.weights)})
 
@@ -149,7 +149,7 @@ def _answer(backend: Backend, request: SampleRequest, steps: int, seed: int) -> 
 
 
 def _first_difference(first_RK: NDArray[np.int64], second_RK: NDArray[np.int64]) -> int | None:
-    """The first row that differs; where one merely goes on, the row at which the other has ended."""
+    """The first different row; if only the lengths differ, the row at which the shorter one ends."""
     shared = min(len(first_RK), len(second_RK))
     differing = np.flatnonzero((first_RK[:shared] != second_RK[:shared]).any(axis=1))
     if len(differing):
@@ -160,9 +160,9 @@ def _first_difference(first_RK: NDArray[np.int64], second_RK: NDArray[np.int64])
 def _step_seconds(
     backends: Sequence[Backend], requests: Sequence[SampleRequest], runs: Sequence[_Run]
 ) -> NDArray[np.float64]:
-    """Seconds of a decode step [backend, block]: the median of a block of steps. The backends take turns.
+    """Seconds of a decode step [backend, block]: the median of a block of steps. The backends alternate block by block.
 
-    All make the same steps. The first blocks do not count: they load the graphs. The one that begins changes from
+    All make the same steps. The first blocks do not count, because they load the graphs. The first backend changes from
     block to block, so that a steady drift cancels.
     """
     seconds_NS = np.zeros((len(backends), _TIMED_BLOCKS))

@@ -1,8 +1,8 @@
-"""Whether a set of engines computes on this machine what the CPU computes: compared engine by engine, and recorded.
+"""Whether a set of engines gives the CPU's results on this machine: compared engine by engine, and recorded.
 
-An engine that builds may still be wrong on the device that it is built for, and no build machine can tell. `unimoe
-verify --backend tensorrt` writes BUNDLE/engines/TARGET/verification.json; `unimoe synth` says so where there is none
-for these engines and this GPU.
+A successfully built engine may still be wrong on its device, which the build machine cannot detect. `unimoe verify
+--backend tensorrt` writes BUNDLE/engines/TARGET/verification.json; `unimoe synth` reports where it is missing for these
+engines and this GPU.
 
 N tokens · S cache capacity
 """
@@ -26,8 +26,8 @@ from unimoe_tools.parity.sample_requests import standard_requests
 
 
 def router_agreement_needed(precision: str) -> float:
-    """The share of equal decisions of the router that is enough on another device: float32 differs there in the order
-    of its sums alone."""
+    """The sufficient share of equal router decisions on another device, where float32 differs only in the order of
+    its sums."""
     return 0.999 if precision == "float32" else 0.97
 
 
@@ -40,9 +40,9 @@ def verify_engines(
     tolerance: float | None = None,
     progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Verification:
-    """Run every engine on the inputs that the reference meets, then decode with both, at most `steps` steps.
+    """Run every engine on the reference's inputs, then decode with both, at most `steps` steps.
 
-    Inputs are cut to the engine's profile, and a trunk's caches to each of its capacities. `tolerance` instead of each
+    Inputs are cut to the engine's profile, and a trunk's caches to each of its capacities. `tolerance` replaces each
     precision's own. `progress`: the engine, engines done, all. Raises EngineError where a prompt leaves no room in
     the largest cache, BackendError where an engine fails.
     """
@@ -108,15 +108,15 @@ def _judge(
 
 
 def _fitted(engine_set: EngineSet, record: EngineRecord, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The inputs, cut to the largest shapes of the engine's profile; caches and mask of exactly its capacity.
+    """The inputs, cut to the largest shapes of the engine's profile; caches and mask have exactly its capacity.
 
-    A letter of a name is an axis: key_cache_BSX has rows, slots, and their width.
+    A name's suffix letters are its axes: key_cache_BSX has rows, slots and a width.
     """
     longest = {"B": engine_set.max_rows, "T": engine_set.max_positions}
     longest["N"] = engine_set.max_rows * engine_set.max_positions
     if record.cache_capacity is not None:
         longest |= {"T": min(engine_set.max_positions, record.cache_capacity), "S": record.cache_capacity}
-    if "mask_B1QS" in inputs:  # several rows of queries a position
+    if "mask_B1QS" in inputs:  # several rows of queries for each position
         longest["Q"] = longest["T"] * (inputs["mask_B1QS"].shape[2] // inputs["hidden_BTC"].shape[1])
     fitted = {}
     for name, array in inputs.items():
@@ -137,6 +137,6 @@ def _fitted(engine_set: EngineSet, record: EngineRecord, inputs: Mapping[str, Ar
         hidden_BTC = fitted["hidden_BTC"]
         fitted["hidden_NC"] = hidden_BTC.reshape(-1, hidden_BTC.shape[-1])
     weight_N1 = fitted.get("weight_N1")
-    if weight_N1 is not None and not (weight_N1 > 0).any():  # an expert that would add nothing
+    if weight_N1 is not None and not (weight_N1 > 0).any():  # the expert would add nothing
         fitted["weight_N1"] = np.ones_like(weight_N1)
     return fitted

@@ -26,16 +26,16 @@ from unimoe_runtime.vision.tower import BundleVision
 from unimoe_runtime.vision.video import Video
 from unimoe_tools.parity.agreement import mean, routing_agreement, token_agreement
 
-# Largest error allowed between two computations, by the precision of the products: absolute, and a tenth of it
-# relative to the largest value. float32 sums in another order differ by 1e-6; rounding a weight moves its product by
-# 2^-11 (float16) or 2^-8 (bfloat16) of itself. Measured relative to the largest value, on random models: experts
-# 2.6e-4 and 2.4e-3, vision tower 8e-4 and 7e-3. Quantized products round their inputs, and what lies between two
-# codes may go to either: the demo's int8 experts differ by 3e-3 between integer and float products of one graph.
+# Largest allowed error between two computations, by the precision of the products: absolute, and a tenth of it
+# relative to the largest value. float32 sums in another order differ by 1e-6; rounding a weight changes its product by
+# a relative 2^-11 (float16) or 2^-8 (bfloat16). Measured relative to the largest value, on random models: experts
+# 2.6e-4 and 2.4e-3, vision tower 8e-4 and 7e-3. Quantized products round their inputs, and a value between two codes
+# may become either: the demo's int8 experts differ by 3e-3 between integer and float products of one graph.
 TOLERANCE: Mapping[str, float] = {
     "float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2, "int8": 2e-2, "int8-weights": 2e-2, "int4-weights": 2e-2,
     "fp8": 5e-2,
 }  # fmt: skip
-# A token's weights that differ by more were decided otherwise: a pick, or the sharing between near ties.
+# A larger difference of a token's weights is a different decision: a pick, or the sharing between near ties.
 _ALIKE = 0.01
 
 Call = tuple[dict[str, Array], dict[str, Array]]
@@ -46,7 +46,7 @@ ModelFactory = Callable[[Observer], LanguageModel]
 
 @dataclass(frozen=True, kw_only=True)
 class GraphComparison:
-    """Largest absolute error of a graph over its outputs, and the largest absolute value it was computed beside."""
+    """Largest absolute error over a graph's outputs, and the largest absolute value of the same output."""
 
     graph: str
     max_abs_error: float
@@ -58,12 +58,12 @@ class GraphComparison:
 
 
 def tolerance_of(precision: str) -> float:
-    """Of a graph's precision, "float32+int8" where its products differ: the largest of theirs."""
+    """The tolerance of a graph's precision; for "float32+int8", where its products differ, the largest one."""
     return max(TOLERANCE[part] for part in precision.split("+"))
 
 
 def allowed_error(value: float, tolerance: float) -> float:
-    """The largest error allowed beside a largest value."""
+    """The largest allowed error for an output with this largest value."""
     return tolerance + 0.1 * tolerance * value
 
 
@@ -78,7 +78,7 @@ class _RoutingLog:
 
 
 class _Recorder(WrappedBackend):
-    """Notes the inputs of every graph's first call, and its outputs."""
+    """Records the inputs and outputs of every graph's first call."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend, by_graph=True)
@@ -91,11 +91,11 @@ class _Recorder(WrappedBackend):
 
 
 def record_calls(reference: Backend, prompt: Prompt) -> dict[str, Call]:
-    """Every graph's inputs, as `reference` meets them while reading a prompt and decoding codes, and its outputs.
+    """Every graph's inputs and outputs while `reference` reads a prompt and decodes codes.
 
-    The whole pass is read, padded positions included. An expert that no token of the prompt was sent to runs on its
-    layer's tokens with weight 1. The codec's decoder runs on seeded codes, unless the reference cannot; its encoder
-    is left out, since a code that lies between two others may rightly differ. The vision tower sees seeded frames.
+    The whole pass is read, including padded positions. An expert without a token from the prompt runs on its layer's
+    tokens with weight 1. The codec's decoder runs on seeded codes, unless the reference cannot run it; its encoder is
+    left out, because a frame between two codes may legitimately get either. The vision tower reads seeded frames.
     """
     recorder = _Recorder(reference)
     model = BundleModel(recorder)
@@ -108,7 +108,7 @@ def record_calls(reference: Backend, prompt: Prompt) -> dict[str, Call]:
 
 
 def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> list[GraphComparison]:
-    """Run every graph of `candidate` on the inputs that `record_calls` finds, beside the reference's answers."""
+    """Run every graph of `candidate` on the inputs of `record_calls`, and compare with the reference's outputs."""
     return [
         compare_outputs(graph, candidate.bundle.graphs[graph].precision, candidate.run(graph, inputs), expected)
         for graph, (inputs, expected) in record_calls(reference, prompt).items()
@@ -118,10 +118,10 @@ def compare_graphs(candidate: Backend, reference: Backend, prompt: Prompt) -> li
 def compare_outputs(
     graph: str, precision: str, found: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> GraphComparison:
-    """One graph's outputs beside those expected; an output that is not finite has an infinite error.
+    """Compare one graph's outputs with the expected ones; a non-finite output has an infinite error.
 
-    In fewer than 32 bits a token near the Top-P threshold, or near a tie, may rightly be routed otherwise, and is
-    left out of a trunk's error.
+    In fewer than 32 bits a token near the Top-P threshold, or near a tie, may legitimately route differently; a trunk's
+    error leaves it out.
     """
     if precision != "float32" and "weights_NE" in expected:
         found, expected = _alike_routed(found, expected)
@@ -136,7 +136,7 @@ def compare_outputs(
 def _alike_routed(
     found: Mapping[str, Array], expected: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """A trunk's outputs; those that its routing decides, for the tokens alone that were weighted nearly the same."""
+    """A trunk's outputs; routing-dependent outputs only for the tokens whose weights are nearly the same."""
     alike_N = (np.abs(found["weights_NE"] - expected["weights_NE"]) < _ALIKE).all(axis=1)
     decided = ("accumulator_NC", "weights_NE")
     return tuple(  # type: ignore[return-value]
@@ -164,7 +164,7 @@ def _run_decoder(recorder: _Recorder) -> None:
         return
     codec = BundleCodec(recorder.bundle.codec, recorder.run)
     codes_KT = np.random.default_rng(0).integers(codec.codebook_size, size=(codec.num_codebooks, 20))
-    with suppress(BackendError):  # the oracle computes our own codec only
+    with suppress(BackendError):  # the oracle supports only our own codec
         codec.decode(codes_KT)
 
 
@@ -173,7 +173,7 @@ def _run_vision(recorder: _Recorder) -> None:
     if not description:
         return
     vision = BundleVision(description, recorder.run)
-    # More than a window wide, with smaller windows at the edges.
+    # Wider than one window, so that there are smaller windows at the edges.
     side = vision.config.window_size + vision.config.factor
     frames_FHWC = np.random.default_rng(0).integers(256, size=(2, side, side, 3), dtype=np.uint8)
     vision.embed(Video(frames_FHWC=frames_FHWC, seconds_per_frame=1.0))
@@ -188,9 +188,9 @@ def compare_models(
     *,
     steps: int,
 ) -> Agreement:
-    """Greedy codes of the reference, forced upon both; then the candidate's own greedy run.
+    """The reference's greedy codes, forced on both; then the candidate's own greedy run.
 
-    EOS is ruled out for `steps` decode steps, so that runs of equal length are compared.
+    EOS is excluded for `steps` decode steps, so that both runs have the same length.
     """
     room = steps + max(config.delay_pattern) + 1
     greedy = replace(sampling, temperature=0.0, min_steps=room, max_steps=room)
@@ -216,7 +216,7 @@ def compare_models(
 def _forced(
     make: ModelFactory, prompt: Prompt, codes_RUK: NDArray[np.int64], config: ModelConfig
 ) -> tuple[NDArray[np.float32], list[NDArray[np.bool_]]]:
-    """Logits [R, B, K, V] and picks of a model that reads the given rows whatever it would have chosen."""
+    """Logits [R, B, K, V] and picks of a model that reads the given rows instead of its own choices."""
     log = _RoutingLog()
     model = make(log)
     model.prefill(prompt)

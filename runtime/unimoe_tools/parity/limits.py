@@ -1,4 +1,4 @@
-"""How much a candidate may differ from its reference: the figures of a comparison, each beside its limit."""
+"""The permitted difference of a candidate from its reference: each figure of a comparison with its limit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from unimoe_tools.parity.bundles import BundleComparison
 from unimoe_tools.units import size
 
 AT_LEAST: Final = ("router-agreement", "equal-sets", "token-agreement", "equal-runs", "speedup")
-"""Figures that pass at their limit and above; those of `AT_MOST` pass at it and below."""
+"""Figures that pass at or above their limit; those of `AT_MOST` pass at or below it."""
 AT_MOST: Final = ("logit-error", "kl", "spectral-db", "size", "word-errors", "notes")
 HEARD: Final = ("word-errors", "notes")
-"""Figures that need a corpus to listen to."""
+"""Figures that need a corpus of texts to synthesize and transcribe."""
 DEFAULT_LIMITS: Final[Mapping[str, float]] = {"router-agreement": 0.97, "word-errors": 0.02, "notes": 0.03}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One line of the result. `beside` is what the value is to be compared with, in words; `low` to `high` is its
-    interval."""
+    """One line of the result. `beside` names, in words, the value to compare with; `low` to `high` is the interval."""
 
     name: str
     value: float
@@ -32,7 +31,7 @@ class Figure:
 
     @property
     def interval(self) -> str:
-        """The value's interval as words; empty where none was computed."""
+        """The value's interval as text; empty where none was computed."""
         return "" if self.low is None or self.high is None else f"{self.low:.4g}–{self.high:.4g}"
 
     @property
@@ -53,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleReport:
-    """Everything that was measured. `heard`: what a corpus's texts sounded like, a summary for each of the bundles."""
+    """All measurements. `heard`: the transcription results of a corpus, a summary for each of the bundles."""
 
     comparison: BundleComparison
     figures: tuple[Figure, ...]
@@ -87,8 +86,8 @@ class BundleReport:
 def limit_bundles(
     comparison: BundleComparison, limits: Mapping[str, float], *, heard: Mapping[str, Mapping[str, float]] | None = None
 ) -> BundleReport:
-    """The figures of a comparison within limits, which come on top of `DEFAULT_LIMITS`. `heard`: the summaries of
-    "candidate" and "reference"."""
+    """The figures of a comparison with their limits: the given ones override `DEFAULT_LIMITS`. `heard`: the summaries
+    of "candidate" and "reference"."""
     wanted = {**DEFAULT_LIMITS, **limits}
     figures = [*_measured(comparison, wanted), *_heard(heard or {}, wanted)]
     return BundleReport(comparison=comparison, figures=tuple(figures), heard=heard or {})

@@ -1,6 +1,6 @@
-"""Whether one thing is slower than another: a ratio of times with its interval, and what that interval means.
+"""Whether a candidate is slower than a reference: a ratio of times, its interval and the verdict.
 
-Everything is computed on logarithms; a ratio of 1.05 says that the candidate takes 5 % longer. Intervals are bootstrap
+All computations use logarithms; a ratio of 1.05 means that the candidate takes 5 % longer. Intervals are bootstrap
 intervals of a median at `CONFIDENCE`.
 
 G groups of measurements (requests) · B measurements
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.99
 MARGIN = 0.015
-"""A difference counts from here on: an interval must lie beyond it. Two processes that run the same may differ by 1 %,
-by where their memory lies."""
+"""The smallest difference that counts: an interval must lie beyond it. Two processes with the same work may differ by
+1 %, depending on the location of their memory."""
 TOLERANCE = 0.05
-"""An interval that holds no difference but is wider than this on either side proves nothing."""
+"""An interval without a difference that is wider than this on either side proves nothing."""
 _RESAMPLES = 4000
 _SEED = 0
 
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """One measure: the medians, the ratio candidate / reference, its interval, and what that means."""
+    """One measure: the medians, the ratio candidate / reference, its interval, and the verdict."""
 
     measure: str
     reference: float
@@ -52,7 +52,7 @@ class Ratio:
 
 
 def verdict_of(low: float, high: float) -> Verdict:
-    """What the interval of a ratio says."""
+    """The verdict of a ratio's interval."""
     if low > 1 + MARGIN:
         return Verdict.SLOWER
     if high < 1 / (1 + MARGIN):
@@ -63,8 +63,8 @@ def verdict_of(low: float, high: float) -> Verdict:
 
 
 def paired_ratio(measure: str, groups: Sequence[tuple[Floats, Floats]]) -> Ratio:
-    """Of measurements taken in turns: each group has the logarithms of the reference's and the candidate's, pair by
-    pair. The ratio is the median of a group's pairs, and the mean of that over the groups."""
+    """For alternating measurements: each group has the logarithms of the reference's and the candidate's, pair by
+    pair. The ratio is the median over a group's pairs, averaged over the groups."""
     differences = [candidate - reference for reference, candidate in groups]
 
     def resampled(random: np.random.Generator) -> Floats:
@@ -75,7 +75,7 @@ def paired_ratio(measure: str, groups: Sequence[tuple[Floats, Floats]]) -> Ratio
 
 
 def separate_ratio(measure: str, groups: Sequence[tuple[Floats, Floats]], drift: float) -> Ratio:
-    """Of measurements taken apart: medians of either side, the interval widened by `drift` on both ends."""
+    """For separate measurements: each side's medians, and an interval widened by `drift` on both ends."""
 
     def resampled(random: np.random.Generator) -> Floats:
         return np.asarray(np.mean([medians(after, random) - medians(before, random) for before, after in groups], 0))
@@ -105,7 +105,7 @@ def medians(values: Floats, random: np.random.Generator) -> Floats:
 
 
 def interval(resampled: Callable[[np.random.Generator], Floats]) -> tuple[float, float]:
-    """The interval of what resamples say, the same at every call."""
+    """The interval over resamples; its seed makes it the same in every call."""
     ranks = [50 * (1 - CONFIDENCE), 100 - 50 * (1 - CONFIDENCE)]
     low, high = np.percentile(resampled(np.random.default_rng(_SEED)), ranks)
     return float(low), float(high)

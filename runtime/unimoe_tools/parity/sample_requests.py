@@ -1,4 +1,4 @@
-"""A few requests to any bundle, to see how it behaves: what verification and judgement ask for."""
+"""A few standard requests to any bundle, for verification and evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BARE_PROMPTS, _BARE_TOKENS = 4, 12
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleRequest:
-    """A prompt, with the sampling that it is answered with."""
+    """A prompt with the sampling of its answer."""
 
     task: str
     prompt: Prompt
@@ -32,7 +32,7 @@ class SampleRequest:
 
 
 def standard_requests(bundle: Bundle) -> list[SampleRequest]:
-    """Texts of every task in the bundle's own voices and instruments; for a bare language model, random ids.
+    """Texts of every task in the bundle's own voices and instruments; random ids for a bundle without a front end.
 
     The sampling is the bundle's, limited to the expected length.
     """
@@ -41,7 +41,7 @@ def standard_requests(bundle: Bundle) -> list[SampleRequest]:
 
 
 def limit_steps(request: SampleRequest, num_steps: int, config: ModelConfig) -> SamplingConfig:
-    """The request's sampling with an end after `num_steps` at the latest, and not before some frames are made."""
+    """The request's sampling, limited to `num_steps` at most and to some frames at least."""
     longest = min(request.sampling.max_steps, num_steps + max(config.delay_pattern) + 1)
     fewest = max(request.sampling.min_steps, _FEWEST_FRAMES)
     return replace(request.sampling, min_steps=min(fewest, num_steps), max_steps=longest)
@@ -69,6 +69,6 @@ def _asked(bundle: Bundle, frontend: FrontEnd) -> Iterator[SampleRequest]:
 
 
 def _random_voice(config: ModelConfig) -> VoicePrompt:
-    """What a model that clones hears first: seeded codes, so that the places of codec rows are read as well."""
+    """The voice prompt of a cloning model: seeded codes, so that the places of codec rows are covered as well."""
     codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(_VOICE_FRAMES, config.num_codebooks))
     return VoicePrompt(codec_rows_RK=delay_codes(codes_TK, config), text=TEXTS["speech"][0])

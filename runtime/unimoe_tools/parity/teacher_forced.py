@@ -1,6 +1,6 @@
-"""How far one model's answers lie from another's when both read the same codes, whatever they would have said.
+"""The distance between two models' answers when both read the same codes instead of their own.
 
-B rows · R forced rows · N tokens that are no padding · K codebooks · V codec vocabulary · L layers
+B rows · R forced rows · N tokens without padding · K codebooks · V codec vocabulary · L layers
 E dynamic experts (routed, then null)
 """
 
@@ -34,7 +34,7 @@ class ForcedItem:
 
 
 def force(prompt: Prompt, codes_TK: NDArray[np.integer], sampling: SamplingConfig, config: ModelConfig) -> ForcedItem:
-    """A prompt and the frames that it is answered with, as one item."""
+    """A prompt and the frames of its answer, as one item."""
     forced = forced_prompt(prompt, codes_TK, config)
     num_rows = forced.text_ids_BT.shape[1] - prompt.text_ids_BT.shape[1]
     return ForcedItem(prompt=forced, num_rows=num_rows, sampling=sampling)
@@ -42,11 +42,11 @@ def force(prompt: Prompt, codes_TK: NDArray[np.integer], sampling: SamplingConfi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherForcedOutput:
-    """What a model made of one item.
+    """A model's output for one item.
 
-    `logits_BRKV` after each forced row; `guided_RKV` those that a code is drawn from, codes alone; `is_frame_code_RK`
-    where that draw decides a code of a frame. `picked_LNE`: which experts each token picked, the prompt's included, and
-    `forced_N` which tokens are forced rows.
+    `logits_BRKV`: after each forced row; `guided_RKV`: the logits for drawing a code, codes only; `is_frame_code_RK`:
+    where that draw decides a code of a frame. `picked_LNE`: the experts that each token picked, including the prompt's
+    tokens; `forced_N`: the tokens that are forced rows.
     """
 
     logits_BRKV: Floats
@@ -56,14 +56,14 @@ class TeacherForcedOutput:
     forced_N: NDArray[np.bool_]
 
     def launched_LE(self) -> NDArray[np.float64]:
-        """Share of the decode steps in which an expert is picked by some row, so that its graph runs."""
+        """Share of the decode steps in which at least one row picks an expert, so that its graph runs."""
         layers, _, experts = self.picked_LNE.shape
         picked_LBRE = self.picked_LNE[:, self.forced_N].reshape(layers, len(self.logits_BRKV), -1, experts)
         return np.asarray(picked_LBRE.any(axis=1).mean(axis=1), dtype=np.float64)
 
 
 def read_forced(backend: Backend, item: ForcedItem) -> TeacherForcedOutput:
-    """Read an item in one pass. Raises BackendError where the logits are no numbers."""
+    """Read an item in one pass. Raises BackendError for non-finite logits."""
     config, prompt = backend.bundle.model, item.prompt
     real_N = prompt.mask_BT.reshape(-1)
     picked: list[NDArray[np.bool_]] = []
@@ -94,13 +94,13 @@ def _guided(logits_BRKV: Floats, prompt: Prompt, sampling: SamplingConfig, confi
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """A candidate's forced answers beside a reference's.
+    """The comparison of a candidate's forced answers with a reference's.
 
-    `max_logit_error` absolute, `logit_error` root mean square relative to the reference's; `kl_nats` the mean
-    Kullback-Leibler divergence KL(reference ‖ candidate) of the guided distributions over codes at temperature 1,
-    and `token_agreement` the share of equal likeliest codes, both over the codes that were said.
-    `router_agreement` the share of equal (token, layer, expert) decisions, `equal_sets` of (token, layer) whose
-    whole set of picks is equal, both over all `num_tokens`.
+    `max_logit_error`: absolute; `logit_error`: root mean square, relative to the reference's; `kl_nats`: the mean
+    Kullback-Leibler divergence KL(reference ‖ candidate) of the guided distributions over codes at temperature 1;
+    `token_agreement`: the share of equal likeliest codes; both over the drawn codes. `router_agreement`: the share of
+    equal (token, layer, expert) decisions; `equal_sets`: the share of (token, layer) with identical sets of picks; both
+    over all `num_tokens`.
     """
 
     num_tokens: int

@@ -1,1 +1,1 @@
-"""What a model will do on a machine that is not here: bytes, memory, step, real-time factor, first audio."""
+"""Predictions for a model on another machine: bytes, memory, step, real-time factor, first audio."""

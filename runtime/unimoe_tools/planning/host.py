@@ -1,9 +1,8 @@
-"""What this CPU costs, measured by a short benchmark on one layer of the planned model's sizes, in random weights.
+"""This CPU's costs, from a short benchmark on one layer of the planned model's sizes with random weights.
 
-A model's graphs run one after the other, and between two runs of one of them everything else of a step passes
-through the caches. So copies of the probe take turns in a ring that touches as many bytes as a step: a short ring
-stands for a model that fits a cache. A call's median counts; its time holds the reading of its weights, so that there
-is no bandwidth beside it.
+A model's graphs run one after another, and between two runs of the same graph all other data of a step pass through
+the caches. So copies of the probe run in a ring that touches as many bytes as a step; a short ring represents a model
+that fits into a cache. A call's median counts. Its time includes reading its weights: there is no separate bandwidth.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ from unimoe_tools.profiling.recorder import Marks, Part, RecordedModel, Recorder
 
 Floats = NDArray[np.float64]
 
-# Bytes that a ring touches, at most: several times a last-level cache's share of one tenant.
+# The most bytes that a ring touches: several times one tenant's share of a last-level cache.
 _RING_BYTES = 160e6
-# Steps of every copy in a run of the ring, of which the first is not counted; least time of a run, and runs.
+# Steps of every copy in a run of the ring, of which the first does not count; least time of a run; number of runs.
 _LEAST_STEPS = 4
 _LEAST_S = 0.5
 _RUNS = 3
-_COPY_STEPS = 64  # steps of a copy before it begins anew
+_COPY_STEPS = 64  # steps of a copy before it starts again
 _ROWS = 2
 _GEMM_SIZE, _GEMM_RUNS = 768, 5
-_DRIVE_BYTES_PER_S = 1.5e9  # assumed: where experts are read that are not in memory
+_DRIVE_BYTES_PER_S = 1.5e9  # assumed, for reading experts that are not in memory
 
 
 class _Copy:
-    """One copy of a probe in a ring, generating without end after a prompt of `positions` tokens."""
+    """One copy of a probe in a ring. It generates without end after a prompt of `positions` tokens."""
 
     def __init__(self, bundle: Bundle, threads: int | None, positions: int, recorder: Recorder) -> None:
         self.backend: Backend = open_backend("onnxruntime", bundle, threads=threads)
@@ -61,11 +60,11 @@ class _Copy:
 
 
 class HostMeter:
-    """A ring of a probe (unimoe_export.probes), which touches `step_bytes` or as many as are of use.
+    """A ring of a probe (unimoe_export.probes) that touches `step_bytes`, up to the useful limit.
 
-    `positions`: what the cache holds on average. `run` measures for half a second or more, and may be called again to
-    measure more, spread over time; `costs` is the result of all of it. ONNX Runtime's pool is set to `threads`, as it
-    can be once a process.
+    `positions`: the average number in the cache. `run` measures for half a second or more; further calls add
+    measurements spread over time, and `costs` is the result of all. ONNX Runtime's pool is set to `threads`, which is
+    possible only once per process.
     """
 
     def __init__(self, probe: Path, *, step_bytes: float, positions: int, threads: int | None = None) -> None:
@@ -79,7 +78,7 @@ class HostMeter:
         self._calls: dict[Part, list[Floats]] = {part: [] for part in STEP_PARTS}
 
     def run(self) -> None:
-        """Steps of every copy in turn."""
+        """Run steps of every copy in turn."""
         settle()
         first, rounds, start = len(self._recorder.marks().part_M), 0, time.perf_counter()
         while rounds < _LEAST_STEPS or time.perf_counter() - start < _LEAST_S:
@@ -107,7 +106,7 @@ class HostMeter:
 
 
 def measure_host(probe: Path, *, step_bytes: float, positions: int, threads: int | None = None) -> Costs:
-    """Costs of this CPU for models whose layers are of the probe's sizes; takes some seconds."""
+    """Costs of this CPU for models whose layers have the probe's sizes; takes some seconds."""
     meter = HostMeter(probe, step_bytes=step_bytes, positions=positions, threads=threads)
     try:
         for _ in range(_RUNS):
@@ -118,26 +117,26 @@ def measure_host(probe: Path, *, step_bytes: float, positions: int, threads: int
 
 
 def _seconds(marks: Marks, first: int, num_copies: int) -> dict[Part, Floats]:
-    """Seconds of each call of the decode steps from the mark `first` on, without the first round's."""
+    """Seconds of each call in the decode steps from the mark `first` on, without the first round."""
     part_M, start_M = marks.part_M[first:], marks.start_ns_M[first:]
     seconds_M = np.append(np.diff(start_M), 0) / 1e9
     begins_M = part_M == Part.INPUTS
     step_M = np.cumsum(begins_M) - 1
-    # A pass over a prompt ends where the next step begins.
+    # A prompt's pass ends where the next step begins.
     pass_M = np.maximum.accumulate(np.where(begins_M | (part_M == Part.PREFILL), np.arange(len(part_M)), 0))
     counted_M = (step_M >= num_copies) & begins_M[pass_M]
-    counted_M[-1] = False  # its end is not known
+    counted_M[-1] = False  # its end is unknown
     return {part: seconds_M[counted_M & (part_M == part)] for part in STEP_PARTS}
 
 
 def _median(seconds: list[Floats]) -> float:
-    """Of all calls; 0 where there were none."""
+    """The median over all calls; 0 without calls."""
     together = np.concatenate([np.zeros(0), *seconds])
     return float(np.median(together)) if len(together) else 0.0
 
 
 def _flops_per_s() -> float:
-    """Of a float32 matrix product that fits the caches, with numpy's threads."""
+    """Operations per second of a float32 matrix product that fits into the caches, with numpy's threads."""
     matrix = np.ones((_GEMM_SIZE, _GEMM_SIZE), np.float32)
     matrix @ matrix
     seconds = []

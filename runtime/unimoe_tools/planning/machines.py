@@ -1,7 +1,7 @@
-"""What a target costs: a GPU that is not here from its row of the table, this CPU as it was measured.
+"""A target's costs: for a GPU from its row of the table, for this CPU from the measurement.
 
-A GPU's figures beside bandwidth are assumptions, not measurements of ours: no such machine was at hand. Each has a
-best and a worst value, and a plan gives both ends.
+A GPU's figures other than bandwidth are assumptions, not our measurements, because we had no such machine. Each has a
+best and a worst value, and a plan states both.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from unimoe_tools.planning.roofline import Costs
 
 # Share of the maker's bandwidth that products of two rows reach.
 _EFFICIENCY = (0.85, 0.70, 0.50)
-# Seconds of a captured graph: some fifteen dependent kernels of a trunk with the router's read-back and the wait for
-# it; four kernels of an expert; inputs, copy of the logits and sampling on the host.
+# Seconds of a captured graph: about fifteen dependent kernels of a trunk, with the router's read-back and its wait;
+# four kernels of an expert; inputs, copy of the logits and sampling on the host.
 _TRUNK_S = (25e-6, 45e-6, 90e-6)
 _EXPERT_S = (6e-6, 12e-6, 25e-6)
 _HOST_S = (0.25e-3, 0.45e-3, 0.9e-3)
-# Over PCIe from the host's memory; where memory is shared, from the drive.
+# Over PCIe from the host's memory; from the drive where GPU and CPU share memory.
 _LINK = (24e9, 14e9, 6e9)
 _DRIVE = (3.0e9, 1.5e9, 0.5e9)
-# Compute capabilities whose memory is the CPU's as well. Their CPUs launch half as fast.
+# Compute capabilities that share the CPU's memory. Their CPUs launch half as fast.
 _SHARED_MEMORY = {(8, 7), (11, 0), (12, 1)}
 _SLOWER_HOST = 2.0
-# What engines' workspaces, the context and, where memory is shared, the system take, in bytes.
+# Bytes of the engines' workspaces, the context and, where memory is shared, the system.
 _TAKEN = 0.8e9
 _TAKEN_SHARED = 2.5e9
 
-# How far a prediction for a CPU that was measured may be off (benchmarks/plan_backtest.py).
+# The possible error of a prediction for a measured CPU (benchmarks/plan_backtest.py).
 _HOST_ERROR = 0.2
-_HOST_MEMORY = 0.8  # share of the host's memory that a model may take
+_HOST_MEMORY = 0.8  # share of the host's memory that a model may use
 
 BEST, MIDDLE, WORST = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A target's costs, best, middle and worst, its memory for a model, and what all of that rests on."""
+    """A target's costs (best, middle and worst), its memory for a model, and the basis of these figures."""
 
     costs: tuple[Costs, Costs, Costs]
     memory_bytes: float
@@ -83,7 +83,7 @@ def assumed_machine(target: Target) -> Machine:
 
 
 def measured_machine(host: Costs) -> Machine:
-    """This CPU, by what a layer of the planned model costs on it."""
+    """This CPU, from the measured costs of a layer of the planned model."""
 
     def costs(factor: float) -> Costs:
         return replace(

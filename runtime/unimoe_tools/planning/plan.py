@@ -1,4 +1,4 @@
-"""The plan: every target and precision, what fits, how fast it will be, and which precision to take.
+"""The plan for every target and precision: what fits, the predicted speed, and the recommended precision.
 
 source = open_source("bundle")
 report = make_plan(source, stated_activation(source.model), [find_target("orin-nano-8gb")])
@@ -33,15 +33,16 @@ _BUSY = 0.9
 """Share of the steps that the recorded quantile covers."""
 
 _ENOUGH_RTF = 0.7
-"""Real-time factor, in the middle of its range, that leaves room for the codec and for errors of the estimate."""
+"""The middle real-time factor that leaves room for the codec and for errors of the estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One target at one precision. Triples are best, middle and worst; None where it does not fit, or has no codec.
 
-    `needed_bytes`: weights with every expert, cache, codec, vision. `resident_share`: experts that fit; `missed_share`:
-    launches that meet one that does not. `busy_step_ms`: middle, of a step that launches as many as 9 of 10 do at most.
+    `needed_bytes`: weights with every expert, cache, codec, vision. `resident_share`: share of experts that fit;
+    `missed_share`: share of launches of other experts. `busy_step_ms`: the middle value for a step at the 90th
+    percentile of launches.
     """
 
     target: str
@@ -62,7 +63,7 @@ class Row:
 
     @property
     def fits(self) -> bool:
-        """Whether it can run at all."""
+        """Whether the model can run."""
         return self.step_ms is not None
 
     @property
@@ -79,7 +80,7 @@ def plan_row(
     *,
     memory_budget_bytes: float | None = None,
 ) -> Row:
-    """One cell of the plan. A budget below the machine's memory takes its place."""
+    """One cell of the plan. A budget below the machine's memory replaces it."""
     weights, model = source.weights(precision), source.model
     memory = min(machine.memory_bytes, memory_budget_bytes or machine.memory_bytes)
     cache = cache_bytes(model, activation.rows, source.workload.prompt_tokens + source.max_steps)
@@ -122,7 +123,7 @@ def plan_row(
 
 
 def _resident(weights: ModelBytes, activation: Activation, room: float) -> NDArray[np.bool_] | None:
-    """The experts that fit into the room, those that run most first; None where there is not even room for none."""
+    """The experts that fit into the room, the most frequent first; None where the rest of the model does not fit."""
     if room < 0:
         return None
     order = np.argsort(-activation.share_LR, axis=None, kind="stable")
@@ -133,10 +134,10 @@ def _resident(weights: ModelBytes, activation: Activation, room: float) -> NDArr
 
 
 def choose(rows: Sequence[Row], target: Target) -> list[Row]:
-    """The same rows of one target, the most exact first, with one of them chosen and why.
+    """The rows of one target, the most exact first, with one of them chosen, and the reason.
 
-    The most exact precision that fits whole and leaves a margin to real time; else the fastest that fits whole, else
-    the fastest that fits. On a GPU float32 is left out where it has 16 bits.
+    The choice is the most exact precision that fits completely and leaves a margin to real time; else the fastest that
+    fits completely, else the fastest that fits. A GPU with 16-bit precisions excludes float32.
     """
     halves = any(BITS[row.precision] == 16 for row in rows)
     open_to = [row for row in rows if not (target.engine == "tensorrt" and row.precision == "float32" and halves)]
@@ -170,7 +171,7 @@ def make_plan(
     precision: str | None = None,
     memory_budget_bytes: float | None = None,
 ) -> dict[str, Any]:
-    """The whole plan as JSON. `host` is this CPU at each precision, for targets that run ONNX Runtime.
+    """The complete plan as JSON. `host` is this CPU at each precision, for targets that run ONNX Runtime.
 
     Raises ConfigError for a precision that none of the targets has.
     """
@@ -220,7 +221,7 @@ def make_plan(
 
 
 def _parameters(model: ModelConfig) -> float:
-    """Of the language model's graphs and its codec embeddings."""
+    """Number of parameters of the language model's graphs and its codec embeddings."""
     weights = model_bytes(model, "float32")
     return (weights.resident + weights.embeddings) / 4
 

@@ -1,4 +1,4 @@
-"""Recording which experts run, from a few generations on this machine; routing hardly depends on the machine."""
+"""Recording which experts run in a few generations on this machine. Routing hardly depends on the machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RECORDED_STEPS = 150
 def record_routing(
     bundle: Path | str, requests: Sequence[ProfileRequest] | None = None, *, steps: int = RECORDED_STEPS
 ) -> dict[str, Any]:
-    """The record that `activation.parse_activation` reads, of guided pairs, task by task.
+    """The record for `activation.parse_activation`, of guided pairs, task by task.
 
-    `requests` None: the bundle's own examples. Raises whatever makes a request fail.
+    `requests` None: the bundle's own examples. Raises the error of a failed request.
     """
     asked = tuple(make_requests(open_bundle(bundle)) if requests is None else requests)
     meter = Meter(Setting(bundle=str(bundle), requests=asked, rows=GUIDED_ROWS, steps=steps, every=1))
@@ -35,7 +35,7 @@ def record_routing(
 
 
 def describe_routing(tasks: Mapping[str, Routing]) -> dict[str, Any]:
-    """The same record of routing that was observed already, by task."""
+    """The same record from already observed routing, by task."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -1,10 +1,10 @@
-"""A step's time by its roofline: bytes over bandwidth, and what each launch costs beside.
+"""A step's time by its roofline: bytes over bandwidth, plus a cost for each launch.
 
     step = bytes / bandwidth + layers · trunk + launched · expert + head + host
 
-One and two rows a step use each weight once or twice, so reading it is what takes the time, on every machine of the
-table. What a graph costs beyond its bytes (small operators, launch, the router's read-back) hardly depends on its
-size, and is one constant a kind of graph.
+A step of one or two rows uses each weight once or twice, so on every machine of the table the time goes to reading
+it. A graph's cost beyond its bytes (small operators, launch, the router's read-back) hardly depends on its size, and
+is one constant for each kind of graph.
 
 L layers · R routed experts
 """
@@ -24,10 +24,10 @@ from unimoe_tools.planning.weights import ModelBytes
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a machine takes: reads in bytes a second, seconds beyond a graph's bytes for each kind of graph, and the
-    host's own seconds a step (inputs, sampling). `bytes_per_s` inf: a graph's seconds hold the reading of its weights.
-    `miss_bytes_per_s`: how fast an expert comes that is not in the device's memory. `flops_per_s`: products of a long
-    prompt; inf where bytes alone count."""
+    """A machine's costs: its read rate in bytes per second, seconds beyond a graph's bytes for each kind of graph, and
+    the host's own seconds per step (inputs, sampling). `bytes_per_s` inf: a graph's seconds include reading its
+    weights. `miss_bytes_per_s`: the read rate of experts outside the device's memory. `flops_per_s`: the rate of a long
+    prompt's products; inf where only bytes count."""
 
     bytes_per_s: float
     trunk_s: float
@@ -40,7 +40,7 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is asked for: length of the prompt, positions that the cache holds on average, and how audio is streamed.
+    """The request: length of the prompt, average number of positions in the cache, and the streaming of audio.
 
     `frame_rate_hz`, `lookahead_frames`, `min_first_frames`: the codec's.
     """
@@ -58,8 +58,8 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class Launches:
-    """How many experts a step launches, None for the recorded mean, and the share of them that meet an expert which is
-    not in the device's memory."""
+    """The number of experts that a step launches, None for the recorded mean, and the share of them outside the
+    device's memory."""
 
     count: float | None = None
     missed_share: float = 0.0
@@ -67,7 +67,7 @@ class Launches:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Seconds of one step, of the prompt's pass, and until the first samples; bytes a step reads; launches a step."""
+    """Seconds of one step, of the prefill, and until the first samples; bytes and launches per step."""
 
     step_s: float
     prefill_s: float
@@ -77,7 +77,7 @@ class Prediction:
 
 
 def cache_bytes(model: ModelConfig, rows: int, positions: int) -> float:
-    """Keys and values, float32."""
+    """Bytes of keys and values in float32."""
     return 4.0 * 2 * rows * model.num_layers * model.num_kv_heads * model.head_dim * positions
 
 
@@ -89,7 +89,7 @@ def predict(
     costs: Costs,
     launches: Launches | None = None,
 ) -> Prediction:
-    """One machine's times for a step; without `launches`, of the mean of the recorded ones, all in memory."""
+    """One machine's times for a step; without `launches`, for the recorded mean with all experts in memory."""
     launches = launches or Launches()
     count, missed_share = launches.count, launches.missed_share
     if count is None:
@@ -97,7 +97,7 @@ def predict(
     expert_bytes = _mean_expert(weights, activation) * count
     read = step_bytes(model, weights, activation, workload, launched=count)
     overhead_s = model.num_layers * costs.trunk_s + count * costs.expert_s + costs.head_s + costs.host_s
-    # Read over the slower road, then from the device's memory like the others.
+    # Read over the slower path first, then from the device's memory like the others.
     missed_s = missed_share * expert_bytes / costs.miss_bytes_per_s
     step_s = read / costs.bytes_per_s + overhead_s + missed_s
 
@@ -121,21 +121,21 @@ def predict(
 def step_bytes(
     model: ModelConfig, weights: ModelBytes, activation: Activation, workload: Workload, *, launched: float
 ) -> float:
-    """Bytes that a step of so many launches reads: weights, keys and values, rows of the embeddings."""
+    """Bytes that a step with this number of launches reads: weights, keys and values, rows of the embeddings."""
     cache = cache_bytes(model, activation.rows, workload.cached_positions)
     embeddings = 4.0 * activation.rows * model.num_codebooks * model.hidden_size
     return weights.always + _mean_expert(weights, activation) * launched + cache + embeddings
 
 
 def _mean_expert(weights: ModelBytes, activation: Activation) -> float:
-    """Bytes of an expert, weighted by how often each is launched."""
+    """Mean bytes of an expert, weighted by the frequency of its launches."""
     if not activation.mean:
         return 0.0
     return float((weights.experts_LR * activation.share_LR).sum() / activation.mean)
 
 
 def _active_parameters(model: ModelConfig, activation: Activation) -> float:
-    """Weights that one token of a prompt is multiplied with: rows of a step pick a little less than it launches."""
+    """Weights that a prompt's token is multiplied with; a row of a step picks a little less than the step launches."""
     qkv = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     attention = model.hidden_size * (qkv + model.num_heads * model.head_dim)
     shared = 3 * model.hidden_size * model.num_shared_experts * model.shared_intermediate_size

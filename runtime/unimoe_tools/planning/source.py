@@ -1,4 +1,4 @@
-"""What is planned for: a bundle, a checkpoint, a published folder, a configuration alone, or the published model."""
+"""The source of a plan: a bundle, a checkpoint, a published folder, a bare configuration, or the published model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from unimoe_tools.planning.weights import (
 )
 
 PUBLIC = "public"
-"""The published UniMoE-Audio model, whose configuration comes with the package."""
+"""The published UniMoE-Audio model; the package includes its configuration."""
 PUBLIC_CONFIG = Path(__file__).with_name("public_config.json")
-# The published model's codec, DAC at 16 kHz: it is no part of the published config.json.
+# The published model's codec, DAC at 16 kHz, which the published config.json does not describe.
 _PUBLISHED_CODEC = Workload(frame_rate_hz=50.0, lookahead_frames=10)
 _PUBLISHED_CODEC_BYTES = 0.3e9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The model that is planned for. `extra_bytes`: codec and vision tower. `max_steps` of any task."""
+    """The planned model. `extra_bytes`: codec and vision tower. `max_steps`: of any task."""
 
     name: str
     model: ModelConfig
@@ -41,14 +41,14 @@ class Source:
     bundle: Bundle | None = None
 
     def weights(self, precision: str) -> ModelBytes:
-        """As they are stored where that is the bundle's precision, else computed from the configuration."""
+        """The stored weights' bytes if the bundle has this precision, else bytes computed from the configuration."""
         if self.bundle is not None and stored_precision(self.bundle) == precision:
             return stored_bytes(self.bundle)
         return model_bytes(self.model, precision, extra=self.extra_bytes)
 
 
 def open_source(path: Path | str) -> Source:
-    """A bundle, a checkpoint's or published folder, a config.json alone, or "public"; weights are not needed.
+    """Open a bundle, a checkpoint's or published folder, a bare config.json, or "public"; weights are not needed.
 
     Raises CheckpointError, BundleError or ConfigError, one line, where it is none of these.
     """

@@ -1,4 +1,4 @@
-"""Bytes of a model at each precision, from its configuration alone or from a bundle's files."""
+"""Bytes of a model at each precision, from its configuration or from a bundle's files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.vision.tower import VisionConfig
 
 BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "fp8": 8, "int4": 4}
-"""Precisions, the first choice first, and bits of a product's weight in each. All have norms, biases and routers in
+"""Precisions in order of preference, with the bits of a product's weight. In all of them norms, biases and routers are
 float32."""
 
 _SCALE_BYTES = 4
-_INT4_BLOCK = 32  # inputs that share a scale; in 8 bits a column does
+_INT4_BLOCK = 32  # inputs that share a scale; in 8 bits a whole column shares one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelBytes:
     """Bytes of a language model's weights. `trunks_L`, `experts_LR`: of each trunk and of each routed expert.
 
-    `embeddings` stay on the host; `extra` is what lies beside the language model: codec, vision tower.
+    `embeddings` stay on the host; `extra` is outside the language model: codec, vision tower.
     """
 
     precision: str
@@ -38,12 +38,12 @@ class ModelBytes:
 
     @property
     def always(self) -> float:
-        """Weights that every step reads."""
+        """Bytes of the weights that every step reads."""
         return float(self.trunks_L.sum()) + self.head
 
     @property
     def resident(self) -> float:
-        """All that a device holds with every expert in its memory."""
+        """Bytes in a device's memory with every expert resident."""
         return self.always + float(self.experts_LR.sum()) + self.extra
 
 
@@ -65,7 +65,7 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], precision: str) -> float:
 
 
 def model_bytes(model: ModelConfig, precision: str, *, extra: float = 0.0) -> ModelBytes:
-    """Of a model whose products are all in one precision."""
+    """Bytes of a model whose products all have one precision."""
     experts = [
         graph_bytes(expert_name(layer, 0), model, precision) if model.num_routed_experts else 0.0
         for layer in range(model.num_layers)
@@ -83,7 +83,7 @@ def model_bytes(model: ModelConfig, precision: str, *, extra: float = 0.0) -> Mo
 
 
 def stored_bytes(bundle: Bundle) -> ModelBytes:
-    """Of a bundle as it lies there, each graph in its own precision."""
+    """Bytes of a stored bundle, each graph in its own precision."""
     model = bundle.model
 
     def weights(graph: str) -> float:
@@ -104,8 +104,8 @@ def stored_bytes(bundle: Bundle) -> ModelBytes:
 
 
 def stored_precision(bundle: Bundle) -> str:
-    """The precision that most bytes of the experts and trunks are in, by the names of `BITS`; of a mixture's graph the
-    quantized one, whose name comes last."""
+    """The precision of most bytes of the experts and trunks, by the names of `BITS`; a graph of mixed precision counts
+    as the quantized one, whose name comes last."""
     totals: dict[str, float] = {}
     for name, graph in bundle.graphs.items():
         if name.startswith("layers."):
@@ -115,7 +115,7 @@ def stored_precision(bundle: Bundle) -> str:
 
 
 def beside_bytes(bundle: Bundle) -> float:
-    """A bundle's graphs that are no part of the language model's step: codec and vision, as they are stored."""
+    """Bytes of a bundle's stored graphs outside the language model's step: codec and vision."""
     files = {
         graph.weights for name, graph in bundle.graphs.items() if not name.startswith("layers.") and name != "head"
     }
@@ -123,5 +123,5 @@ def beside_bytes(bundle: Bundle) -> float:
 
 
 def vision_bytes(vision: VisionConfig) -> float:
-    """A vision tower's weights in 16 bits."""
+    """Bytes of a vision tower's weights in 16 bits."""
     return 2.0 * sum(prod(shape) for shape in vision_tensor_shapes(vision).values())

@@ -1,1 +1,1 @@
-"""Where a generation's time goes: measured in processes of their own, reported, drawn."""
+"""Where a generation's time goes: measured in separate processes, reported and plotted."""

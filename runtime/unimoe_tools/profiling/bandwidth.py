@@ -1,8 +1,8 @@
 """Read bandwidth, the floor of a decode step: how fast this machine reads weights.
 
-The kernel is numpy's matrix-vector product, BLAS code that others wrote and tuned; of torch's and ONNX Runtime's none
-read faster by more than 7 % (benchmarks/results/decode_step.json). Sums and maxima are slower: one chain of additions
-a lane. Its threads are those that BLAS was given when numpy was imported.
+The kernel is numpy's matrix-vector product, tuned third-party BLAS code. No kernel of torch or ONNX Runtime reads
+faster by more than 7 % (benchmarks/results/decode_step.json). Sums and maxima are slower: one chain of additions for
+each lane. The number of threads is BLAS's, set when numpy was imported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ReadKernel:
         self.num_bytes = self._matrix.nbytes
 
     def bytes_per_s(self, *, at_least_s: float = 0.02) -> float:
-        """One reading: after a call that is not timed, whole calls until `at_least_s` have gone by."""
+        """One reading: an untimed call, then timed calls until `at_least_s` have passed."""
         self._matrix @ self._ones
         calls, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < at_least_s:

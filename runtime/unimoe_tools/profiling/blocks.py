@@ -1,7 +1,8 @@
-"""Two settings that take turns: blocks of steps, and the ratios that they give.
+"""Two alternating settings: blocks of steps, and their ratios.
 
-A block is one request that both sides make, in turns of a few steps, so that both meet the same state of the machine.
-Blocks in which other processes kept the machine busy are left out: by their CPU time, never by what the block says.
+A block is one request that both sides make, alternating every few steps, so that both see the same state of the
+machine. Blocks in which other processes kept the machine busy are left out: by those processes' CPU time, never by the
+block's own figures.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from unimoe_tools.profiling.machine import machine_cpu_s
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, float]
-"""Measure to milliseconds (or to a real-time factor), of one round over all requests."""
+"""From measure to milliseconds (or to a real-time factor), for one round over all requests."""
 
 ENOUGH = 0.02
-"""An interval of an interleaved comparison that ends within so much on either side is narrow enough to stop."""
+"""An interval of an interleaved comparison within this distance on either side is narrow enough to stop."""
 FEWEST_BLOCKS = 12
-"""With this many quiet blocks the interval of their median can be trusted; fewer may agree by chance."""
+"""From this number of quiet blocks the interval of their median is reliable; fewer may agree by chance."""
 QUIET_CORES = 0.05
 
 MEASURES: Mapping[str, Callable[[Record], float | None]] = {
@@ -33,7 +34,7 @@ MEASURES: Mapping[str, Callable[[Record], float | None]] = {
     "ttfa_ms": lambda one: one["ttfa_ms"],
     "rtf": lambda one: one["rtf"],
 }
-"""What is compared, of a request's record; None where it has no such figure. Less is better in all of them."""
+"""The compared figures of a request's record; None where it lacks the figure. Less is better in all of them."""
 
 
 def figures_of(generations: Sequence[Record]) -> dict[str, float]:
@@ -48,7 +49,7 @@ def figures_of(generations: Sequence[Record]) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One request, made by both sides in turns. `background_cpu_cores`: cores that other processes kept busy."""
+    """One request, made by both sides alternately. `background_cpu_cores`: cores that other processes kept busy."""
 
     request: int
     reference: Figures
@@ -57,21 +58,21 @@ class Block:
 
 
 class Side(Protocol):
-    """What makes requests in turns."""
+    """One of two sides that make requests alternately."""
 
     def begin(self, request: int) -> None:
-        """Be about to make the request of that number."""
+        """Prepare to make the request of that number."""
 
     def turn(self) -> Record | None:
-        """Some steps of it; its record after the last, None before."""
+        """Make some steps of it. Returns its record after the last step, None before."""
 
     def cpu_s(self) -> float | None:
-        """CPU seconds taken so far, as far as the machine tells."""
+        """CPU seconds used so far; None where the machine does not report them."""
 
 
 def interleave(sides: tuple[Side, Side], request: int, *, first: int = 0) -> Block:
-    """One block: the reference, `sides[0]`, and the candidate take turns of a few steps, in the order a b b a a b b …,
-    in which a steady drift cancels. `first` is the side that begins."""
+    """One block: the reference, `sides[0]`, and the candidate alternate every few steps, in the order a b b a a b b …,
+    so that a steady drift cancels. `first` is the side that begins."""
     before = _others_cpu_s(sides)
     for side in sides:
         side.begin(request)
@@ -89,7 +90,7 @@ def interleave(sides: tuple[Side, Side], request: int, *, first: int = 0) -> Blo
 
 
 def _others_cpu_s(sides: tuple[Side, Side]) -> tuple[float, float]:
-    """CPU seconds of all but the sides and this process, and the time; 0 where the machine does not tell."""
+    """CPU seconds of all processes but the sides and this one, and the time; 0 where they are not reported."""
     ours = [side.cpu_s() for side in sides]
     everyone = machine_cpu_s()
     told = 0.0 if everyone is None else everyone - time.process_time() - sum(one or 0.0 for one in ours)
@@ -97,7 +98,7 @@ def _others_cpu_s(sides: tuple[Side, Side]) -> tuple[float, float]:
 
 
 def quiet_blocks(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks in which the machine was quiet; at least the quieter half of all."""
+    """The blocks in which the machine was quiet, at least the quieter half of all."""
     most = max(QUIET_CORES, float(np.median([block.background_cpu_cores for block in blocks])))
     return [block for block in blocks if block.background_cpu_cores <= most]
 
@@ -105,7 +106,7 @@ def quiet_blocks(blocks: Sequence[Block]) -> list[Block]:
 def compare_blocks(blocks: Sequence[Block]) -> list[Ratio]:
     """Each measure over the quiet blocks: the median of their ratios, with its interval.
 
-    Requests count alike, however many blocks each has.
+    All requests count equally, independent of their number of blocks.
     """
     kept = quiet_blocks(blocks)
     by_request = [[block for block in kept if block.request == request] for request in {one.request for one in kept}]
@@ -117,6 +118,6 @@ def compare_blocks(blocks: Sequence[Block]) -> list[Ratio]:
 
 
 def narrow(blocks: Sequence[Block], ratios: Sequence[Ratio]) -> bool:
-    """Whether the intervals of these blocks are narrow enough to stop. By their width alone: to stop at a verdict would
-    favour it."""
+    """Whether the intervals of these blocks are narrow enough to stop. Only the width counts, because stopping at a
+    verdict would favour it."""
     return len(quiet_blocks(blocks)) >= FEWEST_BLOCKS and all(one.high / one.low <= (1 + ENOUGH) ** 2 for one in ratios)

@@ -1,4 +1,4 @@
-"""From marks to figures: which part of which layer took how long, step by step, and which experts ran.
+"""From marks to figures: the time of each part and layer, step by step, and the experts that ran.
 
 M marks · S decode steps · P parts · L layers · R routed experts
 """
@@ -19,16 +19,16 @@ NUM_PARTS = len(Part)
 MODEL_PARTS = (Part.INPUTS, Part.TRUNK, Part.READ_BACK, Part.DISPATCH, Part.EXPERT, Part.HEAD)
 STEP_PARTS = (*MODEL_PARTS, Part.SAMPLING)
 DECODE_PARTS = (*STEP_PARTS, Part.CODEC, Part.HOST)
-"""All that a decoding loop spends its time on; a step is without codec and host."""
+"""All parts of a decoding loop's time; a step excludes codec and host."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Breakdown:
     """One generation's time, in milliseconds.
 
-    `prefill_ms` from the prompt's inputs to its last expert. `parts_SP`: each step and what followed it, by part.
-    `detailed_S`: the steps that were recorded call by call; of them are `layers_LP`, the sum by layer and part,
-    `experts_LR`, the same of each routed expert, and `launches_LR`, how often it ran.
+    `prefill_ms`: from the prompt's inputs to its last expert. `parts_SP`: each step and the work after it, by part.
+    `detailed_S`: the steps that were recorded call by call. Only these give `layers_LP`, the sums by layer and part,
+    `experts_LR`, the sum for each routed expert, and `launches_LR`, its number of runs.
     """
 
     prefill_ms: float
@@ -40,12 +40,12 @@ class Breakdown:
 
     @property
     def model_ms_S(self) -> Floats:
-        """Each step from its inputs to its head: what is split into parts where it was recorded call by call."""
+        """Each step from its inputs to its head, the span that call-by-call recording splits into parts."""
         return np.asarray(self.parts_SP[:, [*MODEL_PARTS, Part.STEP]].sum(axis=1))
 
     @property
     def step_ms_S(self) -> Floats:
-        """Each step: from its inputs until its codes are drawn."""
+        """Each step, from its inputs until its codes are drawn."""
         return np.asarray(self.parts_SP[:, [*STEP_PARTS, Part.STEP]].sum(axis=1))
 
     @property
@@ -57,7 +57,7 @@ class Breakdown:
 def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
     """Sums by step, part, layer and expert. The last mark ends the generation."""
     ms_M = np.append(np.diff(marks.start_ns_M), 0) / 1e6
-    # Step -1 is the prompt's pass.
+    # Step -1 is the prefill.
     step_M = marks.step_M
     decode_M = step_M >= 0
     num_steps, layers, routed = int(step_M[-1]) + 1, config.num_layers, config.num_routed_experts
@@ -82,8 +82,8 @@ def break_down(marks: Marks, config: ModelConfig) -> Breakdown:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Routing:
-    """Which routed experts ran in the decode steps of one generation that were recorded call by call, and what its
-    `num_rows` rows picked: routed and null picks, counted over the rows."""
+    """The routed experts that ran in one generation's decode steps that were recorded call by call, and the picks of
+    its `num_rows` rows: routed and null picks, counted over the rows."""
 
     launched_SLR: NDArray[np.bool_]
     routed_picks_SL: NDArray[np.int64]
@@ -92,7 +92,7 @@ class Routing:
 
     @classmethod
     def from_marks(cls, marks: Marks, picks: NDArray[np.int64], config: ModelConfig, *, num_rows: int) -> Routing:
-        """Of a recorder's marks and picks."""
+        """Routing from a recorder's marks and picks."""
         layers, routed = config.num_layers, config.num_routed_experts
         step_M = np.cumsum(marks.part_M == Part.INPUTS) - 1
         ran_M = (step_M >= 0) & (marks.expert_M >= 0)
@@ -111,7 +111,7 @@ class Routing:
         return len(self.launched_SLR)
 
     def join(self, other: Routing) -> Routing:
-        """The steps of both, where both have as many rows."""
+        """The steps of both, which must have the same number of rows."""
         return Routing(
             launched_SLR=np.concatenate([self.launched_SLR, other.launched_SLR]),
             routed_picks_SL=np.concatenate([self.routed_picks_SL, other.routed_picks_SL]),

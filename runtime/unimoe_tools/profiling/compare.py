@@ -1,7 +1,7 @@
-"""Whether one setting is slower than another: both run in turns, or two profiles that were made before.
+"""Whether one setting is slower than another, from alternating runs or from two earlier profiles.
 
-Runs that were made apart have nothing to cancel drift. Their intervals are widened by as much as a reference kernel,
-timed in both, became faster or slower.
+Separate runs cannot cancel drift. Their intervals are widened by the change in speed of a reference kernel, timed in
+both.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from unimoe_tools.units import count, duration, percent
 FORMAT = "unimoe-comparison"
 FORMAT_VERSION = 1
 FEWEST_ROUNDS = 6
-"""Fewer rounds than these can prove nothing at this confidence."""
+"""The fewest rounds that can prove a difference at this confidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How long two settings take turns: at most so many rounds and minutes, after warm-ups that do not count."""
+    """The length of a comparison: at most this number of rounds and minutes, after warm-ups that do not count."""
 
     most: int = 40
     max_minutes: float = 5.0
@@ -55,12 +55,12 @@ def run_against(
     progress: Progress | None = None,
     announce: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
-    """Both settings in processes of their own, taking turns of a few steps.
+    """Run both settings in separate processes, alternating every few steps.
 
     A round is every request once, made by both. The comparison ends early where all intervals are narrow.
-    `announce` is told after the warm-up how long it takes; `progress` names the verdict so far.
+    `announce` receives the expected duration after the warm-up; `progress` receives the verdict so far.
 
-    Raises ConfigError for another workload, and whatever a bundle or a request makes the runtime raise.
+    Raises ConfigError for different workloads, and any error of the runtime for a bundle or a request.
     """
     rounds = rounds or Rounds()
     if candidate.requests != reference.requests:
@@ -105,7 +105,7 @@ def _announcement(round_s: float, rounds: Rounds) -> str:
 
 
 def _interim(ratios: Sequence[Ratio]) -> str:
-    """The verdict so far, of the step's median."""
+    """The verdict so far on the median step."""
     step = ratios[0]
     low, middle, high = (100 * (value - 1) for value in (step.low, step.ratio, step.high))
     return f"so far {middle:+.1f} % a step ({low:+.1f} to {high:+.1f}): {step.verdict}"
@@ -134,7 +134,7 @@ def _block_notes(blocks: Sequence[Block], reads: Sequence[float], rounds: Rounds
 def compare_reports(reference: Path, candidate: Path) -> list[dict[str, Any]]:
     """The second profile against the first, setting by setting.
 
-    Raises ConfigError where the files are no profiles, or not of the same settings and requests.
+    Raises ConfigError where the files are not profiles, or their settings and requests differ.
     """
     reports = read_report(reference), read_report(candidate)
     runs = [report["runs"] for report in reports]
@@ -160,7 +160,7 @@ def compare_reports(reference: Path, candidate: Path) -> list[dict[str, Any]]:
 
 
 def compare_runs(reference: Record, candidate: Record) -> list[Ratio]:
-    """Two runs of profiles that were made apart, request by request. Raises ConfigError where requests differ."""
+    """Two separate runs compared request by request. Raises ConfigError where requests differ."""
     by_request = [_by_request(run) for run in (reference, candidate)]
     if by_request[0].keys() != by_request[1].keys():
         raise ConfigError("the two profiles made different requests; profile both with the same texts")
@@ -185,8 +185,8 @@ def _by_request(run: Record) -> dict[tuple[str, str, int], list[Record]]:
 
 
 def _drift(reference: Record, candidate: Record) -> float:
-    """By how much, as a logarithm, the machine may have been faster or slower in one of the runs: the far end of the
-    interval of the reference kernel's ratio."""
+    """The possible difference of the machine's speed between the runs, as a logarithm: the far end of the interval of
+    the reference kernel's ratio."""
     reads = [np.log(run["floor"]["reads_bytes_per_s"]) for run in (reference, candidate)]
     low, high = interval(lambda random: medians(reads[0], random) - medians(reads[1], random))
     return max(abs(low), abs(high))

@@ -1,4 +1,4 @@
-"""How far the means of a profile may be off, by how they differ from one repetition to the next.
+"""The errors of a profile's means, from their differences between repetitions.
 
 S decode steps · P parts · L layers · F fields · R repetitions
 """
@@ -19,7 +19,7 @@ from unimoe_tools.profiling.recorder import Part
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorsOfMeans:
-    """Two standard errors of means, from how they differ between repetitions; None with one repetition.
+    """Two standard errors of means, from the differences between repetitions; None with one repetition.
 
     `layers`: a list over the layers by field name.
     """
@@ -30,7 +30,7 @@ class ErrorsOfMeans:
 
 
 def errors_of_means(generations: Sequence[Generation]) -> ErrorsOfMeans:
-    """Of all measured generations of a setting, which come repetition by repetition."""
+    """The errors from all measured generations of a setting, in order of repetition."""
     requests = len({generation.request for generation in generations})
     repetitions = [generations[at : at + requests] for at in range(0, len(generations), requests)]
 
@@ -62,5 +62,5 @@ def errors_of_means(generations: Sequence[Generation]) -> ErrorsOfMeans:
 
 
 def joined_routing(generations: Sequence[Generation]) -> Routing:
-    """The routing of all their steps."""
+    """The routing of all steps of the generations."""
     return reduce(Routing.join, (generation.routing for generation in generations))

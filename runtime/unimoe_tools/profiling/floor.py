@@ -1,4 +1,4 @@
-"""The floor of a step: bytes that it cannot avoid reading, over the read bandwidth of this machine.
+"""The floor of a step: the bytes that it must read, over this machine's read bandwidth.
 
 L layers · R routed experts
 """
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
 from unimoe_tools.profiling.recorder import Part
 
-# A part is far from its floor beyond this ratio, where it takes at least this share of a step and of its bytes (the
-# inputs of a step take time, but not to read).
+# A part is far from its floor beyond this ratio if it takes at least this share of a step's time and bytes (the inputs
+# of a step take time, but hardly any of it for reading).
 FAR_RATIO = 2.0
 FAR_SHARE = 0.05
 _FAR_BYTES = 0.01
 
 
 def weight_bytes(bundle: Bundle, graph: str) -> int:
-    """Bytes of a graph's weights as they are stored, scales of quantized ones included."""
+    """Bytes of a graph's stored weights, including the scales of quantized ones."""
     return sum(entry.num_bytes for entry in bundle.weights(graph).entries.values())
 
 
@@ -31,8 +31,8 @@ def step_bytes(
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """Bytes that a step touches, by part, and by layer.
 
-    Weights of the graphs that ran, at their stored precision; keys and values of `cached` positions, on average;
-    the embedding rows are inputs.
+    They are the weights of the graphs that ran, at their stored precision, and keys and values of `cached` positions on
+    average; embedding rows count as inputs.
     """
     model = bundle.model
     cache = rows * cached * 2 * model.num_kv_heads * model.head_dim * 4
@@ -53,7 +53,7 @@ def step_bytes(
 def compare_with_floor(
     bytes_by_part: Mapping[str, float], ms_by_part: Mapping[str, float], step_ms: float, bytes_per_s: float
 ) -> dict[str, Any]:
-    """Each part's bytes, its floor in milliseconds, the ratio of its time to that, and whether it is far from it."""
+    """Each part's bytes, its floor in milliseconds, the ratio of its time to the floor, and whether it is far off."""
     parts = {}
     total = sum(bytes_by_part.values())
     for name, num_bytes in bytes_by_part.items():

@@ -1,4 +1,4 @@
-"""The engine's own profiler: what it says of each kernel, brought to our clock."""
+"""The engine's own profiler: its kernel times, converted to our clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from unimoe_runtime.errors import BackendError
 
 RUN = "model_run"
-"""ONNX Runtime's event for one call of a graph, its kernels included."""
+"""ONNX Runtime's event for one call of a graph, including its kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ def graph_kind(graph: str) -> str:
 def read_kernels(profiles: Mapping[str, tuple[Path, int]], windows_ns: Sequence[tuple[int, int]]) -> list[Kernel]:
     """Kernels that began in one of the windows (perf_counter_ns), in order of time.
 
-    `profiles`: each graph's file and its time 0 in nanoseconds of the system's clock, as `end_profiling` tells them.
-    Raises BackendError where a file is no profile.
+    `profiles`: each graph's file and its time 0 in nanoseconds of the system's clock, from `end_profiling`.
+    Raises BackendError where a file is not a profile.
     """
     to_ours_ns = _clock_offset_ns()
     kernels = []
@@ -68,7 +68,7 @@ def _kernel(graph: str, event: Mapping[str, Any], start_ns: int) -> Kernel:
 
 
 def _clock_offset_ns() -> int:
-    """perf_counter_ns - time_ns, of the closest of some readings. Both clocks run at one rate."""
+    """perf_counter_ns - time_ns, from the closest of some readings. Both clocks run at the same rate."""
     readings = []
     for _ in range(50):
         before_ns, wall_ns, after_ns = time.perf_counter_ns(), time.time_ns(), time.perf_counter_ns()
@@ -77,7 +77,7 @@ def _clock_offset_ns() -> int:
 
 
 def summarize_kernels(kernels: Iterable[Kernel], num_steps: int) -> dict[str, Any]:
-    """Calls and time by kind of graph and operator, and the engine's own time for whole calls (`runs`), a step."""
+    """Calls and time per step by kind of graph and operator, and the engine's own time for whole calls (`runs`)."""
     ms: dict[tuple[str, str], float] = defaultdict(float)
     calls: dict[tuple[str, str], int] = defaultdict(int)
     for kernel in kernels:

@@ -1,6 +1,6 @@
-"""What a figure was measured on: the machine, its background load, its memory and energy.
+"""The conditions of a measurement: the machine, its background load, its memory and energy.
 
-Linux reports all of it. None stands for what the system does not report.
+Linux reports all of them. A figure that the system does not report is None.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# Threads of a pool spin on after their work (ONNX Runtime's for some 40 ms of CPU time, OpenBLAS's for 20): whatever
-# comes next would share its cores with them. A window without CPU time of this process says that all sleep.
+# Threads of a pool continue to spin after their work (ONNX Runtime's for about 40 ms of CPU time, OpenBLAS's for 20),
+# and later work would share its cores with them. A window without CPU time of this process shows that all sleep.
 _SETTLE_WINDOW_S = 0.02
 _SETTLE_AT_MOST_S = 1.0
 _TELL_AT_MOST_S = 10.0
@@ -24,7 +24,7 @@ _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 def settle() -> None:
-    """Wait until no thread of this process spins any more."""
+    """Wait until no thread of this process spins."""
     deadline = time.perf_counter() + _SETTLE_AT_MOST_S
     while time.perf_counter() < deadline:
         used = time.process_time()
@@ -80,7 +80,7 @@ def last_level_cache_bytes() -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Host memory of this process, in bytes: resident now, of it anonymous and file-backed, and the peak."""
+    """Host memory of this process, in bytes: resident now, its anonymous and file-backed parts, and the peak."""
 
     resident: int
     anonymous: int
@@ -101,7 +101,7 @@ def read_memory() -> Memory | None:
 
 
 def read_device_bytes() -> int | None:
-    """NVIDIA device memory that this process holds, over all devices, by nvidia-smi; None where it does not tell."""
+    """NVIDIA device memory of this process, over all devices, from nvidia-smi; None where it is not reported."""
     command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=_TELL_AT_MOST_S, check=True).stdout
@@ -113,17 +113,17 @@ def read_device_bytes() -> int | None:
 
 
 class Energy:
-    """Energy that the processor's packages take, by their RAPL counters; `joules` since this object was made."""
+    """Energy of the processor's packages, from their RAPL counters; `joules` counts since this object was made."""
 
     def __init__(self, folder: Path = Path("/sys/class/powercap")) -> None:
-        # Beside the packages there may be a counter of the whole platform, which has them in it.
+        # Beside the packages there may be a counter of the whole platform, which includes them.
         zones = [path.parent for path in sorted(folder.glob("intel-rapl:*/energy_uj"))]
         packages = [zone for zone in zones if "".join(_lines(zone / "name")).startswith("package")]
         self._counters = [zone / "energy_uj" for zone in packages]
         self._start = self._read()
 
     def joules(self) -> float | None:
-        """None where the machine has no counters, or does not let this user read them."""
+        """None where the machine has no counters, or this user must not read them."""
         now = self._read()
         if self._start is None or now is None:
             return None
@@ -158,7 +158,7 @@ def _others_s() -> float | None:
 
 
 def machine_cpu_s() -> float | None:
-    """CPU seconds of all processes, with those that the host took from this machine (steal)."""
+    """CPU seconds of all processes, including those that the host took from this machine (steal)."""
     lines = _lines("/proc/stat")
     if not lines:
         return None
@@ -167,16 +167,16 @@ def machine_cpu_s() -> float | None:
 
 
 def process_cpu_s(process: int) -> float | None:
-    """CPU seconds that another process has taken; None where it is gone, or the machine does not tell."""
+    """CPU seconds of another process; None where it has ended, or the machine does not report them."""
     lines = _lines(f"/proc/{process}/stat")
     if not lines:
         return None
-    user, system = lines[0].rpartition(")")[2].split()[11:13]  # the name before may hold anything
+    user, system = lines[0].rpartition(")")[2].split()[11:13]  # the name before it may contain any character
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _lines(path: str | Path) -> list[str]:
-    """A file's lines; none where it cannot be read."""
+    """A file's lines; empty where it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:

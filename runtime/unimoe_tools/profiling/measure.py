@@ -1,4 +1,4 @@
-"""Measuring one setting in this process: open, load, make a request with the recorder on.
+"""Measuring one setting in this process: open, load, make a recorded request.
 
 U utterances · K codebooks · T frames · L samples
 """
@@ -28,8 +28,8 @@ from unimoe_tools.profiling.recorder import Marks, Part, RecordedModel, Recorder
 from unimoe_tools.profiling.workload import ProfileRequest, Setting, batched, forced, random_prompt, random_sampling
 
 _MEMORY_EVERY_STEPS = 16
-# Steps of a turn, where two bundles are run against each other. Few, so that both meet the same moods of the machine,
-# which last some hundred milliseconds.
+# Steps of a turn where two bundles alternate. Few, so that both see the same noise and drift of the machine, which last
+# some hundred milliseconds.
 STEPS_A_TURN = 5
 _CODEC, _HOST, _PROFILER, _END = map(code, (Part.CODEC, Part.HOST, Part.PROFILER, Part.END))
 
@@ -47,11 +47,10 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
-    """One request as it was measured.
+    """One measured request.
 
-    `prepare_ms`: text to prompt, with the codec's encoder or the vision tower where they are needed. `wall_ms` is
-    read by a clock of its own, from the start of the prompt's pass to the last sample. `memory`: readings at seconds
-    of perf_counter.
+    `prepare_ms`: text to prompt, including the codec's encoder or the vision tower where needed. `wall_ms`: by a
+    separate clock, from the start of the prefill to the last sample. `memory`: readings at seconds of perf_counter.
     """
 
     request: ProfileRequest
@@ -74,7 +73,7 @@ class Generation:
 
     @property
     def measured_ms(self) -> float:
-        """The wall time without what the profiler itself did in it."""
+        """The wall time without the profiler's own work."""
         return self.wall_ms - float(self.breakdown.parts_SP[:, Part.PROFILER].sum())
 
     @property
@@ -91,7 +90,7 @@ class Generation:
 
 @dataclass(kw_only=True)
 class _Stream:
-    """One utterance's audio as it grows, cut into chunks of the schedule's sizes."""
+    """One utterance's growing audio, cut into chunks of the schedule's sizes."""
 
     index: int
     sizes: Iterator[int]
@@ -103,7 +102,7 @@ class _Stream:
         self.size = next(self.sizes)
 
     def decode(self, *, last: bool) -> tuple[int, int]:
-        """Frames and samples of the chunk that waits."""
+        """Decode the pending chunk. Returns its frames and samples."""
         frames, samples = len(self.waiting), 0
         if self.decoder is not None:
             if frames:
@@ -116,15 +115,15 @@ class _Stream:
 
 
 class Meter:
-    """A bundle opened as a setting says, its graphs loaded. `load_ms` is what that took, by stage.
+    """A bundle opened by a setting, with its graphs loaded. `load_ms`: the time for that, by stage.
 
-    `kernel_folder`: the backend's own profiler writes there, one file a graph.
+    `kernel_folder`: the backend's own profiler writes there, one file for each graph.
     """
 
     def __init__(self, setting: Setting, *, kernel_folder: Path | None = None) -> None:
         start = time.perf_counter()
         self.setting = setting
-        self._made: dict[ProfileRequest, tuple[int, int]] = {}  # how often, and the steps it takes
+        self._made: dict[ProfileRequest, tuple[int, int]] = {}  # number of times, and number of steps
         self.bundle = open_bundle(setting.bundle)
         self.backend = _open_backend(self.bundle, setting, kernel_folder)
         self._codec = None if self.bundle.codec is None else BundleCodec(self.bundle.codec, self.backend.run)
@@ -140,7 +139,7 @@ class Meter:
         self.backend.close()
 
     def measure(self, request: ProfileRequest) -> Generation:
-        """Make one request, recorded. Raises PromptError where the model says nothing."""
+        """Make one recorded request. Raises PromptError where the model produces no audio."""
         turns = self.turns(request, steps_a_turn=None)
         while True:
             try:
@@ -152,8 +151,7 @@ class Meter:
     def turns(
         self, request: ProfileRequest, *, steps_a_turn: int | None = STEPS_A_TURN
     ) -> Generator[None, None, Generation]:
-        """The same with a rest after every so many steps, for somebody else's turn; what goes by meanwhile is taken out
-        of every figure."""
+        """The same with a pause after every few steps, for the other side's turn; all figures exclude the pauses."""
         config = self.bundle.model
         settle()
         energy = Energy()
@@ -161,7 +159,7 @@ class Meter:
         prompt, sampling, caption = self._prepare(request)
         prepare_ms = 1e3 * (time.perf_counter() - start)
         recorder = Recorder()
-        # Of a request that is made again, other steps are recorded call by call.
+        # Each repetition of a request records different steps call by call.
         times, num_steps = self._made.get(request, (0, 1))
         every = 1 if self.setting.kernels else self.setting.every
         model = RecordedModel(self.backend, recorder, every=every, phase=times % min(every, num_steps))
@@ -237,7 +235,7 @@ class Meter:
         )
 
     def _prepare(self, request: ProfileRequest) -> tuple[Prompt, SamplingConfig, str]:
-        """The prompt of all rows, its sampling, and what was understood."""
+        """The prompt of all rows, its sampling, and its caption."""
         config, setting = self.bundle.model, self.setting
         if self._synthesizer is None:
             prompt, caption = random_prompt(config, setting.rows, request.seed), "random text ids"

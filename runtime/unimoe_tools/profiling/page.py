@@ -1,4 +1,4 @@
-"""One page with everything that a profile or a comparison found."""
+"""One page with all results of a profile or a comparison."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def as_html(report: Record) -> str:
 
 
 def comparison_as_html(comparisons: Sequence[Record]) -> str:
-    """The page of comparisons: the verdict first, then ratios with their intervals."""
+    """The page of comparisons: first the verdict, then ratios with their intervals."""
     slower = any(one["slower"] for one in comparisons)
     unclear = any(row["verdict"] == "too noisy to tell" for one in comparisons for row in one["measures"])
     words = "Something is slower." if slower else "Nothing is slower."
@@ -73,7 +73,7 @@ def _settings(runs: Sequence[Record]) -> str:
 
 
 def _sweeps(rows: Sequence[Record]) -> Iterator[str]:
-    """A chart for each bundle and number of rows that ran with several numbers of threads."""
+    """A chart for each bundle and number of rows measured with several numbers of threads."""
     groups: dict[tuple[str, str, int], list[Record]] = {}
     for row in rows:
         if row["threads"] is not None:
@@ -116,7 +116,7 @@ def _run(run: Record, *, many: bool) -> str:
 
 
 def _cards(run: Record, row: Record) -> str:
-    """The figures that are read first."""
+    """The most important figures."""
     setting, bundle, floor = run["setting"], run["bundle"], run["floor"]
     weights = f"weights {bundle['weight_bytes'] / 1e6:.0f} MB"
     figures = [

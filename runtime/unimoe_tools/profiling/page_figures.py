@@ -30,11 +30,11 @@ NAMES = {
     "inputs": "inputs", "trunk": "trunks", "read_back": "router read-back", "dispatch": "dispatch in Python",
     "expert": "experts", "head": "head", "sampling": "sampling", "codec": "codec", "host": "host",
 }  # fmt: skip
-_MOST_STEPS = 600  # drawn one by one; a longer generation is shown up to here
+_MOST_STEPS = 600  # drawn one by one; of a longer generation only these appear
 
 
 def breakdown_figure(run: Record) -> str:
-    """What a step's time goes to."""
+    """The parts of a step's time."""
     parts = run["parts"]
     total = sum(part["ms_a_step"] for part in parts.values())
     height, x, drawn = 46, 0.0, []
@@ -89,7 +89,7 @@ def timeline_figure(run: Record, timeline: Record) -> str:
 
 
 def histogram_figure(run: Record) -> str:
-    """How long steps take."""
+    """The distribution of the steps' times."""
     steps = np.concatenate([generation["step_ms"] for generation in run["generations"]])
     high = max(float(np.percentile(steps, 99.5)), float(steps.min()) + 1e-3)
     counts, edges = np.histogram(np.minimum(steps, high), bins=60, range=(float(steps.min()), high))
@@ -120,7 +120,7 @@ def layers_figure(run: Record) -> str:
 
 
 def experts_figure(run: Record) -> str:
-    """Who runs where, by domain, and how many at once."""
+    """The frequency of each expert by layer and domain, and the number of experts per step."""
     routed = run["bundle"]["routed_experts"]
     if not routed:
         return ""
@@ -176,7 +176,7 @@ def memory_figure(run: Record) -> str:
 
 
 def kernels_figure(run: Record) -> str:
-    """What the engine's own profiler says; empty where it was off."""
+    """The results of the engine's own profiler; empty where it was off."""
     if "kernels" not in run:
         return ""
     return figure_box(

@@ -1,4 +1,4 @@
-"""What a listener meets: when audio could begin, and whether it would stop to wait for the next chunk."""
+"""Simulated playback: when audio could begin, and whether it would stop to wait for the next chunk."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Playback:
-    """Chunks played as soon as the first is there. `first_ms` counts from the request; `slack_ms` is the smallest
-    time that a later chunk was ready before it was needed, negative where it came late; None with one chunk."""
+    """Playback that starts with the first chunk. `first_ms` counts from the request; `slack_ms`: the smallest time
+    between a later chunk's readiness and its deadline, negative where it was late; None with one chunk."""
 
     first_ms: float
     underruns: int
@@ -18,8 +18,8 @@ class Playback:
 
 
 def play(chunks: Sequence[tuple[float, float]]) -> Playback | None:
-    """Play one utterance's chunks, given as (ready_ms, lasts_ms) in order. After an underrun play goes on as soon as
-    the chunk is there. None where nothing ever sounds."""
+    """Play one utterance's chunks, given as (ready_ms, lasts_ms) in order. After an underrun playback continues as soon
+    as the chunk arrives. None without any audio."""
     sounding = [(ready_ms, lasts_ms) for ready_ms, lasts_ms in chunks if lasts_ms > 0]
     if not sounding:
         return None

@@ -1,4 +1,4 @@
-"""The record of one setting: everything that tables, files, pages and comparisons show, as plain JSON.
+"""The record of one setting, the source of tables, files, pages and comparisons, as plain JSON.
 
 S decode steps · L layers · R routed experts
 """
@@ -28,7 +28,7 @@ _LAYER_PARTS = (Part.TRUNK, Part.READ_BACK, Part.DISPATCH, Part.EXPERT)
 
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
-    """What was run: name, identity, sizes."""
+    """The measured bundle: name, identity, sizes."""
     model = bundle.model
     manifest = (bundle.path / MANIFEST).read_bytes()
     return {
@@ -54,7 +54,7 @@ def _frame_rate_hz(bundle: Bundle) -> float | None:
 
 
 def describe_generation(generation: Generation, bundle: Bundle, *, repetition: int) -> dict[str, Any]:
-    """One request's figures. Times are milliseconds; `rtf` is compute seconds per second of audio made."""
+    """One request's figures. Times are milliseconds; `rtf` is compute seconds per second of audio."""
     breakdown = generation.breakdown
     rate_hz = None if bundle.codec is None else bundle.codec["sample_rate_hz"]
     audio_s = sum(chunk.samples for chunk in generation.chunks) / rate_hz if rate_hz else None
@@ -76,7 +76,7 @@ def describe_generation(generation: Generation, bundle: Bundle, *, repetition: i
         "prompt_tokens": generation.prompt_tokens,
         "prepare_ms": generation.prepare_ms,
         "prefill_ms": breakdown.prefill_ms,
-        # Of several utterances, that which waits longest; without a codec, the first chunk of frames.
+        # Of several utterances, the one with the longest wait; without a codec, the first chunk of frames.
         "ttfa_ms": max((played.first_ms for played in heard), default=generation.chunks[0].ready_ms),
         "ttfa_steps": first_step + 1,
         "compute_ms": compute_ms,
@@ -107,7 +107,7 @@ def describe_setting(
 ) -> dict[str, Any]:
     """Figures over all measured generations of a setting: steps, parts, layers, tasks, floor.
 
-    From inputs to head the parts are those of the steps that were recorded call by call, scaled to the mean of all.
+    From inputs to head the parts come from the steps that were recorded call by call, scaled to the mean of all steps.
     """
     num_steps = sum(generation.num_steps for generation in generations)
     step_ms = np.concatenate([generation.breakdown.step_ms_S for generation in generations])
@@ -155,8 +155,8 @@ def describe_setting(
 
 
 def _recording(step_ms_S: NDArray[np.float64], detailed_S: NDArray[np.bool_]) -> dict[str, Any]:
-    """Steps that were recorded call by call, and what that cost: by how much their median is longer, spread over all
-    steps, and two standard errors of it; None where there are no others to compare with."""
+    """The number of steps that were recorded call by call, and the cost of that: the excess of their median, spread
+    over all steps, and two standard errors of it; None without other steps for the comparison."""
     share = float(detailed_S.mean())
     if share == 1:
         return {"steps": len(detailed_S), "cost": None, "cost_error": None}
@@ -178,8 +178,8 @@ def _floor(
     reads: Sequence[float],
     reads_model: Sequence[float],
 ) -> dict[str, Any]:
-    """The comparison with the floor, every reading of the bandwidth, and the bandwidth over as many bytes as the
-    model has, which is what there is to gain where these fit into the cache."""
+    """The comparison with the floor, every reading of the bandwidth, and the bandwidth over the model's own number of
+    bytes, which shows the possible gain where these fit into the cache."""
     low, median, high = np.percentile(reads, [25, 50, 75])
     floor = compare_with_floor(bytes_by_part, ms_by_part, step_ms, float(median))
     model_sized = float(np.median(reads_model))
@@ -214,7 +214,7 @@ def _layers(
 
 
 def _tasks(generations: Sequence[Generation]) -> dict[str, Any]:
-    """By domain: how many experts ran, and the share of the steps in which each did."""
+    """By domain: the number of experts that ran, and each expert's share of the steps."""
     tasks = {}
     for task in dict.fromkeys(generation.request.task for generation in generations):
         of_task = [generation for generation in generations if generation.request.task == task]
@@ -231,8 +231,8 @@ def _tasks(generations: Sequence[Generation]) -> dict[str, Any]:
 
 
 def _timelines(generations: Sequence[Generation]) -> list[dict[str, Any]]:
-    """The last generation of each request, in milliseconds: every step, the codec after it, and the parts of the steps
-    that were recorded call by call."""
+    """The last generation of each request, in milliseconds: every step, the codec's time after it, and the parts of the
+    steps that were recorded call by call."""
     last = {generation.request: generation for generation in generations}
     return [
         {
@@ -254,7 +254,7 @@ _COUNTS = ("uses", "misses", "loaded_ahead", "used_ahead", "predicted", "predict
 
 
 def describe_residency(before: ExpertCacheStats | None, after: ExpertCacheStats | None) -> dict[str, float] | None:
-    """How the experts' memory budget fared between two readings; None without a budget."""
+    """The expert cache's statistics between two readings; None without a budget."""
     if after is None:
         return None
     counts = {name: getattr(after, name) - (getattr(before, name) if before else 0) for name in _COUNTS}
@@ -266,8 +266,8 @@ def describe_memory(
 ) -> dict[str, Any] | None:
     """Host memory after warming up and one repetition, and readings over time: seconds, bytes.
 
-    `device_peak_bytes`: what a device holds then, for backends that run on one, whose pools never shrink; None: not
-    told.
+    `device_peak_bytes`: the memory on a device at that time, for backends with a device, whose pools never shrink;
+    None where it is not reported.
     """
     if peak is None:
         return None
@@ -283,5 +283,5 @@ def describe_memory(
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
-    """Four digits after the point: a tenth of a microsecond."""
+    """Rounded to four decimals: a tenth of a microsecond."""
     return [round(float(value), 4) for value in values]

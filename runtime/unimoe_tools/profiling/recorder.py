@@ -1,11 +1,11 @@
 """Recording where a generation's time goes, from inside the runtime, without a branch in its hot loop.
 
-A recorded model is the same `BundleModel` over a forward that is wrapped, so a run that is not recorded executes
-not one instruction of this file. Time is cut into parts without gaps: a mark says "from now on, this part".
+A recorded model is the same `BundleModel` over a wrapped forward, so an unrecorded run executes no instruction of this
+file. Time is divided into parts without gaps: a mark starts a part.
 
-Between two graphs every line of code and data comes from memory again, so each wrapper costs a microsecond or two, and
-all of a step 1 to 3 % of it. So only one step of `every` is recorded call by call; of the others begin, logits and end
-are marked.
+Between two graphs all code and data come from memory again, so each wrapper costs a microsecond or two, and all
+wrappers of a step 1 to 3 % of it. So only one step of `every` is recorded call by call; the other steps have marks for
+begin, logits and end.
 
 B rows · N = B tokens of a decode step · E dynamic experts (routed, then null) · K codebooks · M chosen tokens, or marks
 """
@@ -31,29 +31,29 @@ Floats = NDArray[np.float32]
 
 
 class Part(IntEnum):
-    """What the time goes to. The order is that of a step."""
+    """The parts of the time, in the order of a step."""
 
-    PREFILL = 0  # inputs of the prompt's pass: embedding rows, rotary embedding, mask, copies into bound buffers
+    PREFILL = 0  # inputs of the prefill: embedding rows, rotary embedding, mask, copies into bound buffers
     INPUTS = 1  # the same of a decode step; this mark begins a step
     TRUNK = 2
     READ_BACK = 3  # the router's decision to the host
-    DISPATCH = 4  # in Python: what was picked, and what lies between two graphs
+    DISPATCH = 4  # in Python: evaluating the picks, and the code between two graphs
     EXPERT = 5
     HEAD = 6
     SAMPLING = 7  # guidance, draw, delay pattern
     CODEC = 8
     HOST = 9  # the consumer: frames collected, chunks cut
-    PROFILER = 10  # our own doing, taken out of every figure
+    PROFILER = 10  # our own work, excluded from every figure
     END = 11
-    STEP = 12  # inputs to head of a step that is not recorded call by call; this mark begins such a step
+    STEP = 12  # inputs to head of a step without call-by-call recording; this mark begins such a step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marks:
     """All marks of one generation, in order; M marks.
 
-    From `start_ns_M` (perf_counter_ns) to the next mark's, the time goes to `part_M`. Trunk, read-back, dispatch and
-    experts have a layer; what has no layer or no expert has -1.
+    From `start_ns_M` (perf_counter_ns) to the next mark, the time belongs to `part_M`. Trunk, read-back, dispatch and
+    experts have a layer; -1 stands for no layer or no expert.
     """
 
     start_ns_M: NDArray[np.int64]
@@ -63,25 +63,25 @@ class Marks:
 
     @property
     def begins_M(self) -> NDArray[np.bool_]:
-        """Where a decode step begins."""
+        """True where a decode step begins."""
         return np.isin(self.part_M, (Part.INPUTS, Part.STEP))
 
     @property
     def step_M(self) -> NDArray[np.int64]:
-        """The decode step that a mark belongs to; -1 in the prompt's pass."""
+        """The decode step of each mark; -1 in the prefill."""
         return np.cumsum(self.begins_M) - 1
 
 
 def code(part: Part) -> float:
-    """What stands for a part in a recorder's events. An expert stands for itself, by its number."""
+    """A part's code in a recorder's events. An expert's code is its number."""
     return -1.0 - part
 
 
 class Recorder:
     """Marks of one generation: `mark(code)` begins a part.
 
-    A mark is two appends to one list and a clock reading; no attribute is looked up where a closure's cell will do. It
-    has no layer: that is the one of the trunk before it, and trunks are counted.
+    A mark is two appends to one list and a clock reading, through closures instead of attributes for speed. It has no
+    layer of its own: its layer is that of the trunk before it, found by counting trunks.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Recorder:
         self.put(perf_counter())
 
     def forget_counts(self) -> None:
-        """Leave out the prompt's pass."""
+        """Leave out the prefill."""
         self._counts.clear()
 
     def picks(self) -> NDArray[np.int64]:
@@ -127,9 +127,9 @@ _Picked = Callable[[list[list[float]]], list[int]]
 
 
 class RecordedModel(BundleModel):
-    """`BundleModel` that says to a recorder what it is at. Computes the same.
+    """`BundleModel` that reports its current part to a recorder. The results are the same.
 
-    Of the decode steps it records one of `every` call by call: number `phase` (below `every`), and from there on.
+    It records one of `every` decode steps call by call, starting with number `phase` (below `every`).
     """
 
     def __init__(self, backend: Backend, recorder: Recorder, *, every: int = 1, phase: int = 0) -> None:
@@ -183,8 +183,8 @@ class RecordedModel(BundleModel):
 
 
 class _RecordingBackend(WrappedBackend):
-    """A backend whose forwards are recorded; the caller marks what runs by name. `plain`: the forward that started
-    last, without marks."""
+    """A backend whose forwards are recorded; the caller marks graphs that run by name. `plain`: the forward that
+    started last, without marks."""
 
     plain: Forward
 

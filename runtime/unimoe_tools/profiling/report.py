@@ -1,4 +1,4 @@
-"""A report as flat rows: one table for people, for spreadsheets and for Markdown; and the files it is written to."""
+"""A report as flat rows: one table for terminals, spreadsheets and Markdown, and the output files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unimoe_tools.units import count, plus_minus
 
 Record = Mapping[str, Any]
 
-# Title, and how it reads in a row of figures: unit in the name, digits after the point.
+# Title and form of a figure in a row: the unit in the name, digits after the point.
 COLUMNS: Mapping[str, tuple[str, int]] = {
     "load_ms": ("load, ms", 0),
     "prefill_ms": ("prefill, median ms", 1),
@@ -42,7 +42,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
 
 
 def flat(run: Record) -> dict[str, Any]:
-    """One setting's figures in one flat row; medians over requests and repetitions. None: not told."""
+    """One setting's figures in one flat row: medians over requests and repetitions. None: not reported."""
     generations, setting, step, floor, memory = (
         run[name] for name in ("generations", "setting", "step", "floor", "memory")
     )
@@ -81,19 +81,19 @@ def flat(run: Record) -> dict[str, Any]:
 
 
 def shown(value: Any, digits: int) -> str:
-    """A figure as it is printed; a dash for what is not known."""
+    """A figure as text; a dash for an unknown value."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def shown_row(row: Record, name: str) -> str:
-    """A figure of a flat row as it is printed: a mean with its error, where it has one."""
+    """A figure of a flat row as text: a mean with its error, where it has one."""
     digits = COLUMNS[name][1]
     error = row.get(f"{name.removesuffix('_ms')}_error_ms")
     return shown(row[name], digits) if error is None else plus_minus(row[name], error, digits)
 
 
 def figure_rows(rows: Sequence[Record]) -> list[list[str]]:
-    """The figures of flat rows side by side, a line for each figure that some row has."""
+    """The figures of flat rows side by side, a line for each figure that at least one row has."""
     return [
         [title, *(shown_row(row, name) for row in rows)]
         for name, (title, _) in COLUMNS.items()
@@ -102,7 +102,7 @@ def figure_rows(rows: Sequence[Record]) -> list[list[str]]:
 
 
 def as_csv(report: Record) -> str:
-    """A row a setting; the breakdown's milliseconds a step in columns of their own. An empty field: not told."""
+    """A row for each setting, with columns for the breakdown's milliseconds per step. Empty field: not reported."""
     rows = [{**flat(run), **{f"{name}_ms": part["ms_a_step"] for name, part in run["parts"].items()}}
             for run in report["runs"]]  # fmt: skip
     text = io.StringIO()
@@ -113,7 +113,7 @@ def as_csv(report: Record) -> str:
 
 
 def as_markdown(report: Record) -> str:
-    """Machine, a table of the settings turned on its side, and each setting's breakdown, layers and notes."""
+    """The machine, a table with a column for each setting, and each setting's breakdown, layers and notes."""
     rows = [flat(run) for run in report["runs"]]
     lines = [machine_line(report), ""]
     heads = [" · ".join((row["bundle"], row["precision"], *setting_line(row))) for row in rows]
@@ -155,7 +155,7 @@ PART_COLUMNS = ("part", "mean ms a step", "share", "MB", "floor ms", "× floor")
 
 
 def part_rows(run: Record) -> list[list[str]]:
-    """The breakdown: name, milliseconds a step with two standard errors, share, and the floor of what reads weights."""
+    """The breakdown: name, milliseconds per step with two standard errors, share, floor of parts with weights."""
     rows = []
     for name, part in run["parts"].items():
         floor = run["floor"]["parts"].get(name)
@@ -175,7 +175,7 @@ LAYER_COLUMNS = ("layer", "trunk, mean ms", "experts, mean ms", "launched", "pic
 
 
 def layer_rows(run: Record) -> list[list[str]]:
-    """Per layer: time, experts launched (the union over rows), picked by one row, null share, bytes touched."""
+    """Per layer: time, launched experts (the union over rows), picks of one row, null share, bytes touched."""
     return [
         [
             str(layer["layer"]),
@@ -195,7 +195,7 @@ _MOST_KERNELS = 12
 
 
 def kernel_rows(run: Record) -> list[list[str]]:
-    """The operators that take most, by the engine's own profiler; shares are of all kernels."""
+    """The operators with the most time, from the engine's own profiler; shares are of all kernels."""
     rows = run["kernels"]["operators"]
     total = sum(row["ms_a_step"] for row in rows) or 1.0
     return [
@@ -239,10 +239,10 @@ def as_json(value: Any) -> str:
 
 
 def as_jsonl(report: Record) -> str:
-    """One JSON object a line and setting: the flat row, with the machine."""
+    """One line for each setting, a JSON object: the flat row and the machine."""
     return "".join(json.dumps({**flat(run), "machine": report["machine"]}) + "\n" for run in report["runs"])
 
 
 def is_noisy(report: Record) -> bool:
-    """Whether some run warns of noise."""
+    """Whether any run has a warning about noise."""
     return any(note.startswith("WARNING") for run in report["runs"] for note in run["notes"])

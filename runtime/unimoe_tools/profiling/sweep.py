@@ -1,4 +1,4 @@
-"""Measuring settings one after the other, and the report that comes of it."""
+"""Measuring settings one after another, and the resulting report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from unimoe_tools.profiling.workload import Setting
 
 FORMAT = "unimoe-profile"
 FORMAT_VERSION = 1
-# A run proves little beyond these: cores that other processes kept busy on average, and quartile spread of the
+# Beyond these limits a run proves little: cores that other processes kept busy on average, and quartile spread of the
 # bandwidth's readings as a part of their median.
 NOISY_CORES = 0.1
 NOISY_SPREAD = 0.15
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the rounds done, and all of them."""
+"""Called with the current activity, the rounds done, and the number of rounds."""
 
 
 def profile(
@@ -34,11 +34,11 @@ def profile(
     trace: bool = False,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The report over all settings, and trace events of each setting's last requests (none unless asked for).
+    """The report over all settings, and trace events of each setting's last requests (only if requested).
 
     `kernels` measures every setting once more, in another process, with the engine's own profiler on: the kernels'
-    detail and the trace come from there, all other figures from the undisturbed process.
-    Raises ConfigError for counts that make no sense, and whatever a bundle or a request makes the runtime raise.
+    detail and the trace come from that process, all other figures from the undisturbed one.
+    Raises ConfigError for invalid counts, and any error of the runtime for a bundle or a request.
     """
     if not settings or repetitions < 1 or warmup < 0:
         raise ConfigError(
@@ -91,7 +91,7 @@ def profile(
 
 
 def read_report(path: Path | str) -> dict[str, Any]:
-    """A report that was written as JSON. Raises ConfigError, one line, where the file is none."""
+    """Read a report from JSON. Raises ConfigError, one line, where the file is not a report."""
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -107,7 +107,7 @@ def read_report(path: Path | str) -> dict[str, Any]:
 
 
 def _notes(run: dict[str, Any]) -> list[str]:
-    """What a reader has to know of this run: noise, and parts far from their floor."""
+    """Notes on this run: noise, and parts far from their floor."""
     notes = []
     floor, cores = run["floor"], run["cores_of_others"]
     noise = []

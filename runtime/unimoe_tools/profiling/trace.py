@@ -1,7 +1,7 @@
-"""A Chrome trace of a generation: opens in Perfetto (ui.perfetto.dev) and in chrome://tracing.
+"""A Chrome trace of a generation, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-One process a setting, one track a thread or stream. On the host's track a request holds its steps, a step its parts,
-and a part the kernels that the engine ran in it.
+Each setting is a process, each thread or stream a track. On the host's track a request contains its steps, a step its
+parts, and a part the engine's kernels.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def kernel_events(kernels: Sequence[Kernel], process: int) -> list[Event]:
 
 
 def track_names(events: Sequence[Event], process: int, title: str) -> list[Event]:
-    """What Perfetto shows as names of the process and its tracks; the host's track comes first."""
+    """The names of the process and its tracks in Perfetto; the host's track comes first."""
     host = threading.get_native_id()
     names: list[Event] = [{"name": "process_name", "ph": "M", "pid": process, "args": {"name": title}}]
     for thread in dict.fromkeys([host, *(event["tid"] for event in events)]):

@@ -1,5 +1,5 @@
-"""A process of its own for each setting: ONNX Runtime's pool can be set once a process, and a peak of memory is one
-process's. The parent's side is `Worker`; the child reads commands as lines of JSON and answers each with one.
+"""A separate process for each setting, because ONNX Runtime's pool can be set only once per process, and peak memory
+is a process's. The parent's side is `Worker`; the child reads commands as lines of JSON and answers each with a line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 
 
 class Worker:
-    """One setting, opened in a process of its own and measured on command.
+    """One setting, opened in a separate process and measured on command.
 
         with Worker(setting) as worker:
             worker.warm_up()
@@ -44,8 +44,8 @@ class Worker:
                 worker.read()
             record = worker.finish()
 
-    Two workers may be open at once and asked in turn; a worker that is not asked sleeps.
-    Raises the UnimoeError of the child where it has one, BackendError where the child dies.
+    Two workers may be open at the same time and receive commands alternately; a worker without a command sleeps.
+    Raises the child's UnimoeError, or BackendError where the child dies.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -84,20 +84,20 @@ class Worker:
         self._process.wait()
 
     def warm_up(self) -> None:
-        """Make every request once; only the first is kept, as the cold one."""
+        """Make every request once; only the first is recorded, as the cold one."""
         self._ask("warm_up")
 
     def repeat(self) -> list[Record]:
-        """Make every request once more; the figures of each."""
+        """Make every request once more. Returns the figures of each."""
         generations: list[Record] = self._ask("repeat")["generations"]
         return generations
 
     def begin(self, request: int) -> None:
-        """Be about to make the request of that number, in turns with another worker."""
+        """Prepare to make the request of that number, alternating with another worker."""
         self._ask("begin", request=request)
 
     def turn(self) -> Record | None:
-        """Some steps of it, the prompt's pass before the first ones; its figures after the last, None before."""
+        """Make some steps of it, first the prefill. Returns its figures after the last step, None before."""
         generation: Record | None = self._ask("turn")["generation"]
         return generation
 
@@ -107,16 +107,16 @@ class Worker:
         return self._process.pid
 
     def cpu_s(self) -> float | None:
-        """CPU seconds that the child has taken."""
+        """CPU seconds of the child."""
         return process_cpu_s(self._process.pid)
 
     def read(self) -> float:
-        """One reading of the read bandwidth beyond the cache, in bytes a second. Comes after a first `repeat`, so
-        that its buffer is no part of the memory that is measured."""
+        """One reading of the read bandwidth beyond the cache, in bytes per second. Call it after a first `repeat`, so
+        that the measured memory excludes its buffer."""
         return float(self._ask("read")["bytes_per_s"])
 
     def finish(self, *, trace: bool = False) -> Record:
-        """The whole record of the setting; with `trace`, its last requests as trace events."""
+        """The complete record of the setting; with `trace`, its last requests as trace events."""
         return self._ask("finish", trace=trace)
 
     def _ask(self, command: str, **values: Any) -> Record:
@@ -240,7 +240,7 @@ class _Child:
 
     def _measure_all(self) -> list[Generation]:
         generations = [self._meter.measure(request) for request in self._setting.requests]
-        # The curve shows warming up and the first repetition: later the buffer of the read kernel is there as well.
+        # The curve ends after warm-up and the first repetition: later memory includes the read kernel's buffer.
         if self._peak is None:
             for generation in generations:
                 self._memory += [(at_s - self._origin_s, memory) for at_s, memory in generation.memory]
@@ -253,7 +253,7 @@ class _Child:
 
 def _serve() -> None:
     """Answer commands until the parent closes its end."""
-    # What the engine prints must not get between the answers.
+    # The engine's own output must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     child: _Child | None = None

@@ -1,4 +1,4 @@
-"""What is run to be measured: requests, rows, the chunk schedule, and how often.
+"""The measured workload: requests, rows, the chunk schedule, and the number of repetitions.
 
 B model rows · U utterances · T positions · K codebooks · P prompt codec rows
 """
@@ -19,20 +19,20 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 
-# Where a bundle's front end has no examples of its own.
+# For a bundle whose front end has no examples.
 _EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "speech": ("Remind me at seven forty-five.",),
     "music": ("a C major scale on the piano at 120 bpm",),
 }
-# One decode step of so many is recorded call by call: often enough for means, seldom enough to cost under 1 %; a prime,
-# so that chunks of audio of 8 or 16 frames do not always meet a recorded step.
+# One of this number of decode steps is recorded call by call: often enough for means, rarely enough to cost under 1 %.
+# It is a prime, so that audio chunks of 8 or 16 frames do not always coincide with a recorded step.
 RECORDED_EVERY = 5
-# A language model without a front end reads this many random tokens, and makes this many steps unless told.
+# A language model without a front end reads this number of random tokens, and by default makes this number of steps.
 _RANDOM_PROMPT_TOKENS = 64
 _RANDOM_STEPS = 200
 RANDOM_TASK = "random"
 HOST_BACKENDS = ("onnxruntime", "numpy")
-"""Those that have no device's memory to tell of, unless they are given a provider."""
+"""Backends without device memory, unless they have a provider."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class ProfileRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One point of a sweep, measured in a process of its own.
+    """One point of a sweep, measured in a separate process.
 
-    `threads` and `providers` None: the backend's own. `target`: whose engines the tensorrt backend runs. `rows`: model
-    rows of a step; a guided utterance has two. `steps` forces that many decode steps; None lets the model end.
-    `chunk_frames`: frames of each chunk of audio, the last size repeated. `memory_budget_bytes`: what loaded experts
-    may take; None: any. `every`: one decode step of so many is recorded call by call. `kernels` turns the backend's own
-    profiler on: it is slower, serves the detail alone, and records every step.
+    `threads` and `providers` None: the backend's own. `target`: the target of the tensorrt backend's engines. `rows`:
+    model rows of a step; a guided utterance has two. `steps` forces this number of decode steps; None lets the model
+    end. `chunk_frames`: frames of each chunk of audio, the last size repeated. `memory_budget_bytes`: the limit of
+    loaded experts; None: no limit. `every`: one of this number of decode steps is recorded call by call. `kernels`
+    turns the backend's own profiler on: it is slower, serves only the detail, and records every step.
     """
 
     bundle: str
@@ -80,7 +80,7 @@ class Setting:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
 
     def chunk_sizes(self) -> Iterator[int]:
-        """Frames of each chunk, without end."""
+        """Frames of each chunk; an endless iterator."""
         return ChunkSchedule(frames=self.chunk_frames).sizes()
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,10 +109,10 @@ def make_requests(
     voice_text: str = "",
     seed: int = 0,
 ) -> tuple[ProfileRequest, ...]:
-    """Requests of these tasks, all of the bundle's where none is named; without texts, the bundle's own examples.
+    """Requests of these tasks, by default of all the bundle's tasks; without texts, the bundle's own examples.
 
-    `voice` goes to speech, and to all tasks with texts. Raises ConfigError for a task that the bundle does not have,
-    and for texts without one task that they belong to.
+    `voice` applies to speech, and to all tasks with texts. Raises ConfigError for a task that the bundle lacks, and for
+    texts without exactly one task.
     """
     if bundle.frontend_dir is None:
         if tasks or texts or voice:
@@ -142,14 +142,14 @@ def make_requests(
 
 
 def _examples(bundle: Bundle) -> Mapping[str, tuple[str, ...]]:
-    """Texts by task: what the front end's file says under "examples", else ours."""
+    """Texts by task: from "examples" in the front end's file, else our own."""
     assert bundle.frontend_dir is not None
     settings = json.loads(Path(bundle.checked("frontend/frontend.json")).read_text(encoding="utf-8"))
     return {**_EXAMPLES, **{task: tuple(texts) for task, texts in settings.get("examples", {}).items()}}
 
 
 def random_prompt(config: ModelConfig, num_rows: int, seed: int) -> Prompt:
-    """Rows of random text ids, pairs where their number is even."""
+    """Rows of random text ids, in pairs where their number is even."""
     ids_BT = np.random.default_rng(seed).integers(config.text_vocab_size, size=(num_rows, _RANDOM_PROMPT_TOKENS))
     return Prompt.from_rows(list(ids_BT), paired=num_rows % 2 == 0)
 
@@ -157,7 +157,7 @@ def random_prompt(config: ModelConfig, num_rows: int, seed: int) -> Prompt:
 def batched(prompt: Prompt, num_rows: int) -> Prompt:
     """The prompt of one utterance as a batch of equal utterances, `num_rows` rows in all.
 
-    Raises ConfigError where that is no whole number of utterances.
+    Raises ConfigError where the rows are not a whole number of utterances.
     """
     copies, rest = divmod(num_rows, prompt.num_rows)
     if rest or not copies:
@@ -175,16 +175,16 @@ def batched(prompt: Prompt, num_rows: int) -> Prompt:
 
 
 def forced(sampling: SamplingConfig, steps: int, config: ModelConfig) -> SamplingConfig:
-    """`sampling` with the model's own end ruled out: generation makes exactly this many decode steps.
+    """`sampling` without the model's own end: generation makes exactly this number of decode steps.
 
-    Raises ConfigError where no frame would be complete by then.
+    Raises ConfigError where no frame would be complete after these steps.
     """
     if steps <= max(config.delay_pattern):
         raise ConfigError(f"steps is {steps}; a frame takes {max(config.delay_pattern) + 1} with this delay pattern")
-    # The public limit counts the row of BOS as well.
+    # The public limit includes the row of BOS.
     return replace(sampling, min_steps=steps + 1, max_steps=steps + 1)
 
 
 def random_sampling(paired: bool, config: ModelConfig) -> SamplingConfig:
-    """Sampling for a bundle that has no front end, guided where rows are pairs."""
+    """Sampling for a bundle without a front end, guided where rows are pairs."""
     return forced(SamplingConfig(guidance_scale=1.0 if paired else 0.0), _RANDOM_STEPS, config)
