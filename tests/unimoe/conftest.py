@@ -14,7 +14,7 @@ from unimoe.model import UniMoE
 
 @pytest.fixture(scope="session")
 def reference_model(reference_checkpoint: Path) -> UniMoE:
-    """The reference vectors' model; tests leave its parameters as they are."""
+    """The reference vectors' model; tests must not change its parameters."""
     return load_model(reference_checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""Presets: the public shape to the last parameter, and messages for what there is not."""
+"""Presets: the exact parameter counts of the public model, and messages for unknown presets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.vision.tower import VisionConfig
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-# What a parameter's name holds -> the component of the published counts; the first that fits.
+# Part of a parameter's name -> component of the published counts; the first match counts.
 PARTS = {
     "norm.weight": "norms",
     ".attention.": "attention",
@@ -30,7 +30,7 @@ PARTS = {
 }
 
 
-# The published tower, with the fields that its configuration leaves to the class's defaults.
+# The published tower, including the fields for which its configuration uses the class's defaults.
 FULL_VISION = VisionConfig(
     num_blocks=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=2048, patch_size=14,
     spatial_merge_size=2, temporal_patch_size=2, window_size=112, full_attention_blocks=(7, 15, 23, 31),

@@ -1,4 +1,4 @@
-"""Generation with the torch model: the public model's recorded codes and logits, and how calls follow each other.
+"""Generation with the torch model: the public model's recorded codes and logits, and the sequence of calls.
 
 B rows · U utterances · T positions · K codebooks · V ids of one codebook
 """
@@ -28,7 +28,7 @@ FACTS = json.loads((VECTORS / "facts.json").read_text())["generate"]
 
 
 def recorded_prompt(vectors: dict[str, NDArray[np.int64]]) -> Prompt:
-    """The recorded rows, taken apart and put together again by our own padding."""
+    """The recorded rows, split and joined again with our padding."""
     mask_BT = vectors["attention_mask"] > 0
     codec_ids_PK = vectors.get("codec_input_ids")
     prompt = Prompt.from_rows(
@@ -44,7 +44,7 @@ def recorded_prompt(vectors: dict[str, NDArray[np.int64]]) -> Prompt:
 
 
 class Recording(TorchLanguageModel):
-    """Keeps the logits of every step."""
+    """Records the logits of every step."""
 
     def __init__(self, model: UniMoE) -> None:
         super().__init__(model)
@@ -103,7 +103,7 @@ def tiny_model() -> UniMoE:
 
 
 def test_cached_steps_equal_one_pass_over_everything() -> None:
-    """Also with fractional positions, as the front end of a timeline gives them."""
+    """This holds with fractional positions too, which a timeline's front end gives."""
     model = tiny_model()
     positions, first = [[0.5, 3.25, 7.0], [2.0, 4.5, 5.0]], [0.0, 1.5]
     prompt = Prompt.from_rows([[1, 2, 3], [4, 5, 6]], positions=positions, first_positions=first)
@@ -125,7 +125,7 @@ def test_cached_steps_equal_one_pass_over_everything() -> None:
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    """Neither on their prompts nor on the padding that those bring."""
+    """It depends neither on their prompts nor on the padding that those cause."""
     model = tiny_model()
     sampling = SamplingConfig(guidance_scale=0.0, temperature=0.0, min_steps=8, max_steps=12)
 

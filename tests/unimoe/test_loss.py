@@ -26,7 +26,7 @@ PLACEHOLDER = 294
 
 
 def positions_of(mask_BT: torch.Tensor) -> torch.Tensor:
-    """As the public model counts them: from a row's first token, 1 where padded."""
+    """Positions as in the public model: counted from a row's first token, 1 at padding."""
     return (mask_BT.long().cumsum(dim=1) - 1).masked_fill(~mask_BT, 1)
 
 

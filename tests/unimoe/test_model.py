@@ -39,7 +39,7 @@ def test_prefill_and_ten_cached_steps(reference_model: UniMoE, kind: str) -> Non
     for hook in hooks:
         hook.remove()
 
-    # What the public model computes at padded positions differs between its own attention back ends.
+    # At padded positions the public model's results differ between its own attention implementations.
     for index in (0, 1):
         recorded = vectors[f"prefill.hidden_states.{index + 1}"]
         torch.testing.assert_close(layer_outputs[index][mask_BT], recorded[mask_BT], **TOLERANCE)
@@ -99,7 +99,7 @@ def test_rotary_equals_the_runtime_and_takes_fractions_and_three_axes() -> None:
             expected = numpy_rotary(positions.numpy(), config)
             for part, recorded in zip(rotary(positions, config), expected, strict=True):
                 np.testing.assert_allclose(part, recorded, atol=1e-5)
-    # Each frequency turns with its own axis.
+    # Each frequency rotates by the position of its own axis.
     config = preset("tiny", mrope_sections=(1, 1, 2))
     positions = torch.zeros(3, 1, 1)
     positions[1] = 1.0
@@ -133,7 +133,7 @@ def test_log_attention_is_the_attention_that_the_output_uses() -> None:
     log_attention_BTS = output.log_attention[1]
     torch.testing.assert_close(log_attention_BTS.exp().sum(dim=-1), torch.ones(2, 7))
     assert not log_attention_BTS.exp().triu(diagonal=1).any()
-    # Only head 2's columns of o_proj see this: values weighted by the returned mass give its output.
+    # Isolates head 2 by its columns of o_proj: values weighted by the returned attention give its output.
     attention = model.layers[1].attention
     assert isinstance(attention, Attention)
     value_BSD = output.caches[1][1][:, 2 // 2]

@@ -1,4 +1,4 @@
-"""The MoE block: the public model's recorded cases, a naive loop over tokens, and every odd number of experts."""
+"""The MoE block: the public model's recorded cases, a naive loop over tokens, and unusual numbers of experts."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def test_recorded_token_dropping(block: MoE, policy: DropPolicy) -> None:
     assert routing is not None and routing.shared_weights_NS is not None
     torch.testing.assert_close(routing.picked_NE.int(), expected["expert_mask"][:, :9])
     assert (routing.picked_NE.sum(dim=0) <= 11).all() and (~routing.picked_NE.any(dim=1)).any()
-    torch.testing.assert_close(routing.aux_loss, expected["aux_loss"], **TOLERANCE)  # of the picks before
-    # The public code drops shared experts too by position, past the first 11 tokens: where a dynamic expert is left
-    # its weights are then ours without the shared experts' part, and where none is left they are NaN.
+    torch.testing.assert_close(routing.aux_loss, expected["aux_loss"], **TOLERANCE)  # of the picks before the drop
+    # By position, the public code also drops shared experts, after the first 11 tokens. If a dynamic expert is left, its
+    # # weights are then ours without the shared experts' part; if none is left, they are NaN.
     has_shared_N = expected["expert_mask"][:, 9:].bool().all(dim=1)
     is_sound_N = ~expected["global_weight"].isnan().any(dim=1)
     assert (int(has_shared_N.sum()), int(is_sound_N.sum())) == ((48, 48) if policy == "probs" else (11, 34))
@@ -127,8 +127,10 @@ def test_dropping_keeps_to_the_capacity_and_trains(weighting: str) -> None:
 
 
 def public_aux_loss(aux_loss: torch.Tensor, picked_NE: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """What the public code makes of it without balance weights: padding counts as tokens without a pick, whose
-    softmax over nothing is uniform. With r the part of real tokens: r² · loss + r (1 - r) · mean picks."""
+    """The public code's auxiliary loss without balance weights.
+
+    Padding counts as tokens without a pick, whose softmax over nothing is uniform. With r the share of real tokens:
+    r² · loss + r (1 - r) · mean picks."""
     real = mask_BT.float().mean()
     picks = picked_NE[mask_BT.flatten()].sum(dim=1).float().mean()
     return real * real * aux_loss + real * (1 - real) * picks
@@ -136,7 +138,7 @@ def public_aux_loss(aux_loss: torch.Tensor, picked_NE: torch.Tensor, mask_BT: to
 
 @torch.no_grad()
 def naive(moe: MoE, hidden_NC: torch.Tensor, routable_N: torch.Tensor) -> torch.Tensor:
-    """Token by token, expert by expert, from the tensors as they lie on disk."""
+    """The block computed token by token and expert by expert from the stored tensors."""
     config = moe.config
     model = empty_model(config.__class__.from_dict({**config.to_dict(), "num_layers": 1}))
     model.layers[0].moe = moe
@@ -197,7 +199,7 @@ def test_gradients_equal_finite_differences(weighting: str) -> None:
     experts = moe.experts
     assert experts is not None
     hidden_BTC = torch.randn(1, 5, 6, dtype=torch.float64, requires_grad=True)
-    # The router computes in float32, so its weights and the path through it are compared with a fixed routing.
+    # The router computes in float32, so a fixed routing serves to compare its weights and the path through it.
     weights_NE = torch.rand(5, 4, dtype=torch.float64, requires_grad=True)
     picked_NE = torch.rand(5, 4) > 0.4
     picked_NE[:, 2] = False  # an expert without tokens
@@ -235,7 +237,7 @@ def test_input_jitter_only_in_training() -> None:
 
 
 def test_the_grouped_product_in_bfloat16_is_that_of_the_single_ones() -> None:
-    """What a GPU runs under autocast; the CPU has the same operation, so it is compared here, gradients too."""
+    """The path of a GPU under autocast. The CPU has the same operation, so results and gradients are compared here."""
     torch.manual_seed(0)
     moe = first_moe(UniMoE(preset("tiny", num_routed_experts=8)))
     hidden_BTC = torch.randn(2, 16, 32)

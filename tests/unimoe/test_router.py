@@ -35,12 +35,12 @@ def logits_with_ties(draw: st.DrawFn, num_rows: int) -> torch.Tensor:
 
 
 def sorted_selection(logits_NE: torch.Tensor, top_p: float) -> NDArray[np.bool_]:
-    """The paper's Eq. 2 as it stands: sort, add up, stop at P."""
+    """The paper's Eq. 2, literally: sort, add up, stop at P."""
     probs_NE = logits_NE.softmax(dim=1).numpy().astype(np.float64)
     order_NE = np.argsort(-logits_NE.numpy(), axis=1, kind="stable")
     mass_NE = np.take_along_axis(probs_NE, order_NE, axis=1).cumsum(axis=1)
     if (np.abs(mass_NE - top_p) < 1e-5).any():
-        return np.empty(0, dtype=bool)  # within rounding of the threshold either answer is right
+        return np.empty(0, dtype=bool)  # within rounding error of the threshold both answers are right
     count_N1 = (mass_NE < top_p).sum(axis=1, keepdims=True) + 1
     picked_NE = np.zeros(probs_NE.shape, dtype=bool)
     np.put_along_axis(picked_NE, order_NE, np.arange(probs_NE.shape[1])[None] < count_N1, axis=1)

@@ -1,4 +1,4 @@
-"""Signals are held back between steps, and what they end says how far it came."""
+"""Signals take effect between steps, and the stopped work reports its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch vision tower against recorded runs: Hugging Face's windowed tower, and the published one as coded.
+"""The torch vision tower against recorded runs: Hugging Face's windowed tower, and the published code's tower.
 
 P patches · V video tokens · C channels
 """
@@ -30,7 +30,7 @@ def tower(reference_checkpoint: Path) -> VisionTower:
 
 
 def embed(tower: VisionTower, patches_PM: np.ndarray, grids: list[Grid], *, as_coded: bool = False) -> np.ndarray:
-    """embeddings_VC in the clips' own order. As coded, every patch attends to every other, of all clips."""
+    """embeddings_VC in the clips' own order. In the published code every patch attends to the patches of all clips."""
     inputs, order_V = tower_inputs(patches_PM, grids, tower.config)
     if as_coded:
         inputs["window_mask_11PP"] = inputs["full_mask_11PP"] = np.ones_like(inputs["full_mask_11PP"])

@@ -1,4 +1,4 @@
-"""Small shapes of our codecs, for tests."""
+"""Small sizes of our codecs for tests."""
 
 from __future__ import annotations
 

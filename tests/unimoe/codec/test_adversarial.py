@@ -1,4 +1,4 @@
-"""The adversarial finish: it keeps the tokens, trains both sides, and goes on where it stopped."""
+"""The adversarial finish: it keeps the tokens, trains both sides, and resumes."""
 
 from __future__ import annotations
 

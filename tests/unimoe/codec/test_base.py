@@ -1,4 +1,4 @@
-"""Opening codecs: broken folders have one line."""
+"""Opening codecs: a broken folder gives one line."""
 
 from __future__ import annotations
 

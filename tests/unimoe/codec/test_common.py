@@ -1,4 +1,4 @@
-"""Files of our codecs, and codecs of fewer codebooks."""
+"""Files of our codecs, and codecs with fewer codebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations of our codecs name the field, the value and the allowed range."""
+"""Configurations of our codecs: errors name the field, the value and the allowed range."""
 
 from __future__ import annotations
 

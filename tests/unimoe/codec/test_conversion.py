@@ -1,4 +1,4 @@
-"""DAC's weight file as a codec folder, and what a missing torch or a codec that does not fit says."""
+"""DAC's weight file as a codec folder, and the messages for a missing torch and for a codec that does not fit."""
 
 from __future__ import annotations
 

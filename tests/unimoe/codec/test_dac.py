@@ -1,4 +1,4 @@
-"""DAC in torch against what its package gave (vectors/dac_small), and what its weight file may not be."""
+"""DAC in torch against recorded outputs of its package (vectors/dac_small), and invalid weight files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_imported_folder_is_the_same_codec(tmp_path: Path) -> None:
 
 
 def test_the_published_size_is_known() -> None:
-    """weights_16khz.pth: a hop of 320, 10 frames seen to each side, 74 million parameters."""
+    """weights_16khz.pth: a hop of 320, a context of 10 frames to each side, 74 million parameters."""
     config = dac_config(PUBLISHED)
     assert (config.hop_samples, config.missing_samples, config.frames_around) == (320, 8, (10, 10))
     sizes = [torch.Size(shape).numel() for shape in tensor_shapes(config).values()]
@@ -53,7 +53,7 @@ def test_the_published_size_is_known() -> None:
 
 
 def test_samples_depend_on_the_frames_around_and_no_others(tmp_path: Path) -> None:
-    """`frames_around` is exact: a code just outside of it changes nothing, one at its edge does."""
+    """`frames_around` is exact: a code at its edge changes the samples, a code just outside does not."""
     codec = DacCodec.from_published(write_random_dac(tmp_path / "weights_16khz.pth"))
     before, after = codec.config.frames_around
     frame, hop = 20, codec.hop_samples

@@ -1,4 +1,4 @@
-"""Discriminators: scores and features of each, and losses that fall as they should."""
+"""Discriminators: scores and features of each, and falling losses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""EnCodec: Meta's weight file into a codec folder, and the package running it.
+"""EnCodec: Meta's weight file becomes a codec folder, and matches the package.
 
-What needs the `encodec` package is skipped where it is missing: its plain installation would bring another torch
-and torchaudio along (pip install --no-deps encodec einops).
+Tests that need the `encodec` package are skipped if it is missing. A plain installation would also install another
+torch and torchaudio (use pip install --no-deps encodec einops).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def test_the_codec_gives_the_expected_codes_and_samples() -> None:
 
 @needs_package
 def test_importing_the_package_leaves_no_stand_in_behind() -> None:
-    """In a process of its own: whatever this one has imported already must not hide a leftover."""
+    """In a separate process, because modules that this process has imported could hide a remaining dependency."""
     program = (
         "import sys; from unimoe.codec.encodec import EncodecCodec; EncodecCodec(sys.argv[1]);"
         "print('torchaudio' in sys.modules and not hasattr(sys.modules['torchaudio'], '__version__'))"
@@ -119,7 +119,7 @@ def test_importing_the_package_leaves_no_stand_in_behind() -> None:
 @needs_package
 @pytest.mark.slow
 def test_graphs_of_the_full_size_equal_the_package(tmp_path: Path) -> None:
-    """Random weights in the published shape: 14.9 million parameters, 1024 codes, 320 samples a frame."""
+    """Random weights in the published shape: 14.9 million parameters, 1024 codes, 320 samples per frame."""
     sys.path.insert(0, str(VECTORS))
     try:
         from make_encodec_small import published_state  # type: ignore[import-not-found]

@@ -1,4 +1,4 @@
-"""The harmonic codec: streams to the bit, causal, small files, and a running phase."""
+"""The harmonic codec: streams equal to the bit, causality, small files, and a continuous phase."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def codes_BKT() -> torch.Tensor:
 
 @pytest.mark.parametrize("chunks", [[1] * 23, [1, 2, 20], [7, 16]])
 def test_streamed_audio_equals_offline_audio(codec: HarmonicCodec, codes_BKT: torch.Tensor, chunks: list[int]) -> None:
-    """The table of noise has 7 rows, so the stream also wraps around it."""
+    """The noise table has 7 rows, so the stream also wraps around it."""
     state, pieces = codec.initial_state(2), []
     for part in codes_BKT.split(chunks, dim=-1):
         pcm, state = codec.decode_step(part, state)
@@ -48,14 +48,14 @@ def test_later_codes_leave_earlier_audio_unchanged(codec: HarmonicCodec, codes_B
 
 
 def test_a_steady_pitch_sounds_steady_over_frames(codec: HarmonicCodec) -> None:
-    """With the same pitch and filter in all frames, one period equals the next, whatever the frames' bounds."""
+    """With the same pitch and filter in all frames, one period equals the next across frame bounds."""
     decoder, config = codec.decoder, codec.config
     with torch.no_grad():
         decoder.head.weight.zero_()
         decoder.head.bias.zero_()
         for parameter in decoder.envelope.parameters():
             parameter.zero_()
-        decoder.head.bias[config.num_synthesis_bins : 3 * config.num_synthesis_bins] = -30  # no noise, nothing free
+        decoder.head.bias[config.num_synthesis_bins : 3 * config.num_synthesis_bins] = -30  # no noise and no free part
         decoder.pitch.weight.zero_()
         decoder.pitch.bias.zero_()
         decoder.pitch.bias[36] = 50  # 110 Hz, an octave above 55 Hz
@@ -74,10 +74,10 @@ def test_files_round_trip_and_are_small(tmp_path: Path, codec: HarmonicCodec, co
 
 
 def test_before_training_the_envelope_is_that_of_the_audio() -> None:
-    """Latents begin as principal components of the bands, so that envelopes follow loudness from the first step."""
+    """Latents start as principal components of the bands, so that envelopes follow loudness from the first step."""
     torch.manual_seed(0)
     codec = HarmonicCodec(replace(SMALL_HARMONIC, latent_size=100))
-    loud_L = (torch.arange(32000) // 4000 % 2) * 0.3 + 0.003  # a quarter of a second loud, as long quiet
+    loud_L = (torch.arange(32000) // 4000 % 2) * 0.3 + 0.003  # 0.25 s loud, then 0.25 s quiet
     pcm_BL = torch.randn(1, 32000) * loud_L
     features_BTM = codec.encoder.features(pcm_BL)
     codec.fit_features(features_BTM[0])

@@ -1,4 +1,4 @@
-"""Layers that our codecs share: windows, bands, how far the encoder looks ahead."""
+"""Layers that our codecs share: windows, bands, the encoder's lookahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oscillator: harmonics of the pitch it is told, a phase that runs on, and the mean pitch near a peak."""
+"""The oscillator: harmonics of the given pitch, a continuous phase, and the mean pitch near a peak."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_phase_runs_on() -> None:
 def test_the_pitch_is_the_mean_around_the_likeliest_class() -> None:
     logits = torch.full((1, 1, 40), -20.0)
     logits[..., 10] = logits[..., 11] = 5.0
-    logits[..., 30] = 4.9  # another octave takes no part
+    logits[..., 30] = 4.9  # a peak in another octave does not count
     assert fine_pitch(logits).item() == 84
 
 

@@ -14,7 +14,7 @@ def test_quantizer_learns_clusters_and_revives_dead_codes() -> None:
     latent = (centres[torch.randint(8, (400,), generator=generator)])[None]
     latent = latent + 0.1 * torch.randn(latent.shape, generator=generator)
     quantizer.initialise(latent[0], generator)
-    quantizer.weight[0, 0] = 1000.0  # a code that nothing can choose
+    quantizer.weight[0, 0] = 1000.0  # a code that no input selects
     quantizer.sum_KVD[0, 0] = 0.0
     quantizer.usage_KV[0, 0] = 0.0
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Segments: the length asked for, silence behind short clips, each source alike, the same for the same seed."""
+"""Segments: the requested length, silence after short clips, equal shares of sources, equal results for equal seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distances that codecs are trained on."""
+"""Spectral distances for the training of codecs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A codec's trainer lowers the losses and refuses what does not fit."""
+"""A codec's trainer lowers the losses and refuses a corpus that does not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAINING = CodecTraining(
 
 @pytest.mark.parametrize(("shape", "share"), [(SMALL, 0.7), (SMALL_HARMONIC, 0.85)], ids=["convnext", "harmonic"])
 def test_a_short_training_lowers_the_losses(corpus: Corpus, shape: CodecShape, share: float) -> None:
-    """The second codec begins with the bands' envelope, so its distance falls little; its own losses fall much."""
+    """The harmonic codec starts with the bands' envelope, so its distance falls little; its own losses fall more."""
     losses = [step["distance"] + step["own"] for step in CodecTrainer(shape, TRAINING, corpus).steps()]
     assert len(losses) == 24
     assert np.mean(losses[-4:]) < share * np.mean(losses[:2])

@@ -1,4 +1,4 @@
-"""Training of our codecs lowers the loss, goes on where it stopped, and keeps given tokens."""
+"""Training of our codecs lowers the loss, resumes, and keeps given tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the teacher's data is installed here, so that tests of it can be left out elsewhere."""
+"""Which of the teacher's data is installed, so that tests that need the rest are skipped."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ RATE_HZ = 16000
 
 
 def tone(hz: float, length_s: float = 1.0, level: float = 0.1) -> np.ndarray:
-    """A tone with its second octave that swells and fades over a little noise, so that frames differ in level."""
+    """A tone with its second octave that swells and fades over faint noise, so that frames differ in level."""
     time_L = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
     waves_L = np.sin(2 * np.pi * hz * time_L) + np.sin(8 * np.pi * hz * time_L)
     noise_L = 0.003 * np.random.default_rng(0).standard_normal(len(time_L))
@@ -98,9 +98,9 @@ def test_clips_are_left_out_for_a_reason(tmp_path: Path) -> None:
             spoken("four", 0, pcm=1.5 * tone(400)),  # a louder copy
             spoken("five", 500, voice="bob"),
             spoken("six", 0, pcm=np.zeros(RATE_HZ)),
-            spoken("seven", 0, pcm=0.1 * noise),  # as loud all the time
+            spoken("seven", 0, pcm=0.1 * noise),  # constant level
             spoken("eight", 600, split="test"),
-            spoken("eight", 650, voice="bob"),  # held out by another voice
+            spoken("eight", 650, voice="bob"),  # held out: another voice has this text in the test split
         ],
     )
     metrics = measure_corpus(corpus, tmp_path / "metrics.jsonl", num_workers=1)
@@ -202,7 +202,7 @@ def test_the_page_says_what_is_there(tmp_path: Path) -> None:
 
 
 class OneCodec:
-    """Codes that say how loud each hop of 320 samples is."""
+    """A codec whose codes give the loudness of each hop of 320 samples."""
 
     sample_rate_hz, hop_samples, num_codebooks, codebook_size = RATE_HZ, 320, 2, 256
 

@@ -29,7 +29,7 @@ def test_without_npm_one_line_says_what_to_do(cache: Path, monkeypatch: pytest.M
 
 
 def write_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that stands in for npm."""
+    """Write a stand-in program for npm."""
     program = folder / "npm"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

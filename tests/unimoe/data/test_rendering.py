@@ -50,7 +50,7 @@ def test_the_split_depends_on_the_text_alone() -> None:
     shares = {split: sum(split_of(text) == split for text in texts) / len(texts) for split in ("test", "valid")}
     assert 0.06 < shares["test"] < 0.10 and 0.03 < shares["valid"] < 0.05
     assert split_of("two") == "train"
-    # Fixed: a change of the rule would let texts of the old test split into training.
+    # Fixed values: a changed rule would move texts of the old test split into training.
     assert split_of("seven six seven") == "valid"
 
 
@@ -78,7 +78,7 @@ def test_midi_file_bytes() -> None:
     note = melodies.Note(pitch=60, start_s=0.1, end_s=0.3)
     header = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01\x03\xe8MTrk"
     track = (
-        b"\x00\xff\x51\x03\x0f\x42\x40\x00\xc0\x49"  # one second a quarter, program 73
+        b"\x00\xff\x51\x03\x0f\x42\x40\x00\xc0\x49"  # one second per quarter note, program 73
         b"\x64\x90\x3c\x64"  # after 100 ticks: note 60 on
         b"\x81\x48\x80\x3c\x00"  # after 200 ticks, in two bytes: note 60 off
         b"\x87\x68\xff\x2f\x00"

@@ -24,10 +24,10 @@ REQUESTS = [
 
 @needs_teacher
 def test_clips_are_spoken_once_and_gathered(tmp_path: Path) -> None:
-    # A run that is broken off after one clip goes on with the next.
+    # A run that is interrupted after one clip resumes with the next.
     list(itertools.islice(render_speech(tmp_path / "speech", REQUESTS, num_workers=1), 1))
     with (tmp_path / "speech" / CLIPS).open("a") as lines:
-        lines.write('{"key": 1, "au')  # a line that was cut off
+        lines.write('{"key": 1, "au')  # a truncated line
     counts = [count for count, _ in render_speech(tmp_path / "speech", REQUESTS[:2], num_workers=1)]
     assert counts == [2]
     first, _ = clips = [line for line in read_lines(tmp_path / "speech" / CLIPS) if "audio" in line]

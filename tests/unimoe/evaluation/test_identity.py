@@ -1,4 +1,4 @@
-"""Who speaks or plays: told apart by spectrum, in spite of level and of a codec's noise."""
+"""Identity of voices and instruments by spectrum, despite different levels and a codec's noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOUDEST_PARTIALS = {"dull": 2, "bright": 12}
 
 
 def note(name: str, pitch_hz: float, *, noise: float = 0.0) -> np.ndarray:
-    """A second of partials, as many as the instrument has, over white noise."""
+    """One second of the instrument's partials over white noise."""
     rng = np.random.default_rng(round(pitch_hz))
     time_L = np.arange(RATE_HZ) / RATE_HZ
     partials = range(1, LOUDEST_PARTIALS[name] + 1)

@@ -1,4 +1,4 @@
-"""Pitch and intelligibility measures on material whose answer is known, and what they say of a codec."""
+"""Pitch and intelligibility measures on material with known answers, and their figures for a codec."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_codec_is_heard_by_grammar_and_by_the_full_model(tmp_path: Path) -> No
     assert len(found.perplexity) == 4 and set(found.speech) == {"rms"} and not found.unmeasured
     words = found.speech["rms"].words
     assert words["grammar"].made.words == 4 and words["pocketsphinx"].made.words == 14
-    for score in words.values():  # noise: whatever is heard, little of it is right
+    for score in words.values():  # noise: few of the recognised words are right
         assert min(score.rates().values()) > 0.4
 
 

@@ -1,4 +1,4 @@
-"""Counts of what routers do, on routings that are known."""
+"""Counts of routing decisions on known routings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unimoe.training.merging import dense_config
 
 
 def record(music_expert: int, clips: int = 12) -> RoutingRecord:
-    """Two layers, two routed experts and a null one: speech picks expert 0 and the null one, music `music_expert`."""
+    """Two layers, two routed experts and a null expert: speech picks expert 0 and null, music picks `music_expert`."""
     domain_X = np.arange(clips) % 2
     picks_XLE = np.zeros((clips, 2, 3), dtype=np.int64)
     picks_XLE[domain_X == 0, :, 0] = 6

@@ -1,4 +1,4 @@
-"""`unimoe eval`: each measure on material whose answer is known, then everything on a bundle of random weights."""
+"""`unimoe eval`: each measure on material with known answers, then all measures on a bundle of random weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tones(pitches: tuple[int, ...]) -> np.ndarray:
 
 
 def write_corpus(folder: Path, *, speech: bool) -> Corpus:
-    """Melodies of a flute and, where asked for, two voices that hum what they are to say."""
+    """Melodies of a flute and, on request, two voices that hum their texts."""
     folder.mkdir()
     rows = []
     melodies = [(split, pitches) for split in ("test", "train") for pitches in MELODIES]
@@ -169,7 +169,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_forced_recordings(bundle: Path, melodies: Corpus) -> None:
-    """A model of random weights knows nothing, and every token's picks are counted."""
+    """A model of random weights has chance losses, and the picks of every token are counted."""
     opened = open_bundle(bundle)
     folder = opened.checked_frontend()
     assert folder is not None
@@ -186,9 +186,9 @@ def test_forced_recordings(bundle: Path, melodies: Corpus) -> None:
 
 
 def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a bundle and on the checkpoint it was made of: the same figures; the page needs nothing else."""
+    """A bundle and its checkpoint give the same figures; the page needs no other file."""
     pytest.importorskip("pocketsphinx")
-    monkeypatch.setattr(suite, "_DNSMOS_CLIPS", 1)  # a clip takes it half a second
+    monkeypatch.setattr(suite, "_DNSMOS_CLIPS", 1)  # it takes 0.5 s for a clip
     monkeypatch.setattr(suite, "JUDGES", ("grammar", "pocketsphinx"))
     write_corpus(tmp_path / "corpus", speech=True)
     told = {}
@@ -227,7 +227,7 @@ def test_measures_without_their_package_are_named(
 
 
 def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
-    """A recogniser that hears nothing gets every word wrong, however the text is written."""
+    """A recogniser that returns nothing gets every word wrong, for any spelling of the text."""
     item = replace(melodies[0], domain="speech", kind="sentences", voice="ann", instrument="", text="Don't, she said.")
     clip = Clip(item=item, pcm_L=np.zeros(RATE_HZ // 2))
     pytest.importorskip("pocketsphinx")
@@ -238,7 +238,7 @@ def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
 
 
 def test_evaluation_needs_no_torch() -> None:
-    """Of a bundle, but for speaker similarity."""
+    """Evaluation of a bundle needs no torch, except for speaker similarity."""
     script = "import sys; sys.modules['torch'] = None; import unimoe.evaluation.page, unimoe.cli.evaluate"
     root = Path(__file__).parents[3]
     path = ":".join(str(root / part) for part in (".", "export", "runtime", "calibration"))

@@ -1,4 +1,4 @@
-"""Notes that sound together: what is heard of chords, and how frames are counted."""
+"""Simultaneous notes: the notes found in chords, and the count of frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATE_HZ = 16000
 
 
 def chord(*pitches: int, seconds: float = 1.0) -> np.ndarray:
-    """Plucked strings: partials that die away."""
+    """Plucked strings: decaying partials."""
     time_L = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     strings = (
         0.1 / at * np.sin(2 * np.pi * at * 440 * 2 ** ((pitch - 69) / 12) * time_L)

@@ -1,4 +1,4 @@
-"""Batches: like lengths together, domains mixed, noise and dropped texts."""
+"""Batches: similar lengths together, mixed domains, noise and dropped texts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_batch_lines_up_prompt_audio_and_guide() -> None:
     labels_MK = batch.labels_MK[:13].numpy()
     known = labels_MK != IGNORED
     assert (labels_MK[known] == first[1:][known]).all()
-    assert not known[0, 1] and known[:13, 0].all()  # codebook 1 is late by one row; codebook 0 ends with EOS
+    assert not known[0, 1] and known[:13, 0].all()  # codebook 1 lags by one row; codebook 0 ends with EOS
     rows, queries, keys = batch.guide
     assert rows[:12].tolist() == [0] * 12
     assert queries[:12].tolist() == list(range(5, 17))

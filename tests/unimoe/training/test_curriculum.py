@@ -1,4 +1,4 @@
-"""The curriculum: merging keeps what specialists know, stages follow one another, only what should is trained."""
+"""The curriculum: merging keeps the specialists' function, stages run in order, each trains only its own weights."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from unimoe_runtime.errors import OutputError
 
 
 def made_up_texts(count: int) -> list[TimedText]:
-    """Clips in which a vowel before a pause is long, and "slow" says everything at half the speed."""
+    """Clips in which a vowel before a pause is long, and the voice "slow" speaks at half the speed."""
     rng = np.random.default_rng(count)
     texts = []
     for _ in range(count):

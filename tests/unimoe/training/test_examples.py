@@ -25,7 +25,7 @@ def test_frames_know_their_phoneme_even_where_the_lexicon_differs() -> None:
 
 
 class NotesOnly:
-    """As much of a front end as a melody's example needs."""
+    """The part of a front end that a melody's example needs."""
 
     frame_rate_hz = 50.0
 

@@ -1,4 +1,4 @@
-"""Letter rules are learnt from words."""
+"""Letter rules learnt from words."""
 
 from __future__ import annotations
 

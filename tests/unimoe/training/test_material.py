@@ -1,4 +1,4 @@
-"""What recipes train on: a codec with kept codebooks, a decoder anew, and a finish."""
+"""The material of recipes: a codec with kept codebooks, a retrained decoder, and a finish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are cut, killed or shared: all end with the weights of one unbroken run in one process."""
+"""Interrupted, killed and parallel runs end with the weights of one uninterrupted run in one process."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_parts_of_a_batch_are_its_rows() -> None:
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
-    """In all but the auxiliary loss, whose balance is that of each part."""
+    """This holds except for the auxiliary loss, which balances each part."""
     without = config(aux_loss_weight=0.0, min_aux_loss_weight=0.0)
     whole = Trainer(without, training(), make_examples(40))
     parted = Trainer(without, training(micro_batches=4), make_examples(40))
@@ -106,7 +106,7 @@ def _step(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_two_processes_do_what_one_does(tmp_path: Path, engine: str) -> None:
-    """Also from a save of one process, and on in one process from theirs."""
+    """Two processes also resume a save of one process, and one process resumes theirs."""
     settings = {"num_steps": 12, "log_every_steps": 1, "micro_batches": 2}
     Trainer(config(), training(**settings), make_examples(40)).run(tmp_path / "one")
     shared = tmp_path / "shared"

@@ -1,4 +1,4 @@
-"""A recipe's mistakes are found before any of it runs, whichever stage they are in."""
+"""Mistakes in any stage of a recipe are found before it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 
 @pytest.mark.parametrize("name", ["curriculum", "demo", "smoke"])
 def test_the_repositorys_own_are_sound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(RECIPES.parent)  # [data] names a file from there
+    monkeypatch.chdir(RECIPES.parent)  # [data] names a file relative to it
     assert "data" in check_recipe(RECIPES / f"{name}.toml", tools=False)
 
 

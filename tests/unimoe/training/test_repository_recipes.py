@@ -1,4 +1,4 @@
-"""The recipes in the repository hold together."""
+"""The recipes in the repository are consistent."""
 
 from __future__ import annotations
 

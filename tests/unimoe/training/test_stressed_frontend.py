@@ -1,4 +1,4 @@
-"""A front end with stress, made of tiny parts, written and asked for timelines."""
+"""A front end with stress, made of tiny parts: writing it, and its timelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A package for another machine: what goes in comes out, it stays small, and a timed run trains model and codec."""
+"""A package for another machine: its contents are restored, it stays small, and a timed run trains model and codec."""
 
 from __future__ import annotations
 

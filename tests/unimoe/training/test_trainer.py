@@ -1,4 +1,4 @@
-"""Training of the token model: a tiny run that learns, and a run that goes on."""
+"""Training of the token model: a tiny run that learns, and a run that resumes."""
 
 from __future__ import annotations
 

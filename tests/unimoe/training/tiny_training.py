@@ -1,6 +1,6 @@
 """Clips that a tiny model learns in seconds, and settings of a short run.
 
-Also the process of the tests that kill a run or start two: `python tiny_training.py FOLDER ENGINE STEPS JSON`.
+Tests that kill a run or start two run this file as a process: `python tiny_training.py FOLDER ENGINE STEPS JSON`.
 """
 
 from __future__ import annotations
