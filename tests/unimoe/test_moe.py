@@ -91,8 +91,8 @@ def test_recorded_token_dropping(block: MoE, policy: DropPolicy) -> None:
     torch.testing.assert_close(routing.picked_NE.int(), expected["expert_mask"][:, :9])
     assert (routing.picked_NE.sum(dim=0) <= 11).all() and (~routing.picked_NE.any(dim=1)).any()
     torch.testing.assert_close(routing.aux_loss, expected["aux_loss"], **TOLERANCE)  # of the picks before the drop
-    # By position, the public code also drops shared experts, after the first 11 tokens. If a dynamic expert is left, its
-    # # weights are then ours without the shared experts' part; if none is left, they are NaN.
+    # By position, the public code also drops shared experts, after the first 11 tokens. If a dynamic expert is left,
+    # its weights are then ours without the shared experts' part; if none is left, they are NaN.
     has_shared_N = expected["expert_mask"][:, 9:].bool().all(dim=1)
     is_sound_N = ~expected["global_weight"].isnan().any(dim=1)
     assert (int(has_shared_N.sum()), int(is_sound_N.sum())) == ((48, 48) if policy == "probs" else (11, 34))
