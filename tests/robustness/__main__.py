@@ -24,7 +24,7 @@ from tests.robustness.kills import WRITERS, Killer, prepare
 @click.option("--kills", type=click.IntRange(1), help="Kill writing commands so many times instead.")
 @click.option("--show", multiple=True, type=click.Path(path_type=Path), help="Journals to print the table of.")
 def main(cases: int, seed: int, work: Path, one: int | None, kills: int | None, show: tuple[Path, ...]) -> None:
-    """Damage CASES inputs and say what came of each. Exit code 1 where one ended otherwise than it may."""
+    """Damage CASES inputs and print the outcomes. Exit code 1 if one is not allowed."""
     if show:
         print_table([json.loads(line) for path in show for line in path.open(encoding="utf-8")])
         return

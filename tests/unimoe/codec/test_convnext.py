@@ -61,7 +61,7 @@ def test_rows_do_not_touch_each_other(codec: ConvNeXtCodec, codes_BKT: torch.Ten
 
 
 def test_each_of_two_spectra_sounds_for_four_half_hops(codec: ConvNeXtCodec) -> None:
-    """If the head gives every frame the same spectrum, the samples repeat with the synthesis hop, except at the ends."""
+    """If every frame gets the same spectrum, the samples repeat with the synthesis hop, except near the ends."""
     with torch.no_grad():
         codec.decoder.head.weight.zero_()
         codec.decoder.head.bias.copy_(codec.decoder.head.bias[: 2 * codec.config.num_synthesis_bins].repeat(
