@@ -55,4 +55,4 @@ def test_text_is_given_once(bundle: Path, tmp_path: Path) -> None:
     assert call("say-as", bundle).exit_code == 2
     assert call("synth", bundle, "--text", "a", "--text-file", "b", "-o", tmp_path / "o.wav").exit_code == 2
     missing = call("say-as", bundle, "--text-file", tmp_path / "missing.txt")
-    assert "cannot be read as UTF-8 text" in str(missing.exception)
+    assert "missing.txt: cannot be read (No such file or directory)" in str(missing.exception)

@@ -21,6 +21,8 @@ def test_a_text_is_itself_or_a_files(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PromptError, match="cannot be read as UTF-8"):
         read_text(None, path)
+    with pytest.raises(PromptError, match=r"cannot be read \(Is a directory\)"):
+        read_text(None, tmp_path)
 
 
 def test_options_of_speech(tmp_path: Path) -> None:

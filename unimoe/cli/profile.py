@@ -57,7 +57,9 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow"}
 @click.option("--voice-text", default="", help="As for `unimoe synth`.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of the first round.")
 @click.option("--steps", type=click.IntRange(min=1), help="Decode steps, whatever the model says. [default: its end]")
-@click.option("--chunks", type=Counts(), help="Frames of each chunk, the last repeated. [default: as synth]")
+@click.option(
+    "--chunks", "--chunk-frames", type=Counts(), help="Frames of each chunk, the last repeated. [default: as synth]"
+)
 @click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")
 @click.option(
     "--repetitions", type=click.IntRange(min=1), help="Rounds that count. [default: 5; with --against at most 40]"

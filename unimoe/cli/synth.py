@@ -94,7 +94,9 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 )
 @click.option("--min-steps", type=int, help="Decode steps before the audio may end. [default: the bundle's]")
 @click.option("--max-steps", type=int, help="Decode steps, the delay included. [default: the bundle's]")
-@click.option("--max-seconds", type=Number(min=0), help="Seconds of audio, at most. [default: the bundle's]")
+@click.option(
+    "--max-seconds", type=Number(min=0, min_open=True), help="Seconds of audio, at most. [default: the bundle's]"
+)
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),

@@ -43,7 +43,9 @@ def read_text(text: str | None, text_file: Path | None) -> str:
         if text_file is None or str(text_file) == _STDIN:
             return sys.stdin.buffer.read().decode("utf-8-sig")
         return text_file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise PromptError(f"{text_file or 'stdin'}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
         raise PromptError(f"{text_file or 'stdin'}: cannot be read as UTF-8 text ({error})") from None
 
 

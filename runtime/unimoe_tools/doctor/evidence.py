@@ -16,6 +16,7 @@ EXTRAS: Mapping[str, str] = {
     "": "everything",
     "export": "unimoe export, unimoe build",
     "calibrate": "unimoe calibrate",
+    "serve": "unimoe serve",
     "video": "unimoe synth --video",
     "play": "unimoe synth --play",
     "eval": "unimoe eval",
