@@ -41,10 +41,17 @@ def build_target(name: str, flavour: str | None = None) -> BuildTarget:
 
 
 def require_precisions(bundle: Bundle, target: BuildTarget) -> None:
-    """Raises EngineError for a graph in a precision that the target does not support."""
+    """Raises EngineError for a graph in a precision that the target lacks, or in weights quantized for a CPU."""
     lacking: dict[str, str] = {}
+    record = bundle.manifest.get("quantization")
+    is_for_cpu = isinstance(record, dict) and record.get("target") == "cpu"
     for graph in language_model_graphs(bundle.model):
         for part in bundle.graphs[graph].precision.split("+"):
+            if part in _NEEDED and is_for_cpu:
+                raise EngineError(
+                    f"{bundle.path}: {graph} is {part} as a CPU reads it, which {target.flavour} cannot build; "
+                    f"`unimoe calibrate FLOAT32 OUT --target {target.name}` quantizes for this target"
+                )
             if _NEEDED.get(part, part) not in target.precisions:
                 lacking.setdefault(part, graph)
     if lacking:

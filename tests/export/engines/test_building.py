@@ -26,7 +26,7 @@ from unimoe_export.engines.sizes import Limits, default_capacity, graph_sizes
 from unimoe_export.engines.workers import Workers
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.engine_sets import ENGINES_JSON, check_machine, engine_folder, open_engines
-from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
 from unimoe_runtime.errors import ConfigError, EngineError
 
 pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
@@ -193,6 +193,10 @@ def test_a_precision_that_the_target_lacks_is_refused_by_name(original: Bundle, 
     int8 = quantized(plain, tmp_path / "int8", Scheme.W8)
     with pytest.raises(EngineError, match="sm75 with tensorrt-rtx has no int8-weights"):
         build_engines(int8, ["sm75"])
+    manifest = json.loads((int8.path / MANIFEST).read_text())
+    (int8.path / MANIFEST).write_text(json.dumps({**manifest, "quantization": {"target": "cpu"}}))
+    with pytest.raises(EngineError, match=r"as a CPU reads it.*unimoe calibrate FLOAT32 OUT --target sm89"):
+        build_engines(open_bundle(int8.path), ["sm89"])
     for target, said in (("cpu", "nothing to build"), ("sm87", "target sm87: tensorrt "), ("rtx-1080", "no target")):
         with pytest.raises((EngineError, ConfigError), match=said) as problem:
             build_engines(original, [target])
