@@ -22,6 +22,7 @@ from unimoe_calibration.result import REPORT, CalibrationResult
 from unimoe_calibration.settings import FALLBACKS, METHODS, Settings
 from unimoe_runtime.errors import CalibrationError, ConfigError
 from unimoe_runtime.hardware.precisions import quantization_scheme, scheme_precision, shown_precision
+from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.pages.output import require_writable
 from unimoe_tools.units import count, duration, number, percent, size
 
@@ -204,10 +205,13 @@ def summary(result: CalibrationResult) -> str:
     mixed = ""
     if result.mixture is not None:
         mixed = f"mixture: loss {number(result.mixture.point.loss or 0.0)} nats on the data's first items\n"
+    build = ""
+    if find_target(result.settings.target).engine == "tensorrt":
+        build = f"`unimoe build {result.path} --target {result.settings.target}`, "
     return (
         f"{mixed}{result.path}: {precisions} graphs for {result.settings.target}; language model "
         f"{size(result.bytes_after)}, {percent(result.bytes_after / result.bytes_before, 0)} of fp32\n"
         f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {result.path / REPORT}\n"
-        f"next: `unimoe verify {result.path} --against {result.source} --corpus RECORDINGS`, "
+        f"next: {build}`unimoe verify {result.path} --against {result.source} --corpus RECORDINGS`, "
         f"`unimoe profile {result.path} --against {result.source}`"
     )
