@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from tests.runtime.stand_in_tensorrt import write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli.pack import pack_command, unpack_command
 from unimoe_calibration.half_codec import halve_codec
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.bundle.engine_sets import open_engines
 from unimoe_runtime.bundle.manifest import DECODER
 from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.errors import BundleError
+from unimoe_runtime.synthesis.request import SynthesisRequest
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 
 def test_a_bundle_is_packed_and_unpacked(tmp_path: Path) -> None:
@@ -42,5 +47,15 @@ def test_engines_arrive_with_the_graphs_that_they_are_built_from(tmp_path: Path)
     done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "there")])
     assert done.exit_code == 0 and "--trust-engines" in done.stdout
     assert DECODER in open_engines(open_bundle(tmp_path / "there")).engines
+    without = [one for one in pack if one != "--with-graphs"]
+    assert CliRunner().invoke(pack_command, without).exit_code == 0
+    done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "engines")])
+    assert "unimoe verify" not in done.stdout and "--backend tensorrt" in done.stdout
+    OnnxRuntimeBackend(open_bundle(tmp_path / "engines"))  # opens: an engine set may leave the codec to the CPU
+    with (
+        Synthesizer.open(tmp_path / "engines") as synthesizer,
+        pytest.raises(BundleError, match="left out when this bundle was packed; run its engines"),
+    ):
+        synthesizer.synthesize(SynthesisRequest(task="speech", text="the cat"))
     refused = CliRunner().invoke(pack_command, [*pack, "--codec", "fp16"])
     assert "leave --codec out" in str(refused.exception)

@@ -15,7 +15,7 @@ from unimoe.cli.options import Command, json_option, require_json_writable, writ
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
 from unimoe_runtime.bundle.engine_sets import built_targets
-from unimoe_runtime.bundle.manifest import DECODER
+from unimoe_runtime.bundle.manifest import DECODER, trunk_name
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.hardware.targets import find_target
@@ -122,5 +122,9 @@ def unpack_command(file: Path, folder: Path | None, json_to: str | None) -> None
         bundle = unpack(file, place, progress=progress)
     if not write_json({"bundle": str(place), "files": len(bundle.files) - len(bundle.left_out)}, json_to):
         click.echo(f"{place}: {len(bundle.files) - len(bundle.left_out)} files, each as it was packed")
-        check = f"`unimoe verify {place} --backend tensorrt --trust-engines`, " if built_targets(bundle) else ""
-        click.echo(f'next: `unimoe doctor`, {check}`unimoe synth {place} --text "…" -o out.wav`')
+        has_trunks = bundle.graphs[trunk_name(0)].file not in bundle.left_out
+        check = ""
+        options = "" if has_trunks else " --backend tensorrt --trust-engines"
+        if has_trunks and built_targets(bundle):
+            check = f"`unimoe verify {place} --backend tensorrt --trust-engines`, "
+        click.echo(f'next: `unimoe doctor`, {check}`unimoe synth {place}{options} --text "…" -o out.wav`')

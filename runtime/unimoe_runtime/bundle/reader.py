@@ -106,7 +106,10 @@ class Bundle:
         if file not in self.files:
             raise BundleError(f"{self.path}: {file} is not in the manifest; export the bundle again")
         if file in self.left_out:
-            raise BundleError(f"{path}: left out when this bundle was packed; pack it with --with-graphs to have it")
+            raise BundleError(
+                f"{path}: left out when this bundle was packed; run its engines with --backend tensorrt, or pack it "
+                "with --with-graphs to have it"
+            )
         if file not in self._checked:
             if sha256_of(path) != self.files[file].sha256:
                 raise BundleError(f"{path}: damaged: its SHA-256 is not the manifest's; export the bundle again")
