@@ -56,6 +56,7 @@ def test_what_cannot_be_compared_is_one_line(bundles: dict[str, Path]) -> None:
     assert alone.exit_code == 1 and "--against BUNDLE" in str(alone.exception)
     for arguments, message in (
         ((bundles["float"], "--limit", "kl", "1"), "name it with --against"),
+        ((bundles["float"], "--limit", "kl", "nan"), "no finite number"),
         ((bundles["w8"], "--against", bundles["float"], "--steps", "5", "--limit", "notes", "0"), "needs a corpus"),
         ((bundles["w8"], "--against", bundles["float"], "--steps", "5", "--limit", "spectral-db", "1"), "with a codec"),
     ):

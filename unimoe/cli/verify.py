@@ -55,7 +55,7 @@ _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.
 @click.option(
     "--limit",
     "limits",
-    type=(click.Choice([*AT_LEAST, *AT_MOST]), float),
+    type=(click.Choice([*AT_LEAST, *AT_MOST]), Number()),
     multiple=True,
     metavar="FIGURE VALUE",
     help=f"Where another bundle must lie within; may be repeated. [default: {_SHOWN_LIMITS}]",
