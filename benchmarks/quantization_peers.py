@@ -42,7 +42,7 @@ from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.bundles import language_model_bytes
 from unimoe_tools.parity.sample_requests import limit_steps, standard_requests
-from unimoe_tools.parity.teacher_forced import ForcedItem, diverge, force, read_forced
+from unimoe_tools.parity.teacher_forced import ForcedItem, diverge, read_forced, teacher_force
 
 from .decode_step import machine
 
@@ -61,7 +61,7 @@ def questions(bundle: Bundle, backend: Backend) -> list[ForcedItem]:
     for seed, request in enumerate(standard_requests(bundle)):
         sampling = limit_steps(request, _STEPS, bundle.model)
         [codes_TK] = collect_frames(generate(BundleModel(backend), request.prompt, bundle.model, sampling, seed=seed))
-        items.append(force(request.prompt, codes_TK, request.sampling, bundle.model))
+        items.append(teacher_force(request.prompt, codes_TK, request.sampling, bundle.model))
     return items
 
 

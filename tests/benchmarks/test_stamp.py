@@ -19,6 +19,6 @@ def test_a_published_result_speaks_of_the_checkpoint_in_the_box(name: str) -> No
 
 def test_a_stamp_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stamp, "RECORD", tmp_path / "checkpoints.json")
-    monkeypatch.setattr(sys, "argv", ["stamp", str(stamp.ROOT / "benchmarks" / "results" / "soak.md")])
+    monkeypatch.setattr(sys, "argv", ["stamp", str(stamp.ROOT / "benchmarks" / "results" / "decode_step.md")])
     stamp.main()
-    assert json.loads(stamp.RECORD.read_text()) == {"benchmarks/results/soak.md": stamp.box_checkpoint()}
+    assert json.loads(stamp.RECORD.read_text()) == {"benchmarks/results/decode_step.md": stamp.box_checkpoint()}

@@ -23,7 +23,7 @@ from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend import FrontEnd
 from unimoe_runtime.model.delay_pattern import delay_codes
 from unimoe_runtime.model.generation import Prompt
-from unimoe_tools.parity.teacher_forced import force, read_forced
+from unimoe_tools.parity.teacher_forced import read_forced, teacher_force
 
 if TYPE_CHECKING:
     from unimoe.evaluation.routing import RoutingRecord
@@ -69,7 +69,7 @@ def read_clips(
             continue
         pcm_L = np.asarray(soxr.resample(item.pcm(), sample_rate_hz, codec.sample_rate_hz), np.float32)
         codes_TK = codec.encode(pcm_L).T
-        found = read_forced(backend, force(prompt, codes_TK, SamplingConfig(), config))
+        found = read_forced(backend, teacher_force(prompt, codes_TK, SamplingConfig(), config))
         labels_RK = delay_codes(codes_TK, config)[1:]
         logits_RKV = found.logits_BRKV[0].astype(np.float64)
         shifted = logits_RKV - logits_RKV.max(axis=-1, keepdims=True)

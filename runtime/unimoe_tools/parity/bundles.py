@@ -24,7 +24,7 @@ from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.ratios import Ratio, paired_ratio
 from unimoe_tools.parity.sample_requests import SampleRequest, limit_steps
-from unimoe_tools.parity.teacher_forced import Divergence, TeacherForcedOutput, diverge, force, read_forced
+from unimoe_tools.parity.teacher_forced import Divergence, TeacherForcedOutput, diverge, read_forced, teacher_force
 
 _OTHER_SEED = 1000
 _RESAMPLES = 4000
@@ -92,7 +92,7 @@ def compare_bundles(
         found = _answer(candidate, request, steps, seed)
         runs.append(expected)
         differences.append(_first_difference(expected.rows_RK, found.rows_RK))
-        item = force(request.prompt, expected.codes_TK, request.sampling, theirs.model)
+        item = teacher_force(request.prompt, expected.codes_TK, request.sampling, theirs.model)
         for backend, of_backend in zip((reference, candidate), passes, strict=True):
             of_backend.append(read_forced(backend, item))
         if theirs.codec is not None:

@@ -33,7 +33,9 @@ class ForcedItem:
     sampling: SamplingConfig
 
 
-def force(prompt: Prompt, codes_TK: NDArray[np.integer], sampling: SamplingConfig, config: ModelConfig) -> ForcedItem:
+def teacher_force(
+    prompt: Prompt, codes_TK: NDArray[np.integer], sampling: SamplingConfig, config: ModelConfig
+) -> ForcedItem:
     """A prompt and the frames of its answer, as one item."""
     forced = forced_prompt(prompt, codes_TK, config)
     num_rows = forced.text_ids_BT.shape[1] - prompt.text_ids_BT.shape[1]

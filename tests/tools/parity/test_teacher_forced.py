@@ -16,7 +16,7 @@ from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.parity.sample_requests import standard_requests
-from unimoe_tools.parity.teacher_forced import diverge, force, read_forced
+from unimoe_tools.parity.teacher_forced import diverge, read_forced, teacher_force
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
     config = backends[0].bundle.model
     request = standard_requests(backends[0].bundle)[0]
     codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(7, 2))
-    item = force(request.prompt, codes_TK, replace(request.sampling, guidance_scale=2.0), config)
+    item = teacher_force(request.prompt, codes_TK, replace(request.sampling, guidance_scale=2.0), config)
     first, second = (read_forced(backend, item) for backend in backends)
     assert first.is_frame_code_RK.tolist() == [[1, 0], *[[1, 1]] * 6, [0, 1]]
     total = 0.0

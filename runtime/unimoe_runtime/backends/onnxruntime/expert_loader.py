@@ -1,6 +1,6 @@
 """Experts that are loaded and dropped under a memory budget, in ONNX Runtime.
 
-There are three ways to keep an expert, measured in benchmarks/results/expert_residency.md. The output must not depend
+There are three ways to keep an expert, measured by benchmarks/expert_residency.py. The output must not depend
 on which experts are in memory. So every way must give the same bits as an expert that is always loaded in its own
 session. This is checked once for each precision, with its first expert. A way that gives other bits is not used.
 
