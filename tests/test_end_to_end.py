@@ -173,6 +173,7 @@ def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
     assert (encoded[0] == encoded[1]).mean() > 0.99  # a frame may lie between two codes
 
 
+@pytest.mark.slow
 def test_what_cannot_be_played_is_said_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
     from tests.command_line import assert_one_line, run
 

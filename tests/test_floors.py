@@ -43,11 +43,13 @@ def test_the_whole_runtime_imports_without_tensorrt_and_cuda() -> None:
     assert "unimoe_runtime" in modules_after(f"{hidden}; import " + ", ".join(RUNTIME_MODULES))
 
 
+@pytest.mark.slow
 def test_export_needs_no_torch() -> None:
     assert not modules_after("import unimoe_export.exporter, unimoe_export.engines.building") & {"torch", "unimoe"}
     assert not modules_after("import unimoe.cli.export, unimoe.cli.build") & {"torch"}
 
 
+@pytest.mark.slow
 def test_calibration_needs_no_torch() -> None:
     loaded = modules_after("import unimoe_calibration.calibration")
     assert not loaded & {"torch", "unimoe", "unimoe_export", "matplotlib"}

@@ -77,6 +77,7 @@ def write_clip(path: Path, frames_FHWC: np.ndarray) -> Path:
     return write_video(path, frames_FHWC, 10, codec="mpeg4")
 
 
+@pytest.mark.slow
 def test_export_and_verify(published: Path, bundle: Path) -> None:
     unimoe("inspect", bundle, "--check")
     others: list[list[str | Path]] = [[], ["--against", published]]

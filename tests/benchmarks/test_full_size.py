@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from benchmarks.full_size import markdown, run
@@ -18,6 +19,7 @@ def test_folder_has_the_published_tensors() -> None:
     assert published_shapes(PUBLISHED) == {name: tuple(shape) for name, shape in published.items()}
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_and_a_killed_export_goes_on(tmp_path: Path) -> None:
     """For any number of layers, memory holds about one graph and its check."""
     config = published_config(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.result_table import markdown
 from benchmarks.soak import ENDINGS, PLACES, TEXTS, TOLERANCE, soak
 from tests.speaking_bundle import write_speaking_bundle
 
 
+@pytest.mark.slow
 def test_requests_that_end_in_every_way_leave_nothing_behind(tmp_path: Path) -> None:
     result = soak(write_speaking_bundle(tmp_path), requests=60, seed=1, side_by_side=3, texts=TEXTS[:3])
     assert set(result["endings"]) == set(ENDINGS) and set(result["places"]) == set(PLACES)

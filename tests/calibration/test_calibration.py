@@ -31,6 +31,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
     result = calibrate(bundle.path, tmp_path / "int8", Settings(floor=16, cache_dir=cache))
     assert not result.warnings and result.precisions == {"int8": 11}
@@ -62,6 +63,7 @@ def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_
         calibrate(tmp_path / "int8", tmp_path / "again", Settings())
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same_byte_for_byte(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
     settings = Settings(floor=16, method="entropy", flips=False, verify_steps=20)
     for name, cached in (("one", cache), ("two", None)):

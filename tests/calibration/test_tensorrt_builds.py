@@ -21,6 +21,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return random_bundle(tmp_path_factory.mktemp("tensorrt"), one_layer())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "per_row"), [*((scheme, False) for scheme in TYPES), (Scheme.W8A8, True)])
 def test_quantized_graphs_build_and_keep_their_types(
     bundle: Bundle, scheme: Scheme, per_row: bool, tmp_path: Path

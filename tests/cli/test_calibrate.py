@@ -22,6 +22,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_speaking_bundle(tmp_path_factory.mktemp("calibrate"))
 
 
+@pytest.mark.slow
 def test_it_says_what_it_did_and_writes_a_page(speaking: Path, tmp_path: Path) -> None:
     lines, page, cache = tmp_path / "speech.jsonl", tmp_path / "page.html", tmp_path / "cache"
     lines.write_text(json.dumps({"text": "the cat"}) + "\n")

@@ -33,6 +33,7 @@ def test_verify_with_the_oracle(reference_bundle: Path) -> None:
     assert "first difference of greedy runs: none" in verified.stdout
 
 
+@pytest.mark.slow
 def test_verify_against_the_checkpoint_and_against_a_bundle(reference_bundle: Path, reference_checkpoint: Path) -> None:
     for other in (reference_checkpoint, reference_bundle):
         done = run("verify", reference_bundle, "--against", other, "--steps", "200", "--json")
@@ -76,6 +77,7 @@ def test_verify_finds_a_difference(reference_bundle: Path, tmp_path: Path) -> No
     assert "FAILS" in done.stdout
 
 
+@pytest.mark.slow
 def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"
     assert_one_line(run("inspect", tmp_path), "not a bundle")

@@ -281,6 +281,7 @@ def test_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+@pytest.mark.slow
 def test_killed_export_leaves_the_bundle_that_was_there(checkpoint: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"

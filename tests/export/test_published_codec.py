@@ -59,6 +59,7 @@ def test_without_a_codec_the_bundle_says_how_to_add_one(folder: Path, weights: P
     assert codec is not None and codec["kind"] == "dac"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "numpy"])
 def test_a_voice_prompt_of_any_rate_becomes_the_codes_of_torch(
     folder: Path, weights: Path, tmp_path: Path, backend: str

@@ -154,6 +154,7 @@ def test_stop_frees_the_rows(open_page: Any, server: RunningServer) -> None:
     assert page.inner_text("#error") == ""
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_video_and_a_key(open_page: Any, public_bundle: Path, tmp_path: Path) -> None:
     """The page asks for the server's key, and takes a clip if the bundle takes videos."""

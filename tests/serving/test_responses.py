@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.serving.running import LONG, RunningServer, running_server, until
 from unimoe_serving.config import ServerLimits
 
@@ -73,6 +75,7 @@ def test_beyond_the_limits(tiny_bundle: Path) -> None:
         server.wait_idle()
 
 
+@pytest.mark.slow
 def test_a_reader_who_takes_nothing_is_left(tiny_bundle: Path) -> None:
     """The stream's rows are free afterwards, and other requests were served meanwhile."""
     with running_server({"tiny": tiny_bundle}, limits=ServerLimits(send_s=0.3, max_streams=2)) as server:

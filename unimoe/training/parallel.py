@@ -90,6 +90,7 @@ def open_world(engine: Engine = "ddp") -> Iterator[World]:
     dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
     try:
         yield World(rank=dist.get_rank(), size=size, device=device, engine=engine)
+        dist.barrier()  # a process that ends while another still exchanges with it aborts
     finally:
         dist.destroy_process_group()
 

@@ -170,6 +170,7 @@ def test_a_killed_build_goes_on(original: Bundle, tmp_path: Path) -> None:
     assert not leftover.exists() and not list(engine_folder(bundle, "sm86").glob(".journal"))
 
 
+@pytest.mark.slow
 def test_one_engine_for_several_gpus(bundle: Bundle) -> None:
     sm89, both = build_engines(bundle, ["sm89", "sm75+sm86"], limits=SMALL)
     assert (sm89.target, both.target) == ("sm89", "sm75+sm86")

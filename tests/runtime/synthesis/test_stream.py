@@ -110,6 +110,7 @@ def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
     assert not stream.outcome.ended and not stream.outcome.timed_out
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_with_the_frames_there_are(speaker: Synthesizer) -> None:
     whole = speaker.synthesize(SynthesisRequest(**REQUEST))
     request = SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(4,)), timeout_s=5)

@@ -84,6 +84,7 @@ def test_profiles_are_compared_from_their_files(tmp_path: Path) -> None:
         assert runner.invoke(profile, usage).exit_code == 2
 
 
+@pytest.mark.slow
 def test_two_bundles_run_in_turns(tiny: Path, tmp_path: Path) -> None:
     setting = Setting(bundle=str(tiny), requests=(ProfileRequest(task="random"),), threads=1, steps=10)
     with pytest.raises(ConfigError, match="at least 6"):

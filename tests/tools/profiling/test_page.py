@@ -114,6 +114,7 @@ def test_what_a_bundle_says_is_escaped(written: Path) -> None:
     assert "<script" not in as_html(report) and "<b>" not in as_html(report)
 
 
+@pytest.mark.slow
 def test_bad_input_gives_one_line(bundle: Path, tmp_path: Path) -> None:
     assert_one_line(run("profile", tmp_path), "not a bundle")
     assert_one_line(run("profile", bundle, "--task", "singing"), "has no task")

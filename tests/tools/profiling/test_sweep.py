@@ -34,6 +34,7 @@ def setting(bundle: Path, **changes: object) -> Setting:
     return Setting(bundle=str(bundle), **{**fields, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     """Two settings and the engine's own profiler, up to the report's files."""
     seen: list[str] = []

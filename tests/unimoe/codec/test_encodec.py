@@ -100,6 +100,7 @@ def test_the_codec_gives_the_expected_codes_and_samples() -> None:
     assert codec.encode(pcm_BL).shape == (2, 3, 31)
 
 
+@pytest.mark.slow
 @needs_package
 def test_importing_the_package_leaves_no_stand_in_behind() -> None:
     """In a separate process, because modules that this process has imported could hide a remaining dependency."""

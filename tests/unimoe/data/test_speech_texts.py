@@ -30,6 +30,7 @@ def test_recipes_name_what_they_do_not_know() -> None:
         SpeechTextRecipe(clips=0)
 
 
+@pytest.mark.slow
 @needs_texts
 def test_any_beginning_is_balanced() -> None:
     recipe = SpeechTextRecipe(clips=600)

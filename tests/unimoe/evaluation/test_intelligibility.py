@@ -75,6 +75,7 @@ def test_grammars_are_understood(grammar: str) -> None:
     assert intelligibility.recognize_all(grammar, [np.zeros(4000, np.float32)]) == [""]
 
 
+@pytest.mark.slow
 def test_a_codec_is_heard_by_grammar_and_by_the_full_model(tmp_path: Path) -> None:
     pytest.importorskip("pocketsphinx")
     pytest.importorskip("pystoi")

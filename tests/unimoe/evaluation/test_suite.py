@@ -185,6 +185,7 @@ def test_forced_recordings(bundle: Path, melodies: Corpus) -> None:
     assert (routing.picked_DLP[0] @ numbers_P == picks_L).all()
 
 
+@pytest.mark.slow
 def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle and its checkpoint give the same figures; the page needs no other file."""
     pytest.importorskip("pocketsphinx")
@@ -213,6 +214,7 @@ def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(page) < 100_000 * first["clips"]
 
 
+@pytest.mark.slow
 def test_measures_without_their_package_are_named(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +228,7 @@ def test_measures_without_their_package_are_named(
     assert "notes that sound together: not measured, basic_pitch is not installed" in done.stdout
 
 
+@pytest.mark.slow
 def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
     """A recogniser that returns nothing gets every word wrong, for any spelling of the text."""
     item = replace(melodies[0], domain="speech", kind="sentences", voice="ann", instrument="", text="Don't, she said.")

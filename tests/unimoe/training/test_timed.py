@@ -89,6 +89,7 @@ def test_a_package_that_is_too_big_or_none_is_one_line(
         open_package(tmp_path / "corpus")
 
 
+@pytest.mark.slow
 def test_a_timed_run_trains_the_model_and_finishes_the_codec(package: Path, tmp_path: Path) -> None:
     budget = TimeBudget(minutes=0.2, codec_share=0.5, batch_size=8, codec_batch_size=2, measured_steps=2)
     result = train_in_time(open_package(package), tmp_path / "out", tmp_path / "work", budget, lambda line: None)

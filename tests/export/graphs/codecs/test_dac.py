@@ -56,6 +56,7 @@ def test_graphs_give_what_the_package_gave(small: Written, frames: int) -> None:
     np.testing.assert_allclose(decoded_BL[:, : published_BL.shape[1]], published_BL, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_graphs_equal_torch(tiny: Written, tiny_file: Path) -> None:
     codec = DacCodec.from_published(tiny_file)
     pcm_BL = 0.3 * torch.randn(2, 25 * 320, generator=torch.Generator().manual_seed(0))
