@@ -10,6 +10,7 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.runtime.frontend.small_frontend import write_frontend
+from unimoe_calibration.data import ItemReader, Sample, read_data
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle, open_bundle
 
@@ -44,3 +45,31 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     (checkpoint / CALIBRATION_PROMPTS).write_text("".join(json.dumps(line) + "\n" for line in PROMPTS))
     export_bundle(checkpoint, folder / "bundle")
     return open_bundle(folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def one_layer_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A language model alone, of one layer, with biases."""
+    folder = tmp_path_factory.mktemp("calibration")
+    config = tiny_config(
+        hidden_size=64, head_dim=16, routed_intermediate_size=96, shared_intermediate_size=64, num_layers=1,
+        qkv_bias=True,
+    )  # fmt: skip
+    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
+    return open_bundle(folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def two_expert_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A language model alone, of two layers with two routed experts each."""
+    folder = tmp_path_factory.mktemp("bundle")
+    config = tiny_config(hidden_size=64, routed_intermediate_size=64, codebook_size=32, num_routed_experts=2)
+    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
+    return open_bundle(folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def two_expert_samples(two_expert_bundle: Bundle) -> list[Sample]:
+    """One item of the default calibration set of `two_expert_bundle`."""
+    with ItemReader(two_expert_bundle) as reader:
+        return [reader.read(item) for item in read_data(None, two_expert_bundle).items[:1]]

@@ -12,46 +12,18 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from tests.calibration.quantized import RANGE, plan_of, read
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.statistics import Linear, linears
+from unimoe_calibration.statistics import Linear
 from unimoe_calibration.weights import dequantize_weight, round_inputs
 from unimoe_calibration.writing import read_weights, write_quantized
-from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.onnxruntime.sessions import open_session
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.model.generation import Prompt
-from unimoe_runtime.synthesis.language_model import BundleModel
 
 FORMS = [(scheme, engine, False) for engine in Engine for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4, Scheme.FP8)] + [
     (Scheme.W8A8, engine, True) for engine in Engine
 ]
-
-RANGE = 6.0
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("calibration")
-    config = tiny_config(
-        hidden_size=64, head_dim=16, routed_intermediate_size=96, shared_intermediate_size=64, num_layers=1,
-        qkv_bias=True,
-    )  # fmt: skip
-    write_random_checkpoint(folder / "checkpoint", config)
-    export_bundle(folder / "checkpoint", folder / "bundle")
-    return open_bundle(folder / "bundle")
-
-
-def plan_of(
-    bundle: Bundle, scheme: Scheme, engine: Engine = Engine.ONNXRUNTIME, per_row: bool = False
-) -> QuantizationPlan:
-    one = LinearPlan(scheme=scheme, input_range=RANGE if scheme.quantizes_inputs else None)
-    plans = dict.fromkeys(linears(bundle.model), one)
-    if per_row:
-        after_swiglu = [linear for linear in plans if linear.weight in ("down.weight", "shared.down.weight")]
-        plans.update(dict.fromkeys(after_swiglu, LinearPlan(scheme=scheme, per_row=True)))
-    return QuantizationPlan(engine=engine, linears=plans)
 
 
 def rounded(x: NDArray[np.float32], scheme: Scheme, per_row: bool = False) -> NDArray[np.float32]:
@@ -60,19 +32,19 @@ def rounded(x: NDArray[np.float32], scheme: Scheme, per_row: bool = False) -> ND
 
 @pytest.mark.parametrize(("scheme", "engine", "per_row"), FORMS)
 def test_an_expert_computes_with_its_codes(
-    bundle: Bundle, scheme: Scheme, engine: Engine, per_row: bool, tmp_path: Path
+    one_layer_bundle: Bundle, scheme: Scheme, engine: Engine, per_row: bool, tmp_path: Path
 ) -> None:
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, scheme, engine, per_row), {})
+    write_quantized(one_layer_bundle, tmp_path / "out", plan_of(one_layer_bundle, scheme, engine, per_row), {})
     quantized = open_bundle(tmp_path / "out")
     list(quantized.check_all())
     info = quantized.graphs["layers.0.expert.1"]
     assert info.precision == scheme.precision
     assert (info.inputs, info.outputs) == (
-        bundle.graphs["layers.0.expert.1"].inputs,
-        bundle.graphs["layers.0.expert.1"].outputs,
+        one_layer_bundle.graphs["layers.0.expert.1"].inputs,
+        one_layer_bundle.graphs["layers.0.expert.1"].outputs,
     )
 
-    weights = read_weights(bundle, "layers.0.expert.1")
+    weights = read_weights(one_layer_bundle, "layers.0.expert.1")
     codes = {name: dequantize_weight(values, scheme, engine) for name, values in weights.items()}
     rng = np.random.default_rng(0)
     x, accumulator = (rng.standard_normal((5, 64), dtype=np.float32) for _ in range(2))
@@ -93,10 +65,10 @@ def test_an_expert_computes_with_its_codes(
 
 @pytest.mark.parametrize(("scheme", "engine", "per_row"), FORMS)
 def test_a_row_does_not_change_another(
-    bundle: Bundle, scheme: Scheme, engine: Engine, per_row: bool, tmp_path: Path
+    one_layer_bundle: Bundle, scheme: Scheme, engine: Engine, per_row: bool, tmp_path: Path
 ) -> None:
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, scheme, engine, per_row), {})
-    session = open_session(tmp_path / "out" / bundle.graphs["layers.0.expert.1"].file)
+    write_quantized(one_layer_bundle, tmp_path / "out", plan_of(one_layer_bundle, scheme, engine, per_row), {})
+    session = open_session(tmp_path / "out" / one_layer_bundle.graphs["layers.0.expert.1"].file)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((6, 64), dtype=np.float32)
     x[3] *= 100
@@ -116,10 +88,10 @@ def test_a_row_does_not_change_another(
 @pytest.mark.parametrize("per_row", [False, True])
 @pytest.mark.parametrize("engine", list(Engine))
 def test_every_product_but_the_routers_is_an_integer_one(
-    bundle: Bundle, engine: Engine, per_row: bool, tmp_path: Path
+    one_layer_bundle: Bundle, engine: Engine, per_row: bool, tmp_path: Path
 ) -> None:
     """An unfused product dequantizes its weights in every run. It is 20 times as slow and has no other symptom."""
-    write_quantized(bundle, tmp_path / "out", plan_of(bundle, Scheme.W8A8, engine, per_row), {})
+    write_quantized(one_layer_bundle, tmp_path / "out", plan_of(one_layer_bundle, Scheme.W8A8, engine, per_row), {})
     quantized = open_bundle(tmp_path / "out")
     for graph, products in (("layers.0.trunk", 4), ("layers.0.expert.0", 2), ("head", 1)):
         options = ort.SessionOptions()
@@ -135,40 +107,31 @@ def test_every_product_but_the_routers_is_an_integer_one(
         assert nodes["MatMul"] == (graph == "layers.0.trunk")  # the router
 
 
-def test_rows_of_any_size_keep_their_precision(bundle: Bundle, tmp_path: Path) -> None:
-    plan = plan_of(bundle, Scheme.W8A8, per_row=True)
+def test_rows_of_any_size_keep_their_precision(one_layer_bundle: Bundle, tmp_path: Path) -> None:
+    plan = plan_of(one_layer_bundle, Scheme.W8A8, per_row=True)
     plan = replace(plan, linears={linear: one for linear, one in plan.linears.items() if one.per_row})
-    write_quantized(bundle, tmp_path / "out", plan, {})
+    write_quantized(one_layer_bundle, tmp_path / "out", plan, {})
     x = np.random.default_rng(0).standard_normal((4, 64), dtype=np.float32)
     x *= np.array([[0], [1e-3], [1], [100]], np.float32)
     feeds = {"accumulator_NC": np.zeros_like(x), "expert_input_NC": x, "weight_N1": np.ones((4, 1), np.float32)}
     quantized = open_bundle(tmp_path / "out")
     found, expected = (
         open_session(each.path / each.graphs["layers.0.expert.1"].file).run(None, feeds)[0]
-        for each in (quantized, bundle)
+        for each in (quantized, one_layer_bundle)
     )
     assert not found[0].any()
     assert (np.linalg.norm(found - expected, axis=1) <= 0.02 * np.linalg.norm(expected, axis=1)).all()
     # The shared experts in the trunk too.
     prompt = Prompt.from_rows([np.arange(7), np.arange(7)], paired=True)
-    logits, expected_logits = (read(each, prompt)[0] for each in (quantized, bundle))
+    logits, expected_logits = (read(each, prompt)[0] for each in (quantized, one_layer_bundle))
     assert 0 < np.linalg.norm(logits - expected_logits) < 0.02 * np.linalg.norm(expected_logits)
 
 
-def read(bundle: Bundle, prompt: Prompt) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    """Logits of all tokens of a prompt, and each layer's router logits and weights."""
-    routing: list[NDArray[np.float32]] = []
-    backend = open_backend("onnxruntime", bundle)
-    model = BundleModel(backend, observer=lambda layer, *values: routing.extend(value.copy() for value in values))
-    model.prefill(prompt)
-    return model.logits(np.arange(prompt.text_ids_BT.size)), routing
-
-
-def test_products_of_one_graph_may_differ(bundle: Bundle, tmp_path: Path) -> None:
-    plans = dict(plan_of(bundle, Scheme.W8A8).linears)
+def test_products_of_one_graph_may_differ(one_layer_bundle: Bundle, tmp_path: Path) -> None:
+    plans = dict(plan_of(one_layer_bundle, Scheme.W8A8).linears)
     plans[Linear("layers.0.expert.0", "down.weight")] = LinearPlan(scheme=Scheme.FLOAT)
     plans[Linear("layers.0.expert.1", "down.weight")] = LinearPlan(scheme=Scheme.W8)
-    write_quantized(bundle, tmp_path / "out", QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=plans), {})
+    write_quantized(one_layer_bundle, tmp_path / "out", QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=plans), {})
     graphs = open_bundle(tmp_path / "out").graphs
     assert [graphs[f"layers.0.expert.{expert}"].precision for expert in range(3)] == [
         "float32+int8", "int8+int8-weights", "int8",

@@ -5,42 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.data import ItemReader, Sample, read_data
+from tests.calibration.quantized import one_scheme
+from unimoe_calibration.data import Sample
 from unimoe_calibration.mixed_precision import FLOAT
 from unimoe_calibration.mixing import MixedBackend
-from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
+from unimoe_calibration.schemes import Scheme
 from unimoe_calibration.sensitivity import Trial, measure
 from unimoe_calibration.statistics import Linear, linears
 from unimoe_calibration.writing import write_quantized
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 
 QUANTIZED = "w4"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("bundle")
-    config = tiny_config(hidden_size=64, routed_intermediate_size=64, codebook_size=32, num_routed_experts=2)
-    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "bundle")
-    return open_bundle(folder / "bundle")
-
-
-@pytest.fixture(scope="module")
-def samples(bundle: Bundle) -> list[Sample]:
-    with ItemReader(bundle) as reader:
-        return [reader.read(item) for item in read_data(None, bundle).items[:1]]
-
-
-def plan_of(bundle: Bundle, scheme: Scheme, smoothing: dict[Linear, np.ndarray] | None = None) -> QuantizationPlan:
-    return QuantizationPlan(
-        engine=Engine.ONNXRUNTIME,
-        linears=dict.fromkeys(linears(bundle.model), LinearPlan(scheme=scheme)),
-        smoothing=smoothing or {},
-    )
 
 
 def smoothed_experts(bundle: Bundle) -> dict[Linear, np.ndarray]:
@@ -52,20 +28,22 @@ def smoothed_experts(bundle: Bundle) -> dict[Linear, np.ndarray]:
     return {**found, **routers}
 
 
-def test_one_graph_alone_is_what_differs(bundle: Bundle, samples: list[Sample], tmp_path: Path) -> None:
+def test_one_graph_alone_is_what_differs(
+    two_expert_bundle: Bundle, two_expert_samples: list[Sample], tmp_path: Path
+) -> None:
     """Precisions share their smoothing, so that a float graph fits between quantized ones."""
-    smoothing = smoothed_experts(bundle)
+    smoothing = smoothed_experts(two_expert_bundle)
     schemes = {}
     for name, scheme in ((FLOAT, Scheme.FLOAT), (QUANTIZED, Scheme.W4)):
-        write_quantized(bundle, tmp_path / name, plan_of(bundle, scheme, smoothing), {})
+        write_quantized(two_expert_bundle, tmp_path / name, one_scheme(two_expert_bundle, scheme, smoothing), {})
         schemes[name] = open_bundle(tmp_path / name)
-    plain = Trial(MixedBackend({FLOAT: bundle}, FLOAT), samples)
-    trial = Trial(MixedBackend(schemes, FLOAT), samples)
+    plain = Trial(MixedBackend({FLOAT: two_expert_bundle}, FLOAT), two_expert_samples)
+    trial = Trial(MixedBackend(schemes, FLOAT), two_expert_samples)
     for ours, theirs in zip(plain.reference, trial.reference, strict=True):
         np.testing.assert_allclose(ours.logits_BRKV, theirs.logits_BRKV, atol=1e-4)
         np.testing.assert_array_equal(ours.picked_LNE, theirs.picked_LNE)
     found = {each.graph: each for each in measure(trial, [QUANTIZED])}
-    assert list(found) == list(language_model_graphs(bundle.model))
+    assert list(found) == list(language_model_graphs(two_expert_bundle.model))
     # An expert never changes the routing of its own layer; the last layer's experts change none.
     assert found["layers.1.expert.0"].router_flips == found["head"].router_flips == 0
     assert all(each.loss > 0 for each in found.values())

@@ -9,16 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.published_folder import published_config
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from unimoe.cli.plan import plan
-from unimoe_export.exporter import export_bundle
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planning")
-    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
-    return folder / "tiny"
 
 
 @pytest.fixture
@@ -27,7 +18,7 @@ def published(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny: Path) -> None:
+def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny_bundle: Path) -> None:
     runner = CliRunner()
     done = runner.invoke(plan, [str(published), "--target", "rtx-4060", "--json"])
     assert done.exit_code == 0, done.output
@@ -37,6 +28,6 @@ def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny: Path)
     }  # fmt: skip
     assert "stated" in report["activation"]["source"] and len(report["assumptions"]["rtx-4060"]) >= 4
 
-    done = runner.invoke(plan, [str(tiny), "--target", "t4", "--precision", "int8"], env={"COLUMNS": "160"})
+    done = runner.invoke(plan, [str(tiny_bundle), "--target", "t4", "--precision", "int8"], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output
     assert "a short run here" in done.stdout and "int8" in done.stdout and "fp32" not in done.stdout

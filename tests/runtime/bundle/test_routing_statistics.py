@@ -9,24 +9,12 @@ import numpy as np
 import pytest
 
 from tests.random_checkpoint import tiny_config
+from tests.routing_records import record
 from unimoe_runtime.bundle.routing_statistics import (
     parse_activation,
     stated_activation,
 )
 from unimoe_runtime.errors import ConfigError
-
-
-def record(layers: int = 2, routed: int = 4, rows: int = 2) -> dict[str, Any]:
-    """Two tasks: one expert runs in the first, two run in the second, which is three times as long."""
-    one = [[0, 10] + [0] * (routed - 1)] * layers
-    two = [[0, 0, 30] + [0] * (routed - 2)] * layers
-    return {
-        "rows": rows,
-        "tasks": {
-            "speech": {"steps": 10, "launched_histogram": one, "launch_share": [[1.0] + [0.0] * (routed - 1)] * layers},
-            "music": {"steps": 30, "launched_histogram": two, "launch_share": [[1.0, 1.0] + [0.0] * (routed - 2)] * 2},
-        },
-    }
 
 
 def test_activation_is_weighted_by_steps_and_knows_its_distribution() -> None:

@@ -6,11 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.statistics import linears
-from unimoe_calibration.writing import write_quantized
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError
@@ -18,25 +13,8 @@ from unimoe_tools.parity.bundles import compare_bundles
 from unimoe_tools.parity.sample_requests import standard_requests
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random model as "float", "w8" and "w4" bundles."""
-    folder = tmp_path_factory.mktemp("bundles")
-    config = tiny_config(hidden_size=64, routed_intermediate_size=32, codebook_size=32)
-    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "float")
-    for scheme in (Scheme.W8, Scheme.W4):
-        plan = {linear: LinearPlan(scheme=scheme) for linear in linears(config)}
-        write_quantized(
-            open_bundle(folder / "float"),
-            folder / scheme,
-            QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=plan),
-            {},
-        )
-    return {name: folder / name for name in ("float", "w8", "w4")}
-
-
-def test_a_bundle_judged_by_itself_is_equal(bundles: dict[str, Path]) -> None:
-    backend = open_backend("onnxruntime", open_bundle(bundles["float"]))
+def test_a_bundle_judged_by_itself_is_equal(bundles_by_precision: dict[str, Path]) -> None:
+    backend = open_backend("onnxruntime", open_bundle(bundles_by_precision["float"]))
     found = compare_bundles(backend, backend, standard_requests(backend.bundle), steps=30)
     assert found.forced.max_logit_error == found.forced.kl_nats == 0
     assert found.forced.router_agreement == found.forced.equal_sets == found.forced.token_agreement == 1
@@ -44,11 +22,13 @@ def test_a_bundle_judged_by_itself_is_equal(bundles: dict[str, Path]) -> None:
     assert found.spectral_db is None and found.step.ratio > 0
 
 
-def test_fewer_bits_lie_farther_away(bundles: dict[str, Path]) -> None:
-    reference = open_backend("onnxruntime", open_bundle(bundles["float"]))
+def test_fewer_bits_lie_farther_away(bundles_by_precision: dict[str, Path]) -> None:
+    reference = open_backend("onnxruntime", open_bundle(bundles_by_precision["float"]))
     requests = standard_requests(reference.bundle)
     w8, w4 = (
-        compare_bundles(open_backend("onnxruntime", open_bundle(bundles[name])), reference, requests, steps=30)
+        compare_bundles(
+            open_backend("onnxruntime", open_bundle(bundles_by_precision[name])), reference, requests, steps=30
+        )
         for name in ("w8", "w4")
     )
     assert 0 < w8.forced.kl_nats < w4.forced.kl_nats
@@ -58,7 +38,9 @@ def test_fewer_bits_lie_farther_away(bundles: dict[str, Path]) -> None:
     assert w4.size < w8.size < 1
 
 
-def test_another_model_is_refused(bundles: dict[str, Path], reference_bundle: Path) -> None:
-    backends = [open_backend("onnxruntime", open_bundle(path)) for path in (bundles["w8"], reference_bundle)]
+def test_another_model_is_refused(bundles_by_precision: dict[str, Path], reference_bundle: Path) -> None:
+    backends = [
+        open_backend("onnxruntime", open_bundle(path)) for path in (bundles_by_precision["w8"], reference_bundle)
+    ]
     with pytest.raises(BundleError, match="no version of"):
         compare_bundles(backends[0], backends[1], standard_requests(backends[1].bundle), steps=5)

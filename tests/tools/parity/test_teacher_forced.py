@@ -8,37 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.statistics import linears
-from unimoe_calibration.writing import write_quantized
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.parity.sample_requests import standard_requests
 from unimoe_tools.parity.teacher_forced import diverge, read_forced, teacher_force
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random model as "float", "w8" and "w4" bundles."""
-    folder = tmp_path_factory.mktemp("bundles")
-    config = tiny_config(hidden_size=64, routed_intermediate_size=32, codebook_size=32)
-    export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "float")
-    for scheme in (Scheme.W8, Scheme.W4):
-        plan = {linear: LinearPlan(scheme=scheme) for linear in linears(config)}
-        write_quantized(
-            open_bundle(folder / "float"),
-            folder / scheme,
-            QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=plan),
-            {},
-        )
-    return {name: folder / name for name in ("float", "w8", "w4")}
-
-
-def test_divergence_by_hand(bundles: dict[str, Path]) -> None:
+def test_divergence_by_hand(bundles_by_precision: dict[str, Path]) -> None:
     """The mean over the drawn codes alone, with the guidance of the draw."""
-    backends = [open_backend("onnxruntime", open_bundle(bundles[name])) for name in ("float", "w4")]
+    backends = [open_backend("onnxruntime", open_bundle(bundles_by_precision[name])) for name in ("float", "w4")]
     config = backends[0].bundle.model
     request = standard_requests(backends[0].bundle)[0]
     codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(7, 2))

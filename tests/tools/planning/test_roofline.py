@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from tests.random_checkpoint import tiny_config
+from tests.routing_records import record
 from unimoe_runtime.bundle.routing_statistics import (
     parse_activation,
 )
@@ -15,19 +15,6 @@ from unimoe_tools.planning.roofline import Costs, Launches, Workload, cache_byte
 from unimoe_tools.planning.weights import graph_bytes, model_bytes
 
 PLAIN = Costs(bytes_per_s=1e9, trunk_s=0, expert_s=0, head_s=0, host_s=0, miss_bytes_per_s=1e8)
-
-
-def record(layers: int = 2, routed: int = 4, rows: int = 2) -> dict[str, Any]:
-    """Two tasks: one expert runs in the first, two run in the second, which is three times as long."""
-    one = [[0, 10] + [0] * (routed - 1)] * layers
-    two = [[0, 0, 30] + [0] * (routed - 2)] * layers
-    return {
-        "rows": rows,
-        "tasks": {
-            "speech": {"steps": 10, "launched_histogram": one, "launch_share": [[1.0] + [0.0] * (routed - 1)] * layers},
-            "music": {"steps": 30, "launched_histogram": two, "launch_share": [[1.0, 1.0] + [0.0] * (routed - 2)] * 2},
-        },
-    }
 
 
 def test_a_step_is_bytes_over_bandwidth_and_the_launches() -> None:

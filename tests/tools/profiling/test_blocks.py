@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tools.profiling.synthetic_runs import a_run
 from unimoe_tools.parity.ratios import Verdict, verdict_of
 from unimoe_tools.profiling.blocks import Block, compare_blocks, figures_of, interleave, narrow, quiet_blocks
 
@@ -90,28 +91,6 @@ def test_noise_is_called_noise_and_not_a_difference() -> None:
     assert [verdict_of(*bounds) for bounds in ((0.98, 1.02), (1.02, 1.3), (0.7, 0.98), (0.9, 1.02))] == [
         Verdict.SAME, Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR,
     ]  # fmt: skip
-
-
-def a_run(seed: int, *, step_ms: float = 4.0, read: float = 1e10, rtf: float | None = 0.2) -> dict[str, Any]:
-    """The fields of a profile's run that a comparison reads: two requests, eight repetitions."""
-    random = np.random.default_rng(seed)
-
-    def jitter() -> float:
-        return float(np.exp(random.normal(0, 0.004)))
-
-    generations = [
-        {
-            "task": task, "caption": task, "seed": 0, "step_ms": [step_ms * scale * jitter() for _ in range(50)],
-            "prefill_ms": 10 * scale * jitter(), "ttfa_ms": 30 * scale * jitter(), "rtf": rtf,
-        }
-        for _ in range(8)
-        for task, scale in (("speech", 1.0), ("music", 3.0))
-    ]  # fmt: skip
-    reads = [read * jitter() for _ in range(8)]
-    return {
-        "setting": {"bundle": "b", "threads": 1, "rows": 2}, "cores_of_others": 0.0, "generations": generations,
-        "floor": {"reads_bytes_per_s": reads, "read_spread": 0.01},
-    }  # fmt: skip
 
 
 def test_figures_are_geometric_means_over_requests() -> None:

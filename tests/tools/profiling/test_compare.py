@@ -4,48 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from tests.tools.profiling.synthetic_runs import a_run
 from unimoe.cli.profile import profile
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.errors import ConfigError
 from unimoe_tools.parity.ratios import Verdict
 from unimoe_tools.profiling.compare import Rounds, compare_reports, compare_runs, run_against
 from unimoe_tools.profiling.workload import ProfileRequest, Setting
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("comparing")
-    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
-    return folder / "tiny"
-
-
-def a_run(seed: int, *, step_ms: float = 4.0, read: float = 1e10, rtf: float | None = 0.2) -> dict[str, Any]:
-    """The fields of a profile's run that a comparison reads: two requests, eight repetitions."""
-    random = np.random.default_rng(seed)
-
-    def jitter() -> float:
-        return float(np.exp(random.normal(0, 0.004)))
-
-    generations = [
-        {
-            "task": task, "caption": task, "seed": 0, "step_ms": [step_ms * scale * jitter() for _ in range(50)],
-            "prefill_ms": 10 * scale * jitter(), "ttfa_ms": 30 * scale * jitter(), "rtf": rtf,
-        }
-        for _ in range(8)
-        for task, scale in (("speech", 1.0), ("music", 3.0))
-    ]  # fmt: skip
-    reads = [read * jitter() for _ in range(8)]
-    return {
-        "setting": {"bundle": "b", "threads": 1, "rows": 2}, "cores_of_others": 0.0, "generations": generations,
-        "floor": {"reads_bytes_per_s": reads, "read_spread": 0.01},
-    }  # fmt: skip
 
 
 def test_runs_made_apart_are_compared_request_by_request() -> None:
@@ -85,11 +53,21 @@ def test_profiles_are_compared_from_their_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_bundles_run_in_turns(tiny: Path, tmp_path: Path) -> None:
-    setting = Setting(bundle=str(tiny), requests=(ProfileRequest(task="random"),), threads=1, steps=10)
+def test_two_bundles_run_in_turns(tiny_bundle: Path, tmp_path: Path) -> None:
+    setting = Setting(bundle=str(tiny_bundle), requests=(ProfileRequest(task="random"),), threads=1, steps=10)
     with pytest.raises(ConfigError, match="at least 6"):
         run_against(setting, setting, Rounds(most=3))
-    arguments = [str(tiny), "--against", str(tiny), "--threads", "1", "--steps", "10", "--repetitions", "6"]
+    arguments = [
+        str(tiny_bundle),
+        "--against",
+        str(tiny_bundle),
+        "--threads",
+        "1",
+        "--steps",
+        "10",
+        "--repetitions",
+        "6",
+    ]
     done = CliRunner().invoke(profile, [*arguments, "--json", str(tmp_path / "out.json")])
     assert done.exit_code in (0, 1), done.output  # a loaded machine may give any of them
     (report,) = json.loads((tmp_path / "out.json").read_text())["comparisons"]

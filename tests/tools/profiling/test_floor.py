@@ -7,22 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.profiling.floor import compare_with_floor, step_bytes, weight_bytes
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a language model alone: no front end, no codec."""
-    folder = tmp_path_factory.mktemp("profiling")
-    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
-    return folder / "tiny"
-
-
-def test_floor_counts_what_ran(tiny: Path) -> None:
-    bundle = open_bundle(tiny)
+def test_floor_counts_what_ran(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
     launches_LR = np.zeros((2, 4))
     launches_LR[0, 1] = 0.5
     bytes_by_part, bytes_L = step_bytes(bundle, launches_a_step_LR=launches_LR, rows=2, cached=10)

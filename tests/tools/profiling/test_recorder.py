@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_export.exporter import export_bundle
+from tests.tools.profiling.settings import setting
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.config import SamplingConfig
@@ -18,27 +17,14 @@ from unimoe_tools.profiling.breakdown import MODEL_PARTS, Routing, break_down
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.record import describe_setting
 from unimoe_tools.profiling.recorder import Part, RecordedModel, Recorder, code
-from unimoe_tools.profiling.workload import ProfileRequest, Setting
+from unimoe_tools.profiling.workload import ProfileRequest
 
 SAMPLING = SamplingConfig(min_steps=21, max_steps=21, top_k=None)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a language model alone: no front end, no codec."""
-    folder = tmp_path_factory.mktemp("profiling")
-    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
-    return folder / "tiny"
-
-
-def setting(bundle: Path, **changes: object) -> Setting:
-    fields: dict[str, object] = {"requests": (ProfileRequest(task="random"),), "steps": 20, "threads": 1}
-    return Setting(bundle=str(bundle), **{**fields, **changes})  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("name", ["numpy", "onnxruntime"])
-def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny: Path, name: str) -> None:
-    backend = open_backend(name, open_bundle(tiny))
+def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny_bundle: Path, name: str) -> None:
+    backend = open_backend(name, open_bundle(tiny_bundle))
     config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
     plain = BundleModel(backend)
     recorder = Recorder()
@@ -64,9 +50,9 @@ def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny: Path, 
     assert set(marks.layer_M[trunks]) == set(range(config.num_layers))
 
 
-def test_a_few_steps_stand_for_all(tiny: Path) -> None:
+def test_a_few_steps_stand_for_all(tiny_bundle: Path) -> None:
     """Every fifth step is recorded call by call, a different one in each run; the codes equal those of a plain run."""
-    backend = open_backend("numpy", open_bundle(tiny))
+    backend = open_backend("numpy", open_bundle(tiny_bundle))
     config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
     recorder = Recorder()
     recorded, plain = RecordedModel(backend, recorder, every=5, phase=3), BundleModel(backend)
@@ -87,7 +73,7 @@ def test_a_few_steps_stand_for_all(tiny: Path) -> None:
     assert ((routing.routed_picks_SL + routing.null_picks_SL) >= 2).all(), "each row picks"
     assert (routing.routed_picks_SL >= routing.launched_SLR.sum(axis=2)).all()
 
-    meter = Meter(setting(tiny, threads=None, backend="numpy"))
+    meter = Meter(setting(tiny_bundle, threads=None, backend="numpy"))
     generations = [meter.measure(ProfileRequest(task="random")) for _ in range(3)]
     assert [int(np.argmax(one.breakdown.detailed_S)) for one in generations] == [0, 1, 2]
     described = describe_setting(meter.bundle, generations, reads_bytes_per_s=[1e10], reads_model_bytes_per_s=[1e10])

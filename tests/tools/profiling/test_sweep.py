@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_export.exporter import export_bundle
+from tests.tools.profiling.settings import setting
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError, ConfigError, OutputError
 from unimoe_tools.pages.output import require_writable, write_output
@@ -18,28 +17,15 @@ from unimoe_tools.profiling import report as reports
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.sweep import profile, read_report
 from unimoe_tools.profiling.worker import Worker
-from unimoe_tools.profiling.workload import ProfileRequest, Setting, make_requests
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a language model alone: no front end, no codec."""
-    folder = tmp_path_factory.mktemp("profiling")
-    export_bundle(write_random_checkpoint(folder / "checkpoint", tiny_config()), folder / "tiny")
-    return folder / "tiny"
-
-
-def setting(bundle: Path, **changes: object) -> Setting:
-    fields: dict[str, object] = {"requests": (ProfileRequest(task="random"),), "steps": 20, "threads": 1}
-    return Setting(bundle=str(bundle), **{**fields, **changes})  # type: ignore[arg-type]
+from unimoe_tools.profiling.workload import ProfileRequest, make_requests
 
 
 @pytest.mark.slow
-def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
+def test_settings_in_processes_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
     """Two settings and the engine's own profiler, up to the report's files."""
     seen: list[str] = []
     report, events = profile(
-        [setting(tiny), setting(tiny, rows=1)], warmup=1, repetitions=2, kernels=True, trace=True,
+        [setting(tiny_bundle), setting(tiny_bundle, rows=1)], warmup=1, repetitions=2, kernels=True, trace=True,
         progress=lambda label, done, total: seen.append(f"{done}/{total}"),
     )  # fmt: skip
     assert seen == [f"{done}/10" for done in range(10)]
@@ -69,8 +55,8 @@ def test_settings_in_processes_of_their_own(tiny: Path, tmp_path: Path) -> None:
     check_trace(events)
 
 
-def test_a_memory_budget_says_how_it_fared(tiny: Path) -> None:
-    report, _ = profile([setting(tiny, memory_budget_bytes=1_500_000)], warmup=0, repetitions=1)
+def test_a_memory_budget_says_how_it_fared(tiny_bundle: Path) -> None:
+    report, _ = profile([setting(tiny_bundle, memory_budget_bytes=1_500_000)], warmup=0, repetitions=1)
     (run,) = report["runs"]
     found = run["residency"]
     assert found["misses"] <= found["uses"] and found["budget_bytes"] == 1_500_000
@@ -113,20 +99,20 @@ def check_trace(events: list[dict[str, Any]]) -> None:
         assert np.mean(inside) > 0.9, "the engine's clock was brought to ours"
 
 
-def test_errors_are_one_line(tiny: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(tiny)
+def test_errors_are_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
     with pytest.raises(BundleError, match="not a bundle"):
         Worker(setting(tmp_path))
     with pytest.raises(ConfigError, match="steps is 1"):
-        Meter(setting(tiny, threads=None, steps=1)).measure(ProfileRequest(task="random"))
+        Meter(setting(tiny_bundle, threads=None, steps=1)).measure(ProfileRequest(task="random"))
     with pytest.raises(ConfigError, match="no front end"):
         make_requests(bundle, tasks=("speech",))
     with pytest.raises(ConfigError, match="chunk frames"):
-        setting(tiny, chunk_frames=())
+        setting(tiny_bundle, chunk_frames=())
     with pytest.raises(ConfigError, match="nothing to run"):
-        setting(tiny, requests=())
+        setting(tiny_bundle, requests=())
     with pytest.raises(ConfigError, match="repetition"):
-        profile([setting(tiny)], repetitions=0)
+        profile([setting(tiny_bundle)], repetitions=0)
     with pytest.raises(OutputError, match="cannot be written"):
         write_output(tmp_path / "no" / "report.json", "")
     with pytest.raises(OutputError, match="cannot be written"):
