@@ -59,7 +59,7 @@ containers: $(DEV)/ready  ## the steps of containers/*/Containerfile, with a whe
 		$(DEV)/bin/python containers/run_steps.py containers/$$name/Containerfile build/site build/containers/$$name || exit 1; \
 	done
 
-train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/training.md)
+train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/how-to/train.md)
 	$(DEV)/bin/unimoe train recipes/curriculum.toml
 
 clean:

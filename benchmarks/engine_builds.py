@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,22 @@ from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Sch
 from unimoe_calibration.statistics import linears
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.engines.building import checked_keys
-from unimoe_export.engines.compiling import TIMING_CACHE, configuration, rewritten
+from unimoe_export.engines.compiling import TIMING_CACHE, Recipe, compile_graph, rewritten
 from unimoe_export.engines.flavours import Toolkit, open_flavour
 from unimoe_export.engines.jobs import Job, list_jobs
 from unimoe_export.engines.sizes import Limits
 from unimoe_export.engines.workers import Workers
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.engine_sets import EngineRecord
-from unimoe_runtime.bundle.reader import MANIFEST, Bundle, open_bundle
+from unimoe_runtime.bundle.reader import MANIFEST, Bundle, GraphInfo, open_bundle
 
 LAYERS = 36
 CAPABILITY = (8, 6)
 # Builder settings that might save time. One expert is built with each setting and with none, interleaved.
-OPTIONS: dict[str, Callable[[Any, Any, Any], object]] = {
+Option = Callable[[Any, Any, Any], object]
+OPTIONS: dict[str, Option | None] = {
     "as unimoe build": lambda trt, builder, config: None,
+    "without Polygraphy": None,
     "optimization level 0": lambda trt, builder, config: setattr(config, "builder_optimization_level", 0),
     "optimization level 5": lambda trt, builder, config: setattr(config, "builder_optimization_level", 5),
     "4 builder threads": lambda trt, builder, config: setattr(builder, "max_threads", 4),
@@ -149,19 +152,37 @@ def compare_options(bundle: Bundle, job: Job, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _build_once(toolkit: Toolkit, bundle: Bundle, job: Job, option: Callable[[Any, Any, Any], object]) -> float:
+def _build_once(toolkit: Toolkit, bundle: Bundle, job: Job, option: Option | None) -> float:
     start = time.perf_counter()
     info = bundle.graph(job.graph)
     path = bundle.path / info.file
-    toolkit.log.lines.clear()
-    builder = toolkit.trt.Builder(toolkit.log)
-    network = toolkit.create_network(builder)
-    parser = toolkit.trt.OnnxParser(network, toolkit.log)
-    assert parser.parse(rewritten(path, job.recipe).SerializeToString(), str(path))
-    config = configuration(toolkit, builder, job.recipe, job.recipe.profile(info), bundle.path / TIMING_CACHE)
-    option(toolkit.trt, builder, config)
-    assert builder.build_serialized_network(network, config) is not None
+    if option is None:
+        assert build_directly(toolkit, path, info, job.recipe) is not None
+    else:
+        adjust = partial(option, toolkit.trt)
+        assert compile_graph(toolkit, path, info, job.recipe, bundle.path / TIMING_CACHE, adjust).plan is not None
     return time.perf_counter() - start
+
+
+def build_directly(toolkit: Toolkit, path: Path, info: GraphInfo, recipe: Recipe) -> Any:
+    """The same engine by TensorRT-RTX's own API: what Polygraphy's loaders cost is the difference."""
+    trt = toolkit.trt
+    builder = trt.Builder(toolkit.log)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, toolkit.log)
+    assert parser.parse(rewritten(path, recipe).SerializeToString(), str(path))
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(trt.ComputeCapability, "SM{}{}".format(*CAPABILITY)), 0)
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.max_aux_streams = 0
+    profile = builder.create_optimization_profile()
+    for name, shapes in recipe.profile(info).items():
+        profile.set_shape(name, *shapes)
+    config.add_optimization_profile(profile)
+    return builder.build_serialized_network(network, config)
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -57,4 +57,4 @@ def write_outputs(path: Path, outputs: dict[str, Array]) -> None:
 
 
 def _missing() -> BackendError:
-    return BackendError(f"Polygraphy is not installed: `{install_command('polygraphy')}`")
+    return BackendError(f"Polygraphy is not installed: `{install_command('export')}`")

@@ -47,6 +47,8 @@ def test_json_goes_to_standard_output_or_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     assert run(tell, ["a", "--json", str(file)]).stdout == "hello a\n"
     assert json.loads(file.read_text()) == {"name": "a"}
+    done = run(tell, ["a", "--json", "out.txt"])
+    assert done.exit_code == 2 and "the file of --json ends in .json, or write --json=out.txt" in done.output
     odd = tmp_path / "out.txt"
     run(tell, ["a", f"--json={odd}"])
     assert json.loads(odd.read_text()) == {"name": "a"}

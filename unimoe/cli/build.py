@@ -56,6 +56,12 @@ def build(
     require_json_writable(json_to)
     opened = open_bundle(bundle)
     capacities = tuple(sorted(set(cache_capacity))) if cache_capacity else (default_capacity(opened),)
+    if (needed := default_capacity(opened)) > capacities[-1]:
+        click.echo(
+            f"unimoe: warning: answers that need more than {capacities[-1]} positions will fail on the device; the "
+            f"longest that the bundle's settings allow takes up to {needed} (--cache-capacity {needed})",
+            err=True,
+        )
     with progress_bar() as progress:
         results = build_engines(
             opened, target.split(","), flavour=flavour, num_workers=jobs,

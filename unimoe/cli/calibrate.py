@@ -21,6 +21,7 @@ from unimoe_calibration.memory import return_large_blocks
 from unimoe_calibration.result import REPORT, CalibrationResult
 from unimoe_calibration.settings import FALLBACKS, METHODS, Settings
 from unimoe_runtime.errors import CalibrationError, ConfigError
+from unimoe_runtime.files.text import reason_of
 from unimoe_runtime.hardware.precisions import quantization_scheme, scheme_precision, shown_precision
 from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.pages.output import require_writable
@@ -138,7 +139,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     except KeyError:
         raise ConfigError(f"{path}: the section [calibrate] is missing") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
+        raise ConfigError(f"{path}: cannot be read as a recipe ({reason_of(error)})") from None
     fields = dict(section)
     for name in ("data", "cache_dir"):
         if name in fields:

@@ -10,6 +10,7 @@ import click
 
 from unimoe.cli.options import write_json
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.text import reason_of
 
 CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
 OUT = click.Path(path_type=Path, file_okay=False)
@@ -26,7 +27,7 @@ def read_section(path: Path, name: str) -> dict[str, Any]:
     except KeyError:
         raise ConfigError(f"{path}: the section [{name}] is missing") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
+        raise ConfigError(f"{path}: cannot be read as a recipe ({reason_of(error)})") from None
     return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
 
 

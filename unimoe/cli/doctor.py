@@ -47,7 +47,7 @@ def _print(diagnosis: Diagnosis) -> None:
     click.secho("\ntargets", bold=True)
     for fit in diagnosis.targets:
         others = f" (alike: {', '.join(fit.others)})" if fit.others else ""
-        name = fit.closest or "no row has its compute capability; add one (docs/quantized-bundles.md)"
+        name = fit.closest or "no row has its compute capability; add one (docs/explanation/quantized-bundles.md)"
         click.echo(f"  {name}: {fit.device}{others}")
     verdict = "bundles can run here" if diagnosis.can_run else "no engine here can run a bundle: take a step above"
     click.echo(f"\n{verdict}")

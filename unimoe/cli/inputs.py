@@ -10,6 +10,7 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command
 from unimoe_export.polygraphy_files import graph_call, write_inputs, write_outputs
 from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_tools.pages.output import require_writable
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -24,6 +25,9 @@ def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None) ->
 
     They are the inputs that the graph receives while the bundle reads a standard prompt.
     """
+    for path in (output, outputs_path):
+        if path is not None:
+            require_writable(path)
     opened = open_bundle(bundle)
     given, expected = graph_call(opened, graph)
     write_inputs(output, given)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,7 +96,14 @@ class Command(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(_with_json_files(args)))
+        after_json = {following for word, following in pairwise(args) if word == "--json"}
+        try:
+            return super().parse_args(ctx, list(_with_json_files(args)))
+        except click.UsageError as error:
+            for word in after_json:
+                if word in error.message.split("(")[-1]:
+                    error.message += f"; the file of --json ends in .json, or write --json={word}"
+            raise
 
 
 def _with_json_files(args: list[str]) -> Iterator[str]:

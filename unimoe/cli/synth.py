@@ -148,6 +148,8 @@ def synth(
     """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
     require_json_writable(json_to)
     if timestamps is not None:
+        if task != "speech":
+            raise click.UsageError("--timestamps are times of spoken words, and music has none")
         require_format(timestamps)
     text, how = read_text(text, text_file), speech_options(speed, lexicon)
     if explains:

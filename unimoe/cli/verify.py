@@ -29,6 +29,7 @@ from unimoe_tools.parity.limits import AT_LEAST, AT_MOST, DEFAULT_LIMITS, HEARD,
 from unimoe_tools.parity.sample_requests import standard_requests
 from unimoe_tools.units import percent
 
+UNDECIDED_EXIT_CODE = 3
 _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.items())
 
 
@@ -74,7 +75,9 @@ def verify(
     limits: tuple[tuple[str, float], ...],
     json_to: str | None,
 ) -> None:
-    """Compare a BUNDLE's graphs and decoding with a reference. Exit code 1 means that they disagree.
+    """Compare a BUNDLE's graphs and decoding with a reference.
+
+    Exit code 1 means that they disagree, 3 that a corpus has too few texts to tell.
 
     Without --against the reference is the numpy oracle, and errors must stay within rounding. Against another bundle,
     such as the original of a quantized bundle, figures must stay within limits. With --backend tensorrt each engine is
@@ -90,7 +93,7 @@ def verify(
         title = f"{bundle} ({backend}) against {against}"
         if not write_json({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, json_to):
             _print_figures(report, title)
-        sys.exit(0 if report.passed else 1)
+        sys.exit(0 if report.passed else UNDECIDED_EXIT_CODE if report.is_undecided else 1)
     if corpus is not None or limits:
         raise click.UsageError("--corpus and --limit compare with another bundle: name it with --against")
     engine_set = getattr(candidate, "engine_set", None)
@@ -157,7 +160,13 @@ def _print_figures(report: BundleReport, title: str) -> None:
     prose = ("of what", "beside it")
     titles = ("figure", "value", "interval", "limit", "", *prose)
     print_table(columns(*titles, prose=prose, left=("",)), rows, title=title)
-    click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
+    if report.is_undecided:
+        click.echo(
+            "NOT decided: the corpus has too few texts for the figures marked undecided, whose intervals contain the "
+            "limit. Take more texts (--texts, or more recordings)"
+        )
+    else:
+        click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 """Word errors of a bundle on the texts of a user's own recordings, beside those of the recordings themselves.
 
 The folder needs no preparation: audio files with a .txt beside each, or with a metadata.csv or metadata.jsonl.
+
+T texts
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import soxr
 from unimoe.data.corpus import Corpus
 from unimoe.data.folders import Entry, read_entries
 from unimoe.evaluation.demo import Synthesize, judge
-from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, word_error_rate, words_of
+from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, word_error_rate, word_errors, words_of
 from unimoe.evaluation.suite import synthesize_with
 from unimoe_runtime.audio.files import read_audio
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
+from unimoe_tools.parity.limits import Heard
 
 OWN_VOICE = ""
 """The bundle does not know the speaker of the recordings, so it speaks with its first voice."""
@@ -39,7 +42,7 @@ def hear_recordings(
     sample_rate_hz: int,
     *,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> dict[str, float]:
+) -> Heard:
     """Word error rates of the synthesized audio and of the recordings, by pocketsphinx with its model of English.
 
     `synthesize` gives audio at `sample_rate_hz`. A text that the bundle refuses counts as silence.
@@ -52,16 +55,15 @@ def hear_recordings(
         texts.append(" ".join(words_of(entry.text)))
         heard.append(recognize(soxr.resample(pcm_L, sample_rate_hz, RECOGNIZER_RATE_HZ)))
         originals.append(recognize(read_audio(entry.path, RECOGNIZER_RATE_HZ)))
-    return {
-        "wer": word_error_rate(texts, heard),
-        "original_wer": word_error_rate(texts, originals),
-        "words": sum(len(text.split()) for text in texts),
-    }
+    words_T = [len(text.split()) for text in texts]
+    summary = {
+        "wer": word_error_rate(texts, heard), "original_wer": word_error_rate(texts, originals), "words": sum(words_T),
+    }  # fmt: skip
+    errors_T = [word_errors(text.split(), made.split()) for text, made in zip(texts, heard, strict=True)]
+    return Heard(summary=summary, word_errors_T=errors_T, words_T=words_T)
 
 
-def hear_bundle(
-    backend: Backend, folder: Path, *, num_texts: int, progress: Callable[[int, int], object]
-) -> dict[str, float]:
+def hear_bundle(backend: Backend, folder: Path, *, num_texts: int, progress: Callable[[int, int], object]) -> Heard:
     """Measure a bundle on the texts of a folder: a rendered corpus, or plain recordings."""
     synthesizer = Synthesizer(backend.bundle, backend)
     if not is_corpus(folder):
@@ -72,4 +74,8 @@ def hear_bundle(
     synthesize = synthesize_with(synthesizer, corpus.sample_rate_hz)
     figures = judge(synthesize, corpus, num_texts=num_texts, tick=progress)
     words = figures.overall_words()
-    return {**figures.summary(), **({"wer": words.rates()["wer"]} if words.num_texts else {})}
+    return Heard(
+        summary={**figures.summary(), **({"wer": words.rates()["wer"]} if words.num_texts else {})},
+        word_errors_T=[one.errors for one in words.made_by_text],
+        words_T=[one.words for one in words.made_by_text],
+    )

@@ -14,7 +14,7 @@ import soxr
 
 from unimoe.evaluation import intelligibility
 from unimoe.evaluation.whisper import JudgeMissing, Size, Whisper
-from unimoe.evaluation.word_errors import WordErrors, rotated_errors, total_errors
+from unimoe.evaluation.word_errors import WordErrors, count_errors, rotated_errors, total_errors
 
 Hear = Callable[[np.ndarray], str]
 """A function from mono audio at 16 kHz to words."""
@@ -29,12 +29,16 @@ _EDGE_S: Final = 0.2  # seconds of silence on both sides: recognizers miss words
 
 @dataclass(frozen=True, kw_only=True)
 class WordScore:
-    """Word errors of some texts: synthesized, against the next text's words, and of the original recordings."""
+    """Word errors of some texts: synthesized, against the next text's words, and of the original recordings.
+
+    `made_by_text`: those of the synthesized clips, text by text.
+    """
 
     made: WordErrors = field(default_factory=WordErrors)
     rotated: WordErrors = field(default_factory=WordErrors)
     original: WordErrors = field(default_factory=WordErrors)
     num_texts: int = 0
+    made_by_text: tuple[WordErrors, ...] = ()
 
     def __add__(self, other: WordScore) -> WordScore:
         return WordScore(
@@ -42,6 +46,7 @@ class WordScore:
             rotated=self.rotated + other.rotated,
             original=self.original + other.original,
             num_texts=self.num_texts + other.num_texts,
+            made_by_text=self.made_by_text + other.made_by_text,
         )
 
     def rates(self) -> dict[str, float]:
@@ -97,6 +102,7 @@ def score_words(
     heard_before = [hear(_prepared(pcm_L, rate_hz)) for pcm_L in originals]
     return WordScore(
         made=total_errors(texts, heard),
+        made_by_text=tuple(count_errors(text, words) for text, words in zip(texts, heard, strict=True)),
         rotated=rotated_errors(texts, heard),
         original=total_errors(texts, heard_before),
         num_texts=len(texts),

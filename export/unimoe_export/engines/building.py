@@ -34,6 +34,7 @@ from unimoe_runtime.errors import EngineError, OutputError, UnimoeError
 
 from .flavours import Toolkit, open_flavour
 from .jobs import Job, list_jobs
+from .polygraphy_library import require_polygraphy
 from .sizes import Limits, default_capacity
 from .targets import BuildTarget, build_target, require_precisions
 from .workers import Workers
@@ -79,6 +80,7 @@ def build_engines(
     precision or its flavour of TensorRT, and later where a graph that every step needs has no engine. Graphs of the
     codec and of the vision tower may have none; the result says why.
     """
+    require_polygraphy()
     targets = [build_target(name, flavour) for name in names]
     for target in targets:
         require_precisions(bundle, target)

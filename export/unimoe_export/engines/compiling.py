@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,14 @@ from typing import Any
 import onnx
 
 from unimoe_runtime.bundle.reader import GraphInfo
+from unimoe_runtime.errors import EngineError
 
-from .flavours import Toolkit
+from .flavours import Shape, Toolkit
 from .rewriting import convolve_products, fix_dimensions, lift_caches, lifted_shape, narrow_attention
 
 # Increment this when the same graph, profile and TensorRT give a different engine than before.
 RECIPE = 1
 TIMING_CACHE = ".timing_cache"
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,59 +74,47 @@ def rewritten(path: Path, recipe: Recipe) -> onnx.ModelProto:
     return model
 
 
-def compile_graph(toolkit: Toolkit, path: Path, info: GraphInfo, recipe: Recipe, timing_cache: Path) -> Compiled:
-    """Build the graph at `path`; its weights lie beside it."""
-    toolkit.log.lines.clear()
-    builder = toolkit.trt.Builder(toolkit.log)
-    network = toolkit.create_network(builder)
-    parser = toolkit.trt.OnnxParser(network, toolkit.log)
-    model = rewritten(path, recipe)
-    plan, problem = None, None
-    # The parser looks for weights beside this path, which need not be the parsed file.
-    if not parser.parse(model.SerializeToString(), str(path)):
-        problem = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
-    else:
-        config = configuration(toolkit, builder, recipe, recipe.profile(info), timing_cache)
-        _decompose_attention(toolkit.trt, network)
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            problem = _last_error(toolkit.log.lines)
-        else:
-            toolkit.keep_timings(config, timing_cache)
-    return Compiled(plan=plan, problem=problem, log=tuple(toolkit.log.lines))
+@contextmanager
+def stored(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
+    """A temporary file of a graph that was rewritten from `path`, with links to its weights beside it."""
+    with tempfile.TemporaryDirectory(prefix="unimoe-build-") as folder:
+        file = Path(folder) / path.name
+        file.write_bytes(model.SerializeToString())
+        for weights in {external_file(tensor) for tensor in model.graph.initializer} - {None}:
+            link = Path(folder) / str(weights)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((path.parent / str(weights)).resolve())
+        yield file
 
 
-def configuration(
+def external_file(tensor: onnx.TensorProto) -> str | None:
+    """The file that holds a stored tensor, relative to its graph; None if the graph holds it."""
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
+
+
+def compile_graph(
     toolkit: Toolkit,
-    builder: Any,
+    path: Path,
+    info: GraphInfo,
     recipe: Recipe,
-    profile: Mapping[str, tuple[Shape, Shape, Shape]],
     timing_cache: Path,
-) -> Any:
-    trt = toolkit.trt
-    config = builder.create_builder_config()
-    toolkit.aim(config, recipe.capabilities, timing_cache)
-    config.clear_flag(trt.BuilderFlag.TF32)  # the router needs full float32
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.max_aux_streams = 0  # the host loop has one stream
-    # One profile: a second one enlarges an expert's engine by the size of its weights.
-    shapes = builder.create_optimization_profile()
-    for name, (smallest, usual, largest) in profile.items():
-        shapes.set_shape(name, smallest, usual, largest)
-    config.add_optimization_profile(shapes)
-    return config
+    adjust: Callable[[Any, Any], object] | None = None,
+) -> Compiled:
+    """Build the graph at `path` through Polygraphy's loaders; its weights lie beside it.
 
-
-def _decompose_attention(trt: Any, network: Any) -> None:
-    """Allow attention without a fused kernel, because float32 has none."""
-    kind = trt.LayerType.__members__.get("ATTENTION_INPUT")
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type == kind:
-            layer.__class__ = trt.IAttentionInputLayer
-            layer.attention.decomposable = True
+    `adjust`: changes TensorRT's builder and configuration last.
+    """
+    toolkit.log.lines.clear()
+    plan, problem = None, None
+    with stored(rewritten(path, recipe), path) as file:
+        try:
+            plan = toolkit.build(file, recipe.capabilities, recipe.profile(info), timing_cache, adjust)
+        except EngineError as error:
+            problem = _last_error(toolkit.log.lines) or str(error)
+    return Compiled(plan=plan, problem=problem, log=tuple(toolkit.log.lines))
 
 
 def _last_error(lines: list[tuple[str, str]]) -> str:
     errors = [text for severity, text in lines if severity in ("ERROR", "INTERNAL_ERROR")]
-    return errors[-1].splitlines()[0] if errors else "no engine, and no reason in the log"
+    # The parser puts the reason on a line below the place in its source.
+    return " ".join(errors[-1].splitlines()[:2]) if errors else ""

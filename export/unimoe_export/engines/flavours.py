@@ -1,5 +1,7 @@
 """TensorRT-RTX, TensorRT 10 and TensorRT 11: one Python API except for the differences in this module.
 
+Engines are built by Polygraphy's loaders, with our options in addition.
+
 TensorRT-RTX builds ahead of time for named compute capabilities, without a GPU; its timing cache has no effect.
 TensorRT builds for the local GPU and times its kernels there: one build at a time, with a timing cache kept between
 builds. TensorRT 11 has only strongly typed networks; TensorRT 10 must be asked for them.
@@ -8,7 +10,8 @@ builds. TensorRT 11 has only strongly typed networks; TensorRT 10 must be asked 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,14 @@ from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.errors import EngineError
 from unimoe_runtime.hardware.probes import gpus_here
 
+from .polygraphy_library import Polygraphy, load_polygraphy
+
 Capabilities = Sequence[tuple[int, int]]
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, Shape, Shape]
+"""Smallest, usual and largest."""
+Adjust = Callable[[Any, Any], object]
+"""Receives TensorRT's builder and configuration."""
 
 
 class Toolkit:
@@ -58,29 +68,71 @@ class Toolkit:
         """Whether several builds may run at the same time: not where the builder times kernels."""
         return self.flavour == "tensorrt-rtx"
 
-    def create_network(self, builder: Any) -> Any:
-        """A strongly typed network: every tensor has the type that the graph states."""
-        flag = self.trt.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
-        return builder.create_network(0 if flag is None else 1 << int(flag))
+    def build(
+        self,
+        path: Path,
+        capabilities: Capabilities,
+        shapes: Mapping[str, Shapes],
+        timing_cache: Path,
+        adjust: Adjust | None = None,
+    ) -> Any:
+        """The serialized engine of the graph at `path`, by Polygraphy's loaders. Raises EngineError on failure.
 
-    def aim(self, config: Any, capabilities: Capabilities, timing_cache: Path) -> None:
-        """Set the engine's target, and load the timings of earlier builds."""
+        `shapes`: smallest, usual and largest shape of each input that varies. TensorRT's lines go to `log`.
+        """
+        polygraphy = load_polygraphy(self.flavour)
+        polygraphy.trt.util.TRT_LOGGER = self.log
+
+        def finish(builder: Any, network: Any, config: Any) -> None:
+            config.clear_flag(self.trt.BuilderFlag.TF32)  # the router needs full float32
+            if self.flavour == "tensorrt-rtx":
+                # The engine allocates nothing while it runs, so that a CUDA graph can capture its launches.
+                config.set_flag(self.trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+            if adjust is not None:
+                adjust(builder, config)
+
+        with polygraphy.silence(), _as_engine_error(polygraphy):
+            network = polygraphy.trt.NetworkFromOnnxPath(str(path), strongly_typed=self._has_typed_networks or None)
+            if "ATTENTION_INPUT" in self.trt.LayerType.__members__:  # float32 has no fused kernel for attention
+                network = polygraphy.trt.SetDecomposableAttentions(network)
+            settings = self._settings(polygraphy, capabilities, shapes, timing_cache)
+            engine = polygraphy.trt.EngineBytesFromNetwork(
+                network,
+                config=polygraphy.trt.PostprocessConfig(settings, finish),
+                save_timing_cache=None if self.builds_at_once else str(timing_cache),
+            )
+            return engine()
+
+    def _settings(
+        self, polygraphy: Polygraphy, capabilities: Capabilities, shapes: Mapping[str, Shapes], timing_cache: Path
+    ) -> Any:
+        """Polygraphy's loader of the builder's configuration."""
+        # One profile: a second one enlarges an expert's engine by the size of its weights.
+        profile = polygraphy.trt.Profile()
+        for name, (smallest, usual, largest) in shapes.items():
+            profile.add(name, min=smallest, opt=usual, max=largest)
+        common = {
+            "profiles": [profile],
+            "profiling_verbosity": self.trt.ProfilingVerbosity.DETAILED,
+            "max_aux_streams": 0,  # the host loop has one stream
+        }
         if self.flavour == "tensorrt-rtx":
-            config.num_compute_capabilities = len(capabilities)
-            for index, (major, minor) in enumerate(capabilities):
-                config.set_compute_capability(getattr(self.trt.ComputeCapability, f"SM{major}{minor}"), index)
-            # The engine allocates nothing while it runs, so that a CUDA graph can capture its launches.
-            config.set_flag(self.trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-        else:
-            known = timing_cache.read_bytes() if timing_cache.is_file() else b""
-            config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+            return polygraphy.rtx.CreateConfigRTX(compute_capabilities=list(capabilities), **common)
+        known = str(timing_cache) if timing_cache.is_file() else None
+        return polygraphy.trt.CreateConfig(load_timing_cache=known, **common)
 
-    def keep_timings(self, config: Any, timing_cache: Path) -> None:
-        """After a build: save the timings for later builds."""
-        if self.flavour == "tensorrt":
-            fresh = timing_cache.with_suffix(".new")
-            fresh.write_bytes(bytes(config.get_timing_cache().serialize()))
-            fresh.replace(timing_cache)
+    @property
+    def _has_typed_networks(self) -> bool:
+        """Whether strongly typed networks must be requested: every tensor has the type that the graph states."""
+        return "STRONGLY_TYPED" in self.trt.NetworkDefinitionCreationFlag.__members__
+
+
+@contextmanager
+def _as_engine_error(polygraphy: Polygraphy) -> Iterator[None]:
+    try:
+        yield
+    except polygraphy.error as error:
+        raise EngineError(str(error).splitlines()[0]) from None
 
 
 @functools.cache

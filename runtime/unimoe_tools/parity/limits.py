@@ -1,13 +1,18 @@
-"""The permitted difference of a candidate from its reference: each figure of a comparison with its limit."""
+"""The permitted difference of a candidate from its reference: each figure of a comparison with its limit.
+
+R resamples · T texts
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from unimoe_tools.parity.bundles import BundleComparison
-from unimoe_tools.units import size
+from unimoe_tools.units import count, size
 
 AT_LEAST: Final = ("router-agreement", "equal-sets", "token-agreement", "equal-runs", "speedup")
 """Figures that pass at or above their limit; those of `AT_MOST` pass at or below it."""
@@ -15,6 +20,16 @@ AT_MOST: Final = ("logit-error", "kl", "spectral-db", "size", "word-errors", "no
 HEARD: Final = ("word-errors", "notes")
 """Figures that need a corpus of texts to synthesize and transcribe."""
 DEFAULT_LIMITS: Final[Mapping[str, float]] = {"router-agreement": 0.97, "word-errors": 0.02, "notes": 0.03}
+_RESAMPLES = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What a judge heard of one bundle: rates by name, and word errors and words of each text."""
+
+    summary: Mapping[str, float]
+    word_errors_T: Sequence[int] = ()
+    words_T: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,26 +56,41 @@ class Figure:
         return self.value >= self.limit if self.name in AT_LEAST else self.value <= self.limit
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether the figure of a corpus is beyond its limit, but its interval is not: the corpus is too small."""
+        if self.passed or self.name not in HEARD or self.low is None or self.limit is None:
+            return False
+        return self.low <= self.limit
+
+    @property
     def bound(self) -> str:
         """The limit as a condition, such as "≥ 0.97"; empty without one."""
         return "" if self.limit is None else f"{'≥' if self.name in AT_LEAST else '≤'} {self.limit:g}"
 
     @property
     def verdict(self) -> str:
-        return "" if self.limit is None else "ok" if self.passed else "FAILS"
+        if self.limit is None:
+            return ""
+        return "ok" if self.passed else "undecided" if self.is_undecided else "FAILS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleReport:
-    """All measurements. `heard`: the transcription results of a corpus, a summary for each of the bundles."""
+    """All measurements. `heard`: the transcription results of a corpus for each of the bundles."""
 
     comparison: BundleComparison
     figures: tuple[Figure, ...]
-    heard: Mapping[str, Mapping[str, float]]
+    heard: Mapping[str, Heard]
 
     @property
     def passed(self) -> bool:
         return all(figure.passed for figure in self.figures)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether nothing fails, and a corpus is too small to tell the rest."""
+        missed = [figure for figure in self.figures if not figure.passed]
+        return bool(missed) and all(figure.is_undecided for figure in missed)
 
     def to_dict(self) -> dict[str, Any]:
         figures = [
@@ -71,23 +101,25 @@ class BundleReport:
                 "high": one.high,
                 "limit": one.limit,
                 "passed": one.passed,
+                "undecided": one.is_undecided,
                 "beside": one.beside,
             }
             for one in self.figures
         ]
         return {
             "passed": self.passed,
+            "undecided": self.is_undecided,
             "figures": figures,
             "comparison": asdict(self.comparison),
-            "heard": {name: dict(summary) for name, summary in self.heard.items()},
+            "heard": {name: dict(one.summary) for name, one in self.heard.items()},
         }
 
 
 def limit_bundles(
-    comparison: BundleComparison, limits: Mapping[str, float], *, heard: Mapping[str, Mapping[str, float]] | None = None
+    comparison: BundleComparison, limits: Mapping[str, float], *, heard: Mapping[str, Heard] | None = None
 ) -> BundleReport:
-    """The figures of a comparison with their limits: the given ones override `DEFAULT_LIMITS`. `heard`: the summaries
-    of "candidate" and "reference"."""
+    """The figures of a comparison with their limits: the given ones override `DEFAULT_LIMITS`. `heard`: those of
+    "candidate" and "reference"."""
     wanted = {**DEFAULT_LIMITS, **limits}
     figures = [*_measured(comparison, wanted), *_heard(heard or {}, wanted)]
     return BundleReport(comparison=comparison, figures=tuple(figures), heard=heard or {})
@@ -125,15 +157,31 @@ def _first_difference(found: BundleComparison) -> str:
     return f"first difference at step {first}" + (f" to {last}" if last > first else "")
 
 
-def _heard(heard: Mapping[str, Mapping[str, float]], limits: Mapping[str, float]) -> Iterator[Figure]:
+def _heard(heard: Mapping[str, Heard], limits: Mapping[str, float]) -> Iterator[Figure]:
     if not heard:
         return
-    ours, theirs = heard["candidate"], heard["reference"]
+    ours, theirs = heard["candidate"].summary, heard["reference"].summary
     for name, key, sign, meaning in (
         ("word-errors", "wer", 1, "word error rate above the reference's"),
         ("notes", "notes_exact", -1, "share of right notes below the reference's"),
     ):
         if key in ours and key in theirs:
             beside = f"{100 * ours[key]:.2f} %, reference {100 * theirs[key]:.2f} %"
+            low, high = None, None
+            if name == "word-errors" and heard["candidate"].words_T:
+                beside += f", {count(len(heard['candidate'].words_T), 'text')}"
+                low, high = _word_error_interval(heard["candidate"], heard["reference"])
             value = sign * (ours[key] - theirs[key])
-            yield Figure(name=name, value=value, limit=limits.get(name), meaning=meaning, beside=beside)
+            yield Figure(
+                name=name, value=value, limit=limits.get(name), meaning=meaning, beside=beside, low=low, high=high
+            )
+
+
+def _word_error_interval(ours: Heard, theirs: Heard) -> tuple[float, float]:
+    """The bootstrap interval of the difference of two word error rates over the same texts, at 95 %."""
+    more_T = np.asarray(ours.word_errors_T) - np.asarray(theirs.word_errors_T)
+    words_T = np.asarray(ours.words_T)
+    drawn_RT = np.random.default_rng(0).integers(len(words_T), size=(_RESAMPLES, len(words_T)))
+    rates_R = more_T[drawn_RT].sum(axis=1) / np.maximum(words_T[drawn_RT].sum(axis=1), 1)
+    low, high = np.percentile(rates_R, [2.5, 97.5])
+    return float(low), float(high)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.text import reason_of
 from unimoe_tools.profiling.machine import describe_machine
 from unimoe_tools.profiling.report import setting_line
 from unimoe_tools.profiling.worker import Worker
@@ -95,7 +96,7 @@ def read_report(path: Path | str) -> dict[str, Any]:
     try:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a profile ({error})") from None
+        raise ConfigError(f"{path}: cannot be read as a profile ({reason_of(error)})") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise ConfigError(f"{path}: not a profile; `unimoe profile BUNDLE --json {path}` writes one")
     if report.get("format_version") != FORMAT_VERSION:
