@@ -100,9 +100,10 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, list(_with_json_files(args)))
         except click.UsageError as error:
-            for word in after_json:
-                if word in error.message.split("(")[-1]:
-                    error.message += f"; the file of --json ends in .json, or write --json={word}"
+            unexpected = error.message.partition("(")[2].removesuffix(")").split()
+            for word in after_json.intersection(unexpected):
+                hint = f"the file of --json ends in .json, or write --json={word}"
+                raise click.UsageError(f"{error.message}; {hint}", ctx=ctx) from None
             raise
 
 
