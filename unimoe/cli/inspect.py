@@ -54,16 +54,21 @@ def _speaks(bundle: Bundle) -> dict[str, str]:
 
 def _print_parts(bundle: Bundle) -> None:
     parts = parts_of(bundle)
-    total = sum(part.num_bytes for part in parts)
+    total = sum(part.num_bytes for part in parts) or 1
+    left_out = sum(part.left_out_bytes for part in parts)
     rows = [
         [
-            part.name, size(part.num_bytes), f"{100 * part.num_bytes / total:.0f} %",
+            part.name, size(part.num_bytes) if part.num_bytes else "–",
+            f"{100 * part.num_bytes / total:.0f} %" if part.num_bytes else "",
+            size(part.left_out_bytes) if part.left_out_bytes else "",
             str(part.num_graphs) if part.num_graphs else "", ", ".join(part.precisions),
         ]
         for part in parts
     ]  # fmt: skip
-    rows.append(["all", size(total), "", str(len(bundle.graphs)), ""])
-    print_table(columns("part", "size", "share", "graphs", "precision", left=("precision",)), rows, title="parts")
+    graphs = sum(part.num_graphs for part in parts)
+    rows.append(["all", size(total), "", size(left_out) if left_out else "", str(graphs), ""])
+    titles = ("part", "size", "share", "left out by pack" if left_out else "", "graphs", "precision")
+    print_table(columns(*titles, left=("precision",)), rows, title="parts")
 
 
 def _print_engines(bundle: Bundle) -> None:

@@ -14,14 +14,14 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, require_json_writable, write_json
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
-from unimoe_runtime.bundle.engine_sets import built_targets
+from unimoe_runtime.bundle.engine_sets import built_targets, open_engines
 from unimoe_runtime.bundle.manifest import DECODER, trunk_name
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.bundles.packing import PackPlan, plan_pack, unpack, write_pack
 from unimoe_tools.pages.output import require_writable
-from unimoe_tools.units import size
+from unimoe_tools.units import count, size
 
 _CODECS = ("auto", "fp16", "fp32")
 
@@ -120,8 +120,12 @@ def unpack_command(file: Path, folder: Path | None, json_to: str | None) -> None
     place = folder or Path(file.name.removesuffix("".join(file.suffixes)) or "bundle")
     with progress_bar("verifying") as progress:
         bundle = unpack(file, place, progress=progress)
-    if not write_json({"bundle": str(place), "files": len(bundle.files) - len(bundle.left_out)}, json_to):
-        click.echo(f"{place}: {len(bundle.files) - len(bundle.left_out)} files, each as it was packed")
+    num_files, num_engines = len(bundle.files) - len(bundle.left_out), 0
+    for target in built_targets(bundle):
+        num_engines += len(open_engines(bundle, target).engines)
+    if not write_json({"bundle": str(place), "files": num_files, "engines": num_engines}, json_to):
+        engines = f" and {count(num_engines, 'engine')}" if num_engines else ""
+        click.echo(f"{place}: {count(num_files, 'file')}{engines}, each as it was packed")
         has_trunks = bundle.graphs[trunk_name(0)].file not in bundle.left_out
         check = ""
         options = "" if has_trunks else " --backend tensorrt --trust-engines"

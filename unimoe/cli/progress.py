@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 Progress = Callable[[str, int, int], None]
 """Called with the running task, the amount done, and the total."""
@@ -18,17 +19,20 @@ def progress_bar(start: str = "opening") -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
+    fixed = partial(Column, no_wrap=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=16, table_column=fixed(min_width=16)),
+        MofNCompleteColumn(table_column=fixed()),
+        TimeElapsedColumn(table_column=fixed(min_width=7)),
+        TextColumn("left", table_column=fixed(min_width=4)),
+        TimeRemainingColumn(table_column=fixed(min_width=7)),
+        # Last, so that a long name cannot squeeze the figures.
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
     )
     console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(start, total=None)
 
         def progress(what: str, done: int, total: int) -> None:

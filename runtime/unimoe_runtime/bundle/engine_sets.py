@@ -179,8 +179,8 @@ def read_engines(folder: Path) -> EngineSet:
     )
 
 
-def write_engines(engine_set: EngineSet) -> None:
-    """Write a set's engines.json; replace an older one if it differs. Raises OSError."""
+def engines_text(engine_set: EngineSet) -> str:
+    """The content of a set's engines.json."""
     described = {
         "version": VERSION,
         "target": engine_set.target,
@@ -194,7 +194,12 @@ def write_engines(engine_set: EngineSet) -> None:
         "unbuilt": engine_set.unbuilt,
         "engines": {key: asdict(record) for key, record in engine_set.engines.items()},
     }
-    path, text = engine_set.path / ENGINES_JSON, json.dumps(described, indent=1) + "\n"
+    return json.dumps(described, indent=1) + "\n"
+
+
+def write_engines(engine_set: EngineSet) -> None:
+    """Write a set's engines.json; replace an older one if it differs. Raises OSError."""
+    path, text = engine_set.path / ENGINES_JSON, engines_text(engine_set)
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_atomically(path, text)
 

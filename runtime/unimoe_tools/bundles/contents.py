@@ -17,10 +17,12 @@ PARTS = ("trunks", "experts", "head", "embeddings", "codec encoder", "codec deco
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of a bundle. `precisions`: those of its graphs; empty for a part without graphs."""
+    """One part of a bundle. `precisions`: those of its graphs; empty for a part without graphs. `left_out_bytes`: of
+    files that a pack lacks; `num_bytes` and `num_graphs` do not count them."""
 
     name: str
     num_bytes: int
+    left_out_bytes: int = 0
     num_graphs: int = 0
     precisions: tuple[str, ...] = ()
 
@@ -46,7 +48,8 @@ def parts_of(bundle: Bundle) -> list[Part]:
     for name, graph in bundle.graphs.items():
         part = part_of_graph(name)
         files[part] |= {graph.file, graph.weights}
-        graphs[part].append(shown_precision(graph.precision))
+        if graph.file not in bundle.left_out:
+            graphs[part].append(shown_precision(graph.precision))
     taken = set().union(*files.values())
     for name in bundle.files:
         if name not in taken:
@@ -54,7 +57,8 @@ def parts_of(bundle: Bundle) -> list[Part]:
     return [
         Part(
             name=part,
-            num_bytes=sum(bundle.files[name].bytes for name in files[part]),
+            num_bytes=sum(bundle.files[name].bytes for name in files[part] - bundle.left_out),
+            left_out_bytes=sum(bundle.files[name].bytes for name in files[part] & bundle.left_out),
             num_graphs=len(graphs[part]),
             precisions=tuple(sorted(set(graphs[part]))),
         )

@@ -17,7 +17,15 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from unimoe_runtime.bundle.engine_sets import EngineSet, open_engines
+from unimoe_runtime.bundle.engine_sets import (
+    ENGINES_JSON,
+    EngineRecord,
+    EngineSet,
+    built_targets,
+    engines_text,
+    open_engines,
+)
+from unimoe_runtime.bundle.engine_verification import VERIFICATION_JSON
 from unimoe_runtime.bundle.manifest import ENCODER
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, LEFT_OUT, MANIFEST, Bundle, open_bundle
 from unimoe_runtime.errors import BundleError, OutputError
@@ -49,7 +57,8 @@ class PackedPart:
 
 @dataclass(frozen=True, kw_only=True)
 class PackPlan:
-    """The content of a pack. `replaced`: new content for files of the bundle, by name."""
+    """The content of a pack. `replaced`: new content for files of the bundle, by name. `dropped_engines`: of graphs
+    that the device does not run; `engine_set` lacks them."""
 
     bundle: Bundle
     target: Target
@@ -57,6 +66,7 @@ class PackPlan:
     left_out: Mapping[str, str]
     replaced: Mapping[str, Path] = field(default_factory=dict)
     replaced_why: str = ""
+    dropped_engines: tuple[EngineRecord, ...] = ()
 
     def parts(self) -> list[PackedPart]:
         """Sizes by part, in the order of a bundle's parts, engines last."""
@@ -72,8 +82,10 @@ class PackPlan:
             rows[part] = replace(row, before=row.before + info.bytes, after=row.after + size, reason=reason)
         found = [rows[part] for part in PARTS if part in rows]
         if self.engine_set is not None:
-            size = sum(path.stat().st_size for path in engine_files(self.engine_set))
-            found.append(PackedPart(name=ENGINES, before=size, after=size))
+            kept = sum(path.stat().st_size for path in engine_files(self.engine_set))
+            dropped = sum(record.bytes for record in self.dropped_engines)
+            reason = "no voice is cloned: none of the encoder" if dropped else ""
+            found.append(PackedPart(name=ENGINES, before=kept + dropped, after=kept, reason=reason))
         return found
 
 
@@ -92,11 +104,18 @@ def plan_pack(bundle: Bundle, target: Target, *, with_graphs: bool = False) -> P
     if not clones and ENCODER in bundle.graphs:
         left_out |= _files(bundle, ENCODER, "no voice is cloned")
     engine_set = open_engines(bundle, target.name) if target.engine == "tensorrt" else None
+    dropped: tuple[EngineRecord, ...] = ()
+    if engine_set is not None and not clones:
+        dropped = tuple(record for record in engine_set.engines.values() if record.graph == ENCODER)
+        kept = {key: record for key, record in engine_set.engines.items() if record not in dropped}
+        engine_set = replace(engine_set, engines=kept)
     if engine_set is not None and not with_graphs:
         for record in engine_set.engines.values():
             if record.graph not in engine_set.unbuilt:
                 left_out |= _files(bundle, record.graph, f"engines for {target.name} serve")
-    return PackPlan(bundle=bundle, target=target, engine_set=engine_set, left_out=left_out)
+    return PackPlan(
+        bundle=bundle, target=target, engine_set=engine_set, left_out=left_out, dropped_engines=dropped
+    )  # fmt: skip
 
 
 def _files(bundle: Bundle, graph: str, why: str) -> dict[str, str]:
@@ -105,21 +124,22 @@ def _files(bundle: Bundle, graph: str, why: str) -> dict[str, str]:
 
 
 def engine_files(engine_set: EngineSet) -> list[Path]:
-    """Files of a set that a device needs: engines and their record, without the build's logs."""
-    logs = {record.log for record in engine_set.engines.values()}
-    return sorted(
-        path
-        for path in engine_set.path.rglob("*")
-        if path.is_file() and path.relative_to(engine_set.path).as_posix() not in logs
-    )
+    """Files of a set that a device needs: engines and the record of their verification, without logs and caches.
+    engines.json is written anew."""
+    names = {record.file for record in engine_set.engines.values()} | {VERIFICATION_JSON}
+    if engines_text(engine_set) != (engine_set.path / ENGINES_JSON).read_text(encoding="utf-8"):
+        names.discard(VERIFICATION_JSON)  # it is of a set with more engines
+    return sorted(path for name in names if (path := engine_set.path / name).is_file())
 
 
 def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, done, total: None) -> int:
     """Write the pack and return its bytes. Raises OutputError where writing fails, BundleError for a damaged bundle."""
-    members = dict(_members(plan))
-    manifest = json.dumps(_manifest(plan), indent=1).encode() + b"\n"
+    members, texts = dict(_members(plan)), _texts(plan)
     infos = {name: FileInfo(bytes=path.stat().st_size, sha256=sha256_of(path)) for name, path in members.items()}
-    infos[MANIFEST] = FileInfo(bytes=len(manifest), sha256=hashlib.sha256(manifest).hexdigest())
+    infos |= {
+        name: FileInfo(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in texts.items()
+    }
     index = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "target": plan.target.name,
         "name": plan.bundle.path.name, "files": {name: asdict(info) for name, info in sorted(infos.items())},
@@ -128,7 +148,7 @@ def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, 
         partial = PartialFile(file)
         try:
             with tarfile.open(partial.path, "w", format=tarfile.PAX_FORMAT) as tar:
-                for name, content in ((INDEX, json.dumps(index, indent=1).encode() + b"\n"), (MANIFEST, manifest)):
+                for name, content in {INDEX: json.dumps(index, indent=1).encode() + b"\n", **texts}.items():
                     tar.addfile(_header(name, len(content)), io.BytesIO(content))
                 for done, (name, path) in enumerate(sorted(members.items())):
                     progress(name, done, len(members))
@@ -151,6 +171,15 @@ def _members(plan: PackPlan) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(plan.bundle.path).as_posix(), path
 
 
+def _texts(plan: PackPlan) -> dict[str, bytes]:
+    """The files that the pack writes anew: the manifest, and the list of engines."""
+    texts = {MANIFEST: json.dumps(_manifest(plan), indent=1).encode() + b"\n"}
+    if plan.engine_set is not None:
+        place = plan.engine_set.path.relative_to(plan.bundle.path) / ENGINES_JSON
+        texts[place.as_posix()] = engines_text(plan.engine_set).encode()
+    return texts
+
+
 def _manifest(plan: PackPlan) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((plan.bundle.path / MANIFEST).read_text(encoding="utf-8"))
     for name, path in plan.replaced.items():
@@ -166,10 +195,11 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
 
 
 def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, total: None) -> Bundle:
-    """Unpack a bundle into `folder`, verify every file's size and SHA-256, and open the bundle.
+    """Unpack a bundle into `folder`, verify every file's size and SHA-256, and open the bundle and its engine sets.
 
-    Raises BundleError, one line, for a file that is not a pack, is damaged or incomplete; OutputError where the folder
-    exists already or cannot be written. After an error no partial output remains.
+    Raises BundleError, one line, for a file that is not a pack, is damaged or incomplete; EngineError for engines of
+    another bundle; OutputError where the folder exists already or cannot be written. After an error no partial output
+    remains.
     """
     if folder.exists():
         raise OutputError(f"{folder}: exists already; choose another name")
@@ -180,6 +210,9 @@ def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, 
         try:
             with tarfile.open(file, "r:") as tar:
                 _extract(tar, file, partial, progress)
+            bundle = open_bundle(partial)
+            for target in built_targets(bundle):
+                open_engines(bundle, target)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
