@@ -84,10 +84,10 @@ class ChunkMaker:
         self.codec_s = 0.0
         self._next_frame = 0
 
-    def take(self, frames: Sequence[NDArray[np.int64]]) -> None:
+    def take(self, frames: Sequence[Sequence[int]]) -> None:
         """Take the frames of the next chunk; `wanted` then refers to the chunk after it."""
         if frames:
-            self._decoder.take(np.stack(frames, axis=1))
+            self._decoder.take(np.array(frames, np.int64).T)
         self.wanted = next(self._sizes)
 
     def chunk(self) -> Chunk:

@@ -9,6 +9,7 @@ T frames · K codebooks · B model rows
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -83,7 +84,9 @@ class Decoding:
         self.expected_steps = 0
         self._note(self._following)
         self.target, self.deadline = 0, math.inf
-        self.frames: list[NDArray[np.int64]] = []
+        self.arrived: threading.Condition | None = None
+        """Its reader waits on this for frames; notified once they are there, or the stream is over."""
+        self.frames: list[list[int]] = []
         self.num_frames = -1
         """Number of frames of the whole stream; -1 until it is known."""
         self.cut = self.timed_out = self.cancelled = self.over = self.freed = False
@@ -162,7 +165,7 @@ class Decoding:
             self.cut |= utterance.num_frames == self.sampling.max_steps - self.max_delay - 1
             self.num_frames = -1 if self._following else self._frames_before + utterance.num_frames
         if frame is not None:
-            self.frames.append(np.array(frame))
+            self.frames.append(frame)
         self._steps_done = self._past.steps + utterance.index
         self.check(now)
         if utterance.ended and not self.over:
@@ -190,7 +193,7 @@ class Decoding:
             assert self._following is not None
             self._note(self._following)
             if self._part.silence_TK is not None:
-                self.frames += list(self._part.silence_TK[: self._room()])
+                self.frames += self._part.silence_TK[: self._room()].tolist()
         part = self._part = self._following
         assert part is not None
         self.words.append((len(self.frames), part.prepared.words))

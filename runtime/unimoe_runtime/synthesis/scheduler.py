@@ -46,7 +46,7 @@ class StepScheduler:
         self._shared = SharedSteps(backend)
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
-        self._arrived = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
         self._streams: list[Decoding] = []
         self._idle_steps: dict[BundleModel, int] = {}
         self._durations = Durations()
@@ -69,6 +69,7 @@ class StepScheduler:
         """Add a stream. It makes no step before its frames are requested."""
         stream.begin()
         with self._lock:
+            stream.arrived = threading.Condition(self._lock)
             self._streams.append(stream)
             if self._closed:
                 self._fail(stream, ClosedError("the synthesizer is closed: open the bundle again"))
@@ -87,9 +88,10 @@ class StepScheduler:
 
     def wait(self, stream: Decoding, target: int) -> None:
         """Wait until a stream has `target` frames or is over. Raises its error."""
+        assert stream.arrived is not None
         with self._lock:
             while len(stream.frames) < target and not stream.freed:
-                self._arrived.wait()
+                stream.arrived.wait()
         if stream.error is not None:
             raise stream.error
 
@@ -105,7 +107,7 @@ class StepScheduler:
             return
         with self._lock:
             while stream in self._streams:
-                self._arrived.wait()
+                self._ended.wait()
 
     def close(self, at_end: Callable[[], None]) -> None:
         """End all streams, then call `at_end`, in this thread or, if called from the scheduler's thread, at its end."""
@@ -222,8 +224,8 @@ class StepScheduler:
             for stream in batch:
                 if stream.over and not stream.freed:
                     self._finish(stream)
-            if not all(stream.is_wanted for stream in batch):
-                self._arrived.notify_all()
+                elif stream.arrived is not None and not stream.is_wanted:
+                    stream.arrived.notify()
 
     def _decode(self, batch: list[Decoding]) -> tuple[list[list[int]], int, int]:
         """One step: codes for each stream, the number of launched experts, and the number of rows."""
@@ -285,4 +287,6 @@ class StepScheduler:
         self._idle_steps.pop(stream.model, None)
         stream.free()
         self._streams.remove(stream)
-        self._arrived.notify_all()
+        if stream.arrived is not None:
+            stream.arrived.notify_all()
+        self._ended.notify_all()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.protocol import Backend, Forward, StepInputs
+from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.synthesis.language_model import BundleModel, Embedder
 from unimoe_runtime.synthesis.prompt_pass import cache_capacity
 
@@ -36,6 +37,31 @@ class SharedStep:
     logits_RKV: Floats
     first_rows: list[int]
     launched: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RowInputs:
+    """The host's inputs of a step, and its routing weights, for as many rows as there have been."""
+
+    cos_RTD: Floats
+    sin_RTD: Floats
+    mask_R1TS: NDArray[np.bool_]
+    write_index_R: NDArray[np.int64]
+    live_R: NDArray[np.bool_]
+    weights_LRE: Floats
+
+    @classmethod
+    def zeros(cls, config: ModelConfig, num_rows: int, capacity: int) -> _RowInputs:
+        mask_R1TS = np.zeros((num_rows, 1, 1, capacity), np.bool_)
+        mask_R1TS[..., :1] = True  # an unused row attends to one slot: a softmax over nothing would be NaN
+        return cls(
+            cos_RTD=np.zeros((num_rows, 1, config.head_dim), np.float32),
+            sin_RTD=np.zeros((num_rows, 1, config.head_dim), np.float32),
+            mask_R1TS=mask_R1TS,
+            write_index_R=np.zeros(num_rows, np.int64),
+            live_R=np.zeros(num_rows, np.bool_),
+            weights_LRE=np.zeros((config.num_layers, num_rows, config.num_dynamic_experts), np.float32),
+        )
 
 
 class SharedSteps:
@@ -207,23 +233,30 @@ class SharedSteps:
         """Remove slots that no stream needs, because they cost every row time."""
         needed = cache_capacity(1 + max(model.num_filled for model in self._members))
         capacity = needed if 2 * needed <= self._capacity else self._capacity
-        self._resize(self._counts.fitting(self._end()), capacity)
+        rows = self._counts.fitting(self._end())
+        if rows != self._num_rows or capacity != self._capacity:
+            self._resize(rows, capacity)
 
     def _resize(self, num_rows: int, capacity: int) -> None:
         if self._forward is None:
             self._forward = self._backend.start(num_rows)
         self._forward.resize(num_rows, capacity)
+        if capacity == self._capacity and num_rows <= len(self._all_rows.live_R):
+            self._use_rows(num_rows)
+            return
         self._allocate(num_rows, capacity)
         for member in self._members.values():
             self._write_mask(member.model, member.row)
 
     def _allocate(self, num_rows: int, capacity: int) -> None:
-        config = self._config
-        self._num_rows, self._capacity = num_rows, capacity
-        self._cos_RTD = np.zeros((num_rows, 1, config.head_dim), np.float32)
-        self._sin_RTD = np.zeros((num_rows, 1, config.head_dim), np.float32)
-        self._mask_R1TS = np.zeros((num_rows, 1, 1, capacity), np.bool_)
-        self._mask_R1TS[..., :1] = True  # an unused row attends to one slot: a softmax over nothing would be NaN
-        self._write_index_R = np.zeros(num_rows, np.int64)
-        self._live_R = np.zeros(num_rows, np.bool_)
-        self._weights_LRE = np.zeros((config.num_layers, num_rows, config.num_dynamic_experts), np.float32)
+        self._all_rows = _RowInputs.zeros(self._config, num_rows, capacity)
+        self._capacity = capacity
+        self._use_rows(num_rows)
+
+    def _use_rows(self, num_rows: int) -> None:
+        """Step with the first rows of the inputs. Streams often leave and join, and then only this number changes."""
+        rows = self._all_rows
+        self._num_rows = num_rows
+        self._cos_RTD, self._sin_RTD = rows.cos_RTD[:num_rows], rows.sin_RTD[:num_rows]
+        self._mask_R1TS, self._write_index_R = rows.mask_R1TS[:num_rows], rows.write_index_R[:num_rows]
+        self._live_R, self._weights_LRE = rows.live_R[:num_rows], rows.weights_LRE[:, :num_rows]

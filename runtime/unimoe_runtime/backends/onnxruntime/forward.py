@@ -126,16 +126,15 @@ class BoundForward:
                     cache_BHSD[before:num_rows] = 0
             return
         kept_rows, kept = min(rows, before, num_rows), min(capacity, self._capacity)
-        # The new caches lie in the same memory, with their slots at other addresses.
-        held = [tuple(cache[:kept_rows, :, :kept].copy() for cache in pair) for pair in self._caches]
+        held = self._caches
         # Spare rows, so that a stream that joins does not move the others.
         self._caches = self._new_caches(1 << (num_rows - 1).bit_length(), capacity)
         for layer, pair in enumerate(self._caches):
             for side, cache_BHSD in enumerate(pair):
+                if held:
+                    _move_slots(held[layer][side][:kept_rows], cache_BHSD[:kept_rows], kept)
                 cache_BHSD[:num_rows, :, kept:] = 0
                 cache_BHSD[kept_rows:num_rows, :, :kept] = 0
-                if held:
-                    cache_BHSD[:kept_rows, :, :kept] = held[layer][side]
         self._capacity = capacity
 
     def copy_rows(self, source: Forward, source_row: int, row: int, num_rows: int, num_positions: int) -> None:
@@ -174,3 +173,15 @@ class BoundForward:
             if slots == _KEPT_SLOTS:
                 self._spare.memory = self._memory
         return [(key[:size].reshape(shape), value[:size].reshape(shape)) for key, value in self._memory]
+
+
+def _move_slots(old_BHSD: Floats, new_BHSD: Floats, num_slots: int) -> None:
+    """Copy the first slots of all rows to a cache of another capacity, which may lie in the same memory.
+
+    There a row moves by its index times the difference of the capacities. A larger cache is filled from its last row,
+    a smaller one from its first, so that no row is overwritten before it has moved.
+    """
+    old_RSD, new_RSD = (cache.reshape(-1, *cache.shape[2:]) for cache in (old_BHSD, new_BHSD))
+    rows = range(len(old_RSD))
+    for row in reversed(rows) if new_RSD.shape[1] > old_RSD.shape[1] else rows:
+        new_RSD[row, :num_slots] = old_RSD[row, :num_slots]
