@@ -110,9 +110,7 @@ def candidates(
     logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
     row_N1 = _rows(len(logits_NV))
     if sampling.top_k is not None and sampling.top_k < num_ids:
-        first = num_ids - sampling.top_k
-        ids_NC = logits_NV.argpartition(first, axis=1)[:, first:]
-        ids_NC.sort(axis=1)
+        ids_NC = _largest(logits_NV, sampling.top_k)
         probs_NC = logits_NV[row_N1, ids_NC]
     else:
         ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
@@ -130,6 +128,22 @@ def candidates(
         probs_NC *= mass_before_NC <= np.float32(sampling.top_p)
         probs_NC /= probs_NC.sum(axis=1, keepdims=True)
     return ids_NC, probs_NC
+
+
+def _largest(logits_NV: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The ids of each row's `count` largest logits, in ascending order; of equal ones at the limit, any."""
+    num_rows, num_ids = logits_NV.shape
+    first = num_ids - count
+    # Selecting values and comparing takes two thirds of the time of selecting indices.
+    limit_N = np.partition(logits_NV, first, axis=1)[:, first]
+    flat = (logits_NV >= limit_N[:, None]).ravel().nonzero()[0]
+    if len(flat) == num_rows * count:
+        ids_NC: NDArray[np.int64] = flat.reshape(num_rows, count)
+        ids_NC -= _rows(num_rows) * num_ids
+        return ids_NC
+    ids_NC = logits_NV.argpartition(first, axis=1)[:, first:]
+    ids_NC.sort(axis=1)
+    return ids_NC
 
 
 @lru_cache(maxsize=64)

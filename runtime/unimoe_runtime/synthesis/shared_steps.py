@@ -189,19 +189,20 @@ class SharedSteps:
         """Count each stream's positions and picks as if it ran alone."""
         routed = self._config.num_routed_experts
         picked_LRE = self._weights_LRE != 0
-        routed_R = np.add.reduce(picked_LRE[:, :, :routed], axis=(0, 2)).tolist()
-        null_R = np.add.reduce(picked_LRE[:, :, routed:], axis=(0, 2)).tolist()
+        picks_RE = np.add.reduce(picked_LRE, axis=0, dtype=np.int64)
+        all_R = np.add.reduce(picks_RE, axis=1).tolist()
+        routed_R = np.add.reduce(picks_RE[:, :routed], axis=1).tolist()
         starts = sorted(member.row for member in self._members.values())
-        launched = np.logical_or.reduceat(picked_LRE[:, :, :routed], starts, axis=1).sum(axis=(0, 2)).tolist()
-        launched_at = dict(zip(starts, launched, strict=True))
+        launched_LUE = np.logical_or.reduceat(picked_LRE[:, :, :routed], starts, axis=1)
+        launched_at = dict(zip(starts, np.add.reduce(launched_LUE, axis=(0, 2), dtype=np.int64).tolist(), strict=True))
         for member in members:
             model, end = member.model, member.row + member.model.num_rows
             model.valid_BS[:, model.num_filled] = True
             model.num_filled += 1
-            statistics = model.statistics
+            statistics, num_routed = model.statistics, sum(routed_R[member.row : end])
             statistics.steps += 1
-            statistics.routed_picks += sum(routed_R[member.row : end])
-            statistics.null_picks += sum(null_R[member.row : end])
+            statistics.routed_picks += num_routed
+            statistics.null_picks += sum(all_R[member.row : end]) - num_routed
             statistics.launched += launched_at[member.row]
             if model.routing is not None:
                 for layer, weights_RE in enumerate(self._weights_LRE):

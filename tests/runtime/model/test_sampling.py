@@ -108,3 +108,17 @@ def test_guidance_leaves_the_models_logits_alone() -> None:
         np.testing.assert_array_equal(logits_BKV, before)
     guided = guide(logits_BKV, True, SamplingConfig(guidance_scale=2.0))
     np.testing.assert_array_equal(guided, logits_BKV[1:] + 2 * (logits_BKV[1:] - logits_BKV[:1]))
+
+
+def test_top_k_keeps_the_largest_and_no_more_where_several_are_equal() -> None:
+    random = np.random.default_rng(0)
+    logits_NV = random.standard_normal((6, 40)).astype(np.float32)
+    logits_NV[3] = np.round(logits_NV[3])  # many equal values
+    logits_NV[4, 5:] = -np.inf  # fewer finite values than are kept
+    ids_NC, probs_NC = candidates(logits_NV, SamplingConfig(temperature=1.0, top_k=7), 39)
+    assert ids_NC.shape == probs_NC.shape == (6, 7)
+    masked_NV = logits_NV.copy()
+    masked_NV[:, 39] = np.where(masked_NV[:, 39] <= masked_NV[:, :39].max(axis=1), -np.inf, masked_NV[:, 39])
+    for ids_C, logits_V in zip(ids_NC, masked_NV, strict=True):
+        assert (np.diff(ids_C) > 0).all()
+        np.testing.assert_array_equal(np.sort(logits_V[ids_C]), np.sort(logits_V)[-7:])

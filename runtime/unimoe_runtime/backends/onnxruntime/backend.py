@@ -92,6 +92,7 @@ class OnnxRuntimeBackend:
             raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
         use_global_pool(threads or pool_threads() or len(os.sched_getaffinity(0)))
         self._sessions: dict[str, Any] = {}
+        self._output_names: dict[str, list[str]] = {}
         self._spares: dict[int, list[Spare]] = {}
         self._loading: dict[str, Lock] = {}
         self._row_counts = replace(HOST_ROWS, alignment=_row_alignment(bundle))
@@ -148,7 +149,9 @@ class OnnxRuntimeBackend:
             finally:
                 self.experts.release(expert)
         session = self.session(graph)
-        names = [output.name for output in session.get_outputs()]
+        names = self._output_names.get(graph)
+        if names is None:
+            names = self._output_names[graph] = [output.name for output in session.get_outputs()]
         try:
             return dict(zip(names, session.run(names, dict(inputs)), strict=True))
         except Exception as error:
