@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
+from .fusing import DOMAIN, fuse_for_cpu
 from .schemes import Engine, LinearPlan, Scheme
 from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, quantize_weight, stored
 
 Floats = NDArray[np.float32]
 
-_DOMAIN = "com.microsoft"
 _CODES, _SCALES, _INPUT_SCALE, _HALF = ".codes", ".scales", ".input_scale", ".half"
 _SMALLEST_HALVED = 1024  # values: below this nothing is gained
 
@@ -52,6 +52,8 @@ class GraphSurgery:
             if plan.scheme.quantizes_inputs:
                 self.tensors[name + _INPUT_SCALE] = floats(np.asarray(plan.input_scale))
             self._replace(self._product(name), name, plan, engine, weight)
+        if engine == Engine.ONNXRUNTIME:
+            fuse_for_cpu(self._graph)
 
     def store_in_half(self, weights: TensorFile) -> None:
         """Store matrices and larger float32 tensors in 16 bits, with a cast to float32 at the graph's beginning."""
@@ -114,9 +116,12 @@ class GraphSurgery:
         before = _Insertion(self._graph, product, name)
         x, addend = product.inputs[0], product.inputs[2] if len(product.inputs) > 2 else None
         assert x is not None
-        # MatMulNBits scales every row by itself, so a row's weight changes none of its codes.
-        scales_rows = engine == Engine.ONNXRUNTIME and not plan.scheme.quantizes_inputs
-        weighting = None if scales_rows else _routing_weight(x)
+        weighting = _routing_weight(x)
+        by_block = engine == Engine.ONNXRUNTIME and not plan.scheme.quantizes_inputs
+        if by_block and weighting is not None and weighting.picked is not None:
+            # MatMulNBits scales every row by itself, so a row's weight changes none of its codes. The guard stays
+            # before the product.
+            weighting = None
         if weighting is not None:
             x = weighting.inner
         factor = None if weighting is None else weighting.weight
@@ -158,11 +163,11 @@ class GraphSurgery:
         """The product of x with the quantized weight."""
         codes, scales = self._initializer(name + _CODES), self._initializer(name + _SCALES)
         if engine == Engine.ONNXRUNTIME and not scheme.quantizes_inputs:
-            self._graph.opset_imports.setdefault(_DOMAIN, 1)
+            self._graph.opset_imports.setdefault(DOMAIN, 1)
             assert weight.block is not None
             num_inputs, num_outputs = weight.shape
             return before.op(
-                "MatMulNBits", [x, codes, scales], domain=_DOMAIN, K=num_inputs, N=num_outputs,
+                "MatMulNBits", [x, codes, scales], domain=DOMAIN, K=num_inputs, N=num_outputs,
                 bits=8 * weight.codes.shape[2] // weight.block, block_size=weight.block, accuracy_level=4,
             )  # fmt: skip
         if scheme.quantizes_inputs:

@@ -15,9 +15,12 @@ from .schemes import LARGEST, Engine, Scheme
 
 Floats = NDArray[np.float32]
 
-# Sizes of blocks of inputs that share a scale, the best first. In 8 bits larger blocks are faster
-# (benchmarks/int8_forms.py), in 4 bits smaller blocks err less.
-_BLOCKS = {8: (128, 64, 32), 4: (32, 64)}
+# Sizes of blocks of inputs that share a scale, the best first. Larger blocks are faster (benchmarks/int8_forms.py).
+# They are as large as ONNX Runtime allows without loss of bit equality: from 128 inputs on in 8 bits, and from 64 on in
+# 4 bits, the last row of an odd number of rows is summed in another order.
+_BLOCKS = {8: (64, 32), 4: (32, 64)}
+# The share of a weight's inputs that the padding of its last block may add.
+_MOST_PADDING = 1 / 16
 # Clipping the largest weights of a 4-bit block gives the others a finer grid; the best of these clips is taken.
 _CUTS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
 
@@ -131,8 +134,10 @@ def _float8_columns(weight_KN: Floats) -> QuantizedWeight:
 
 
 def block_size(num_inputs: int, bits: int) -> int:
-    """The best block for this number of inputs: the first size that divides it, or the smallest."""
-    return next((block for block in _BLOCKS[bits] if num_inputs % block == 0), min(_BLOCKS[bits]))
+    """The best block for this number of inputs: in 4 bits the first size that divides it, in 8 bits the first that
+    needs little padding; otherwise the smallest."""
+    most = num_inputs * _MOST_PADDING if bits == 8 else 0
+    return next((block for block in _BLOCKS[bits] if -num_inputs % block <= most), min(_BLOCKS[bits]))
 
 
 def _blocks(weight_KN: Floats, bits: int, block: int | None = None) -> tuple[Floats, Floats]:

@@ -42,7 +42,7 @@ def test_bytes_touched_counts_picked_experts_once(folder: Path) -> None:
     expert = 4 * 3 * bundle.model.hidden_size * bundle.model.routed_intermediate_size
     assert none["experts"] == 0
     int8 = bytes_touched(open_bundle(folder / "int8"), 3, 10)
-    assert 0.25 < int8["experts"] / three["experts"] < 0.27
+    assert 0.25 < int8["experts"] / three["experts"] < 0.28
     assert int8["cache"] == three["cache"]
     assert three["experts"] == 3 * 2 * expert
     assert {part: none[part] for part in ("trunks", "head", "cache")} == {

@@ -33,7 +33,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
-    result = calibrate(bundle.path, tmp_path / "int8", Settings(floor=16, cache_dir=cache))
+    result = calibrate(bundle.path, tmp_path / "int8", Settings(scheme="w8a8", floor=16, cache_dir=cache))
     assert not result.warnings and result.precisions == {"int8": 11}
     assert result.bytes_after < result.bytes_before
     quantized = open_bundle(tmp_path / "int8")
@@ -65,7 +65,7 @@ def test_a_quantized_bundle_speaks_and_says_how_it_was_made(bundle: Bundle, tmp_
 
 @pytest.mark.slow
 def test_the_same_again_is_the_same_byte_for_byte(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
-    settings = Settings(floor=16, method="entropy", flips=False, verify_steps=20)
+    settings = Settings(scheme="w8a8", floor=16, method="entropy", flips=False, verify_steps=20)
     for name, cached in (("one", cache), ("two", None)):
         calibrate(bundle.path, tmp_path / name, replace(settings, cache_dir=cached))
     assert content(tmp_path / "one") == content(tmp_path / "two")
@@ -77,7 +77,9 @@ def test_the_same_again_is_the_same_byte_for_byte(bundle: Bundle, tmp_path: Path
 def test_an_expert_below_the_floor_is_labelled(
     bundle: Bundle, tmp_path: Path, cache: Path, fallback: str, scheme: Scheme
 ) -> None:
-    settings = Settings(floor=700, fallback=fallback, cache_dir=cache, flips=False, verify_steps=0)
+    settings = Settings(
+        scheme="w8a8", floor=700, fallback=fallback, cache_dir=cache, flips=False, verify_steps=0
+    )
     result = calibrate(bundle.path, tmp_path / "out", settings)
     below = result.coverage.below()
     assert below and f"{len(below)} experts received fewer than 700 tokens" in result.warnings[0]

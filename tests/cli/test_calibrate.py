@@ -36,6 +36,8 @@ def test_it_says_what_it_did_and_writes_a_page(speaking: Path, tmp_path: Path) -
         "9999",
         "--cache",
         cache,
+        "--precision",
+        "int8",
     ]
     done = run(*arguments, "--html", page, "--verify-steps", "10")
     assert done.returncode == 0, done.stderr

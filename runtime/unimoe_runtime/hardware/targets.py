@@ -30,6 +30,9 @@ RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 _RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float32", "float16")}
 # The type in which a scheme of quantization multiplies, in the order of preference: 8-bit weights and inputs first.
 _SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
+# On a CPU a step of one stream is fastest with 8-bit weights alone: fewer nodes, and a kernel that reads them nearly at
+# the memory's rate. 8-bit inputs are faster from about 8 rows on: many streams at once, long prompts.
+_CPU_ORDER = ("w8", "w8a8", "w4", "fp8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,8 @@ class Target:
     @property
     def schemes(self) -> tuple[str, ...]:
         """Schemes of quantization that it supports, the preferred one first."""
-        return tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
+        schemes = tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
+        return tuple(sorted(schemes, key=_CPU_ORDER.index)) if self.engine == "onnxruntime" else schemes
 
     def engine_precisions(self, flavour: str) -> tuple[str, ...]:
         """The precisions in which a flavour of TensorRT multiplies on this target."""

@@ -15,7 +15,7 @@ def test_the_table_holds_every_generation() -> None:
     capabilities = {target.compute_capability for target in targets.values() if target.compute_capability}
     assert {(7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (11, 0), (12, 0), (12, 1)} == capabilities
     for target in targets.values():
-        assert target.schemes[0] == "w8a8"
+        assert target.schemes[0] == ("w8" if target.engine == "onnxruntime" else "w8a8")
         if target.compute_capability:
             assert target.memory_gb and target.bandwidth_gb_per_s
             assert ("fp8" in target.precisions) == (target.compute_capability >= (8, 9))
@@ -23,7 +23,7 @@ def test_the_table_holds_every_generation() -> None:
 
 
 def test_a_scheme_is_chosen_or_refused_by_name() -> None:
-    assert find_target("cpu").choose_scheme(None) == "w8a8"
+    assert find_target("cpu").choose_scheme(None) == "w8"
     assert find_target("rtx-4090").choose_scheme("fp8") == "fp8"
     with pytest.raises(
         ConfigError, match=r"rtx-3060 .*SM86.* has no fp8; it takes --precision int8, int8-weights, int4"

@@ -1,0 +1,56 @@
+"""Nodes that ONNX Runtime's own operators join, for graphs that only ONNX Runtime's CPU provider reads.
+
+A decode step has few rows, so each node that goes saves 1 to 3 us: a twentieth of an expert's time at hidden 384.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+DOMAIN = "com.microsoft"
+
+
+def fuse_for_cpu(graph: ir.Graph) -> None:
+    """Join, wherever the pattern occurs:
+
+    - MatMulNBits and the Add of a bias [N]: the operator takes the bias.
+    - Mul by a weight of each row [N, 1] and an Add: GatedAdd, which ONNX Runtime has since 1.32.
+    """
+    for node in list(graph):
+        if node.op_type != "Add" or len(node.inputs) != 2:
+            continue
+        for value, other in (node.inputs, reversed(node.inputs)):
+            producer = None if value is None else value.producer()
+            if producer is None or other is None or len(list(producer.outputs[0].uses())) != 1:
+                continue
+            if producer.op_type == "MatMulNBits" and other.is_initializer() and len(other.shape or ()) == 1:
+                inputs = [*producer.inputs, None, None][:5] + [other]
+                _replace(graph, node, producer, ir.node("MatMulNBits", inputs, producer.attributes, domain=DOMAIN))
+                break
+            if producer.op_type == "Mul" and (gate := _gate(producer)) is not None:
+                scaled = next(each for each in producer.inputs if each is not gate)
+                _replace(graph, node, producer, ir.node("GatedAdd", [other, scaled, gate], domain=DOMAIN))
+                break
+
+
+def _gate(product: ir.Node) -> ir.Value | None:
+    """The factor of one column in a product with a matrix: an input of the graph, [N, 1]."""
+    gates = [each for each in product.inputs if each is not None and each.is_graph_input() and _is_column(each)]
+    return gates[0] if len(gates) == 1 else None
+
+
+def _is_column(value: ir.Value) -> bool:
+    return value.shape is not None and len(value.shape) == 2 and value.shape[1] == 1
+
+
+def _replace(graph: ir.Graph, last: ir.Node, first: ir.Node, joined: ir.Node) -> None:
+    """Put `joined` in the place of two nodes, of which `last` reads `first`."""
+    graph.opset_imports.setdefault(DOMAIN, 1)
+    joined.name = last.name
+    graph.insert_before(last, joined)
+    old, new = last.outputs[0], joined.outputs[0]
+    name = old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    new.type, new.shape = old.type, old.shape
+    graph.remove([last, first], safe=True)
+    new.name = name
