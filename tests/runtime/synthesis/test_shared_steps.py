@@ -114,22 +114,28 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def int8(floats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = open_bundle(floats)
-    plan = LinearPlan(scheme=Scheme.W8A8, input_range=6.0)
-    path = tmp_path_factory.mktemp("int8") / "bundle"
-    every = dict.fromkeys(linears(source.model), plan)
-    write_quantized(source, path, QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=every), {})
-    return path
+def quantized(floats: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    source, paths = open_bundle(floats), {}
+    for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4):
+        plan = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
+        paths[scheme.precision] = tmp_path_factory.mktemp(scheme) / "bundle"
+        every = dict.fromkeys(linears(source.model), plan)
+        planned = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=every)
+        write_quantized(source, paths[scheme.precision], planned, {})
+    return paths
 
 
 @pytest.mark.parametrize(
-    ("kind", "budget_bytes"), [("float32", None), ("float32", 0), ("int8", None), ("format 1", None)]
-)
+    ("kind", "budget_bytes"),
+    [
+        ("float32", None), ("float32", 0), ("int8", None), ("int8-weights", None), ("int4-weights", None),
+        ("format 1", None),
+    ],
+)  # fmt: skip
 def test_logits_are_those_of_running_alone_to_the_bit(
-    floats: Path, int8: Path, kind: str, budget_bytes: int | None
+    floats: Path, quantized: dict[str, Path], kind: str, budget_bytes: int | None
 ) -> None:
-    bundle = open_bundle({"float32": floats, "int8": int8, "format 1": FORMAT_1}[kind])
+    bundle = open_bundle({"float32": floats, "format 1": FORMAT_1, **quantized}[kind])
     expected_from = OnnxRuntimeBackend(bundle)
     backend = OnnxRuntimeBackend(bundle, memory_budget_bytes=budget_bytes)
     for index, found in enumerate(scenario(backend)):
