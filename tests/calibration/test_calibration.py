@@ -77,9 +77,7 @@ def test_the_same_again_is_the_same_byte_for_byte(bundle: Bundle, tmp_path: Path
 def test_an_expert_below_the_floor_is_labelled(
     bundle: Bundle, tmp_path: Path, cache: Path, fallback: str, scheme: Scheme
 ) -> None:
-    settings = Settings(
-        scheme="w8a8", floor=700, fallback=fallback, cache_dir=cache, flips=False, verify_steps=0
-    )
+    settings = Settings(scheme="w8a8", floor=700, fallback=fallback, cache_dir=cache, flips=False, verify_steps=0)
     result = calibrate(bundle.path, tmp_path / "out", settings)
     below = result.coverage.below()
     assert below and f"{len(below)} experts received fewer than 700 tokens" in result.warnings[0]
