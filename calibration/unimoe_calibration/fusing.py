@@ -24,7 +24,8 @@ def fuse_for_cpu(graph: ir.Graph) -> None:
             if producer is None or other is None or len(list(producer.outputs[0].uses())) != 1:
                 continue
             if producer.op_type == "MatMulNBits" and other.is_initializer() and len(other.shape or ()) == 1:
-                inputs = [*producer.inputs, None, None][:5] + [other]
+                x, codes, scales = producer.inputs
+                inputs = [x, codes, scales, None, None, other]
                 _replace(graph, node, producer, ir.node("MatMulNBits", inputs, producer.attributes, domain=DOMAIN))
                 break
             if producer.op_type == "Mul" and (gate := _gate(producer)) is not None:
