@@ -174,7 +174,7 @@ def open_ways(bundle: Bundle, names: list[str]) -> list[tuple[str, Callable[[], 
 
 def build_for(bundle: Path, capability: tuple[int, int]) -> None:
     """Build engines for the local GPU with the user's own command."""
-    from unimoe.cli import cli
+    from unimoe.cli.group import cli
 
     cli.main(["build", str(bundle), "--target", f"sm{capability[0]}{capability[1]}"], standalone_mode=False)
 

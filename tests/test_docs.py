@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from unimoe.cli import cli
+from unimoe.cli.group import cli
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("checkpoints/*/README.md"))]

@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 
 from tests.runtime.frontend.small_frontend import write_frontend
-from unimoe import cli
 from unimoe.checkpoint import CheckpointParts, load_model, save_checkpoint
+from unimoe.cli.group import cli
 from unimoe.codec.base import load_codec
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.settings import CodecTraining
@@ -96,7 +96,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def unimoe(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result.output
 

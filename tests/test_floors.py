@@ -57,5 +57,5 @@ def test_calibration_needs_no_torch() -> None:
 
 
 def test_help_imports_only_click() -> None:
-    loaded = modules_after("import unimoe.cli; unimoe.cli.cli.main(['--help'], standalone_mode=False)")
+    loaded = modules_after("import unimoe.cli.group; unimoe.cli.group.cli.main(['--help'], standalone_mode=False)")
     assert not loaded & {"torch", "numpy", "onnx", "onnxruntime", "rich", "unimoe_runtime"}

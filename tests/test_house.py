@@ -11,7 +11,7 @@ import click
 import pytest
 
 import unimoe_runtime
-from unimoe.cli import cli
+from unimoe.cli.group import cli
 
 ROOT = Path(__file__).parent.parent
 MAX_LINES = 300
@@ -56,7 +56,7 @@ def test_a_command_and_its_options_have_help(name: str) -> None:
 
 def test_the_command_list_has_every_command() -> None:
     page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert ":module: unimoe.cli" in page and ":command: cli" in page
+    assert ":module: unimoe.cli.group" in page and ":command: cli" in page
 
 
 @pytest.mark.parametrize("name", unimoe_runtime.__all__)

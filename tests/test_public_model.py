@@ -17,8 +17,8 @@ from tests.command_line import assert_one_line, run
 from tests.public_folder import write_public_folder
 from tests.random_dac import write_random_dac
 from tests.runtime.vision.test_video import numbered, write_video
-from unimoe import cli
 from unimoe.checkpoint import load_model
+from unimoe.cli.group import cli
 from unimoe.generate import TorchLanguageModel
 from unimoe_runtime.backends.protocol import Array, Forward
 from unimoe_runtime.bundle.reader import open_bundle
@@ -33,14 +33,14 @@ STEPS = ("--min-steps", "30", "--max-steps", "35")
 
 
 def unimoe(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def refusal(*arguments: str | Path) -> str:
     """The one line of a command's refusal; the command runs in this process, for speed."""
-    result = CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert isinstance(result.exception, UnimoeError), result.output
     assert "\n" not in str(result.exception)
     return str(result.exception)

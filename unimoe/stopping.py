@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_S = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -23,7 +25,7 @@ class StopRequest:
     """Whether a signal arrived. Check it between two steps, save, then call `end`."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number, self.since = 0, 0.0
 
     def __bool__(self) -> bool:
         return bool(self.number)
@@ -32,6 +34,22 @@ class StopRequest:
         """Raise Stopped where a signal arrived. `where` says what was saved."""
         if self.number:
             raise Stopped(self.number, where)
+
+
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Processes that start in the block ignore Ctrl-C: it reaches all processes of a terminal, and this one ends them.
+
+    Without this, Ctrl-C during their imports would make each print a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -45,7 +63,8 @@ def kept_when_stopped(where: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def stop_between_steps() -> Iterator[StopRequest]:
-    """Hold signals back until the caller checks. A second one stops at once. Other threads hold none back."""
+    """Hold signals back until the caller checks. A second one, a moment later, stops at once. Other threads hold none
+    back."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -53,9 +72,10 @@ def stop_between_steps() -> Iterator[StopRequest]:
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request:
+        if not request:
+            request.number, request.since = number, time.monotonic()
+        elif time.monotonic() - request.since > _AGAIN_S:  # `timeout` sends a signal twice at once
             raise Stopped(number, "ended at once: what was not saved is lost")
-        request.number = number
 
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:

@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from unimoe_runtime.audio.files import READABLE
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
+from unimoe_runtime.files.text import read_lines, read_text
 from unimoe_runtime.frontend.published import FORMAT_VERSION, KIND, TOKENIZER
 
 _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
@@ -122,11 +123,7 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, str]:
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise CheckpointError(f"{path}: cannot be read ({reason})") from None
+    lines = read_lines(path, CheckpointError)
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     if not merges or any(len(merge) != 2 for merge in merges):
         raise CheckpointError(f"{path}: must hold two tokens a line; the file is damaged")
@@ -158,8 +155,5 @@ def _recordings(folder: Path) -> dict[Path, str]:
         if path.suffix.lower() not in READABLE:
             continue
         words = path.with_suffix(".txt")
-        try:
-            recordings[path] = words.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeError):
-            raise CheckpointError(f"{words}: must hold, in UTF-8, what {path.name} says") from None
+        recordings[path] = read_text(words, CheckpointError).strip()
     return recordings

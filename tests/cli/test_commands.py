@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.command_line import PACKAGE_ROOTS, assert_one_line, run
-from unimoe import cli
+from unimoe.cli.group import cli
 
 
-@pytest.mark.parametrize("command", cli.cli.list_commands(click.Context(cli.cli)))
+@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
 def test_every_command_documents_itself(command: str) -> None:
-    result = CliRunner().invoke(cli.cli, [command, "--help"])
+    result = CliRunner().invoke(cli, [command, "--help"])
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) > 4
 
@@ -52,7 +52,7 @@ def test_verify_in_16_bits(reference_checkpoint: Path, tmp_path: Path) -> None:
     export_bundle(reference_checkpoint, bundle, precision="bfloat16")
 
     def verify(*arguments: str | Path) -> Any:
-        return CliRunner().invoke(cli.cli, ["verify", str(bundle), "--steps", "10", *map(str, arguments)])
+        return CliRunner().invoke(cli, ["verify", str(bundle), "--steps", "10", *map(str, arguments)])
 
     done = verify("--json")
     assert done.exit_code == 0, done.output

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.speaking_bundle import write_speaking_bundle
-from unimoe.cli import cli
+from unimoe.cli.group import cli
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from unimoe import cli
+from unimoe.cli.group import cli
 from unimoe_runtime import UnimoeError
 
 
@@ -23,12 +23,12 @@ from unimoe_runtime import UnimoeError
     ],
 )
 def test_refuses_in_one_line(arguments: list[str], told: str) -> None:
-    result = CliRunner().invoke(cli.cli, ["serve", *arguments, "--port", "0"])
+    result = CliRunner().invoke(cli, ["serve", *arguments, "--port", "0"])
     assert isinstance(result.exception, UnimoeError), result.output
     assert told in str(result.exception) and "\n" not in str(result.exception)
 
 
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = CliRunner().invoke(cli.cli, ["serve", "nowhere", "--port", str(taken.getsockname()[1])])
+        result = CliRunner().invoke(cli, ["serve", "nowhere", "--port", str(taken.getsockname()[1])])
     assert isinstance(result.exception, UnimoeError) and "choose another address or port" in str(result.exception)

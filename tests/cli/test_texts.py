@@ -19,7 +19,7 @@ def test_a_text_is_itself_or_a_files(tmp_path: Path) -> None:
     with pytest.raises(click.UsageError):
         read_text("hello", path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PromptError, match="cannot be read as UTF-8"):
+    with pytest.raises(PromptError, match="is UTF-16; save it as UTF-8"):
         read_text(None, path)
     with pytest.raises(PromptError, match=r"cannot be read \(Is a directory\)"):
         read_text(None, tmp_path)

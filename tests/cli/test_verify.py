@@ -7,11 +7,11 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from unimoe import cli
+from unimoe.cli.group import cli
 
 
 def verify(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.cli, ["verify", *map(str, arguments)])
+    return CliRunner().invoke(cli, ["verify", *map(str, arguments)])
 
 
 def test_a_quantized_bundle_is_compared_within_limits(bundles_by_precision: dict[str, Path]) -> None:

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from containers.run_steps import read_steps, run_steps
-from unimoe import cli
+from unimoe.cli.group import cli
 
 FOLDER = Path(__file__).parents[2] / "containers"
 
@@ -27,7 +27,7 @@ def test_commands_of_the_steps_exist(name: str) -> None:
     assert len(commands) >= 3
     for line in commands:
         command, *arguments = shlex.split(line)
-        found = cli.cli.get_command(click.Context(cli.cli), command)
+        found = cli.get_command(click.Context(cli), command)
         assert found is not None, command
         options = {option for parameter in found.params for option in parameter.opts}
         assert {one for one in arguments if one.startswith("-")} <= options

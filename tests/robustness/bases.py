@@ -44,16 +44,42 @@ class Bases:
         return self.folder / "voice.wav"
 
     @property
-    def recipe(self) -> Path:
-        return self.folder / "recipe.toml"
+    def recipes(self) -> list[Path]:
+        """The repository's recipes."""
+        return sorted((self.folder / "recipes").glob("*.toml"))
+
+    @property
+    def corpus(self) -> Path:
+        """A corpus of two clips of speech and one of music."""
+        return self.folder / "corpus"
+
+    @property
+    def spoken(self) -> Path:
+        """Two clips as `unimoe data speak` and `hear` leave them."""
+        return self.folder / "spoken"
+
+    @property
+    def pack(self) -> Path:
+        return self.folder / "bundle.pack"
+
+    @property
+    def profile(self) -> Path:
+        """A report of `unimoe profile`."""
+        return self.folder / "profile.json"
+
+    @property
+    def videos(self) -> list[Path]:
+        return sorted((self.folder / "videos").iterdir())
 
 
 def write_bases(folder: Path) -> Bases:
     """Write all inputs; existing ones stay."""
     from tests.public_folder import write_public_folder
     from tests.random_dac import write_random_dac
+    from tests.robustness.corpora import write_corpora
+    from tests.runtime.vision.test_video import numbered, write_video
     from tests.speaking_bundle import write_speaking_bundle
-    from unimoe.cli import cli
+    from unimoe.cli.group import cli
 
     bases = Bases(folder=folder)
     if (folder / "complete").is_file():
@@ -69,7 +95,19 @@ def write_bases(folder: Path) -> Bases:
     shutil.copy(bases.recording, source / "voices" / "ann.wav")
     (source / "voices" / "ann.txt").write_text("this is ann", encoding="utf-8")
     cli.main(["export", str(source), str(bases.published)], standalone_mode=False)
-    shutil.copy(Path(__file__).parents[2] / "recipes" / "smoke.toml", bases.recipe)
+    (folder / "recipes").mkdir()
+    for recipe in (Path(__file__).parents[2] / "recipes").glob("*.toml"):
+        shutil.copy(recipe, folder / "recipes")
+    write_corpora(bases.corpus, bases.spoken)
+    (folder / "durations.toml").write_text("[durations]\nepochs = 1\n", encoding="utf-8")
+    (folder / "videos").mkdir()
+    for name, codec in (("clip.mp4", "mpeg4"), ("clip.mkv", "mpeg4"), ("clip.avi", "png")):
+        write_video(folder / "videos" / name, numbered(6), 2, codec=codec)
+    for argv in (
+        ["pack", str(bases.bundle), "-o", str(bases.pack)],
+        ["profile", str(bases.bundle), "--repetitions", "1", f"--json={bases.profile}"],
+    ):
+        cli.main(argv, standalone_mode=False)
     (folder / "complete").touch()
     return bases
 

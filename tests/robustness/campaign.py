@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class Worker:
         timer.cancel()
         if line:
             answer: dict[str, Any] = json.loads(line)
+            if answer["ends"]:
+                self.close()
             return answer
         self.close()
         return {"died": "hangs" if late else f"the process ended with {process.returncode}"}
@@ -93,10 +95,11 @@ class Worker:
 
 @dataclass
 class Campaign:
-    """Runs the cases of seeds. `keep`: the folder that keeps cases of class "other"."""
+    """Runs the cases of seeds. `keep`: the folder that keeps cases of class "other". `only`: names of mutators."""
 
     work: Path
     keep: Path | None = None
+    only: Sequence[str] = ()
     worker: Worker = field(default_factory=Worker)
     _references: dict[tuple[str, ...], np.ndarray] = field(default_factory=dict)
 
@@ -104,9 +107,9 @@ class Campaign:
         self.bases: Bases = write_bases(self.work / "bases")
 
     def run(self, seed: int) -> Outcome:
-        folder = self.work / "case"
+        folder = self.work / f"case-{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
-        case = draw_case(self.bases, folder, seed)
+        case = draw_case(self.bases, folder, seed, self.only)
         before = _names(folder)
         answer = self.worker.run(case.argv)
         kind, reason = self._judge(case, answer, _names(folder) - before)

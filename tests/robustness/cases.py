@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,20 +30,18 @@ Mutator = Callable[[Bases, Path, random.Random], Case]
 
 def mutators() -> dict[str, tuple[Mutator, int]]:
     """The mutators of every format, and their weights in the draw."""
-    from tests.robustness import of_audio, of_bundles, of_checkpoints, of_commands, of_lists
+    from tests.robustness import of_audio, of_bundles, of_checkpoints, of_commands, of_folders, of_lists, of_requests
+    from tests.robustness import of_videos as of_videos
 
-    return {
-        name: entry
-        for module in (of_bundles, of_checkpoints, of_audio, of_lists, of_commands)
-        for name, entry in module.MUTATORS.items()
-    }
+    modules = (of_bundles, of_checkpoints, of_audio, of_lists, of_commands, of_folders, of_requests, of_videos)
+    return {name: entry for module in modules for name, entry in module.MUTATORS.items()}
 
 
-def draw_case(bases: Bases, folder: Path, seed: int) -> Case:
-    """The case of a seed."""
+def draw_case(bases: Bases, folder: Path, seed: int, only: Collection[str] = ()) -> Case:
+    """The case of a seed, of all mutators or of those in `only`."""
     rng = random.Random(seed)
     table = mutators()
-    names = list(table)
+    names = [name for name in table if not only or name in only]
     name = rng.choices(names, [table[one][1] for one in names])[0]
     folder.mkdir(parents=True)
     return table[name][0](bases, folder, rng)

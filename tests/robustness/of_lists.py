@@ -35,7 +35,8 @@ def calibration(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 def recipe(bases: Bases, folder: Path, rng: random.Random) -> Case:
     """The recipe is only checked; a valid one is not run."""
-    content = bases.recipe.read_bytes()
+    source = rng.choice(bases.recipes)
+    content = source.read_bytes()
     if rng.random() < 0.7:
         what, document = damage_document(tomllib.loads(content.decode()), rng)
         content = to_toml(document).encode("utf-8", "replace")
@@ -44,7 +45,7 @@ def recipe(bases: Bases, folder: Path, rng: random.Random) -> Case:
     path = folder / "recipe.toml"
     path.write_bytes(content)
     argv = ("train", "check", str(path))
-    return Case(format="recipes", what=what, argv=argv, free=True, folder=folder)
+    return Case(format="recipes", what=f"{source.name}: {what}", argv=argv, free=True, folder=folder)
 
 
 def to_toml(document: dict[str, Any]) -> str:

@@ -15,10 +15,17 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.robustness.of_requests import REQUEST
+from tests.serving.running import RunningServer, running_server
+
 _TOLD = 4_000
+_MOST_HELD = 3 << 29
+"""Resident memory after a case from which on a new process goes on: libraries keep some of it."""
 
 
 def main() -> None:
@@ -27,21 +34,27 @@ def main() -> None:
     questions = os.fdopen(os.dup(0), "r", encoding="utf-8")
     warm_up()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
     answers.write("ready\n")
     answers.flush()
     for line in questions:
-        answers.write(json.dumps(run(json.loads(line))) + "\n")
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + limit, resource.RLIM_INFINITY))
+        answer = run(json.loads(line))
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        answer["ends"] = _memory("VmRSS") > _MOST_HELD
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
+        if answer["ends"]:
+            os._exit(0)
 
 
 def warm_up() -> None:
     """Import the commands' modules, so that their time and memory do not count for a case."""
     import onnxruntime  # noqa: F401
     import soundfile  # noqa: F401
+    import torch  # noqa: F401
 
-    for command in ("calibrate", "export", "inspect", "synth"):
+    for command in ("calibrate", "data", "export", "inspect", "pack", "profile", "say_as", "synth"):
         importlib.import_module(f"unimoe.cli.{command}")
 
 
@@ -58,8 +71,11 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         began = time.process_time()
         sys.argv = ["unimoe", *case["argv"]]
         try:
-            unimoe.cli.main()
-            code = 0
+            if case["argv"][0] == REQUEST:
+                code = answer_to(*case["argv"][1:])
+            else:
+                unimoe.cli.main()
+                code = 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         except BaseException:
@@ -79,6 +95,30 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
         "id": case["id"], "code": code, "stdout": told[0], "stderr": told[1], "seconds": seconds,
         "peak": _memory("VmHWM") - before,
     }  # fmt: skip
+
+
+_OPEN = ExitStack()
+
+
+@cache
+def _server(bundle: str) -> RunningServer:
+    return _OPEN.enter_context(running_server({"tiny": Path(bundle)}))
+
+
+def answer_to(bundle: str, method: str, path: str, content_type: str, body: str) -> int:
+    """Send a request to a server in this process: 0 if it is served, 1 if it is refused in OpenAI's form."""
+    server = _server(bundle)
+    content = Path(body).read_bytes()
+    status, _, answer = server.ask(method, path, content, {"content-type": content_type} if content_type else {})
+    if status < 400:
+        return 0
+    if method == "HEAD" and not answer:
+        message = f"status {status}"
+    else:
+        error = json.loads(answer)["error"]
+        message = error["message"] if set(error) == {"message", "type", "param", "code"} else repr(error)
+    print(f"unimoe: {message}", file=sys.stderr)
+    return 1 if status < 500 else -status
 
 
 def _memory(field: str) -> int:

@@ -12,7 +12,7 @@ from tests.public_folder import write_public_folder
 from tests.random_dac import write_random_dac
 from tests.serving.running import RunningServer, running_server
 from tests.speaking_bundle import write_speaking_bundle
-from unimoe import cli
+from unimoe.cli.group import cli
 from unimoe_runtime import Synthesizer
 
 
@@ -29,7 +29,7 @@ def public_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dac_model").mkdir()
     write_random_dac(folder / "dac_model" / "weights_16khz.pth")
     target = folder.parent / "bundle"
-    result = CliRunner().invoke(cli.cli, ["export", str(folder), str(target)])
+    result = CliRunner().invoke(cli, ["export", str(folder), str(target)])
     assert result.exit_code == 0, result.output
     return target
 

@@ -24,7 +24,13 @@ def test_a_signal_waits_for_the_end_of_the_step(number: int) -> None:
     assert (caught.value.number, caught.value.where) == (number, "saved at step 1")
 
 
-def test_a_second_signal_ends_at_once() -> None:
+def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same signal twice within a moment counts as one: so `timeout` sends it."""
+    with stop_between_steps() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.number == signal.SIGTERM
+    monkeypatch.setattr("unimoe.stopping._AGAIN_S", 0.0)
     with pytest.raises(Stopped, match="at once"), stop_between_steps():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -62,7 +62,7 @@ def build(
             f"longest that the bundle's settings allow takes up to {needed} (--cache-capacity {needed})",
             err=True,
         )
-    with progress_bar() as progress:
+    with progress_bar(kept="what is built is kept, and the same command goes on there") as progress:
         results = build_engines(
             opened, target.split(","), flavour=flavour, num_workers=jobs,
             limits=Limits(rows=rows, positions=prefill_chunk, cache_capacities=capacities),

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Number, Precision, Size, json_option, require_json_writable, write_json
+from unimoe.cli.options import (
+    Command,
+    Number,
+    Precision,
+    Size,
+    json_option,
+    read_toml_section,
+    require_json_writable,
+    write_json,
+)
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, columns, print_table
 from unimoe_calibration.cache import default_cache_dir
@@ -21,7 +28,6 @@ from unimoe_calibration.memory import return_large_blocks
 from unimoe_calibration.result import REPORT, CalibrationResult
 from unimoe_calibration.settings import FALLBACKS, METHODS, Settings
 from unimoe_runtime.errors import CalibrationError, ConfigError
-from unimoe_runtime.files.text import reason_of
 from unimoe_runtime.hardware.precisions import quantization_scheme, scheme_precision, shown_precision
 from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.pages.output import require_writable
@@ -134,13 +140,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
     Raises ConfigError with one line if the file is not a recipe or a field has a value of the wrong type.
     """
-    try:
-        section: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))["calibrate"]
-    except KeyError:
-        raise ConfigError(f"{path}: the section [calibrate] is missing") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({reason_of(error)})") from None
-    fields = dict(section)
+    fields = dict(read_toml_section(path, "calibrate"))
     for name in ("data", "cache_dir"):
         if name in fields:
             fields[name] = path.parent / str(fields[name])

@@ -10,6 +10,7 @@ from unimoe.cli.data_options import CORPUS, OUT, WORKERS, read_section, tell_cor
 from unimoe.cli.data_speech import SPEECH_COMMANDS
 from unimoe.cli.options import Command, json_option, write_json
 from unimoe.cli.tables import Column, print_table
+from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.errors import ConfigError
 
 
@@ -100,7 +101,9 @@ def join(out: Path, corpora: tuple[Path, ...], json_to: str | None) -> None:
     """Join several corpora into one corpus OUT."""
     from unimoe.data.joining import join_corpora
 
-    tell_corpus(join_corpora(corpora, out), out, json_to, next_step=f"`unimoe data report {out}`")
+    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+        joined = join_corpora(corpora, out)
+    tell_corpus(joined, out, json_to, next_step=f"`unimoe data report {out}`")
 
 
 @data.command("filter", cls=Command)
@@ -139,7 +142,8 @@ def filter_(
     verdict = judge_clips(opened, metrics, wanted)
     for reason, count in verdict.counts().items():
         click.echo(f"{count:7,} left out: {reason}", err=json_to is not None)
-    kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
+    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+        kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
     tell_corpus(kept, out, json_to, next_step=f"`unimoe data report {out}`, `unimoe train RECIPE.toml`")
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 
-from unimoe.cli.options import write_json
-from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.files.text import reason_of
+from unimoe.cli.options import read_toml_section, write_json
 
 CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
 OUT = click.Path(path_type=Path, file_okay=False)
@@ -22,12 +19,7 @@ WORKERS = click.option(
 
 def read_section(path: Path, name: str) -> dict[str, Any]:
     """A section of a recipe. Raises ConfigError if the file is missing, is not TOML, or lacks the section."""
-    try:
-        section = tomllib.loads(path.read_text(encoding="utf-8"))[name]
-    except KeyError:
-        raise ConfigError(f"{path}: the section [{name}] is missing") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({reason_of(error)})") from None
+    section = read_toml_section(path, name)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
 
 

@@ -13,6 +13,7 @@ import click
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, read_section, tell_corpus
 from unimoe.cli.options import Command, Number, json_option, write_json
 from unimoe.cli.progress import progress_bar
+from unimoe.stopping import kept_when_stopped
 
 
 @click.command(cls=Command)
@@ -23,14 +24,18 @@ from unimoe.cli.progress import progress_bar
 @json_option
 def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: str | None) -> None:
     """Speak the texts of RECIPE's section [speech] into the folder OUT, clip by clip. Resumes after an interruption."""
-    from unimoe.data.speaking import CLIPS, read_lines, render_speech
+    from unimoe.data.speaking import CLIPS, read_clips, render_speech
     from unimoe.data.speech_texts import SpeechTextRecipe, draw_requests
+    from unimoe.training.products import Products
 
-    wanted = draw_requests(SpeechTextRecipe.from_dict(read_section(recipe, "speech")))
+    section = read_section(recipe, "speech")
+    wanted = draw_requests(SpeechTextRecipe.from_dict(section, f"{recipe}: [speech]"))
+    # Clips are numbered: those of another section are other texts.
+    Products(out).require(out / CLIPS, {"speech": section})
     with progress_bar("speaking") as progress:
         for count, _ in render_speech(out, wanted, num_workers=workers, hours=hours):
             progress("speaking", count, len(wanted))
-    lines = read_lines(out / CLIPS)
+    lines = read_clips(out)
     spoken = sum(line.get("duration_s", 0.0) for line in lines) / 3600
     if not write_json({"folder": str(out), "clips": len(lines), "hours": round(spoken, 4)}, json_to):
         click.echo(f"{len(lines):,} clips, {spoken:.2f} hours in {out}")
@@ -46,14 +51,14 @@ def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: s
 @json_option
 def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
     """Transcribe the clips of a spoken FOLDER with Whisper, and mark those that the teacher got wrong."""
-    from unimoe.data.speaking import CLIPS, read_lines
-    from unimoe.evaluation.hearing import HEARD, hear_corpus, left_out_counts
+    from unimoe.data.speaking import read_clips, read_heard
+    from unimoe.evaluation.hearing import hear_corpus, left_out_counts
 
-    total = len(read_lines(folder / CLIPS))
+    total = len(read_clips(folder))
     with progress_bar("hearing") as progress:
         for count in hear_corpus(folder, size=judge, num_workers=workers):
             progress("hearing", count, total)
-    lines = read_lines(folder / HEARD)
+    lines = read_heard(folder)
     left_out = left_out_counts(lines)
     words = sum(line["words"] for line in lines)
     errors = sum(line["word_errors"] for line in lines)
@@ -76,7 +81,8 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
     """Make the corpus OUT from the clips of a spoken FOLDER that passed Whisper."""
     from unimoe.data.gathering import gather_clips
 
-    corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
+    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+        corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
     tell_corpus(corpus, out, json_to, next_step=f"`unimoe data report {out}`")
 
 

@@ -18,6 +18,7 @@ from unimoe.cli.tables import columns, print_table
 from unimoe.data.corpus import Corpus
 from unimoe.evaluation.suite import Evaluation, evaluate_bundle
 from unimoe.evaluation.tables import tables
+from unimoe.stopping import starting_processes
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import MANIFEST, open_bundle
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
@@ -48,7 +49,7 @@ def evaluate(
     if html_path is not None:
         require_writable(html_path)
     opened = Corpus.open(corpus)
-    with _as_bundle(model) as folder, progress_bar() as progress:
+    with _as_bundle(model) as folder, progress_bar(kept="nothing is written") as progress:
         backend = open_backend("onnxruntime", open_bundle(folder), threads=threads)
         with Synthesizer(backend.bundle, backend) as synthesizer:
             found = evaluate_bundle(
@@ -76,7 +77,9 @@ def _as_bundle(model: Path) -> Iterator[Path]:
         tempfile.TemporaryDirectory(prefix="unimoe-eval-") as folder,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
     ):
-        pool.submit(export_bundle, model, Path(folder) / "bundle").result()
+        with starting_processes():
+            exported = pool.submit(export_bundle, model, Path(folder) / "bundle")
+        exported.result()
         yield Path(folder) / "bundle"
 
 

@@ -122,6 +122,17 @@ def _with_json_files(args: list[str]) -> Iterator[str]:
         word = following
 
 
+def read_toml_section(path: Path, name: str) -> dict[str, Any]:
+    """A section of a TOML file. Raises ConfigError if the file is missing or damaged, or lacks the section."""
+    from unimoe_runtime.errors import ConfigError
+    from unimoe_runtime.files.json import read_toml
+
+    section = read_toml(path, ConfigError).get(name)
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path}: the section [{name}] is missing")
+    return section
+
+
 def json_option(function: _Function) -> _Function:
     """`--json`: prints the result as JSON instead of words, or prints the words and writes the JSON to a file."""
     return click.option(

@@ -12,6 +12,7 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Number, Size, trust_option
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.text import read_text
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
 
 _LIMITS = ServerLimits()
@@ -113,10 +114,7 @@ def _api_key(file: Path | None) -> str:
     """The API key from a file or the environment; empty for none."""
     if file is None:
         return os.environ.get(_KEY_VARIABLE, "")
-    try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read as a key ({error}): give a text file") from None
+    key = read_text(file, ConfigError, max_bytes=1 << 16).strip()
     if not key:
         raise ConfigError(f"{file} is empty: write a key into it, or leave --api-key-file out")
     return key

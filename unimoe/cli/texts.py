@@ -11,6 +11,7 @@ import click
 
 from unimoe.cli.options import Number
 from unimoe_runtime.errors import PromptError
+from unimoe_runtime.files.text import MAX_BYTES, decode_text, reason_of
 from unimoe_runtime.frontend.options import SpeechOptions
 from unimoe_runtime.frontend.phonemes import read_lexicon
 
@@ -39,14 +40,17 @@ def read_text(text: str | None, text_file: Path | None) -> str:
         raise click.UsageError("give the text with --text or with --text-file, one of the two")
     if text_file is None and text != _STDIN:
         return str(text)
+    source = _STDIN if text_file is None else str(text_file)
+    name = "stdin" if source == _STDIN else source
     try:
-        if text_file is None or str(text_file) == _STDIN:
-            return sys.stdin.buffer.read().decode("utf-8-sig")
-        return text_file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PromptError(f"{text_file or 'stdin'}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{text_file or 'stdin'}: cannot be read as UTF-8 text ({error})") from None
+        # A pipe as a file, such as a shell's <(…), is read as well.
+        with sys.stdin.buffer if source == _STDIN else open(source, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError, AttributeError) as error:  # AttributeError: standard input is closed
+        raise PromptError(f"{name}: cannot be read ({reason_of(error)})") from None
+    if len(content) > MAX_BYTES:
+        raise PromptError(f"{name}: has more than {MAX_BYTES} bytes")
+    return decode_text(content, name, PromptError)
 
 
 def speech_options(speed: float, lexicon: Path | None) -> SpeechOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import click
 
 from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.json import read_json
 
 _DOMAINS = ("speech", "music")
 
@@ -77,7 +78,7 @@ def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, An
     return {
         "work": str(work),
         "checkpoint": None if out is None else str(out),
-        "held_out": {stage: json.loads(path.read_text()) for stage, path in losses.items() if path.exists()},
+        "held_out": {stage: read_json(path, ConfigError) for stage, path in losses.items() if path.exists()},
     }
 
 

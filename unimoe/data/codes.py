@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,9 @@ from rich.progress import track
 
 from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item, hash_clip
+from unimoe.stopping import stop_between_steps
 from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.files.text import reason_of
 
 _BATCH = 16
 _SHARD = 2048
@@ -37,12 +39,18 @@ def hash_codec(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def encode_clips(items: Sequence[Item], codec: Codec) -> list[np.ndarray]:
-    """Codes [T, K] int16 of clips, in their order. Clips of similar lengths are encoded together."""
+def encode_clips(items: Sequence[Item], codec: Codec, stop: Callable[[], bool] = lambda: False) -> list[np.ndarray]:
+    """Codes [T, K] int16 of clips, in their order. Clips of similar lengths are encoded together.
+
+    `stop` is asked between two batches; the clips after that are left out. They are the last ones where the clips are
+    sorted by length.
+    """
     order = sorted(range(len(items)), key=lambda index: items[index].length)
     found: dict[int, np.ndarray] = {}
     with torch.inference_mode():
         for start in track(range(0, len(order), _BATCH), description="codec tokens"):
+            if stop():
+                break
             chosen = order[start : start + _BATCH]
             # Silence pads each clip, as the codec itself would pad it.
             pcm_BL = torch.zeros(len(chosen), items[chosen[-1]].length)
@@ -51,7 +59,7 @@ def encode_clips(items: Sequence[Item], codec: Codec) -> list[np.ndarray]:
             codes_BKT = codec.encode(pcm_BL).numpy().astype(np.int16)
             for row, index in enumerate(chosen):
                 found[index] = codes_BKT[row, :, : -(-items[index].length // codec.hop_samples)].T
-    return [found[index] for index in range(len(items))]
+    return [found[index] for index in sorted(found)]
 
 
 def read_cache(folder: Path) -> dict[str, np.ndarray]:
@@ -63,10 +71,18 @@ def read_cache(folder: Path) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as file:
                 codes, lengths_N, clips = file["codes"], file["lengths"], file["clips"]
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path}: cannot be read ({error}): remove it and encode again") from None
+        except Exception as error:  # numpy parses headers as Python: a damaged one raises anything
+            raise CheckpointError(f"{path}: cannot be read ({reason_of(error)}): remove it and encode again") from None
         found.update(zip(map(str, clips), np.split(codes, np.cumsum(lengths_N)[:-1]), strict=True))
     return found
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove files that killed processes left."""
+    for path in folder.glob("*.partial.npz"):
+        process = path.name.split(".")[1]
+        if not Path("/proc", process).exists():
+            path.unlink(missing_ok=True)
 
 
 def _write_shard(folder: Path, clips: Sequence[str], codes: Sequence[np.ndarray]) -> None:
@@ -95,9 +111,14 @@ def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarr
     missing = list({name: item for name, item in zip(names, corpus, strict=True) if name not in known}.items())
     # Short clips first: the clips of a file then have similar lengths and need little padding.
     missing.sort(key=lambda pair: pair[1].length)
-    for start in range(0, len(missing), _SHARD):
-        part = missing[start : start + _SHARD]
-        codes = encode_clips([item for _, item in part], codec)
-        _write_shard(home, [name for name, _ in part], codes)
-        known.update(zip((name for name, _ in part), codes, strict=True))
+    _remove_partial(home)
+    with stop_between_steps() as stop:
+        for start in range(0, len(missing), _SHARD):
+            part = missing[start : start + _SHARD]
+            codes = encode_clips([item for _, item in part], codec, lambda: bool(stop))
+            clips = [name for name, _ in part[: len(codes)]]
+            if codes:
+                _write_shard(home, clips, codes)
+            known.update(zip(clips, codes, strict=True))
+            stop.end(f"{len(known):,} clips are encoded in {home}; the same command goes on there")
     return [known[name] for name in names]

@@ -13,15 +13,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from unimoe.data.melodies import Note
-from unimoe_runtime.errors import UnimoeError
+from unimoe_runtime.errors import ConfigError, UnimoeError
+from unimoe_runtime.files.json import parse_json
+from unimoe_runtime.files.text import read_lines, reason_of
+from unimoe_runtime.records import Between, JsonRecord, require
 
 FORMAT = "unimoe-corpus"
+INDEX = "index.jsonl"
 FORMAT_VERSION = 1
+_MAX_INDEX_BYTES = 4 << 30
 
 Domain = Literal["speech", "music"]
 Kind = Literal[
@@ -34,6 +39,69 @@ Kind = Literal[
 
 class CorpusError(UnimoeError):
     """A corpus folder is missing, damaged, or of another version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header(JsonRecord):
+    """The first line of an index."""
+
+    sample_rate_hz: Annotated[int, Between(1000, 768_000)]
+    sources: Mapping[str, str]
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def check_together(self) -> None:
+        for name in self.sources:
+            require(Path(name).name == name and name not in ("", ".."), "sources", name, "names of files")
+
+
+_Seconds = Annotated[float, Between(0, 1e6)]
+_Samples = Annotated[int, Between(0, 1 << 48)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line(JsonRecord):
+    """Another line of an index: the fields of an `Item`."""
+
+    source: str
+    domain: Domain
+    kind: Kind
+    text: str
+    split: Literal["train", "valid", "test"]
+    offset: _Samples
+    length: _Samples
+    voice: str = ""
+    phonemes: tuple[tuple[str, _Seconds], ...] = ()
+    word_numbers: tuple[Annotated[int, Between(-1, 1 << 31)], ...] = ()
+    instrument: str = ""
+    tempo_bpm: Annotated[int, Between(0, 10_000)] = 0
+    notes: tuple[Note, ...] = ()
+    key: str = ""
+    piece: str = ""
+    clip: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def check_together(self) -> None:
+        count, needed = len(self.word_numbers), len(self.phonemes)
+        require(count in (0, needed), "word_numbers", f"a list of {count}", f"as many as phonemes, {needed}, or none")
+
+
+def read_index(path: Path) -> tuple[_Header, list[_Line]]:
+    """The header and the items of an index. Raises CorpusError, one line, where one is damaged."""
+    lines = read_lines(path, CorpusError, max_bytes=_MAX_INDEX_BYTES)
+    header = parse_json(lines[0] if lines else "", f"{path}:1", CorpusError)
+    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
+        raise CorpusError(f"{path} is not a {FORMAT} of version {FORMAT_VERSION}: render it again")
+    where = f"{path}:1"
+    try:
+        checked = _Header.from_dict(header, ignore_unknown=True)
+        items = []
+        for number, line in enumerate(lines[1:], start=2):
+            where = f"{path}:{number}"
+            items.append(_Line.from_dict(parse_json(line, where, CorpusError)))
+            require(items[-1].source in checked.sources, "source", items[-1].source, "a source of the first line")
+    except ConfigError as error:
+        raise CorpusError(f"{where}: {error}; render the corpus again") from None
+    return checked, items
 
 
 _ALWAYS = ("text", "offset")  # written to the index even where they are empty
@@ -108,30 +176,20 @@ class Corpus(Sequence[Item]):
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
         """Open a corpus folder. Audio is mapped, not read. Raises CorpusError where the folder is no corpus."""
-        index = Path(folder) / "index.jsonl"
-        try:
-            lines = index.read_text(encoding="utf-8").splitlines()
-            header = json.loads(lines[0])
-        except (OSError, IndexError, ValueError) as error:
-            raise CorpusError(f"{index} is no corpus index ({error}): render one with `unimoe data render`") from None
-        if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
-            raise CorpusError(f"{index} is not a {FORMAT} of version {FORMAT_VERSION}: render it again")
-        audio = {name: _open_audio(Path(folder) / f"{name}.npy") for name in header["sources"]}
+        index = Path(folder) / INDEX
+        if not index.exists():
+            raise CorpusError(f"{index} is missing: render a corpus with `unimoe data render`")
+        header, lines = read_index(index)
+        audio = {name: _open_audio(Path(folder) / f"{name}.npy") for name in header.sources}
         items = []
-        for line in lines[1:]:
-            values = json.loads(line)
-            values["phonemes"] = tuple((phoneme, end_s) for phoneme, end_s in values.get("phonemes", ()))
-            values["word_numbers"] = tuple(values.get("word_numbers", ()))
-            values["notes"] = tuple(Note(**note) for note in values.get("notes", ()))
-            item = Item(**values, audio_L=audio[values["source"]])
+        for line in lines:
+            values = {name: getattr(line, name) for name in Item.__dataclass_fields__ if name != "audio_L"}
+            item = Item(**values, audio_L=audio[line.source])
             if item.offset + item.length > len(item.audio_L):
                 raise CorpusError(f"{index}: {item.source}.npy is shorter than its items need; render the corpus again")
             items.append(item)
         return cls(
-            sample_rate_hz=header["sample_rate_hz"],
-            licences=header["sources"],
-            items=tuple(items),
-            details=header.get("details", {}),
+            sample_rate_hz=header.sample_rate_hz, licences=header.sources, items=tuple(items), details=header.details
         )
 
     def __len__(self) -> int:
@@ -161,8 +219,8 @@ class Corpus(Sequence[Item]):
 def _open_audio(path: Path) -> np.ndarray:
     try:
         audio_L: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{path} cannot be read ({error}): render the corpus again") from None
+    except Exception as error:  # numpy parses the header as Python: a damaged one raises anything
+        raise CorpusError(f"{path} cannot be read ({reason_of(error)}): render the corpus again") from None
     if audio_L.dtype != np.int16 or audio_L.ndim != 1:
         raise CorpusError(f"{path} holds {audio_L.dtype} of {audio_L.ndim} dimensions; one of int16 was expected")
     return audio_L
@@ -211,6 +269,6 @@ def write_index(
         "details": {source: dict(facts) for source, facts in (details or {}).items()},
     }
     lines = [json.dumps(header), *(json.dumps(item) for item in items)]
-    partial = folder / "index.jsonl.partial"
+    partial = folder / f"{INDEX}.partial"
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    partial.replace(folder / "index.jsonl")
+    partial.replace(folder / INDEX)

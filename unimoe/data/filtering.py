@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from unimoe.data.corpus import Corpus, Item, write_index
+from unimoe.data.corpus import INDEX, Corpus, Item, write_index
 from unimoe.data.metrics import near_copies, unpack_fingerprint
 from unimoe_runtime.errors import ConfigError, OutputError
 
@@ -196,6 +196,7 @@ def write_filtered(
     if not kept:
         raise OutputError(f"{folder}: no clip is within the limits ({next(iter(verdict.counts()))}); widen them")
     out.mkdir(parents=True, exist_ok=True)
+    (out / INDEX).unlink(missing_ok=True)  # an old index does not describe the new audio
     sources = list(dict.fromkeys(corpus[index].source for index in kept))
     for source in sources:
         link_audio(folder / f"{source}.npy", out / f"{source}.npy")

@@ -7,7 +7,6 @@ a line with `file` and `text`, optionally `voice` and `split`), or from a .txt f
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +20,8 @@ from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import Split
 from unimoe_runtime.audio.files import READABLE, read_audio
 from unimoe_runtime.errors import ConfigError, OutputError
+from unimoe_runtime.files.json import parse_json
+from unimoe_runtime.files.text import read_lines, read_text
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.reading import read_phrases
 
@@ -68,10 +69,13 @@ def read_entries(folder: Path, voice: str) -> list[Entry]:
     else:
         audio = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE)
         entries = [
-            Entry(path=path, text=text.read_text(encoding="utf-8").strip(), voice=voice)
+            Entry(path=path, text=read_text(text, OutputError).strip(), voice=voice)
             for path in audio
             if (text := path.with_suffix(".txt")).exists()
         ]
+    for entry in entries:
+        if not entry.text:
+            raise OutputError(f"{entry.path}: its text is empty: write what is said, or leave the recording out")
     if not entries:
         raise OutputError(
             f"{folder} has no recordings with texts: put a .txt beside each audio file, or a metadata.csv (file|text)"
@@ -90,7 +94,7 @@ def _find(folder: Path, name: str, place: str) -> Path:
 
 
 def _from_table(path: Path, voice: str) -> Iterator[Entry]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, OutputError), start=1):
         if not line.strip():
             continue
         name, *texts = (part.strip() for part in line.split("|"))
@@ -100,11 +104,11 @@ def _from_table(path: Path, voice: str) -> Iterator[Entry]:
 
 
 def _from_lines(path: Path, voice: str) -> Iterator[Entry]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, OutputError), start=1):
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parse_json(line, f"{path}:{number}", OutputError)
             name, text = str(values["file"]), str(values["text"])
             split = str(values.get("split", ""))
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import soundfile
-import soxr
 
-from unimoe.data.corpus import Corpus, hash_clip, to_int16, write_audio, write_index
+from unimoe.data.corpus import INDEX, Corpus, hash_clip, to_int16, write_audio, write_index
+from unimoe.data.kokoro import SAMPLE_RATE_HZ
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.sources import get_source
-from unimoe.data.speaking import CLIPS, read_lines
+from unimoe.data.speaking import read_clips, read_heard
+from unimoe_runtime.audio.files import read_audio
 from unimoe_runtime.errors import OutputError
 
 SOURCE: Final = "kokoro"
@@ -24,15 +24,15 @@ def gather_clips(folder: Path, out: Path, *, sample_rate_hz: int, only_heard: bo
     `only_heard`: also leave out clips that the judge has not heard yet. Rejected clips are always left out. Raises
     OutputError where nothing is left.
     """
-    verdicts = {line["key"]: line["left_out"] for line in read_lines(folder / "heard.jsonl")}
+    verdicts = {line["key"]: line["left_out"] for line in read_heard(folder)}
     audio: list[np.ndarray] = []
     items: list[dict[str, Any]] = []
-    for clip in read_lines(folder / CLIPS):
+    for clip in read_clips(folder):
         if "audio" not in clip or verdicts.get(clip["key"], "not heard" if only_heard else ""):
             continue
-        pcm_L, rate_hz = soundfile.read(folder / clip["audio"], dtype="float32")
-        if rate_hz != sample_rate_hz:
-            pcm_L = normalise_loudness(soxr.resample(pcm_L, rate_hz, sample_rate_hz))
+        pcm_L = read_audio(folder / clip["audio"], sample_rate_hz)
+        if sample_rate_hz != SAMPLE_RATE_HZ:
+            pcm_L = normalise_loudness(pcm_L)
         audio.append(to_int16(pcm_L))
         ends_s = np.cumsum([duration_s for _, duration_s, _ in clip["phonemes"]])
         items.append(
@@ -47,6 +47,7 @@ def gather_clips(folder: Path, out: Path, *, sample_rate_hz: int, only_heard: bo
     if not items:
         raise OutputError(f"{folder} has no clip that the judge let pass: run `unimoe data hear {folder}` first")
     out.mkdir(parents=True, exist_ok=True)
+    (out / INDEX).unlink(missing_ok=True)  # an old index does not describe the new audio
     offsets = write_audio(out / f"{SOURCE}.npy", audio)
     for item, offset, samples_L in zip(items, offsets, audio, strict=True):
         item |= {"offset": offset, "length": len(samples_L)}

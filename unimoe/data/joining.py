@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unimoe.data.corpus import Corpus, CorpusError, write_index
+from unimoe.data.corpus import INDEX, Corpus, CorpusError, write_index
 from unimoe.data.filtering import link_audio
 from unimoe_runtime.errors import OutputError
 
@@ -23,7 +23,7 @@ def join_corpora(folders: Sequence[Path], out: Path) -> Corpus:
     if len(rates) > 1:
         raise CorpusError(f"the corpora have sample rates of {rates[0]} and {rates[-1]} Hz: make them at one rate")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "index.jsonl").unlink(missing_ok=True)
+    (out / INDEX).unlink(missing_ok=True)
     lines: list[dict[str, Any]] = []
     licences: dict[str, str] = {}
     details: dict[str, Any] = {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,7 +20,9 @@ import numpy as np
 from rich.progress import track
 
 from unimoe.data.corpus import Corpus, Item, hash_clip
+from unimoe.data.json_lines import append_json_lines, read_json_lines
 from unimoe.data.parallel import spread
+from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.audio.log_mel import log_mel
 from unimoe_runtime.errors import ConfigError
 
@@ -155,11 +156,7 @@ def _work(item: Item, sample_rate_hz: int) -> Work:
 def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
     """Lines of metrics.jsonl by clip. An incomplete last line is left out."""
     found: dict[str, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
+    for values in read_json_lines(path, "clip"):
         found[values["clip"]] = values
     return found
 
@@ -178,13 +175,12 @@ def measure_corpus(
     ]
     if missing:
         works: Iterable[Work] = (_work(item, corpus.sample_rate_hz) for item in missing)
-        with spread(num_workers) as run, path.open("a", encoding="utf-8") as file:
-            if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-                file.write("\n")  # ends an incomplete last line
+        kept = kept_when_stopped(lambda: f"{path} keeps what was measured; the same command goes on there")
+        with kept, spread(num_workers) as run, append_json_lines(path) as write:
             made = run(partial(_measure_one, extras=extras), works, chunk=_CHUNK)
             for values in track(made, description="metrics", total=len(missing)):
                 known[values["clip"]] = {**known.get(values["clip"], {}), **values}
-                file.write(json.dumps(known[values["clip"]]) + "\n")
+                write(known[values["clip"]])
     return [known[name] for name in names]
 
 

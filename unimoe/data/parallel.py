@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from unimoe.stopping import starting_processes
+
 Spread = Callable[..., Iterator[Any]]
 
 
@@ -25,7 +27,9 @@ def spread(num_workers: int) -> Iterator[Spread]:
     if num_workers == 1:
         yield lambda function, work, chunk=1: map(function, work)
         return
-    with multiprocessing.get_context("spawn").Pool(num_workers, _leave_signals) as pool:
+    with starting_processes():
+        pool = multiprocessing.get_context("spawn").Pool(num_workers, _leave_signals)
+    with pool:
 
         def run(function: Callable[[Any], Any], work: Iterable[Any], chunk: int = 1) -> Iterator[Any]:
             return pool.imap(function, work, chunksize=chunk)

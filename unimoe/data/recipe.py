@@ -93,7 +93,7 @@ def by_text(fields: dict[str, Any]) -> str:
     """Split by the text; for free sentences also by held-out words; for clips without text by the piece."""
     if fields["kind"] in ("sentences", "pairs"):
         return split_of_sentence(fields["text"])
-    return split_of(fields["text"] or fields["piece"])
+    return split_of(fields["text"] or fields.get("piece", ""))
 
 
 def by_piece(fields: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from unimoe.data.corpus import Corpus, hash_clip, to_int16, write_audio, write_index
+from unimoe.data.corpus import INDEX, Corpus, hash_clip, to_int16, write_audio, write_index
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
@@ -86,7 +86,7 @@ def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: in
     """Render the clips of some jobs into a corpus in `folder` and open it. A job without clips adds no source."""
     parts_dir = folder / "parts"
     parts_dir.mkdir(parents=True, exist_ok=True)
-    (folder / "index.jsonl").unlink(missing_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
     with kept_when_stopped(lambda: f"{len(list(parts_dir.glob('*.npz')))} parts are kept; the command goes on there"):
         parts = _render_parts(plan, parts_dir, num_workers)
     items: list[dict[str, Any]] = []

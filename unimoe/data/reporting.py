@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from unimoe.data.corpus import Corpus, Item
+from unimoe.data.corpus import Corpus, CorpusError, Item
+from unimoe_runtime.files.json import read_json
 from unimoe_tools.pages import svg
 from unimoe_tools.pages.template import cards, page
 
@@ -65,7 +66,7 @@ def describe_corpus(corpus: Corpus, folder: Path) -> dict[str, Any]:
             source: dict(corpus.details.get(source, {"licence": licence}))
             for source, licence in corpus.licences.items()
         },
-        "filtered": json.loads(filtered.read_text(encoding="utf-8")) if filtered.exists() else {},
+        "filtered": read_json(filtered, CorpusError) if filtered.exists() else {},
     }
 
 

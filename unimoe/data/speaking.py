@@ -7,23 +7,26 @@ DIR/README.txt      the fields of a line
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal
 
 import soundfile
 
-from unimoe.data.corpus import to_int16
+from unimoe.data.corpus import Kind, to_int16
+from unimoe.data.json_lines import append_json_lines, read_json_lines
 from unimoe.data.kokoro import SAMPLE_RATE_HZ, open_teacher
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
 from unimoe.data.speech_texts import SpeechRequest
-from unimoe_runtime.errors import OutputError
+from unimoe.stopping import kept_when_stopped
+from unimoe_runtime.errors import ConfigError, OutputError
+from unimoe_runtime.records import Between, JsonRecord, Length, check_value, require
 
 CLIPS: Final = "clips.jsonl"
+HEARD: Final = "heard.jsonl"
 _README: Final = """\
 A speech corpus that is still growing: read clips.jsonl line by line; any beginning of it is balanced.
 
@@ -79,10 +82,11 @@ def render_speech(
     """Render what `folder` lacks until it holds `hours` of speech. Yields the clips and the hours so far."""
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     (folder / "README.txt").write_text(_README, encoding="utf-8")
-    done = {line["key"]: line.get("duration_s", 0.0) for line in read_lines(folder / CLIPS)}
+    done = {line["key"]: line.get("duration_s", 0.0) for line in read_clips(folder)}
     spoken_s = sum(done.values())
     waiting = [request for request in requests if request.key not in done]
-    with spread(num_workers) as run, append_lines(folder / CLIPS) as write:
+    kept = kept_when_stopped(lambda: f"{len(read_clips(folder))} clips are kept; the same command goes on there")
+    with kept, spread(num_workers) as run, append_json_lines(folder / CLIPS) as write:
         for count, line in enumerate(run(partial(render_clip, folder=folder), waiting), start=len(done) + 1):
             write(line)
             spoken_s += line.get("duration_s", 0.0)
@@ -91,31 +95,61 @@ def render_speech(
                 return
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file; none where there is no file. An incomplete last line is skipped."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+_Seconds = Annotated[float, Between(0, 1e6)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clip(JsonRecord):
+    """A line of clips.jsonl. See `_README`."""
+
+    key: Annotated[int, Between(0, 1 << 53)]
+    audio: Annotated[str, Length(1, 1000)]
+    kind: Kind
+    split: Literal["train", "valid", "test"]
+    voice: str
+    text: str
+    words: tuple[tuple[str, _Seconds, _Seconds], ...]
+    phonemes: Annotated[tuple[tuple[str, _Seconds, Annotated[int, Between(-1, 1 << 31)]], ...], Length(1)]
+    duration_s: _Seconds
+
+    def check_together(self) -> None:
+        path = PurePosixPath(self.audio)
+        require(not path.is_absolute() and ".." not in path.parts, "audio", self.audio, "a path inside the folder")
+
+
+def read_clips(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a speech folder's clips.jsonl. Raises OutputError where one is damaged."""
+    clips = read_json_lines(folder / CLIPS, "key")
+    for clip in clips:
         try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+            if "audio" in clip:
+                _Clip.from_dict(clip, ignore_unknown=True)
+            else:
+                check_value(clip["key"], int, "key")
+        except ConfigError as error:
+            raise OutputError(f"{folder / CLIPS}: {error}; remove that line") from None
+    return clips
 
 
-@contextmanager
-def append_lines(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that appends an object to a JSON-lines file at once. An incomplete last line stays separate."""
-    was_cut_off = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write("\n" if was_cut_off else "")
+@dataclass(frozen=True, kw_only=True)
+class _Heard(JsonRecord):
+    """A line of heard.jsonl."""
 
-        def write(line: Mapping[str, Any]) -> None:
-            lines.write(json.dumps(line) + "\n")
-            lines.flush()
+    key: Annotated[int, Between(0, 1 << 53)]
+    left_out: str
+    words: Annotated[int, Between(0, 1 << 31)] = 0
+    word_errors: Annotated[int, Between(0, 1 << 31)] = 0
 
-        yield write
+
+def read_heard(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a speech folder's heard.jsonl, none before it was heard. Raises OutputError where one is damaged."""
+    heard = read_json_lines(folder / HEARD)
+    try:
+        for line in heard:
+            _Heard.from_dict(line, ignore_unknown=True)
+    except ConfigError as error:
+        raise OutputError(f"{folder / HEARD}: {error}; remove that line") from None
+    return heard
 
 
 def _rounded(value_s: float) -> float:

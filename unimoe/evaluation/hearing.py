@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import soundfile
-import soxr
 
 from unimoe.data.cmudict import read_dictionary
+from unimoe.data.json_lines import append_json_lines
 from unimoe.data.parallel import spread
-from unimoe.data.speaking import CLIPS, append_lines, read_lines
+from unimoe.data.speaking import HEARD, read_clips, read_heard
 from unimoe.evaluation.whisper import RATE_HZ, Size, Whisper
 from unimoe.evaluation.word_errors import compare_tokens, count_errors
+from unimoe.stopping import kept_when_stopped
+from unimoe_runtime.audio.files import read_audio
+from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.pronunciation import Pronouncer, spell
 from unimoe_runtime.frontend.reading import read_phrases
 
-HEARD: Final = "heard.jsonl"
 MAX_PHONEME_ERRORS: Final = 0.25
 """Maximum phoneme errors of a clip, as a share of its phonemes. A clip with more is left out."""
 FASTEST_PHONEMES_PER_S: Final = 25.0
@@ -40,9 +41,9 @@ def _open(size: Size) -> Whisper:
 
 def hear_clip(clip: Mapping[str, Any], folder: Path, size: Size) -> dict[str, Any]:
     """The heard.jsonl line of one clip."""
-    pcm_L, rate_hz = soundfile.read(folder / clip["audio"], dtype="float32")
+    pcm_L = read_audio(folder / clip["audio"], RATE_HZ)
     padding_L = np.zeros(round(_EDGE_S * RATE_HZ), np.float32)
-    heard = _open(size)(np.concatenate([padding_L, soxr.resample(pcm_L, rate_hz, RATE_HZ), padding_L]))
+    heard = _open(size)(np.concatenate([padding_L, pcm_L, padding_L]))
     return {"key": clip["key"], "heard": heard, "by": size, **judge_clip(clip, heard)}
 
 
@@ -69,9 +70,13 @@ def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
 
 def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -> Iterator[int]:
     """Hear the clips that have not been heard yet. Yields the number of finished clips."""
-    done = {line["key"] for line in read_lines(folder / HEARD)}
-    waiting = [clip for clip in read_lines(folder / CLIPS) if "audio" in clip and clip["key"] not in done]
-    with spread(num_workers) as run, append_lines(folder / HEARD) as write:
+    heard = read_heard(folder)
+    if others := {str(line.get("by")) for line in heard} - {size}:
+        raise OutputError(f"{folder / HEARD} is by the judge {min(others)}: go on with that one, or remove the file")
+    done = {line["key"] for line in heard}
+    waiting = [clip for clip in read_clips(folder) if "audio" in clip and clip["key"] not in done]
+    kept = kept_when_stopped(lambda: f"{len(read_heard(folder))} verdicts are kept; the same command goes on there")
+    with kept, spread(num_workers) as run, append_json_lines(folder / HEARD) as write:
         hear: Callable[[Mapping[str, Any]], dict[str, Any]] = partial(hear_clip, folder=folder, size=size)
         for count, line in enumerate(run(hear, waiting), start=len(done) + 1):
             write(line)

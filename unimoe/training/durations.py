@@ -14,10 +14,10 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from unimoe.data.corpus import Item
+from unimoe.data.corpus import CorpusError, Item
 from unimoe.training.sequence_network import TorchSequenceNetwork
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.frontend.duration_predictor import DurationPredictor, symbol_ids, table_sizes
+from unimoe_runtime.frontend.duration_predictor import SYMBOLS, DurationPredictor, symbol_ids, table_sizes
 from unimoe_runtime.frontend.pronunciation import Phonemes
 from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
 from unimoe_runtime.records import JsonRecord
@@ -65,6 +65,8 @@ class DurationErrors:
 def timed_text(item: Item) -> TimedText:
     """Convert a corpus item with word numbers to the predictor's view of it."""
     sounds = [sound for sound, _ in item.phonemes]
+    if unknown := sorted(set(sounds) - set(SYMBOLS)):
+        raise CorpusError(f"the clip {item.text[:60]!r} has the phoneme {unknown[0]!r}, which the teacher lacks")
     seconds = np.diff([0.0, *(end_s for _, end_s in item.phonemes)])
     # Each pause is a word of its own, even where two pauses follow one another.
     numbers = [number if number >= 0 else -1 - at for at, number in enumerate(item.word_numbers)]

@@ -21,6 +21,9 @@ from unimoe.training import durations, letter_to_sound
 from unimoe.training.durations import DurationErrors, DurationRecipe
 from unimoe.training.letter_to_sound import LetterToSoundRecipe, PronunciationErrors
 from unimoe.training.sequence_network import write_network
+from unimoe_runtime.errors import CheckpointError, OutputError
+from unimoe_runtime.files.atomic import write_atomically
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend import duration_predictor, packed_lexicon
 from unimoe_runtime.frontend import letter_to_sound as sound_model
 from unimoe_runtime.frontend.duration_predictor import DurationSettings
@@ -32,7 +35,7 @@ def make_lexicon(
     folder: Path, recipe: LetterToSoundRecipe, progress: Progress = lambda *_: None
 ) -> PronunciationErrors:
     """Write the lexicon and a letter-to-sound model learnt from it. Returns the model's errors on held-out words."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, "letter_to_sound.json")
     dictionary = read_dictionary()
     packed_lexicon.write_lexicon(folder / packed_lexicon.FILE, dictionary)
     model = letter_to_sound.train_letter_to_sound(dictionary, recipe, progress)
@@ -52,11 +55,13 @@ def make_durations(
 
     Returns its errors on the test clips, and the errors of predicting each phoneme's mean.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, "durations.json")
     clips = [item for item in corpus if item.word_numbers]
     voices = list(dict.fromkeys(item.voice for item in clips))
     train = [durations.timed_text(item) for item in clips if item.split == "train"]
     held_out = [durations.timed_text(item) for item in clips if item.split == "test"]
+    if not train or not held_out:
+        raise OutputError("the corpus has no gathered clips of speech in both splits, train and test")
     predictor, network = durations.train_durations(train, voices, recipe, progress)
     write_network(network, folder / duration_predictor.FILE)
     errors = durations.duration_errors(lambda text: predictor.word_durations(text.voice, text.words), held_out)
@@ -68,7 +73,9 @@ def make_durations(
 
 def read_section(path: Path) -> dict[str, Any]:
     """The section of frontend.json in a part's JSON file."""
-    section: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["section"]
+    section = read_json(path, CheckpointError).get("section")
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{path}: has no section; make it again")
     return section
 
 
@@ -77,6 +84,12 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def _begin(folder: Path, note: str) -> None:
+    """Remove the old note: it comes last, so that a folder with a note is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / note).unlink(missing_ok=True)
+
+
 def _write_note(path: Path, section: dict[str, Any], recipe: dict[str, Any], errors: dict[str, Any]) -> None:
     note = {"section": section, "recipe": recipe, "held_out_errors": errors}
-    path.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(note, indent=1) + "\n")

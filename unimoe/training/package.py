@@ -27,6 +27,7 @@ from unimoe.training.examples import Example
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, OutputError
+from unimoe_runtime.files.json import read_json
 
 FORMAT = "unimoe-training-package"
 _FIELDS = ("ids_P", "positions_P", "rows_RK", "spoken_T")
@@ -115,12 +116,7 @@ def open_package(folder: Path) -> Package:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    try:
-        described: dict[str, Any] = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder} is no training package ({error}): write one with `unimoe train pack`"
-        ) from None
+    described = read_json(folder / "package.json", CheckpointError)
     if described.get("format") != FORMAT:
         raise CheckpointError(f"{folder} is no training package: write one with `unimoe train pack`")
     return described

@@ -6,7 +6,6 @@ training material while the others wait. Then all processes train.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,8 @@ from unimoe.training.package import PackageLimits, write_package
 from unimoe.training.parallel import Engine, open_world
 from unimoe.training.recipe_check import check_recipe
 from unimoe.training.trainer import Trainer, evaluate
+from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.files.json import read_json
 
 
 def train_recipe(
@@ -84,5 +85,5 @@ def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report
     material = prepare(recipe, work, report)
     codec_dir = result / "codec" if (result / "codec").is_dir() else material.codec_dir
     model = load_model(result / "model")
-    provenance = {"timed_run": json.loads((result / "result.json").read_text(encoding="utf-8"))}
+    provenance = {"timed_run": read_json(result / "result.json", CheckpointError)}
     write_result(out, model, recipe, replace(material, codec_dir=codec_dir), {}, provenance)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER, WINDOW_FRAMES
-from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.vision.tower import GRAPH as VISION
 
 Range = tuple[int, int, int]
@@ -48,7 +48,7 @@ def default_capacity(bundle: Bundle) -> int:
     """Slots for a prompt and the longest utterance that the bundle's settings allow, in units of 256."""
     prompt = _PROMPT
     if bundle.frontend_dir is not None:
-        settings = json.loads(bundle.checked("frontend/frontend.json").read_text(encoding="utf-8"))
+        settings = read_json(bundle.checked("frontend/frontend.json"), BundleError)
         prompt = min(prompt, int(settings.get("max_prompt_tokens", prompt)))
     steps = max((sampling.max_steps for sampling in bundle.sampling.values()), default=_CAPACITY_UNIT)
     wanted = min(prompt + steps, bundle.model.max_positions)

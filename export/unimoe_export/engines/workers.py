@@ -90,4 +90,5 @@ def _start() -> subprocess.Popen[str]:
         env=environment,
         text=True,
         encoding="utf-8",
+        process_group=0,  # Ctrl-C reaches only the process that ends the others
     )

@@ -15,6 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from unimoe_runtime.audio.headers import require_complete
 from unimoe_runtime.errors import AudioError
 from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.files.text import reason_of
@@ -44,7 +45,7 @@ def read_audio(
     Channels are averaged, then resampled (soxr, high quality). Returns float32 samples pcm_L at `sample_rate_hz`,
     full scale -1 … 1. Only the first `first_s` seconds are read. The file is read in blocks, so that a wrong length in
     its header has no effect on memory.
-    Raises AudioError if the file is missing, is not audio, holds no samples, or is longer than `max_s`.
+    Raises AudioError if the file is missing, is not audio, is cut off, holds no samples, or is longer than `max_s`.
     """
     path = Path(path)
     if path.suffix.lower() not in READABLE:
@@ -56,6 +57,7 @@ def read_audio(
             raise AudioError(f"{path} is an empty file: give one with sound in it")
         if not _begins_as_audio(path):
             raise AudioError(f"{path} cannot be read as audio (it begins as none): convert it to WAV, FLAC or OGG")
+        require_complete(path)
         with soundfile.SoundFile(os.fsencode(path)) as file:
             rate_hz = file.samplerate
             pcm_L = _read_blocks(file, path, max_s=max_s, first_s=first_s)
@@ -110,6 +112,10 @@ def _read_blocks(
             break
         blocks.append(block_LC.mean(axis=1, dtype=np.float32))
         num_read += len(block_LC)
+    if num_read < file.frames and num_read < wanted and file.format == "FLAC":
+        raise AudioError(
+            f"{path} is cut off: its header says {file.frames:,} samples, {num_read:,} are there: copy it again"
+        )
     if num_read > most:
         limit = most / rate_hz if max_s is None else max_s
         claimed_s = max(file.frames, num_read) / rate_hz
@@ -154,6 +160,8 @@ def require_writable(path: str | Path) -> None:
         special = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
         raise AudioError(f"{str(path)[:200]} cannot be written ({_reason(error)}): choose another name") from None
+    if special and not path.is_dir():
+        raise AudioError(f"{path} is a pipe or a device, no file: `--stream -o -` writes samples to a pipe")
     if special or not os.access(path.parent, os.W_OK | os.X_OK):
         raise AudioError(f"{path} cannot be written: choose a file name in a folder that exists and is yours")
 

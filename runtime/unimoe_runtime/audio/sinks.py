@@ -7,6 +7,7 @@ L samples
 
 from __future__ import annotations
 
+import errno
 import struct
 from contextlib import suppress
 from io import FileIO
@@ -124,7 +125,8 @@ class PipeSink:
             while waiting:
                 waiting = waiting[self._pipe.write(waiting) :]
         except OSError as error:
-            raise OutputError(f"the pipe takes no more ({error.strerror}): its reader is gone") from None
+            why = "its reader is gone" if error.errno == errno.EPIPE else "is the disk full?"
+            raise OutputError(f"the pipe takes no more ({error.strerror}): {why}") from None
 
     def finish(self) -> None:
         """Does nothing: all samples are already written."""

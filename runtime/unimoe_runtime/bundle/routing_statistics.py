@@ -5,7 +5,6 @@ L layers · R routed experts · K launched experts of a step, over all layers
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_runtime.files.json import read_json
 
 Floats = NDArray[np.float64]
 
@@ -132,12 +132,12 @@ def parse_activation(record: Mapping[str, Any], model: ModelConfig, source: str)
 
 def read_activation(path: Path, model: ModelConfig) -> Activation:
     """Read a file: the result of `record_routing`, or the JSON of `unimoe profile`. Raises ConfigError."""
+    record = read_json(path, ConfigError)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("format") == "unimoe-profile":
             runs = [run for run in record["runs"] if run["setting"]["rows"] == GUIDED_ROWS] or record["runs"]
             record = {"rows": runs[0]["setting"]["rows"], "tasks": runs[0]["tasks"]}
-    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read as routing statistics ({error})") from None
     return parse_activation(record, model, str(path))
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from unimoe_runtime.bundle.manifest import DECODER as DECODER
 from unimoe_runtime.bundle.manifest import ENCODER as ENCODER
 from unimoe_runtime.bundle.manifest import CodecDescription
+from unimoe_runtime.codec.dac_config import Strides, frames_around
 from unimoe_runtime.errors import BackendError, BundleError, ConfigError
+from unimoe_runtime.records import check_value, require
 
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 """`Backend.run`: takes a graph's name and its inputs, returns its outputs."""
@@ -38,6 +40,7 @@ class BundleCodec:
             raise BundleError("the bundle has no codec: export a checkpoint that has one")
         try:
             found = CodecDescription.from_dict(description, "codec", ignore_unknown=True)
+            _check_frames_around(found, description)
         except ConfigError as error:
             raise BundleError(f"the manifest's codec is damaged ({error}): export the bundle again") from None
         self.kind, self.sample_rate_hz, self.hop_samples = found.kind, found.sample_rate_hz, found.hop_samples
@@ -65,6 +68,14 @@ class BundleCodec:
     def stream(self) -> StreamingDecoder:
         """A decoder at the beginning of an utterance."""
         return StreamingDecoder(self, self._run, self._initial_state)
+
+
+def _check_frames_around(codec: CodecDescription, description: Mapping[str, Any]) -> None:
+    """Check that DAC's decoder gets the frames around a frame that its strides need: fewer change the samples."""
+    if codec.kind == "dac" and "decoder_strides" in description:
+        needed = frames_around(check_value(description["decoder_strides"], Strides, "decoder_strides"))
+        for name, frames in zip(("context_frames", "lookahead_frames"), needed, strict=True):
+            require(getattr(codec, name) == frames, name, getattr(codec, name), f"{frames}, as decoder_strides say")
 
 
 class StreamingDecoder:

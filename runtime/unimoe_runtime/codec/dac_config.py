@@ -11,7 +11,7 @@ centred. Names are those of the published weight file, with weight normalization
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Final, Literal
@@ -65,14 +65,19 @@ class DacConfig(JsonRecord):
 
     @property
     def frames_around(self) -> tuple[int, int]:
-        """Frames before and after a frame that its samples depend on, traced back through the decoder's layers."""
-        first, last = -(KERNEL // 2), self.hop_samples - 1 + KERNEL // 2
-        for stride in reversed(self.decoder_strides):
-            first, last = first - _UNIT_REACH, last + _UNIT_REACH
-            # Input i of a transposed convolution reaches outputs i · stride - padding … + 2 · stride - 1.
-            first = -((2 * stride - 1 - first - half(stride)) // stride)
-            last = (last + half(stride)) // stride
-        return KERNEL // 2 - first, last + KERNEL // 2
+        """`frames_around` of this decoder."""
+        return frames_around(self.decoder_strides)
+
+
+def frames_around(decoder_strides: Sequence[int]) -> tuple[int, int]:
+    """Frames before and after a frame that its samples depend on, traced back through the decoder's layers."""
+    first, last = -(KERNEL // 2), prod(decoder_strides) - 1 + KERNEL // 2
+    for stride in reversed(decoder_strides):
+        first, last = first - _UNIT_REACH, last + _UNIT_REACH
+        # Input i of a transposed convolution reaches outputs i · stride - padding … + 2 · stride - 1.
+        first = -((2 * stride - 1 - first - half(stride)) // stride)
+        last = (last + half(stride)) // stride
+    return KERNEL // 2 - first, last + KERNEL // 2
 
 
 def half(stride: int) -> int:

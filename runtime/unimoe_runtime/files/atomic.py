@@ -30,7 +30,7 @@ class PartialFile:
             if stat.S_ISDIR(mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not stat.S_ISREG(mode):
-                raise OSError(errno.EINVAL, "is no regular file")
+                raise OSError(errno.EINVAL, "a pipe or a device, no file")
         if len(os.fsencode(self._target.name)) > 255:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         key = hashlib.sha256(os.fsencode(self._target.name)).hexdigest()[:12]

@@ -43,9 +43,9 @@ def decode_text(content: bytes, where: str, error: type[UnimoeError]) -> str:
         raise error(f"{where}: is not UTF-8 (byte {problem.start}); save it as UTF-8") from None
 
 
-def read_lines(path: Path, error: type[UnimoeError]) -> list[str]:
+def read_lines(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYTES) -> list[str]:
     """A file's lines. Only a line feed ends a line; U+2028 is a character of the text."""
-    return split_lines(read_text(path, error))
+    return split_lines(read_text(path, error, max_bytes=max_bytes))
 
 
 def split_lines(text: str) -> list[str]:

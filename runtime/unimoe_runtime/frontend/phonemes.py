@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from unimoe_runtime.errors import PromptError
+from unimoe_runtime.files.text import read_lines
+from unimoe_runtime.records import shown
 
 _IPA: Final[Mapping[str, str]] = {
     "tʃ": "ch", "t͡ʃ": "ch", "ʧ": "ch", "dʒ": "jh", "d͡ʒ": "jh", "ʤ": "jh", "aɪ": "ay", "aʊ": "aw", "eɪ": "ey",
@@ -99,19 +101,15 @@ def read_lexicon(path: Path) -> dict[str, str]:
 
     Raises PromptError with file and line where a row has no phonemes. The voice checks the phonemes.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path}: cannot be read ({error})") from None
     words: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, PromptError), start=1):
         line = line.partition("#")[0].strip()
         if not line:
             continue
         parts = re.split(r"\t+|\s{2,}|\s*=\s*|\s", line, maxsplit=1)
         if len(parts) != 2 or not parts[1].strip():
             raise PromptError(
-                f"{path}:{number}: {line!r} is no word with its phonemes: write such as: Kraków  K R AA1 K UH2 F"
+                f"{path}:{number}: {shown(line)} is no word with its phonemes: write such as: Kraków  K R AA1 K UH2 F"
             )
         words[parts[0]] = parts[1].strip()
     return words

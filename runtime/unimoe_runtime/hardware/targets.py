@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.json import read_toml
 from unimoe_runtime.hardware.precisions import scheme_precision
 
 USER_TARGETS = "UNIMOE_TARGETS"
@@ -139,12 +139,7 @@ def _any_gpu(name: str, capability: tuple[int, int]) -> Target:
 
 
 def _read(path: Path) -> dict[str, Target]:
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: the table of targets cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: the table of targets is no TOML: {error}") from None
+    rows = read_toml(path, ConfigError)
     try:
         return {name: _target(name, row) for name, row in rows.items()}
     except ConfigError as error:

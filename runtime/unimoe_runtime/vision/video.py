@@ -184,6 +184,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             ]
             if not streams:
                 raise VideoError(f"{path}: has no video stream")
+            if streams[0].codec_context is None:
+                raise VideoError(f"{path}: is in a format that cannot be decoded; convert it to mp4")
             width, height = streams[0].codec_context.width, streams[0].codec_context.height
             if width * height > _MAX_PIXELS:
                 raise VideoError(f"{path}: has frames of {width} × {height} pixels; make it smaller")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.frontend.tunes import TUNES
@@ -65,8 +65,7 @@ def read_abilities(bundle: Bundle) -> Abilities:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads((folder / "frontend.json").read_text(encoding="utf-8"))
-    return settings
+    return read_json(folder / "frontend.json", BundleError)
 
 
 def _limits(bundle: Bundle, frontend: Any) -> dict[str, str]:

@@ -31,6 +31,7 @@ from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, LEFT_OUT, MANIFEST
 from unimoe_runtime.errors import BundleError, OutputError
 from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
+from unimoe_runtime.files.json import MAX_BYTES, parse_json
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.hardware.targets import Target
 from unimoe_tools.bundles.contents import PARTS, part_of_file, part_of_graph
@@ -251,12 +252,11 @@ def _read_index(tar: tarfile.TarFile, file: Path) -> dict[str, FileInfo]:
     first = tar.next()
     stream = tar.extractfile(first) if first is not None and first.name == INDEX and first.isfile() else None
     try:
-        index = json.loads(stream.read(1 << 26)) if stream is not None else {}
+        content = b"{}" if stream is None else stream.read(MAX_BYTES + 1)
+        index = parse_json(content, f"{file}: {INDEX}", BundleError)
         if index.get("format") != FORMAT or index.get("format_version") != FORMAT_VERSION:
             raise BundleError(f"{file}: not a pack of this release; make one with `unimoe pack BUNDLE -o {file}`")
-        return {
-            name: FileInfo(bytes=int(one["bytes"]), sha256=str(one["sha256"])) for name, one in index["files"].items()
-        }
+        return {name: FileInfo.from_dict(one, name) for name, one in index["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, BundleError):
             raise

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.records import shown
 from unimoe_tools.parity.ratios import CONFIDENCE, Ratio, Verdict, interval, medians, separate_ratio
 from unimoe_tools.profiling.blocks import MEASURES, Block, Record, compare_blocks, interleave, narrow, quiet_blocks
 from unimoe_tools.profiling.machine import describe_machine
@@ -134,9 +135,20 @@ def _block_notes(blocks: Sequence[Block], reads: Sequence[float], rounds: Rounds
 def compare_reports(reference: Path, candidate: Path) -> list[dict[str, Any]]:
     """The second profile against the first, setting by setting.
 
-    Raises ConfigError where the files are not profiles, or their settings and requests differ.
+    Raises ConfigError where the files are not profiles or are damaged, or their settings and requests differ.
     """
     reports = read_report(reference), read_report(candidate)
+    try:
+        return _compare(reference, candidate, reports)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{reference} or {candidate}: damaged ({type(error).__name__}: {shown(str(error))}); profile again"
+        ) from None
+
+
+def _compare(reference: Path, candidate: Path, reports: tuple[dict[str, Any], dict[str, Any]]) -> list[dict[str, Any]]:
     runs = [report["runs"] for report in reports]
     if len(runs[0]) != len(runs[1]):
         raise ConfigError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.files.text import reason_of
+from unimoe_runtime.files.json import read_json
 from unimoe_tools.profiling.machine import describe_machine
 from unimoe_tools.profiling.report import setting_line
 from unimoe_tools.profiling.worker import Worker
@@ -93,11 +92,8 @@ def profile(
 
 def read_report(path: Path | str) -> dict[str, Any]:
     """Read a report from JSON. Raises ConfigError, one line, where the file is not a report."""
-    try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a profile ({reason_of(error)})") from None
-    if not isinstance(report, dict) or report.get("format") != FORMAT:
+    report = read_json(Path(path), ConfigError)
+    if report.get("format") != FORMAT:
         raise ConfigError(f"{path}: not a profile; `unimoe profile BUNDLE --json {path}` writes one")
     if report.get("format_version") != FORMAT_VERSION:
         raise ConfigError(

@@ -5,17 +5,16 @@ B model rows · U utterances · T positions · K codebooks · P prompt codec row
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.config import ModelConfig, SamplingConfig
-from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 
@@ -144,7 +143,7 @@ def make_requests(
 def _examples(bundle: Bundle) -> Mapping[str, tuple[str, ...]]:
     """Texts by task: from "examples" in the front end's file, else our own."""
     assert bundle.frontend_dir is not None
-    settings = json.loads(Path(bundle.checked("frontend/frontend.json")).read_text(encoding="utf-8"))
+    settings = read_json(bundle.checked("frontend/frontend.json"), BundleError)
     return {**_EXAMPLES, **{task: tuple(texts) for task, texts in settings.get("examples", {}).items()}}
 
 

@@ -56,7 +56,7 @@ def test_through_a_link_and_never_over_a_pipe(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "text"
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "x" * 300):
-        with pytest.raises(OSError, match=r"no regular file|too long"):
+        with pytest.raises(OSError, match=r"a pipe or a device|too long"):
             PartialFile(tmp_path / name)
     write_atomically(tmp_path / ("y" * 255), "the longest name")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from unimoe.cli import cli
+from unimoe.cli.group import cli
 from unimoe_tools.doctor.evidence import gather
 
 

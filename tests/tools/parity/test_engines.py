@@ -15,7 +15,7 @@ from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.runtime.host_device import HostDevice
 from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
-from unimoe.cli import cli
+from unimoe.cli.group import cli
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.gpu.backend import DeviceBackend

@@ -9,7 +9,7 @@ import soundfile
 
 from unimoe.data.gathering import gather_clips
 from unimoe.data.kokoro import OUTER_PAUSE_S
-from unimoe.data.speaking import CLIPS, read_lines, render_clip, render_speech
+from unimoe.data.speaking import CLIPS, read_clips, render_clip, render_speech
 from unimoe.data.speech_texts import SpeechRequest
 from unimoe_runtime.errors import OutputError
 
@@ -30,7 +30,7 @@ def test_clips_are_spoken_once_and_gathered(tmp_path: Path) -> None:
         lines.write('{"key": 1, "au')  # a truncated line
     counts = [count for count, _ in render_speech(tmp_path / "speech", REQUESTS[:2], num_workers=1)]
     assert counts == [2]
-    first, _ = clips = [line for line in read_lines(tmp_path / "speech" / CLIPS) if "audio" in line]
+    first, _ = clips = [line for line in read_clips(tmp_path / "speech") if "audio" in line]
     pcm_L, rate_hz = soundfile.read(tmp_path / "speech" / first["audio"])
     assert rate_hz == 24000 and len(pcm_L) / rate_hz == pytest.approx(first["duration_s"], abs=1e-3)
     assert sum(duration_s for _, duration_s, _ in first["phonemes"]) == pytest.approx(first["duration_s"], abs=0.03)

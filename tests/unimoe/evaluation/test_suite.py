@@ -18,7 +18,7 @@ import soundfile
 from click.testing import CliRunner
 
 from tests.speaking_bundle import write_speaking_bundle
-from unimoe.cli import cli
+from unimoe.cli.group import cli
 from unimoe.data.corpus import Corpus, CorpusError, write_audio, write_index
 from unimoe.evaluation import quality, suite
 from unimoe.evaluation.demo import Clip, held_out, judge, measure

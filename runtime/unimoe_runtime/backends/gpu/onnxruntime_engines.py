@@ -18,7 +18,15 @@ import numpy as np
 
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
-from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
+from unimoe_runtime.backends.gpu.device import (
+    IN_PLACE,
+    Buffer,
+    Device,
+    Pool,
+    address_of,
+    engine_failure,
+    naming_its_graph,
+)
 from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, needs_optimizing, open_session
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import Bundle
@@ -58,6 +66,7 @@ class OnnxRuntimeEngines:
     A device of kind "cpu" is host memory under the CPU provider: the same calls, for tests.
     """
 
+    library = "ONNX Runtime"
     max_rows = 64
     max_tokens = 1 << 20  # any number
 
@@ -75,9 +84,11 @@ class OnnxRuntimeEngines:
     def max_positions(self, num_rows: int) -> int:
         return _MAX_POSITIONS
 
+    @naming_its_graph
     def load(self, graph: str) -> None:
         self._session(graph)
 
+    @naming_its_graph
     def bind(self, graph: str, buffers: Mapping[str, Buffer], *, replayed: bool) -> Callable[[], None]:
         session = self._session(graph)
         options = ort.RunOptions()
@@ -94,6 +105,7 @@ class OnnxRuntimeEngines:
             self._enqueue(graph, run)
         return partial(self._enqueue, graph, run)
 
+    @naming_its_graph
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         session = self._session(graph)
         buffers, taken = {}, []
@@ -189,4 +201,4 @@ class OnnxRuntimeEngines:
         try:
             run()
         except Exception as error:
-            raise BackendError(f"{graph}: ONNX Runtime cannot run it: {str(error).splitlines()[0]}") from None
+            raise engine_failure(graph, self.library, error) from None

@@ -19,7 +19,15 @@ import numpy as np
 
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
-from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
+from unimoe_runtime.backends.gpu.device import (
+    IN_PLACE,
+    Buffer,
+    Device,
+    Pool,
+    address_of,
+    engine_failure,
+    naming_its_graph,
+)  # fmt: skip
 from unimoe_runtime.backends.gpu.tensorrt_flavour import Flavour
 from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.protocol import Array, Backend
@@ -80,6 +88,7 @@ class TensorRTEngines:
     ) -> None:
         self._bundle, self._set, self._device, self._pool, self._trt = bundle, engine_set, device, pool, trt
         self._language_model = frozenset(language_model_graphs(bundle.model))
+        self.library = engine_set.flavour
         self._flavour = Flavour(trt, engine_set, graphs=graphs)
         self.captures = self._flavour.captures
         self.max_rows = engine_set.max_rows
@@ -102,12 +111,14 @@ class TensorRTEngines:
             )
         return self._set.max_positions
 
+    @naming_its_graph
     def load(self, graph: str) -> None:
         if graph in self._set.unbuilt:
             self._on_cpu().load([graph])
         else:
             self._engine(graph, self._set.cache_capacities[0] if graph.endswith(".trunk") else None)
 
+    @naming_its_graph
     def bind(self, graph: str, buffers: Mapping[str, Buffer], *, replayed: bool) -> Callable[[], None]:
         capacity = capacity_of(buffers)
         engine = self._engine(graph, capacity)
@@ -118,11 +129,15 @@ class TensorRTEngines:
         context = self._shared_context(graph, capacity)
 
         def run() -> None:
-            self._set_tensors(context, engine, graph, buffers)
+            try:
+                self._set_tensors(context, engine, graph, buffers)
+            except Exception as error:
+                raise engine_failure(graph, self.library, error) from None
             self._execute(context, graph)
 
         return run
 
+    @naming_its_graph
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         if self._left_to_cpu(graph, arrays):
@@ -221,7 +236,11 @@ class TensorRTEngines:
             context.set_device_memory(self._scratch, self._scratch_bytes)
 
     def _execute(self, context: Any, graph: str) -> None:
-        if not context.execute_async_v3(self._device.stream):
+        try:
+            runs = context.execute_async_v3(self._device.stream)
+        except Exception as error:
+            raise engine_failure(graph, self.library, error) from None
+        if not runs:
             raise BackendError(f"{graph}: {self._set.flavour} cannot run it: {self._problem()}")
 
     def _names(self, engine: Any, mode: Any) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.runtime.host_device import HostDevice
-from tests.runtime.stand_in_tensorrt import StandInTensorRT, write_engine_set
+from tests.runtime.stand_in_tensorrt import Context, Engine, StandInTensorRT, write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
@@ -274,6 +274,41 @@ def test_an_engine_that_fails_is_named_in_one_line_and_leaves_nothing(bundle: Bu
     model.step(np.zeros((2, 2), np.int64), np.zeros(2, np.float32))
     opened.backend.close()
     assert not opened.device.num_allocated
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no kernel\nin a fusion"), ValueError(""), TypeError("incompatible")])
+def test_an_exception_of_the_library_is_one_line_with_the_graph(
+    bundle: Bundle, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of TensorRT's calls, and while ONNX Runtime binds and runs."""
+    write_engine_set(bundle)
+
+    def fails(*_: object) -> None:
+        raise error
+
+    reason = str(error).split("\n")[0] or "ValueError"
+    for owner, call in (
+        (Context, "execute_async_v3"), (Context, "set_input_shape"), (Context, "set_tensor_address"),
+        (Context, "set_device_memory"), (Engine, "__init__"), (Engine, "get_tensor_name"),
+    ):  # fmt: skip
+        opened = Opened(bundle)
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, call, fails)
+            for graph in ("head", "layers.0.expert.0"):
+                with pytest.raises(BackendError, match=f"^{graph}: tensorrt.* cannot run it: {reason}$"):
+                    opened.backend.run(graph, inputs_of(bundle, graph))
+            with pytest.raises(BackendError, match=rf"^[a-z0-9.]+: tensorrt.* cannot run it: {reason}$"):
+                decoded(opened.backend, 1)
+        opened.backend.close()
+    engines = OnnxRuntimeEngines(bundle, device := HostDevice(eager=True), pool := Pool(device), graphs=False)
+    for call in ("_binding", "_session"):
+        with monkeypatch.context() as patched:
+            patched.setattr(engines, call, fails)
+            with pytest.raises(BackendError, match=f"^head: ONNX Runtime cannot run it: {reason}$"):
+                engines.run("head", inputs_of(bundle, "head"))
+    engines.close()
+    pool.close()
+    device.close()
 
 
 def inputs_of(bundle: Bundle, graph: str) -> dict[str, np.ndarray]:
