@@ -22,8 +22,8 @@ class TrainingConfig(JsonRecord):
     that is being spoken) is added to the loss. `micro_batches`: parts of a step's batch, with accumulated gradients.
     Processes share the parts, so their number does not change the result. `sorted_batches`: batches whose clips are
     sorted by length together (`batches.epoch_batches`). `trained`: all weights, or only gate and shared experts.
-    `bfloat16`: forward pass in bfloat16 by autocast on a CPU too; faster where it has instructions for it (AVX-512 BF16,
-    AMX). `anneal_aux` False holds the auxiliary loss at its initial weight.
+    `bfloat16`: forward pass in bfloat16 by autocast on a CPU too, which is faster where it has instructions for that
+    (AVX-512 BF16, AMX). `anneal_aux` False holds the auxiliary loss at its initial weight.
     """
 
     num_steps: Count = 6000
