@@ -12,9 +12,7 @@ from unimoe_runtime.frontend.prepared import PhonemeTime, WordTime
 WORDS = [
     WordTime(word="is", start_s=0.15, end_s=0.3),
     WordTime(word="it", start_s=0.3, end_s=0.5),
-    WordTime(
-        word="far", start_s=61.5, end_s=62.0, phonemes=(PhonemeTime(phoneme="f", start_s=61.5, end_s=61.7),)
-    ),
+    WordTime(word="far", start_s=61.5, end_s=62.0, phonemes=(PhonemeTime(phoneme="f", start_s=61.5, end_s=61.7),)),
 ]
 
 
