@@ -97,7 +97,9 @@ def weights(bundle: Bundle, graph: str) -> int:
     return model.hidden_size * (2 * queries + 2 * kv + model.num_router_rows + shared)
 
 
-def measure(bundles: Mapping[str, Bundle], lengths: list[int], threads: int | None, rounds: int, folder: Path) -> list[Row]:
+def measure(
+    bundles: Mapping[str, Bundle], lengths: list[int], threads: int | None, rounds: int, folder: Path
+) -> list[Row]:
     """Rows for all bundles and lengths, measured in turns."""
     counted: dict[tuple[str, int], float] = {}
     models = {}
