@@ -6,7 +6,9 @@ the oracle on the graph's real inputs.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.protocol import Array
@@ -42,7 +44,8 @@ def write_inputs(path: Path, inputs: dict[str, Array]) -> None:
         from polygraphy.json import save_json
     except ImportError:
         raise _missing() from None
-    save_json([inputs], str(path))
+    with _silence():
+        save_json([inputs], str(path))
 
 
 def write_outputs(path: Path, outputs: dict[str, Array]) -> None:
@@ -53,7 +56,16 @@ def write_outputs(path: Path, outputs: dict[str, Array]) -> None:
         raise _missing() from None
     results = RunResults()
     results.append((ORACLE, [IterationResult(outputs=outputs, runner_name=ORACLE)]))
-    results.save(str(path))
+    with _silence():
+        results.save(str(path))
+
+
+def _silence() -> AbstractContextManager[Any]:
+    """A context without Polygraphy's own lines on standard output."""
+    from polygraphy.logger import G_LOGGER
+
+    silent: AbstractContextManager[Any] = G_LOGGER.verbosity(G_LOGGER.CRITICAL)
+    return silent
 
 
 def _missing() -> BackendError:

@@ -14,7 +14,7 @@ import click
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, require_json_writable, write_json
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import columns, print_table
+from unimoe.cli.tables import columns, print_prose, print_table
 from unimoe.data.corpus import Corpus
 from unimoe.evaluation.suite import Evaluation, evaluate_bundle
 from unimoe.evaluation.tables import tables
@@ -88,10 +88,10 @@ def print_tables(found: Evaluation) -> None:
     for one in tables(found):
         print_table(columns(*one.columns), one.rows, title=one.title)
         if one.note:
-            click.secho(one.note, dim=True)
+            print_prose(one.note, dim=True)
     click.echo()
     for name, why in found.unmeasured.items():
-        click.echo(f"{name}: not measured, {why}")
+        print_prose(f"{name}: not measured, {why}", indent="  ")
     if found.heard.refused:
         name, reason = next(iter(found.heard.refused.items()))
         click.echo(f"{len(found.heard.refused)} requests gave no audio, such as {name!r}: {reason}")

@@ -12,7 +12,7 @@ import click
 from unimoe.cli.bundle_argument import DEMO, demo_bundle
 from unimoe.cli.options import Command, Precision, Size, json_option, require_json_writable, write_json
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import Column, print_table
+from unimoe.cli.tables import Column, print_prose, print_table
 from unimoe_runtime.bundle.routing_statistics import (
     Activation,
     bundled_activation,
@@ -141,12 +141,13 @@ def _measure_host(
 def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
     """For one target, its precisions. For several, the choice for each."""
     activation = report["activation"]
-    click.echo(
-        f"{click.style(report['source'], bold=True)}: {number(report['parameters'] / 1e9)} G parameters for audio; of "
+    print_prose(
+        f"{report['source']}: {number(report['parameters'] / 1e9)} G parameters for audio; of "
         f"{activation['of']} experts {activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} "
         f"or fewer in 9 of 10; first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, "
-        "each as middle (best–worst)\n"
+        "each as middle (best–worst)"
     )
+    click.echo()
     single = len(targets) == 1
     chosen_rows = []
     for target in targets:
@@ -168,7 +169,7 @@ def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
     click.echo()
     for note in (*kept, *report["notes"]):
         warns = note.startswith("WARNING")
-        click.secho(f"- {note}", fg="yellow" if warns else None, dim=not warns)
+        print_prose(f"- {note}", indent="  ", fg="yellow" if warns else None, dim=not warns)
     if not single:
         click.echo("`--target NAME` shows every precision of one target, and what is assumed of it")
 

@@ -22,7 +22,7 @@ from unimoe.cli.options import (
     write_json,
 )
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import Column, columns, print_table
+from unimoe.cli.tables import Column, columns, print_prose, print_table
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_tools.pages.output import require_writable, write_output
@@ -192,7 +192,7 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        click.secho(note, fg="yellow" if note.startswith("WARNING") else None)
+        print_prose(note, indent="  ", fg="yellow" if note.startswith("WARNING") else None)
 
 
 def _finish_comparison(

@@ -34,8 +34,8 @@ def progress_bar(start: str = "opening", *, kept: str = "") -> Iterator[Progress
         TimeElapsedColumn(table_column=fixed(min_width=7)),
         TextColumn("left", table_column=fixed(min_width=4)),
         TimeRemainingColumn(table_column=fixed(min_width=7)),
-        # Last, so that a long name cannot squeeze the figures.
-        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
+        # Last, so that a long name cannot squeeze the figures; it continues on the next line.
+        TextColumn("{task.description}", table_column=Column(ratio=1, overflow="fold")),
     )
     console = Console(stderr=True)
     with Bar(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal) as bar:

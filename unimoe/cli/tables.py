@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -52,6 +53,15 @@ def print_facts(facts: Mapping[str, str]) -> None:
         click.echo(click.style(head, bold=True) + lines[0])
         for line in lines[1:]:
             click.echo(" " * indent + line)
+
+
+def print_prose(text: str, *, indent: str = "", **style: Any) -> None:
+    """Print a paragraph, wrapped between words on a terminal. Further lines begin with `indent`. `style`: as for
+    `click.style`."""
+    width = terminal_width()
+    lines = [text] if width is None else textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False)
+    for line in lines:
+        click.secho(line, **style)
 
 
 def print_table(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.hardware.targets import Target
 from unimoe_tools.planning.roofline import Costs
+from unimoe_tools.units import percent
 
 # Share of the maker's bandwidth that products of two rows reach.
 _EFFICIENCY = (0.85, 0.70, 0.50)
@@ -70,7 +71,7 @@ def assumed_machine(target: Target) -> Machine:
         memory_bytes=max(1e9 * memory - taken, 0.0),
         assumptions=(
             f"{bandwidth:g} GB/s as the maker gives it, of which products of two rows reach "
-            f"{_EFFICIENCY[MIDDLE]:.0%} ({_EFFICIENCY[WORST]:.0%} to {_EFFICIENCY[BEST]:.0%})",
+            f"{percent(_EFFICIENCY[MIDDLE], 0)} ({percent(_EFFICIENCY[WORST], 0)} to {percent(_EFFICIENCY[BEST], 0)})",
             f"beyond its bytes a trunk takes {1e6 * slower * _TRUNK_S[MIDDLE]:.0f} µs with the read-back, an expert "
             f"{1e6 * slower * _EXPERT_S[MIDDLE]:.0f} µs, the host {1e3 * slower * _HOST_S[MIDDLE]:.1f} ms a step; half "
             "or twice as much is possible",
@@ -103,9 +104,9 @@ def measured_machine(host: Costs) -> Machine:
             f"measured here on one layer of these sizes, in random weights, at each precision; of the first: a trunk "
             f"takes {1e6 * host.trunk_s:.0f} µs, an expert {1e6 * host.expert_s:.0f} µs, the head "
             f"{1e6 * host.head_s:.0f} µs, inputs and sampling {1e6 * host.host_s:.0f} µs; the result may be off by "
-            f"{_HOST_ERROR:.0%}",
-            f"{_HOST_MEMORY:.0%} of this machine's memory may be taken; an expert beyond that comes from the drive at "
-            f"{host.miss_bytes_per_s / 1e9:g} GB/s",
+            f"{percent(_HOST_ERROR, 0)}",
+            f"{percent(_HOST_MEMORY, 0)} of this machine's memory may be taken; an expert beyond that comes from the "
+            f"drive at {host.miss_bytes_per_s / 1e9:g} GB/s",
             "a prompt's pass is bound by float32 products, whatever the precision",
         ),
     )
