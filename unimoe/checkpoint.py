@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
 from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.atomic import exchange
 
 from .config import ModelConfig, SamplingConfig
 from .model import Layer, UniMoE
@@ -102,9 +102,12 @@ def save_checkpoint(
     tensors = {name: views[name].to("cpu", dtype, copy=True).contiguous() for name in tensor_shapes(model.config)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        # Fixed names, so that the next save removes what a killed one left.
+        staging = path.with_name(f".{path.name}.part")
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(path.with_name(f".{path.name}.old"), ignore_errors=True)
+        staging.mkdir()
         try:
-            staging.chmod(0o755)
             (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
             (staging / "model.safetensors").write_bytes(save(tensors))
             for name, source in (("codec", parts.codec_dir), ("frontend", parts.frontend_dir)):
@@ -125,8 +128,10 @@ def _replace_directory(staging: Path, path: Path) -> None:
     if not path.exists():
         os.rename(staging, path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    os.rename(path, old)  # onto an empty directory: atomic
+    if exchange(staging, path):
+        return  # the old one has the temporary name now, and is removed
+    old = path.with_name(f".{path.name}.old")
+    os.rename(path, old)
     os.rename(staging, path)
     shutil.rmtree(old)
 

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import click
 
 from tests.robustness.campaign import Campaign, format_counts
 from tests.robustness.cases import seeds
-from tests.robustness.kills import WRITERS, Killer, prepare
+from tests.robustness.kills import KINDS, Killer
+from tests.robustness.writers import WRITERS
 
 
 @click.command()
@@ -22,7 +24,7 @@ from tests.robustness.kills import WRITERS, Killer, prepare
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/robustness"), show_default=True)
 @click.option("--one", type=int, help="Run the case of one seed and show what it said.")
-@click.option("--only", multiple=True, help="Draw cases of this mutator alone; may be repeated.")
+@click.option("--only", multiple=True, help="Draw cases of this mutator, or kill this command, alone; may be repeated.")
 @click.option("--kills", type=click.IntRange(1), help="Kill writing commands so many times instead.")
 @click.option("--show", multiple=True, type=click.Path(path_type=Path), help="Journals to print the table of.")
 def main(
@@ -30,11 +32,12 @@ def main(
 ) -> None:
     """Damage CASES inputs and print the outcomes. Exit code 1 if one is not allowed."""
     if show:
-        print_table([json.loads(line) for path in show for line in path.open(encoding="utf-8")])
+        lines = [json.loads(line) for path in show for line in path.open(encoding="utf-8")]
+        (print_kills if "fault" in lines[0] else print_table)(lines)
         return
     campaign = Campaign(work=work.absolute(), keep=work.absolute() / f"others-{seed}", only=only)
     if kills is not None:
-        raise SystemExit(_kill(campaign, seed, kills))
+        raise SystemExit(_kill(campaign, seed, kills, only))
     if one is not None:
         outcome = campaign.run(one)
         click.echo(f"{outcome}\n{outcome.said}")
@@ -83,18 +86,40 @@ def print_table(lines: list[dict[str, Any]]) -> None:
     click.echo("cases by commit: " + ", ".join(f"{commit} {count:,}" for commit, count in commits.items()))
 
 
-def _kill(campaign: Campaign, seed: int, count: int) -> int:
-    """Kill writers in turn and print the outcomes; 1 if a file was left incomplete."""
-    prepare(campaign.bases)
-    rng, killer, wrong = random.Random(seed), Killer(bases=campaign.bases, work=campaign.work), []
-    numbers = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
-    for index in range(count):
-        problem = killer.kill(WRITERS[index % len(WRITERS)], rng, numbers[index // len(WRITERS) % len(numbers)])
-        if problem:
-            wrong.append(problem)
-            click.echo(f"{index + 1}: {problem}")
-    click.echo(f"{count} kills of {', '.join(writer.name for writer in WRITERS)}: {len(wrong)} left something half")
-    return int(bool(wrong))
+def _kill(campaign: Campaign, seed: int, count: int, only: Sequence[str]) -> int:
+    """Kill writers in turn, note each outcome in a journal, and print a table; 1 if one was not allowed.
+
+    A campaign that was interrupted goes on where its journal ends.
+    """
+    commit, journal = _commit(), campaign.work / f"kills-{seed}.jsonl"
+    lines = [json.loads(line) for line in journal.open(encoding="utf-8")] if journal.exists() else []
+    killer = Killer(bases=campaign.bases, work=campaign.work)
+    writers = [writer for writer in WRITERS if not only or writer.name in only]
+    with journal.open("a", encoding="utf-8") as file:
+        for index in range(len(lines), count):
+            writer, number = writers[index % len(writers)], KINDS[index // len(writers) % len(KINDS)]
+            fault = killer.kill(writer, random.Random(seed * 1_000_003 + index), number)
+            lines.append({"command": writer.name, "signal": number, "commit": commit, "fault": fault})
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
+            click.echo(f"{index + 1} of {count}: {writer.name}, {signal.Signals(number).name}: {fault or 'good'}")
+    killer.close()
+    print_kills(lines)
+    return int(any(line["fault"] for line in lines))
+
+
+def print_kills(lines: list[dict[str, Any]]) -> None:
+    """Kills by command and signal, and their faults."""
+    names = [signal.Signals(number).name for number in dict.fromkeys(KINDS)]
+    click.echo(f"| command | {' | '.join(names)} | faults |\n| --- |{' ---: |' * (len(names) + 1)}")
+    for command in dict.fromkeys(line["command"] for line in lines):
+        found = [line for line in lines if line["command"] == command]
+        counts = Counter(signal.Signals(line["signal"]).name for line in found)
+        cells = [str(counts[name]) for name in names] + [str(sum(bool(line["fault"]) for line in found))]
+        click.echo(f"| {command} | {' | '.join(cells)} |")
+    click.echo(f"{len(lines)} kills, {sum(bool(line['fault']) for line in lines)} faults")
+    commits = Counter(line["commit"] for line in lines)
+    click.echo("kills by commit: " + ", ".join(f"{commit} {count}" for commit, count in commits.items()))
 
 
 main()

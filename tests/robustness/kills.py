@@ -1,7 +1,8 @@
 """Kills writing commands at random moments: their output is complete or absent, and the next run cleans up.
 
-After a SIGKILL the same command runs to its end. It must succeed and leave the files of an uninterrupted run and no
-others in the folder.
+After a kill the same command runs to its end. It must succeed and leave the files of an uninterrupted run and no
+others. The commands run in forks of a process that has imported their modules, so that a kill meets the work and not
+the imports. (`tests/cli/test_process.py` stops commands during their imports.)
 """
 
 from __future__ import annotations
@@ -10,95 +11,15 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.robustness.bases import MUSIC, Bases
+from tests.robustness.bases import Bases
+from tests.robustness.forks import Fork, start_server
+from tests.robustness.writers import WRITERS, Writer
 
-_TINY_RECIPE = """
-[data]
-digit_strings = {}
-phrases = {}
-commands_per_voice = 0
-melodies = { piano = 6 }
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Writer:
-    """A command that writes: its arguments for a folder, and a check of the folder after a kill or at the end."""
-
-    name: str
-    argv: Callable[[Bases, Path], list[str]]
-    check: Callable[[Path], None]
-    leaves: set[str]
-
-
-def _opens(bundle: Path) -> None:
-    from unimoe_runtime.bundle.reader import open_bundle
-
-    if bundle.exists():
-        list(open_bundle(bundle).check_all())
-
-
-def _plays(path: Path) -> None:
-    import soundfile
-
-    if path.exists():
-        assert soundfile.info(path).frames > 0
-
-
-def _is_corpus(folder: Path) -> None:
-    from unimoe.data.corpus import Corpus
-
-    if (folder / "index.jsonl").exists():
-        Corpus.open(folder)
-
-
-def _recipe(folder: Path) -> str:
-    path = folder.parent / f"{folder.name}.toml"
-    path.write_text(_TINY_RECIPE)
-    return str(path)
-
-
-WRITERS = (
-    Writer(
-        name="export",
-        argv=lambda bases, folder: ["export", str(bases.checkpoint), str(folder / "made"), "--force"],
-        check=lambda folder: _opens(folder / "made"),
-        leaves={"made"},
-    ),
-    Writer(
-        name="calibrate",
-        argv=lambda bases, folder: [
-            "calibrate", str(bases.bundle), str(folder / "made"), "--force", "--floor", "1", "--data",
-            str(bases.folder / "list.jsonl"), "--cache", str(folder.parent / "cache"),
-        ],
-        check=lambda folder: _opens(folder / "made"),
-        leaves={"made"},
-    ),
-    Writer(
-        name="synth",
-        argv=lambda bases, folder: ["synth", str(bases.bundle), *MUSIC, "-o", str(folder / "out.wav")],
-        check=lambda folder: _plays(folder / "out.wav"),
-        leaves={"out.wav"},
-    ),
-    Writer(
-        name="synth --stream",
-        argv=lambda bases, folder: ["synth", str(bases.bundle), *MUSIC, "--stream", "-o", str(folder / "out.wav")],
-        check=lambda folder: _plays(folder / "out.wav"),
-        leaves={"out.wav"},
-    ),
-    Writer(
-        name="data render",
-        argv=lambda bases, folder: ["data", "render", _recipe(folder), str(folder / "corpus"), "--workers", "1"],
-        check=lambda folder: _is_corpus(folder / "corpus"),
-        leaves={"corpus"},
-    ),
-)  # fmt: skip
+KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass
@@ -108,45 +29,61 @@ class Killer:
     bases: Bases
     work: Path
     typical_s: dict[str, float] = field(default_factory=dict)
+    _server: subprocess.Popen[str] = field(default_factory=start_server)
+
+    def close(self) -> None:
+        self._server.kill()
+        self._server.wait()
 
     def kill(self, writer: Writer, rng: random.Random, number: int = signal.SIGKILL) -> str:
         """One kill and the run after it. Returns the fault; empty if there is none."""
         folder = self.work / "killed"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        argv = writer.argv(self.bases, folder)
+        argv = self._fresh(writer, folder)
         if writer.name not in self.typical_s:
             began = time.monotonic()
-            self._run(argv).wait()
+            code, told = self._start(argv).wait(300)
+            if code:
+                return f"{writer.name}: fails without a kill: {told[-300:]}"
             self.typical_s[writer.name] = time.monotonic() - began
-            shutil.rmtree(folder)
-            folder.mkdir()
-        process = self._run(argv)
-        time.sleep(rng.uniform(0.1, 1.05) * self.typical_s[writer.name])
-        process.send_signal(number)
-        _, told = process.communicate(timeout=60)
-        if number != signal.SIGKILL and "Traceback" in told:
-            return f"{writer.name}: a traceback after signal {number}"
+            argv = self._fresh(writer, folder)
+        process = self._start(argv)
+        time.sleep(rng.uniform(0.02, 1.02) * self.typical_s[writer.name])
+        process.send(number)
+        code, told = process.wait(60)
+        allowed = {0, 1, -number} if number == signal.SIGKILL else {0, 128 + number, -number}
+        if "Traceback" in told or code not in allowed:
+            return f"{writer.name}: signal {number}: exit code {code}: {told[-300:]}"
         try:
             writer.check(folder)
-            if number != signal.SIGKILL and (litter := [path.name for path in folder.iterdir() if path.name[0] == "."]):
+            if number != signal.SIGKILL and (litter := sorted(_litter(folder))):
                 return f"{writer.name}: signal {number} leaves {litter[0]}"
-            process = self._run(argv)
-            _, told = process.communicate(timeout=120)
-            if process.returncode:
-                return f"{writer.name}: the next run fails: {told[-200:]}"
+            code, told = self._start(argv).wait(300)
+            if code and not (writer.refuses and writer.refuses in told):
+                return f"{writer.name}: the next run fails: {told[-300:]}"
             writer.check(folder)
         except Exception as error:
             return f"{writer.name}: {type(error).__name__}: {error}"
-        left = {path.name for path in folder.iterdir()}
-        return "" if left == writer.leaves else f"{writer.name}: leaves {sorted(left)}"
+        left = {path.name for path in folder.iterdir()} - writer.given
+        if left != writer.leaves:
+            return f"{writer.name}: leaves {sorted(left)}"
+        litter = sorted(_litter(folder))
+        return f"{writer.name}: leaves {litter[0]}" if litter else ""
 
-    def _run(self, argv: list[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "unimoe.cli", *argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+    def _fresh(self, writer: Writer, folder: Path) -> list[str]:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        writer.prepare(self.bases, folder)
+        return writer.argv(self.bases, folder)
+
+    def _start(self, argv: list[str]) -> Fork:
+        return Fork(argv, self._server)
 
 
-def prepare(bases: Bases) -> None:
-    """Write the list that calibrations read."""
-    (bases.folder / "list.jsonl").write_text('{"task": "music", "text": "flute, 120 bpm: C4 E4"}\n')
+def _litter(folder: Path) -> list[str]:
+    """Hidden and partial files."""
+    names = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return [name for name in names if Path(name).name.startswith(".") or ".partial" in name or name.endswith(".part")]
+
+
+def writer_named(name: str) -> Writer:
+    return next(writer for writer in WRITERS if writer.name == name)

@@ -48,7 +48,8 @@ def other_command(bases: Bases, folder: Path, rng: random.Random) -> Case:
     bundle, made = str(bases.bundle), str(folder / "made")
     argv = rng.choice(
         (
-            ("verify", bundle, f"--tolerance={value}", "--steps=3"), ("verify", bundle, "--steps", value),
+            ("verify", bundle, f"--tolerance={value}", "--steps=3"),
+            ("verify", bundle, "--steps", value.replace("5000", "50")),
             ("calibrate", bundle, made, f"--floor={value}"), ("calibrate", bundle, made, f"--max-loss={value}"),
             ("calibrate", bundle, made, f"--max-bytes={value}"), ("calibrate", bundle, made, f"--seed={value}"),
             ("plan", bundle, "--target", value), ("build", bundle, "--target", value),

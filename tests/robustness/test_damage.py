@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.robustness.bases import MUSIC
 from tests.robustness.campaign import Campaign
-from tests.robustness.kills import WRITERS, Killer, prepare
+from tests.robustness.kills import Killer, writer_named
 
 _SETTINGS = settings(
     derandomize=True, database=None, deadline=None,
@@ -31,6 +31,13 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     campaign.worker.close()
 
 
+@pytest.fixture(scope="module")
+def killer(campaign: Campaign) -> Iterator[Killer]:
+    killer = Killer(bases=campaign.bases, work=campaign.work)
+    yield killer
+    killer.close()
+
+
 @pytest.mark.slow
 @settings(_SETTINGS, max_examples=60)
 @given(seed=st.integers(0, (1 << 40) - 1))
@@ -42,13 +49,18 @@ def test_damage_is_refused_or_does_no_harm(campaign: Campaign, seed: int) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("export", signal.SIGKILL), ("synth --stream", signal.SIGTERM), ("synth --stream", signal.SIGHUP)],
+    [
+        ("export", signal.SIGKILL),
+        ("synth --stream", signal.SIGTERM),
+        ("synth --stream", signal.SIGHUP),
+        ("unpack", signal.SIGKILL),
+        ("data gather", signal.SIGKILL),
+        ("data render", signal.SIGINT),
+        ("train, the model", signal.SIGKILL),
+    ],
 )
-def test_a_killed_writer_leaves_nothing_half(campaign: Campaign, name: str, number: int) -> None:
-    prepare(campaign.bases)
-    writer = next(one for one in WRITERS if one.name == name)
-    killer = Killer(bases=campaign.bases, work=campaign.work)
-    assert killer.kill(writer, random.Random(number), number) == ""
+def test_a_killed_writer_leaves_nothing_half(killer: Killer, name: str, number: int) -> None:
+    assert killer.kill(writer_named(name), random.Random(number), number) == ""
 
 
 @pytest.mark.slow

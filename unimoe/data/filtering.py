@@ -19,6 +19,7 @@ import numpy as np
 from unimoe.data.corpus import INDEX, Corpus, Item, write_index
 from unimoe.data.metrics import near_copies, unpack_fingerprint
 from unimoe_runtime.errors import ConfigError, OutputError
+from unimoe_runtime.files.atomic import write_atomically
 
 Range = tuple[float, float]
 
@@ -209,7 +210,7 @@ def write_filtered(
         "limits": {domain: recipe.limits(domain) for domain in ("speech", "music")},
         "near_copy": recipe.near_copy, "balance": recipe.balance,
     }  # fmt: skip
-    (out / "filtered.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "filtered.json", json.dumps(facts, indent=1) + "\n")
     write_index(
         out,
         lines,

@@ -31,6 +31,7 @@ from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import SAVE, Trainer, evaluate, read_save
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.files.atomic import write_atomically
 
 _HELD_OUT = "held_out.json"
 STAGES = ("base", *(f"specialist-{domain}" for domain in DOMAINS), "merge", "warmup", "joint")
@@ -133,7 +134,7 @@ class Curriculum:
             losses = evaluate(trainer, self.held_out)
             if self.world.is_first:
                 text = json.dumps({name: round(value, 5) for name, value in losses.items()}, indent=1)
-                (self.work / stage / _HELD_OUT).write_text(text + "\n", encoding="utf-8")
+                write_atomically(self.work / stage / _HELD_OUT, text + "\n")
 
     def _is_finished(self, stage: str) -> bool:
         path = self.work / stage / SAVE

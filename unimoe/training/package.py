@@ -27,6 +27,7 @@ from unimoe.training.examples import Example
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, OutputError
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.files.json import read_json
 
 FORMAT = "unimoe-training-package"
@@ -94,7 +95,7 @@ def write_package(
         "sample_rate_hz": corpus.sample_rate_hz,
         "audio": _write_excerpt(out, corpus, limits.audio_mb * 1e6),
     }
-    (out / "package.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
+    write_atomically(out / "package.json", json.dumps(description) + "\n")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if size > limits.total_mb * 1e6:
         raise OutputError(f"{out} has {size / 1e6:.1f} MB; at most {limits.total_mb:g} MB may be carried")

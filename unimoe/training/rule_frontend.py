@@ -19,6 +19,7 @@ from unimoe.data.words import common_words
 from unimoe.training.frontend_settings import FrontEndRecipe, common_settings
 from unimoe.training.letter_rules import Rules, learn_rules
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend.durations import places
 from unimoe_runtime.frontend.lexicon import SILENT, Lexicon, Phonemes
 
@@ -87,7 +88,7 @@ def write_rule_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *,
     _write_table(folder / "lexicon.tsv", ((word, " ".join(found)) for word, found in sorted(lexicon.words.items())))
     _write_table(folder / "letter_to_sound.tsv", _rule_rows(lexicon.rules))
     _write_table(folder / "durations.tsv", ((*key, f"{mean:.4f}") for key, mean in sorted(means.items())))
-    (folder / "frontend.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / "frontend.json", json.dumps(settings, indent=1) + "\n")
 
 
 def _rule_rows(rules: Rules | Mapping[tuple[str, str, str], Phonemes]) -> Iterable[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from unimoe.training.durations import DurationRecipe
 from unimoe.training.frontend_parts import make_durations, make_lexicon, read_section
 from unimoe.training.frontend_settings import FrontEndRecipe, common_settings
 from unimoe.training.letter_to_sound import LetterToSoundRecipe
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend import duration_predictor, letter_to_sound, packed_lexicon
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, PHONEMES
 from unimoe_runtime.frontend.timeline import STRESS_VERSION
@@ -38,4 +39,4 @@ def write_stressed_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe
         shutil.copyfile(parts / name, folder / name)
     if _LICENCE.exists():  # the lexicon's licence requires its notice beside it
         shutil.copyfile(_LICENCE, folder / "LICENCE-lexicon.txt")
-    (folder / "frontend.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_atomically(folder / "frontend.json", json.dumps(settings, indent=1) + "\n")

@@ -27,6 +27,7 @@ from unimoe.training.package import Package
 from unimoe.training.parallel import World
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.files.atomic import write_atomically
 
 Report = Callable[[str], None]
 _MEASURED_SHARE = 0.03  # maximum share of the time for measuring the speed of one kind of step
@@ -153,4 +154,4 @@ def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudge
 
 
 def _write_result(out: Path, result: dict[str, Any]) -> None:
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "result.json", json.dumps(result, indent=1) + "\n")
