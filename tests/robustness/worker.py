@@ -32,6 +32,7 @@ def main() -> None:
     limit = int(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     questions = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a command that reads standard input finds its end
     warm_up()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers.write("ready\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def read_text(text: str | None, text_file: Path | None) -> str:
     name = "stdin" if source == _STDIN else source
     try:
         # A pipe as a file, such as a shell's <(…), is read as well.
-        with sys.stdin.buffer if source == _STDIN else open(source, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if source == _STDIN else open(source, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError, AttributeError) as error:  # AttributeError: standard input is closed
         raise PromptError(f"{name}: cannot be read ({reason_of(error)})") from None
