@@ -1,4 +1,4 @@
-"""The strongest single-graph alternative: all layers in one ONNX graph, experts by `com.microsoft.MoE`.
+"""The strongest single-graph alternative: all layers in one ONNX graph, experts by `com.microsoft.MoE` or `QMoE`.
 
 The operator supports only Top-K, so Top-P enters it as logits: log(weight), which is -inf where an expert was not
 picked. With k = all experts and no renormalising, its softmax returns the weights over their sum, and the operator
@@ -21,6 +21,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from unimoe_calibration.schemes import Engine, Scheme
+from unimoe_calibration.weights import quantize_weight
 from unimoe_runtime.backends.protocol import StepInputs
 from unimoe_runtime.backends.trunk_form import TrunkForm
 from unimoe_runtime.bundle.reader import Bundle, expert_name, trunk_name
@@ -29,13 +31,17 @@ from unimoe_runtime.model.rope import rotary
 
 _SHARED_INPUTS = ("cos_BTF", "sin_BTF", "mask_B1QS", "write_index_B")
 _CACHES = ("key_cache_BSX", "value_cache_BSX")
+_BLOCK = 32  # inputs that share a scale in QMoE
 
 
 class SingleGraph:
-    """`generation.LanguageModel` over one session; inputs, outputs and caches are bound once, caches in place."""
+    """`generation.LanguageModel` over one session; inputs, outputs and caches are bound once, caches in place.
 
-    def __init__(self, bundle: Bundle, name: str, capacity: int) -> None:
-        path = _write(bundle, name)
+    `bits` 8 or 4 quantizes the experts' weights in blocks; they are then `com.microsoft.QMoE`.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, capacity: int, *, bits: int | None = None) -> None:
+        path = _write(bundle, name, bits)
         options = onnxruntime.SessionOptions()
         options.use_per_session_threads = False
         options.log_severity_level = 3
@@ -112,7 +118,7 @@ class SingleGraph:
         return binding, logits
 
 
-def _write(bundle: Bundle, name: str) -> Path:
+def _write(bundle: Bundle, name: str, bits: int | None) -> Path:
     """Write the graph beside the bundle's graphs, so that its external data can refer to the bundle's weights."""
     config = bundle.model
     parts = _Parts(bundle)
@@ -127,7 +133,7 @@ def _write(bundle: Bundle, name: str) -> Path:
         if layer == 0:
             parts.inputs |= {v.name: v for v in trunk.input if v.name not in _CACHES}
         parts.outputs += [_renamed(v, names[v.name]) for v in trunk.output if v.name in names]
-        hidden_NC = _append_experts(parts, name, layer)
+        hidden_NC = _append_experts(parts, name, layer, bits)
         hidden_BTC = f"hidden_BTC.{layer}"
         parts.nodes.append(helper.make_node("Reshape", [hidden_NC, "hidden_shape"], [hidden_BTC]))
     parts.nodes.pop()  # the head reads tokens
@@ -174,10 +180,10 @@ class _Parts:
         return model.graph
 
 
-def _append_experts(parts: _Parts, name: str, layer: int) -> str:
+def _append_experts(parts: _Parts, name: str, layer: int, bits: int | None) -> str:
     """Add the operator over all experts of a layer to the trunk's accumulator. Returns the value's name."""
     trunk, prefix, routed = trunk_name(layer), f"{name}/{layer}", parts.bundle.model.num_routed_experts
-    fc1, fc2 = _write_expert_weights(parts, name, layer)
+    weights = _write_expert_weights(parts, name, layer, bits)
     constants = {"begin": [0], "end": [routed], "axis": [1]}
     parts.initializers += [
         helper.make_tensor(f"{prefix}/{constant}", TensorProto.INT64, [1], values)
@@ -191,9 +197,10 @@ def _append_experts(parts: _Parts, name: str, layer: int) -> str:
     weights_NE = node("Slice", [f"{trunk}/weights_NE", *(f"{prefix}/{constant}" for constant in constants)], "weights")
     sum_N1 = node("ReduceSum", [weights_NE, f"{prefix}/axis"], "sum", keepdims=1)
     logits_NE = node("Log", [weights_NE], "logits")
+    quantized = {"expert_weight_bits": bits, "block_size": _BLOCK} if bits else {}
     mixed_NC = node(
-        "MoE",
-        [f"{trunk}/expert_input_NC", logits_NE, fc1, "", fc2],
+        "QMoE" if bits else "MoE",
+        [f"{trunk}/expert_input_NC", logits_NE, *weights],
         "mixed",
         domain="com.microsoft",
         k=routed,
@@ -202,13 +209,17 @@ def _append_experts(parts: _Parts, name: str, layer: int) -> str:
         activation_alpha=1.0,
         activation_beta=0.0,
         normalize_routing_weights=0,
+        **quantized,
     )
     weighted_NC = node("Mul", [mixed_NC, sum_N1], "weighted")
     return node("Add", [f"{trunk}/accumulator_NC", weighted_NC], "hidden_NC")
 
 
-def _write_expert_weights(parts: _Parts, name: str, layer: int) -> tuple[str, str]:
-    """Write fc1 [E, 2I, C] with alternating gate and up rows, and fc2 [E, C, I], to one file. Returns their names."""
+def _write_expert_weights(parts: _Parts, name: str, layer: int, bits: int | None) -> list[str]:
+    """Write fc1 [E, 2I, C] with alternating gate and up rows, and fc2 [E, C, I], to one file.
+
+    Returns the operator's inputs for them: weights, scales if quantized, and no bias, for each.
+    """
     gate_ups, downs = [], []
     for expert in range(parts.bundle.model.num_routed_experts):
         weights = parts.bundle.weights(expert_name(layer, expert))
@@ -217,16 +228,27 @@ def _write_expert_weights(parts: _Parts, name: str, layer: int) -> tuple[str, st
         downs.append(weights.float32("down.weight").T)
     file = f"{name}.{layer}.bin"
     names = []
+    tensors: dict[str, NDArray[Any]] = {}
+    for part, experts in (("fc1", gate_ups), ("fc2", downs)):
+        if bits is None:
+            tensors[part] = np.stack(experts)
+            continue
+        scheme = Scheme.W8 if bits == 8 else Scheme.W4
+        coded = [quantize_weight(each.T, scheme, Engine.ONNXRUNTIME, block=_BLOCK) for each in experts]
+        tensors[part] = np.stack([each.codes.values.reshape(each.shape[1], -1) for each in coded])
+        tensors[f"{part}.scales"] = np.stack([each.scales.values for each in coded])
     with (parts.bundle.path / file).open("wb") as out:
-        for part, array in (("fc1", np.stack(gate_ups)), ("fc2", np.stack(downs))):
-            tensor = TensorProto(name=f"{name}/{layer}/{part}", data_type=TensorProto.FLOAT, dims=array.shape)
+        for part, array in tensors.items():
+            kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor = TensorProto(name=f"{name}/{layer}/{part}", data_type=kind, dims=array.shape)
             tensor.data_location = TensorProto.EXTERNAL
             for key, value in (("location", file), ("offset", str(out.tell())), ("length", str(array.nbytes))):
                 tensor.external_data.add(key=key, value=value)
             out.write(np.ascontiguousarray(array).data)
             parts.initializers.append(tensor)
             names.append(tensor.name)
-    return names[0], names[1]
+    size = len(names) // 2
+    return [*names[:size], "", *names[size:]]
 
 
 def _renamed(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:

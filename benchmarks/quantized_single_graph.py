@@ -1,0 +1,102 @@
+"""A decode step in 8 bits beside the same model as a single graph, whose experts are `com.microsoft.QMoE`.
+
+    python -m benchmarks.quantized_single_graph [--hidden 384] [--picked 0 2 8] [--threads N] [--rounds N]
+                                                [--markdown FILE]
+
+The single graphs hold all layers; their experts have 8-bit or 4-bit weights in blocks of 32, their trunks are float32.
+All take turns over the same model of random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from unimoe_export.exporter import export_bundle
+from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.model.generation import LanguageModel
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.profiling.machine import describe_machine, settle
+
+from .quantized import write_int8
+from .rounds import CAPACITY, Peer
+from .single_graph import SingleGraph
+from .workload import model_config, write_checkpoint
+
+
+def build(folder: Path, threads: int | None) -> dict[str, Peer]:
+    """The peers over FOLDER/bundle and FOLDER/int8, one copy each."""
+    bundle = open_bundle(folder / "bundle")
+
+    def split(of: Bundle) -> LanguageModel:
+        backend = open_backend("onnxruntime", of, threads=threads)
+        backend.load()
+        return BundleModel(backend)
+
+    peers: dict[str, LanguageModel] = {"int8, ours": split(open_bundle(folder / "int8"))}
+    for bits in (8, 4):
+        peers[f"QMoE, {bits} bits"] = SingleGraph(bundle, f"qmoe_{bits}", CAPACITY, bits=bits)
+    return {name: Peer([model], bundle) for name, model in peers.items()}
+
+
+def measure(peers: dict[str, Peer], picked_counts: list[int], rounds: int) -> dict[int, dict[str, float]]:
+    """Median milliseconds of a step by number of picked experts and peer."""
+    random = np.random.default_rng(0)
+    times: dict[int, dict[str, list[float]]] = {picked: defaultdict(list) for picked in picked_counts}
+    for _ in range(rounds):
+        for picked, by_peer in times.items():
+            for name in random.permutation(list(peers)):
+                peer = peers[name]
+                peer.prepare(4)
+                settle()
+                peer.step(picked, random)
+                by_peer[name] += [peer.step(picked, random)[0] for _ in range(3)]
+    return {
+        picked: {name: 1e3 * float(np.median(values)) for name, values in by_peer.items()}
+        for picked, by_peer in times.items()
+    }
+
+
+def markdown(hidden: int, medians: dict[int, dict[str, float]]) -> str:
+    """The table as Markdown."""
+    names = list(medians[next(iter(medians))])
+    ours = names[0]
+    lines = [f"**hidden {hidden}, ms a step of a guided pair**", ""]
+    columns = ["picked", *names, *(f"{name} / ours" for name in names[1:])]
+    lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for picked, by_peer in medians.items():
+        cells = [f"{by_peer[name]:.2f}" for name in names] + [f"{by_peer[n] / by_peer[ours]:.1f}" for n in names[1:]]
+        lines.append(f"| {picked} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[384])
+    parser.add_argument("--picked", type=int, nargs="+", default=[0, 2, 8], choices=range(9))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--markdown", type=Path, help="write the tables there")
+    arguments = parser.parse_args()
+    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
+    text = f"{about}; {arguments.threads} thread(s)\n\n"
+    for hidden in arguments.hidden:
+        with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-") as temporary:
+            folder = Path(temporary)
+            write_checkpoint(folder / "checkpoint", model_config(hidden))
+            export_bundle(folder / "checkpoint", folder / "bundle")
+            write_int8(folder / "bundle", folder / "int8")
+            text += markdown(hidden, measure(build(folder, arguments.threads), arguments.picked, arguments.rounds)) + "\n"
+    Console(soft_wrap=True).print(text, highlight=False, markup=False)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
