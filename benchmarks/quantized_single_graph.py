@@ -92,7 +92,9 @@ def main() -> None:
             write_checkpoint(folder / "checkpoint", model_config(hidden))
             export_bundle(folder / "checkpoint", folder / "bundle")
             write_int8(folder / "bundle", folder / "int8")
-            text += markdown(hidden, measure(build(folder, arguments.threads), arguments.picked, arguments.rounds)) + "\n"
+            text += (
+                markdown(hidden, measure(build(folder, arguments.threads), arguments.picked, arguments.rounds)) + "\n"
+            )
     Console(soft_wrap=True).print(text, highlight=False, markup=False)
     if arguments.markdown is not None:
         arguments.markdown.write_text(text, encoding="utf-8")
