@@ -32,11 +32,11 @@ class ReadKernels:
         matrix = torch.ones(_ROWS, _WIDTH)
         vector = torch.ones(_WIDTH)
         array, ones = matrix.numpy(), np.ones(_WIDTH, np.float32)
-        session, row = _matmul_session(folder, array), np.ones((1, _WIDTH), np.float32)
+        product = constant_product(folder, _WIDTH, _ROWS)
         self._kernels: dict[str, Callable[[], object]] = {
             "torch mv": lambda: torch.mv(matrix, vector),
             "numpy dot": lambda: array @ ones,
-            "onnxruntime MatMul": lambda: session.run(None, {"x": row}),
+            "onnxruntime MatMul": product,
         }
         self.names = list(self._kernels)
 
@@ -46,18 +46,18 @@ class ReadKernels:
         return time.perf_counter() - start
 
 
-def _matmul_session(folder: Path, array: np.ndarray) -> onnxruntime.InferenceSession:
-    """x [1, width] times a constant of BUFFER_BYTES, packed like weights."""
+def constant_product(folder: Path, inputs: int, outputs: int, *, rows: int = 1) -> Callable[[], object]:
+    """A run of x [rows, inputs] times a constant [inputs, outputs], packed like weights, in ONNX Runtime."""
     folder.mkdir(parents=True, exist_ok=True)
-    array.tofile(folder / "weight.bin")
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[_WIDTH, _ROWS])
+    np.ones((inputs, outputs), np.float32).tofile(folder / "weight.bin")
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[inputs, outputs])
     weight.data_location = TensorProto.EXTERNAL
     weight.external_data.add(key="location", value="weight.bin")
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         "read",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, _WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, _ROWS])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, inputs])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, outputs])],
         [weight],
     )
     onnx.save(
@@ -65,4 +65,6 @@ def _matmul_session(folder: Path, array: np.ndarray) -> onnxruntime.InferenceSes
     )
     options = onnxruntime.SessionOptions()
     options.use_per_session_threads = False
-    return onnxruntime.InferenceSession(folder / "read.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / "read.onnx", options, providers=["CPUExecutionProvider"])
+    x = np.ones((rows, inputs), np.float32)
+    return lambda: session.run(None, {"x": x})

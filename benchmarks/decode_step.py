@@ -1,7 +1,7 @@
 """One decode step of a guided pair: ours, the alternatives, and the floor, side by side.
 
 python -m benchmarks.decode_step [--hidden 384 1024] [--picked 0 1 2 4 8] [--threads 1 2] [--rounds N]
-                                  [--json FILE] [--markdown FILE]
+                                  [--json FILE] [--markdown FILE] [--join FILE…]
 """
 
 from __future__ import annotations
@@ -111,9 +111,20 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
                 with console.status(f"hidden {hidden}, {threads} thread(s): {arguments.rounds} rounds"):
                     raw = _measure_in_process(folder, hidden, threads, arguments)
                 result["runs"].append(summarize(raw))
+    return judged(result)
+
+
+def judged(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with the best of its thread counts and the goals."""
     result["best"] = best(result["runs"])
     result["goals"] = [*goals(result["best"]), *int8_floor_goals(result["runs"])]
     return result
+
+
+def joined(files: list[Path]) -> dict[str, Any]:
+    """One result of earlier ones (`--json`) that measured other sizes or thread counts on the same machine."""
+    parts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return judged({**parts[0], "runs": [run for part in parts for run in part["runs"]]})
 
 
 def _measure_in_process(folder: Path, hidden: int, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -224,12 +235,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--folder", type=Path, help="where 2 to 5 GB of temporary files may lie")
     parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--join", type=Path, nargs="+", help="measure nothing, join results of --json")
     parser.add_argument("--markdown", type=Path, help="write the tables there as Markdown")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     for file in filter(None, (arguments.json, arguments.markdown)):
         file.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before the ten minutes of work
-    result = run(arguments, console)
+    result = joined(arguments.join) if arguments.join else run(arguments, console)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:

@@ -56,8 +56,11 @@ def model_config(hidden: int, *, num_layers: int = 8) -> ModelConfig:
     )
 
 
-def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0) -> Path:
-    """A checkpoint of random weights whose routing follows the code of codebook 0."""
+def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0, *, text_picks: bool = False) -> Path:
+    """A checkpoint of random weights whose routing follows the code of codebook 0.
+
+    A prompt's tokens pick only the null expert; with `text_picks` text id i picks i modulo `MAX_PICKED + 1` experts.
+    """
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in tensor_shapes(config).items():
@@ -79,7 +82,8 @@ def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0) -> Path:
                 tensor[:picked, picked] = _FAVOUR
     for picked in range(num_controls):
         tensors["codec_embedding.0.weight"][picked, picked] = _CONTROL
-    tensors["text_embedding.weight"][:, 0] = _CONTROL  # a prompt picks only the null expert
+    text_VC = tensors["text_embedding.weight"]
+    text_VC[np.arange(len(text_VC)), np.arange(len(text_VC)) % num_controls if text_picks else 0] = _CONTROL
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors")
     description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict(), "sampling": {}}

@@ -7,19 +7,22 @@ import pytest
 
 from unimoe.cli.timestamps import require_format, write_timestamps
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.frontend.prepared import WordTime
+from unimoe_runtime.frontend.prepared import PhonemeTime, WordTime
 
 WORDS = [
     WordTime(word="is", start_s=0.15, end_s=0.3),
     WordTime(word="it", start_s=0.3, end_s=0.5),
-    WordTime(word="far", start_s=61.5, end_s=62.0),
+    WordTime(word="far", start_s=61.5, end_s=62.0, phonemes=(PhonemeTime(phoneme="f", start_s=61.5, end_s=61.7),)),
 ]
 
 
 def test_word_times_are_written_as_the_name_says(tmp_path: Path) -> None:
     for name in ("a.json", "a.srt", "a.vtt"):
         write_timestamps(tmp_path / name, WORDS)
-    assert json.loads((tmp_path / "a.json").read_text())[2] == {"word": "far", "start_s": 61.5, "end_s": 62.0}
+    assert json.loads((tmp_path / "a.json").read_text())[2] == {
+        "word": "far", "start_s": 61.5, "end_s": 62.0,
+        "phonemes": [{"phoneme": "f", "start_s": 61.5, "end_s": 61.7}],
+    }  # fmt: skip
     subtitles = (tmp_path / "a.srt").read_text()
     assert subtitles.startswith("1\n00:00:00,150 --> 00:00:00,500\nis it\n\n2\n00:01:01,500 --> 00:01:02,000\nfar\n")
     assert (tmp_path / "a.vtt").read_text().startswith("WEBVTT\n\n00:00:00.150 --> 00:00:00.500\nis it\n")

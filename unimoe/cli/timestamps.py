@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from unimoe_runtime.errors import OutputError
@@ -24,8 +25,7 @@ def write_timestamps(path: Path, words: Sequence[WordTime]) -> None:
     """Write word times in the format that the file name gives."""
     match path.suffix.lower():
         case ".json":
-            rows = [{"word": word.word, "start_s": word.start_s, "end_s": word.end_s} for word in words]
-            content = json.dumps(rows, indent=1) + "\n"
+            content = json.dumps([asdict(word) for word in words], indent=1) + "\n"
         case ".srt":
             cues = enumerate(_cues(words), start=1)
             content = "\n".join(f"{number}\n{_span(cue, ',')}\n{_text(cue)}\n" for number, cue in cues)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unimoe.data import melodies
@@ -35,8 +35,8 @@ class FrontEndRecipe(JsonRecord):
     """The size of a front end. The lexicon always lists `known_words`, and those of `listed_words` that the rules miss.
 
     `max_characters` of a request; higher where the corpus has longer texts. `parts`: the folder of an existing lexicon,
-    letter-to-sound model and duration predictor (`frontend_parts`), for a corpus with stress.
-    letter-to-sound model and a duration predictor that are there already (`frontend_parts`); for a corpus with stress.
+    letter-to-sound model and duration predictor (`frontend_parts`), for a corpus with stress. `descriptions`: a line
+    for each voice or instrument that `unimoe voices` describes.
     """
 
     known_words: int = 3000
@@ -45,6 +45,7 @@ class FrontEndRecipe(JsonRecord):
     max_characters: int = 200
     origin: int = 2
     parts: str = ""
+    descriptions: dict[str, str] = field(default_factory=dict)
 
 
 def common_settings(
@@ -70,6 +71,7 @@ def common_settings(
         "abbreviations": ABBREVIATIONS,
         "music": music,
         "examples": EXAMPLES,
+        **({"descriptions": recipe.descriptions} if recipe.descriptions else {}),
         "tokens": tokens,
     }
 

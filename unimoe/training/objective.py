@@ -46,7 +46,8 @@ class Losses(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Forward pass and loss. On a GPU it runs in bfloat16 by autocast, with router and losses in float32."""
+    """Forward pass and loss. On a GPU, and where the settings say so on a CPU, the forward pass is in bfloat16 by
+    autocast, with router and losses in float32."""
 
     def __init__(self, model: UniMoE, training: TrainingConfig) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Objective(nn.Module):
         settings = self.training_config
         config = self.model.config
         device = batch.ids_BT.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or settings.bfloat16):
             embedded_BTC = self.model.embed(batch.ids_BT, batch.inputs_MK, PLACEHOLDER)
             heads = dict.fromkeys(settings.guide_layers, 0) if settings.guide_weight and self.training else None
             output = self.model(embedded_BTC, batch.positions_BT, batch.mask_BT, log_attention_heads=heads)

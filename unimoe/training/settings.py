@@ -22,7 +22,8 @@ class TrainingConfig(JsonRecord):
     that is being spoken) is added to the loss. `micro_batches`: parts of a step's batch, with accumulated gradients.
     Processes share the parts, so their number does not change the result. `sorted_batches`: batches whose clips are
     sorted by length together (`batches.epoch_batches`). `trained`: all weights, or only gate and shared experts.
-    `anneal_aux` False holds the auxiliary loss at its initial weight.
+    `bfloat16`: forward pass in bfloat16 by autocast on a CPU too, which is faster where it has instructions for that
+    (AVX-512 BF16, AMX). `anneal_aux` False holds the auxiliary loss at its initial weight.
     """
 
     num_steps: Count = 6000
@@ -40,6 +41,7 @@ class TrainingConfig(JsonRecord):
     guide_layers: tuple[Annotated[int, Between(0, 4096)], ...] = (1, 2)
     trained: Literal["all", "gate and shared"] = "all"
     anneal_aux: bool = True
+    bfloat16: bool = False
     num_threads: Annotated[int, Between(1, 1024)] = 2
     seed: Annotated[int, Between(0, 1 << 62)] = 0
     log_every_steps: Count = 25

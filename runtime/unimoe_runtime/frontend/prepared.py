@@ -19,12 +19,33 @@ _SHORTEST, _LONGEST = 0.7, 1.4
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhonemeTime:
+    """A phoneme with its start and end in seconds."""
+
+    phoneme: str
+    start_s: float
+    end_s: float
+
+    def later(self, by_s: float) -> PhonemeTime:
+        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WordTime:
-    """A spoken word with its start and end in seconds."""
+    """A spoken word with its start and end in seconds, and its phonemes."""
 
     word: str
     start_s: float
     end_s: float
+    phonemes: tuple[PhonemeTime, ...] = ()
+
+    def later(self, by_s: float) -> WordTime:
+        return replace(
+            self,
+            start_s=self.start_s + by_s,
+            end_s=self.end_s + by_s,
+            phonemes=tuple(phoneme.later(by_s) for phoneme in self.phonemes),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Item, Normaliser, Pause, open_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.phonemes import parse_phonemes
-from unimoe_runtime.frontend.prepared import WordTime
+from unimoe_runtime.frontend.prepared import PhonemeTime, WordTime
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
 from unimoe_runtime.frontend.reading import Notes, TextReader
 from unimoe_runtime.frontend.splitting import split_items
@@ -47,13 +48,17 @@ class Utterance:
 
     @property
     def times(self) -> tuple[WordTime, ...]:
-        """The expected times of each word."""
+        """The expected times of each word and of its phonemes."""
         found, at_s = [], 0.0
         for word in self.words:
-            end_s = at_s + sum(word.durations_s)
+            ends_s = [round(end_s, 4) for end_s in accumulate(word.durations_s, initial=at_s)]
             if not word.is_pause:
-                found.append(WordTime(word=word.word, start_s=round(at_s, 4), end_s=round(end_s, 4)))
-            at_s = end_s
+                phonemes = tuple(
+                    PhonemeTime(phoneme=phoneme, start_s=start_s, end_s=end_s)
+                    for phoneme, (start_s, end_s) in zip(word.phonemes, pairwise(ends_s), strict=True)
+                )
+                found.append(WordTime(word=word.word, start_s=ends_s[0], end_s=ends_s[-1], phonemes=phonemes))
+            at_s += sum(word.durations_s)
         return tuple(found)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.frontend.prepared import WordTime
 
 FADE_S = 0.01
 
@@ -46,11 +47,15 @@ WHOLE = ChunkSchedule(frames=(sys.maxsize,))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chunk:
-    """Samples pcm_L (float32, mono) of the frames first_frame … first_frame + num_frames - 1."""
+    """Samples pcm_L (float32, mono) of the frames first_frame … first_frame + num_frames - 1.
+
+    `words`: the words that begin in the chunk, with their times in the whole audio.
+    """
 
     pcm_L: NDArray[np.float32]
     first_frame: int
     num_frames: int
+    words: tuple[WordTime, ...] = ()
 
     def pcm16(self) -> bytes:
         """The samples as 16-bit little-endian PCM, as `write_audio` rounds them."""

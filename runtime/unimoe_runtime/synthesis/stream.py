@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -78,11 +79,7 @@ class AudioStream:
     def words(self) -> tuple[WordTime, ...]:
         """When each word is spoken in the audio, as far as the text has been read."""
         frame_s = self._hop_samples / self.sample_rate_hz
-        return tuple(
-            WordTime(word=word.word, start_s=word.start_s + first * frame_s, end_s=word.end_s + first * frame_s)
-            for first, words in self._decoding.words
-            for word in words
-        )
+        return tuple(word.later(first * frame_s) for first, words in self._decoding.words for word in words)
 
     @property
     def prompt_tokens(self) -> int:
@@ -194,8 +191,10 @@ class AudioStream:
         self._given = time.perf_counter()
         if self._first_given is None:
             self._first_given = self._given
+        start_s = self._num_samples / self.sample_rate_hz
         self._num_samples += len(chunk.pcm_L)
-        yield chunk
+        end_s = self._num_samples / self.sample_rate_hz
+        yield replace(chunk, words=tuple(word for word in self.words if start_s <= word.start_s < end_s))
         self._reader_s += time.perf_counter() - self._given
 
     def _silence(self) -> BackendError | PromptError:

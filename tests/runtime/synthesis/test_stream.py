@@ -307,3 +307,15 @@ def test_words_have_times_in_the_audio(speaker: Synthesizer) -> None:
     assert [word.word for word in made.words] == text.replace(".", "").split()
     times = [time_s for word in made.words for time_s in (word.start_s, word.end_s)]
     assert times == sorted(times) and times[0] > 0
+
+
+def test_a_chunk_has_the_words_that_begin_in_it(speaker: Synthesizer) -> None:
+    request = SynthesisRequest(text="the cat. hello hello hello. the cat", seed=1)
+    with speaker.stream(request) as stream:
+        chunks = list(stream)
+    told = [word for chunk in chunks for word in chunk.words]
+    heard_s = stream.outcome.audio_s
+    assert told == [word for word in stream.words if word.start_s < heard_s]
+    for word in told:
+        assert [each.phoneme for each in word.phonemes] and word.phonemes[0].start_s == word.start_s
+        assert word.phonemes[-1].end_s == word.end_s
