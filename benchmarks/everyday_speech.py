@@ -1,0 +1,166 @@
+"""What Whisper hears of a bundle's voices: everyday sentences, digit strings and commands, with DNSMOS and word times.
+
+    python -m benchmarks.everyday_speech BUNDLE [--texts 40] [--judges base tiny.en] [--json FILE] [--misses]
+
+Every voice speaks the sentences of benchmarks/data/everyday_sentences.txt, none of which any model here was trained on,
+and digit strings and commands whose texts are held out. "Rotated" compares what is heard with the next text. The times
+of words are the bundle's own against Whisper's, which are rounded to 20 ms and not exact either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Final
+
+import numpy as np
+
+from unimoe.data.texts import all_commands, draw_digit_strings, split_of
+from unimoe.evaluation.quality import Dnsmos
+from unimoe.evaluation.spoken_form import spoken_tokens
+from unimoe.evaluation.whisper import HeardWord, Whisper
+from unimoe.evaluation.word_errors import WordErrors, rotated_errors, total_errors
+from unimoe_runtime.audio.files import resample
+from unimoe_runtime.frontend.prepared import WordTime
+from unimoe_runtime.synthesis.request import SynthesisRequest
+from unimoe_runtime.synthesis.synthesizer import Synthesizer
+
+SENTENCES: Final = Path(__file__).parent / "data" / "everyday_sentences.txt"
+_RATE_HZ: Final = 16000
+_EDGE_S: Final = 0.3  # silence around a clip: Whisper misses words at the very edge
+_SCORED_EVERY: Final = 4  # DNSMOS takes half a second a clip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spoken:
+    """One clip, at 16 kHz, with the times that the bundle gives its words."""
+
+    voice: str
+    text: str
+    pcm_L: np.ndarray
+    words: tuple[WordTime, ...]
+
+
+def texts_of(kind: str, count: int) -> list[str]:
+    """Sentences, digit strings or commands."""
+    if kind == "sentences":
+        return SENTENCES.read_text(encoding="utf-8").splitlines()[:count]
+    rng = random.Random(11)
+    drawn = draw_digit_strings(2000, rng) if kind == "digits" else rng.sample(all_commands(), 600)
+    written = [f"{text.capitalize()}." for text in drawn]
+    return [text for text in written if split_of(text) == "test"][: max(4, count // 4)]
+
+
+def speak(synthesizer: Synthesizer, voice: str, texts: Sequence[str]) -> list[Spoken]:
+    found = []
+    for seed, text in enumerate(texts):
+        made = synthesizer.synthesize(SynthesisRequest(text=text, voice=voice, seed=seed))
+        pcm_L = resample(made.pcm_L, made.sample_rate_hz, _RATE_HZ)
+        found.append(Spoken(voice=voice, text=text, pcm_L=pcm_L, words=made.words))
+    return found
+
+
+def word_distances_s(times: Sequence[WordTime], heard: Sequence[HeardWord], late_s: float) -> list[float]:
+    """Distances of the starts of words. Only clips in which Whisper hears every word count."""
+    said = [spoken_tokens(word.word) for word in times]
+    if said != [spoken_tokens(word.word) for word in heard]:
+        return []
+    return [abs(time.start_s - (word.start_s - late_s)) for time, word in zip(times, heard, strict=True)]
+
+
+def measure(clips: Sequence[Spoken], judges: Sequence[Whisper], *, timed: bool) -> dict[str, Any]:
+    """Word errors by judge, and for `timed` clips DNSMOS and the distance of word times."""
+    padding_L = np.zeros(round(_EDGE_S * _RATE_HZ), np.float32)
+    padded = [np.concatenate([padding_L, clip.pcm_L, padding_L]) for clip in clips]
+    texts = [clip.text for clip in clips]
+    found: dict[str, Any] = {}
+    for judge in judges:
+        heard = [judge(pcm_L) for pcm_L in padded]
+        errors = total_errors(texts, heard)
+        found[f"whisper {judge.size}"] = {
+            **errors.to_dict(),
+            "rotated_wer": round(rotated_errors(texts, heard).rate, 4),
+            "heard": heard,
+            "gaps_of_3": sum(total_errors([a], [b]).longest_gap >= 3 for a, b in zip(texts, heard, strict=True)),
+        }
+    if timed:
+        dnsmos = Dnsmos()
+        found["dnsmos"] = round(fmean(dnsmos(clip.pcm_L)[2] for clip in clips[::_SCORED_EVERY]), 3)
+        distances = [
+            distance
+            for clip, pcm_L in list(zip(clips, padded, strict=True))[::_SCORED_EVERY]
+            for distance in word_distances_s(clip.words, judges[-1].word_times(pcm_L), _EDGE_S)
+        ]
+        found["word_start_distance_ms"] = round(1000 * median(distances)) if distances else None
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--texts", type=int, default=40, help="sentences of each voice [default: 40]")
+    parser.add_argument("--judges", nargs="+", default=["base", "tiny.en"], choices=["base", "tiny.en"])
+    parser.add_argument("--kinds", nargs="+", default=["sentences", "digits", "commands"])
+    parser.add_argument("--json", type=Path, help="write the figures and what was heard")
+    parser.add_argument("--misses", action="store_true", help="print what is heard otherwise")
+    options = parser.parse_args()
+    judges = [Whisper(size) for size in options.judges]
+    record: dict[str, Any] = {}
+    with Synthesizer.open(options.bundle) as synthesizer:
+        voices = synthesizer.frontend.voices
+        for kind in options.kinds:
+            texts = texts_of(kind, options.texts)
+            for voice in voices:
+                clips = speak(synthesizer, voice, texts)
+                figures = {"texts": texts, **measure(clips, judges, timed=kind == "sentences")}
+                record.setdefault(kind, {})[voice] = figures
+                print(f"{kind}, {voice}: {_line(figures)}", flush=True)
+                if options.misses:
+                    _print_misses(figures, judges[0].size)
+            print(f"{kind}, all {len(voices)} voices: {_line(_mean(list(record[kind].values())))}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _line(figures: dict[str, Any]) -> str:
+    parts = [
+        f"{name} {100 * score['wer']:.1f} % ({score['substitutions']} substituted, {score['deletions']} deleted, "
+        f"{score['insertions']} inserted, of {score['words']}; rotated {100 * score['rotated_wer']:.0f} %)"
+        for name, score in figures.items()
+        if name.startswith("whisper")
+    ]
+    others = [name for name in ("dnsmos", "word_start_distance_ms") if name in figures]
+    parts += [f"{name.replace('_', ' ')} {figures[name]}" for name in others]
+    return "; ".join(parts)
+
+
+def _mean(voices: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums of word errors, means of the other figures."""
+    found: dict[str, Any] = {}
+    fields = ("substitutions", "deletions", "insertions", "words")
+    for name in voices[0]:
+        if name.startswith("whisper"):
+            errors = sum(
+                (WordErrors(**{part: figures[name][part] for part in fields}) for figures in voices), WordErrors()
+            )
+            rotated = fmean(figures[name]["rotated_wer"] for figures in voices)
+            found[name] = {**errors.to_dict(), "rotated_wer": rotated}
+        elif name != "texts":
+            known = [figures[name] for figures in voices if figures[name] is not None]
+            found[name] = round(fmean(known), 3) if known else None
+    return found
+
+
+def _print_misses(figures: dict[str, Any], judge: str) -> None:
+    for text, heard in zip(figures["texts"], figures[f"whisper {judge}"]["heard"], strict=True):
+        if total_errors([text], [heard]).errors:
+            print(f"   {text} | {heard}")
+
+
+if __name__ == "__main__":
+    main()
