@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.atomic import working_folder
 from unimoe_runtime.hardware.targets import Target
 
 from .costs import graph_bytes, step_ms
@@ -56,13 +56,13 @@ def open_formats(
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written here ({error.strerror})") from None
     plans = _formats(plan, target)
-    with tempfile.TemporaryDirectory(prefix=".mixing-", dir=folder) as temporary:
+    with working_folder(folder, "mixing") as temporary:
         bundles: dict[str, Bundle] = {}
         for index, (name, each) in enumerate(plans.items()):
             if progress is not None:
                 progress(f"all graphs as {name}", index, len(plans))
-            write_quantized(bundle, Path(temporary) / name, each, {})
-            bundles[name] = open_bundle(Path(temporary) / name)
+            write_quantized(bundle, temporary / name, each, {})
+            bundles[name] = open_bundle(temporary / name)
         backend = MixedBackend(bundles, FLOAT)
         try:
             yield Formats(plans=plans, bundles=bundles, backend=backend, trial=Trial(backend, samples[:NUM_SAMPLES]))

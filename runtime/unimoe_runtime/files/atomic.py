@@ -8,8 +8,10 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -65,9 +67,32 @@ def _remove_leftovers(folder: Path, prefix: str) -> None:
                 descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(folder / name)
+                    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                        shutil.rmtree(folder / name)
+                    else:
+                        os.unlink(folder / name)
                 finally:
                     os.close(descriptor)
+
+
+@contextmanager
+def working_folder(parent: Path, purpose: str) -> Iterator[Path]:
+    """A hidden folder in `parent` for the duration of the block, locked while its process lives. Raises OSError.
+
+    What a killed process left for the same purpose is removed.
+    """
+    prefix = f".unimoe-{purpose}-"
+    _remove_leftovers(parent, prefix)
+    path = parent / f"{prefix}{secrets.token_hex(6)}"
+    path.mkdir()
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # on a file system without locks, leftovers stay
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -74,3 +74,28 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_working_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+from pathlib import Path
+from unimoe_runtime.files.atomic import working_folder
+with working_folder(Path({str(tmp_path)!r}), "mixing") as folder:
+    (folder / "half").write_text("x")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    left = Path(process.stdout.readline().strip())
+    with working_folder(tmp_path, "mixing") as ours:
+        assert left.exists() and ours.exists(), "another process's folder stays while it lives"
+    process.kill()
+    process.communicate()
+    assert left.exists()
+    with working_folder(tmp_path, "mixing"):
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == []
