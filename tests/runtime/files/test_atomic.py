@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unimoe_runtime.files.atomic import PartialFile, exchange, write_atomically
+from unimoe_runtime.files.atomic import PartialFile, exchange, working_folder, write_atomically
 
 ROOT = Path(__file__).parents[3]
 KILLED = """
