@@ -209,10 +209,12 @@ def summary(result: CalibrationResult) -> str:
     build = ""
     if find_target(result.settings.target).engine == "tensorrt":
         build = f"`unimoe build {result.path} --target {result.settings.target}`, "
+    data = result.settings.data
+    recordings = data if data is not None and data.is_dir() else "RECORDINGS"
     return (
         f"{mixed}{result.path}: {precisions} graphs for {result.settings.target}; language model "
         f"{size(result.bytes_after)}, {percent(result.bytes_after / result.bytes_before, 0)} of fp32\n"
         f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {result.path / REPORT}\n"
-        f"next: {build}`unimoe verify {result.path} --against {result.source} --corpus RECORDINGS`, "
+        f"next: {build}`unimoe verify {result.path} --against {result.source} --corpus {recordings}`, "
         f"`unimoe profile {result.path} --against {result.source}`"
     )

@@ -26,6 +26,7 @@ from unimoe.cli.tables import Column, columns, print_prose, print_table
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_tools.pages.output import require_writable, write_output
+from unimoe_tools.parity.ratios import UNDECIDED
 from unimoe_tools.profiling import report as reports
 from unimoe_tools.profiling.compare import Rounds, compare_reports, run_against
 from unimoe_tools.profiling.page import as_html, comparison_as_html
@@ -38,7 +39,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "md": reports.as_markdown, "csv": reports.as_csv, "jsonl": reports.as_jsonl,
 }  # fmt: skip
-_STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow"}
+_STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow", "stopped too early": "yellow"}
 
 
 @click.command(cls=Command)
@@ -213,5 +214,5 @@ def _finish_comparison(
             _print_notes(comparison["notes"])
     if any(comparison["slower"] for comparison in comparisons):
         sys.exit(1)
-    unclear = any(one["verdict"] == "too noisy to tell" for each in comparisons for one in each["measures"])
+    unclear = any(one["verdict"] in UNDECIDED for each in comparisons for one in each["measures"])
     sys.exit(NOISE_EXIT_CODE if strict_noise and unclear else 0)

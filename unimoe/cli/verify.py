@@ -139,6 +139,10 @@ def _compare_bundles(
             raise click.UsageError(f"the limit of {name} needs a corpus (--corpus)")
         if name == "spectral-db" and reference.bundle.codec is None:
             raise click.UsageError(f"the limit of {name} needs a bundle with a codec")
+    if listening.corpus is not None:
+        from unimoe.evaluation.own_recordings import require_listening
+
+        require_listening(listening.corpus)
     with progress_bar("comparing answers") as progress:
         requests = standard_requests(reference.bundle)
         comparison = compare_bundles(candidate, reference, requests, steps=steps, progress=progress)

@@ -36,6 +36,17 @@ def open_recordings(folder: Path, most: int) -> list[Entry]:
     return read_entries(folder, OWN_VOICE)[:most]
 
 
+def require_listening(folder: Path) -> None:
+    """Raise now what `hear_bundle` would raise later: ModuleNotFoundError without pocketsphinx, OutputError or
+    CorpusError for a folder without recordings."""
+    import pocketsphinx  # noqa: F401
+
+    if is_corpus(folder):
+        Corpus.open(folder)
+    else:
+        open_recordings(folder, 1)
+
+
 def hear_recordings(
     synthesize: Synthesize,
     entries: Sequence[Entry],

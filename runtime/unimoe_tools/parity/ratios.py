@@ -33,6 +33,11 @@ class Verdict(StrEnum):
     FASTER = "faster"
     SAME = "no difference"
     UNCLEAR = "too noisy to tell"
+    STOPPED = "stopped too early"
+
+
+UNDECIDED = (Verdict.UNCLEAR, Verdict.STOPPED)
+"""Verdicts that say nothing about the difference."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ def run_against(
                 break
     notes = _block_notes(blocks, reads, rounds)
     if len(reads) < FEWEST_ROUNDS:
-        ratios = [_undecided(one) for one in ratios]
+        ratios = [Ratio(**{**asdict(one), "verdict": Verdict.STOPPED}) for one in ratios]
     return _report(
         ratios, _title(candidate.to_dict()), _title(reference.to_dict()), notes,
         machine=machine, rounds=len(reads), blocks=[asdict(block) for block in blocks], reads_bytes_per_s=reads,
@@ -112,10 +112,6 @@ def _interim(ratios: Sequence[Ratio]) -> str:
     return f"so far {middle:+.1f} % a step ({low:+.1f} to {high:+.1f}): {step.verdict}"
 
 
-def _undecided(ratio: Ratio) -> Ratio:
-    return Ratio(**{**asdict(ratio), "verdict": Verdict.UNCLEAR})
-
-
 def _block_notes(blocks: Sequence[Block], reads: Sequence[float], rounds: Rounds) -> list[str]:
     low, middle, high = np.percentile(reads, [25, 50, 75])
     spread = float((high - low) / middle)
@@ -126,8 +122,8 @@ def _block_notes(blocks: Sequence[Block], reads: Sequence[float], rounds: Rounds
         notes.append(f"WARNING: reads spread by {percent(spread, 0)} between quartiles: the machine was not quiet")
     if len(reads) < FEWEST_ROUNDS:
         notes.append(
-            f"WARNING: only {count(len(reads), 'round')} in {rounds.max_minutes:g} minutes, and fewer than "
-            f"{FEWEST_ROUNDS} prove nothing: raise --max-minutes, or shorten the requests (--task, --text, --steps)"
+            f"WARNING: stopped after {count(len(reads), 'round')} by --max-minutes {rounds.max_minutes:g}; a verdict "
+            f"needs {FEWEST_ROUNDS} rounds: raise --max-minutes, or shorten the requests (--task, --text, --steps)"
         )
     return notes
 

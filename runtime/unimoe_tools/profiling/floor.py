@@ -26,6 +26,15 @@ def weight_bytes(bundle: Bundle, graph: str) -> int:
     return sum(entry.num_bytes for entry in bundle.weights(graph).entries.values())
 
 
+def expert_bytes(bundle: Bundle) -> NDArray[np.float64]:
+    """[layer, expert]: bytes of each routed expert's weights."""
+    model = bundle.model
+    return np.array([
+        [weight_bytes(bundle, expert_name(layer, expert)) for expert in range(model.num_routed_experts)]
+        for layer in range(model.num_layers)
+    ], dtype=np.float64)  # fmt: skip
+
+
 def step_bytes(
     bundle: Bundle, *, launches_a_step_LR: NDArray[np.float64], rows: int, cached: float
 ) -> tuple[dict[str, float], NDArray[np.float64]]:

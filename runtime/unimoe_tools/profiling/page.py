@@ -8,7 +8,7 @@ from typing import Any
 from unimoe_tools.pages.charts import line, ratio_intervals
 from unimoe_tools.pages.svg import Axes, figure, legend
 from unimoe_tools.pages.template import cards, figure_box, notes, page, section, table, verdict
-from unimoe_tools.parity.ratios import MARGIN
+from unimoe_tools.parity.ratios import MARGIN, UNDECIDED
 from unimoe_tools.profiling.page_figures import (
     breakdown_figure,
     experts_figure,
@@ -24,7 +24,10 @@ from unimoe_tools.units import percent
 Record = Mapping[str, Any]
 
 _LINES = {"step, median": "#3f6fb5", "step, p90": "#e39a3b", "first audio (TTFA), median": "#4f9d69"}
-_VERDICTS = {"slower": "#c8503f", "faster": "#4f9d69", "no difference": "#5d6978", "too noisy to tell": "#e0a526"}
+_VERDICTS = {
+    "slower": "#c8503f", "faster": "#4f9d69", "no difference": "#5d6978", "too noisy to tell": "#e0a526",
+    "stopped too early": "#e0a526",
+}  # fmt: skip
 
 
 def as_html(report: Record) -> str:
@@ -43,10 +46,11 @@ def as_html(report: Record) -> str:
 def comparison_as_html(comparisons: Sequence[Record]) -> str:
     """The page of comparisons: first the verdict, then ratios with their intervals."""
     slower = any(one["slower"] for one in comparisons)
-    unclear = any(row["verdict"] == "too noisy to tell" for one in comparisons for row in one["measures"])
+    verdicts = {row["verdict"] for one in comparisons for row in one["measures"]}
+    unclear = verdicts.intersection(UNDECIDED)
     words = "Something is slower." if slower else "Nothing is slower."
     if unclear and not slower:
-        words = "Too noisy to tell: see the notes."
+        words = f"{min(unclear).capitalize()}: see the notes."
     body = [verdict(words, passed=not slower and not unclear)]
     for one in comparisons:
         rows = [
@@ -56,7 +60,9 @@ def comparison_as_html(comparisons: Sequence[Record]) -> str:
         heads = ("", "reference", "candidate", "ratio", f"{percent(one['confidence'], 0)} interval", "verdict")
         content = figure_box(
             "How much longer the candidate takes",
-            legend(_VERDICTS) + ratio_intervals(rows, margin=MARGIN) + table(heads, comparison_rows(one), words=(5,)),
+            legend({name: colour for name, colour in _VERDICTS.items() if name in verdicts})
+            + ratio_intervals(rows, margin=MARGIN)
+            + table(heads, comparison_rows(one), words=(5,)),
             f"Medians. A line is the interval of a ratio, a dot the ratio. Differences within the grey band, "
             f"{percent(MARGIN)}, do not count.",
         )

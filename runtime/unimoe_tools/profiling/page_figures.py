@@ -52,8 +52,9 @@ def breakdown_figure(run: Record) -> str:
         + table(PART_COLUMNS, part_rows(run)),
         f"Decoding, all repetitions; ± is two standard errors over them. The parts add up to "
         f"{100 * run['coverage']:.1f} % of the wall time. The floor is the bytes that a part must read over "
-        f"{run['floor']['read_bytes_per_s'] / 1e9:.1f} GB/s, measured in this run. A buffer of the model's size is "
-        f"read at {run['floor']['model_sized_bytes_per_s'] / 1e9:.1f} GB/s.",
+        f"{run['floor']['read_bytes_per_s'] / 1e9:.1f} GB/s, the speed of reading 256 MB from memory, measured in "
+        f"this run. A buffer of the model's size is read at {run['floor']['model_sized_bytes_per_s'] / 1e9:.1f} GB/s: "
+        "more where the processor's caches hold a part of it, and then a step can be faster than its floor.",
     )
 
 

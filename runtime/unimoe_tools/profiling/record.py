@@ -17,7 +17,7 @@ from unimoe_runtime.bundle.reader import MANIFEST, Bundle
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_tools.profiling.breakdown import DECODE_PARTS, MODEL_PARTS, STEP_PARTS, Routing
 from unimoe_tools.profiling.errors_of_means import errors_of_means, joined_routing
-from unimoe_tools.profiling.floor import compare_with_floor, step_bytes, weight_bytes
+from unimoe_tools.profiling.floor import compare_with_floor, expert_bytes, step_bytes, weight_bytes
 from unimoe_tools.profiling.machine import Memory, last_level_cache_bytes
 from unimoe_tools.profiling.measure import Generation
 from unimoe_tools.profiling.playback import play
@@ -124,7 +124,7 @@ def describe_setting(
     cached = sum(
         generation.num_steps * (generation.prompt_tokens + generation.num_steps / 2) for generation in generations
     )
-    errors = errors_of_means(generations)
+    errors = errors_of_means(generations, expert_bytes(bundle))
     bytes_by_part, bytes_L = step_bytes(
         bundle, launches_a_step_LR=launches_LR, rows=generations[0].num_rows, cached=cached / num_steps
     )
@@ -142,6 +142,7 @@ def describe_setting(
             for name, ms in by_part.items()
         },
         "coverage": min(generation.coverage for generation in generations),
+        "means_errors": {"launched": errors.launched, "null_share": errors.null_share, "bytes": errors.bytes},
         "layers": [
             {**layer, **{name: values[index] for name, values in errors.layers.items()}}
             for index, layer in enumerate(_layers(generations, routing, bytes_L, scale / num_detailed))

@@ -51,6 +51,8 @@ def flat(run: Record) -> dict[str, Any]:
         values = [one[name] for one in generations if one[name] is not None]
         return float(np.median(values)) if values else None
 
+    errors = run.get("means_errors") or {}  # reports of earlier releases lack them
+    step_error = step.get("mean_error_ms")
     energy = [one["energy_j"] / one["audio_s"] for one in generations if one["energy_j"] and one["audio_s"]]
     underruns = [one["underruns"] for one in generations if one["underruns"] is not None]
     steps = sum(task["steps"] for task in run["tasks"].values())
@@ -64,7 +66,7 @@ def flat(run: Record) -> dict[str, Any]:
         "cold_ttfa_ms": run["cold"]["ttfa_ms"] if run["cold"] else None,
         "ttfa_ms": middle("ttfa_ms"),
         **{f"step_{name}": step[name] for name in ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")},
-        "step_mean_error_ms": step.get("mean_error_ms"),
+        "step_mean_error_ms": step_error,
         "rtf": middle("rtf"),
         "frames_per_s": middle("frames_per_s"),
         "underruns": sum(underruns) if underruns else None,
@@ -73,10 +75,14 @@ def flat(run: Record) -> dict[str, Any]:
         "device_mb": memory["device_peak_bytes"] / 1e6 if memory and memory["device_peak_bytes"] else None,
         "energy_j_per_audio_s": float(np.median(energy)) if energy else None,
         "experts_a_step": sum(layer["launched"] for layer in run["layers"]),
+        "experts_a_step_error": errors.get("launched"),
         "null_share": sum(task["null_share"] * task["steps"] for task in run["tasks"].values()) / steps,
+        "null_share_error": errors.get("null_share"),
         "mb_a_step": floor["bytes_a_step"] / 1e6,
+        "mb_a_step_error": None if errors.get("bytes") is None else errors["bytes"] / 1e6,
         "floor_ms": floor["floor_ms"],
         "to_floor": floor["ratio"],
+        "to_floor_error": None if step_error is None else step_error / floor["floor_ms"],
     }
 
 
@@ -88,7 +94,7 @@ def shown(value: Any, digits: int) -> str:
 def shown_row(row: Record, name: str) -> str:
     """A figure of a flat row as text: a mean with its error, where it has one."""
     digits = COLUMNS[name][1]
-    error = row.get(f"{name.removesuffix('_ms')}_error_ms")
+    error = row.get(f"{name.removesuffix('_ms')}_error_ms", row.get(f"{name}_error"))
     return shown(row[name], digits) if error is None else plus_minus(row[name], error, digits)
 
 
@@ -171,7 +177,9 @@ def part_rows(run: Record) -> list[list[str]]:
     return rows
 
 
-LAYER_COLUMNS = ("layer", "trunk, mean ms", "experts, mean ms", "launched", "picked a row", "null share", "MB")
+LAYER_COLUMNS = (
+    "layer", "trunk, mean ms", "experts, mean ms", "launched, mean", "picked a row, mean", "null share, mean", "MB",
+)  # fmt: skip
 
 
 def layer_rows(run: Record) -> list[list[str]]:
@@ -182,8 +190,8 @@ def layer_rows(run: Record) -> list[list[str]]:
             plus_minus(layer["trunk_ms"], layer.get("trunk_error_ms"), 3),
             plus_minus(layer["expert_ms"], layer.get("expert_error_ms"), 3),
             plus_minus(layer["launched"], layer.get("launched_error"), 2),
-            shown(layer["picked_a_row"], 2),
-            shown(layer["null_share"], 3),
+            plus_minus(layer["picked_a_row"], layer.get("picked_a_row_error"), 2),
+            plus_minus(layer["null_share"], layer.get("null_share_error"), 3),
             shown(layer["bytes"] / 1e6, 2),
         ]
         for layer in run["layers"]

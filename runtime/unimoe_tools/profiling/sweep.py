@@ -132,8 +132,9 @@ def _notes(run: dict[str, Any]) -> list[str]:
             )
     if floor["fits_cache"]:
         notes.append(
-            f"a step touches {floor['bytes_a_step'] / 1e6:.1f} MB, which fits this machine's last-level cache: "
-            "the floor beyond the cache may be beaten"
+            f"a step touches {floor['bytes_a_step'] / 1e6:.1f} MB, which fits this machine's last-level cache. It is "
+            f"read at {floor['model_sized_bytes_per_s'] / 1e9:.1f} GB/s where it stays there, and at "
+            f"{floor['read_bytes_per_s'] / 1e9:.1f} GB/s from memory: the floor is of the latter and may be beaten"
         )
     underruns = sum(one["underruns"] or 0 for one in run["generations"])
     if underruns:

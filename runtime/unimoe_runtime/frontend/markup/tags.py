@@ -17,6 +17,7 @@ from unimoe_runtime.frontend.normalisation import Break, Pause
 _TAG = re.compile(
     r"""<!--.*?-->|<\?[^<>]{0,500}\?>|<!\[CDATA\[|\]\]>|<!DOCTYPE[^<>]{0,300}>
     |<(?P<close>/?)(?P<name>[A-Za-z][\w:-]{0,40})(?P<attributes>(?:\s+[\w:-]{1,40}(?:\s*=\s*(?:"[^"<>]{0,500}"|'[^'<>]{0,500}'))?){0,20})\s*(?P<empty>/?)>
+    |</[A-Za-z][\w:-]{0,40}\s*\Z
     |\[\[\s*(?P<mark>[^\[\]\n]{1,300}?)\s*\]\]
     |(?<!\[)\[(?P<label>[^\[\]\n]{1,100})\]\(/(?P<sounds>[^()\n]{1,200})/\)""",
     re.VERBOSE | re.DOTALL,

@@ -125,6 +125,7 @@ class _Scan:
     starts: bool = True
     quoted: bool = False
     after_value: bool = False
+    between: bool = False
 
     def __post_init__(self) -> None:
         self._language = self.normaliser.language
@@ -173,7 +174,10 @@ class _Scan:
             words = render(rule, match, self._language.readers, reading)
             if words is None or not all(map(str.isascii, words)):
                 continue
-            end = match.end()
+            end, terms = match.end(), self._language.numbers.terms
+            self.between = self.before.lower() == terms.get("between")
+            if self.between and words.count(terms["to"]) == 1:
+                words[words.index(terms["to"])] = terms["and"]
             if words and text.startswith("'s", end) and not _LETTERS.match(text, end + 2) and text[end - 1].isalnum():
                 words[-1], end = f"{words[-1]}'s", end + 2
             self.after_value = True
@@ -272,7 +276,8 @@ class _Scan:
         dash = _DASH.match(text, at) if self.after_value else None
         if dash and (dash.end() - at > 1) == (text[at - 1].isspace()):
             self.after_value = False
-            return dash.end(), [Unit(words=(self._language.numbers.terms["to"],), written=dash[0], joined=True)]
+            word = self._language.numbers.terms["and" if self.between else "to"]
+            return dash.end(), [Unit(words=(word,), written=dash[0], joined=True)]
         found = self._count(text, at) or self._rules(self._triggered.get(trigger_of(text[at]), ()), text, at)
         if found is not None:
             return found

@@ -16,6 +16,11 @@ def test_a_tag_may_close_in_a_later_block() -> None:
     assert told == ["<odd> is unknown here and is passed over"]
 
 
+def test_a_closing_tag_that_is_cut_off_is_silent() -> None:
+    reader = MarkupReader(warn=lambda line: None)
+    assert [run.text for run in reader.read("<speak>hello</speak") if isinstance(run, Run)] == ["hello"]
+
+
 def test_breaks_and_paths() -> None:
     reader = MarkupReader(warn=lambda line: None)
     assert next(iter(reader.read("[[pause 1s]]"))) == Pause(seconds=1.0)
