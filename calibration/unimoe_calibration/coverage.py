@@ -102,32 +102,37 @@ class Coverage:
 
 
 def draw_heat_map(coverage: Coverage, path: Path) -> None:
-    """A PNG: tokens by layer and expert, a panel for each domain. Counts below the floor appear in red."""
+    """A PNG: tokens by layer and expert, a panel for each domain. Counts below the floor have a red frame."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     parts = {"all": coverage.total, **coverage.picks} if len(coverage.picks) > 1 else dict(coverage.picks)
     layers, experts = coverage.total.shape
     labels = [f"{e}" if e < coverage.num_routed else "null" for e in range(experts)]
-    figure = Figure(figsize=(1.5 + 0.62 * experts * len(parts), 1.6 + 0.34 * layers), layout="constrained")
+    figure = Figure(figsize=(1.8 + 0.68 * experts, (0.9 + 0.32 * layers) * len(parts)), layout="constrained")
     FigureCanvasAgg(figure)
     norm = LogNorm(vmin=1, vmax=max(int(coverage.total.max(initial=1)), 2))
-    for axes, (domain, picks) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
-        image = axes.imshow(np.maximum(picks, 1), norm=norm, cmap="viridis", aspect="auto")
-        axes.set_title(f"{domain}: {coverage.num_tokens.get(domain, sum(coverage.num_tokens.values()))} tokens")
+    below = coverage.below()
+    for axes, (domain, picks) in zip(figure.subplots(len(parts), 1, squeeze=False)[:, 0], parts.items(), strict=True):
+        axes.imshow(np.maximum(picks, 1), norm=norm, cmap="Blues", aspect="auto")
+        tokens = coverage.num_tokens.get(domain, sum(coverage.num_tokens.values()))
+        framed = f"; red frame: below the floor of {coverage.floor:,}" if domain == next(iter(parts)) else ""
+        axes.set_title(f"{domain}: {tokens:,} tokens{framed}", fontsize=9)
         axes.set_xticks(range(experts), labels)
         axes.set_yticks(range(layers))
-        axes.set_xlabel("expert")
+        axes.set_ylabel("layer")
         for layer in range(layers):
             for expert in range(experts):
-                count, low = int(picks[layer, expert]), int(picks[layer, expert]) < coverage.floor
-                red = low and expert < coverage.num_routed and domain in ("all", *list(parts)[:1])
+                count = int(picks[layer, expert])
                 axes.text(
-                    expert, layer, str(count), ha="center", va="center", fontsize=7,
-                    color="red" if red else "white" if norm(max(count, 1)) < 0.6 else "black",
+                    expert, layer, f"{count:,}", ha="center", va="center", fontsize=8,
+                    color="white" if norm(max(count, 1)) > 0.75 else "black",
                 )  # fmt: skip
-        figure.colorbar(image, ax=axes, label="tokens" if domain == list(parts)[-1] else "")
-    figure.axes[0].set_ylabel("layer")
+                if (layer, expert) in below and domain == next(iter(parts)):
+                    frame = (expert - 0.47, layer - 0.45)
+                    axes.add_patch(Rectangle(frame, 0.94, 0.9, fill=False, edgecolor="#c8503f", linewidth=1.8))
+    figure.axes[-1].set_xlabel("expert")
     # Without version and date, the same coverage gives the same file.
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=120, metadata={"Software": None})

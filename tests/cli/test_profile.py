@@ -27,6 +27,6 @@ def test_a_comparison_says_how_long_it_takes_and_stops_in_time(reference_bundle:
     told: list[str] = []
     found = run_against(setting, setting, Rounds(max_minutes=1e-6), announce=told.append)
     assert "a round takes about" in told[0] and found["rounds"] == 1
-    assert {one["verdict"] for one in found["measures"]} == {"too noisy to tell"}
+    assert {one["verdict"] for one in found["measures"]} == {"stopped too early"}
     page = comparison_as_html([found])
-    assert "Too noisy to tell" in page and "<script" not in page
+    assert "Stopped too early" in page and "<script" not in page
