@@ -55,7 +55,7 @@ def other_command(bases: Bases, folder: Path, rng: random.Random) -> Case:
             ("plan", bundle, "--target", value), ("build", bundle, "--target", value),
             ("plan", bundle, "--target", "cpu", f"--memory={value}"), ("inspect", made + "\udcff"),
             ("export", str(bases.checkpoint), made, "--codec", value or "."), ("export", bundle, made),
-            ("profile", bundle, f"--repetitions={value.replace('5000', '2')}"),
+            ("profile", bundle, "--task=music", "--steps=2", f"--warmup={value.replace('5000', '2')}"),
             ("build", bundle, "--target=sm86", f"--cache-capacity={rng.choice(('nan', '-1', '0', 'x', ''))}"),
         )
     )  # fmt: skip
