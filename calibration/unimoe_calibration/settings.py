@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_type_hints
 
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.records import check_value
 
 METHODS: Final = ("auto", "max", "percentile", "entropy", "mse")
 FALLBACKS: Final = ("weight-only", "nearest", "float")
@@ -53,6 +54,8 @@ class Settings:
         return cls(**recipe)
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, check_value(getattr(self, name), kind, name))
         for name, allowed in (("method", METHODS), ("fallback", FALLBACKS), ("scheme", (None, *SCHEMES))):
             value = getattr(self, name)
             if value not in allowed:

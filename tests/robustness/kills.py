@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Killer:
             return f"{writer.name}: signal {number}: exit code {code}: {told[-300:]}"
         try:
             writer.check(folder)
-            if number != signal.SIGKILL and (litter := sorted(_litter(folder))):
+            if number != signal.SIGKILL and (litter := _litter(folder, writer.keeps)):
                 return f"{writer.name}: signal {number} leaves {litter[0]}"
             code, told = self._start(argv).wait(300)
             if code and not (writer.refuses and writer.refuses in told):
@@ -66,7 +67,7 @@ class Killer:
         left = {path.name for path in folder.iterdir()} - writer.given
         if left != writer.leaves:
             return f"{writer.name}: leaves {sorted(left)}"
-        litter = sorted(_litter(folder))
+        litter = _litter(folder)
         return f"{writer.name}: leaves {litter[0]}" if litter else ""
 
     def _fresh(self, writer: Writer, folder: Path) -> list[str]:
@@ -79,10 +80,14 @@ class Killer:
         return Fork(argv, self._server)
 
 
-def _litter(folder: Path) -> list[str]:
-    """Hidden and partial files."""
-    names = (str(path.relative_to(folder)) for path in folder.rglob("*"))
-    return [name for name in names if Path(name).name.startswith(".") or ".partial" in name or name.endswith(".part")]
+def _litter(folder: Path, kept: Collection[str] = ()) -> list[str]:
+    """Hidden and partial files, without those that are `kept`."""
+    paths = (path for path in folder.rglob("*") if path.name not in kept)
+    return sorted(
+        str(path.relative_to(folder))
+        for path in paths
+        if path.name.startswith(".") or ".partial" in path.name or path.name.endswith(".part")
+    )
 
 
 def writer_named(name: str) -> Writer:

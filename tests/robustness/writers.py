@@ -79,7 +79,7 @@ class Writer:
 
     `words`: its arguments for the bases and the folder of a run. `check` raises if what it left there opens and is
     incomplete. `leaves`: names of its results; `given`: names of what `prepare` puts there. `refuses`: what the command
-    says where its result is there already.
+    says where its result is there already. `keeps`: names of hidden files with which the next run goes on.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Writer:
     leaves: frozenset[str]
     given: frozenset[str] = frozenset()
     refuses: str = ""
+    keeps: frozenset[str] = frozenset()
     prepare: Callable[[Bases, Path], object] = _nothing
 
     def argv(self, bases: Bases, folder: Path) -> list[str]:
@@ -212,7 +213,7 @@ WRITERS = (
         words=lambda bases, folder: ("synth", bases.bundle, *MUSIC, "--stream", "-o", folder / "out.wav"),
     ),
     Writer(
-        name="build", check=_opens, leaves=_MADE, prepare=_copy_bundle,
+        name="build", check=_opens, leaves=_MADE, prepare=_copy_bundle, keeps=frozenset({".journal"}),
         words=lambda bases, folder: ("build", folder / "made", "--target", "rtx-4090", "--jobs", "1"),
     ),
     Writer(

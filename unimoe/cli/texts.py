@@ -47,7 +47,9 @@ def read_text(text: str | None, text_file: Path | None) -> str:
         # A pipe as a file, such as a shell's <(…), is read as well.
         with nullcontext(sys.stdin.buffer) if source == _STDIN else open(source, "rb") as file:
             content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError, AttributeError) as error:  # AttributeError: standard input is closed
+    except AttributeError:
+        raise PromptError("stdin: is closed: give the text with --text or --text-file") from None
+    except (OSError, ValueError) as error:
         raise PromptError(f"{name}: cannot be read ({reason_of(error)})") from None
     if len(content) > MAX_BYTES:
         raise PromptError(f"{name}: has more than {MAX_BYTES} bytes")

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unimoe_runtime.bundle.graph_file import require_own_weights
+from unimoe_runtime.bundle.manifest import DECODER, ENCODER, Manifest
 from unimoe_runtime.bundle.manifest import DTYPES as DTYPES
-from unimoe_runtime.bundle.manifest import ENCODER, Manifest
 from unimoe_runtime.bundle.manifest import MANIFEST as MANIFEST
 from unimoe_runtime.bundle.manifest import GraphInfo as GraphInfo
 from unimoe_runtime.bundle.manifest import TensorInfo as TensorInfo
@@ -145,7 +145,7 @@ class Bundle:
         expected = self._weight_shapes(name) if info.precision in DTYPES else None
         self._require_shapes(tensors, expected or {})
         for tensor in tensors.entries:
-            if tensor == "router.weight" or name == ENCODER:
+            if tensor == "router.weight" or name in (ENCODER, DECODER):
                 tensors.require_finite(tensor)
         return tensors
 

@@ -63,7 +63,7 @@ def _reading() -> Iterator[None]:
         raise CheckpointError(f"not a UniMoE-Audio configuration: it has no field {error}") from None
     except ConfigError:
         raise
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"not a UniMoE-Audio configuration: {error}") from None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.text import open_regular
 from unimoe_runtime.records import Between, JsonRecord, Length
 
 
@@ -22,7 +23,7 @@ class FileInfo(JsonRecord):
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as hex. Raises BundleError if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.errors import ConfigError, UnimoeError
 from unimoe_runtime.files.json import MAX_BYTES, parse_json
+from unimoe_runtime.files.text import open_regular
 from unimoe_runtime.records import Between, JsonRecord, Length
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -168,8 +170,8 @@ def encode(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]:
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             if not 2 <= length <= size - 8:

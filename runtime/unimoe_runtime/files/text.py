@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -13,17 +15,23 @@ MAX_BYTES = 64 << 20
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading; a pipe, whose opening would wait for a writer, is refused. Raises OSError."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return file
+
+
 def read_bytes(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYTES) -> bytes:
     """A file's content. Raises `error`, one line, if it is not a file, cannot be read, or is too large."""
     try:
-        # Opening a pipe would wait for a writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise error(f"{path}: is no regular file")
-            if status.st_size > max_bytes:
-                raise error(f"{path}: has {status.st_size} bytes; at most {max_bytes} are read")
-            return file.read(status.st_size)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise error(f"{path}: has {size} bytes; at most {max_bytes} are read")
+            return file.read(size)
     except (OSError, ValueError) as problem:
         raise error(f"{path}: cannot be read ({reason_of(problem)})") from None
 

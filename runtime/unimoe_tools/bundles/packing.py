@@ -32,6 +32,7 @@ from unimoe_runtime.errors import BundleError, OutputError
 from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import MAX_BYTES, parse_json
+from unimoe_runtime.files.text import open_regular
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.hardware.targets import Target
 from unimoe_tools.bundles.contents import PARTS, part_of_file, part_of_graph
@@ -209,7 +210,7 @@ def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, 
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
-            with tarfile.open(file, "r:") as tar:
+            with open_regular(file) as content, tarfile.open(fileobj=content, mode="r:") as tar:
                 _extract(tar, file, partial, progress)
             bundle = open_bundle(partial)
             for target in built_targets(bundle):

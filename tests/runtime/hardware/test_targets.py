@@ -75,7 +75,7 @@ def test_users_add_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\nmemory_gb=-1", "memory_gb"),
         ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\ncolour='red'", "colour"),
         ("x = 1", "a row is a table"),
-        ("[x", "no TOML"),
+        ("[x", "not valid TOML"),
     ],
 )
 def test_a_bad_row_is_one_line(row: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

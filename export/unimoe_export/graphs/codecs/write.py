@@ -11,7 +11,7 @@ from unimoe_export.graphs.codecs.common import CodecGraphs
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
-from unimoe_runtime.records import Between, JsonRecord
+from unimoe_runtime.records import Between, JsonRecord, require
 
 Size = Annotated[int, Between(1, 1 << 20)] | None
 Number = Annotated[float, Between(0, 1e9)] | None
@@ -50,7 +50,9 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
         )
     config = read_json(codec_dir / "config.json", CheckpointError)
     try:
-        CodecNumbers.from_dict(config, ignore_unknown=True)
+        numbers = CodecNumbers.from_dict(config, ignore_unknown=True)
+        for name in numbers.to_dict():
+            require(name not in config or config[name] is not None, name, None, "a number")
     except ConfigError as error:
         raise CheckpointError(f"{codec_dir}/config.json: {error}") from None
     stored = config.get("num_codebooks")
@@ -71,7 +73,7 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
                 return dac.write_codec(codec_dir, out_dir, num_codebooks)
     except KeyError as error:
         raise CheckpointError(f"{codec_dir}: the codec is damaged: it lacks {error}") from None
-    except (IndexError, ValueError) as error:
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(f"{codec_dir}: the codec's weights do not fit its config.json ({error})") from None
     raise CheckpointError(
         f"{codec_dir}/config.json: unknown kind {config.get('kind')!r}; known: convnext, harmonic, encodec, dac"
