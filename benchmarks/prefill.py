@@ -8,14 +8,13 @@ text ids of their prompts pick 0 to 8 experts, each number equally often.
 
 The floor counts two operations for each weight and token: trunks for all tokens, an expert for the tokens that picked
 it, the products of attention over all slots, and the head for the last positions. The machine's rate is that of ONNX
-Runtime's float32 product of a matrix of as many rows with a constant of 1024 × 4096, measured in the same rounds.
+Runtime's float32 product of a matrix of as many rows with a constant of 1024 × 4096, measured in the same rounds. With one thread, times are the process's CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine, settle
 
-from .bandwidth import constant_product
+from .bandwidth import clock_for, constant_product
 from .quantized import write_int8
 from .workload import ROWS, model_config, write_checkpoint
 
@@ -114,20 +113,20 @@ def measure(
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in counted}
     products = {length: constant_product(folder / str(length), *_RATE_SHAPE, rows=ROWS * length) for length in lengths}
     rates: dict[int, list[float]] = {length: [] for length in lengths}
-    random = np.random.default_rng(0)
+    random, clock = np.random.default_rng(0), clock_for(threads or 0)
     for _ in range(rounds):
         for length in lengths:
             settle()
             products[length]()
-            started = time.perf_counter()
+            started = clock()
             products[length]()
-            rates[length].append(2 * ROWS * length * _RATE_SHAPE[0] * _RATE_SHAPE[1] / (time.perf_counter() - started))
+            rates[length].append(2 * ROWS * length * _RATE_SHAPE[0] * _RATE_SHAPE[1] / (clock() - started))
             for name in random.permutation(list(bundles)):
                 prompt = _prompt(bundles[name], length)
                 settle()
-                started = time.perf_counter()
+                started = clock()
                 models[name].prefill(prompt)
-                seconds[name, length].append(time.perf_counter() - started)
+                seconds[name, length].append(clock() - started)
     return [
         Row(
             name=name,

@@ -4,7 +4,7 @@
                                                 [--markdown FILE]
 
 The single graphs hold all layers; their experts have 8-bit or 4-bit weights in blocks of 32, their trunks are float32.
-All take turns over the same model of random weights.
+All take turns over the same model of random weights. With one thread, times are the process's CPU time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from unimoe_runtime.model.generation import LanguageModel
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import describe_machine, settle
 
+from .bandwidth import clock_for
 from .quantized import write_int8
 from .rounds import CAPACITY, Peer
 from .single_graph import SingleGraph
@@ -42,7 +43,7 @@ def build(folder: Path, threads: int | None) -> dict[str, Peer]:
     peers: dict[str, LanguageModel] = {"int8, ours": split(open_bundle(folder / "int8"))}
     for bits in (8, 4):
         peers[f"QMoE, {bits} bits"] = SingleGraph(bundle, f"qmoe_{bits}", CAPACITY, bits=bits)
-    return {name: Peer([model], bundle) for name, model in peers.items()}
+    return {name: Peer([model], bundle, clock_for(threads or 0)) for name, model in peers.items()}
 
 
 def measure(peers: dict[str, Peer], picked_counts: list[int], rounds: int) -> dict[int, dict[str, float]]:

@@ -6,7 +6,7 @@ thread count has a process, because ONNX Runtime's pool can be set only once.
 A round visits every number of picked experts, there every peer in random order, and the read kernels. A visit makes
 one untimed step and then one timed step for each copy of the model, copy after copy, so that a weight is read again
 only after `_SET_BYTES` of others. Weights thus come from memory, as in a model larger than the cache, while code stays
-as warm as in a real decode loop.
+as warm as in a real decode loop. With one thread, times are the process's CPU time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from unimoe_runtime.model.sampling import guide, mask_special_ids, sample
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import BackgroundLoad, settle
 
-from .bandwidth import BUFFER_BYTES, ReadKernels
+from .bandwidth import BUFFER_BYTES, ReadKernels, clock_for
 from .single_graph import SingleGraph
 from .tight_torch import TightTorch
 from .workload import bytes_touched, codes, prompt
@@ -51,8 +52,10 @@ _MOST_COPIES = 8  # of the int8 model: its smallest step then cycles through abo
 class Peer:
     """Copies of one way to run the model, used in turn. A copy with a full cache is prefilled again."""
 
-    def __init__(self, models: list[LanguageModel], bundle: Bundle) -> None:
-        self._models, self._config = models, bundle.model
+    def __init__(
+        self, models: list[LanguageModel], bundle: Bundle, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._models, self._config, self._clock = models, bundle.model, clock
         self._prompt = prompt(bundle.model, PROMPT_TOKENS)
         self._steps = [_STEPS_A_PROMPT] * len(models)
         self._next = 0
@@ -81,9 +84,9 @@ class Peer:
         self._steps[copy] += 1
         codes_BK = codes(self._config, picked, random)
         model = self._models[copy]
-        start = time.perf_counter()
+        start = self._clock()
         logits_BKV = model.step(codes_BK, position_B)
-        return time.perf_counter() - start, logits_BKV
+        return self._clock() - start, logits_BKV
 
 
 def build_peers(folder: Path, threads: int | None) -> tuple[Bundle, dict[str, Peer]]:
@@ -103,7 +106,8 @@ def build_peers(folder: Path, threads: int | None) -> tuple[Bundle, dict[str, Pe
         models["single graph"].append(SingleGraph(bundle, f"single_{copy}", CAPACITY))
         models["tight torch"].append(TightTorch(torch_model, CAPACITY))
         models["eager torch"].append(TorchLanguageModel(torch_model))
-    return bundle, {peer: Peer(copies_of, bundle) for peer, copies_of in models.items()}
+    clock = clock_for(threads or 0)
+    return bundle, {peer: Peer(copies_of, bundle, clock) for peer, copies_of in models.items()}
 
 
 def _copies(bundle: Bundle) -> int:
@@ -116,7 +120,7 @@ def measure(folder: Path, hidden: int, threads: int, rounds: int, picked_counts:
     torch.set_num_threads(threads)
     bundle, peers = build_peers(folder, threads)
     agreement = check_agreement(bundle, peers, picked_counts)
-    kernels = ReadKernels(folder / "read")
+    kernels = ReadKernels(folder / "read", clock_for(threads))
     random = np.random.default_rng(0)
     seconds: dict[str, dict[int, list[list[float]]]] = {peer: defaultdict(list) for peer in PEERS}
     reads: dict[str, list[float]] = defaultdict(list)
