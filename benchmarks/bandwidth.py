@@ -27,6 +27,7 @@ def clock_for(threads: int) -> Callable[[], float]:
     for several threads, because idle ones spin."""
     return time.process_time if threads == 1 else time.perf_counter
 
+
 _WIDTH = 1024
 _ROWS = BUFFER_BYTES // (4 * _WIDTH)
 
