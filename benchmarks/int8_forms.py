@@ -1,11 +1,11 @@
 """Which form of a quantized expert is fastest in ONNX Runtime on this CPU, interleaved, with weights from memory.
 
-python -m benchmarks.int8_forms [--hidden 384 1024] [--rows 2] [--rounds N] [--json FILE]
+python -m benchmarks.int8_forms [--hidden 384 1024] [--rows 2 16] [--rounds N] [--json FILE] [--markdown FILE]
 
 One expert (SwiGLU, combine inside) as float32; static QDQ (fuses to MatMulIntegerToFloat); the same with a range for
 each row of the down product's input; dynamic int8 (DynamicQuantizeLinear with one scale for all rows, for comparison
 only, because a row then changes another's result); and MatMulNBits in 8 and 4 bits by block size. Copies of each form
-alternate, more of them than fit into the cache.
+alternate, more of them than fit into the cache. One thread runs; times are CPU times.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from rich.table import Table
 
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import SMALLEST_ROW_MAX, QuantizedWeight, quantize_weight
-from unimoe_runtime.backends.onnxruntime.sessions import open_session
-from unimoe_tools.profiling.machine import settle
+from unimoe_runtime.backends.onnxruntime.sessions import open_session, use_global_pool
+from unimoe_tools.profiling.machine import describe_machine, settle
 
 from .workload import model_config
 
@@ -154,10 +154,10 @@ def measure(hidden: int, rows: int, rounds: int, folder: Path) -> dict[str, Any]
         for form in random.permutation(FORMS):
             settle()
             sessions[form][0].run(None, feeds)
-            start = time.perf_counter()
+            start = time.process_time()
             for session in sessions[form][1:]:
                 session.run(None, feeds)
-            seconds[form].append((time.perf_counter() - start) / (len(sessions[form]) - 1))
+            seconds[form].append((time.process_time() - start) / (len(sessions[form]) - 1))
     times = {form: np.array(values) for form, values in seconds.items()}
     return {
         "hidden": hidden,
@@ -180,21 +180,44 @@ def _copies(form: str, hidden: int, width: int, folder: Path) -> Iterator[Any]:
         made += 1
 
 
+def as_markdown(results: list[dict[str, Any]]) -> str:
+    """Microseconds of an expert by form, and how many times as fast as float32."""
+    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
+    lines = [
+        f"{about}; one thread",
+        "",
+        "| hidden | rows | " + " | ".join(FORMS) + " |",
+        "|" + " --- |" * (2 + len(FORMS)),
+    ]
+    for result in results:
+        cells = [f"{result['microseconds'][form]:.0f} ({result['speed'][form]:.1f} ×)" for form in FORMS]
+        lines.append(f"| {result['hidden']} | {result['rows']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, nargs="+", default=[384, 1024])
-    parser.add_argument("--rows", type=int, default=2)
+    parser.add_argument("--rows", type=int, nargs="+", default=[2, 16])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
+    use_global_pool(1)
     with tempfile.TemporaryDirectory(prefix="unimoe-forms-") as folder:
-        results = [measure(hidden, arguments.rows, arguments.rounds, Path(folder)) for hidden in arguments.hidden]
+        results = [
+            measure(hidden, rows, arguments.rounds, Path(folder))
+            for hidden in arguments.hidden
+            for rows in arguments.rows
+        ]
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    table = Table("hidden", "width", *FORMS, title=f"times float32's speed (error), {arguments.rows} rows")
+    if arguments.markdown:
+        arguments.markdown.write_text(as_markdown(results), encoding="utf-8")
+    table = Table("hidden", "rows", *FORMS, title="times float32's speed (error)")
     for result in results:
         cells = [f"{result['speed'][form]:.2f} ({100 * result['error'][form]:.1f} %)" for form in FORMS]
-        table.add_row(str(result["hidden"]), str(result["width"]), *cells)
+        table.add_row(str(result["hidden"]), str(result["rows"]), *cells)
     Console(width=150).print(table)
 
 

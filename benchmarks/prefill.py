@@ -8,7 +8,8 @@ text ids of their prompts pick 0 to 8 experts, each number equally often.
 
 The floor counts two operations for each weight and token: trunks for all tokens, an expert for the tokens that picked
 it, the products of attention over all slots, and the head for the last positions. The machine's rate is that of ONNX
-Runtime's float32 product of a matrix of as many rows with a constant of 1024 × 4096, measured in the same rounds. With one thread, times are the process's CPU time.
+Runtime's float32 product of a matrix of as many rows with a constant of 1024 × 4096, measured in the same rounds.
+With one thread, times are the process's CPU time.
 """
 
 from __future__ import annotations
