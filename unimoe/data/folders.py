@@ -26,6 +26,7 @@ from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.reading import read_phrases
 
 _ALIGNER_RATE_HZ = 16000
+_MAX_CHARACTERS = 10_000
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -76,6 +77,11 @@ def read_entries(folder: Path, voice: str) -> list[Entry]:
     for entry in entries:
         if not entry.text:
             raise OutputError(f"{entry.path}: its text is empty: write what is said, or leave the recording out")
+        if len(entry.text) > _MAX_CHARACTERS:
+            raise OutputError(
+                f"{entry.path}: its text has {len(entry.text):,} characters, at most {_MAX_CHARACTERS:,} are read: "
+                "cut the recording into sentences"
+            )
     if not entries:
         raise OutputError(
             f"{folder} has no recordings with texts: put a .txt beside each audio file, or a metadata.csv (file|text)"
