@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -138,3 +139,32 @@ def test_one_line_for_each_fault(tmp_path: Path) -> None:
         assert message in str(problem.value) and str(path) in str(problem.value) and "\n" not in str(problem.value)
     with pytest.raises(VideoError, match="rate_hz is 0; it must be above 0"):
         read_video(whole, rate_hz=0)
+
+
+@pytest.mark.parametrize(
+    ("atom", "place"),
+    [(b"mvhd", 12), (b"mdhd", 12), (b"mdhd", 16), (b"stts", 8), (b"stts", 12), (b"stsz", 4), (b"stsz", 8), (b"stsc", 8),
+     (b"tkhd", 76), (b"stco", 4), (b"elst", 8), (b"mp4v", 24)],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [0, 1, 10**6, 2**31 - 1, 2**32 - 1])
+def test_a_header_that_lies_is_one_line_or_does_no_harm(tmp_path: Path, atom: bytes, place: int, value: int) -> None:
+    """Time scales, durations, counts and sizes: the file is refused, or at most 64 small frames are read at once."""
+    content = write_video(tmp_path / "whole.mp4", numbered(6), 2, codec="mpeg4").read_bytes()
+    begin = content.index(atom) + 4 + place
+    path = tmp_path / "lies.mp4"
+    path.write_bytes(content[:begin] + struct.pack(">I", value) + content[begin + 4 :])
+    began = time.process_time()
+    try:
+        video = read_video(path)
+    except VideoError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(video.frames_FHWC) <= 64 and video.frames_FHWC.nbytes < 64 * 1024 * 1024
+    assert time.process_time() - began < 10
+
+
+def test_a_million_frames_a_second(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "fast.avi", numbered(20), 1_000_000)
+    assert len(read_video(path).frames_FHWC) == 1
+    with pytest.raises(VideoError, match="rate_hz"):
+        read_video(path, rate_hz=1e6)
