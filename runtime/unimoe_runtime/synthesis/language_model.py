@@ -192,8 +192,12 @@ class BundleModel:
             self.valid_BS = grown_BS
 
     def _read(self, forward: Forward, inputs: StepInputs, real_BT: NDArray[np.bool_]) -> Reading:
-        """The passes over a prompt's positions. Positions outside `real_BT` launch no expert."""
+        """The passes over a prompt's positions. Positions outside `real_BT` launch no expert.
+
+        The cache grows from pass to pass, because attention computes every slot of it, masked ones included.
+        """
         begin, length = 0, real_BT.shape[1]
+        before, most = int(inputs.write_index_B[0]), inputs.mask_B1TS.shape[3]
         while begin < length:
             end = begin + piece_length((yield length - begin), length - begin)
             piece = slice(begin, end)
@@ -201,7 +205,7 @@ class BundleModel:
                 hidden_BTC=inputs.hidden_BTC[:, piece],
                 cos_BTD=inputs.cos_BTD[:, piece],
                 sin_BTD=inputs.sin_BTD[:, piece],
-                mask_B1TS=inputs.mask_B1TS[:, :, piece],
+                mask_B1TS=inputs.mask_B1TS[:, :, piece, : min(most, cache_capacity(before + end))],
                 write_index_B=inputs.write_index_B + begin,
             )
             self._run(forward, part, real_BT[:, piece].reshape(-1))

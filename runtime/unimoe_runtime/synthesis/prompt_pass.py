@@ -19,6 +19,9 @@ Floats = NDArray[np.float32]
 # by an eighth, and by this many slots at least.
 _SMALLEST_GROWTH = 16
 
+# A longer pass would compute attention over many slots that causality masks, and its scores would leave the cache.
+_MOST_POSITIONS = 256
+
 Rows = Callable[[Any], Floats]
 """Reads an embedding's rows by an array of indices, as from `TensorFile.rows`."""
 
@@ -56,10 +59,11 @@ def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> ND
 
 
 def piece_length(wanted: int, left: int) -> int:
-    """Positions of the next pass over a prompt of which `left` are to be read: about `wanted`.
+    """Positions of the next pass over a prompt of which `left` are to be read: about `wanted`, and not many more than
+    `_MOST_POSITIONS`.
 
     A pass never has one position alone, unless the prompt has only one: ONNX Runtime computes a pass of one position in
     another order, so the result would depend on the division.
     """
-    length = min(max(wanted, 2), left)
+    length = min(max(wanted, 2), _MOST_POSITIONS, left)
     return left if left - length == 1 else length

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from unimoe_runtime.synthesis.prompt_pass import cache_capacity, piece_length, prompt_mask
 
 
-@given(st.integers(0, 100), st.integers(1, 300))
+@given(st.integers(0, 900), st.integers(1, 900))
 def test_pieces_are_never_one_position_of_several(wanted: int, left: int) -> None:
     pieces = []
     total = left
@@ -18,6 +18,7 @@ def test_pieces_are_never_one_position_of_several(wanted: int, left: int) -> Non
         left -= pieces[-1]
     assert sum(pieces) == total
     assert pieces == [1] or min(pieces) > 1
+    assert max(pieces) <= 257
 
 
 @given(st.integers(1, 5000))
