@@ -56,7 +56,9 @@ class Conversation:
         waiting = self._cutter.num_waiting + sum(len(sentence or "") for sentence in self._waiting)
         most = self._service.limits.max_text_characters
         if waiting + len(piece) > most:
-            raise RequestError(f"more than {most} characters wait to be spoken: send them later", code="too_long")
+            raise RequestError(
+                f"more than {most} characters wait to be spoken: send them later", param="text", code="too_long"
+            )
         self._take(self._cutter.add(piece))
 
     def flush(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from typing import Any
 
 from unimoe_runtime.errors import (
@@ -18,6 +19,12 @@ from unimoe_runtime.errors import (
 logger = logging.getLogger("unimoe.serving")
 
 _CALLERS = (PromptError, ConfigError, AudioError, VideoError)
+# Request fields by the word that begins a message of the runtime, where the message is about one field.
+_FIELDS = {
+    "text": "input", "description": "input", "voice": "voice", "speed": "speed", "seed": "seed", "lexicon": "lexicon",
+    "temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "guidance_scale": "guidance_scale",
+    "eos_factor": "eos_factor", "max_s": "max_seconds",
+}  # fmt: skip
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -65,9 +72,24 @@ def as_request_error(error: Exception) -> RequestError:
         case BackendError() if "within" in str(error):
             return RequestError(str(error), status=503, code="timeout", retry_after_s=1)
         case UnimoeError() if isinstance(error, _CALLERS):
-            return RequestError(str(error), code="invalid_value")
+            return RequestError(str(error), code="invalid_value", param=_field(error))
         case UnimoeError():
             logger.error("%s", error)
             return RequestError("the bundle cannot answer; the server's log says why", status=500, code="bundle_error")
     logger.error("a request failed", exc_info=error)
     return RequestError("the server has a fault; its log says more", status=500, code="internal_error")
+
+
+def _field(error: UnimoeError) -> str | None:
+    """The request's field that an error of the runtime is about, as OpenAI's errors name it."""
+    first = re.match(r"(?:the |a )?(\w+)", str(error))
+    if first and first[1] in _FIELDS:
+        return _FIELDS[first[1]]
+    match error:
+        case VideoError():
+            return "video"
+        case AudioError():
+            return "voice"
+        case PromptError():
+            return "input"
+    return None

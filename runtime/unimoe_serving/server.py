@@ -13,7 +13,7 @@ import uvicorn
 
 from unimoe_runtime.errors import BackendError
 from unimoe_serving.app import create_app
-from unimoe_serving.config import ServerConfig, is_loopback
+from unimoe_serving.config import ServerConfig, is_loopback, wyoming_address
 from unimoe_serving.service import Service
 
 logger = logging.getLogger("unimoe.serving")
@@ -68,6 +68,8 @@ async def _serve(
                 wyoming = WyomingServer(service, config.wyoming)
                 await wyoming.start()
                 announce(f"tcp://{config.wyoming.removeprefix('tcp://').rpartition(':')[0]}:{wyoming.port}: Wyoming")
+                if not is_loopback(wyoming_address(config.wyoming)[0]):
+                    announce("Wyoming has no key: anyone who reaches its port may use it; open it to your network only")
             announce(f"ready after {time.perf_counter() - started:.1f} s")
             await server.drained()
     except OSError as error:

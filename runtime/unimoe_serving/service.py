@@ -142,13 +142,16 @@ class Service:
         """A voice's name, or the recording and the words of a stored voice. Raises RequestError for any other."""
         frontend = model.synthesizer.frontend
         own = frontend.voices if task == "speech" else frontend.instruments
-        if not voice or voice in own:
+        if voice in own or not (voice or (task == "speech" and frontend.max_voice_s)):
             return voice, ""
         kept = self.voices.find(voice, model.name) if task == "speech" else None
         if kept is not None:
             return str(kept[1]), kept[0].text
         what = "voice" if task == "speech" else "instrument"
         known = [*own, *(known.name for known in self.voices if known.model == model.name and task == "speech")]
+        if not voice:
+            stored = f"one of {', '.join(known)}" if known else "one that POST /v1/audio/voices stored"
+            raise RequestError(f"{model.name} needs a voice: give {stored}", param="voice", code="missing_field")
         raise RequestError(
             f"there is no {what} {voice!r}; it can be {', '.join(known) or 'left out'}",
             param="voice", code="voice_not_found",

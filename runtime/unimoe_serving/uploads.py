@@ -31,7 +31,7 @@ class Uploads:
         synthesizer = model.synthesizer
         if not model.takes_video:
             raise RequestError(f"{model.name} takes no video: it makes music from a text alone", param="video")
-        return await self._read(upload, "", synthesizer.read_video)
+        return await self._read("video", upload, "", synthesizer.read_video)
 
     async def read_recording(self, model: ServedModel, upload: BinaryIO, suffix: str) -> NDArray[np.float32]:
         """pcm_L of a recording at the bundle's rate. Raises RequestError."""
@@ -40,13 +40,13 @@ class Uploads:
         def read(path: Path) -> NDArray[np.float32]:
             return read_audio(path, synthesizer.sample_rate_hz, max_s=synthesizer.frontend.max_voice_s)
 
-        return await self._read(upload, suffix, read)
+        return await self._read("audio_sample", upload, suffix, read)
 
     def close(self) -> None:
         """End the reading thread."""
         self._executor.shutdown()
 
-    async def _read(self, upload: BinaryIO, suffix: str, read: Callable[[Path], T]) -> T:
+    async def _read(self, field: str, upload: BinaryIO, suffix: str, read: Callable[[Path], T]) -> T:
         def work() -> T:
             with tempfile.NamedTemporaryFile(prefix="unimoe-", suffix=suffix) as file:
                 copyfileobj(upload, file)
@@ -54,6 +54,7 @@ class Uploads:
                 try:
                     return read(Path(file.name))
                 except UnimoeError as error:
-                    raise RequestError(str(error).replace(file.name, "the upload"), code="invalid_upload") from None
+                    told = str(error).replace(file.name, "the upload")
+                    raise RequestError(told, param=field, code="invalid_upload") from None
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

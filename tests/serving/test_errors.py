@@ -13,8 +13,24 @@ def test_the_callers_errors_keep_their_line(kind: type[Exception]) -> None:
     told = as_request_error(kind("the text is empty"))
     assert told.status == 400
     assert told.body["error"] == {
-        "message": "the text is empty", "type": "invalid_request_error", "param": None, "code": "invalid_value",
+        "message": "the text is empty", "type": "invalid_request_error", "param": "input", "code": "invalid_value",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "field"),
+    [
+        (ConfigError("top_p is 2; it must be 0 to 1"), "top_p"),
+        (ConfigError("the bundle's delay_pattern is odd"), None),
+        (PromptError("max_s is -1; it must be 0 to 1e6"), "max_seconds"),
+        (PromptError("lexicon, 'Kraków': there are no phonemes"), "lexicon"),
+        (PromptError("C9 is out of range: notes can be C2 to C6"), "input"),
+        (AudioError("the recording is empty"), "voice"),
+        (VideoError("the upload is no video"), "video"),
+    ],
+)
+def test_an_error_names_its_field(error: Exception, field: str | None) -> None:
+    assert as_request_error(error).param == field
 
 
 @pytest.mark.parametrize(
