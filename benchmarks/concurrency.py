@@ -4,9 +4,10 @@
     SIDE: NAME=BUNDLE[,threads=N][,tree=DIR]
 
 Each side is a process that stays warm; `tree` is a checkout of this repository whose code it runs. In a round every
-side reads each number of concurrent streams, each stream in a thread. The order changes, and only one side works at a
-time. A stream makes one request after another until the round's seconds have passed; a request that began within them
-counts to its end. Ratios to the side's own single stream come from the same round.
+side reads each number of concurrent streams, each stream in a thread that makes one request after another. The order
+changes, and only one side works at a time. Counted are the frames that all streams decode in the round's seconds, which
+begin half a second after the streams: so neither the joint start nor the end of the last ones counts. Ratios to the
+side's own single stream come from the same round.
 """
 
 from __future__ import annotations
@@ -39,38 +40,64 @@ bundle, threads = sys.argv[1], int(sys.argv[2])
 TEXTS = "Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off"
 synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
 
-def read(index, until, into):
-    number = index
-    while time.perf_counter() < until:
-        with start(TEXTS[number % len(TEXTS)], number) as stream:
-            for _ in stream:
-                pass
-        outcome = stream.outcome
-        digest = hashlib.blake2b(outcome.codes_TK.tobytes(), digest_size=8).hexdigest()
-        into.append((outcome.audio_s, outcome.first_audio_s, number, digest))
-        number += 1
+with open(bundle + "/manifest.json") as file:
+    codec = json.load(file)["codec"]
+frame_s = codec["hop_samples"] / codec["sample_rate_hz"]
 
-read(0, time.perf_counter() + 0.5, [])
+class Reader(threading.Thread):
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.going, self.frames, self.stream, self.made = number, True, 0, None, []
+
+    def run(self):
+        while self.going:
+            with start(TEXTS[self.number % len(TEXTS)], self.number) as self.stream:
+                for _ in self.stream:
+                    if not self.going:
+                        break
+            outcome = self.stream.outcome
+            codes = outcome.codes_TK
+            self.frames, self.stream = self.frames + len(codes), None
+            digest = hashlib.blake2b(codes.tobytes(), digest_size=8).hexdigest() if self.going else None
+            self.made.append((outcome.first_audio_s, self.number, digest))
+            self.number += 1
+
+    @property
+    def audio_s(self):
+        before, stream = self.frames, self.stream
+        return frame_s * (before + (len(stream.outcome.codes_TK) if stream is not None else 0))
+
+def at_once(count, ramp_s, seconds):
+    readers = [Reader(7 * index) for index in range(count)]
+    for reader in readers:
+        reader.start()
+    time.sleep(ramp_s)
+    figures = []
+    for pause_s in (seconds, 0):
+        figures.append((time.perf_counter(), time.process_time(), sum(reader.audio_s for reader in readers)))
+        time.sleep(pause_s)
+    for reader in readers:
+        reader.going = False
+    for reader in readers:
+        reader.join()
+    took_s, cpu_s, audio_s = (after - before for before, after in zip(*figures))
+    made = [request for reader in readers for request in reader.made]
+    return {
+        "audio_per_s": audio_s / took_s,
+        "cpu_s_per_audio_s": cpu_s / audio_s,
+        "first_audio_ms": [1e3 * first_s for first_s, _, _ in made if first_s < 1e9],
+        "codes": {str(number): digest for _, number, digest in made if digest},
+    }
+
+at_once(1, 0.2, 0.3)
 for line in sys.stdin:
     time.sleep(0.05)  # until the pools of the other sides spin no more
     asked = json.loads(line)
-    results = [[] for _ in range(asked["streams"])]
-    began, cpu = time.perf_counter(), time.process_time()
-    until = began + asked["seconds"]
-    readers = [threading.Thread(target=read, args=(7 * i, until, into)) for i, into in enumerate(results)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
-    took = time.perf_counter() - began
-    made = [request for into in results for request in into]
-    print(json.dumps({
-        "audio_per_s": sum(request[0] for request in made) / took,
-        "cpu_s_per_audio_s": (time.process_time() - cpu) / sum(request[0] for request in made),
-        "first_audio_ms": [1e3 * request[1] for request in made],
-        "codes": {str(request[2]): request[3] for request in made},
-    }), flush=True)
+    print(json.dumps(at_once(asked["streams"], asked["ramp_s"], asked["seconds"])), flush=True)
 """
+
+
+_RAMP_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +119,8 @@ def measure(sides: list[Side], plan: Plan) -> dict[str, dict[int, list[dict[str,
             for name in random.permutation(list(workers)):
                 worker = workers[name]
                 assert worker.stdin is not None and worker.stdout is not None
-                worker.stdin.write(json.dumps({"streams": num_streams, "seconds": plan.seconds}) + "\n")
+                asked = {"streams": num_streams, "ramp_s": _RAMP_S, "seconds": plan.seconds}
+                worker.stdin.write(json.dumps(asked) + "\n")
                 worker.stdin.flush()
                 answers[name][num_streams].append(json.loads(worker.stdout.readline()))
     for worker in workers.values():

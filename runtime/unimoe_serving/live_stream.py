@@ -46,7 +46,7 @@ class LiveStream:
         self._synthesizer, self._request, self._audio, self._executor = synthesizer, request, audio, executor
         self._record = RoutingRecord() if watch_routing else None
         self._stream: AudioStream | None = None
-        self._cancelled = False
+        self._cancelled = self._begun = False
         self._pieces = self._make()
         self._pending: asyncio.Future[Piece | None] | None = None
 
@@ -57,7 +57,9 @@ class LiveStream:
         piece = await asyncio.shield(self._pending or self._ask())
         if piece is None:
             raise StopAsyncIteration
-        self._pending = self._ask()  # prepared while this one is sent
+        # The next piece is prepared while this one is sent. The first is sent before that, so that it finds the CPU free.
+        self._pending = self._ask() if self._begun else None
+        self._begun = True
         return piece
 
     @property
