@@ -97,7 +97,7 @@ def running_server(
         try:
             running = RunningServer(listener.getsockname()[1], app.state.service)
             if ready:
-                until(lambda: running.service.ready or running.service.load_error is not None)
+                until(lambda: running.service.ready or running.service.load_error is not None, seconds=120)
                 assert running.service.load_error is None
             yield running
         finally:
