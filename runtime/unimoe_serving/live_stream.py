@@ -57,7 +57,7 @@ class LiveStream:
         piece = await asyncio.shield(self._pending or self._ask())
         if piece is None:
             raise StopAsyncIteration
-        # The next piece is prepared while this one is sent. The first is sent before that, so that it finds the CPU free.
+        # The next piece is prepared while this one is sent; the first is sent before that, while the CPU is free.
         self._pending = self._ask() if self._begun else None
         self._begun = True
         return piece
