@@ -1,6 +1,7 @@
 """Building 288 full-size expert engines with TensorRT-RTX: seconds, memory, and faster options. Needs no GPU.
 
     python -m benchmarks.engine_builds --folder DIR [--precision float16 int8] [--jobs 1 2] [--json F] [--markdown F]
+    python -m benchmarks.engine_builds --folder DIR --only-options --markdown F
 
 The experts have the published model's shape (hidden 2048, intermediate 2752). The script writes eight experts of random
 weights and links them into 36 layers; it really builds each of the 288 engines. DIR holds at most 21 GB, and is empty
@@ -187,17 +188,21 @@ def build_directly(toolkit: Toolkit, path: Path, info: GraphInfo, recipe: Recipe
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
+    only_options = not any(found["runs"] for found in report["precisions"].values())
     lines = [
-        "# Engines of 288 full-size experts",
+        "# How an engine is built" if only_options else "# Engines of 288 full-size experts",
         "",
         f"`{report['command']}`",
         "",
         f"TensorRT-RTX {report['tensorrt_rtx']}, compute capability {'.'.join(map(str, CAPABILITY))}, "
         f"{report['cores']} cores, no GPU. Hidden 2048, intermediate 2752.",
         "",
-        "| precision | builders | engines | seconds | s an engine | GB | peak memory GB | rebuild s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    if not only_options:
+        lines += [
+            "| precision | builders | engines | seconds | s an engine | GB | peak memory GB | rebuild s |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
     for precision, found in report["precisions"].items():
         lines += [
             f"| {precision} | {run['workers']} | {run['engines']} | {run['seconds']:.1f} | "
@@ -215,20 +220,22 @@ def markdown(report: dict[str, Any]) -> str:
     for name in OPTIONS:
         row = (f"{found['options'][name]:.3f}" for found in report["precisions"].values())
         lines.append(f"| {name} | {' | '.join(row)} |")
-    lines += [
-        "",
-        "Builders: processes at work. Memory: the command's and its builders' together, shared pages once. Rebuild: "
-        "finding all of them up to date by SHA-256.",
-    ]
+    if not only_options:
+        lines += [
+            "",
+            "Builders: processes at work. Memory: the command's and its builders' together, shared pages once. "
+            "Rebuild: finding all of them up to date by SHA-256.",
+        ]
     return "\n".join(lines) + "\n"
 
 
 def measure(bundle: Bundle, workers: Sequence[int], few: int, rounds: int) -> dict[str, Any]:
-    """Build all experts with the last of `workers` and a few with the others; compare options on one expert."""
+    """Build all experts with the last of `workers` and `few` with the others; compare options on one expert. With
+    `few` 0 only the options are compared."""
     limits = Limits(cache_capacities=(1024,))
     jobs = [job for job in list_jobs(bundle, (CAPABILITY,), limits, "benchmark") if ".expert." in job.graph]
     runs = []
-    for count in workers:
+    for count in workers if few else ():
         folder = bundle.path / "engines"
         runs.append(build_experts(bundle, jobs if count == workers[-1] else jobs[:few], count, folder))
         shutil.rmtree(folder)
@@ -241,13 +248,14 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=("float16", "int8"), default=["float16", "int8"])
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, os.cpu_count() or 1])
     parser.add_argument("--few", type=int, default=8, help="engines for all but the last of --jobs")
+    parser.add_argument("--only-options", action="store_true", help="compare options on one expert, build no set")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     console = Console(stderr=True)
     report: dict[str, Any] = {
-        "command": "python -m benchmarks.engine_builds --folder DIR",
+        "command": "python -m benchmarks.engine_builds --folder DIR" + " --only-options" * arguments.only_options,
         "tensorrt_rtx": open_flavour("tensorrt-rtx").version,
         "cores": os.cpu_count(),
         "precisions": {},
@@ -259,7 +267,9 @@ def main() -> None:
             with console.status(f"writing random experts, {precision}"):
                 bundle = repeat_layer(write_bundle(folder, precision))
             with console.status(f"building, {precision}"):
-                report["precisions"][precision] = measure(bundle, arguments.jobs, arguments.few, arguments.rounds)
+                report["precisions"][precision] = measure(
+                    bundle, arguments.jobs, 0 if arguments.only_options else arguments.few, arguments.rounds
+                )
         finally:
             shutil.rmtree(folder)
         if arguments.json:

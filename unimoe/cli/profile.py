@@ -183,7 +183,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     for run, row in zip(report["runs"], rows, strict=True):
         title = f"{row['bundle']}, {', '.join(reports.setting_line(row))}: parts of a step"
         print_table(columns(*reports.PART_COLUMNS), reports.part_rows(run), title=title)
-        print_table(columns(*reports.LAYER_COLUMNS), reports.layer_rows(run), title="layers")
+        layer_titles = (title.replace(", ", ",\n") for title in reports.LAYER_COLUMNS)
+        print_table(columns(*layer_titles), reports.layer_rows(run), title="layers")
         if "kernels" in run:
             kernel_columns = columns(*reports.KERNEL_COLUMNS, left=("operator",))
             print_table(kernel_columns, reports.kernel_rows(run), title="kernels")

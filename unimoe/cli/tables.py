@@ -139,7 +139,8 @@ def _wrapped(cell: str, size: int) -> list[str]:
 
 def _list_lines(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     for row in rows:
-        yield click.style(row[0].replace("\n", " ") or titles[0], bold=True)
+        name = row[0].replace("\n", " ")
+        yield click.style(f"{titles[0]} {name}" if name.isdigit() else name or titles[0], bold=True)
         for title, cell in zip(titles[1:], row[1:], strict=True):
             if cell:
                 head = f"{_INDENT}{title.replace(chr(10), ' ')}: " if title else _INDENT

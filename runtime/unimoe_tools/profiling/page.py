@@ -93,7 +93,14 @@ def _sweeps(rows: Sequence[Record]) -> Iterator[str]:
         for fields in (("step_p50_ms", "step_p90_ms"), ("ttfa_ms",)):
             names = list(_LINES)[:2] if len(fields) == 2 else list(_LINES)[2:]
             top = 1.15 * max(row[field] for row in group for field in fields)
-            axes = Axes(x0=0, x1=max(threads), top=top, height=200, labels=("threads", "ms"), x_ticks=threads)
+            axes = Axes(
+                x0=min(threads) - 0.5,
+                x1=max(threads) + 0.5,
+                top=top,
+                height=200,
+                labels=("threads", "ms"),
+                x_ticks=threads,
+            )
             for field, name in zip(fields, names, strict=True):
                 points = [row["threads"] for row in group], [row[field] for row in group]
                 axes.parts.append(line(axes, *points, _LINES[name], name))

@@ -187,8 +187,8 @@ def layer_rows(run: Record) -> list[list[str]]:
     return [
         [
             str(layer["layer"]),
-            plus_minus(layer["trunk_ms"], layer.get("trunk_error_ms"), 3),
-            plus_minus(layer["expert_ms"], layer.get("expert_error_ms"), 3),
+            plus_minus(layer["trunk_ms"], layer.get("trunk_error_ms"), 2),
+            plus_minus(layer["expert_ms"], layer.get("expert_error_ms"), 2),
             plus_minus(layer["launched"], layer.get("launched_error"), 2),
             plus_minus(layer["picked_a_row"], layer.get("picked_a_row_error"), 2),
             plus_minus(layer["null_share"], layer.get("null_share_error"), 3),
