@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decoding_speed import Side
-from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
+from benchmarks.decoding_speed import LoadOfOthers, Side
+from unimoe_tools.profiling.machine import describe_machine
 
 # One side: an input line states the number of streams and the seconds; an output line returns the figures. It works
 # with every version of the code that has streaming.
@@ -186,14 +186,15 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     plan = Plan(streams=tuple(arguments.streams), rounds=arguments.rounds, seconds=arguments.seconds)
-    background = BackgroundLoad()
+    load = LoadOfOthers()
     rows = summarize(measure(arguments.sides, plan))
-    text = f"{table(rows)}\n\n{plan.rounds} rounds of {plan.seconds:g} s for each side and number of streams"
+    cores, rounds = load.cores(), f"{plan.rounds} rounds of {plan.seconds:g} s for each side and number of streams"
+    text = f"{table(rows)}\n\n{rounds}; {load.told(cores)}"
     print(text)
     if arguments.markdown is not None:
         arguments.markdown.write_text(text + "\n", encoding="utf-8")
     if arguments.json is not None:
-        result = {"rows": rows, "busy_cores": background.cores(), "machine": describe_machine()}
+        result = {"rows": rows, "cores_of_others": cores, "machine": describe_machine()}
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -63,6 +63,27 @@ for line in sys.stdin:
 """
 
 
+class LoadOfOthers:
+    """Cores that processes other than this one and its ended children keep busy."""
+
+    def __init__(self) -> None:
+        self._all, self._began, self._children_s = BackgroundLoad(), time.perf_counter(), self._of_children()
+
+    def cores(self) -> float:
+        """The mean since this object was made."""
+        mine = (self._of_children() - self._children_s) / (time.perf_counter() - self._began)
+        return max(0.0, (self._all.cores() or 0.0) - mine)
+
+    def told(self, cores: float) -> str:
+        """The figure as a part of a sentence."""
+        told = f"others kept {cores:.2f} cores busy"
+        return f"{told}: repeat it on a quiet machine" if cores > _NOISY_CORES else told
+
+    def _of_children(self) -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """`codec`: thread or between, empty for the code's default. `tree`: the checkout whose code runs."""
@@ -164,15 +185,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
-    background_cpu_cores, began = BackgroundLoad(), time.perf_counter()
+    load = LoadOfOthers()
     answers = measure(arguments.sides, arguments.rounds)
-    busy = resource.getrusage(resource.RUSAGE_CHILDREN)
-    elapsed_s = time.perf_counter() - began
-    cores = max(0.0, (background_cpu_cores.cores() or 0.0) - (busy.ru_utime + busy.ru_stime) / elapsed_s)
+    cores = load.cores()
     rows = summarize(answers, arguments.sides[0].name)
     rows.sort(key=lambda row: [side.name for side in arguments.sides].index(row["name"]))
-    text = table(rows) + f"\n\n{arguments.rounds} requests; others kept {cores:.2f} cores busy"
-    text += ": repeat it on a quiet machine" if cores > _NOISY_CORES else ""
+    text = table(rows) + f"\n\n{arguments.rounds} requests; {load.told(cores)}"
     print(text)
     if arguments.markdown is not None:
         arguments.markdown.write_text(text + "\n", encoding="utf-8")
