@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.prepared import WordTime
+from unimoe_tools.pages.output import require_writable, write_output
 
 FORMATS = (".json", ".srt", ".vtt")
 _WORDS_A_LINE = 7
@@ -16,9 +17,10 @@ _LONGEST_GAP_S = 0.6
 
 
 def require_format(path: Path) -> None:
-    """Raise OutputError for a file name that matches none of FORMATS."""
+    """Raise OutputError for a file name that matches none of FORMATS, or in a folder that cannot be written."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: word times can be written as {', '.join(FORMATS)}")
+    require_writable(path)
 
 
 def write_timestamps(path: Path, words: Sequence[WordTime]) -> None:
@@ -31,10 +33,7 @@ def write_timestamps(path: Path, words: Sequence[WordTime]) -> None:
             content = "\n".join(f"{number}\n{_span(cue, ',')}\n{_text(cue)}\n" for number, cue in cues)
         case _:
             content = "WEBVTT\n\n" + "\n".join(f"{_span(cue, '.')}\n{_text(cue)}\n" for cue in _cues(words))
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_output(path, content)
 
 
 def _cues(words: Sequence[WordTime]) -> list[list[WordTime]]:
