@@ -59,10 +59,10 @@ async def _serve(
     serving = asyncio.create_task(server.serve([listener]))
     wyoming = None
     try:
-        while not service.ready and service.load_error is None and not serving.done():
+        while not service.ready and service.load_error is None and not serving.done() and not server.is_draining:
             await asyncio.sleep(0.02)
         if service.load_error is None and not serving.done():
-            if config.wyoming:
+            if config.wyoming and not server.is_draining:
                 from unimoe_serving.wyoming_server import WyomingServer
 
                 wyoming = WyomingServer(service, config.wyoming)
@@ -70,7 +70,8 @@ async def _serve(
                 announce(f"tcp://{config.wyoming.removeprefix('tcp://').rpartition(':')[0]}:{wyoming.port}: Wyoming")
                 if not is_loopback(wyoming_address(config.wyoming)[0]):
                     announce("Wyoming has no key: anyone who reaches its port may use it; open it to your network only")
-            announce(f"ready after {time.perf_counter() - started:.1f} s")
+            if not server.is_draining:
+                announce(f"ready after {time.perf_counter() - started:.1f} s")
             await server.drained()
     except OSError as error:
         raise BackendError(f"{config.wyoming} cannot be listened at ({error.strerror}): choose another port") from None
@@ -94,6 +95,11 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._hear_signal)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether a signal arrived. A service that drains is not ready, so nobody may wait for it to become so."""
+        return self._signalled.is_set()
 
     async def drained(self) -> None:
         """Return after a signal, when all streams have ended or `drain_s` has passed."""

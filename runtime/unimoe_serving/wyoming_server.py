@@ -67,8 +67,8 @@ class WyomingServer:
         try:
             while (event := await async_read_event(_Bounded(reader))) is not None:  # type: ignore[arg-type]
                 await session.handle(event)
-        except (ConnectionError, asyncio.IncompleteReadError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # not Wyoming, or the connection is gone
+        except _NOT_WYOMING:
+            pass  # or the connection is gone
         except asyncio.CancelledError:
             pass
         finally:
@@ -77,6 +77,11 @@ class WyomingServer:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+_NOT_WYOMING = (
+    ConnectionError, asyncio.IncompleteReadError, RecursionError, ValueError, KeyError, TypeError, AttributeError,
+)  # fmt: skip
 
 
 class _Bounded:

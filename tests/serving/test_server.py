@@ -86,3 +86,15 @@ def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
     assert process.wait(20) == 0
     assert process.stderr is not None
     process.stderr.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_bundles_load_ends_the_server(tiny_bundle: Path, number: int) -> None:
+    process = subprocess.Popen([*SERVE, str(tiny_bundle), "--port", "0"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    ask(int(process.stderr.readline().split(":")[2]), "/readyz").read()
+    process.send_signal(number)
+    assert process.wait(30) == 0
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

@@ -136,6 +136,8 @@ NOISE = (
     b'{"type": "ping", "payload_length": 99999999999}\n',
     b"\xff\xfe\n",
     b"x" * 3_000_000,
+    b"[" * 200_000 + b"\n",
+    b'{"type": ' + b'{"a": ' * 100_000 + b"\n",
 )
 
 
