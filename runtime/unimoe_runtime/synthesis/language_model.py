@@ -199,7 +199,9 @@ class BundleModel:
         begin, length = 0, real_BT.shape[1]
         before, most = int(inputs.write_index_B[0]), inputs.mask_B1TS.shape[3]
         while begin < length:
-            end = begin + piece_length((yield length - begin), length - begin)
+            wanted = yield length - begin
+            # An observer gets each layer once, with all of the prompt's tokens, and `logits` are those of one pass.
+            end = length if self._observer is not None else begin + piece_length(wanted, length - begin)
             piece = slice(begin, end)
             part = StepInputs(
                 hidden_BTC=inputs.hidden_BTC[:, piece],

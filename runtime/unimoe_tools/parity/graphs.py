@@ -98,7 +98,7 @@ def record_calls(reference: Backend, prompt: Prompt) -> dict[str, Call]:
     left out, because a frame between two codes may legitimately get either. The vision tower reads seeded frames.
     """
     recorder = _Recorder(reference)
-    model = BundleModel(recorder)
+    model = BundleModel(recorder, observer=lambda *_: None)  # with an observer a prompt is read in one pass
     model.prefill(prompt)
     model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1)))
     _run_idle_experts(recorder)

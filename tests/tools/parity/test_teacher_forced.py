@@ -37,3 +37,15 @@ def test_divergence_by_hand(bundles_by_precision: dict[str, Path]) -> None:
     assert found.kl_nats == pytest.approx(total / first.is_frame_code_RK.sum(), rel=1e-4)
     assert found.num_tokens == 2 * (12 + 8)
     assert first.launched_LE().shape == (2, 5)
+
+
+def test_a_long_item_is_read_in_one_pass(bundles_by_precision: dict[str, Path]) -> None:
+    """Every token's routing and logits, however long the item is."""
+    backend = open_backend("onnxruntime", open_bundle(bundles_by_precision["float"]))
+    config = backend.bundle.model
+    request = standard_requests(backend.bundle)[0]
+    codes_TK = np.random.default_rng(0).integers(config.codebook_size, size=(300, 2))
+    item = teacher_force(request.prompt, codes_TK, request.sampling, config)
+    found = read_forced(backend, item)
+    assert found.picked_LNE.shape[1] == item.prompt.mask_BT.sum() > 600
+    assert found.logits_BRKV.shape[:2] == (2, item.num_rows)
