@@ -196,10 +196,10 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"TensorRT-RTX {report['tensorrt_rtx']}, compute capability {'.'.join(map(str, CAPABILITY))}, "
         f"{report['cores']} cores, no GPU. Hidden 2048, intermediate 2752.",
-        "",
     ]
     if not only_options:
         lines += [
+            "",
             "| precision | builders | engines | seconds | s an engine | GB | peak memory GB | rebuild s |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
