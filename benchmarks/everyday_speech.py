@@ -1,10 +1,11 @@
 """What Whisper hears of a bundle's voices: everyday sentences, digit strings and commands, with DNSMOS and word times.
 
-    python -m benchmarks.everyday_speech BUNDLE [--texts 40] [--judges base tiny.en] [--json FILE] [--misses]
+    python -m benchmarks.everyday_speech BUNDLE [--texts 40] [--judges base tiny.en] [--corpus CORPUS] [--json FILE]
 
 Every voice speaks the sentences of benchmarks/data/everyday_sentences.txt, none of which any model here was trained on,
 and digit strings and commands whose texts are held out. "Rotated" compares what is heard with the next text. The times
-of words are the bundle's own against Whisper's, which are rounded to 20 ms and not exact either.
+of words are the own ones of the bundle against those of Whisper, which are not exact either. With a corpus, also how
+many held-out clips are taken for the right voice or instrument, and how many notes are exact.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from unimoe.data.corpus import Corpus
 from unimoe.data.texts import all_commands, draw_digit_strings, split_of
+from unimoe.evaluation.demo import held_out, make_clips
+from unimoe.evaluation.demo import measure as measure_clips
 from unimoe.evaluation.quality import Dnsmos
 from unimoe.evaluation.spoken_form import spoken_tokens
+from unimoe.evaluation.suite import synthesize_with
 from unimoe.evaluation.whisper import HeardWord, Whisper
 from unimoe.evaluation.word_errors import WordErrors, rotated_errors, total_errors
 from unimoe_runtime.audio.files import resample
@@ -100,12 +105,20 @@ def measure(clips: Sequence[Spoken], judges: Sequence[Whisper], *, timed: bool) 
     return found
 
 
+def recognised(synthesizer: Synthesizer, corpus: Corpus, count: int) -> dict[str, float]:
+    """Shares of held-out clips of `corpus`, `count` of each kind, that are taken for what they are, and of notes."""
+    items = held_out(corpus, count, ("sentences", "questions"))
+    clips = make_clips(synthesize_with(synthesizer, corpus.sample_rate_hz), corpus, items)
+    return measure_clips(clips, corpus, []).summary()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--texts", type=int, default=40, help="sentences of each voice [default: 40]")
     parser.add_argument("--judges", nargs="+", default=["base", "tiny.en"], choices=["base", "tiny.en"])
     parser.add_argument("--kinds", nargs="+", default=["sentences", "digits", "commands"])
+    parser.add_argument("--corpus", type=Path, help="for voices, instruments and notes, of its held-out clips")
     parser.add_argument("--json", type=Path, help="write the figures and what was heard")
     parser.add_argument("--misses", action="store_true", help="print what is heard otherwise")
     options = parser.parse_args()
@@ -123,6 +136,9 @@ def main() -> None:
                 if options.misses:
                     _print_misses(figures, judges[0].size)
             print(f"{kind}, all {len(voices)} voices: {_line(_mean(list(record[kind].values())))}", flush=True)
+        if options.corpus:
+            record["corpus"] = recognised(synthesizer, Corpus.open(options.corpus), max(2, options.texts // 5))
+            print(json.dumps(record["corpus"]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

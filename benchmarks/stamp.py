@@ -18,8 +18,9 @@ RECORD = Path(__file__).parent / "results" / "checkpoints.json"
 def box_checkpoint() -> str:
     """Sixteen digits of the SHA-256 over the included checkpoint's weights: the model's and the codec's."""
     digest = sha256()
-    for part in ("model.safetensors", "codec/model.safetensors"):
-        digest.update((ROOT / "checkpoints" / "demo" / part).read_bytes())
+    box = ROOT / "checkpoints" / "demo"
+    for part in (*sorted(box.glob("model*.safetensors")), box / "codec" / "model.safetensors"):
+        digest.update(part.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -26,6 +26,9 @@ from unimoe_runtime.files.atomic import exchange
 from .config import ModelConfig, SamplingConfig
 from .model import Layer, UniMoE
 
+LARGEST_SHARD = 16_000_000
+"""Bytes of weights in one file, unless a single tensor is larger."""
+
 
 def tensor_views(model: UniMoE) -> dict[str, Tensor]:
     """The model's parameters under their names on disk, as views. Writing to a view writes to the model."""
@@ -109,7 +112,7 @@ def save_checkpoint(
         staging.mkdir()
         try:
             (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-            (staging / "model.safetensors").write_bytes(save(tensors))
+            _write_weights(staging, tensors)
             for name, source in (("codec", parts.codec_dir), ("frontend", parts.frontend_dir)):
                 if source is not None:
                     shutil.copytree(source, staging / name)
@@ -122,6 +125,28 @@ def save_checkpoint(
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"{path}: the checkpoint cannot be written ({error.strerror})") from None
+
+
+def _write_weights(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """One file, or numbered shards with an index where the weights are larger than a shard."""
+    shards: list[dict[str, torch.Tensor]] = [{}]
+    used = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and used + tensor.nbytes > LARGEST_SHARD:
+            shards.append({})
+            used = 0
+        shards[-1][name] = tensor
+        used += tensor.nbytes
+    if len(shards) == 1:
+        (folder / "model.safetensors").write_bytes(save(shards[0]))
+        return
+    weight_map = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        (folder / file).write_bytes(save(shard))
+        weight_map |= dict.fromkeys(shard, file)
+    index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def _replace_directory(staging: Path, path: Path) -> None:

@@ -99,3 +99,14 @@ def test_loading_names_the_tensor_that_does_not_fit(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 3'))
     with pytest.raises(CheckpointError, match=r"missing layers\.2\.attention_norm\.weight"):
         load_model(tmp_path / "m")
+
+
+def test_large_weights_lie_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = UniMoE(preset("tiny"))
+    monkeypatch.setattr(checkpoint_module, "LARGEST_SHARD", 20_000)
+    save_checkpoint(tmp_path / "made", model)
+    shards = sorted((tmp_path / "made").glob("model-*.safetensors"))
+    assert len(shards) > 2 and not (tmp_path / "made" / "model.safetensors").exists()
+    loaded = load_model(tmp_path / "made")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0, rtol=0)

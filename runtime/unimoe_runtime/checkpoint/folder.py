@@ -2,7 +2,8 @@
 
 Ours:
     config.json         {"format": "unimoe-checkpoint", "format_version": 1, "model", "sampling", "provenance"}
-    model.safetensors   float32, bfloat16 or float16, under the names of `tensor_shapes`
+    model.safetensors   float32, bfloat16 or float16, under the names of `tensor_shapes`; or shards with
+                        model.safetensors.index.json
     codec/              config.json, model.safetensors (optional)
     frontend/           converts text to token ids (optional)
 """

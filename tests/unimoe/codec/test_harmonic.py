@@ -90,7 +90,7 @@ def test_before_training_the_envelope_is_that_of_the_audio() -> None:
 
 
 def test_the_codec_in_the_repository_keeps_the_pitch() -> None:
-    codec = load_codec(Path(__file__).parents[3] / "checkpoints" / "codec-24khz")
+    codec = load_codec(Path(__file__).parents[3] / "checkpoints" / "voices" / "codec")
     assert (codec.sample_rate_hz, codec.hop_samples, codec.num_codebooks, codec.codebook_size) == (24000, 480, 6, 256)
     time_L = torch.arange(24000) / 24000
     pcm_L = torch.stack([torch.cos(2 * torch.pi * 160 * k * time_L) / k for k in range(1, 20)]).sum(0) * 0.05
