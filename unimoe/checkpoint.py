@@ -140,7 +140,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     if len(shards) == 1:
         (folder / "model.safetensors").write_bytes(save(shards[0]))
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         (folder / file).write_bytes(save(shard))
