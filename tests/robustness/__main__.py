@@ -55,6 +55,8 @@ def main(
                 "commit": commit, "reason": outcome.reason,
                 "seconds": round(outcome.seconds, 3), "peak_bytes": outcome.peak_bytes,
             }  # fmt: skip
+            if outcome.kind == "other":
+                line["said"] = outcome.said
             known[case_seed] = line
             file.write(json.dumps(line) + "\n")
             file.flush()

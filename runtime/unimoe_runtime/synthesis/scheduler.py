@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from weakref import WeakSet
 
+import numpy as np
+
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.errors import ClosedError
 from unimoe_runtime.synthesis.decoding import Decoding
@@ -128,8 +130,10 @@ class StepScheduler:
 
     def _run(self) -> None:
         try:
-            while (work := self._next()) is not None:
-                work()
+            # The check of the logits tells of damaged weights; numpy's warnings would only add to it.
+            with np.errstate(all="ignore"):
+                while (work := self._next()) is not None:
+                    work()
         except BaseException as error:  # a bug: no reader may wait forever
             with self._lock:
                 for stream in self._streams:
