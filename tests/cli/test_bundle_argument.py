@@ -1,4 +1,4 @@
-"""`demo` names the bundle of the checkpoint that comes with the package."""
+"""`demo` and `voices` name the bundles of the checkpoints that come with the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 import pytest
 
 from unimoe.cli import bundle_argument
-from unimoe.cli.bundle_argument import BUNDLE, demo_bundle
+from unimoe.cli.bundle_argument import BUNDLE, INCLUDED, included_bundle
 from unimoe_runtime.bundle.reader import MANIFEST
 from unimoe_runtime.errors import CheckpointError
 
@@ -23,28 +23,29 @@ def converted(value: str) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference_checkpoint: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(bundle_argument, "demo_checkpoint", lambda: reference_checkpoint)
+    monkeypatch.setattr(bundle_argument, "included_checkpoint", lambda name: reference_checkpoint)
     return tmp_path / "cache"
 
 
-def test_demo_is_exported_once(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = converted("demo")
+@pytest.mark.parametrize("name", INCLUDED)
+def test_an_included_checkpoint_is_exported_once(name: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = converted(name)
     assert (bundle / MANIFEST).is_file() and cache in bundle.parents
-    assert "exporting the demo" in capsys.readouterr().err
+    assert f"exporting {name}" in capsys.readouterr().err
     made = (bundle / MANIFEST).stat().st_mtime_ns
-    assert converted("demo") == bundle and (bundle / MANIFEST).stat().st_mtime_ns == made
+    assert converted(name) == bundle and (bundle / MANIFEST).stat().st_mtime_ns == made
     assert capsys.readouterr().err == ""
 
 
 def test_another_checkpoint_is_another_bundle(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = demo_bundle()
+    first = included_bundle("demo")
     other = tmp_path / "other"
     other.mkdir()
-    for file in bundle_argument.demo_checkpoint().iterdir():
+    for file in bundle_argument.included_checkpoint("demo").iterdir():
         (other / file.name).write_bytes(file.read_bytes())
     (other / "README.md").write_text("another card")
-    monkeypatch.setattr(bundle_argument, "demo_checkpoint", lambda: other)
-    assert demo_bundle() != first
+    monkeypatch.setattr(bundle_argument, "included_checkpoint", lambda name: other)
+    assert included_bundle("demo") != first
 
 
 def test_a_folder_of_that_name_comes_first(cache: Path) -> None:
@@ -55,5 +56,5 @@ def test_a_folder_of_that_name_comes_first(cache: Path) -> None:
 
 def test_an_installation_without_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_argument, "__file__", str(tmp_path / "unimoe" / "cli" / "bundle_argument.py"))
-    with pytest.raises(CheckpointError, match="no demo checkpoint"):
-        bundle_argument.demo_checkpoint()
+    with pytest.raises(CheckpointError, match="no checkpoint of that name"):
+        bundle_argument.included_checkpoint("demo")

@@ -1,4 +1,4 @@
-"""The BUNDLE argument of commands: a folder, or `demo` for the checkpoint that comes with the package."""
+"""The BUNDLE argument of commands: a folder, or `demo` or `voices`, the checkpoints that come with the package."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import click
 
-DEMO: Final = "demo"
+INCLUDED: Final = ("demo", "voices")
+"""Names of the checkpoints that come with the package."""
 
 
 class _BundlePath(click.Path):
-    """A bundle's folder. Unless a folder `demo` exists, `demo` names the demo bundle in the user's cache."""
+    """A bundle's folder. Unless a folder of that name exists, `demo` and `voices` name bundles in the user's cache."""
 
     name = "bundle"
 
@@ -21,35 +22,37 @@ class _BundlePath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if os.fspath(value) == DEMO and not os.path.lexists(value):
-            return demo_bundle()
+        if os.fspath(value) in INCLUDED and not os.path.lexists(value):
+            return included_bundle(os.fspath(value))
         return super().convert(value, param, ctx)
 
 
 BUNDLE: Final = _BundlePath()
 
 
-def demo_checkpoint() -> Path:
-    """The demo checkpoint of the wheel or of a clone. Raises CheckpointError if there is neither."""
+def included_checkpoint(name: str) -> Path:
+    """The checkpoint of that name in the wheel or in a clone. Raises CheckpointError if there is neither."""
     from unimoe_runtime.errors import CheckpointError
 
     package = Path(__file__).parents[1]
-    for folder in (package / "checkpoints" / DEMO, package.parent / "checkpoints" / DEMO):
+    for folder in (package / "checkpoints" / name, package.parent / "checkpoints" / name):
         if (folder / "config.json").is_file():
             return folder
-    raise CheckpointError(f"{DEMO}: this installation has no demo checkpoint; install the wheel, or use a clone")
+    raise CheckpointError(
+        f"{name}: this installation has no checkpoint of that name; install the wheel, or use a clone"
+    )
 
 
-def demo_bundle() -> Path:
-    """The demo's bundle, exported into the user's cache on first use and again when the checkpoint changes."""
+def included_bundle(name: str) -> Path:
+    """The bundle of an included checkpoint, exported into the user's cache where it is not there yet."""
     from unimoe_runtime.files.user_cache import user_cache_dir
 
-    checkpoint = demo_checkpoint()
-    bundle = user_cache_dir() / f"{DEMO}-{_fingerprint(checkpoint)}"
+    checkpoint = included_checkpoint(name)
+    bundle = user_cache_dir() / f"{name}-{_fingerprint(checkpoint)}"
     if not bundle.exists():
         from unimoe_export.exporter import export_bundle
 
-        click.echo(f"unimoe: exporting the demo into {bundle}", err=True)
+        click.echo(f"unimoe: exporting {name} into {bundle}", err=True)
         bundle.parent.mkdir(parents=True, exist_ok=True)
         export_bundle(checkpoint, bundle)
     return bundle

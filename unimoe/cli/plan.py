@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from unimoe.cli.bundle_argument import DEMO, demo_bundle
+from unimoe.cli.bundle_argument import INCLUDED, included_bundle
 from unimoe.cli.options import Command, Precision, Size, json_option, require_json_writable, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, print_prose, print_table
@@ -60,13 +60,13 @@ def plan(
     """Estimate what a model will do on a machine that is not here.
 
     SOURCE is a bundle, a checkpoint's folder, the published folder, or a config.json alone: weights are not needed.
-    `public` is the published UniMoE-Audio model, `demo` the one that comes with the package. For each precision the
+    `public` is the published UniMoE-Audio model; `demo` and `voices` come with the package. For each precision the
     plan gives bytes, memory, step, real-time factor and first audio, each as the middle of a range (best–worst). It
     chooses one precision.
     """
     require_json_writable(json_to)
-    is_demo = str(source) == DEMO and not source.exists()
-    opened = open_source(demo_bundle() if is_demo else source)
+    is_included = str(source) in INCLUDED and not source.exists()
+    opened = open_source(included_bundle(str(source)) if is_included else source)
     targets = list(open_targets().values()) if target == ALL else [find_target(target)]
     wanted = None if precision is None else _PRECISIONS[precision]
     notes: list[str] = []
