@@ -20,7 +20,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.audio.files import READABLE, read_audio
+from unimoe_runtime.audio.files import READABLE, read_audio, require_sound
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, Bundle
@@ -270,7 +270,9 @@ class ItemReader:
         if item.audio is not None:
             codec = BundleCodec(self._bundle.codec, self._backend.run)
             first_s = (MAX_FRAMES + _FRAMES_AROUND) * codec.hop_samples / codec.sample_rate_hz
-            return codec.encode(read_audio(item.audio, codec.sample_rate_hz, first_s=first_s)).T
+            pcm_L = read_audio(item.audio, codec.sample_rate_hz, first_s=first_s)
+            require_sound(item.audio, pcm_L)
+            return codec.encode(pcm_L).T
         if not prompt.paired:
             sampling = replace(sampling, guidance_scale=0.0)
         seed = self._seed + item.number

@@ -156,3 +156,10 @@ def test_a_bundle_that_brings_no_prompts_asks_for_data(bundle: Bundle) -> None:
     files = {name: info for name, info in bundle.files.items() if name != CALIBRATION_PROMPTS}
     with pytest.raises(CalibrationError, match=r"brings no calibration/prompts\.jsonl; give texts or recordings"):
         read_data(None, replace(bundle, files=files))
+
+
+def test_a_silent_recording_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    (tmp_path / "silent.txt").write_text("cat")
+    with ItemReader(bundle) as reader, pytest.raises(CalibrationError, match=r"silent\.wav is silent"):
+        reader.read(read_data(tmp_path, bundle).items[0])

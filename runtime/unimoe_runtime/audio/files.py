@@ -79,9 +79,14 @@ def read_voice(
         raise AudioError(
             f"{path} has {len(pcm_L) / sample_rate_hz:.3f} s: give a recording of at least {_MIN_VOICE_S:g} s"
         )
+    require_sound(path, pcm_L)
+    return pcm_L
+
+
+def require_sound(path: str | Path, pcm_L: NDArray[np.float32]) -> None:
+    """Raises AudioError where the samples of a file are silence."""
     if np.abs(pcm_L).max() < _SILENCE:
         raise AudioError(f"{path} is silent: give a recording with sound in it")
-    return pcm_L
 
 
 def _begins_as_audio(path: Path) -> bool:

@@ -164,10 +164,19 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         vision=vision,
         sampling=sampling,
         provenance=provenance,
-        codec_dir=path / "codec" if (path / "codec" / "config.json").exists() else None,
-        frontend_dir=path / "frontend" if (path / "frontend" / "frontend.json").exists() else None,
+        codec_dir=_part(path / "codec", "config.json"),
+        frontend_dir=_part(path / "frontend", "frontend.json"),
         locations=locations,
     )
+
+
+def _part(folder: Path, description: str) -> Path | None:
+    """An optional folder of a checkpoint. Raises CheckpointError where it lacks its description."""
+    if not folder.exists():
+        return None
+    if not (folder / description).exists():
+        raise CheckpointError(f"{folder}: has no {description}; complete the folder, or remove it")
+    return folder
 
 
 def _read_public(config: Mapping[str, Any]) -> tuple[ModelConfig, Mapping[str, SamplingConfig]]:

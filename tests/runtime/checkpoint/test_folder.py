@@ -161,6 +161,8 @@ PUBLIC_FINAL = "language_model.norm.weight"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json: cannot be read (No such file or directory)"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: cannot be read (No such file"),
+    "half a codec": (lambda f: (f / "codec").mkdir(), "codec: has no config.json; complete the folder"),
+    "half a front end": (lambda f: (f / "frontend").mkdir(), "frontend: has no frontend.json; complete the folder"),
     "not json": (lambda f: (f / "config.json").write_text("{"), "config.json: not valid JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), "config.json: must hold a JSON object"),
     "another model": (lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'), "config.json: neither"),
