@@ -155,5 +155,7 @@ def _recordings(folder: Path) -> dict[Path, str]:
         if path.suffix.lower() not in READABLE:
             continue
         words = path.with_suffix(".txt")
+        if not words.exists():
+            raise CheckpointError(f"{words}: is missing; write into it, in UTF-8, what {path.name} says")
         recordings[path] = read_text(words, CheckpointError).strip()
     return recordings

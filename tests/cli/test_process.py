@@ -49,8 +49,9 @@ main()
     assert told == f"unimoe: stopped by {'hand' if number == signal.SIGINT else 'a signal'}\n"
 
 
-@pytest.mark.parametrize("command", [["data", "sources"], ["voices", "demo"], ["data", "sources", "--json"]])
-def test_output_that_nobody_takes_is_one_line(command: list[str]) -> None:
+@pytest.mark.parametrize("command", [["data", "sources"], ["inspect"], ["data", "sources", "--json"]])
+def test_output_that_nobody_takes_is_one_line(command: list[str], tiny_bundle: Path) -> None:
+    command = [*command, str(tiny_bundle)] if command == ["inspect"] else command
     with open("/dev/full", "w") as full:
         process = start([sys.executable, "-m", "unimoe.cli", *command], stdout=full.fileno())
         _, told = process.communicate(timeout=60)

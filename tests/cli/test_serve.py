@@ -18,7 +18,7 @@ from unimoe_runtime import UnimoeError
         (["a=nowhere", "a=elsewhere"], "two bundles have the name 'a'"),
         (["nowhere", "--max-streams", "0"], "max_streams is 0"),
         (["nowhere", "--wyoming", "http://x"], "no Wyoming address"),
-        (["nowhere", "--api-key-file", "nofile"], "cannot be read as a key"),
+        (["nowhere", "--api-key-file", "nofile"], "nofile: cannot be read"),
         (["nowhere", "--host", "203.0.113.1"], "cannot be listened at"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_tokenizer_without_the_added_tokens_names_them(folder: Path) -> None:
 def test_a_voice_needs_its_words(folder: Path) -> None:
     (folder / "voices").mkdir()
     write_audio(folder / "voices" / "ann.wav", np.zeros(100, np.float32), 16000)
-    with pytest.raises(CheckpointError, match=r"ann.txt: must hold, in UTF-8, what ann.wav says"):
+    with pytest.raises(CheckpointError, match=r"ann.txt: is missing; write into it, in UTF-8, what ann.wav says"):
         published_frontend(folder)
     (folder / "voices" / "ann.txt").write_text("hello")
     assert sorted(published_frontend(folder)) == ["frontend.json", "tokenizer.json", "voices/ann.wav"]

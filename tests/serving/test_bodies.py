@@ -24,11 +24,11 @@ JSON = {"content-type": "application/json"}
     [
         ({}, "input", "input is missing"),
         ({"input": 5}, "input", "must be a text"),
-        ({"input": ""}, None, "the text is empty"),
+        ({"input": ""}, "input", "the text is empty"),
         ({"input": "a" * 5000}, "input", "5000 characters; the limit is 4096"),
         ({"input": "a\0b"}, "input", "no text"),
         ({"input": "\ud800"}, "input", "no text"),
-        ({"input": "?!"}, None, "nothing to say"),
+        ({"input": "?!"}, "input", "nothing to say"),
         ({**SPEECH, "voice": "/etc/passwd"}, "voice", "there is no voice"),
         ({**SPEECH, "voice": "../ann.wav"}, "voice", "there is no voice"),
         ({**SPEECH, "voice": {"id": "nobody"}}, "voice", "there is no voice"),

@@ -117,7 +117,8 @@ def open_package(folder: Path) -> Package:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    described = read_json(folder / "package.json", CheckpointError)
+    path = folder / "package.json"
+    described = read_json(path, CheckpointError) if path.exists() else {}
     if described.get("format") != FORMAT:
         raise CheckpointError(f"{folder} is no training package: write one with `unimoe train pack`")
     return described

@@ -118,6 +118,6 @@ def test_errors_are_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         require_writable(tmp_path)
     (tmp_path / "other.json").write_text("{}")
-    for name in ("other.json", "missing.json"):
-        with pytest.raises(ConfigError, match="profile"):
+    for name, told in (("other.json", "not a profile"), ("missing.json", "cannot be read")):
+        with pytest.raises(ConfigError, match=told):
             read_report(tmp_path / name)
