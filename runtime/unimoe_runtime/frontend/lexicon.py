@@ -12,7 +12,7 @@ has a rule without any context, so every word has a reading.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,25 @@ _VOICELESS = {"p", "t", "k", "f", "th"}
 _SIBILANT = {"s", "z", "sh", "zh", "ch", "jh"}
 
 
+class WrittenPhonemes(Mapping[str, Phonemes]):
+    """Words and their phonemes as a line holds them. A lookup splits them: a text needs few of a lexicon's words."""
+
+    def __init__(self, written: Mapping[str, str]) -> None:
+        self._written = written
+
+    def __getitem__(self, word: str) -> Phonemes:
+        return tuple(self._written[word].split())
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._written
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lexicon:
     """Pronunciations of words, and rules with the key (left, letter, right)."""
@@ -43,7 +62,7 @@ class Lexicon:
     @classmethod
     def read(cls, words_path: Path, rules_path: Path) -> Lexicon:
         """Read both files. Raises BundleError with file and line where one is not as described above."""
-        words = {row[0]: tuple(row[1].split()) for row in read_table(words_path, 2)}
+        words = WrittenPhonemes(dict(read_table(words_path, 2)))
         rules: dict[tuple[str, str, str], Phonemes] = {}
         for left, letter, right, sounds in read_table(rules_path, 4):
             rules[left, letter, right] = () if sounds == SILENT else tuple(sounds.split())

@@ -22,7 +22,7 @@ from unimoe_runtime.frontend.durations import PAUSE, DurationTable
 from unimoe_runtime.frontend.letter_to_sound import LetterToSound
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.music import MusicRange, parse_description
-from unimoe_runtime.frontend.normalisation import open_language
+from unimoe_runtime.frontend.normalisation import find_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.packed_lexicon import PackedLexicon
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
@@ -98,7 +98,7 @@ class TimelineFrontEnd:
             )
         try:
             found = TimelineSettings.from_dict(settings, ignore_unknown=True)
-            language = open_language(found.language).name
+            find_language(found.language)  # its tables are read with the first text
         except ConfigError as error:
             raise BundleError(f"{folder}/frontend.json: incomplete or damaged ({error}); export again") from None
         return cls(
@@ -112,7 +112,7 @@ class TimelineFrontEnd:
             lexicon=_read_lexicon(folder, found),
             durations=_read_durations(folder, found),
             music=found.music,
-            language=language,
+            language=found.language,
         )
 
     @property

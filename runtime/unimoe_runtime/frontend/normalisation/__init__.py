@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unimoe_runtime.frontend.normalisation.language import Language, open_language, read_language
+from unimoe_runtime.frontend.normalisation.language import Language, find_language, open_language, read_language
 from unimoe_runtime.frontend.normalisation.normaliser import Dropped, Normaliser
 from unimoe_runtime.frontend.normalisation.numbers import Numbers
 from unimoe_runtime.frontend.normalisation.spoken import INNER_PAUSE, STRONGEST_FIRST, Break, Item, Pause, Unit
@@ -18,6 +18,7 @@ __all__ = [
     "Numbers",
     "Pause",
     "Unit",
+    "find_language",
     "open_language",
     "read_language",
 ]

@@ -67,11 +67,16 @@ _SHORT_FORMS = ("titles", "dotted_titles", "abbreviations", "exact_abbreviations
 @functools.cache
 def open_language(name: str) -> Language:
     """A language that the runtime includes. Raises ConfigError for an unknown name."""
+    return read_language(find_language(name))
+
+
+def find_language(name: str) -> Path:
+    """The folder of a language that the runtime includes. Raises ConfigError for an unknown name."""
     folder = LANGUAGES / name
     if not name.isidentifier() or not folder.is_dir():
         known = ", ".join(sorted(path.name for path in LANGUAGES.iterdir() if path.is_dir()))
         raise ConfigError(f"language is {name!r}; it can be {known}")
-    return read_language(folder)
+    return folder
 
 
 def read_language(folder: Path, *, check: bool = False) -> Language:
