@@ -8,6 +8,7 @@ L samples
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from contextlib import suppress
 from io import FileIO
@@ -80,6 +81,10 @@ class WavSink:
 
     def finish(self) -> None:
         try:
+            written = os.fstat(self._file.fileno()).st_size - HEADER_BYTES
+            if written != self._num_bytes:  # a signal came between a chunk's samples and their header
+                with suppress(struct.error):
+                    self._put(0, wav_header(self._rate_hz, written // 2))
             self._file.close()
             self._partial.keep()
         except OSError as error:

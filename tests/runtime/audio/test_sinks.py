@@ -43,6 +43,20 @@ def test_the_file_is_valid_after_every_chunk(tmp_path: Path) -> None:
     assert (tmp_path / "a.wav").stat().st_mode & 0o044 == 0o044 & ~os.umask(os.umask(0))
 
 
+def test_a_signal_between_samples_and_header_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with WavSink(tmp_path / "a.wav", RATE_HZ) as sink:
+        sink.write(PCM_L[:300])
+        with monkeypatch.context() as patch:
+            patch.setattr("unimoe_runtime.audio.sinks.wav_header", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                sink.write(PCM_L[300:])
+        sink.finish()
+    assert soundfile.info(tmp_path / "a.wav").frames == 1000
+
+
 def test_it_is_the_file_that_writing_at_once_gives(tmp_path: Path) -> None:
     loud_L = np.concatenate([PCM_L, 3 * PCM_L, [1, -1, 0]]).astype(np.float32)
     write_audio(tmp_path / "whole.wav", loud_L, RATE_HZ)
