@@ -30,10 +30,22 @@ Mutator = Callable[[Bases, Path, random.Random], Case]
 
 def mutators() -> dict[str, tuple[Mutator, int]]:
     """The mutators of every format, and their weights in the draw."""
-    from tests.robustness import of_audio, of_bundles, of_checkpoints, of_commands, of_folders, of_lists, of_requests
-    from tests.robustness import of_videos as of_videos
+    from tests.robustness import (
+        of_audio,
+        of_bundles,
+        of_checkpoints,
+        of_commands,
+        of_descriptions,
+        of_folders,
+        of_lists,
+        of_requests,
+        of_videos,
+    )  # fmt: skip
 
-    modules = (of_bundles, of_checkpoints, of_audio, of_lists, of_commands, of_folders, of_requests, of_videos)
+    modules = (
+        of_bundles, of_descriptions, of_checkpoints, of_audio, of_lists, of_commands, of_folders, of_requests,
+        of_videos,
+    )  # fmt: skip
     return {name: entry for module in modules for name, entry in module.MUTATORS.items()}
 
 

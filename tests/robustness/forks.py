@@ -17,7 +17,7 @@ import traceback
 from contextlib import suppress
 from typing import IO
 
-from tests.robustness.worker import warm_up
+from tests.robustness.worker import exit_code, warm_up
 
 
 class Fork:
@@ -94,7 +94,7 @@ def _run(argv: list[str], told: IO[bytes]) -> None:
         unimoe.cli.main()
         code = 0
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        code = exit_code(ended)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -1,4 +1,4 @@
-"""Bundles, with hashes updated as their author would: manifest, weights, graphs, front end, codec, engines."""
+"""Bundles, with hashes updated as their author would: manifest, weights, graphs, files."""
 
 from __future__ import annotations
 
@@ -6,40 +6,13 @@ import json
 import random
 import struct
 from pathlib import Path
-from typing import Any
 
 import onnx
 
-from tests.robustness.bases import CLONED, MANIFEST, MUSIC, SPEECH, Bases, copy_tree, put, rehash
+from tests.robustness.bases import MANIFEST, Bases, copy_tree, put, rehash
 from tests.robustness.cases import Case, Mutator
-from tests.robustness.values import WRONG_NUMBERS, damage_document, damage_text
-
-# Fields that a bundle's author may set freely: other values give other audio.
-_FREE_SETTINGS = (
-    ("sampling",), ("model", "top_p"), ("model", "top_k"), ("model", "rope_theta"), ("model", "rms_norm_eps"),
-    ("provenance",), ("codec", "sample_rate_hz"), ("model", "num_heads"), ("model", "num_kv_heads"),
-    ("model", "weighting"), ("model", "selection"), ("codec", "encoder_padding"), ("model", "max_positions"),
-)  # fmt: skip
-_FREE_FRONTEND = (
-    ("abbreviations",), ("music",), ("frame_rate_hz",), ("origin",), ("default_voice",), ("max_frames",),
-    ("max_characters",), ("tokens",),
-)  # fmt: skip
-
-
-def _speak(
-    bundle: Path, folder: Path, rng: random.Random, format: str, what: str, *, free: bool = False,
-    request: tuple[str, ...] = (),
-) -> Case:  # fmt: skip
-    request = request or rng.choice((MUSIC, SPEECH))
-    extra = rng.choice(((), (), (), ("--stream",), ("--warm",), ("--memory-budget", "1MB")))
-    out = folder / "out.wav"
-    argv = ("synth", str(bundle), *request, *extra, "--seed", "3", "-o", str(out))
-    return Case(format=format, what=what, argv=argv, audio=out, reference=request, free=free, folder=folder)
-
-
-def _is_free(what: str, settings: tuple[tuple[str, ...], ...]) -> bool:
-    name = what.removeprefix("without ").split(" ")[0]
-    return any(name == ".".join(one) or name.startswith(".".join(one) + ".") for one in settings)
+from tests.robustness.spoken import FREE_SETTINGS, is_free, speak
+from tests.robustness.values import damage_document, damage_text
 
 
 def manifest(bases: Bases, folder: Path, rng: random.Random) -> Case:
@@ -49,14 +22,14 @@ def manifest(bases: Bases, folder: Path, rng: random.Random) -> Case:
     if rng.random() < 0.2:
         argv = ("inspect", str(bundle), *rng.choice(((), ("--check",))))
         return Case(format="manifest", what=what, argv=argv, free=True, folder=folder)
-    return _speak(bundle, folder, rng, "manifest", what, free=_is_free(what, _FREE_SETTINGS))
+    return speak(bundle, folder, rng, "manifest", what, free=is_free(what, FREE_SETTINGS))
 
 
 def manifest_text(bases: Bases, folder: Path, rng: random.Random) -> Case:
     bundle = copy_tree(bases.bundle, folder / "bundle")
     what, content = damage_text((bundle / MANIFEST).read_bytes(), rng)
     put(bundle / MANIFEST, content)
-    return _speak(bundle, folder, rng, "manifest", what, free=what.startswith("bit"))
+    return speak(bundle, folder, rng, "manifest", what, free=what.startswith("bit"))
 
 
 def sizes(bases: Bases, folder: Path, rng: random.Random) -> Case:
@@ -84,7 +57,7 @@ def sizes(bases: Bases, folder: Path, rng: random.Random) -> Case:
             tensor["shape"] = [huge] * rng.choice((1, 2, 3, 60))
     put(bundle / MANIFEST, json.dumps(document).encode())
     free = name in ("max_positions", "sample_rate_hz", "aux_loss_decay_steps", "min_capacity", "top_k")
-    return _speak(bundle, folder, rng, "sizes", f"{name} about {huge}", free=free)
+    return speak(bundle, folder, rng, "sizes", f"{name} about {huge}", free=free)
 
 
 def weights(bases: Bases, folder: Path, rng: random.Random) -> Case:
@@ -105,7 +78,7 @@ def weights(bases: Bases, folder: Path, rng: random.Random) -> Case:
     file = path.relative_to(bundle).as_posix()
     if rng.random() < 0.9:
         rehash(bundle, file)
-    return _speak(bundle, folder, rng, "weights", f"{value} × {count} in {file}, {name}")
+    return speak(bundle, folder, rng, "weights", f"{value} × {count} in {file}, {name}")
 
 
 def tensors(bases: Bases, folder: Path, rng: random.Random) -> Case:
@@ -131,7 +104,7 @@ def tensors(bases: Bases, folder: Path, rng: random.Random) -> Case:
     put(path, content)
     file = path.relative_to(bundle).as_posix()
     rehash(bundle, file)
-    return _speak(bundle, folder, rng, "safetensors", f"{file}: {what}", free=what.startswith("bit"))
+    return speak(bundle, folder, rng, "safetensors", f"{file}: {what}", free=what.startswith("bit"))
 
 
 def graph(bases: Bases, folder: Path, rng: random.Random) -> Case:
@@ -149,7 +122,7 @@ def graph(bases: Bases, folder: Path, rng: random.Random) -> Case:
     put(path, content)
     file = path.relative_to(bundle).as_posix()
     rehash(bundle, file)
-    return _speak(bundle, folder, rng, "onnx", f"{file}: {what}", free=free)
+    return speak(bundle, folder, rng, "onnx", f"{file}: {what}", free=free)
 
 
 def _damage_graph(model: onnx.ModelProto, rng: random.Random) -> tuple[str, bool]:
@@ -202,97 +175,6 @@ def _damage_graph(model: onnx.ModelProto, rng: random.Random) -> tuple[str, bool
             return "bytes", True
 
 
-def frontend(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    published = rng.random() < 0.3
-    bundle = copy_tree(bases.published if published else bases.bundle, folder / "bundle")
-    path = bundle / "frontend" / "frontend.json"
-    what, document = damage_document(json.loads(path.read_bytes()), rng)
-    content, free = json.dumps(document).encode(), published or _is_free(what, _FREE_FRONTEND)
-    if rng.random() < 0.2:
-        what, content = damage_text(path.read_bytes(), rng)
-        free = what.startswith("bit")
-    put(path, content)
-    rehash(bundle, "frontend/frontend.json")
-    request = ("--voice", "ann", *CLONED[:2], *CLONED[4:]) if published else ()
-    return _speak(bundle, folder, rng, "front end", what, free=free, request=request)
-
-
-def tables(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """Lexicon, rules and durations."""
-    bundle = copy_tree(bases.bundle, folder / "bundle")
-    path = rng.choice(sorted((bundle / "frontend").glob("*.tsv")))
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    match rng.randrange(5):
-        case 0:
-            what = "without a line"
-            lines.pop(rng.randrange(len(lines)))
-        case 1:
-            what = "without lines"
-            lines = lines[: rng.randrange(len(lines))]
-        case 2:
-            what, at = "another number", rng.randrange(len(lines))
-            cells = lines[at].rstrip("\n").split("\t")
-            cells[-1] = str(rng.choice(WRONG_NUMBERS))
-            lines[at] = "\t".join(cells) + "\n"
-        case 3:
-            what, at = "a phoneme that is none", rng.randrange(len(lines))
-            cells = lines[at].rstrip("\n").split("\t")
-            cells[rng.randrange(len(cells))] = rng.choice(("qq", "", " ", "pau", "\u2028", "é" * 400))
-            lines[at] = "\t".join(cells) + "\n"
-        case _:
-            what, content = damage_text(path.read_bytes(), rng)
-            put(path, content)
-            rehash(bundle, path.relative_to(bundle).as_posix())
-            return _speak(bundle, folder, rng, "front end", f"{path.name}: {what}", free=True)
-    put(path, "".join(lines).encode())
-    rehash(bundle, path.relative_to(bundle).as_posix())
-    return _speak(bundle, folder, rng, "front end", f"{path.name}: {what}", free=True)
-
-
-def codec(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """The codec's description in its folder."""
-    bundle = copy_tree(rng.choice((bases.bundle, bases.bundle, bases.published)), folder / "bundle")
-    document: dict[str, Any] = json.loads((bundle / MANIFEST).read_bytes())
-    what, damaged = damage_document({"codec": document["codec"]}, rng)
-    put(bundle / MANIFEST, json.dumps({**document, **damaged}).encode())
-    request: tuple[str, ...] = ()
-    if bundle.exists() and document["codec"]["kind"] == "dac":
-        request = ("--voice", str(bases.recording), *CLONED)
-    return _speak(bundle, folder, rng, "codec", what, free=_is_free(what, _FREE_SETTINGS), request=request)
-
-
-def engines(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    """engines.json and the files beside it, opened without the library that runs them."""
-    bundle = copy_tree(bases.bundle, folder / "bundle")
-    home = bundle / "engines" / "sm86"
-    home.mkdir(parents=True)
-    document = engine_description(json.loads((bundle / MANIFEST).read_bytes()))
-    what, damaged = damage_document(document, rng)
-    content = json.dumps(damaged).encode()
-    if rng.random() < 0.3:
-        what, content = damage_text(json.dumps(document).encode(), rng)
-    (home / "engines.json").write_bytes(content)
-    argv = rng.choice(
-        (("inspect", str(bundle)),
-         ("synth", str(bundle), *MUSIC, "--backend", "tensorrt", "-o", str(folder / "out.wav")))
-    )  # fmt: skip
-    return Case(format="engines", what=what, argv=argv, free=True, folder=folder)
-
-
-def engine_description(manifest: dict[str, Any]) -> dict[str, Any]:
-    record = {
-        "graph": "head", "file": "head.engine", "log": "head.log", "bytes": 10, "sha256": "0" * 64,
-        "source_sha256": "0" * 64, "recipe_sha256": "0" * 64, "precision": "float32", "seconds": 1.0,
-        "profile": {"hidden_NC": [[1, 16], [2, 16], [64, 16]]}, "cache_capacity": None, "weight_bytes": None,
-        "scratch_bytes": None, "fallbacks": [],
-    }  # fmt: skip
-    return {
-        "version": 1, "target": "sm86", "flavour": "tensorrt-rtx", "engine_version": "1.7.0", "capabilities": ["8.6"],
-        "precisions": ["float32"], "max_rows": 2, "max_positions": 64, "cache_capacities": [256], "unbuilt": {},
-        "engines": {name: {**record, "graph": name} for name in manifest["graphs"]},
-    }  # fmt: skip
-
-
 def files(bases: Bases, folder: Path, rng: random.Random) -> Case:
     """A bundle with files that are missing, truncated, of another kind, or links."""
     bundle = copy_tree(bases.bundle, folder / "bundle")
@@ -317,11 +199,10 @@ def files(bases: Bases, folder: Path, rng: random.Random) -> Case:
             path.symlink_to(path)
         case "longer":
             path.write_bytes(content + b"\0" * 100)
-    return _speak(bundle, folder, rng, "files", f"{path.relative_to(bundle)} {what}", free=path.name == MANIFEST)
+    return speak(bundle, folder, rng, "files", f"{path.relative_to(bundle)} {what}", free=path.name == MANIFEST)
 
 
 MUTATORS: dict[str, tuple[Mutator, int]] = {
     "manifest": (manifest, 20), "manifest text": (manifest_text, 4), "sizes": (sizes, 10), "weights": (weights, 10),
-    "safetensors": (tensors, 8), "onnx": (graph, 10), "front end": (frontend, 8), "tables": (tables, 5),
-    "codec": (codec, 8), "engines": (engines, 5), "files": (files, 5),
+    "safetensors": (tensors, 8), "onnx": (graph, 10), "files": (files, 5),
 }  # fmt: skip

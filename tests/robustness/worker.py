@@ -49,6 +49,11 @@ def main() -> None:
             os._exit(0)
 
 
+def exit_code(ended: SystemExit) -> int:
+    """The code with which Python would end a process."""
+    return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
 def warm_up() -> None:
     """Import the commands' modules, so that their time and memory do not count for a case."""
     import onnxruntime  # noqa: F401
@@ -78,7 +83,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
                 unimoe.cli.main()
                 code = 0
         except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            code = exit_code(ended)
         except BaseException:
             traceback.print_exc()
             code = -1

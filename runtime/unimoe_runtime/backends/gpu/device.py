@@ -10,15 +10,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import wraps
 from threading import Lock
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.protocol import Array
-from unimoe_runtime.errors import BackendError, UnimoeError
+from unimoe_runtime.errors import BackendError
 
 ALIGNMENT: Final = 256
 """Bytes. TensorRT requires this alignment of a tensor's address."""
@@ -36,30 +35,6 @@ engine as the loop uses it, and finds an engine that writes such an output befor
 
 class CaptureError(BackendError):
     """A sequence of calls cannot be captured as a graph. It still runs call by call."""
-
-
-def engine_failure(graph: str, engine: str, error: Exception) -> UnimoeError:
-    """An error of an engine's library as one line that names the graph; our own errors pass unchanged."""
-    if isinstance(error, UnimoeError):
-        return error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return BackendError(f"{graph}: {engine} cannot run it: {lines[0][:300] if lines else type(error).__name__}")
-
-
-Call = TypeVar("Call", bound=Callable[..., Any])
-
-
-def naming_its_graph(method: Call) -> Call:
-    """Turn what a method of `Engines` raises into `engine_failure`; its first argument is the graph."""
-
-    @wraps(method)
-    def call(self: Any, graph: str, *arguments: Any, **named: Any) -> Any:
-        try:
-            return method(self, graph, *arguments, **named)
-        except Exception as error:
-            raise engine_failure(graph, self.library, error) from None
-
-    return cast(Call, call)
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,8 @@ import numpy as np
 
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
-from unimoe_runtime.backends.gpu.device import (
-    IN_PLACE,
-    Buffer,
-    Device,
-    Pool,
-    address_of,
-    engine_failure,
-    naming_its_graph,
-)
+from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
+from unimoe_runtime.backends.gpu.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, needs_optimizing, open_session
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import Bundle

@@ -19,15 +19,8 @@ import numpy as np
 
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
-from unimoe_runtime.backends.gpu.device import (
-    IN_PLACE,
-    Buffer,
-    Device,
-    Pool,
-    address_of,
-    engine_failure,
-    naming_its_graph,
-)  # fmt: skip
+from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
+from unimoe_runtime.backends.gpu.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.gpu.tensorrt_flavour import Flavour
 from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.protocol import Array, Backend

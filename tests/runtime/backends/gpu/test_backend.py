@@ -6,33 +6,26 @@ Engines are the TensorRT module over a stand-in for the library, computed by the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
+from tests.runtime.backends.gpu.opened import PROMPT, Opened, decoded, over_onnxruntime
 from tests.runtime.host_device import HostDevice
-from tests.runtime.stand_in_tensorrt import Context, Engine, StandInTensorRT, write_engine_set
+from tests.runtime.stand_in_tensorrt import write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe_export.exporter import export_bundle
-from unimoe_runtime.backends.factory import open_backend
-from unimoe_runtime.backends.gpu import tensorrt_engines as tensorrt
-from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.device import Pool
-from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines, open_onnxruntime_cuda
-from unimoe_runtime.backends.gpu.tensorrt_engines import TensorRTEngines, open_tensorrt
-from unimoe_runtime.backends.gpu.tensorrt_library import load_library
+from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines
 from unimoe_runtime.backends.numpy.backend import NumpyBackend
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.backends.protocol import Backend, Forward, StepInputs
-from unimoe_runtime.bundle.engine_sets import open_engines
 from unimoe_runtime.bundle.reader import Bundle, expert_name, open_bundle
-from unimoe_runtime.errors import BackendError, EngineError, UnimoeError
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_runtime.synthesis.lru_cache import LRUCache
@@ -40,46 +33,6 @@ from unimoe_runtime.synthesis.prompt_pass import cache_capacity
 from unimoe_tools.parity.graphs import compare_graphs
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
-STEPS = 12
-PROMPT = Prompt.from_rows([[1, 2, 3], [4, 5, 6, 7, 8, 9, 10]], paired=True)
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    export_bundle(write_random_checkpoint(tmp_path / "checkpoint", tiny_config()), tmp_path / "bundle")
-    return open_bundle(tmp_path / "bundle")
-
-
-class Opened:
-    """A backend, and its device for inspection."""
-
-    def __init__(self, bundle: Bundle, *, graphs: bool = True, refuses_capture: bool = False) -> None:
-        self.device = HostDevice(refuses_capture=refuses_capture)
-        self.trt = StandInTensorRT(bundle, self.device, NumpyBackend(bundle).run)
-        pool = Pool(self.device)
-        engine_set = open_engines(bundle)
-        self.engines = TensorRTEngines(bundle, engine_set, self.device, pool, self.trt, graphs=graphs)
-        self.backend = DeviceBackend("tensorrt", bundle, self.device, pool, self.engines)
-
-
-def over_onnxruntime(bundle: Bundle) -> DeviceBackend:
-    device = HostDevice(eager=True)
-    pool = Pool(device)
-    return DeviceBackend(
-        "onnxruntime-cuda", bundle, device, pool, OnnxRuntimeEngines(bundle, device, pool, graphs=True)
-    )
-
-
-def decoded(backend: Backend, steps: int = STEPS, prompt: Prompt = PROMPT) -> tuple[np.ndarray, BundleModel]:
-    """Logits of the prompt's tokens and of each step under teacher forcing."""
-    model = BundleModel(backend)
-    model.prefill(prompt)
-    found = [model.logits(np.flatnonzero(prompt.mask_BT.reshape(-1))).ravel()]
-    rng = np.random.default_rng(0)
-    for index in range(steps):
-        codes_BK = rng.integers(backend.bundle.model.codebook_size, size=(prompt.num_rows, 2))
-        found.append(model.step(codes_BK, prompt.first_position_B + np.float32(index)).ravel())
-    return np.concatenate(found), model
 
 
 OPENERS: dict[str, Callable[[Bundle], Backend]] = {
@@ -261,81 +214,6 @@ def test_everything_is_given_back(bundle: Bundle) -> None:
     model.close()  # its workspace no longer exists
 
 
-def test_an_engine_that_fails_is_named_in_one_line_and_leaves_nothing(bundle: Bundle) -> None:
-    write_engine_set(bundle)
-    opened = Opened(bundle)
-    model = decoded(opened.backend, 1)[1]
-    for graph in ("head", "layers.1.trunk"):
-        opened.trt.fails_at = graph
-        opened.backend.tally.captures.clear()
-        with pytest.raises(BackendError, match=f"^{graph}: .*illegal memory access$"):
-            opened.backend.run(graph, inputs_of(bundle, graph))
-    opened.trt.fails_at = None
-    model.step(np.zeros((2, 2), np.int64), np.zeros(2, np.float32))
-    opened.backend.close()
-    assert not opened.device.num_allocated
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no kernel\nin a fusion"), ValueError(""), TypeError("incompatible")])
-def test_an_exception_of_the_library_is_one_line_with_the_graph(
-    bundle: Bundle, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At each of TensorRT's calls, and while ONNX Runtime binds and runs."""
-    write_engine_set(bundle)
-
-    def fails(*_: object) -> None:
-        raise error
-
-    reason = str(error).split("\n")[0] or "ValueError"
-    for owner, call in (
-        (Context, "execute_async_v3"), (Context, "set_input_shape"), (Context, "set_tensor_address"),
-        (Context, "set_device_memory"), (Engine, "__init__"), (Engine, "get_tensor_name"),
-    ):  # fmt: skip
-        opened = Opened(bundle)
-        with monkeypatch.context() as patched:
-            patched.setattr(owner, call, fails)
-            for graph in ("head", "layers.0.expert.0"):
-                with pytest.raises(BackendError, match=f"^{graph}: tensorrt.* cannot run it: {reason}$"):
-                    opened.backend.run(graph, inputs_of(bundle, graph))
-            with pytest.raises(BackendError, match=rf"^[a-z0-9.]+: tensorrt.* cannot run it: {reason}$"):
-                decoded(opened.backend, 1)
-        opened.backend.close()
-    engines = OnnxRuntimeEngines(bundle, device := HostDevice(eager=True), pool := Pool(device), graphs=False)
-    for call in ("_binding", "_session"):
-        with monkeypatch.context() as patched:
-            patched.setattr(engines, call, fails)
-            with pytest.raises(BackendError, match=f"^head: ONNX Runtime cannot run it: {reason}$"):
-                engines.run("head", inputs_of(bundle, "head"))
-    engines.close()
-    pool.close()
-    device.close()
-
-
-def inputs_of(bundle: Bundle, graph: str) -> dict[str, np.ndarray]:
-    sizes = {"B": 1, "T": 2, "N": 2, "S": 8, "Q": 2 * bundle.model.queries_per_key}
-    return {
-        value.name: np.zeros([sizes[d] if isinstance(d, str) else d for d in value.shape], value.dtype)
-        for value in bundle.graphs[graph].inputs
-    }
-
-
-def test_what_an_engine_set_cannot_take_is_said_in_one_line(bundle: Bundle) -> None:
-    folder = write_engine_set(bundle, unbuilt={"codec_decoder": "Unsupported node"})
-    opened = Opened(bundle)
-    with pytest.raises(EngineError, match="built for 2 rows at most, 3 are asked for"):
-        opened.backend.start(3)
-    with pytest.raises(EngineError, match="33 positions do not fit"):
-        decoded(opened.backend, 33 - PROMPT.text_ids_BT.shape[1])
-    with pytest.raises(BackendError, match="does not take hidden_NC of the shape"):
-        opened.backend.run("head", {"hidden_NC": np.zeros((1, 2, 3), np.float32)})
-    with pytest.raises(BackendError, match="takes hidden_NC as float32, the bundle gives float64"):
-        opened.backend.run("head", {"hidden_NC": np.zeros((1, 16))})
-    opened.backend.close()
-    (folder / "head.engine").write_text("hurt")
-    with pytest.raises(EngineError, match="damaged"):
-        Opened(bundle).backend.load(["head"])
-
-
 def test_a_longer_recording_than_the_encoder_s_engine_takes_goes_to_the_cpu(tmp_path: Path) -> None:
     bundle = open_bundle(write_speaking_bundle(tmp_path))
     (pcm,) = bundle.graphs["codec_encoder"].inputs
@@ -366,60 +244,6 @@ def test_tensorrt_rtx_captures_by_itself_and_keeps_its_kernels(bundle: Bundle) -
         assert len({id(context.config.cache) for context in opened.trt.contexts}) == 1
         opened.backend.close()
         assert (folder / "runtime.cache").read_bytes() == content
-
-
-@pytest.fixture
-def machine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A machine with a GPU of capability 8.9 and the stand-in for TensorRT."""
-    machine = SimpleNamespace(devices=[])
-
-    def device() -> HostDevice:
-        machine.devices.append(HostDevice())
-        return machine.devices[-1]
-
-    def library(flavour: str) -> StandInTensorRT:
-        return StandInTensorRT(
-            bundle, machine.devices[-1] if machine.devices else HostDevice(), NumpyBackend(bundle).run
-        )
-
-    monkeypatch.setattr(tensorrt, "CudaDevice", device)
-    monkeypatch.setattr(tensorrt, "load_library", library)
-    yield machine
-    assert all(device.closed for device in machine.devices), "an error left the device open"
-
-
-def test_opening_finds_the_engines_that_fit(
-    bundle: Bundle, machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("UNIMOE_TRUST_ENGINES", "1")
-    with pytest.raises(EngineError, match="has no engines; `unimoe build"):
-        open_backend("tensorrt", bundle)
-    write_engine_set(bundle)
-    for target in (None, "rtx-4090"):
-        open_backend("tensorrt", bundle, target=target).close()
-    with pytest.raises(EngineError, match="no engines for l4"):
-        open_backend("tensorrt", bundle, target="l4")
-    write_engine_set(bundle, target="l4")
-    with pytest.raises(EngineError, match=r"8\.9, engines that fit it: l4, rtx-4090"):
-        open_backend("tensorrt", bundle)
-    write_engine_set(bundle, target="old", version="10.15.0")
-    with pytest.raises(EngineError, match=r"built with tensorrt 10\.15\.0"):
-        open_backend("tensorrt", bundle, target="old")
-    with pytest.raises(BackendError, match="no memory budget"):
-        open_backend("tensorrt", bundle, memory_budget_bytes=1 << 20)
-
-
-def test_what_is_not_installed_or_not_there_is_said_in_one_line(bundle: Bundle) -> None:
-    write_engine_set(bundle, version="11.4.0")
-    for action in (
-        lambda: open_tensorrt(bundle, None),  # neither the library nor a GPU
-        lambda: load_library("tensorrt"),
-        lambda: open_onnxruntime_cuda(bundle),
-        lambda: open_backend("onnxruntime-cuda", bundle, memory_budget_bytes=1),
-    ):
-        with pytest.raises(UnimoeError) as caught:
-            action()
-        assert "\n" not in str(caught.value)
 
 
 def test_an_expert_nobody_picked_in_a_chunk_is_not_called_there(bundle: Bundle) -> None:
