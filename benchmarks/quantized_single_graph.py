@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from unimoe_export.exporter import export_bundle
@@ -22,12 +20,13 @@ from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.model.generation import LanguageModel
 from unimoe_runtime.synthesis.language_model import BundleModel
-from unimoe_tools.profiling.machine import describe_machine, settle
+from unimoe_tools.profiling.machine import describe_machine
 
 from .bandwidth import clock_for
 from .quantized import write_int8
 from .rounds import CAPACITY, Peer
 from .single_graph import SingleGraph
+from .turns import markdown, measure
 from .workload import model_config, write_checkpoint
 
 
@@ -44,37 +43,6 @@ def build(folder: Path, threads: int | None) -> dict[str, Peer]:
     for bits in (8, 4):
         peers[f"QMoE, {bits} bits"] = SingleGraph(bundle, f"qmoe_{bits}", CAPACITY, bits=bits)
     return {name: Peer([model], bundle, clock_for(threads or 0)) for name, model in peers.items()}
-
-
-def measure(peers: dict[str, Peer], picked_counts: list[int], rounds: int) -> dict[int, dict[str, float]]:
-    """Median milliseconds of a step by number of picked experts and peer."""
-    random = np.random.default_rng(0)
-    times: dict[int, dict[str, list[float]]] = {picked: defaultdict(list) for picked in picked_counts}
-    for _ in range(rounds):
-        for picked, by_peer in times.items():
-            for name in random.permutation(list(peers)):
-                peer = peers[name]
-                peer.prepare(4)
-                settle()
-                peer.step(picked, random)
-                by_peer[name] += [peer.step(picked, random)[0] for _ in range(3)]
-    return {
-        picked: {name: 1e3 * float(np.median(values)) for name, values in by_peer.items()}
-        for picked, by_peer in times.items()
-    }
-
-
-def markdown(hidden: int, medians: dict[int, dict[str, float]]) -> str:
-    """The table as Markdown."""
-    names = list(medians[next(iter(medians))])
-    ours = names[0]
-    lines = [f"**hidden {hidden}, ms a step of a guided pair**", ""]
-    columns = ["picked", *names, *(f"{name} / ours" for name in names[1:])]
-    lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for picked, by_peer in medians.items():
-        cells = [f"{by_peer[name]:.2f}" for name in names] + [f"{by_peer[n] / by_peer[ours]:.1f}" for n in names[1:]]
-        lines.append(f"| {picked} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -57,7 +57,16 @@ def model_config(hidden: int, *, num_layers: int = 8) -> ModelConfig:
 
 
 def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0, *, text_picks: bool = False) -> Path:
-    """A checkpoint of random weights whose routing follows the code of codebook 0.
+    """Write `random_tensors` as a checkpoint folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(random_tensors(config, seed, text_picks=text_picks), folder / "model.safetensors")
+    description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict(), "sampling": {}}
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
+    return folder
+
+
+def random_tensors(config: ModelConfig, seed: int = 0, *, text_picks: bool = False) -> dict[str, NDArray[np.float32]]:
+    """Random weights, by the names of a checkpoint, whose routing follows the code of codebook 0.
 
     A prompt's tokens pick only the null expert; with `text_picks` text id i picks i modulo `MAX_PICKED + 1` experts.
     """
@@ -84,11 +93,7 @@ def write_checkpoint(folder: Path, config: ModelConfig, seed: int = 0, *, text_p
         tensors["codec_embedding.0.weight"][picked, picked] = _CONTROL
     text_VC = tensors["text_embedding.weight"]
     text_VC[np.arange(len(text_VC)), np.arange(len(text_VC)) % num_controls if text_picks else 0] = _CONTROL
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors")
-    description = {"format": FORMAT, "format_version": FORMAT_VERSION, "model": config.to_dict(), "sampling": {}}
-    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
-    return folder
+    return tensors
 
 
 def _scale(name: str, shape: tuple[int, ...], config: ModelConfig) -> np.float32:

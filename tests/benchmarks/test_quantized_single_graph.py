@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import quantized_single_graph
 from benchmarks.quantized import write_int8
+from benchmarks.turns import markdown, measure
 from benchmarks.workload import model_config, write_checkpoint
 from unimoe_export.exporter import export_bundle
 
@@ -27,5 +28,5 @@ def test_quantized_single_graphs_compute_the_same_model(tmp_path: Path) -> None:
         ours = logits["int8, ours"]
         for name, tolerance in (("QMoE, 8 bits", 0.03), ("QMoE, 4 bits", 0.3)):
             assert np.abs(logits[name] - ours).max() < tolerance * np.abs(ours).max(), (name, picked)
-    medians = quantized_single_graph.measure(peers, [0, 2], 1)
-    assert "| 2 |" in quantized_single_graph.markdown(128, medians)
+    medians = measure(peers, [0, 2], 1)
+    assert "| 2 |" in markdown(128, medians)
