@@ -35,7 +35,7 @@ from .result import HEAT_MAP, PARETO, REPORT, CalibrationResult
 from .schemes import Engine, Scheme
 from .search import MixtureLimits
 from .sensitivity import Sensitivity, measure
-from .settings import Settings
+from .settings import FALLBACK_EFFECTS, Settings
 from .writing import require_float, write_quantized
 
 
@@ -93,6 +93,8 @@ def _quantize(
     below = gathered.coverage.below()
     if below and settings.strict:
         raise CalibrationError(f"{warnings[-1]}: give more data (--data), or lower --floor")
+    if below:
+        warnings[-1] += f"; {FALLBACK_EFFECTS[settings.fallback]} (more --data, or another --fallback, changes that)"
     engine = Engine(target.engine)
     schemes, labels = choose_schemes(gathered.statistics, Scheme(scheme), engine, below, settings.fallback)
     plan, decisions = plan_quantization(

@@ -70,8 +70,8 @@ class Coverage:
             (layer, expert), tokens = min(below.items(), key=lambda entry: entry[1])
             count = "expert" if len(below) == 1 else "experts"
             lines.append(
-                f"{len(below)} {count} received fewer than {self.floor} tokens, the least (layer {layer}, expert "
-                f"{expert}) {tokens}"
+                f"{len(below)} {count} received fewer than {self.floor:,} tokens, the least (layer {layer}, expert "
+                f"{expert}) {tokens:,}"
             )
         return lines
 

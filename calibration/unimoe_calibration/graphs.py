@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from unimoe_runtime.bundle.manifest import HALVED
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
@@ -23,7 +24,7 @@ from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, qu
 
 Floats = NDArray[np.float32]
 
-_CODES, _SCALES, _INPUT_SCALE, _HALF = ".codes", ".scales", ".input_scale", ".half"
+_CODES, _SCALES, _INPUT_SCALE = ".codes", ".scales", ".input_scale"
 _SMALLEST_HALVED = 1024  # values: below this nothing is gained
 
 
@@ -64,7 +65,7 @@ class GraphSurgery:
                 assert onnx_type is not None
                 self.tensors[name] = stored(values, entry.dtype, onnx_type.name)
                 continue
-            half = name + _HALF
+            half = name + HALVED
             self.tensors[half] = stored(values.astype(np.float16), "F16", "FLOAT16")
             cast = ir.node("Cast", [self._initializer(half)], {"to": ir.DataType.FLOAT}, name=f"{name}.cast")
             cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, ir.Shape(values.shape)

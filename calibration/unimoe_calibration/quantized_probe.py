@@ -10,7 +10,7 @@ from .schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from .statistics import linears
 from .writing import write_quantized
 
-SCHEMES = {"int8": Scheme.W8A8, "int4": Scheme.W4}
+SCHEMES = {"int8": Scheme.W8A8, "int8-weights": Scheme.W8, "int4": Scheme.W4}
 """The scheme of each precision that a plan knows by name."""
 
 _INPUT_RANGE = 4.0

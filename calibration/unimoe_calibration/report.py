@@ -145,7 +145,8 @@ def _sensitivities(result: CalibrationResult) -> Iterator[str]:
     yield figure_box(
         "Each graph quantized alone, the costliest first",
         table(titles, rows, words=(1, 5)),
-        "Loss: mean divergence of what codes are drawn from, with this graph alone quantized and all others in fp32.",
+        "Loss: mean divergence of what codes are drawn from, with this graph alone quantized and all others in fp32. "
+        f"Flips: of {result.num_decisions:,} routing decisions (token, layer, expert).",
     )
 
 
@@ -174,7 +175,7 @@ def _product_row(name: str, one: object, flips: object) -> Sequence[str]:
     graph = name.partition("/")[0]
     limit, error = one["input_range"], one["error"]
     return [
-        name, scheme_precision(one["scheme"]), one["inputs"], one["method"] or "–",
+        name, scheme_precision(one["scheme"]), shown_precision(one["inputs"]), one["method"] or "–",
         "–" if limit is None else number(limit), f"{one['smoothing_strength']:g}",
         "no rows" if error is None else percent(error, 2), f"{one['rows']:,}",
         f"{flips[graph]:,}" if graph in flips else "–",

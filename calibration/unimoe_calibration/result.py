@@ -50,6 +50,12 @@ class CalibrationResult:
     limits: MixtureLimits
     verification: BundleReport | None
 
+    @property
+    def num_decisions(self) -> int:
+        """The (token, layer, expert) decisions that `sensitivities` count flips of; 0 if they were not measured."""
+        picks_LE = self.coverage.total
+        return self.sensitivities[0].divergence.num_tokens * picks_LE.size if self.sensitivities else 0
+
     def figures(self) -> dict[str, Any]:
         """As JSON."""
         return {

@@ -11,7 +11,12 @@ from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.records import check_value
 
 METHODS: Final = ("auto", "max", "percentile", "entropy", "mse")
-FALLBACKS: Final = ("weight-only", "nearest", "float")
+FALLBACK_EFFECTS: Final[Mapping[str, str]] = {
+    "weight-only": "their weights alone are quantized",
+    "nearest": "the nearest rows give their ranges",
+    "float": "they stay fp32",
+}
+FALLBACKS: Final = tuple(FALLBACK_EFFECTS)
 SCHEMES: Final = ("w8a8", "w8", "w4", "fp8")
 
 

@@ -30,6 +30,12 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.0f} bytes"
 
 
+def parameters(amount: float) -> str:
+    """A model's number of parameters: 4.85 million parameters, 7.16 billion parameters."""
+    factor, word = (1e9, "billion") if amount >= 1e9 else (1e6, "million")
+    return f"{number(amount / factor)} {word} parameters"
+
+
 def duration(seconds: float) -> str:
     """A time with its unit: 4.12 ms, 812 ms, 5.3 s, 3 min 20 s."""
     if abs(seconds) < 1:

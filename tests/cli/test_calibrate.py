@@ -41,9 +41,10 @@ def test_it_says_what_it_did_and_writes_a_page(speaking: Path, tmp_path: Path) -
     ]
     done = run(*arguments, "--html", page, "--verify-steps", "10")
     assert done.returncode == 0, done.stderr
-    for words in ("tokens that each expert received, floor 9999", "graphs for cpu", "routing flips", "next:"):
+    for words in ("tokens that each expert received, floor 9999", "graphs for cpu", "routing flips", f"page: {page}"):
         assert words in done.stdout
     assert "warning: the data are speech only, and the bundle also makes music" in done.stderr
+    assert "their weights alone are quantized" in done.stderr
     assert "Fallbacks" in page.read_text()
     assert_one_line(run(*arguments), "exists already; pass --force to replace it")
     for_gpu = run(*arguments, "--force", "--no-flips", "--verify-steps", "0", "--target", "rtx-4060")

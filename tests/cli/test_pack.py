@@ -12,6 +12,7 @@ from tests.runtime.stand_in_tensorrt import write_engine_set
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli.inspect import inspect
 from unimoe.cli.pack import pack_command, unpack_command
+from unimoe.cli.verify import verify
 from unimoe_calibration.half_codec import halve_codec
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.bundle.engine_sets import open_engines
@@ -37,6 +38,8 @@ def test_a_bundle_is_packed_and_unpacked(tmp_path: Path) -> None:
     done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "there")])
     assert done.exit_code == 0 and "each as it was packed" in done.stdout
     assert open_bundle(tmp_path / "there").left_out
+    verified = CliRunner().invoke(verify, [str(tmp_path / "there"), "--steps", "4"])  # weights in 16 bits, the oracle too
+    assert verified.exit_code == 0 and "codec_decoder" in verified.stdout, verified.output
 
 
 def test_engines_arrive_with_the_graphs_that_they_are_built_from(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_engines_arrive_with_the_graphs_that_they_are_built_from(tmp_path: Path)
     OnnxRuntimeBackend(open_bundle(tmp_path / "engines"))  # opens: an engine set may leave the codec to the CPU
     with (
         Synthesizer.open(tmp_path / "engines") as synthesizer,
-        pytest.raises(BundleError, match="left out when this bundle was packed; run its engines"),
+        pytest.raises(BundleError, match="left out when this bundle was packed for a device"),
     ):
         synthesizer.synthesize(SynthesisRequest(task="speech", text="the cat"))
     refused = CliRunner().invoke(pack_command, [*pack, "--codec", "fp16"])

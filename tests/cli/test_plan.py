@@ -24,7 +24,7 @@ def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny_bundle
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert {row["precision"] for row in report["rows"]} == {
-        "fp32", "bf16", "fp16", "int8", "fp8", "int4",
+        "fp32", "bf16", "fp16", "int8", "fp8", "int8-weights", "int4",
     }  # fmt: skip
     assert "stated" in report["activation"]["source"] and len(report["assumptions"]["rtx-4060"]) >= 4
 

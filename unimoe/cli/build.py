@@ -14,7 +14,7 @@ from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
 from unimoe_runtime.bundle.engine_sets import FLAVOURS
 from unimoe_runtime.bundle.reader import open_bundle
-from unimoe_tools.units import duration, size
+from unimoe_tools.units import count, duration, size
 
 
 @click.command(cls=Command)
@@ -72,9 +72,18 @@ def build(
         return
     for result in results:
         click.echo(summary(result))
-    click.echo(
-        f"next: copy {bundle} to the device (`unimoe pack` makes one file of it), and there "
-        f"`unimoe verify {bundle} --backend tensorrt --trust-engines`"
+    click.echo(f"next: {_next_commands(bundle, results[0])}")
+
+
+def _next_commands(bundle: Path, result: BuildResult) -> str:
+    """What follows a build: TensorRT builds on the device itself, TensorRT-RTX for another machine."""
+    verify = f"`unimoe verify {{}} --backend tensorrt --target {result.target}"
+    if result.flavour == "tensorrt":
+        return verify.format(bundle) + "`"
+    packed = f"{bundle.name}-{result.target}.pack"
+    return (
+        f"`unimoe pack {bundle} --target {result.target} --with-graphs -o {packed}`, and on the device "
+        f"`unimoe unpack {packed} {bundle.name}`, {verify.format(bundle.name)} --trust-engines`"
     )
 
 
@@ -87,6 +96,6 @@ def summary(result: BuildResult) -> str:
     ]
     if result.slowest:
         lines.append("slowest: " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.slowest))
-    lines += [f"{count} of the engines: {note}" for note, count in result.fallbacks.items()]
+    lines += [f"{count(number, 'engine')}: {note}" for note, number in result.fallbacks.items()]
     lines += [f"no engine for {graph}, it runs on the CPU: {why}" for graph, why in result.unbuilt.items()]
     return "\n".join(lines)

@@ -132,7 +132,7 @@ def calibrate_command(
         print_coverage(result.coverage)
         print_sensitivities(result)
         print_verification(result)
-        click.echo(f"\n{summary(result)}")
+        click.echo(f"\n{summary(result, html_path or out / REPORT)}")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -180,7 +180,8 @@ def print_sensitivities(result: CalibrationResult) -> None:
     ]  # fmt: skip
     if rows:
         titles = ("graph", "as", "loss, nats", "routing flips", "tokens equal")
-        print_table(columns(*titles, left=("as",)), rows, title="costliest graphs, each quantized alone")
+        title = f"costliest graphs, each quantized alone; flips of {result.num_decisions:,} routing decisions"
+        print_table(columns(*titles, left=("as",)), rows, title=title)
 
 
 def print_verification(result: CalibrationResult) -> None:
@@ -198,8 +199,8 @@ def print_verification(result: CalibrationResult) -> None:
     print_table(table, rows, title="beside the original")
 
 
-def summary(result: CalibrationResult) -> str:
-    """The closing lines: what was written, its size, the data it used, and the next command."""
+def summary(result: CalibrationResult, page: Path) -> str:
+    """The closing lines: what was written, its size, the data it used, the place of its page, and the next command."""
     precisions = ", ".join(f"{amount} {shown_precision(name)}" for name, amount in sorted(result.precisions.items()))
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
     peak = "" if result.peak_bytes is None else f", at most {size(result.peak_bytes)} of memory"
@@ -214,7 +215,7 @@ def summary(result: CalibrationResult) -> str:
     return (
         f"{mixed}{result.path}: {precisions} graphs for {result.settings.target}; language model "
         f"{size(result.bytes_after)}, {percent(result.bytes_after / result.bytes_before, 0)} of fp32\n"
-        f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {result.path / REPORT}\n"
+        f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {page}\n"
         f"next: {build}`unimoe verify {result.path} --against {result.source} --corpus {recordings}`, "
         f"`unimoe profile {result.path} --against {result.source}`"
     )

@@ -15,10 +15,9 @@ from unimoe.cli.options import Command, json_option, require_json_writable, writ
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
 from unimoe_runtime.bundle.engine_sets import built_targets, open_engines
-from unimoe_runtime.bundle.manifest import DECODER, trunk_name
-from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.bundle.manifest import DECODER, HALVED, MANIFEST, trunk_name
+from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.bundles.packing import PackPlan, plan_pack, unpack, write_pack
 from unimoe_tools.pages.output import require_writable
 from unimoe_tools.units import count, size
@@ -52,7 +51,7 @@ def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec
     require_json_writable(json_to)
     require_writable(file)
     notes: list[str] = []
-    plan = plan_pack(open_bundle(bundle), find_target(target), with_graphs=with_graphs)
+    plan = plan_pack(open_bundle(bundle), target, with_graphs=with_graphs)
     with progress_bar("packing") as progress, _with_codec(plan, codec, notes, progress) as whole:
         num_bytes = write_pack(whole, file, progress=progress)
         parts = whole.parts()
@@ -63,7 +62,9 @@ def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec
     if write_json(record, json_to):
         return
     rows = [[part.name, size(part.before), size(part.after) if part.after else "–", part.reason] for part in parts]
-    rows.append(["all", size(sum(part.before for part in parts)), size(num_bytes), ""])
+    manifest = (bundle / MANIFEST).stat().st_size
+    rows.append(["manifest", size(manifest), size(num_bytes - sum(part.after for part in parts)), "with every SHA-256"])
+    rows.append(["all", size(sum(part.before for part in parts) + manifest), size(num_bytes), ""])
     print_table(columns("part", "bundle", "pack", "why", prose=("why",)), rows)
     for note in notes:
         click.echo(note)
@@ -74,7 +75,8 @@ def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec
 def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress) -> Iterator[PackPlan]:
     """The plan with the decoder in 16 bits, if requested; with auto, only if the difference is inaudible."""
     graph = plan.bundle.graphs.get(DECODER)
-    if codec == "fp32" or graph is None or graph.weights in plan.left_out or graph.precision != "float32":
+    left_out = {*plan.left_out, *plan.bundle.left_out}
+    if codec == "fp32" or graph is None or graph.weights in left_out or not _is_fp32(plan.bundle, graph.precision):
         yield plan
         return
     if _has_engine(plan, DECODER):
@@ -104,6 +106,11 @@ def _with_codec(plan: PackPlan, codec: str, notes: list[str], progress: Progress
             return
         notes.append(f"codec decoder in 16 bits: {difference}, beside fp32")
         yield replace(plan, replaced=halved.files, replaced_why="weights in 16 bits")
+
+
+def _is_fp32(bundle: Bundle, precision: str) -> bool:
+    """Whether the decoder is stored in fp32 throughout: an unpacked bundle's may already be in 16 bits."""
+    return precision == "float32" and not any(name.endswith(HALVED) for name in bundle.weights(DECODER).entries)
 
 
 def _has_engine(plan: PackPlan, graph: str) -> bool:

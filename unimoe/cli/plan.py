@@ -21,25 +21,25 @@ from unimoe_runtime.bundle.routing_statistics import (
     stated_activation,
 )
 from unimoe_runtime.errors import UnimoeError
-from unimoe_runtime.hardware.precisions import shown_precision
+from unimoe_runtime.hardware.precisions import PRECISIONS, shown_precision
 from unimoe_runtime.hardware.targets import Target, find_target, open_targets
 from unimoe_tools.planning.machines import Machine, measured_machine
 from unimoe_tools.planning.plan import make_plan
 from unimoe_tools.planning.roofline import step_bytes
 from unimoe_tools.planning.source import Source, open_source
-from unimoe_tools.planning.weights import BITS, stored_bytes
+from unimoe_tools.planning.weights import BITS, plan_precisions, stored_bytes
 from unimoe_tools.profiling.machine import BackgroundLoad
 from unimoe_tools.profiling.sweep import NOISY_CORES
-from unimoe_tools.units import number, percent, span, time_column
+from unimoe_tools.units import parameters, percent, size, span, time_column
 
 ALL = "all"
-_PRECISIONS = {shown_precision(name): name for name in BITS}
+_PRECISIONS = {name: stored for name in PRECISIONS for stored in BITS if shown_precision(stored) == name}
 # Larger bundles are not run to observe which experts they pick: it would take minutes.
 _RUN_HERE_BYTES = 1e9
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="BUNDLE|FOLDER|CONFIG|public", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
 @click.option("--target", default=ALL, show_default=True, help="A row of the table of targets, or all of them.")
 @click.option("--precision", type=Precision(_PRECISIONS), help="This one alone. [default: all that a target has]")
 @click.option("--memory-budget", type=Size("GB"), help="What the model may take at most, such as 6GB.")
@@ -76,7 +76,9 @@ def plan(
         here = [one for one in targets if one.engine == "onnxruntime"]
         if here:
             progress("measuring this machine", 0, 1)
-            chosen = [one for one in BITS if wanted in (None, one) and any(one in row.precisions for row in here)]
+            chosen = [
+                one for one in BITS if wanted in (None, one) and any(one in plan_precisions(row) for row in here)
+            ]
             host = _measure_host(opened, activation, chosen, here, notes, required=target != ALL)
             if not host:
                 targets = [one for one in targets if one not in here]
@@ -142,10 +144,10 @@ def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
     """For one target, its precisions. For several, the choice for each."""
     activation = report["activation"]
     print_prose(
-        f"{report['source']}: {number(report['parameters'] / 1e9)} G parameters for audio; of "
-        f"{activation['of']} experts {activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} "
-        f"or fewer in 9 of 10; first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, "
-        "each as middle (best–worst)"
+        f"{report['source']}: {parameters(report['parameters'])}, without codec and vision; of {activation['of']} experts "
+        f"{activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} or fewer in 9 of 10 steps; "
+        f"first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, each as middle "
+        "(best–worst)"
     )
     click.echo()
     single = len(targets) == 1
@@ -154,15 +156,16 @@ def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
         of_target = [row for row in report["rows"] if row["target"] == target.name]
         shown = of_target if single else [row for row in of_target if row["chosen"]] or of_target[-1:]
         chosen_rows += [([_marked(row)] if single else [target.name, row["precision"]], row) for row in shown]
-    titles = (*(() if single else ("target",)), "precision", "needs\nGB", "has\nGB", "fits")
+    titles = (*(() if single else ("target",)), "precision", "needs", "has", "fits")
     table = [Column(title=title, right=title not in ("target", "precision")) for title in titles]
     ranges: list[tuple[str, float]] = []
     for title, name in (("step", "step_ms"), ("RTF", "rtf"), ("first\naudio", "ttfa_ms")):
         head, factor = (title, 1.0) if name == "rtf" else time_column(title, [row[name] for _, row in chosen_rows])
         table.append(Column(title=head, right=True, prose=True))
         ranges.append((name, factor))
-    print_table(table, [[*names, *_cells(row, ranges)] for names, row in chosen_rows])
-    if single:
+    table_rows = [[*names, *_cells(row, ranges)] for names, row in chosen_rows]
+    print_table(table, table_rows)
+    if single and len(table_rows) > 1:
         chosen = [row for row in report["rows"] if row["chosen"]]
         click.echo(f"{chosen[0]['precision']}: {chosen[0]['reason']}" if chosen else "nothing fits")
     kept = report["assumptions"]["all"] + (list(report["assumptions"].get(targets[0].name, ())) if single else [])
@@ -179,7 +182,7 @@ def _marked(row: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Mapping[str, Any], ranges: Sequence[tuple[str, float]]) -> list[str]:
-    sizes = [number(row[name] / 1e9) for name in ("needed_bytes", "memory_bytes")]
+    sizes = [size(row[name]) for name in ("needed_bytes", "memory_bytes")]
     if not row["fits"]:
         return [*sizes, "no", *[""] * len(ranges)]
     share = "all" if row["fits_whole"] else percent(row["resident_share"], 0)

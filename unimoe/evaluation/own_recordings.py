@@ -19,9 +19,11 @@ from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, wo
 from unimoe.evaluation.suite import synthesize_with
 from unimoe_runtime.audio.files import read_audio
 from unimoe_runtime.backends.protocol import Backend
+from unimoe_runtime.errors import OutputError
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.parity.limits import Heard
 
+MUSIC = "music"
 OWN_VOICE = ""
 """The bundle does not know the speaker of the recordings, so it speaks with its first voice."""
 
@@ -32,8 +34,14 @@ def is_corpus(folder: Path) -> bool:
 
 
 def open_recordings(folder: Path, most: int) -> list[Entry]:
-    """The first recordings of a folder. Raises OutputError where it has none with texts."""
-    return read_entries(folder, OWN_VOICE)[:most]
+    """The first spoken recordings of a folder. Those in its subfolder music/ are not spoken.
+
+    Raises OutputError where it has none with texts.
+    """
+    spoken = [one for one in read_entries(folder, OWN_VOICE) if one.path.relative_to(folder).parts[0] != MUSIC]
+    if not spoken:
+        raise OutputError(f"{folder}: only music: words need recordings of speech, each with a .txt of what it says")
+    return spoken[:most]
 
 
 def require_listening(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from unimoe_runtime.bundle.engine_sets import EngineRecord, engine_key, source_sha256
-from unimoe_runtime.bundle.reader import Bundle
+from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 
 from .compiling import RECIPE, Recipe
 from .sizes import Limits, graph_sizes
@@ -40,8 +40,15 @@ class Job:
 
 
 def list_jobs(bundle: Bundle, capabilities: Capabilities, limits: Limits, toolkit: str) -> Iterator[Job]:
-    """A job for every graph; a trunk has one for each capacity of the cache. `toolkit`: flavour and version."""
+    """A job for every graph; a trunk has one for each capacity of the cache. `toolkit`: flavour and version.
+
+    A pack's device has no use for some graphs of the codec: they get none. Raises BundleError where a pack lacks a graph
+    that every step needs.
+    """
+    needed = set(language_model_graphs(bundle.model))
     for graph, info in bundle.graphs.items():
+        if graph not in needed and info.file in bundle.left_out:
+            continue
         is_trunk = graph.endswith(".trunk")
         for capacity in limits.cache_capacities if is_trunk else (None,):
             recipe = Recipe(

@@ -21,6 +21,8 @@ ENCODER: Final = "codec_encoder"
 DECODER: Final = "codec_decoder"
 # Precisions of floating-point graphs, and how the weights of their products are stored.
 DTYPES: Mapping[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+HALVED: Final = ".half"
+"""Suffix of a weight's name where a float32 graph stores it in 16 bits and casts it: the codec's decoder in a pack."""
 
 MAX_STATE_VALUES = 1 << 24
 """Largest number of values of a decoder's whole state: 64 MB."""

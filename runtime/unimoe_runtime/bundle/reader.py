@@ -107,8 +107,8 @@ class Bundle:
             raise BundleError(f"{self.path}: {file} is not in the manifest; export the bundle again")
         if file in self.left_out:
             raise BundleError(
-                f"{path}: left out when this bundle was packed; run its engines with --backend tensorrt, or pack it "
-                "with --with-graphs to have it"
+                f"{path}: left out when this bundle was packed for a device; take the bundle that was packed, or run "
+                "the engines of this one with --backend tensorrt"
             )
         if file not in self._checked:
             if sha256_of(path) != self.files[file].sha256:

@@ -34,7 +34,7 @@ from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import MAX_BYTES, parse_json
 from unimoe_runtime.files.text import open_regular
 from unimoe_runtime.frontend import open_frontend
-from unimoe_runtime.hardware.targets import Target
+from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.bundles.contents import PARTS, part_of_file, part_of_graph
 
 FORMAT: Final = "unimoe-pack"
@@ -63,7 +63,7 @@ class PackPlan:
     that the device does not run; `engine_set` lacks them."""
 
     bundle: Bundle
-    target: Target
+    target: str
     engine_set: EngineSet | None
     left_out: Mapping[str, str]
     replaced: Mapping[str, Path] = field(default_factory=dict)
@@ -77,12 +77,13 @@ class PackPlan:
         for name, info in self.bundle.files.items():
             part = part_of_graph(graphs[name]) if name in graphs else part_of_file(name)
             row = rows.setdefault(part, PackedPart(name=part, before=0, after=0))
-            size = 0 if name in self.left_out else info.bytes
+            before = 0 if name in self.bundle.left_out else info.bytes
+            size = 0 if name in self.left_out else before
             reason = row.reason or self.left_out.get(name, "")
             if name in self.replaced:
                 size, reason = self.replaced[name].stat().st_size, self.replaced_why
-            rows[part] = replace(row, before=row.before + info.bytes, after=row.after + size, reason=reason)
-        found = [rows[part] for part in PARTS if part in rows]
+            rows[part] = replace(row, before=row.before + before, after=row.after + size, reason=reason)
+        found = [rows[part] for part in PARTS if part in rows and rows[part].before]
         if self.engine_set is not None:
             kept = sum(path.stat().st_size for path in engine_files(self.engine_set))
             dropped = sum(record.bytes for record in self.dropped_engines)
@@ -91,12 +92,14 @@ class PackPlan:
         return found
 
 
-def plan_pack(bundle: Bundle, target: Target, *, with_graphs: bool = False) -> PackPlan:
+def plan_pack(bundle: Bundle, target: str, *, with_graphs: bool = False) -> PackPlan:
     """The files that a device needs: no codec encoder where the model does not clone, no texts for calibration, no
     ONNX graph that has an engine. `with_graphs` keeps the graphs, so that `unimoe verify` can compare engines
     with the CPU there.
 
-    Raises EngineError where a target that runs TensorRT has no sound engines in the bundle.
+    `target`: a row of the table of targets, or a set of engines that `unimoe build` made under another name. Raises
+    ConfigError for a name that is neither, EngineError where a target that runs TensorRT has no sound engines in the
+    bundle.
     """
     left_out: dict[str, str] = {}
     if CALIBRATION_PROMPTS in bundle.files:
@@ -105,7 +108,8 @@ def plan_pack(bundle: Bundle, target: Target, *, with_graphs: bool = False) -> P
     clones = folder is not None and open_frontend(folder).max_voice_s > 0
     if not clones and ENCODER in bundle.graphs:
         left_out |= _files(bundle, ENCODER, "no voice is cloned")
-    engine_set = open_engines(bundle, target.name) if target.engine == "tensorrt" else None
+    has_engines = target in built_targets(bundle) or find_target(target).engine == "tensorrt"
+    engine_set = open_engines(bundle, target) if has_engines else None
     dropped: tuple[EngineRecord, ...] = ()
     if engine_set is not None and not clones:
         dropped = tuple(record for record in engine_set.engines.values() if record.graph == ENCODER)
@@ -114,7 +118,7 @@ def plan_pack(bundle: Bundle, target: Target, *, with_graphs: bool = False) -> P
     if engine_set is not None and not with_graphs:
         for record in engine_set.engines.values():
             if record.graph not in engine_set.unbuilt:
-                left_out |= _files(bundle, record.graph, f"engines for {target.name} serve")
+                left_out |= _files(bundle, record.graph, f"engines for {target} replace them")
     return PackPlan(
         bundle=bundle, target=target, engine_set=engine_set, left_out=left_out, dropped_engines=dropped
     )  # fmt: skip
@@ -143,7 +147,7 @@ def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, 
         for name, content in texts.items()
     }
     index = {
-        "format": FORMAT, "format_version": FORMAT_VERSION, "target": plan.target.name,
+        "format": FORMAT, "format_version": FORMAT_VERSION, "target": plan.target,
         "name": plan.bundle.path.name, "files": {name: asdict(info) for name, info in sorted(infos.items())},
     }  # fmt: skip
     try:

@@ -63,6 +63,7 @@ td { border-bottom:1px solid color-mix(in srgb, var(--line) 55%, transparent); }
 th, td { white-space:nowrap; }
 th { white-space:normal; vertical-align:bottom; }
 th:first-child, td:first-child { text-align:left; padding-left:0; white-space:nowrap; }
+td.word, th.word { text-align:left; }
 td.words, th.words, .machine td { text-align:left; white-space:normal; min-width:12em; }
 @media (max-width:720px) { .cards { grid-template-columns:1fr 1fr; } .maps { grid-template-columns:1fr; }
   table { font-size:12px; } th, td { padding:4px 6px; } td.words, th.words { min-width:9em; }
@@ -76,7 +77,7 @@ td.words, th.words, .machine td { text-align:left; white-space:normal; min-width
   .cards, svg, tr { break-inside:avoid; border-color:#ccc; }
   figure { border-color:#ccc; } svg { min-width:0 !important; } .scroll { overflow:visible; background:none; }
   figure { padding:10px 14px 8px; margin:10px 0; }
-  table { font-size:8pt; } th, td { padding:2px 6px; white-space:normal; } td.words, th.words { min-width:0; }
+  table { font-size:8pt; } th, td { padding:2px 6px; } td.words, th.words { min-width:0; }
   .cards strong { font-size:17pt; }
   h2, h3, .legend { break-after:avoid; } figcaption { break-before:avoid; }
 }

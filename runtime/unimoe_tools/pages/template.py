@@ -7,6 +7,8 @@ from html import escape
 
 from unimoe_tools.pages.style import STYLE
 
+_SHORT = 16  # characters of a cell of short words
+
 
 def page(title: str, lead: str, body: Iterable[str], *, style: str = "") -> str:
     """A complete page. `lead` is the line under the title; `body` is HTML; `style` extends the common style."""
@@ -36,20 +38,22 @@ def figure_box(title: str, content: str, caption: str = "") -> str:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = ()) -> str:
-    """A table of numbers after a first column of names; columns in `words` hold sentences. Empty without rows."""
+    """A table of numbers after a first column of names; columns in `words` hold words. Empty without rows.
+
+    A column of sentences wraps; one of short words stays on one line and takes no more room than they do.
+    """
     if not rows:
         return ""
-    head = "".join(f"<th{_class(index, words)}>{escape(title)}</th>" for index, title in enumerate(titles))
+    classes = {
+        index: ' class="words"' if max(len(row[index]) for row in rows) > _SHORT else ' class="word"' for index in words
+    }
+    head = "".join(f"<th{classes.get(index, '')}>{escape(title)}</th>" for index, title in enumerate(titles))
     head = f"<thead><tr>{head}</tr></thead>" if any(titles) else ""
     body = "".join(
-        "<tr>" + "".join(f"<td{_class(index, words)}>{escape(cell)}</td>" for index, cell in enumerate(row)) + "</tr>"
+        "<tr>" + "".join(f"<td{classes.get(index, '')}>{escape(cell)}</td>" for index, cell in enumerate(row)) + "</tr>"
         for row in rows
     )
     return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
-
-
-def _class(index: int, words: Sequence[int]) -> str:
-    return ' class="words"' if index in words else ""
 
 
 def cards(figures: Iterable[tuple[str, str, str]]) -> str:

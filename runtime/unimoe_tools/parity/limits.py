@@ -128,7 +128,7 @@ def limit_bundles(
 def _measured(found: BundleComparison, limits: Mapping[str, float]) -> Iterator[Figure]:
     forced, step = found.forced, found.step
     rows = [
-        ("router-agreement", forced.router_agreement, "equal decisions", f"of {forced.num_tokens} forced tokens"),
+        ("router-agreement", forced.router_agreement, "equal decisions", f"of {forced.num_tokens:,} forced tokens"),
         ("equal-sets", forced.equal_sets, "tokens whose whole set of experts is equal in a layer", ""),
         ("logit-error", forced.logit_error, "relative error of forced logits", f"largest {forced.max_logit_error:.3g}"),
         ("kl", forced.kl_nats, "divergence of what codes are drawn from, nats", ""),
@@ -166,7 +166,7 @@ def _heard(heard: Mapping[str, Heard], limits: Mapping[str, float]) -> Iterator[
         ("notes", "notes_exact", -1, "share of right notes below the reference's"),
     ):
         if key in ours and key in theirs:
-            beside = f"{100 * ours[key]:.2f} %, reference {100 * theirs[key]:.2f} %"
+            beside = f"{ours[key]:.4g}, reference {theirs[key]:.4g}"
             low, high = None, None
             if name == "word-errors" and heard["candidate"].words_T:
                 beside += f", {count(len(heard['candidate'].words_T), 'text')}"

@@ -25,6 +25,7 @@ from unimoe_tools.planning.weights import (
     BITS,
     ModelBytes,
     model_bytes,
+    plan_precisions,
 )
 
 FORMAT = "unimoe-plan"
@@ -178,7 +179,7 @@ def make_plan(
     rows: list[Row] = []
     notes: dict[str, tuple[str, ...]] = {}
     for target in targets:
-        precisions = [one for one in BITS if one in target.precisions and precision in (None, one)]
+        precisions = [one for one in plan_precisions(target) if precision in (None, one)]
         if not precisions:
             continue
         measured = host if target.bandwidth_gb_per_s is None else None

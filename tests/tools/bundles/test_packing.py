@@ -13,7 +13,6 @@ from tests.speaking_bundle import write_speaking_bundle
 from unimoe_runtime.bundle.manifest import ENCODER
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import BundleError, EngineError, OutputError
-from unimoe_runtime.hardware.targets import find_target
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.bundles.packing import INDEX, plan_pack, unpack, write_pack
@@ -27,7 +26,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def pack(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("packs") / "bundle.pack"
-    plan = plan_pack(bundle, find_target("cpu"))
+    plan = plan_pack(bundle, "cpu")
     assert set(plan.left_out) == {bundle.graphs[ENCODER].file, bundle.graphs[ENCODER].weights}
     parts = {part.name: part for part in plan.parts()}
     assert parts["codec encoder"].after == 0 < parts["codec encoder"].before
@@ -52,7 +51,7 @@ def test_what_arrives_speaks_the_same(bundle: Bundle, pack: Path, tmp_path: Path
 
 
 def test_the_same_bundle_gives_the_same_pack(bundle: Bundle, pack: Path, tmp_path: Path) -> None:
-    write_pack(plan_pack(bundle, find_target("cpu")), tmp_path / "again.pack")
+    write_pack(plan_pack(bundle, "cpu"), tmp_path / "again.pack")
     assert (tmp_path / "again.pack").read_bytes() == pack.read_bytes()
 
 
@@ -92,4 +91,4 @@ def test_a_pack_cannot_write_elsewhere(name: str, tmp_path: Path) -> None:
 
 def test_a_gpu_needs_engines(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="unimoe build"):
-        plan_pack(bundle, find_target("rtx-4060"))
+        plan_pack(bundle, "rtx-4060")

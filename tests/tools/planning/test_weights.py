@@ -12,7 +12,8 @@ from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import quantize_weight
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.bundle.reader import language_model_graphs, open_bundle
-from unimoe_tools.planning.weights import graph_bytes, model_bytes, stored_bytes, stored_precision
+from unimoe_runtime.hardware.targets import find_target
+from unimoe_tools.planning.weights import graph_bytes, model_bytes, plan_precisions, stored_bytes, stored_precision
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -26,11 +27,28 @@ def test_bytes_of_graphs_are_those_of_the_files(tmp_path: Path, precision: str) 
     assert stored_bytes(bundle).resident == pytest.approx(model_bytes(bundle.model, precision).resident, rel=0.5)
 
 
-@pytest.mark.parametrize(("scheme", "precision"), [(Scheme.W8A8, "int8"), (Scheme.FP8, "fp8"), (Scheme.W4, "int4")])
-def test_bytes_of_quantized_products_are_those_that_calibration_writes(scheme: Scheme, precision: str) -> None:
-    config = tiny_config(hidden_size=64, routed_intermediate_size=96)
+@pytest.mark.parametrize(
+    ("scheme", "precision", "engine"),
+    [
+        (Scheme.W8A8, "int8", Engine.TENSORRT),
+        (Scheme.W8, "int8-weights", Engine.ONNXRUNTIME),
+        (Scheme.FP8, "fp8", Engine.TENSORRT),
+        (Scheme.W4, "int4", Engine.TENSORRT),
+    ],
+)
+def test_bytes_of_quantized_products_are_those_that_calibration_writes(
+    scheme: Scheme, precision: str, engine: Engine
+) -> None:
+    config = tiny_config(hidden_size=64, routed_intermediate_size=128)
     written = 0
-    for shape in ((64, 192), (96, 64)):
-        weight = quantize_weight(np.ones(shape, np.float32), scheme, Engine.TENSORRT)
+    for shape in ((64, 256), (128, 64)):
+        weight = quantize_weight(np.ones(shape, np.float32), scheme, engine)
         written += weight.codes.values.nbytes + weight.scales.values.nbytes
     assert graph_bytes("layers.0.expert.0", config, precision) == written
+
+
+def test_a_plan_knows_the_precisions_of_calibration_in_its_order() -> None:
+    assert plan_precisions(find_target("cpu")) == ["float32", "int8-weights", "int8", "int4"]
+    assert plan_precisions(find_target("rtx-4090")) == [
+        "float32", "bfloat16", "float16", "int8", "fp8", "int8-weights", "int4",
+    ]  # fmt: skip

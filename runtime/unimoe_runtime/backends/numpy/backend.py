@@ -21,6 +21,7 @@ from unimoe_runtime.backends.numpy import harmonic_codec
 from unimoe_runtime.backends.numpy.ops import Floats, Weights, attention, rms_norm, rotate, swiglu
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.backends.trunk_form import plain_trunk_inputs, trunk_outputs_like
+from unimoe_runtime.bundle.manifest import HALVED
 from unimoe_runtime.bundle.reader import DTYPES, Bundle, language_model_graphs
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.config import ModelConfig
@@ -153,5 +154,5 @@ class NumpyBackend:
         if graph not in self._weights:
             self.bundle.graph(graph)
             tensors = self.bundle.weights(graph)
-            self._weights[graph] = {name: tensors.float32(name) for name in tensors.entries}
+            self._weights[graph] = {name.removesuffix(HALVED): tensors.float32(name) for name in tensors.entries}
         return self._weights[graph]
