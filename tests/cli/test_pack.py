@@ -38,7 +38,9 @@ def test_a_bundle_is_packed_and_unpacked(tmp_path: Path) -> None:
     done = CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "there")])
     assert done.exit_code == 0 and "each as it was packed" in done.stdout
     assert open_bundle(tmp_path / "there").left_out
-    verified = CliRunner().invoke(verify, [str(tmp_path / "there"), "--steps", "4"])  # weights in 16 bits, the oracle too
+    verified = CliRunner().invoke(
+        verify, [str(tmp_path / "there"), "--steps", "4"]
+    )  # weights in 16 bits, the oracle too
     assert verified.exit_code == 0 and "codec_decoder" in verified.stdout, verified.output
 
 

@@ -76,9 +76,7 @@ def plan(
         here = [one for one in targets if one.engine == "onnxruntime"]
         if here:
             progress("measuring this machine", 0, 1)
-            chosen = [
-                one for one in BITS if wanted in (None, one) and any(one in plan_precisions(row) for row in here)
-            ]
+            chosen = [one for one in BITS if wanted in (None, one) and any(one in plan_precisions(row) for row in here)]
             host = _measure_host(opened, activation, chosen, here, notes, required=target != ALL)
             if not host:
                 targets = [one for one in targets if one not in here]
@@ -144,9 +142,9 @@ def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
     """For one target, its precisions. For several, the choice for each."""
     activation = report["activation"]
     print_prose(
-        f"{report['source']}: {parameters(report['parameters'])}, without codec and vision; of {activation['of']} experts "
-        f"{activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} or fewer in 9 of 10 steps; "
-        f"first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, each as middle "
+        f"{report['source']}: {parameters(report['parameters'])}, without codec and vision; of {activation['of']} "
+        f"experts {activation['experts_a_step']:.1f} run a step, {activation['nine_of_ten_steps']} or fewer in 9 of 10 "
+        f"steps; first audio after {report['delay_steps'] + report['first_frames']} steps; estimates, each as middle "
         "(best–worst)"
     )
     click.echo()

@@ -42,8 +42,8 @@ class Job:
 def list_jobs(bundle: Bundle, capabilities: Capabilities, limits: Limits, toolkit: str) -> Iterator[Job]:
     """A job for every graph; a trunk has one for each capacity of the cache. `toolkit`: flavour and version.
 
-    A pack's device has no use for some graphs of the codec: they get none. Raises BundleError where a pack lacks a graph
-    that every step needs.
+    Graphs of the codec that a pack left out get none. Raises BundleError where a pack lacks a graph that every step
+    needs.
     """
     needed = set(language_model_graphs(bundle.model))
     for graph, info in bundle.graphs.items():

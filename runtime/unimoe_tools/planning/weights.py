@@ -20,7 +20,7 @@ BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int8-weights":
 
 _SCALE_BYTES = 4
 _BLOCKS = {"int8-weights": 64, "int4": 32}
-"""Inputs that share a scale, where it is not a whole column. For GPUs a column of `int8-weights` shares one: 6 % less."""
+"""Inputs that share a scale, where it is not a whole column. For GPUs a column of `int8-weights` shares one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class ModelBytes:
 
 
 def plan_precisions(target: Target) -> list[str]:
-    """A target's precisions by the names of `BITS`, in order of preference: floating point, then those of calibration."""
+    """A target's precisions by the names of `BITS`, by preference: floating point, then those of calibration."""
     stored = {"w8a8": "int8", "w8": "int8-weights", "w4": "int4"}
     floats = [precision for precision in BITS if BITS[precision] >= 16 and precision in target.precisions]
     return [*floats, *(stored.get(scheme, scheme) for scheme in target.schemes)]
