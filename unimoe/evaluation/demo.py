@@ -9,16 +9,18 @@ Shape suffixes: L samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from unimoe.data.corpus import Corpus, CorpusError, Item
+from unimoe.evaluation.figures import DemoFigures, InstrumentFigures, VoiceFigures
 from unimoe.evaluation.identity import Features, Identifier, timbre, timbre_and_pitch
-from unimoe.evaluation.pitch import NO_NOTES, NoteScore, score_notes
-from unimoe.evaluation.word_scores import GRAMMAR, Judge, WordScore, open_judges, score_words
+from unimoe.evaluation.pitch import NO_NOTES, score_notes
+from unimoe.evaluation.word_scores import GRAMMAR, Judge, Tick, WordScore, open_judges, score_words, watched
 from unimoe_runtime.errors import PromptError
 
 Synthesize = Callable[[str, str, str, int], np.ndarray]
@@ -55,121 +57,6 @@ class Clip:
         return self.item.voice or self.item.instrument
 
 
-@dataclass(frozen=True, kw_only=True)
-class VoiceFigures:
-    """Figures of one voice: how many clips are recognised as this voice, synthesized and original, and word scores.
-
-    `words`: by judge, then by kind of text.
-    """
-
-    words: Mapping[str, Mapping[str, WordScore]]
-    num_recognised: int
-    num_originals_recognised: int
-    num_clips: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstrumentFigures:
-    """Figures of one instrument: notes heard as written, in the synthesized audio, against the next melody and in the
-    recordings; and how many clips are recognised as this instrument, synthesized and original."""
-
-    made: NoteScore
-    rotated: NoteScore
-    original: NoteScore
-    num_recognised: int
-    num_originals_recognised: int
-    num_clips: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoFigures:
-    """All figures. `refused`: requests without audio, with the reason. They count as silence."""
-
-    voices: Mapping[str, VoiceFigures]
-    instruments: Mapping[str, InstrumentFigures]
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, float]:
-        """Over all voices and instruments: rates by kind of text, shares of recognised voices and notes."""
-        found: dict[str, float] = {}
-        for (judge, kind), score in self._totals().items():
-            prefix = kind if judge == GRAMMAR else f"{kind}_{judge.replace(' ', '_')}"
-            found |= {f"{prefix}_{name}": rate for name, rate in score.rates().items()}
-        if self.instruments:
-            made, rotated, original = (
-                sum((getattr(figures, name) for figures in self.instruments.values()), NO_NOTES)
-                for name in ("made", "rotated", "original")
-            )
-            found |= {
-                "notes_exact": made.exact_share,
-                "notes_up_to_octave": made.octave_share,
-                "rotated_notes_exact": rotated.exact_share,
-                "original_notes_exact": original.exact_share,
-                "original_notes_up_to_octave": original.octave_share,
-            }
-        for name, sources in (("voices", self.voices), ("instruments", self.instruments)):
-            found |= _recognised(name, list(sources.values()))
-        return {name: round(value, 4) for name, value in found.items()}
-
-    def _totals(self) -> dict[tuple[str, str], WordScore]:
-        """Words of all voices, by judge and kind of text."""
-        totals: dict[tuple[str, str], WordScore] = {}
-        for voice in self.voices.values():
-            for judge, scores in voice.words.items():
-                for kind, score in scores.items():
-                    totals[judge, kind] = totals.get((judge, kind), WordScore()) + score
-        return totals
-
-    def overall_words(self) -> WordScore:
-        """Words of all voices and kinds by the last judge, which is the least restricted."""
-        totals = self._totals()
-        judge = next(reversed([judge for judge, _ in totals]), "")
-        return sum((score for (name, _), score in totals.items() if name == judge), WordScore())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Summary and details as JSON values."""
-        voices = {
-            name: {
-                "words": {
-                    judge: {kind: score.to_dict() for kind, score in scores.items()}
-                    for judge, scores in voice.words.items()
-                },
-                "recognised": voice.num_recognised,
-                "originals_recognised": voice.num_originals_recognised,
-                "clips": voice.num_clips,
-            }
-            for name, voice in self.voices.items()
-        }
-        instruments = {
-            name: {
-                "notes_exact": figures.made.exact_share,
-                "notes_up_to_octave": figures.made.octave_share,
-                "rotated_notes_exact": figures.rotated.exact_share,
-                "original_notes_exact": figures.original.exact_share,
-                "original_notes_up_to_octave": figures.original.octave_share,
-                "notes": figures.made.total,
-                "recognised": figures.num_recognised,
-                "originals_recognised": figures.num_originals_recognised,
-                "clips": figures.num_clips,
-            }
-            for name, figures in self.instruments.items()
-        }
-        return {
-            "summary": self.summary(), "voices": voices, "instruments": instruments, "refused": dict(self.refused),
-        }  # fmt: skip
-
-
-def _recognised(name: str, sources: Sequence[VoiceFigures | InstrumentFigures]) -> dict[str, float]:
-    """Shares of clips that are recognised as the requested source, synthesized and original."""
-    clips = sum(figures.num_clips for figures in sources)
-    if not clips:
-        return {}
-    return {
-        f"{name}_recognised": sum(figures.num_recognised for figures in sources) / clips,
-        f"original_{name}_recognised": sum(figures.num_originals_recognised for figures in sources) / clips,
-    }
-
-
 def held_out(corpus: Corpus, num_texts: int, kinds: Sequence[str] = KINDS) -> list[Item]:
     """The requests: the first `num_texts` of the test split by voice and kind of text, and by instrument."""
     groups: dict[tuple[str, str], list[Item]] = {}
@@ -183,7 +70,8 @@ def judge(
     synthesize: Synthesize, corpus: Corpus, *, num_texts: int = 24, tick: Callable[[int, int], object] = lambda *_: None
 ) -> DemoFigures:
     """Synthesize and measure the held-out texts that a grammar covers, and the melodies. See `make_clips`."""
-    return measure(make_clips(synthesize, corpus, held_out(corpus, num_texts), tick=tick), corpus)
+    clips = make_clips(synthesize, corpus, held_out(corpus, num_texts), tick=tick)
+    return measure(clips, corpus, tick=lambda what, done, total: tick(done, total))
 
 
 def make_clips(
@@ -212,13 +100,19 @@ def make_clips(
     return clips
 
 
-def measure(clips: Sequence[Clip], corpus: Corpus, judges: Sequence[Judge] | None = None) -> DemoFigures:
+def measure(
+    clips: Sequence[Clip],
+    corpus: Corpus,
+    judges: Sequence[Judge] | None = None,
+    *,
+    tick: Tick = lambda what, done, total: None,
+) -> DemoFigures:
     """Measure the words, voices and notes of clips. `judges` of words; None means only the grammar."""
     spoken = [clip for clip in clips if clip.item.domain == "speech"]
     played = [clip for clip in clips if clip.item.instrument in MELODIC and clip.item.kind in MELODIES]
     return DemoFigures(
-        voices=_voice_figures(spoken, corpus, judges),
-        instruments=_instruments(played, corpus),
+        voices=_voice_figures(spoken, corpus, judges, tick),
+        instruments=_instruments(played, corpus, tick),
         refused={f"{clip.source}: {clip.item.text}": clip.refused for clip in clips if clip.refused},
     )
 
@@ -229,10 +123,13 @@ def by_source(clips: Sequence[Clip]) -> Iterator[tuple[str, list[Clip]]]:
         yield name, [clip for clip in clips if clip.source == name]
 
 
-def _voice_figures(spoken: Sequence[Clip], corpus: Corpus, judges: Sequence[Judge] | None) -> dict[str, VoiceFigures]:
+def _voice_figures(
+    spoken: Sequence[Clip], corpus: Corpus, judges: Sequence[Judge] | None, tick: Tick
+) -> dict[str, VoiceFigures]:
     if not spoken:
         return {}
     judges = judges if judges is not None else open_judges([GRAMMAR])[0]
+    judges = watched(judges, Counter(clip.item.kind for clip in spoken), tick)
     rate_hz = corpus.sample_rate_hz
     voices = dict(by_source(spoken))
     known = _learn(training_clips(corpus, list(voices)), corpus, timbre_and_pitch)
@@ -277,13 +174,14 @@ def _learn(clips: dict[str, list[np.ndarray]], corpus: Corpus, features: Feature
     return Identifier.learn(clips, corpus.sample_rate_hz, features)
 
 
-def _instruments(played: Sequence[Clip], corpus: Corpus) -> dict[str, InstrumentFigures]:
+def _instruments(played: Sequence[Clip], corpus: Corpus, tick: Tick) -> dict[str, InstrumentFigures]:
     groups = dict(by_source(played))
     if not groups:
         return {}
     known, rate_hz = _learn(training_clips(corpus, list(groups)), corpus, timbre), corpus.sample_rate_hz
     figures = {}
-    for name, group in groups.items():
+    for at, (name, group) in enumerate(groups.items()):
+        tick(f"notes of the {name}", at, len(groups))
         made = rotated = original = NO_NOTES
         for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
             made += score_notes(clip.pcm_L, rate_hz, clip.item.notes)

@@ -7,7 +7,8 @@ Shape suffixes: L samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -20,7 +21,6 @@ from unimoe.evaluation.demo import (
     KINDS,
     TOGETHER,
     Clip,
-    DemoFigures,
     Synthesize,
     by_source,
     held_out,
@@ -28,16 +28,14 @@ from unimoe.evaluation.demo import (
     measure,
     training_clips,
 )  # fmt: skip
+from unimoe.evaluation.figures import DemoFigures
 from unimoe.evaluation.forced import ForcedFigures, read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
-from unimoe.evaluation.word_scores import ALL_JUDGES, open_judges
+from unimoe.evaluation.word_scores import ALL_JUDGES, Tick, open_judges
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
-
-Tick = Callable[[str, int, int], object]
-"""Called with the name of the current work, how much of it is done, and its total."""
 
 JUDGES: Final[Sequence[str]] = ALL_JUDGES
 """Judges of words."""
@@ -145,9 +143,9 @@ def evaluate_bundle(
         rate_hz,
         tick=lambda done, total: tick("loss and routing", done, total),
     )
-    tick("listening to words, voices and notes", 0, 1)
+    tick("loading the judges of words", 0, 1)
     judges, unmeasured = open_judges(JUDGES)
-    heard = measure(clips, corpus, judges)
+    heard = measure(clips, corpus, judges, tick=tick)
     quality = _quality([clip for clip in clips if clip.item.domain == "speech"], corpus, unmeasured, tick)
     return Evaluation(
         name=name,
@@ -201,11 +199,13 @@ def _similarities(spoken: Sequence[Clip], corpus: Corpus, rate_hz: int, tick: Ti
         mean_D = np.mean([embed(pcm_L) for pcm_L in recordings], axis=0)
         references[voice] = mean_D / np.linalg.norm(mean_D)
     voices = list(groups)
-    found = {}
+    found, done = {}, itertools.count()
     for at, (voice, group) in enumerate(groups.items()):
-        tick("speaker similarity", at, len(groups))
-        made_CD = np.stack([embed(clip.pcm_L) for clip in group])
-        originals_CD = np.stack([embed(clip.item.pcm()) for clip in group])
+        pairs = []
+        for clip in group:
+            tick(f"speaker similarity of {voice}", next(done), len(spoken))
+            pairs.append((embed(clip.pcm_L), embed(clip.item.pcm())))
+        made_CD, originals_CD = (np.stack(embeddings) for embeddings in zip(*pairs, strict=True))
         other = voices[(at + 1) % len(voices)]
         found[voice] = {
             "similarity": float((made_CD @ references[voice]).mean()),
@@ -219,19 +219,17 @@ def _scores(
     spoken: Sequence[Clip], corpus: Corpus, rate_hz: int, tick: Tick
 ) -> dict[str, dict[str, tuple[float, ...]]]:
     dnsmos = Dnsmos()
-    found = {}
-    groups = dict(by_source(spoken))
-    for at, (voice, group) in enumerate(groups.items()):
-        tick("DNSMOS", at, len(groups))
-        kinds: dict[str, list[np.ndarray]] = {"dnsmos": [], "original_dnsmos": []}
-        # Every n-th clip, so that every kind of text occurs: the clips are ordered by kind.
-        for clip in group[:: -(-len(group) // _DNSMOS_CLIPS)]:
-            kinds["dnsmos"].append(clip.pcm_L)
-            kinds["original_dnsmos"].append(clip.item.pcm())
-        found[voice] = {
-            name: tuple(np.mean([dnsmos(_resampled(pcm_L, rate_hz, RATE_HZ)) for pcm_L in recordings], axis=0).tolist())
-            for name, recordings in kinds.items()
-        }
+    found, done = {}, itertools.count()
+    # Every n-th clip, so that every kind of text occurs: the clips are ordered by kind.
+    groups = {voice: group[:: -(-len(group) // _DNSMOS_CLIPS)] for voice, group in by_source(spoken)}
+    total = sum(map(len, groups.values()))
+    for voice, group in groups.items():
+        scores: dict[str, list[tuple[float, ...]]] = {"dnsmos": [], "original_dnsmos": []}
+        for clip in group:
+            tick(f"DNSMOS of {voice}", next(done), total)
+            for name, pcm_L in zip(scores, (clip.pcm_L, clip.item.pcm()), strict=True):
+                scores[name].append(dnsmos(_resampled(pcm_L, rate_hz, RATE_HZ)))
+        found[voice] = {name: tuple(np.mean(of_clips, axis=0).tolist()) for name, of_clips in scores.items()}
     return found
 
 
@@ -249,11 +247,11 @@ def _together(
     except Unmeasured as error:
         unmeasured["notes that sound together"] = str(error)
         return {}
-    found = {}
-    for at, (name, group) in enumerate(groups.items()):
-        tick("notes that sound together", at, len(groups))
+    found, done = {}, itertools.count()
+    for name, group in groups.items():
         made = rotated = original = NO_FRAMES
         for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
+            tick("notes that sound together", next(done), len(played))
             heard_TP = transcribe(clip.pcm_L, rate_hz)
             made += score_frames(heard_TP, clip.item.notes)
             rotated += score_frames(heard_TP, other.item.notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unimoe.evaluation.demo import DemoFigures
+from unimoe.evaluation.figures import DemoFigures
 from unimoe.evaluation.suite import Evaluation
 
 _NONE = "–"

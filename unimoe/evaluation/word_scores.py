@@ -5,6 +5,7 @@ Shapes: L samples.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,8 @@ from unimoe.evaluation.word_errors import WordErrors, count_errors, rotated_erro
 
 Hear = Callable[[np.ndarray], str]
 """A function from mono audio at 16 kHz to words."""
+Tick = Callable[[str, int, int], object]
+"""Called with the name of the current work, how much of it is done, and its total."""
 
 GRAMMAR: Final = "grammar"
 POCKETSPHINX: Final = "pocketsphinx"
@@ -92,6 +95,29 @@ def _open(name: str) -> Judge:
     if name == POCKETSPHINX:
         return Judge(name=name, hears_all=intelligibility.Recognizer(None))
     return Judge(name=name, hears_all=Whisper(WHISPERS[name]))
+
+
+def watched(judges: Sequence[Judge], num_clips: Mapping[str, int], tick: Tick) -> list[Judge]:
+    """The same judges, which tell who listens before each clip: `num_clips` by kind of text, each twice (synthesized
+    and original) to every judge that hears the kind."""
+    total = sum(2 * number for judge in judges for kind, number in num_clips.items() if judge.for_kind(kind))
+    done = itertools.count()
+
+    def watch(name: str, hear: Hear) -> Hear:
+        def hear_watched(pcm_L: np.ndarray) -> str:
+            tick(f"{name} listens", next(done), total)
+            return hear(pcm_L)
+
+        return hear_watched
+
+    return [
+        Judge(
+            name=judge.name,
+            hears={kind: watch(judge.name, hear) for kind, hear in judge.hears.items()},
+            hears_all=None if judge.hears_all is None else watch(judge.name, judge.hears_all),
+        )
+        for judge in judges
+    ]
 
 
 def score_words(

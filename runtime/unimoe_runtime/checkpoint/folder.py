@@ -257,13 +257,21 @@ def _check_shapes(
         found = file.entries[stored_name].shape
         if name not in shapes:
             problems.append(f"extra {stored_name} in {file.path.name}")
-        elif found != shapes[name]:
+        elif _as_stored(name, found) != shapes[name]:
             problems.append(f"{stored_name} in {file.path.name} is {list(found)}, must be {list(shapes[name])}")
     if problems:
         raise CheckpointError(
             f"{path}: tensors do not fit the configuration: {_some(problems, '; ')}; "
             "config.json is another model's, or a file is incomplete"
         )
+
+
+def _as_stored(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A tensor's shape as `vision_tensor_shapes` states it. The published patch embedding is also found as a 3-D
+    convolution's weight, [out, colours, frames, rows, columns]: the same values in the same order."""
+    if name == "vision.patch_embed.weight" and len(shape) == 5:
+        return shape[0], shape[1] * shape[2], *shape[3:]
+    return shape
 
 
 def _some(items: list[str], separator: str) -> str:

@@ -119,7 +119,7 @@ def _block_notes(blocks: Sequence[Block], reads: Sequence[float], rounds: Rounds
     if left_out := len(blocks) - len(quiet_blocks(blocks)):
         notes.append(f"{left_out} of {len(blocks)} blocks left out: other processes had the cores then")
     if spread > NOISY_SPREAD:
-        notes.append(f"WARNING: reads spread by {percent(spread, 0)} between quartiles: the machine was not quiet")
+        notes.append(f"WARNING: memory reads spread by {percent(spread, 0)} between quartiles: a busy machine")
     if len(reads) < FEWEST_ROUNDS:
         notes.append(
             f"WARNING: stopped after {count(len(reads), 'round')} by --max-minutes {rounds.max_minutes:g}; a verdict "
@@ -210,14 +210,15 @@ def _run_notes(run: Record, path: Path) -> list[str]:
     if cores is not None and cores > NOISY_CORES:
         notes.append(f"WARNING: {path}: others kept {cores:.2f} cores busy")
     if spread > NOISY_SPREAD:
-        notes.append(f"WARNING: {path}: reads spread by {percent(spread, 0)} between quartiles")
+        notes.append(f"WARNING: {path}: memory reads spread by {percent(spread, 0)} between quartiles")
     return notes
 
 
 def _report(ratios: Sequence[Ratio], candidate: str, reference: str, notes: list[str], **more: Any) -> dict[str, Any]:
     unclear = [COLUMNS[one.measure][0] for one in ratios if one.verdict == Verdict.UNCLEAR]
     if unclear:
-        notes = [*notes, f"WARNING: too noisy to tell: {'; '.join(unclear)}. Repeat on a quiet machine, or more often"]
+        again = "Repeat on a quiet machine, or with more --repetitions"
+        notes = [*notes, f"WARNING: too noisy to tell: {'; '.join(unclear)}. {again}"]
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

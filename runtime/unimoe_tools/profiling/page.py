@@ -19,7 +19,7 @@ from unimoe_tools.profiling.page_figures import (
     timeline_figure,
 )
 from unimoe_tools.profiling.report import COLUMNS, comparison_rows, figure_rows, flat, machine_line, setting_line, shown
-from unimoe_tools.units import percent
+from unimoe_tools.units import number, percent, size
 
 Record = Mapping[str, Any]
 
@@ -168,5 +168,17 @@ def _cards(run: Record, row: Record) -> str:
 
 
 def _machine(machine: Record) -> str:
-    rows = [[name.replace("_", " "), "unknown" if value is None else str(value)] for name, value in machine.items()]
+    rows = [_with_unit(name, value) for name, value in machine.items()]
     return section("Machine", figure_box("", table(["", ""], rows)), class_="machine")
+
+
+def _with_unit(name: str, value: object) -> list[str]:
+    """A fact of the machine, with the unit that stands in its name beside its value."""
+    words = name.replace("_", " ")
+    if not isinstance(value, int | float):
+        return [words, "unknown" if value is None else str(value)]
+    if words.endswith(" bytes"):
+        return [words.removesuffix(" bytes"), size(value)]
+    if words.endswith(" mhz"):
+        return [words.removesuffix(" mhz"), f"{value:,.0f} MHz"]
+    return [words, number(value)]

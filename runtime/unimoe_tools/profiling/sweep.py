@@ -111,7 +111,7 @@ def _notes(run: dict[str, Any]) -> list[str]:
     if cores is not None and cores > NOISY_CORES:
         noise.append(f"others kept {cores:.2f} cores busy")
     if floor["read_spread"] > NOISY_SPREAD:
-        noise.append(f"reads spread by {100 * floor['read_spread']:.0f} % between quartiles")
+        noise.append(f"memory reads spread by {100 * floor['read_spread']:.0f} % between quartiles")
     if noise:
         notes.append(f"WARNING: {' and '.join(noise)}: repeat on a quiet machine before concluding anything")
     if (cost := run["recording"]["cost"]) is not None:

@@ -83,6 +83,17 @@ def test_published_folder_without_a_vision_tower(public_folder: Path, without: s
     assert opened.vision is None and set(opened.locations) == set(tensor_shapes(opened.model))
 
 
+def test_published_patch_embedding_of_five_axes(public_folder: Path) -> None:
+    name = "visual.patch_embed.proj.weight"
+    four = load_file(public_folder / "model.safetensors")[name]
+    five = four.reshape(four.shape[0], 3, -1, *four.shape[2:])
+    change_tensors(public_folder, lambda t: t.update({name: five}))
+    np.testing.assert_array_equal(open_checkpoint(public_folder).tensor("vision.patch_embed.weight"), five)
+    change_tensors(public_folder, lambda t: t.update({name: five[:, :2]}))
+    with pytest.raises(CheckpointError, match=r"visual\.patch_embed\.proj\.weight in model\.safetensors is"):
+        open_checkpoint(public_folder)
+
+
 def test_published_folder_with_half_a_vision_tower(public_folder: Path) -> None:
     change_tensors(public_folder, lambda t: t.pop("visual.merger.ln_q.weight"))
     with pytest.raises(CheckpointError, match=r"missing visual\.merger\.ln_q\.weight"):

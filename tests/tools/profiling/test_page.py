@@ -73,6 +73,8 @@ def test_page_is_small_and_asks_the_network_for_nothing(written: Path) -> None:
     assert not outside
     for title in ("Step by step: speech", "How long a step takes", "Layer by layer", "Experts by domain", "Memory"):
         assert title in page
+    machine = page.partition("<h2>Machine</h2>")[2]
+    assert "memory</td><td>" in machine and " GB</td>" in machine and "bytes" not in machine
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page was not looked at in a browser")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unimoe.evaluation.word_scores import Judge, WordScore, open_judges, score_words
+from unimoe.evaluation.word_scores import Judge, WordScore, open_judges, score_words, watched
 
 
 def test_scores_add_up_and_have_a_baseline() -> None:
@@ -24,6 +24,22 @@ def test_scores_add_up_and_have_a_baseline() -> None:
 def test_a_judge_hears_some_kinds() -> None:
     judge = Judge(name="one", hears={"digits": lambda pcm_L: "one"})
     assert judge.for_kind("digits") is not None and judge.for_kind("sentences") is None
+
+
+def test_progress_is_by_judge_and_clip() -> None:
+    told: list[tuple[str, int, int]] = []
+    grammar = Judge(name="grammar", hears={"digits": lambda pcm_L: "one"})
+    whisper = Judge(name="whisper", hears_all=lambda pcm_L: "two")
+    judges = watched([grammar, whisper], {"digits": 1, "sentences": 2}, lambda *what: told.append(what))
+    assert judges[0].for_kind("sentences") is None
+    clips = [np.zeros(1600, np.float32)]
+    for judge in judges:
+        hear = judge.for_kind("digits")
+        assert hear is not None
+        score_words(hear, ["one"], clips, clips, 16000)
+    assert told == [
+        ("grammar listens", 0, 8), ("grammar listens", 1, 8), ("whisper listens", 2, 8), ("whisper listens", 3, 8),
+    ]  # fmt: skip
 
 
 def test_a_missing_judge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
