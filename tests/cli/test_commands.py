@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,30 @@ def test_every_command_documents_itself(command: str) -> None:
     result = CliRunner().invoke(cli, [command, "--help"])
     assert result.exit_code == 0, result.output
     assert len(result.output.splitlines()) > 4
+
+
+def _leaves(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _leaves(command, *names, name)
+        else:
+            yield (*names, name), command
+
+
+def test_every_command_takes_json() -> None:
+    without = {
+        names for names, command in _leaves(cli) if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == {("serve",)}, "a server has no result to print"
+
+
+@pytest.mark.parametrize("group", ["data", "train"])
+def test_summaries_of_commands_are_never_cut(group: str) -> None:
+    shown = CliRunner().invoke(cli, [group, "--help"]).output.partition("Commands:")[2]
+    assert shown and "..." not in shown
 
 
 def test_unknown_command_is_a_usage_error() -> None:

@@ -8,13 +8,13 @@ import click
 
 from unimoe.cli.data_options import CORPUS, OUT, WORKERS, read_section, tell_corpus
 from unimoe.cli.data_speech import SPEECH_COMMANDS
-from unimoe.cli.options import Command, json_option, write_json
+from unimoe.cli.options import Command, Group, json_option, write_json
 from unimoe.cli.tables import Column, print_table
 from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.errors import ConfigError
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Make, measure, filter and encode corpora of speech and music."""
 

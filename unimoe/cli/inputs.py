@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command
+from unimoe.cli.options import Command, json_option, require_json_writable, write_json
 from unimoe_export.polygraphy_files import graph_call, write_inputs, write_outputs
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.pages.output import require_writable
@@ -20,11 +20,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--graph", required=True, help="Its name, such as layers.0.expert.3, layers.0.trunk or head.")
 @click.option("-o", "--output", required=True, type=_FILE, help="Write the inputs here.")
 @click.option("--outputs", "outputs_path", type=_FILE, help="Write what the oracle makes of them here.")
-def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None) -> None:
+@json_option
+def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None, json_to: str | None) -> None:
     """Write real inputs of one graph of a BUNDLE in Polygraphy's format.
 
     They are the inputs that the graph receives while the bundle reads a standard prompt.
     """
+    require_json_writable(json_to)
     for path in (output, outputs_path):
         if path is not None:
             require_writable(path)
@@ -35,4 +37,7 @@ def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None) ->
         write_outputs(outputs_path, expected)
     file = bundle / opened.graphs[graph].file
     compare = "" if outputs_path is None else f" --load-outputs {outputs_path}"
-    click.echo(f"polygraphy run {file} --onnxrt --load-inputs {output}{compare}")
+    command = f"polygraphy run {file} --onnxrt --load-inputs {output}{compare}"
+    record = {"graph": graph, "file": str(file), "inputs": str(output), "outputs": outputs_path, "next": command}
+    if not write_json(record, json_to):
+        click.echo(command)

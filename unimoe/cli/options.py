@@ -107,6 +107,21 @@ class Command(click.Command):
             raise
 
 
+class Group(click.Group):
+    """A group that lists each command with the whole first sentence of its help, on as many lines as that takes."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_sentence(command.help or "")) for name, command in commands if command])
+
+
+def _first_sentence(text: str) -> str:
+    words = " ".join(text.split())
+    sentence, stop, _ = words.partition(". ")
+    return sentence + stop.strip()
+
+
 def _with_json_files(args: list[str]) -> Iterator[str]:
     waiting = iter([*args, None])
     word = next(waiting)

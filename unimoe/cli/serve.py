@@ -73,7 +73,7 @@ def serve(
 ) -> None:
     """Serve one or more BUNDLEs: OpenAI's speech endpoint, music, text in pieces, and a page to try them.
 
-    A bundle's name is that of its folder, or NAME. `demo` is the bundle that comes with the package.
+    A bundle's name is that of its folder, or NAME. `demo` and `voices` come with the package.
     """
     from unimoe_serving.server import run_server
 

@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Number, Size, json_option, require_json_writable, trust_option, write_json
+from unimoe.cli.options import (
+    Command,
+    Counts,
+    Number,
+    Size,
+    json_option,
+    require_json_writable,
+    trust_option,
+    write_json,
+)
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
@@ -29,12 +38,11 @@ from unimoe_tools.units import duration, size
 _PIPE = "-"
 
 
-def _frames(context: click.Context, parameter: click.Parameter, value: str | None) -> ChunkSchedule:
+def _frames(context: click.Context, parameter: click.Parameter, value: tuple[int, ...] | None) -> ChunkSchedule:
     try:
-        sizes = ChunkSchedule().frames if value is None else tuple(int(size) for size in value.split(","))
-        return ChunkSchedule(frames=sizes)
+        return ChunkSchedule() if value is None else ChunkSchedule(frames=value)
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no list of frames such as 2,4,8: {error}") from None
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(cls=Command)
@@ -72,7 +80,11 @@ def _frames(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
 @click.option("--play", is_flag=True, help="Play it as it comes (needs the extra `play`).")
 @click.option(
-    "--chunk-frames", "schedule", callback=_frames, help="Frames of each streamed chunk. [default: 2,4,8,16,32]"
+    "--chunk-frames",
+    "schedule",
+    type=Counts(),
+    callback=_frames,
+    help="Frames of each streamed chunk, the last repeated. [default: 2,4,8,16,32]",
 )
 @click.option("--timeout", type=Number(min=0, min_open=True), help="Stop after so many seconds, with what there is.")
 @click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Group, Number, Size, json_option, require_json_writable, write_json
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.json import read_json
+from unimoe_tools.units import size
 
 _DOMAINS = ("speech", "music")
 
 
-class _RecipeOrStage(click.Group):
+class _RecipeOrStage(Group):
     """`unimoe train RECIPE.toml` runs the recipe; `unimoe train STAGE RECIPE.toml` runs one stage."""
 
     def resolve_command(
@@ -102,12 +103,15 @@ def whole(recipe: Path, work: Path | None, parallel: str, json_to: str | None, o
 
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path))
-def check(recipe: Path) -> None:
+@json_option
+def check(recipe: Path, json_to: str | None) -> None:
     """Check all of RECIPE and its requirements without running it."""
     from unimoe.training.recipe_check import check_recipe
 
+    require_json_writable(json_to)
     check_recipe(recipe)
-    click.echo(f"{recipe}: sound")
+    if not write_json({"recipe": str(recipe), "sound": True}, json_to):
+        click.echo(f"{recipe}: sound\nnext: `unimoe train {recipe}`")
 
 
 @train.command(cls=Command)
@@ -178,7 +182,7 @@ def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> Non
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
-@click.option("--threads", default=2, show_default=True, help="CPU threads.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
 @json_option
 def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) -> None:
     """The codec of RECIPE alone, from its sections [data] and [codec]. Resumes after an interruption."""
@@ -192,17 +196,21 @@ def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) ->
     report = _report(json_to)
     made = make_codec(content["codec"], open_corpus(content["data"], work, report), work, report)
     if not write_json({"codec": str(made)}, json_to):
-        click.echo(f"codec in {made}")
+        click.echo(f"codec in {made}\nnext: name it in a recipe, `[codec] folder`")
 
 
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
-@click.option("--total-mb", default=60.0, show_default=True, help="Largest size of the package.")
-@click.option("--audio-mb", default=25.0, show_default=True, help="Size of the excerpt of audio, at most.")
+@click.option("--max-bytes", type=Size(), default="60MB", show_default=True, help="Size of the package, at most.")
+@click.option(
+    "--max-audio-bytes", type=Size(), default="25MB", show_default=True, help="Size of the excerpt of audio, at most."
+)
 @json_option
-def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_mb: float, json_to: str | None) -> None:
+def pack(
+    recipe: Path, package: Path, work: Path | None, max_bytes: int, max_audio_bytes: int, json_to: str | None
+) -> None:
     """Pack the training data of RECIPE into the small folder PACKAGE, for a run on another machine.
 
     PACKAGE holds tokens, settings, the codec and an excerpt of the audio. The command makes those that the work folder
@@ -211,21 +219,36 @@ def pack(recipe: Path, package: Path, work: Path | None, total_mb: float, audio_
     from unimoe.training.package import PackageLimits
     from unimoe.training.recipe import pack_recipe
 
-    limits = PackageLimits(total_mb=total_mb, audio_mb=audio_mb)
+    limits = PackageLimits(total_mb=max_bytes / 1e6, audio_mb=max_audio_bytes / 1e6)
     report = _report(json_to)
-    size = pack_recipe(recipe, work or Path("build") / recipe.stem, package, limits, report)
-    if not write_json({"package": str(package), "bytes": size}, json_to):
-        click.echo(f"{package}: {size / 1e6:.1f} MB")
+    num_bytes = pack_recipe(recipe, work or Path("build") / recipe.stem, package, limits, report)
+    if not write_json({"package": str(package), "bytes": num_bytes}, json_to):
+        click.echo(f"{package}: {size(num_bytes)}")
+        click.echo(f"next, on the other machine: `unimoe train timed {package} RESULT --work WORK`")
 
 
 @train.command(cls=Command)
 @click.argument("package", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder of the stages, for this run.")
-@click.option("--minutes", default=9.0, show_default=True, help="Time for all of it.")
-@click.option("--codec-share", default=0.4, show_default=True, help="Share of the time that finishes the codec.")
-@click.option("--batch-size", default=96, show_default=True, help="Clips a step of the token model.")
-@click.option("--codec-batch-size", default=32, show_default=True, help="Segments a step of the codec.")
+@click.option("--minutes", type=Number(min=0), default=9.0, show_default=True, help="Time for all of it.")
+@click.option(
+    "--codec-share",
+    type=Number(min=0, max=1),
+    default=0.4,
+    show_default=True,
+    help="Share of the time that finishes the codec.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=96, show_default=True, help="Clips a step of the token model."
+)
+@click.option(
+    "--codec-batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Segments a step of the codec.",
+)
 @json_option
 def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget: Any) -> None:
     """Train PACKAGE for the given minutes on this machine's GPU or CPU: first the token model, then the codec.
@@ -237,7 +260,8 @@ def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget
 
     report = _report(json_to)
     found = train_in_time(open_package(package), result, work, TimeBudget(**budget), report)
-    write_json(found, json_to)
+    if not write_json(found, json_to):
+        click.echo(f"next, where the recipe is: `unimoe train unpack RECIPE {result} CHECKPOINT`")
 
 
 @train.command(cls=Command)
@@ -253,4 +277,4 @@ def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json
     report = _report(json_to)
     unpack_result(recipe, work or Path("build") / recipe.stem, result, checkpoint, report)
     if not write_json({"checkpoint": str(checkpoint)}, json_to):
-        click.echo(f"checkpoint in {checkpoint}")
+        click.echo(f"checkpoint in {checkpoint}\nnext: `unimoe export {checkpoint} BUNDLE`")

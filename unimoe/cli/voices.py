@@ -8,7 +8,7 @@ import click
 
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, write_json
-from unimoe.cli.tables import Column, columns, print_facts, print_table
+from unimoe.cli.tables import Column, print_facts, print_table
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.bundles.abilities import Abilities, read_abilities
 
@@ -30,7 +30,7 @@ def print_abilities(abilities: Abilities) -> None:
             described = [Column(title=title[:-1]), Column(title="description", prose=True)]
             print_table(described, [[name, _first(name, named) + text] for name, text in named.items()], title=title)
         elif named:
-            print_table(columns(title), [[", ".join(_first_marked(list(named)))]])
+            print_table([Column(title="", prose=True)], [[", ".join(_first_marked(list(named)))]], title=title)
     click.echo()
     clones = f"yes, from a recording of up to {abilities.max_voice_s:g} s" if abilities.max_voice_s else "no"
     print_facts({
@@ -39,7 +39,7 @@ def print_abilities(abilities: Abilities) -> None:
         "music for a video": "yes" if abilities.takes_video else "no",
         **{f"limit of {name}" if name != "sound" else name: words for name, words in abilities.limits.items()},
         "named tunes": ", ".join(abilities.tunes) or "none",
-        **{f"{task}, such as": "; ".join(texts) for task, texts in abilities.examples.items()},
+        **{f"{task}, such as": ", ".join(f"“{text}”" for text in texts) for task, texts in abilities.examples.items()},
     })  # fmt: skip
 
 
