@@ -34,6 +34,7 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 from unimoe_runtime.model.generation import generate
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.sample_requests import standard_requests
+from unimoe_tools.profiling.machine import describe_machine
 
 from .residency_tables import print_tables, tables
 
@@ -277,7 +278,9 @@ def main() -> None:
         found = worker(arguments.bundles[0], arguments.threads, arguments.rounds, arguments.steps, arguments.budget)
         json.dump(found, sys.stdout)
         return
-    console, lines = Console(width=170), [f"{arguments.threads} thread(s), {arguments.rounds} rounds", ""]
+    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
+    console = Console(width=170)
+    lines = [f"{about}; {arguments.threads} thread(s), {arguments.rounds} rounds", ""]
     for path in arguments.bundles:
         path = path.absolute()
         kept = ways(path)
