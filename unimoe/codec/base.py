@@ -43,6 +43,28 @@ class Codec(Protocol):
         ...
 
 
+class SizesOfConfig:
+    """The sizes of a codec, from its configuration."""
+
+    config: Any
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return int(self.config.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        return int(self.config.hop_samples)
+
+    @property
+    def num_codebooks(self) -> int:
+        return int(self.config.num_codebooks)
+
+    @property
+    def codebook_size(self) -> int:
+        return int(self.config.codebook_size)
+
+
 def new_codec(config: CodecShape) -> TrainedCodec[Any]:
     """One of the project's own codecs with random weights."""
     if isinstance(config, HarmonicCodecConfig):

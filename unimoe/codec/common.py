@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from unimoe.codec.base import SizesOfConfig
 from unimoe.codec.config import CodecShape
 from unimoe.codec.layers import BlockShape, Encoder, Stack, State
 from unimoe.codec.quantizer import ResidualQuantizer
@@ -37,7 +38,7 @@ class CodecDecoder(Stack):
         return made_BL, real_BL.new_zeros(())
 
 
-class TrainedCodec(nn.Module, Generic[Shape]):
+class TrainedCodec(SizesOfConfig, nn.Module, Generic[Shape]):
     """Encoder, codebooks and decoder. A subclass names its configuration class and makes the decoder."""
 
     config_type: type[Shape]
@@ -64,22 +65,6 @@ class TrainedCodec(nn.Module, Generic[Shape]):
     @abstractmethod
     def make_decoder(self, config: Shape) -> CodecDecoder:
         """The decoder, with random weights."""
-
-    @property
-    def sample_rate_hz(self) -> int:
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.num_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
 
     @torch.no_grad()
     def encode(self, pcm_BL: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from unimoe.codec.base import SizesOfConfig
 from unimoe_runtime.codec.dac_config import DILATIONS, KERNEL, DacConfig, check_shapes, half, tensor_shapes
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
@@ -32,7 +33,7 @@ _FIELDS = {
 _SNAKE_EPSILON = 1e-9
 
 
-class DacCodec(nn.Module):
+class DacCodec(SizesOfConfig, nn.Module):
     """DAC. `load` opens a codec folder, `from_published` the published weight file."""
 
     def __init__(self, config: DacConfig) -> None:
@@ -41,22 +42,6 @@ class DacCodec(nn.Module):
         self.encoder = _Encoder(config)
         self.quantizer = _Quantizer(config)
         self.decoder = _Decoder(config)
-
-    @property
-    def sample_rate_hz(self) -> int:
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.num_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
 
     @torch.no_grad()
     def encode(self, pcm_BL: Tensor) -> Tensor:

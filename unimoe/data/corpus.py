@@ -58,9 +58,18 @@ _Seconds = Annotated[float, Between(0, 1e6)]
 _Samples = Annotated[int, Between(0, 1 << 48)]
 
 
+_ALWAYS = ("text", "offset")  # written to the index even where they are empty
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Line(JsonRecord):
-    """Another line of an index: the fields of an `Item`."""
+class Item(JsonRecord):
+    """One clip with what is known about it: a line of the index, and the audio of its source.
+
+    Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order), and may have `word_numbers` (the
+    number of each phoneme's word, -1 for pauses). Music has `instrument`, `tempo_bpm` and `notes`, and may have a
+    `key`. `text` is the words, or the notes as they are written; recorded music has none. `piece`: the piece that the
+    clip is a part or a version of. `clip`: `hash_clip` of its samples. `metrics`: the results of `unimoe data filter`.
+    """
 
     source: str
     domain: Domain
@@ -78,63 +87,12 @@ class _Line(JsonRecord):
     key: str = ""
     piece: str = ""
     clip: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
+    audio_L: np.ndarray = field(repr=False, compare=False)
 
     def check_together(self) -> None:
         count, needed = len(self.word_numbers), len(self.phonemes)
         require(count in (0, needed), "word_numbers", f"a list of {count}", f"as many as phonemes, {needed}, or none")
-
-
-def read_index(path: Path) -> tuple[_Header, list[_Line]]:
-    """The header and the items of an index. Raises CorpusError, one line, where one is damaged."""
-    lines = read_lines(path, CorpusError, max_bytes=_MAX_INDEX_BYTES)
-    header = parse_json(lines[0] if lines else "", f"{path}:1", CorpusError)
-    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
-        raise CorpusError(f"{path} is not a {FORMAT} of version {FORMAT_VERSION}: render it again")
-    where = f"{path}:1"
-    try:
-        checked = _Header.from_dict(header, ignore_unknown=True)
-        items = []
-        for number, line in enumerate(lines[1:], start=2):
-            where = f"{path}:{number}"
-            items.append(_Line.from_dict(parse_json(line, where, CorpusError)))
-            require(items[-1].source in checked.sources, "source", items[-1].source, "a source of the first line")
-    except ConfigError as error:
-        raise CorpusError(f"{where}: {error}; render the corpus again") from None
-    return checked, items
-
-
-_ALWAYS = ("text", "offset")  # written to the index even where they are empty
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One clip with what is known about it.
-
-    Speech has `voice` and `phonemes` (phoneme and end time in seconds, in order), and may have `word_numbers` (the
-    number of each phoneme's word, -1 for pauses). Music has `instrument`, `tempo_bpm` and `notes`, and may have a
-    `key`. `text` is the words, or the notes as they are written; recorded music has none. `piece`: the piece that the
-    clip is a part or a version of. `clip`: `hash_clip` of its samples. `metrics`: the results of `unimoe data filter`.
-    """
-
-    source: str
-    domain: Domain
-    kind: Kind
-    text: str
-    split: Literal["train", "valid", "test"]
-    offset: int
-    length: int
-    voice: str = ""
-    phonemes: tuple[tuple[str, float], ...] = ()
-    word_numbers: tuple[int, ...] = ()
-    instrument: str = ""
-    tempo_bpm: int = 0
-    notes: tuple[Note, ...] = ()
-    key: str = ""
-    piece: str = ""
-    clip: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
-    audio_L: np.ndarray = field(repr=False, compare=False)
 
     def samples(self) -> np.ndarray:
         """The clip as int16 mono samples."""
@@ -179,12 +137,16 @@ class Corpus(Sequence[Item]):
         index = Path(folder) / INDEX
         if not index.exists():
             raise CorpusError(f"{index} is missing: render a corpus with `unimoe data render`")
-        header, lines = read_index(index)
+        lines = read_lines(index, CorpusError, max_bytes=_MAX_INDEX_BYTES)
+        header = _read_header(index, lines)
         audio = {name: _open_audio(Path(folder) / f"{name}.npy") for name in header.sources}
         items = []
-        for line in lines:
-            values = {name: getattr(line, name) for name in Item.__dataclass_fields__ if name != "audio_L"}
-            item = Item(**values, audio_L=audio[line.source])
+        for number, line in enumerate(lines[1:], start=2):
+            where = f"{index}:{number}"
+            try:
+                item = _read_item(parse_json(line, where, CorpusError), audio)
+            except ConfigError as error:
+                raise CorpusError(f"{where}: {error}; render the corpus again") from None
             if item.offset + item.length > len(item.audio_L):
                 raise CorpusError(f"{index}: {item.source}.npy is shorter than its items need; render the corpus again")
             items.append(item)
@@ -214,6 +176,27 @@ class Corpus(Sequence[Item]):
             for item in self.items
             if all(value is None or getattr(item, name) == value for name, value in wanted.items())
         ]
+
+
+def _read_header(index: Path, lines: Sequence[str]) -> _Header:
+    where = f"{index}:1"
+    header = parse_json(lines[0] if lines else "", where, CorpusError)
+    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
+        raise CorpusError(f"{index} is not a {FORMAT} of version {FORMAT_VERSION}: render it again")
+    try:
+        return _Header.from_dict(header, ignore_unknown=True)
+    except ConfigError as error:
+        raise CorpusError(f"{where}: {error}; render the corpus again") from None
+
+
+def _read_item(fields: Any, audio: Mapping[str, np.ndarray]) -> Item:
+    """The item of a line's fields. `audio`: by source. Raises ConfigError."""
+    if isinstance(fields, dict):
+        source = fields.get("source")
+        audio_L = audio.get(source) if isinstance(source, str) else None
+        require(audio_L is not None, "source", source, "a source of the first line")
+        fields = {**fields, "audio_L": audio_L}
+    return Item.from_dict(fields)
 
 
 def _open_audio(path: Path) -> np.ndarray:
