@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,9 @@ from unimoe.data.corpus import Corpus, Item
 from unimoe.training.frontend_settings import FrontEndRecipe
 from unimoe.training.rule_frontend import write_rule_frontend
 from unimoe.training.stressed_frontend import write_stressed_frontend
+from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.files.atomic import write_atomically
+from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import Segment, Timeline, TimelineFrontEnd
 
@@ -19,12 +24,28 @@ __all__ = ["FrontEndRecipe", "recorded_timeline", "write_frontend"]
 def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, frame_rate_hz: float) -> TimelineFrontEnd:
     """Write a front end for the voices and instruments of `corpus`, and open it.
 
-    A corpus with word numbers has stressed phonemes and gets a front end with stress.
+    A corpus with word numbers has stressed phonemes and gets a front end with stress. A prompt may be as long as the
+    longest clip, and as what the front end predicts for the text of any clip.
     """
     folder.mkdir(parents=True, exist_ok=True)
     has_stress = any(item.word_numbers for item in corpus)
     write = write_stressed_frontend if has_stress else write_rule_frontend
     write(folder, corpus, recipe, frame_rate_hz=frame_rate_hz)
+    frontend = _open(folder)
+    predicted_s = [
+        frontend.unlimited_timeline(*item.request()).duration_s
+        for item in corpus
+        if item.captioned and not item.word_numbers  # the others are trained with their recorded times
+    ]
+    needed = math.ceil(max(predicted_s, default=0.0) * frame_rate_hz)
+    if needed <= frontend.max_frames:
+        return frontend
+    settings = read_json(folder / "frontend.json", ConfigError) | {"max_frames": needed}
+    write_atomically(folder / "frontend.json", json.dumps(settings, indent=1) + "\n")
+    return _open(folder)
+
+
+def _open(folder: Path) -> TimelineFrontEnd:
     frontend = open_frontend(folder)
     assert isinstance(frontend, TimelineFrontEnd)
     return frontend

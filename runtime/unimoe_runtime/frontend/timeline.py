@@ -7,6 +7,7 @@ distance. The guided pair's unconditional row has only the voice and the separat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,21 +17,16 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe_runtime.errors import BundleError, ConfigError, PromptError
-from unimoe_runtime.frontend import packed_lexicon
-from unimoe_runtime.frontend.duration_predictor import DurationPredictor
-from unimoe_runtime.frontend.durations import PAUSE, DurationTable
-from unimoe_runtime.frontend.letter_to_sound import LetterToSound
-from unimoe_runtime.frontend.lexicon import Lexicon
+from unimoe_runtime.frontend.durations import PAUSE
 from unimoe_runtime.frontend.music import MusicRange, parse_description
 from unimoe_runtime.frontend.normalisation import find_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
-from unimoe_runtime.frontend.packed_lexicon import PackedLexicon
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
-from unimoe_runtime.frontend.pronunciation import Pronouncer
 from unimoe_runtime.frontend.reading import Notes, nothing_to_say
 from unimoe_runtime.frontend.settings import PAD as PAD
 from unimoe_runtime.frontend.settings import SEPARATOR as SEPARATOR
 from unimoe_runtime.frontend.settings import TimelineSettings
+from unimoe_runtime.frontend.sound_files import read_durations, read_pronunciations
 from unimoe_runtime.frontend.speech import SpeechReader, Utterance
 from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 from unimoe_runtime.model.generation import Prompt
@@ -109,8 +105,8 @@ class TimelineFrontEnd:
             default_voice=found.default_voice,
             tokens={token: index for index, token in enumerate(found.tokens)},
             abbreviations=found.abbreviations,
-            lexicon=_read_lexicon(folder, found),
-            durations=_read_durations(folder, found),
+            lexicon=read_pronunciations(folder, found),
+            durations=read_durations(folder, found),
             music=found.music,
             language=found.language,
         )
@@ -148,17 +144,24 @@ class TimelineFrontEnd:
             raise PromptError(
                 f"the text has {len(text)} characters; the limit is {self.max_characters}: split it into shorter pieces"
             )
-        if task == "music":
-            made = self._melody(text, voice)
-        else:
-            voice = self._voice(voice)
-            made = self._timeline(self.speech.whole(text, voice, options), text, voice)
+        made = self.unlimited_timeline(task, text, voice, options)
         if made.duration_s * self.frame_rate_hz > self.max_frames:
+            # Rounded apart, so that the two never read the same.
             raise PromptError(
-                f"this would take about {made.duration_s:.1f} s; the limit is "
-                f"{self.max_frames / self.frame_rate_hz:.1f} s: split it into shorter pieces"
+                f"this would take about {math.ceil(10 * made.duration_s) / 10:.1f} s; the limit is "
+                f"{math.floor(10 * self.max_frames / self.frame_rate_hz) / 10:.1f} s: split it into shorter pieces"
             )
         return made
+
+    def unlimited_timeline(
+        self, task: str, text: str, voice: str = "", options: SpeechOptions = NO_OPTIONS
+    ) -> Timeline:
+        """The sounds and their times, of any length. Raises PromptError as `timeline` does."""
+        self._require(task, text)
+        if task == "music":
+            return self._melody(text, voice)
+        voice = self._voice(voice)
+        return self._timeline(self.speech.whole(text, voice, options), text, voice)
 
     def prepare(
         self,
@@ -279,19 +282,6 @@ class TimelineFrontEnd:
         tail = Segment(token=pause, duration_s=self.music.tail_s)
         segments = (lead, *notes, tail)
         return Timeline(source=f"instrument:{melody.instrument}", segments=segments, caption=melody.caption)
-
-
-def _read_lexicon(folder: Path, settings: TimelineSettings) -> Pronunciations:
-    if settings.letter_to_sound is None:
-        return Lexicon.read(folder / "lexicon.tsv", folder / "letter_to_sound.tsv")
-    dictionary = PackedLexicon.read(folder / packed_lexicon.FILE)
-    return Pronouncer(dictionary=dictionary, sound_out=LetterToSound.read(folder, settings.letter_to_sound))
-
-
-def _read_durations(folder: Path, settings: TimelineSettings) -> Durations:
-    if settings.durations is None:
-        return DurationTable.read(folder / "durations.tsv")
-    return DurationPredictor.read(folder, settings.durations)
 
 
 def _refuse(voice_prompt: VoicePrompt | None, video: VideoPrompt | None) -> None:
