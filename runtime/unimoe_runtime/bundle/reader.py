@@ -8,10 +8,11 @@ Adding a field to the manifest does not raise the version; changing a field's me
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.bundle.graph_file import require_own_weights
@@ -233,24 +234,31 @@ def _no_bundle(path: Path) -> str:
 
 
 def _check_files(bundle: Bundle) -> None:
-    root = bundle.path.resolve()
-    shared = _hub_blobs(root)
+    # Paths are texts here: a large bundle has thousands of files in a few folders.
+    root = os.path.realpath(bundle.path)
+    inside, shared = os.path.join(root, ""), _hub_blobs(root)
     left_out = bundle.left_out
+    folders: dict[str, str] = {}
     for name, info in bundle.files.items():
         if name in left_out:
             continue
-        relative = PurePosixPath(name)
-        if relative.is_absolute() or ".." in relative.parts or "\\" in name:
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
             raise BundleError(f"{bundle.path}/{MANIFEST}: the path {name!r} leaves the bundle; do not use this bundle")
-        path = bundle.path / name
+        path = f"{bundle.path}/{name}"
+        folder, _, file = name.rpartition("/")
         try:
-            real = path.resolve(strict=True)
-            status = real.stat()
-        except (OSError, RuntimeError):  # RuntimeError: circular links
+            if folder not in folders:
+                folders[folder] = os.path.realpath(os.path.join(root, folder))
+            real = os.path.join(folders[folder], file)
+            status = os.lstat(real)
+            if stat.S_ISLNK(status.st_mode):
+                real = os.path.realpath(real, strict=True)
+                status = os.stat(real)
+        except (OSError, ValueError):  # ValueError: a name that the file system cannot have
             raise BundleError(f"{path}: missing; copy or export the bundle again") from None
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: is no regular file; copy or export the bundle again")
-        if not real.is_relative_to(root) and real.parent != shared:
+        if not real.startswith(inside) and os.path.dirname(real) != shared:
             raise BundleError(
                 f"{path}: a link that leaves the bundle; do not use this bundle, or, where you know what it points "
                 f"to, copy it: `cp -rL {bundle.path} COPY`"
@@ -262,9 +270,9 @@ def _check_files(bundle: Bundle) -> None:
             )
 
 
-def _hub_blobs(root: Path) -> Path | None:
+def _hub_blobs(root: str) -> str | None:
     """The folder of a hub's cache that a snapshot's links point to: models--X/blobs, beside snapshots/."""
-    for folder in root.parents:
+    for folder in Path(root).parents:
         if folder.name == "snapshots":
-            return folder.parent / "blobs"
+            return str(folder.parent / "blobs")
     return None

@@ -12,7 +12,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -43,13 +42,12 @@ class Resident(Protocol):
 T = TypeVar("T", bound=Resident)
 
 
-@dataclass(kw_only=True, eq=False)
 class _Slot(Generic[T]):
     """A loaded expert, or, without `value`, one that is being loaded. It is not dropped while it is pinned."""
 
-    value: T | None = None
-    pins: int = 0
-    ahead: bool = False
+    def __init__(self, *, pins: int) -> None:
+        self.value: T | None = None
+        self.pins, self.ahead = pins, False
 
 
 class ExpertCache(Generic[T]):

@@ -58,7 +58,9 @@ def read_lines(path: Path, error: type[UnimoeError], *, max_bytes: int = MAX_BYT
 
 def split_lines(text: str) -> list[str]:
     """Lines that end with "\\n" or "\\r\\n"; the last one may end without."""
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = text.split("\n")
+    if "\r" in text:
+        lines = [line.removesuffix("\r") for line in lines]
     return lines[:-1] if lines[-1] == "" else lines
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.frontend.lexicon import VOWELS, read_table
+from unimoe_runtime.frontend.lexicon import VOWELS, Table
 
 PAUSE = "pau"
 
@@ -28,7 +28,8 @@ class DurationTable:
     def read(cls, path: Path) -> DurationTable:
         """Read a table. Raises BundleError with file and line where a row has no number of seconds above 0."""
         seconds: dict[tuple[str, str, str], float] = {}
-        for number, (voice, phoneme, place, mean) in enumerate(read_table(path, 4), start=1):
+        for number, (key, mean) in enumerate(Table(path, 4).rows.items(), start=1):
+            voice, phoneme, place = key.split("\t")
             try:
                 seconds[voice, phoneme, place] = float(mean)
             except ValueError:

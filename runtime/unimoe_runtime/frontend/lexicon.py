@@ -12,14 +12,18 @@ has a rule without any context, so every word has a reading.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.text import read_lines
 
 Phonemes = tuple[str, ...]
+RuleKey = tuple[str, str, str]
+"""Left context, letter, right context."""
 
 EDGE = "#"
 SILENT = "-"
@@ -33,23 +37,64 @@ _VOICELESS = {"p", "t", "k", "f", "th"}
 _SIBILANT = {"s", "z", "sh", "zh", "ch", "jh"}
 
 
+class Table:
+    """A tab-separated file. Its rows are split when the first one is looked up: opening a bundle needs none of them."""
+
+    def __init__(self, path: Path, num_columns: int) -> None:
+        """Raises BundleError with file and line where a row has another number of columns."""
+        self._lines = lines = read_lines(path, BundleError)
+        if set(map(str.count, lines, repeat("\t"))) - {num_columns - 1}:
+            found = (line.count("\t") + 1 for line in lines)
+            number, count = next((number, count) for number, count in enumerate(found, start=1) if count != num_columns)
+            raise BundleError(f"{path}:{number}: has {count} columns, not {num_columns}; export again")
+
+    @cached_property
+    def rows(self) -> Mapping[str, str]:
+        """The last column by the other columns, with their tabs."""
+        return {key: last for key, _, last in map(str.rpartition, self._lines, repeat("\t"))}
+
+    def lacks(self, keys: Iterable[str]) -> Iterator[str]:
+        """The keys that no line begins with."""
+        text = "\n".join(["", *self._lines])
+        return (key for key in keys if f"\n{key}\t" not in text)
+
+
 class WrittenPhonemes(Mapping[str, Phonemes]):
     """Words and their phonemes as a line holds them. A lookup splits them: a text needs few of a lexicon's words."""
 
-    def __init__(self, written: Mapping[str, str]) -> None:
-        self._written = written
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def __getitem__(self, word: str) -> Phonemes:
-        return tuple(self._written[word].split())
+        return tuple(self._table.rows[word].split())
 
     def __contains__(self, word: object) -> bool:
-        return word in self._written
+        return word in self._table.rows
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._written)
+        return iter(self._table.rows)
 
     def __len__(self) -> int:
-        return len(self._written)
+        return len(self._table.rows)
+
+
+class WrittenRules(Mapping[RuleKey, Phonemes]):
+    """Rules as the lines of their file hold them."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __getitem__(self, key: RuleKey) -> Phonemes:
+        written = self._table.rows["\t".join(key)]
+        return () if written == SILENT else tuple(written.split())
+
+    def __iter__(self) -> Iterator[RuleKey]:
+        for written in self._table.rows:
+            left, letter, right = written.split("\t")
+            yield left, letter, right
+
+    def __len__(self) -> int:
+        return len(self._table.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +102,17 @@ class Lexicon:
     """Pronunciations of words, and rules with the key (left, letter, right)."""
 
     words: Mapping[str, Phonemes]
-    rules: Mapping[tuple[str, str, str], Phonemes]
+    rules: Mapping[RuleKey, Phonemes]
 
     @classmethod
     def read(cls, words_path: Path, rules_path: Path) -> Lexicon:
         """Read both files. Raises BundleError with file and line where one is not as described above."""
-        words = WrittenPhonemes(dict(read_table(words_path, 2)))
-        rules: dict[tuple[str, str, str], Phonemes] = {}
-        for left, letter, right, sounds in read_table(rules_path, 4):
-            rules[left, letter, right] = () if sounds == SILENT else tuple(sounds.split())
-        missing = [letter for letter in _LETTERS if ("", letter, "") not in rules]
-        missing += [letter for letter in _LETTERS.upper() if letter not in words]
+        words, rules = Table(words_path, 2), Table(rules_path, 4)
+        missing = [key.strip("\t") for key in rules.lacks(f"\t{letter}\t" for letter in _LETTERS)]
+        missing += words.lacks(_LETTERS.upper())
         if missing:
             raise BundleError(f"{rules_path.parent}: there is no reading for the letter {missing[0]!r}; export again")
-        return cls(words=words, rules=rules)
+        return cls(words=WrittenPhonemes(words), rules=WrittenRules(rules))
 
     def phrase(self, words: Sequence[str]) -> list[str]:
         """Phonemes of words spoken without a pause."""
@@ -121,7 +163,7 @@ class Lexicon:
         return tuple(sound for index in range(len(word)) for sound in apply_rules(self.rules, word, index))
 
 
-def apply_rules(rules: Mapping[tuple[str, str, str], Phonemes], word: str, index: int) -> Phonemes:
+def apply_rules(rules: Mapping[RuleKey, Phonemes], word: str, index: int) -> Phonemes:
     """Phonemes of one letter of a word: those of the rule with the longest context."""
     for left, right in reversed(CONTEXTS):
         sounds = rules.get(context(word, index, left, right))
@@ -130,7 +172,7 @@ def apply_rules(rules: Mapping[tuple[str, str, str], Phonemes], word: str, index
     return ()
 
 
-def context(word: str, index: int, left: int, right: int) -> tuple[str, str, str]:
+def context(word: str, index: int, left: int, right: int) -> RuleKey:
     """A letter with its neighbours in the form of a rule's key; at an edge the context holds one edge sign."""
     padded = f"{EDGE}{word}{EDGE}"
     at = index + 1
@@ -142,12 +184,3 @@ def with_s(base: Phonemes) -> Phonemes:
     if base[-1] in _SIBILANT:
         return (*base, "ih", "z")
     return (*base, "s" if base[-1] in _VOICELESS else "z")
-
-
-def read_table(path: Path, num_columns: int) -> list[list[str]]:
-    """Rows of a tab-separated file. Raises BundleError with file and line for a row with another number of columns."""
-    rows = [line.split("\t") for line in read_lines(path, BundleError)]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != num_columns:
-            raise BundleError(f"{path}:{number}: has {len(row)} columns, not {num_columns}; export again")
-    return rows
