@@ -55,9 +55,11 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**40:
         return "an integer of more than 40 digits"
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except RecursionError:
         return f"a {type(value).__name__} nested too deep"
+    except ValueError:  # Python writes no integer of thousands of digits
+        return f"a {type(value).__name__} with an integer of thousands of digits"
     return text if len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}…"
 
 
@@ -65,8 +67,13 @@ class WrongValue(Exception):
     """What is wrong with a value, and the path to it. Each enclosing container adds its part to the path."""
 
     def __init__(self, value: object, allowed: str, *, message: str = "") -> None:
-        self.message = message or f" is {shown(value)}; it must be {allowed}"
+        self._value, self._allowed, self._message = value, allowed, message
         self.path: list[str] = []
+
+    @property
+    def message(self) -> str:
+        """Written when it is needed: a union tries its kinds in turn."""
+        return self._message or f" is {shown(self._value)}; it must be {self._allowed}"
 
     def below(self, name: object) -> WrongValue:
         text = str(name) if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}…"

@@ -13,12 +13,13 @@ from unimoe.cli.process import end, stdout_problem, stopped_by, tell, write_what
 from unimoe.stopping import Stopped
 from unimoe_runtime.errors import UnimoeError
 
-# Which extra installs a third-party package that a command may find missing.
-_EXTRAS = {
-    "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "matplotlib": "calibrate",
-    "pocketsphinx": "eval", "pystoi": "eval",
-    "starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve", "wyoming": "serve", "av": "serve",
+EXTRAS = {
+    "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "polygraphy": "export",
+    "ml_dtypes": "calibrate", "matplotlib": "calibrate", "onnxruntime": "cpu",
+    "pocketsphinx": "eval", "pystoi": "eval", "faster_whisper": "eval", "av": "video", "PIL": "video",
+    "starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve", "wyoming": "serve",
 }  # fmt: skip
+"""Which extra installs a third-party module that a command may find missing."""
 
 
 def run() -> None:
@@ -56,10 +57,10 @@ def _end_failed(error: BaseException) -> None:
         case UnimoeError() | OSError() | MemoryError() if not _debugging():
             tell(_in_words(error))
             end(1)
-        case ModuleNotFoundError() if (package := (error.name or "").split(".")[0]) in _EXTRAS:
+        case ModuleNotFoundError() if (package := (error.name or "").split(".")[0]) in EXTRAS:
             from unimoe_runtime.install import install_command
 
-            tell(f"this command needs {package}: `{install_command(_EXTRAS[package])}`")
+            tell(f"this command needs {package}: `{install_command(EXTRAS[package])}`")
             end(1)
         case _:
             raise error
