@@ -21,7 +21,7 @@ from torch import Tensor
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
 from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.files.atomic import exchange
+from unimoe_runtime.files.atomic import exchange, staging_path
 
 from .config import ModelConfig, SamplingConfig
 from .model import Layer, UniMoE
@@ -105,12 +105,10 @@ def save_checkpoint(
     tensors = {name: views[name].to("cpu", dtype, copy=True).contiguous() for name in tensor_shapes(model.config)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Fixed names, so that the next save removes what a killed one left.
-        staging = path.with_name(f".{path.name}.part")
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(path.with_name(f".{path.name}.old"), ignore_errors=True)
-        staging.mkdir()
-        try:
+        with staging_path(path, wait=False) as staging:
+            # A fixed name, so that the next save removes what a killed one left.
+            shutil.rmtree(path.with_name(f".{path.name}.old"), ignore_errors=True)
+            staging.mkdir()
             (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
             _write_weights(staging, tensors)
             for name, source in (("codec", parts.codec_dir), ("frontend", parts.frontend_dir)):
@@ -121,8 +119,8 @@ def save_checkpoint(
                 lines = "".join(json.dumps(request) + "\n" for request in parts.calibration)
                 (staging / CALIBRATION_PROMPTS).write_text(lines, encoding="utf-8")
             _replace_directory(staging, path)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    except BlockingIOError:
+        raise OutputError(f"{path}: another process is writing it; wait for that, or choose another name") from None
     except OSError as error:
         raise OutputError(f"{path}: the checkpoint cannot be written ({error.strerror})") from None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.bundle.reader import MANIFEST, Bundle
 from unimoe_runtime.errors import CalibrationError, OutputError
+from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.safetensors_reader import TensorFile
 from unimoe_runtime.files.safetensors_writer import write_tensors
@@ -57,18 +57,20 @@ def save(path: Path, observer: InputObserver, progress: Mapping[str, Any]) -> No
         ],
     }
     tensors[_STATE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
-    partial = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(
-            partial,
-            {name: array.shape for name, array in tensors.items()},
-            lambda name: [tensors[name]],
-            {name: _DTYPES[array.dtype.name] for name, array in tensors.items()},
-        )
-        partial.replace(path)
+        partial = PartialFile(path)
+        try:
+            write_tensors(
+                partial.path,
+                {name: array.shape for name, array in tensors.items()},
+                lambda name: [tensors[name]],
+                {name: _DTYPES[array.dtype.name] for name, array in tensors.items()},
+            )
+            partial.keep()
+        finally:
+            partial.drop()
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{path.parent}: the cache cannot be written ({error.strerror}); choose another") from None
 
 

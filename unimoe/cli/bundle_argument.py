@@ -45,17 +45,17 @@ def included_checkpoint(name: str) -> Path:
 
 def included_bundle(name: str) -> Path:
     """The bundle of an included checkpoint, exported into the user's cache where it is not there yet."""
-    from unimoe_runtime.files.user_cache import user_cache_dir
+    from unimoe_runtime.files.user_cache import cached
 
     checkpoint = included_checkpoint(name)
-    bundle = user_cache_dir() / f"{name}-{_fingerprint(checkpoint)}"
-    if not bundle.exists():
+
+    def export(bundle: Path) -> None:
         from unimoe_export.exporter import export_bundle
 
-        click.echo(f"unimoe: exporting {name} into {bundle}", err=True)
-        bundle.parent.mkdir(parents=True, exist_ok=True)
+        click.echo(f"unimoe: exporting {name} into {bundle.parents[1]}", err=True)
         export_bundle(checkpoint, bundle)
-    return bundle
+
+    return cached(f"{name}-{_fingerprint(checkpoint)}", export)
 
 
 def _fingerprint(checkpoint: Path) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from unimoe.cli.data_options import CORPUS, OUT, WORKERS, read_section, tell_corpus
+from unimoe.cli.data_options import CORPUS, OUT, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.data_speech import SPEECH_COMMANDS
 from unimoe.cli.options import Command, Group, json_option, write_json
 from unimoe.cli.tables import Column, print_table
-from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.errors import ConfigError
 
 
@@ -101,7 +100,7 @@ def join(out: Path, corpora: tuple[Path, ...], json_to: str | None) -> None:
     """Join several corpora into one corpus OUT."""
     from unimoe.data.joining import join_corpora
 
-    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+    with incomplete_when_stopped(out):
         joined = join_corpora(corpora, out)
     tell_corpus(joined, out, json_to, next_step=f"`unimoe data report {out}`")
 
@@ -142,7 +141,7 @@ def filter_(
     verdict = judge_clips(opened, metrics, wanted)
     for reason, count in verdict.counts().items():
         click.echo(f"{count:7,} left out: {reason}", err=json_to is not None)
-    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+    with incomplete_when_stopped(out):
         kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
     tell_corpus(kept, out, json_to, next_step=f"`unimoe data report {out}`, `unimoe train RECIPE.toml`")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from unimoe.cli.options import read_toml_section, write_json
+from unimoe.exclusive import exclusive
+from unimoe.stopping import kept_when_stopped
 
 CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
 OUT = click.Path(path_type=Path, file_okay=False)
@@ -15,6 +19,16 @@ RECIPE = click.Path(path_type=Path, dir_okay=False)
 WORKERS = click.option(
     "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that work at a time."
 )
+
+
+@contextmanager
+def incomplete_when_stopped(out: Path) -> Iterator[None]:
+    """Lock the folder that a command makes in one go, and say, where a signal stops it, that it is incomplete.
+
+    Raises OutputError where another process makes it.
+    """
+    with exclusive(out), kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+        yield
 
 
 def read_section(path: Path, name: str) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, read_section, tell_corpus
+from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.options import Command, Number, json_option, write_json
 from unimoe.cli.progress import progress_bar
-from unimoe.stopping import kept_when_stopped
 
 
 @click.command(cls=Command)
@@ -24,11 +23,15 @@ from unimoe.stopping import kept_when_stopped
 @json_option
 def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: str | None) -> None:
     """Speak the texts of RECIPE's section [speech] into the folder OUT, clip by clip. Resumes after an interruption."""
+    from unimoe.data.kokoro import require_kokoro
+    from unimoe.data.requirements import require_all
     from unimoe.data.speaking import CLIPS, read_clips, render_speech
     from unimoe.data.speech_texts import SpeechTextRecipe, draw_requests
+    from unimoe.data.text_sources import require_texts
     from unimoe.training.products import Products
 
     section = read_section(recipe, "speech")
+    require_all((require_texts, require_kokoro))
     wanted = draw_requests(SpeechTextRecipe.from_dict(section, f"{recipe}: [speech]"))
     # Clips are numbered: those of another section are other texts.
     Products(out).require(out / CLIPS, {"speech": section})
@@ -81,7 +84,7 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
     """Make the corpus OUT from the clips of a spoken FOLDER that passed Whisper."""
     from unimoe.data.gathering import gather_clips
 
-    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+    with incomplete_when_stopped(out):
         corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
     tell_corpus(corpus, out, json_to, next_step=f"`unimoe data report {out}`")
 
@@ -93,12 +96,14 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
 @json_option
 def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Write the lexicon and train the letter-to-sound model of the front end into OUT; print errors on unseen words."""
+    from unimoe.data.cmudict import read_dictionary
     from unimoe.training.frontend_parts import make_lexicon, set_threads
     from unimoe.training.letter_to_sound import LetterToSoundRecipe
 
     set_threads(threads)
     wanted = LetterToSoundRecipe.from_dict(read_section(recipe, "letter_to_sound") if recipe else {})
-    with _training_progress("letter to sound") as progress:
+    read_dictionary()  # an error here, before OUT is made
+    with incomplete_when_stopped(out), _training_progress("letter to sound") as progress:
         errors = make_lexicon(out, wanted, progress)
     if write_json(asdict(errors), json_to):
         return
@@ -123,7 +128,7 @@ def durations(corpus: Path, out: Path, recipe: Path | None, threads: int, json_t
 
     set_threads(threads)
     wanted = DurationRecipe.from_dict(read_section(recipe, "durations") if recipe else {})
-    with _training_progress("durations") as progress:
+    with incomplete_when_stopped(out), _training_progress("durations") as progress:
         found = make_durations(out, Corpus.open(corpus), wanted, progress)
     if write_json(dict(zip(("predictor", "means"), map(asdict, found), strict=True)), json_to):
         return

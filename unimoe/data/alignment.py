@@ -13,10 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe.data.flite import Alignment
-from unimoe_runtime.errors import ConfigError
+from unimoe.data.requirements import require_pocketsphinx
 from unimoe_runtime.frontend.durations import PAUSE
 from unimoe_runtime.frontend.lexicon import Lexicon
-from unimoe_runtime.install import install_command
 
 _RATE_HZ = 16000
 _FRAME_S = 0.01
@@ -31,10 +30,9 @@ class Aligner:
     """pocketsphinx, which finds when the words of a known text are spoken."""
 
     def __init__(self) -> None:
-        try:
-            from pocketsphinx import Config, Decoder
-        except ImportError:
-            raise ConfigError(f"pocketsphinx is not installed: `{install_command('eval')}` to align speech") from None
+        require_pocketsphinx()
+        from pocketsphinx import Config, Decoder
+
         self._decoder: Any = Decoder(Config(samprate=float(_RATE_HZ), loglevel="FATAL", lm=None))
 
     def __call__(self, pcm_L: np.ndarray, words: Sequence[Sequence[str]]) -> Alignment:

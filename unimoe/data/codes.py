@@ -1,6 +1,6 @@
 """A cache of the clips' codec tokens, keyed by the codec's hash and the clip's hash.
 
-    FOLDER/CODEC/0000.npz …   codes [sum of T, K] int16, lengths [N], clips [N]; CODEC and clips are hashes
+    FOLDER/CODEC/NAME.npz …   codes [sum of T, K] int16, lengths [N], clips [N]; CODEC, NAME and clips are hashes
 
 A second corpus with the same clips needs no encoding. Each codec has its own folder. An interrupted run resumes with
 the missing clips.
@@ -11,7 +11,6 @@ Shape suffixes: B rows, T frames, K codebooks, L samples, N clips.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item, hash_clip
 from unimoe.stopping import stop_between_steps
 from unimoe_runtime.errors import CheckpointError
+from unimoe_runtime.files.atomic import PartialFile
 from unimoe_runtime.files.text import reason_of
 
 _BATCH = 16
@@ -66,7 +66,7 @@ def read_cache(folder: Path) -> dict[str, np.ndarray]:
     """Codes [T, K] by clip, from all files of one codec's folder."""
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*.npz")):
-        if path.name.endswith(".partial.npz"):
+        if "." in path.stem:  # incomplete: another process writes it, or was killed
             continue
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -77,21 +77,15 @@ def read_cache(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _remove_partial(folder: Path) -> None:
-    """Remove files that killed processes left."""
-    for path in folder.glob("*.partial.npz"):
-        process = path.name.split(".")[1]
-        if not Path("/proc", process).exists():
-            path.unlink(missing_ok=True)
-
-
-def _write_shard(folder: Path, clips: Sequence[str], codes: Sequence[np.ndarray]) -> None:
-    taken = [int(path.stem) for path in folder.glob("*.npz") if path.stem.isdigit()]
-    path = folder / f"{max(taken, default=-1) + 1:04d}.npz"
-    partial = folder / f"{path.stem}.{os.getpid()}.partial.npz"
-    lengths_N = np.array([len(codes_TK) for codes_TK in codes])
-    np.savez(partial, codes=np.concatenate(codes), lengths=lengths_N, clips=np.array(clips))
-    partial.replace(path)
+def write_shard(folder: Path, clips: Sequence[str], codes: Sequence[np.ndarray]) -> None:
+    """Write a file whose name is a hash of its clips, so that several processes can add files at once."""
+    partial = PartialFile(folder / f"{hashlib.sha256(' '.join(clips).encode()).hexdigest()[:16]}.npz")
+    try:
+        lengths_N = np.array([len(codes_TK) for codes_TK in codes])
+        np.savez(partial.path, codes=np.concatenate(codes), lengths=lengths_N, clips=np.array(clips))
+        partial.keep()
+    finally:
+        partial.drop()
 
 
 def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarray]:
@@ -111,14 +105,13 @@ def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarr
     missing = list({name: item for name, item in zip(names, corpus, strict=True) if name not in known}.items())
     # Short clips first: the clips of a file then have similar lengths and need little padding.
     missing.sort(key=lambda pair: pair[1].length)
-    _remove_partial(home)
     with stop_between_steps() as stop:
         for start in range(0, len(missing), _SHARD):
             part = missing[start : start + _SHARD]
             codes = encode_clips([item for _, item in part], codec, lambda: bool(stop))
             clips = [name for name, _ in part[: len(codes)]]
             if codes:
-                _write_shard(home, clips, codes)
+                write_shard(home, clips, codes)
             known.update(zip(clips, codes, strict=True))
             stop.end(f"{len(known):,} clips are encoded in {home}; the same command goes on there")
     return [known[name] for name in names]

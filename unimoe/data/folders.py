@@ -16,6 +16,7 @@ from typing import Any, get_args
 from unimoe.data.alignment import Aligner, sounds_of
 from unimoe.data.flite import WEAK_FORMS, phonemise, require_flite
 from unimoe.data.recipe import Clip, Job, by_text
+from unimoe.data.requirements import require_all, require_pocketsphinx
 from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import Split
 from unimoe_runtime.audio.files import READABLE, read_audio
@@ -163,7 +164,7 @@ def read_all(entries: list[Entry], *, sample_rate_hz: int, align: bool) -> list[
 def plan_import(folder: Path, *, voice: str, terms: Terms, sample_rate_hz: int, align: bool) -> list[Job]:
     """One job for each voice in a folder."""
     if align:
-        require_flite()
+        require_all((require_flite, require_pocketsphinx))
     entries = read_entries(folder, voice)
     render = partial(read_all, sample_rate_hz=sample_rate_hz, align=align)
     return [

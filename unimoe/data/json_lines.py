@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,13 +40,30 @@ def read_json_lines(path: Path, *needed: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def append_json_lines(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that appends an object to a file at once. An incomplete last line stays separate."""
-    was_cut_off = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+    """A function that appends an object to a file at once. An incomplete last line stays separate.
+
+    The file is locked. Raises OutputError where another process appends to it.
+    """
     with path.open("a", encoding="utf-8") as lines:
-        lines.write("\n" if was_cut_off else "")
+        try:
+            fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{path}: another process is writing it; wait for that") from None
+        except OSError:  # a file system without locks
+            pass
+        lines.write("\n" if _is_cut_off(path) else "")
 
         def write(line: Mapping[str, Any]) -> None:
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
         yield write
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether the file's last line has no end."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"

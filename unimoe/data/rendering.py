@@ -21,6 +21,7 @@ from unimoe.data.corpus import INDEX, Corpus, hash_clip, to_int16, write_audio, 
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
+from unimoe.exclusive import exclusive
 from unimoe.stopping import kept_when_stopped
 
 _PART_VERSION = 1  # raise it when the same request renders differently
@@ -83,9 +84,17 @@ def _render_parts(plan: Sequence[Job], folder: Path, num_workers: int) -> list[l
 
 
 def run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: int, num_workers: int) -> Corpus:
-    """Render the clips of some jobs into a corpus in `folder` and open it. A job without clips adds no source."""
+    """Render the clips of some jobs into a corpus in `folder` and open it. A job without clips adds no source.
+
+    Raises OutputError where another process renders into the folder.
+    """
+    with exclusive(folder):
+        return _run_jobs(folder, plan, sample_rate_hz=sample_rate_hz, seed=seed, num_workers=num_workers)
+
+
+def _run_jobs(folder: Path, plan: Sequence[Job], *, sample_rate_hz: int, seed: int, num_workers: int) -> Corpus:
     parts_dir = folder / "parts"
-    parts_dir.mkdir(parents=True, exist_ok=True)
+    parts_dir.mkdir(exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     with kept_when_stopped(lambda: f"{len(list(parts_dir.glob('*.npz')))} parts are kept; the command goes on there"):
         parts = _render_parts(plan, parts_dir, num_workers)

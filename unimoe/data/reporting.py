@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe.data.corpus import Corpus, CorpusError, Item
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.files.json import read_json
 from unimoe_tools.pages import svg
 from unimoe_tools.pages.template import cards, page
@@ -96,9 +97,7 @@ def write_report(corpus: Corpus, folder: Path, page: Path) -> dict[str, Any]:
         (page, render_page(facts, folder.name)),
         (page.with_suffix(".json"), json.dumps(facts, indent=1)),
     ):
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, text + "\n")
     return facts
 
 

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from unimoe.data.requirements import require_all, require_pocketsphinx
 from unimoe.data.texts import DIGIT_WORDS, Split, all_commands, split_of
 from unimoe.data.words import common_words
 from unimoe_runtime.errors import OutputError
@@ -63,14 +64,23 @@ def split_of_sentence(text: str) -> Split:
     return "test" if "test" in splits else "valid" if "valid" in splits else "train"
 
 
+def require_sentences() -> None:
+    """Raise OutputError where wordnet-base or pocketsphinx is not installed."""
+    require_all((_require_wordnet, require_pocketsphinx))
+
+
+def _require_wordnet() -> None:
+    if not (WORDNET / "data.noun").exists():
+        raise OutputError("WordNet is not installed: install it (Debian: apt install wordnet-base) for free sentences")
+
+
 @functools.cache
 def all_sentences() -> tuple[str, ...]:
     """Every usable sentence, in lower case with inner commas, in the order of WordNet's files.
 
-    Raises OutputError where wordnet-base is not installed, ConfigError where pocketsphinx is not.
+    Raises OutputError as `require_sentences` does.
     """
-    if not (WORDNET / "data.noun").exists():
-        raise OutputError("WordNet is not installed: install it (Debian: apt install wordnet-base) for free sentences")
+    require_sentences()
     known = set(common_words(_KNOWN_WORDS))
     found: dict[str, None] = {}
     for part in ("noun", "verb", "adj", "adv"):

@@ -17,7 +17,7 @@ import soundfile
 
 from unimoe.data.corpus import Kind, to_int16
 from unimoe.data.json_lines import append_json_lines, read_json_lines
-from unimoe.data.kokoro import SAMPLE_RATE_HZ, open_teacher
+from unimoe.data.kokoro import SAMPLE_RATE_HZ, fetch_kokoro, open_teacher
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
 from unimoe.data.speech_texts import SpeechRequest
@@ -50,8 +50,9 @@ heard.jsonl, if it is there: what the judge heard in each clip, and why it is le
 
 def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
     """Speak one request and write its audio. Returns its line of clips.jsonl, or its key and an `error`."""
+    teacher = open_teacher()
     try:
-        clip = open_teacher().speak(request.phrases, request.voice)
+        clip = teacher.speak(request.phrases, request.voice)
     except OutputError as error:
         return {"key": request.key, "error": str(error)}
     path = folder / "audio" / f"{request.key:06d}.flac"
@@ -79,7 +80,11 @@ def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
 def render_speech(
     folder: Path, requests: Sequence[SpeechRequest], *, num_workers: int, hours: float | None = None
 ) -> Iterator[tuple[int, float]]:
-    """Render what `folder` lacks until it holds `hours` of speech. Yields the clips and the hours so far."""
+    """Render what `folder` lacks until it holds `hours` of speech. Yields the clips and the hours so far.
+
+    Raises OutputError, before anything is written, where something that the teacher needs is missing.
+    """
+    fetch_kokoro()
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     (folder / "README.txt").write_text(_README, encoding="utf-8")
     done = {line["key"]: line.get("duration_s", 0.0) for line in read_clips(folder)}

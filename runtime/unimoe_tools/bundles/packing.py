@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +28,7 @@ from unimoe_runtime.bundle.engine_verification import VERIFICATION_JSON
 from unimoe_runtime.bundle.manifest import ENCODER
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, LEFT_OUT, MANIFEST, Bundle, open_bundle
 from unimoe_runtime.errors import BundleError, OutputError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import PartialFile, staging_path
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import MAX_BYTES, parse_json
 from unimoe_runtime.files.text import open_regular
@@ -209,19 +208,18 @@ def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, 
     """
     if folder.exists():
         raise OutputError(f"{folder}: exists already; choose another name")
-    partial = folder.with_name(f".{folder.name}.part")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with staging_path(folder, wait=False) as partial:
+            partial.mkdir()
             with open_regular(file) as content, tarfile.open(fileobj=content, mode="r:") as tar:
                 _extract(tar, file, partial, progress)
             bundle = open_bundle(partial)
             for target in built_targets(bundle):
                 open_engines(bundle, target)
             partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    except BlockingIOError:
+        raise OutputError(f"{folder}: another process is writing it; wait for that, or choose another name") from None
     except (tarfile.TarError, EOFError) as error:
         raise BundleError(f"{file}: no pack, or damaged ({error}); copy it again") from None
     except OSError as error:

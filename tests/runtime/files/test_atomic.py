@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from unimoe_runtime.files.atomic import PartialFile, exchange, working_folder, write_atomically
+from unimoe_runtime.files.atomic import (
+    PartialFile,
+    exchange,
+    lock_folder,
+    staging_path,
+    working_folder,
+    write_atomically,
+)
 
 ROOT = Path(__file__).parents[3]
 KILLED = """
@@ -99,3 +106,51 @@ with working_folder(Path({str(tmp_path)!r}), "mixing") as folder:
     with working_folder(tmp_path, "mixing"):
         assert not left.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def run_at_once(code: str, *arguments: str, count: int = 6) -> list[tuple[int, str]]:
+    """Exit code and errors of `count` processes that run at the same time."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    return [(process.wait(60), process.communicate()[1]) for process in processes]
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from unimoe_runtime.files.atomic import working_folder, write_atomically
+for number in range(150):
+    write_atomically(Path(sys.argv[1]), "whole" * 100)
+    with working_folder(Path(sys.argv[1]).parent, "same") as folder:
+        (folder / "file").touch()
+"""
+
+
+def test_several_processes_write_the_same_name(tmp_path: Path) -> None:
+    assert run_at_once(WRITES, str(tmp_path / "a.txt"), count=4) == [(0, "")] * 4
+    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "whole" * 100
+
+
+def test_a_folder_has_one_holder(tmp_path: Path) -> None:
+    lock = lock_folder(tmp_path / "folder", wait=False)
+    with pytest.raises(BlockingIOError):
+        lock_folder(tmp_path / "folder", wait=False)
+    os.close(lock)
+    os.close(lock_folder(tmp_path / "folder", wait=False))
+    made = tmp_path / "made"
+    with pytest.raises(BlockingIOError), staging_path(made, wait=False), staging_path(made, wait=False):
+        raise AssertionError("the second one enters")
+
+
+def test_a_staging_path_is_free_and_leaves_nothing(tmp_path: Path) -> None:
+    left = tmp_path / ".made.part"
+    (left / "made").mkdir(parents=True)
+    (left / "link").symlink_to(tmp_path)
+    with staging_path(tmp_path / "made", wait=True) as path:
+        assert path.name == "made" and names(path.parent) == []
+        path.mkdir()
+        path.rename(tmp_path / "made")
+    assert names(tmp_path) == ["made"]

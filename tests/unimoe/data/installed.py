@@ -6,12 +6,13 @@ import importlib.util
 
 import pytest
 
-from unimoe.data.npm import KOKORO_VOICES, PRONUNCIATIONS, NpmPackage, cache_folder
-from unimoe.data.text_sources import WORDNET
+from unimoe.data.npm import KOKORO_VOICES, PRONUNCIATIONS, NpmPackage
+from unimoe.data.sentences import WORDNET
+from unimoe_runtime.files.user_cache import user_cache_dir
 
 
 def in_cache(package: NpmPackage) -> bool:
-    return (cache_folder() / f"{package.name}-{package.version}").exists()
+    return (user_cache_dir() / package.folder_name).exists()
 
 
 def installed(*packages: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from tests.robustness.corpora import RATE_HZ, write_corpora
 from unimoe.data import codes
 from unimoe.data.corpus import Corpus
 from unimoe.stopping import Stopped
+from unimoe_runtime.files.atomic import PartialFile
 
 
 class StoppedCodec:
@@ -45,13 +47,20 @@ def test_a_stopped_encoding_keeps_its_clips(tmp_path: Path, monkeypatch: pytest.
     assert len(codes.cached_codes(corpus, tmp_path, tmp_path / "cache")) == len(corpus) == codec.encoded
 
 
-def test_a_killed_process_s_file_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_files_do_not_count_and_no_process_replaces_another_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_corpora(tmp_path / "corpus", tmp_path / "spoken")
-    monkeypatch.setattr(codes, "load_codec", lambda folder: StoppedCodec(0))
+    corpus, codec = Corpus.open(tmp_path / "corpus"), StoppedCodec(0)
+    monkeypatch.setattr(codes, "load_codec", lambda folder: codec)
     home = tmp_path / "cache" / codes.hash_codec(tmp_path)
     home.mkdir(parents=True)
-    left, running = home / "0000.999999999.partial.npz", home / f"0000.{os.getppid()}.partial.npz"
-    left.touch()
-    running.touch()
-    codes.cached_codes(Corpus.open(tmp_path / "corpus"), tmp_path, tmp_path / "cache")
-    assert not left.exists() and running.exists()
+    codes.cached_codes(corpus, tmp_path, tmp_path / "cache")
+    (whole,) = home.iterdir()
+    left = PartialFile(whole)
+    assert len(codes.read_cache(home)) == len(corpus) == codec.encoded
+    left.drop()
+    for _ in range(2):  # two processes that both found the clips missing
+        codes.write_shard(home, ["a", "b"], [np.zeros((1, 2), np.int16)] * 2)
+    codes.write_shard(home, ["c"], [np.zeros((1, 2), np.int16)])
+    assert len(codes.read_cache(home)) == len(corpus) + 3 and len(list(home.iterdir())) == 3
