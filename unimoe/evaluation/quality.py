@@ -8,7 +8,7 @@ Shape suffixes: L samples, T frames, M mel bands, F frequency bins, P parts, D f
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Unmeasured(UnimoeError):
 
 def file_of(package: str, file: str) -> Path:
     """A file in an installed package. Raises Unmeasured."""
-    spec = find_spec(package)
+    spec = importlib.util.find_spec(package)
     path = Path(spec.origin).parent / file if spec is not None and spec.origin else None
     if path is None or not path.is_file():
         raise Unmeasured(f"{package} is not installed; `pip install --no-deps {package}`")

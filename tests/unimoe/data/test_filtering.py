@@ -265,7 +265,7 @@ def test_commands_refuse_in_one_line(tmp_path: Path) -> None:
 
 def test_extras_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="speechmos is not installed"):
+    with pytest.raises(OutputError, match="speechmos is not installed"):
         Extras(dnsmos=True)
 
 

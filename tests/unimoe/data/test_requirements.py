@@ -47,7 +47,6 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         return found(name, package) if name.split(".")[0] in ("unimoe", "unimoe_runtime") else None
 
     monkeypatch.setattr("importlib.util.find_spec", find)
-    monkeypatch.setattr("unimoe.evaluation.quality.find_spec", find)
     return tmp_path / "out"
 
 
