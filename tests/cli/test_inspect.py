@@ -24,7 +24,7 @@ def test_what_it_speaks_comes_first_and_shapes_only_when_asked(speaking: Path) -
         assert word in shown.stdout
     assert "hidden_BTC" not in shown.stdout
     graphs = CliRunner().invoke(inspect, [str(speaking), "--graphs", "--check"])
-    assert "hidden_BTC" in graphs.stdout and "files, each as the manifest says" in graphs.stdout
+    assert "input   hidden_BTC" in graphs.stdout and "files, each as the manifest says" in graphs.stdout
 
 
 def test_json_holds_parts_engines_and_graphs(reference_bundle: Path, tmp_path: Path) -> None:

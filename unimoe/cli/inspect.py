@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +93,11 @@ def _print_graphs(bundle: Bundle) -> None:
         spread = size(sizes[0]) if len(sizes) == 1 else f"{size(sizes[0])} to {size(sizes[-1])}"
         precisions = ", ".join(sorted({row["precision"] for row in members}))
         signature: dict[str, Any] = members[0]
+        # One below another: side by side they would look like pairs.
+        tensors = [(side, tensor) for side in ("inputs", "outputs") for tensor in signature[side]]
         print_table(
-            [Column(title="inputs"), Column(title="outputs")],
-            list(zip_longest(signature["inputs"], signature["outputs"], fillvalue="")),
+            [Column(title=""), Column(title="")],
+            [(side.removesuffix("s"), tensor) for side, tensor in tensors],
             title=f"{kind} × {len(members)}: {spread} each, {precisions}",
         )
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 
+from unimoe.bars import tracked
 from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item, hash_clip
 from unimoe.stopping import stop_between_steps
@@ -48,7 +48,8 @@ def encode_clips(items: Sequence[Item], codec: Codec, stop: Callable[[], bool] =
     order = sorted(range(len(items)), key=lambda index: items[index].length)
     found: dict[int, np.ndarray] = {}
     with torch.inference_mode():
-        for start in track(range(0, len(order), _BATCH), description="codec tokens"):
+        batches = range(0, len(order), _BATCH)
+        for start in tracked(batches, "codec tokens", total=len(batches)):
             if stop():
                 break
             chosen = order[start : start + _BATCH]

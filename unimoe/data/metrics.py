@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from rich.progress import track
 
+from unimoe.bars import tracked
 from unimoe.data.corpus import Corpus, Item, hash_clip
 from unimoe.data.json_lines import append_json_lines, read_json_lines
 from unimoe.data.parallel import spread
@@ -196,7 +196,7 @@ def measure_corpus(
         kept = kept_when_stopped(lambda: f"{path} keeps what was measured; the same command goes on there")
         with kept, spread(num_workers) as run, append_json_lines(path) as write:
             made = run(partial(_measure_one, extras=extras), works, chunk=_CHUNK)
-            for values in track(made, description="metrics", total=len(missing)):
+            for values in tracked(made, "metrics", total=len(missing)):
                 known[values["clip"]] = {**known.get(values["clip"], {}), **values}
                 write(known[values["clip"]])
     return [known[name] for name in names]

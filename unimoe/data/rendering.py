@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
+from unimoe.bars import progress_bars
 from unimoe.data.corpus import INDEX, Corpus, hash_clip, to_int16, write_audio, write_index
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.parallel import spread
@@ -69,7 +69,7 @@ def render_corpus(folder: str | Path, recipe: CorpusRecipe, *, num_workers: int 
 def _render_parts(plan: Sequence[Job], folder: Path, num_workers: int) -> list[list[Path]]:
     """Render the parts that `folder` lacks. Returns the paths of each job's parts."""
     parts: list[list[Path]] = []
-    with spread(num_workers) as run, Progress() as progress:
+    with spread(num_workers) as run, progress_bars() as progress:
         for job in plan:
             chunks = [job.wanted[start : start + job.chunk] for start in range(0, len(job.wanted), job.chunk)]
             paths = [_part_path(folder, job, chunk) for chunk in chunks]

@@ -13,9 +13,9 @@ import click
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from unimoe.bars import progress_bars
 from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation import intelligibility
@@ -88,7 +88,7 @@ def evaluate_codec(
     speech: dict[str, SpeechFigures] = {}
     music: dict[str, MusicFigures] = {}
     counts_KV = np.zeros((codec.num_codebooks, codec.codebook_size))
-    with Progress(transient=True) as progress:
+    with progress_bars() as progress:
         for source, items in progress.track(sources.items(), description="codec", total=len(sources)):
             originals = [item.pcm() for item in items]
             codes, made = zip(*(resynthesize(codec, pcm_L) for pcm_L in originals), strict=True)
