@@ -10,6 +10,7 @@ from unimoe.cli.options import Command, json_option, require_json_writable, writ
 from unimoe.cli.tables import Column, print_table
 from unimoe_tools.doctor.diagnosis import Diagnosis, Finding, diagnose
 from unimoe_tools.doctor.evidence import gather
+from unimoe_tools.units import size
 
 _COLOURS = {"ok": "green", "missing": "yellow", "broken": "red"}
 
@@ -34,13 +35,13 @@ def _print(diagnosis: Diagnosis) -> None:
     lines = [machine["system"], machine["python"], f"{machine['cpu']}, {machine['cores']} cores"]
     lines[-1] += "".join(f", {name}" for name in machine["instructions"])
     if machine["memory_bytes"]:
-        free = f", {machine['free_bytes'] / 1e9:.1f} free" if machine["free_bytes"] else ""
-        lines.append(f"{machine['memory_bytes'] / 1e9:.1f} GB of memory{free}")
+        free = f", {size(machine['free_bytes'])} free" if machine["free_bytes"] else ""
+        lines.append(f"{size(machine['memory_bytes'])} of memory{free}")
     lines += [machine["jetson"]] if machine["jetson"] else []
     for gpu in machine["gpus"]:
         capability = "{}.{}".format(*gpu["compute_capability"])
         shared = ", shared with the CPU" if gpu["integrated"] else ""
-        lines.append(f"{gpu['name']}, compute capability {capability}, {gpu['memory_bytes'] / 1e9:.1f} GB{shared}")
+        lines.append(f"{gpu['name']}, compute capability {capability}, {size(gpu['memory_bytes'])}{shared}")
     click.echo("\n".join(lines))
     _print_findings("engines", diagnosis.engines)
     _print_findings("packages", diagnosis.extras)

@@ -215,8 +215,8 @@ def _open(bundle: Path, warm: bool, **options: Any) -> Synthesizer:
     started, before = time.perf_counter(), read_memory()
     synthesizer = Synthesizer.open(bundle, warm=True, **options)
     taken_s, after = time.perf_counter() - started, read_memory()
-    cost = "" if before is None or after is None else f", {(after.resident - before.resident) / 1e6:.0f} MB"
-    click.echo(f"warm: every graph loaded in {taken_s:.2f} s{cost}", err=True)
+    cost = "" if before is None or after is None else f", {size(after.resident - before.resident)}"
+    click.echo(f"warm: every graph loaded in {duration(taken_s)}{cost}", err=True)
     return synthesizer
 
 

@@ -13,6 +13,7 @@ from unimoe_tools.profiling.machine import describe_machine
 from unimoe_tools.profiling.report import setting_line
 from unimoe_tools.profiling.worker import Worker
 from unimoe_tools.profiling.workload import Setting
+from unimoe_tools.units import size
 
 FORMAT = "unimoe-profile"
 FORMAT_VERSION = 1
@@ -121,7 +122,7 @@ def _notes(run: dict[str, Any]) -> list[str]:
         )
     if (residency := run["residency"]) is not None:
         notes.append(
-            f"experts in at most {residency['peak_bytes'] / 1e6:.1f} MB of {residency['budget_bytes'] / 1e6:.1f}: "
+            f"experts in at most {size(residency['peak_bytes'])} of {size(residency['budget_bytes'])}: "
             f"{100 * residency['hit_rate']:.1f} % of {residency['uses']} calls found theirs there, the others waited "
             f"{1e3 * residency['stall_s']:.0f} ms in all, prompts included"
         )
