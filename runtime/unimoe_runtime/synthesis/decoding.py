@@ -56,7 +56,8 @@ class DecodingLimits:
 class Decoding:
     """A stream as the scheduler sees it.
 
-    `target` is the number of frames that its reader waits for until `deadline`; no step goes beyond it.
+    `target` is the number of frames that its reader waits for until `deadline`; no step goes beyond it. If it `rides`,
+    its reader does not wait yet.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Decoding:
         """Number of tokens of the prompts that have been read, without unconditional rows."""
         self.expected_steps = 0
         self._note(self._following)
-        self.target, self.deadline = 0, math.inf
+        self.target, self.deadline, self.rides = 0, math.inf, False
         self.arrived: threading.Condition | None = None
         """Its reader waits on this for frames; notified once they are there, or the stream is over."""
         self.frames: list[list[int]] = []

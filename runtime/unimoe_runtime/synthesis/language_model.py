@@ -73,7 +73,8 @@ class BundleModel:
         self.statistics = RoutingCounts()
         self._forward: Forward | None = None
         self.valid_BS = np.zeros((0, 0), dtype=np.bool_)
-        """Number of cache slots that hold a token; the padding before a shorter row's prompt does not count."""
+        """Whether a cache slot holds a token; the padding before a shorter row's prompt does not count."""
+        self._num_noted = 0
         self.num_filled = 0
         """Number of cache slots in use, and the slot that the next step writes to."""
 
@@ -97,6 +98,12 @@ class BundleModel:
     def take_over(self, forward: Forward) -> None:
         """Decode with a cache that holds this stream's positions."""
         self._forward = forward
+
+    def fill(self) -> None:
+        """Bring `valid_BS` up to `num_filled`, which shared steps only count up."""
+        self.reserve(self.num_filled + 1)
+        self.valid_BS[:, self._num_noted : self.num_filled] = True
+        self._num_noted = self.num_filled
 
     def prefill(self, prompt: Prompt) -> None:
         """Read a prompt into a fresh cache."""
@@ -129,7 +136,7 @@ class BundleModel:
         mask_B1TS = prompt_mask(mask_BT, self.valid_BS.shape[1], begin)
         inputs = self._pass_inputs(hidden_BTC[:, begin:], prompt.positions[..., begin:], mask_B1TS, begin)
         yield from self._read(forward, inputs, mask_BT[:, begin:])
-        self.num_filled = length
+        self.num_filled = self._num_noted = length
         self.statistics = RoutingCounts()
 
     def _shared_positions(
@@ -170,7 +177,7 @@ class BundleModel:
             write_index_B=np.full(len(codes_BK), self.num_filled, np.int64),
         )
         self._run(self._forward, inputs, None)
-        self.num_filled += 1
+        self.num_filled = self._num_noted = self.num_filled + 1
         self.statistics.steps += 1
         return self.logits(np.arange(len(codes_BK)))
 

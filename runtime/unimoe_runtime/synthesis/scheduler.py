@@ -1,8 +1,8 @@
 """The one thread that runs the language model for all streams of a synthesizer.
 
 Readers tell how many frames they wait for, and until when. The thread reads new prompts and makes steps, one step for
-all streams that wait. The work with the least time to spare goes first: a piece of a prompt, or a step. A single
-stream decodes in its own cache; several share one (`SharedSteps`).
+all streams that wait. A single stream decodes in its own cache; several share one (`SharedSteps`). A stream whose
+reader is busy rides along: others' steps also make the frames of its next chunk, because a row more costs little.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class StepScheduler:
     @property
     def statistics(self) -> StepStatistics:
         with self._lock:
-            active = sum(stream.is_wanted for stream in self._streams)
+            active = sum(stream.is_wanted and not stream.rides for stream in self._streams)
             return self._done.snapshot(active=active, open=len(self._streams))
 
     def add(self, stream: Decoding) -> None:
@@ -81,12 +81,13 @@ class StepScheduler:
                 self._thread.start()
                 _RUNNING.add(self)
 
-    def ask(self, stream: Decoding, target: int, deadline: float) -> None:
-        """Make steps until a stream has `target` frames, if possible by `deadline`. If it already has them, no
-        further steps are made."""
+    def ask(self, stream: Decoding, target: int, deadline: float, *, rides: bool = False) -> None:
+        """Make steps until a stream has `target` frames, if possible by `deadline`. With `rides`, only steps that
+        other streams need are made for it too."""
         with self._lock:
-            stream.target, stream.deadline = target, deadline
-            self._work.notify()
+            stream.target, stream.deadline, stream.rides = target, deadline, rides
+            if not rides:
+                self._work.notify()
 
     def wait(self, stream: Decoding, target: int) -> None:
         """Wait until a stream has `target` frames or is over. Raises its error."""
@@ -158,16 +159,19 @@ class StepScheduler:
         """The next unit of work; waits for it. None if the thread should end."""
         with self._lock:
             while True:
-                now = time.perf_counter()
+                now, asked, riding = time.perf_counter(), [], []
                 for stream in [stream for stream in self._streams if stream.cancelled or stream.is_wanted]:
                     stream.check(now)
                     if stream.over:
                         self._finish(stream)
+                    elif not stream.rides:
+                        asked.append(stream)
+                    elif not stream.positions_left:
+                        riding.append(stream)
                 if self._closed:
                     return None
-                wanted = [stream for stream in self._streams if stream.is_wanted]
-                if wanted:
-                    turn = next_turn(wanted, now, self._durations, self._counts)
+                if asked:
+                    turn = next_turn(asked + riding, now, self._durations, self._counts)
                     return partial(self._take, turn)
                 if not self._work.wait(_IDLE_S) and not self._streams:
                     self._thread = None

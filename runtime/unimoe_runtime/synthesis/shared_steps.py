@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.backends.protocol import Backend, Forward, StepInputs
 from unimoe_runtime.config import ModelConfig
+from unimoe_runtime.model.rope import rotary
 from unimoe_runtime.synthesis.language_model import BundleModel, Embedder
 from unimoe_runtime.synthesis.prompt_pass import cache_capacity
 
@@ -24,10 +25,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(kw_only=True, eq=False)
 class _Member:
-    """A stream and its first row: its rows are `row` … `row + model.num_rows - 1`."""
+    """A stream and its rows: `row` … `row + num_rows - 1`."""
 
     model: BundleModel
     row: int
+    num_rows: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,11 +45,9 @@ class SharedStep:
 class _RowInputs:
     """The host's inputs of a step, and its routing weights, for as many rows as there have been."""
 
-    cos_RTD: Floats
-    sin_RTD: Floats
+    position_R1: Floats
     mask_R1TS: NDArray[np.bool_]
     write_index_R: NDArray[np.int64]
-    live_R: NDArray[np.bool_]
     weights_LRE: Floats
 
     @classmethod
@@ -55,11 +55,9 @@ class _RowInputs:
         mask_R1TS = np.zeros((num_rows, 1, 1, capacity), np.bool_)
         mask_R1TS[..., :1] = True  # an unused row attends to one slot: a softmax over nothing would be NaN
         return cls(
-            cos_RTD=np.zeros((num_rows, 1, config.head_dim), np.float32),
-            sin_RTD=np.zeros((num_rows, 1, config.head_dim), np.float32),
+            position_R1=np.zeros((num_rows, 1), np.float32),
             mask_R1TS=mask_R1TS,
             write_index_R=np.zeros(num_rows, np.int64),
-            live_R=np.zeros(num_rows, np.bool_),
             weights_LRE=np.zeros((config.num_layers, num_rows, config.num_dynamic_experts), np.float32),
         )
 
@@ -73,6 +71,8 @@ class SharedSteps:
         self._counts = backend.row_counts
         self._embedder = Embedder(backend)
         self._members: dict[BundleModel, _Member] = {}
+        self._num_used = 0
+        """The row after the last member's rows."""
         self._forward: Forward | None = None
         self._num_rows = self._capacity = 0
         self._allocate(0, 0)
@@ -89,18 +89,19 @@ class SharedSteps:
 
     def num_rows_with(self, model: BundleModel) -> int:
         """Number of rows with `model` as a further member."""
-        return self._end() + self._counts.places(model.num_rows)
+        return self._num_used + self._counts.places(model.num_rows)
 
     def join(self, model: BundleModel) -> None:
         """Add a stream that has read its prompt; its own cache is given back."""
-        row = self._end()
-        self._fit(row + model.num_rows, model.num_filled + 1)
+        row, num_rows = self._num_used, model.num_rows
+        self._fit(row + num_rows, model.num_filled + 1)
         assert self._forward is not None
         own = model.hand_over()
-        self._forward.copy_rows(own, 0, row, model.num_rows, model.num_filled)
+        self._forward.copy_rows(own, 0, row, num_rows, model.num_filled)
         own.close()
-        self._members[model] = _Member(model=model, row=row)
-        self._write_mask(model, row)
+        self._members[model] = member = _Member(model=model, row=row, num_rows=num_rows)
+        self._num_used = row + self._counts.places(num_rows)
+        self._write_mask(member)
 
     def leave(self, model: BundleModel) -> None:
         """Free a stream's rows and fill the gap with later ones."""
@@ -109,19 +110,22 @@ class SharedSteps:
             self.close()
             return
         last = max(self._members.values(), key=lambda member: member.row)
-        if last.row > gone.row and self._counts.places(last.model.num_rows) == self._counts.places(model.num_rows):
+        places = self._counts.places
+        if last.row > gone.row and places(last.num_rows) == places(gone.num_rows):
             self._move(last, gone.row)
         else:
             behind = sorted((m for m in self._members.values() if m.row > gone.row), key=lambda member: member.row)
             row = gone.row
             for member in behind:
                 self._move(member, row)
-                row += self._counts.places(member.model.num_rows)
+                row += places(member.num_rows)
+        self._num_used = max(member.row + places(member.num_rows) for member in self._members.values())
         self._shrink()
 
     def park(self, model: BundleModel) -> None:
         """Move a stream back to its own cache and free its rows, because it makes no steps for some time."""
         assert self._forward is not None
+        model.fill()
         own = self._backend.start(model.num_rows)
         own.resize(model.num_rows, model.valid_BS.shape[1])
         own.copy_rows(self._forward, self._members[model].row, 0, model.num_rows, model.num_filled)
@@ -136,26 +140,33 @@ class SharedSteps:
         `codes`: a row of K codes for each; `positions`: position_B of its rows. A failed step changes nothing.
         """
         members = [self._members[model] for model in models]
-        self._fit(self._end(), 1 + max(member.model.num_filled for member in self._members.values()))
-        codes_RK, live_R = np.zeros((self._num_rows, self._config.num_codebooks), np.int64), self._live_R
-        live_R[:] = False
-        for member, row_K, position_B in zip(members, codes, positions, strict=True):
-            model, rows = member.model, slice(member.row, member.row + member.model.num_rows)
-            model.reserve(model.num_filled + 1)
-            codes_RK[rows] = row_K
-            self._cos_RTD[rows], self._sin_RTD[rows] = model.rotary.at(position_B)
-            self._mask_R1TS[rows, 0, 0, model.num_filled] = True
-            live_R[rows] = True
-        for member in self._members.values():
-            self._write_index_R[member.row : member.row + member.model.num_rows] = member.model.num_filled
+        self._fit(self._num_used, 1 + max(model.num_filled for model in self._members))
+        rows: list[int] = []
+        slots: list[int] = []
+        row_codes: list[list[int]] = []
+        for member, row_K in zip(members, codes, strict=True):
+            rows += range(member.row, member.row + member.num_rows)
+            slots += [member.model.num_filled] * member.num_rows
+            row_codes += [row_K] * member.num_rows
+        rows_M = np.array(rows)
+        codes_RK = np.zeros((self._num_rows, self._config.num_codebooks), np.int64)
+        codes_RK[rows_M] = row_codes
+        self._position_R1[rows_M, 0] = np.concatenate(positions)
+        self._mask_R1TS[rows_M, 0, 0, slots] = True
+        if len(members) == len(self._members):
+            self._write_index_R[rows_M] = slots
+        else:  # a row that takes no part writes to a slot that is not filled yet
+            for member in self._members.values():
+                self._write_index_R[member.row : member.row + member.num_rows] = member.model.num_filled
+        cos_RTD, sin_RTD = rotary(self._position_R1, self._config)
         inputs = StepInputs(
             hidden_BTC=self._embedder.codes(codes_RK),
-            cos_BTD=self._cos_RTD,
-            sin_BTD=self._sin_RTD,
+            cos_BTD=cos_RTD,
+            sin_BTD=sin_RTD,
             mask_B1TS=self._mask_R1TS,
             write_index_B=self._write_index_R,
         )
-        launched = self._run(inputs, None if live_R.all() else np.flatnonzero(~live_R))
+        launched = self._run(inputs, self._others(rows_M))
         assert self._forward is not None
         logits_RKV = self._forward.head(np.arange(self._num_rows))
         self._count(members)
@@ -165,6 +176,7 @@ class SharedSteps:
         """Give the cache back; the streams in it are lost."""
         forward, self._forward = self._forward, None
         self._members.clear()
+        self._num_used = 0
         self._allocate(0, 0)
         if forward is not None:
             forward.close()
@@ -179,11 +191,20 @@ class SharedSteps:
             if idle_N is not None:
                 weights_NE[idle_N] = 0
             self._weights_LRE[layer] = weights_NE
-            picked = np.flatnonzero(np.logical_or.reduce(weights_NE[:, :routed], axis=0)).tolist()
+            most_E = np.maximum.reduce(weights_NE, axis=0).tolist()
+            picked = [expert for expert, weight in enumerate(most_E[:routed]) if weight]
             for expert in picked:
                 forward.expert(layer, expert, weights_NE[:, expert : expert + 1])
             launched += len(picked)
         return launched
+
+    def _others(self, rows_M: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """The rows of a step that are not in `rows_M`; None if there are none."""
+        if len(rows_M) == self._num_rows:
+            return None
+        is_other_R = np.ones(self._num_rows, np.bool_)
+        is_other_R[rows_M] = False
+        return is_other_R.nonzero()[0]
 
     def _count(self, members: Sequence[_Member]) -> None:
         """Count each stream's positions and picks as if it ran alone."""
@@ -196,8 +217,7 @@ class SharedSteps:
         launched_LUE = np.logical_or.reduceat(picked_LRE[:, :, :routed], starts, axis=1)
         launched_at = dict(zip(starts, np.add.reduce(launched_LUE, axis=(0, 2), dtype=np.int64).tolist(), strict=True))
         for member in members:
-            model, end = member.model, member.row + member.model.num_rows
-            model.valid_BS[:, model.num_filled] = True
+            model, end = member.model, member.row + member.num_rows
             model.num_filled += 1
             statistics, num_routed = model.statistics, sum(routed_R[member.row : end])
             statistics.steps += 1
@@ -208,20 +228,18 @@ class SharedSteps:
                 for layer, weights_RE in enumerate(self._weights_LRE):
                     model.routing(layer, weights_RE[member.row : end])
 
-    def _end(self) -> int:
-        """The row after the last member's rows."""
-        return max((m.row + self._counts.places(m.model.num_rows) for m in self._members.values()), default=0)
-
     def _move(self, member: _Member, row: int) -> None:
         assert self._forward is not None
-        self._forward.copy_rows(self._forward, member.row, row, member.model.num_rows, member.model.num_filled)
+        self._forward.copy_rows(self._forward, member.row, row, member.num_rows, member.model.num_filled)
         member.row = row
-        self._write_mask(member.model, row)
+        self._write_mask(member)
 
-    def _write_mask(self, model: BundleModel, row: int) -> None:
-        rows, slots = slice(row, row + model.num_rows), min(self._capacity, model.valid_BS.shape[1])
+    def _write_mask(self, member: _Member) -> None:
+        member.model.fill()
+        valid_BS = member.model.valid_BS
+        rows, slots = slice(member.row, member.row + member.num_rows), min(self._capacity, valid_BS.shape[1])
         self._mask_R1TS[rows] = False
-        self._mask_R1TS[rows, 0, 0, :slots] = model.valid_BS[:, :slots]
+        self._mask_R1TS[rows, 0, 0, :slots] = valid_BS[:, :slots]
 
     def _fit(self, num_rows: int, num_slots: int) -> None:
         """Make room for `num_rows` rows and `num_slots` positions."""
@@ -234,7 +252,7 @@ class SharedSteps:
         """Remove slots that no stream needs, because they cost every row time."""
         needed = cache_capacity(1 + max(model.num_filled for model in self._members))
         capacity = needed if 2 * needed <= self._capacity else self._capacity
-        rows = self._counts.fitting(self._end())
+        rows = self._counts.fitting(self._num_used)
         if rows != self._num_rows or capacity != self._capacity:
             self._resize(rows, capacity)
 
@@ -242,12 +260,12 @@ class SharedSteps:
         if self._forward is None:
             self._forward = self._backend.start(num_rows)
         self._forward.resize(num_rows, capacity)
-        if capacity == self._capacity and num_rows <= len(self._all_rows.live_R):
+        if capacity == self._capacity and num_rows <= len(self._all_rows.write_index_R):
             self._use_rows(num_rows)
             return
         self._allocate(num_rows, capacity)
         for member in self._members.values():
-            self._write_mask(member.model, member.row)
+            self._write_mask(member)
 
     def _allocate(self, num_rows: int, capacity: int) -> None:
         self._all_rows = _RowInputs.zeros(self._config, num_rows, capacity)
@@ -258,6 +276,5 @@ class SharedSteps:
         """Step with the first rows of the inputs. Streams often leave and join, and then only this number changes."""
         rows = self._all_rows
         self._num_rows = num_rows
-        self._cos_RTD, self._sin_RTD = rows.cos_RTD[:num_rows], rows.sin_RTD[:num_rows]
-        self._mask_R1TS, self._write_index_R = rows.mask_R1TS[:num_rows], rows.write_index_R[:num_rows]
-        self._live_R, self._weights_LRE = rows.live_R[:num_rows], rows.weights_LRE[:, :num_rows]
+        self._position_R1, self._mask_R1TS = rows.position_R1[:num_rows], rows.mask_R1TS[:num_rows]
+        self._write_index_R, self._weights_LRE = rows.write_index_R[:num_rows], rows.weights_LRE[:, :num_rows]

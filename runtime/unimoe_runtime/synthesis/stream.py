@@ -2,8 +2,8 @@
 
 A frame is complete with its last delayed codebook. A chunk is decoded as soon as its frames are complete (for a codec
 that looks ahead, its lookahead frames as well), while the next steps run. During the first chunk no steps run, so that
-its samples come as early as possible. Steps are made only when a chunk is requested, and at most for the chunk after
-the one that is being decoded: a slow reader slows decoding down instead of filling memory.
+its samples come as early as possible. Steps are made only when a chunk is requested, or together with those of other
+streams, and at most for one chunk ahead: a slow reader slows decoding down instead of filling memory.
 
 A long text comes in parts. Their frames follow one another in one stream of the codec, without a seam.
 """
@@ -162,10 +162,10 @@ class AudioStream:
                 frames, is_first = decoding.frames[taken:wanted], not taken
                 taken = wanted
                 maker.take(frames)
-                if self._overlap and not is_first:
-                    scheduler.ask(decoding, taken + maker.wanted, self._deadline(len(frames)))
+                following, deadline = taken + maker.wanted, self._deadline(len(frames))
+                scheduler.ask(decoding, following, deadline, rides=is_first or not self._overlap)
                 chunk = maker.chunk()
-                scheduler.ask(decoding, 0, 0.0)
+                scheduler.ask(decoding, following, deadline, rides=True)
                 yield from self._give(chunk)
             if decoding.cancelled:
                 return
@@ -181,7 +181,8 @@ class AudioStream:
         """The time at which the next chunk's frames must be complete for uninterrupted playback."""
         frame_s = self._hop_samples / self.sample_rate_hz
         if self._first_given is None:
-            return self._decoding.limits.requested + min(self._maker.wanted, self._decoding.expected_steps) * frame_s
+            frames = frames_in_work + min(self._maker.wanted, self._decoding.expected_steps)
+            return self._decoding.limits.requested + frames * frame_s
         return self._first_given + self._num_samples / self.sample_rate_hz + frames_in_work * frame_s
 
     def _give(self, chunk: Chunk) -> Iterator[Chunk]:

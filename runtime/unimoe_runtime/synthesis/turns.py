@@ -49,7 +49,8 @@ def next_turn(streams: Sequence[Stream], now: float, durations: Durations, count
     """The turn of the waiting streams, by the least time to spare: the time until the deadline, less the time that the
     work until then takes.
 
-    A prompt is read whole if no stream decodes; otherwise in pieces that fit into the others' spare time.
+    A prompt is read before a step if no stream gets late by that, because its reader has heard nothing yet. It is read
+    whole if no stream decodes; otherwise in pieces that fit into the others' spare time.
     """
     if len(streams) == 1:
         only = streams[0]
@@ -61,15 +62,18 @@ def next_turn(streams: Sequence[Stream], now: float, durations: Durations, count
     }
     ordered = sorted(streams, key=lambda stream: spare_s[id(stream)])
     decoding = [stream for stream in ordered if not stream.positions_left]
-    first = ordered[0]
-    if first.positions_left:
+    if len(decoding) < len(ordered):
+        first = next(stream for stream in ordered if stream.positions_left)
         length = first.positions_left
-        # Where a row's index affects its last bits, the division into pieces would too, so the prompt is read whole.
-        if decoding and counts.alignment == 1:
+        if decoding:
             piece_s = min(spare_s[id(decoding[0])] / 2, _LONGEST_PIECE_S)
             fitting = int(piece_s / durations.position_s) if durations.position_s else 0
-            length = min(length, max(fitting, _SHORTEST_PIECE))
-        return Turn(reading=first, num_positions=length)
+            is_due = first is ordered[0] or fitting >= min(length, _SHORTEST_PIECE)
+            # Where a row's index affects its last bits, the division into pieces would too: it is read whole.
+            if counts.alignment == 1:
+                length = min(length, max(fitting, _SHORTEST_PIECE))
+        if not decoding or is_due:
+            return Turn(reading=first, num_positions=length)
     late = spare_s[id(decoding[0])] < 0
     num_rows = num_streams = 0
     for stream in decoding:

@@ -17,6 +17,7 @@ from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.device import Pool
 from unimoe_runtime.backends.gpu.onnxruntime_engines import OnnxRuntimeEngines
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime.forward import BoundForward
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.model.generation import Prompt
@@ -191,7 +192,7 @@ def test_a_step_that_fails_changes_nothing(floats: Path, monkeypatch: pytest.Mon
     for stream in streams:
         shared.join(stream.model)
     with monkeypatch.context() as patched:
-        patched.setattr(streams[1].model.rotary, "at", lambda position_B: 1 / 0)
+        patched.setattr(BoundForward, "head", lambda forward, tokens_M: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             step(shared, streams)
     while len(streams[0].logits) < STEPS:

@@ -40,6 +40,7 @@ except ImportError:
     raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
 
 from unimoe_runtime.backends.onnxruntime.forward import BoundForward, Spare
+from unimoe_runtime.backends.onnxruntime.passes import GatheredTokens
 
 if TYPE_CHECKING:
     from unimoe_runtime.backends.onnxruntime.expert_loader import ResidentExpert
@@ -94,6 +95,7 @@ class OnnxRuntimeBackend:
         self._sessions: dict[str, Any] = {}
         self._output_names: dict[str, list[str]] = {}
         self._spares: dict[int, list[Spare]] = {}
+        self._gathered: dict[int, GatheredTokens] = {}
         self._loading: dict[str, Lock] = {}
         self._row_counts = replace(HOST_ROWS, alignment=_row_alignment(bundle))
         self.experts: ExpertCache[ResidentExpert] | None = None
@@ -165,6 +167,11 @@ class OnnxRuntimeBackend:
         require_this_process()
         return BoundForward(self, num_rows, self._spares.setdefault(num_rows, []))
 
+    def gathered(self, size: int) -> GatheredTokens:
+        """The buffers for `size` gathered tokens, which all passes share."""
+        found = self._gathered.get(size)
+        return found or self._gathered.setdefault(size, GatheredTokens(self, size))
+
     def load(self, graphs: Iterable[str] | None = None) -> None:
         """Load graphs now, and as many experts as the budget holds. Their weights are put into huge pages."""
         wanted = list(graphs or language_model_graphs(self.bundle.model))
@@ -188,6 +195,7 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         self._sessions.clear()
         self._spares.clear()
+        self._gathered.clear()
         if self.experts is not None:
             self.experts.close()
         trim_heap()

@@ -19,6 +19,9 @@ from unimoe_runtime.bundle.reader import expert_name
 # Caches of up to this many slots, about ten seconds of the demo, leave their memory to the next forward. Pages that
 # have not been written take no memory.
 _KEPT_SLOTS = 512
+_GATHERED = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+# Gathering takes about as long as this many products: 10 µs.
+_GATHER_PRODUCTS = 500_000
 
 
 class Spare:
@@ -35,8 +38,8 @@ class Spare:
 class BoundForward:
     """Forward over bound host buffers.
 
-    `close` adds its bindings and memory to `spares`. A pass over one position runs a picked expert on all rows (static
-    shapes). A longer pass, the prefill, gathers each expert's rows first.
+    `close` adds its bindings and memory to `spares`. The prefill gathers the rows of each expert first. So does a
+    decode step of many rows; one of few rows runs a picked expert on all of them.
     """
 
     def __init__(self, backend: Sessions, num_rows: int, spares: list[Spare]) -> None:
@@ -53,6 +56,10 @@ class BoundForward:
         self._length = 0
         self._side = 0
         self._look_ahead = backend.look_ahead()
+        model = backend.bundle.model
+        products = 3 * model.hidden_size * model.routed_intermediate_size
+        self._least_saved = math.ceil(_GATHER_PRODUCTS / products)
+        """Number of rows of a decode step from which leaving them out saves more than gathering the others costs."""
 
     def begin(self, inputs: StepInputs) -> None:
         rows, _, length, capacity = inputs.mask_B1TS.shape
@@ -79,19 +86,18 @@ class BoundForward:
 
     def expert(self, layer: int, expert: int, weight_N1: Floats) -> None:
         current = self._current()
-        if self._length == 1:
-            current.weight_N1[...] = weight_N1
-            current.expert(layer, expert)
-            return
-        tokens_M = weight_N1[:, 0].nonzero()[0]
-        accumulator_NC = current.hidden_NC[self._side]
-        inputs = {
-            "accumulator_NC": accumulator_NC[tokens_M],
-            "expert_input_NC": current.expert_input()[tokens_M],
-            "weight_N1": weight_N1[tokens_M],
-        }
-        outputs = self._backend.run(expert_name(layer, expert), inputs)
-        accumulator_NC[tokens_M] = outputs["new_accumulator_NC"]
+        num_tokens = len(weight_N1)
+        if self._length > 1 or num_tokens > self._least_saved:
+            tokens_M = weight_N1[:, 0].nonzero()[0]
+            size = next((size for size in _GATHERED if size >= len(tokens_M)), 0)
+            if not size:
+                self._run_on(layer, expert, tokens_M, weight_N1)
+                return
+            if self._length > 1 or num_tokens - size >= self._least_saved:
+                self._backend.gathered(size).run(layer, expert, tokens_M, current, weight_N1)
+                return
+        current.experts.weight_N1[...] = weight_N1
+        current.experts.run(layer, expert)
 
     def hidden(self) -> Floats:
         return self._current().hidden_NC[self._side].copy()
@@ -153,6 +159,18 @@ class BoundForward:
         if self._pass is None:
             raise RuntimeError("begin() comes before a pass over the layers")
         return self._pass
+
+    def _run_on(self, layer: int, expert: int, tokens_M: NDArray[np.int64], weight_N1: Floats) -> None:
+        """Run an expert on more tokens than there are buffers for."""
+        current = self._current()
+        accumulator_NC = current.hidden_NC[self._side]
+        inputs = {
+            "accumulator_NC": accumulator_NC[tokens_M],
+            "expert_input_NC": current.expert_input_NC[tokens_M],
+            "weight_N1": weight_N1[tokens_M],
+        }
+        outputs = self._backend.run(expert_name(layer, expert), inputs)
+        accumulator_NC[tokens_M] = outputs["new_accumulator_NC"]
 
     def _decoding(self) -> BoundPass:
         """The bound decode step for this number of rows."""

@@ -5,11 +5,13 @@ inputs and outputs are bound to fixed host buffers, TensorScatter updates the ca
 bound to the same memory), and experts add to the accumulator in place.
 
 B rows · T positions · N = B·T tokens · S cache capacity · D head dimension · C hidden · E dynamic experts
+M gathered tokens
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -27,6 +29,7 @@ Floats = NDArray[np.float32]
 Caches = list[tuple[Floats, Floats]]
 """Keys and values of each layer, in the shape of `TrunkForm.cache_shape`."""
 NO_WEIGHTS: Mapping[str, Any] = {}
+_KEPT_CAPACITIES = 8
 
 
 class Buffers(Protocol):
@@ -54,6 +57,9 @@ class Sessions(Protocol):
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run a graph on host arrays."""
 
+    def gathered(self, size: int) -> GatheredTokens:
+        """The buffers for `size` gathered tokens, which all passes share."""
+
     def look_ahead(self) -> ExpertPrefetcher | None:
         """The prefetcher that a forward reports its picks to; None without a budget."""
 
@@ -80,6 +86,70 @@ def _call(session: Any, binding: Any) -> Callable[[], None]:
     return call
 
 
+class ExpertBuffers:
+    """The host buffers of an expert's inputs and output, and its calls, bound once.
+
+    An expert of layer i adds to `accumulators[(i + 1) % 2]` in place.
+    """
+
+    def __init__(self, backend: Sessions, accumulators: Sequence[Bound], expert_input: Bound) -> None:
+        self._backend, self._accumulators, self._expert_input = backend, accumulators, expert_input
+        self._weight = Bound(np.zeros((len(expert_input.array), 1), dtype=np.float32))
+        self.weight_N1: Floats = self._weight.array
+        self._calls: dict[tuple[int, int], Callable[[], None]] = {}
+
+    def run(self, layer: int, expert: int) -> None:
+        """Run an expert on all rows of the buffers."""
+        if self._backend.experts is not None:
+            resident = self._backend.experts.acquire((layer, expert))
+            try:
+                resident.bound(self, layer)()
+            finally:
+                self._backend.experts.release((layer, expert))
+            return
+        call = self._calls.get((layer, expert))
+        if call is None:
+            session = self._backend.session(expert_name(layer, expert))
+            call = self._calls[layer, expert] = self.bind_expert(session, layer)
+        call()
+
+    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
+        """A call of an expert's session on these buffers; `weights` are OrtValues, where they are inputs."""
+        binding = session.io_binding()
+        for name, value in weights.items():
+            binding.bind_ortvalue_input(name, value)
+        accumulator = self._accumulators[(layer + 1) % 2].value
+        binding.bind_ortvalue_input("accumulator_NC", accumulator)
+        binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
+        binding.bind_ortvalue_input("weight_N1", self._weight.value)
+        binding.bind_ortvalue_output("new_accumulator_NC", accumulator)
+        return _call(session, binding)
+
+
+class GatheredTokens:
+    """Buffers of a fixed size, to which the tokens that picked an expert are copied. Any number of threads uses it."""
+
+    def __init__(self, backend: Sessions, size: int) -> None:
+        shape = (size, backend.bundle.model.hidden_size)
+        accumulator, expert_input = (Bound(np.zeros(shape, dtype=np.float32)) for _ in range(2))
+        self._accumulator_MC, self._expert_input_MC = accumulator.array, expert_input.array
+        self._expert = ExpertBuffers(backend, (accumulator, accumulator), expert_input)
+        self._lock = Lock()
+
+    def run(self, layer: int, expert: int, tokens_M: NDArray[np.int64], current: BoundPass, weight_N1: Floats) -> None:
+        """Run an expert on some tokens of a pass."""
+        count, accumulator_NC = len(tokens_M), current.hidden_NC[(layer + 1) % 2]
+        with self._lock:
+            # With the mode "raise", numpy would copy through a buffer.
+            accumulator_NC.take(tokens_M, 0, self._accumulator_MC[:count], "clip")
+            current.expert_input_NC.take(tokens_M, 0, self._expert_input_MC[:count], "clip")
+            weight_M1 = self._expert.weight_N1
+            weight_M1[:count] = weight_N1[tokens_M]
+            weight_M1[count:] = 0
+            self._expert.run(layer, expert)
+            accumulator_NC[tokens_M] = self._accumulator_MC[:count]
+
+
 class BoundPass:
     """Buffers and bindings for passes of one shape: B rows × T positions over caches of capacity S.
 
@@ -97,35 +167,38 @@ class BoundPass:
         self.hidden_NC = [buffer.reshape(tokens, model.hidden_size) for buffer in self.hidden_BTC]
         self.weights_NE = np.zeros((tokens, model.num_dynamic_experts), dtype=np.float32)
         self.router_logits_NR = np.zeros((tokens, model.num_router_rows), dtype=np.float32)
-        self.weight_N1 = np.zeros((tokens, 1), dtype=np.float32)
         self._form = TrunkForm.of(backend.bundle)
         shapes = self._form.step_shapes(num_rows, length, capacity)
         self._step = {name: np.zeros(shape, dtype) for name, (shape, dtype) in shapes.items()}
         self._in = {name: Bound(array) for name, array in self._step.items()}
         self._hidden_BTC = [Bound(buffer) for buffer in self.hidden_BTC]
         self._hidden_NC = [Bound(buffer) for buffer in self.hidden_NC]
-        self._expert_input = Bound(np.zeros((tokens, model.hidden_size), dtype=np.float32))
+        self.expert_input_NC: Floats = np.zeros((tokens, model.hidden_size), dtype=np.float32)
+        self._expert_input = Bound(self.expert_input_NC)
         self._weights = Bound(self.weights_NE)
         self._router_logits = Bound(self.router_logits_NR)
-        self._weight = Bound(self.weight_N1)
+        self.experts = ExpertBuffers(backend, self._hidden_NC, self._expert_input)
         self.logits_NKV = np.zeros((tokens, model.num_codebooks, model.codec_vocab_size), dtype=np.float32)
         self._trunks: list[Callable[[], None] | None] = [None] * model.num_layers
-        self._experts: dict[tuple[int, int], Callable[[], None]] = {}
+        self._by_capacity = {capacity: (self._trunks, self._in[self._form.mask])}
         self._head: Callable[[], None] | None = None
 
     def over(self, caches: Caches) -> Self:
         """The pass over other caches, of which it uses the first rows. Only caches and mask depend on the capacity.
 
-        Bindings to the same caches are kept.
+        Bindings to the same memory are kept, because streams that join and leave let the capacity rise and fall.
         """
         if caches is not self._caches:
-            self._caches = caches
-            name = self._form.mask
-            mask_shape = (*self._step[name].shape[:3], caches[0][0].shape[2])
-            if mask_shape != self._step[name].shape:
-                self._step[name] = np.zeros(mask_shape, dtype=np.bool_)
-                self._in[name] = Bound(self._step[name])
-            self._trunks = [None] * len(self._trunks)
+            if caches[0][0].base is not self._caches[0][0].base:  # other memory
+                self._by_capacity.clear()
+            self._caches, capacity, name = caches, caches[0][0].shape[2], self._form.mask
+            if capacity not in self._by_capacity:
+                if len(self._by_capacity) >= _KEPT_CAPACITIES:
+                    del self._by_capacity[next(iter(self._by_capacity))]
+                mask = Bound(np.zeros((*self._step[name].shape[:3], capacity), dtype=np.bool_))
+                self._by_capacity[capacity] = [None] * len(self._trunks), mask
+            self._trunks, self._in[name] = self._by_capacity[capacity]
+            self._step[name] = self._in[name].array
         return self
 
     def write(self, inputs: StepInputs) -> None:
@@ -138,28 +211,10 @@ class BoundPass:
             run = self._trunks[layer] = self._bind_trunk(layer)
         run()
 
-    def expert(self, layer: int, expert: int) -> None:
-        if self._backend.experts is not None:
-            resident = self._backend.experts.acquire((layer, expert))
-            try:
-                resident.bound(self, layer)()
-            finally:
-                self._backend.experts.release((layer, expert))
-            return
-        run = self._experts.get((layer, expert))
-        if run is None:
-            session = self._backend.session(expert_name(layer, expert))
-            run = self._experts[layer, expert] = self.bind_expert(session, layer)
-        run()
-
     def head(self) -> None:
         if self._head is None:
             self._head = self._bind_head()
         self._head()
-
-    def expert_input(self) -> Floats:
-        array: Floats = self._expert_input.array
-        return array
 
     def _bind_trunk(self, layer: int) -> Callable[[], None]:
         session = self._backend.session(trunk_name(layer))
@@ -176,18 +231,6 @@ class BoundPass:
         binding.bind_ortvalue_output("expert_input_NC", self._expert_input.value)
         binding.bind_ortvalue_output("weights_NE", self._weights.value)
         binding.bind_ortvalue_output("router_logits_NR", self._router_logits.value)
-        return _call(session, binding)
-
-    def bind_expert(self, session: Any, layer: int, weights: Mapping[str, Any] = NO_WEIGHTS) -> Callable[[], None]:
-        """A call of an expert's session on this pass's buffers; `weights` are OrtValues, where they are inputs."""
-        binding = session.io_binding()
-        for name, value in weights.items():
-            binding.bind_ortvalue_input(name, value)
-        accumulator = self._hidden_NC[(layer + 1) % 2].value
-        binding.bind_ortvalue_input("accumulator_NC", accumulator)
-        binding.bind_ortvalue_input("expert_input_NC", self._expert_input.value)
-        binding.bind_ortvalue_input("weight_N1", self._weight.value)
-        binding.bind_ortvalue_output("new_accumulator_NC", accumulator)
         return _call(session, binding)
 
     def _bind_head(self) -> Callable[[], None]:
