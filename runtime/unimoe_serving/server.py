@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import time
@@ -70,6 +71,7 @@ async def _serve(
                 announce(f"tcp://{config.wyoming.removeprefix('tcp://').rpartition(':')[0]}:{wyoming.port}: Wyoming")
                 if not is_loopback(wyoming_address(config.wyoming)[0]):
                     announce("Wyoming has no key: anyone who reaches its port may use it; open it to your network only")
+            _spare_the_collector()
             if not server.is_draining:
                 announce(f"ready after {time.perf_counter() - started:.1f} s")
             await server.drained()
@@ -82,6 +84,12 @@ async def _serve(
         await serving
     if service.load_error is not None:
         raise service.load_error
+
+
+def _spare_the_collector() -> None:
+    """Keep the garbage collector from visiting all that was loaded: it would hold up every stream meanwhile."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Server(uvicorn.Server):
