@@ -6,8 +6,8 @@
 Each side is a process that stays warm; `tree` is a checkout of this repository whose code it runs. In a round every
 side reads each number of concurrent streams, each stream in a thread that makes one request after another. The order
 changes, and only one side works at a time. Counted are the frames that all streams decode in the round's seconds, which
-begin half a second after the streams: so neither the joint start nor the end of the last ones counts. Ratios to the
-side's own single stream come from the same round.
+begin a quarter of that time after the streams: so neither the joint start nor the end of the last ones counts. Ratios
+to the side's own single stream come from the same round.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ for line in sys.stdin:
 """
 
 
-_RAMP_S = 0.5
+_RAMP_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def measure(sides: list[Side], plan: Plan) -> dict[str, dict[int, list[dict[str,
             for name in random.permutation(list(workers)):
                 worker = workers[name]
                 assert worker.stdin is not None and worker.stdout is not None
-                asked = {"streams": num_streams, "ramp_s": _RAMP_S, "seconds": plan.seconds}
+                asked = {"streams": num_streams, "ramp_s": _RAMP_SHARE * plan.seconds, "seconds": plan.seconds}
                 worker.stdin.write(json.dumps(asked) + "\n")
                 worker.stdin.flush()
                 answers[name][num_streams].append(json.loads(worker.stdout.readline()))

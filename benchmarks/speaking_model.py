@@ -1,11 +1,16 @@
 """A bundle of random weights at real size with the demo's front end. It produces noise: use it only for timing.
 
+    python -m benchmarks.speaking_model FOLDER --hidden 1024
+
+writes FOLDER/bundle in float32 and FOLDER/int8, for `benchmarks.concurrency` and others.
+
 Eight layers, twelve codebooks of 1024 codes, the public model's delay pattern of 19 steps, a codec of the demo's size.
 Its router is sharp enough to pick about as many experts a token as the trained demo.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from dataclasses import replace
@@ -22,6 +27,7 @@ from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, tensor_shap
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
+from .quantized import write_int8
 from .workload import model_config
 
 DELAY_PATTERN = (0, *range(8, 19))
@@ -65,3 +71,16 @@ def write_speaking_bundle(folder: Path, hidden: int) -> Path:
     codec.save(checkpoint / "codec")
     export_bundle(checkpoint, folder / "bundle")
     return folder / "bundle"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--hidden", type=int, default=384)
+    options = parser.parse_args()
+    bundle = write_speaking_bundle(options.folder, options.hidden)
+    write_int8(bundle, options.folder / "int8")
+
+
+if __name__ == "__main__":
+    main()

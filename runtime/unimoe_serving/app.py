@@ -96,5 +96,13 @@ class _Endpoint:
 async def _not_found(request: Request, error: Exception) -> Response:
     """The response where no route matches, in OpenAI's JSON."""
     assert isinstance(error, HTTPException)
-    wrong = f"there is no {request.method} {request.url.path[:200]}"
-    return error_response(RequestError(wrong, status=error.status_code, code="not_found"))
+    path = request.url.path
+    if error.status_code != 405:
+        missing = RequestError(f"there is no {request.method} {path[:200]}", status=error.status_code, code="not_found")
+        return error_response(missing)
+    # The router's own header has the methods of one route of a path.
+    allowed = ", ".join(method for method, known, _ in _ROUTES if known == path) or (error.headers or {})["Allow"]
+    wrong = RequestError(f"{path[:200]} takes {allowed}, not {request.method}", status=405, code="method_not_allowed")
+    response = error_response(wrong)
+    response.headers["allow"] = allowed
+    return response

@@ -95,7 +95,10 @@ class VoiceStore:
         with self._lock:
             voice = self._voices.pop(voice_id, None)
             if voice is None or self._folder is None:
-                raise RequestError("there is no such voice that can be deleted", status=404, code="voice_not_found")
+                raise RequestError(
+                    f"there is no stored voice {voice_id[:100]!r}: give an id that GET /v1/audio/voices lists",
+                    status=404, code="voice_not_found",
+                )  # fmt: skip
             shutil.rmtree(self._folder / voice.id, ignore_errors=True)
             return voice
 

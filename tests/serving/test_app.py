@@ -13,8 +13,13 @@ from unimoe_serving.config import BundleSource, ServerConfig
 
 def test_unknown_paths_and_methods(server: RunningServer) -> None:
     assert server.refuses("GET", "/v1/audio/nothing").status == 404
-    for method, path in (("GET", "/v1/audio/speech"), ("PUT", "/v1/audio/voices"), ("POST", "/metrics")):
-        assert server.refuses(method, path).status == 405
+    for method, path, allowed in (
+        ("GET", "/v1/audio/speech", "POST"), ("PUT", "/v1/audio/voices", "GET, POST"), ("POST", "/metrics", "GET"),
+        ("GET", "/v1/audio/voices/one", "DELETE"),
+    ):  # fmt: skip
+        refused = server.refuses(method, path)
+        assert (refused.status, refused.headers["allow"]) == (405, allowed)
+        assert refused.message == f"{path} takes {allowed}, not {method}"
 
 
 def test_the_public_names(tiny_bundle: Path) -> None:

@@ -78,7 +78,8 @@ def faded(chunk: Chunk, sample_rate_hz: int) -> Chunk:
 
 
 class ChunkMaker:
-    """Makes chunks of frames. `wanted`: frames that the next chunk still needs. `codec_s`: seconds in the codec."""
+    """Makes chunks of frames. `wanted`: frames that the next chunk still needs. `codec_s`: seconds in the codec;
+    `last_s`: of these, those of the last chunk."""
 
     def __init__(self, codec: BundleCodec, schedule: ChunkSchedule) -> None:
         self._decoder = codec.stream()
@@ -86,7 +87,7 @@ class ChunkMaker:
         self._sizes = schedule.sizes()
         # The codec keeps its lookahead frames from the first chunk on, so only the first chunk waits for them.
         self.wanted = max(next(self._sizes), codec.min_first_frames) + codec.lookahead_frames
-        self.codec_s = 0.0
+        self.codec_s = self.last_s = 0.0
         self._next_frame = 0
 
     def take(self, frames: Sequence[Sequence[int]]) -> None:
@@ -106,7 +107,8 @@ class ChunkMaker:
     def _made(self, decode: Callable[[], NDArray[np.float32]]) -> Chunk:
         began = time.perf_counter()
         pcm_L = decode()
-        self.codec_s += time.perf_counter() - began
+        self.last_s = time.perf_counter() - began
+        self.codec_s += self.last_s
         first, num_frames = self._next_frame, len(pcm_L) // self._hop_samples
         self._next_frame += num_frames
         return Chunk(pcm_L=pcm_L, first_frame=first, num_frames=num_frames)

@@ -183,7 +183,8 @@ class AudioStream:
         if self._first_given is None:
             frames = frames_in_work + min(self._maker.wanted, self._decoding.expected_steps)
             return self._decoding.limits.requested + frames * frame_s
-        return self._first_given + self._num_samples / self.sample_rate_hz + frames_in_work * frame_s
+        played_s = self._first_given + self._num_samples / self.sample_rate_hz + frames_in_work * frame_s
+        return played_s - self._maker.last_s
 
     def _give(self, chunk: Chunk) -> Iterator[Chunk]:
         """Yield the chunk to the reader, and measure the reader's own time."""

@@ -66,6 +66,19 @@ def test_no_step_is_made_unless_a_chunk_is_asked_for(speaker: Synthesizer) -> No
             assert len(steps) <= made + 1, "at most the step that was under way"
 
 
+def test_a_stream_rides_along_while_its_reader_is_busy(speaker: Synthesizer) -> None:
+    """The steps of another stream make the frames of its next chunk, and none beyond."""
+    request = SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(2, 5)))
+    alone = joined(list(speaker.stream(request)))
+    with speaker.stream(request) as stream:
+        chunks = [next(stream)]
+        assert len(stream.outcome.codes_TK) == 2
+        joined(list(speaker.stream(SynthesisRequest(**REQUEST))))
+        assert len(stream.outcome.codes_TK) == 2 + 5
+        chunks += list(stream)
+    np.testing.assert_array_equal(joined(chunks), alone)
+
+
 def test_streams_side_by_side_give_what_they_give_alone(speaker: Synthesizer) -> None:
     requests = [{**REQUEST, "seed": seed, "text": text} for seed in (1, 2) for text in ("flute: C4 E4", "piano: G4")]
     alone = [speaker.synthesize(SynthesisRequest(**request)) for request in requests]

@@ -63,6 +63,14 @@ def test_a_prompt_is_cut_to_the_others_time(durations: Durations) -> None:
     assert next_turn([Reader(deadline=-5.0), prompt], 0.0, durations, COUNTS).reading is None
 
 
+def test_a_prompt_goes_before_steps_that_can_wait(durations: Durations) -> None:
+    """Its reader has heard nothing yet. It does not go first where another stream would get late."""
+    prompt = Reader(deadline=9.0, positions_left=40)
+    turn = next_turn([Reader(deadline=0.5), prompt], 0.0, durations, COUNTS)
+    assert turn.reading is prompt and turn.num_positions == 40
+    assert next_turn([Reader(deadline=0.12), prompt], 0.0, durations, COUNTS).reading is None
+
+
 def test_where_places_count_a_prompt_is_not_cut(durations: Durations) -> None:
     prompt, decoding = Reader(deadline=0.1, positions_left=400), Reader(deadline=0.2)
     aligned = RowCounts(sizes=(4, 8), alignment=4)
