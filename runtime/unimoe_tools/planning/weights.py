@@ -19,8 +19,9 @@ BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int8-weights":
 """Precisions with the bits of a product's weight. In all of them norms, biases and routers are float32."""
 
 _SCALE_BYTES = 4
-_BLOCKS = {"int8-weights": 64, "int4": 32}
-"""Inputs that share a scale, where it is not a whole column. For GPUs a column of `int8-weights` shares one."""
+_INT4_BLOCK = 32
+"""Inputs that share a scale; in 8 bits a whole column shares one. On a CPU `int8-weights` has one for each 64 or 32
+inputs, up to an eighth more bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +69,7 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], precision: str) -> float:
     if len(shape) != 2 or name == "router.weight":
         return 4.0 * prod(shape)
     bits = BITS[precision]
-    blocks = 0 if bits >= 16 else -(-shape[0] // _BLOCKS.get(precision, shape[0]))
+    blocks = {8: 1, 4: -(-shape[0] // _INT4_BLOCK)}.get(bits, 0)
     return prod(shape) * bits / 8 + _SCALE_BYTES * blocks * shape[1]
 
 
