@@ -67,5 +67,10 @@ def test_engines_arrive_with_the_graphs_that_they_are_built_from(tmp_path: Path)
         pytest.raises(BundleError, match="left out when this bundle was packed for a device"),
     ):
         synthesizer.synthesize(SynthesisRequest(task="speech", text="the cat"))
+    again = CliRunner().invoke(
+        pack_command, [str(tmp_path / "there"), "--target", "rtx-4090", "-o", str(file), "--json"]
+    )
+    assert again.exit_code == 0, again.output
+    assert "codec encoder" not in [part["name"] for part in json.loads(again.stdout)["parts"]], "it was left out before"
     refused = CliRunner().invoke(pack_command, [*pack, "--codec", "fp16"])
     assert "leave --codec out" in str(refused.exception)

@@ -68,8 +68,9 @@ def _verdict(found: Evaluation) -> Iterator[str]:
     if found.heard.refused:
         figures.append(("refused", str(len(found.heard.refused)), "requests that gave no audio"))
     if lines:
-        beside = "as the recordings are, within 5 %" if near else "which is not as the recordings are, within 5 %"
-        yield verdict(f"{' and '.join(lines)}, {beside}.", passed=near)
+        points = f"{100 * _NEAR:.0f} percentage points"
+        beside = f"at most {points} worse than" if near else f"more than {points} worse than"
+        yield verdict(f"{' and '.join(lines)}: {beside} the recordings.", passed=near)
         yield cards(figures)
 
 
