@@ -96,7 +96,7 @@ def _kill(campaign: Campaign, seed: int, count: int, only: Sequence[str]) -> int
     commit, journal = _commit(), campaign.work / f"kills-{seed}.jsonl"
     lines = [json.loads(line) for line in journal.open(encoding="utf-8")] if journal.exists() else []
     killer = Killer(bases=campaign.bases, work=campaign.work)
-    writers = [writer for writer in WRITERS if not only or writer.name in only]
+    writers = [writer for writer in WRITERS if writer.runs_here() and (not only or writer.name in only)]
     with journal.open("a", encoding="utf-8") as file:
         for index in range(len(lines), count):
             writer, number = writers[index % len(writers)], KINDS[index // len(writers) % len(KINDS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -59,6 +60,21 @@ class Bases:
         return self.folder / "spoken"
 
     @property
+    def melodies(self) -> Path:
+        """A corpus of melodies that `unimoe eval` can judge."""
+        return self.folder / "melodies"
+
+    @property
+    def recordings(self) -> Path:
+        """Two recordings with their texts."""
+        return self.folder / "recordings"
+
+    @property
+    def cache(self) -> Path:
+        """A user's cache with a pronouncing dictionary of a few words."""
+        return self.folder / "cache"
+
+    @property
     def pack(self) -> Path:
         return self.folder / "bundle.pack"
 
@@ -79,7 +95,9 @@ def write_bases(folder: Path) -> Bases:
     from tests.robustness.corpora import write_corpora
     from tests.runtime.vision.test_video import numbered, write_video
     from tests.speaking_bundle import write_speaking_bundle
+    from tests.unimoe.evaluation.test_suite import write_corpus
     from unimoe.cli.group import cli
+    from unimoe.data.npm import PRONUNCIATIONS
 
     bases = Bases(folder=folder)
     if (folder / "complete").is_file():
@@ -99,7 +117,20 @@ def write_bases(folder: Path) -> Bases:
     for recipe in (Path(__file__).parents[2] / "recipes").glob("*.toml"):
         shutil.copy(recipe, folder / "recipes")
     write_corpora(bases.corpus, bases.spoken)
+    write_corpus(bases.melodies, speech=False)
+    bases.recordings.mkdir()
+    for audio in (bases.spoken / "audio").iterdir():
+        shutil.copy(audio, bases.recordings)
+        (bases.recordings / f"{audio.stem}.txt").write_text("hello", encoding="utf-8")
+    dictionary = bases.cache / "unimoe" / PRONUNCIATIONS.folder_name
+    dictionary.mkdir(parents=True)
+    words = itertools.product("bdfklmnprst", "aeiou", "bdfgklmnprst")
+    sounds = {"a": "AE1", "e": "EH1", "i": "IH1", "o": "AA1", "u": "AH1"}
+    entries = [f'"{a}{b}{c}": "{a.upper()} {sounds[b]} {c.upper()}",' for a, b, c in words]
+    (dictionary / "index.js").write_text("\n".join(entries), encoding="utf-8")
     (folder / "durations.toml").write_text("[durations]\nepochs = 1\n", encoding="utf-8")
+    small = "[letter_to_sound]\nepochs = 2\nchannels = 8\nblocks = 1\n"
+    (folder / "letter_to_sound.toml").write_text(small, encoding="utf-8")
     (folder / "videos").mkdir()
     for name, codec in (("clip.mp4", "mpeg4"), ("clip.mkv", "mpeg4"), ("clip.avi", "png")):
         write_video(folder / "videos" / name, numbered(6), 2, codec=codec)

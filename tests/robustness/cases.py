@@ -36,6 +36,7 @@ def mutators() -> dict[str, tuple[Mutator, int]]:
         of_checkpoints,
         of_commands,
         of_descriptions,
+        of_every_option,
         of_folders,
         of_lists,
         of_requests,
@@ -44,7 +45,7 @@ def mutators() -> dict[str, tuple[Mutator, int]]:
 
     modules = (
         of_bundles, of_descriptions, of_checkpoints, of_audio, of_lists, of_commands, of_folders, of_requests,
-        of_videos,
+        of_videos, of_every_option,
     )  # fmt: skip
     return {name: entry for module in modules for name, entry in module.MUTATORS.items()}
 

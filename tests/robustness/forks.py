@@ -1,7 +1,7 @@
 """Runs commands in forks of a process that has imported their modules: `python -m tests.robustness.forks`.
 
-A line of JSON in, the arguments after `unimoe`; two lines out: the fork's process id, which is also its process group,
-and at its end [exit code, stderr]. The code is negative after a signal.
+A line of JSON in, [the arguments after `unimoe`, variables of the environment]; two lines out: the fork's process id,
+which is also its process group, and at its end [exit code, stderr]. The code is negative after a signal.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tests.robustness.worker import exit_code, warm_up
 class Fork:
     """One command in a fork."""
 
-    def __init__(self, argv: list[str], server: subprocess.Popen[str]) -> None:
+    def __init__(self, argv: list[str], environment: dict[str, str], server: subprocess.Popen[str]) -> None:
         assert server.stdin is not None and server.stdout is not None
-        server.stdin.write(json.dumps(argv) + "\n")
+        server.stdin.write(json.dumps([argv, environment]) + "\n")
         server.stdin.flush()
         self._answers = server.stdout
         self._pid = int(self._answers.readline())
@@ -66,7 +66,8 @@ def main() -> None:
         with tempfile.TemporaryFile() as told:
             pid = os.fork()
             if not pid:
-                _run(json.loads(line), told)
+                argv, environment = json.loads(line)
+                _run(argv, environment, told)
             with suppress(OSError):
                 os.setpgid(pid, pid)
             answers.write(f"{pid}\n")
@@ -79,9 +80,10 @@ def main() -> None:
             answers.flush()
 
 
-def _run(argv: list[str], told: IO[bytes]) -> None:
+def _run(argv: list[str], environment: dict[str, str], told: IO[bytes]) -> None:
     code = 99
     try:
+        os.environ.update(environment)
         with suppress(OSError):
             os.setpgid(0, 0)
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -42,12 +42,12 @@ class Killer:
         argv = self._fresh(writer, folder)
         if writer.name not in self.typical_s:
             began = time.monotonic()
-            code, told = self._start(argv).wait(300)
+            code, told = self._start(writer, argv).wait(300)
             if code:
                 return f"{writer.name}: fails without a kill: {told[-300:]}"
             self.typical_s[writer.name] = time.monotonic() - began
             argv = self._fresh(writer, folder)
-        process = self._start(argv)
+        process = self._start(writer, argv)
         time.sleep(rng.uniform(0.02, 1.02) * self.typical_s[writer.name])
         process.send(number)
         code, told = process.wait(60)
@@ -58,7 +58,7 @@ class Killer:
             writer.check(folder)
             if number != signal.SIGKILL and (litter := _litter(folder, writer.keeps)):
                 return f"{writer.name}: signal {number} leaves {litter[0]}"
-            code, told = self._start(argv).wait(300)
+            code, told = self._start(writer, argv).wait(300)
             if code and not (writer.refuses and writer.refuses in told):
                 return f"{writer.name}: the next run fails: {told[-300:]}"
             writer.check(folder)
@@ -76,8 +76,8 @@ class Killer:
         writer.prepare(self.bases, folder)
         return writer.argv(self.bases, folder)
 
-    def _start(self, argv: list[str]) -> Fork:
-        return Fork(argv, self._server)
+    def _start(self, writer: Writer, argv: list[str]) -> Fork:
+        return Fork(argv, writer.environment(self.bases), self._server)
 
 
 def _litter(folder: Path, kept: Collection[str] = ()) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.robustness.bases import MUSIC, SPEECH, Bases
 from tests.robustness.cases import Case, Mutator
 
-_NUMBERS = (
+NUMBERS = (
     "nan",
     "inf",
     "-inf",
@@ -32,7 +32,7 @@ _OPTIONS = (
 
 
 def number(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    option, value = rng.choice(_OPTIONS), rng.choice(_NUMBERS)
+    option, value = rng.choice(_OPTIONS), rng.choice(NUMBERS)
     out = folder / "out.wav"
     request = tuple(
         part for part in rng.choice((MUSIC, SPEECH)) if option != "--max-steps" or part not in ("--max-steps", "30")
@@ -44,7 +44,7 @@ def number(bases: Bases, folder: Path, rng: random.Random) -> Case:
 
 
 def other_command(bases: Bases, folder: Path, rng: random.Random) -> Case:
-    value = rng.choice(_NUMBERS)
+    value = rng.choice(NUMBERS)
     bundle, made = str(bases.bundle), str(folder / "made")
     argv = rng.choice(
         (

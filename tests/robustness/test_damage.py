@@ -56,6 +56,9 @@ def test_damage_is_refused_or_does_no_harm(campaign: Campaign, seed: int) -> Non
         ("unpack", signal.SIGKILL),
         ("data gather", signal.SIGKILL),
         ("data render", signal.SIGINT),
+        ("data import", signal.SIGKILL),
+        ("data lexicon", signal.SIGTERM),
+        ("eval", signal.SIGKILL),
         ("train, the model", signal.SIGKILL),
     ],
 )

@@ -60,7 +60,7 @@ def warm_up() -> None:
     import soundfile  # noqa: F401
     import torch  # noqa: F401
 
-    for command in ("calibrate", "data", "export", "inspect", "pack", "profile", "say_as", "synth"):
+    for command in ("calibrate", "data", "evaluate", "export", "inspect", "pack", "profile", "say_as", "synth"):
         importlib.import_module(f"unimoe.cli.{command}")
 
 

