@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from unimoe.cli.group import cli
 from unimoe.cli.options import Command, Precision, Size, json_option, write_json
 
 
@@ -52,3 +54,22 @@ def test_json_goes_to_standard_output_or_to_a_file(tmp_path: Path) -> None:
     odd = tmp_path / "out.txt"
     run(tell, ["a", f"--json={odd}"])
     assert json.loads(odd.read_text()) == {"name": "a"}
+
+
+def int_options(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.IntRange]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from int_options(inner, (*words, name))
+    for option in command.params:
+        if isinstance(option.type, click.IntRange):
+            yield f"{' '.join(words)} {option.opts[0]}", option.type
+
+
+def test_every_whole_number_has_a_largest_value() -> None:
+    """A hundred thousand processes or threads would take the machine down. Seeds may be any number."""
+    found = dict(int_options(cli))
+    assert len(found) > 20
+    assert not [name for name, kind in found.items() if kind.max is None and not name.endswith("--seed")]

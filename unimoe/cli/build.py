@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Counts, json_option, require_json_writable, write_json
+from unimoe.cli.options import PROCESSES, Command, Counts, Whole, json_option, require_json_writable, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
@@ -32,11 +32,9 @@ from unimoe_tools.units import count, duration, size
     type=Counts(),
     help="Positions that the cache holds, several with commas. [default: the longest utterance of the settings]",
 )
-@click.option("--rows", type=click.IntRange(1), default=2, show_default=True, help="At most; guidance takes two.")
-@click.option(
-    "--prefill-chunk", type=click.IntRange(1), default=64, show_default=True, help="Positions of a pass, at most."
-)
-@click.option("--jobs", type=click.IntRange(1), help="Builders that run at a time. [default: one for each core]")
+@click.option("--rows", type=Whole(1), default=2, show_default=True, help="At most; guidance takes two.")
+@click.option("--prefill-chunk", type=Whole(1), default=64, show_default=True, help="Positions of a pass, at most.")
+@click.option("--jobs", type=PROCESSES, help="Builders that run at a time. [default: one for each core]")
 @json_option
 def build(
     bundle: Path,

@@ -14,6 +14,7 @@ from unimoe.cli.options import (
     Number,
     Precision,
     Size,
+    Whole,
     json_option,
     read_toml_section,
     require_json_writable,
@@ -77,7 +78,7 @@ _COSTLIEST = 10
 )
 @click.option(
     "--verify-steps",
-    type=click.IntRange(min=0),
+    type=Whole(0),
     help="Steps of each request that compare the result with its original; 0 for none. [default: 60]",
 )
 @click.option(

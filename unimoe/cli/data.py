@@ -8,7 +8,7 @@ import click
 
 from unimoe.cli.data_options import CORPUS, OUT, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.data_speech import SPEECH_COMMANDS
-from unimoe.cli.options import Command, Group, json_option, write_json
+from unimoe.cli.options import RATE_HZ, THREADS, Command, Group, json_option, write_json
 from unimoe.cli.tables import Column, print_table
 from unimoe_runtime.errors import ConfigError
 
@@ -65,7 +65,7 @@ def render(recipe: Path, out: Path, workers: int, json_to: str | None) -> None:
 @click.option("--voice", default="own", show_default=True, help="Name of who speaks, where the list does not say.")
 @click.option("--licence", default="", help="Licence of the recordings; it is kept with every clip.")
 @click.option("--may-ship", is_flag=True, help="The licence allows to ship weights trained on them.")
-@click.option("--rate", default=16000, show_default=True, type=click.IntRange(min=8000), help="Sample rate in Hz.")
+@click.option("--rate", default=16000, show_default=True, type=RATE_HZ, help="Sample rate in Hz.")
 @click.option("--align/--no-align", default=True, show_default=True, help="Find when each phoneme is spoken.")
 @WORKERS
 @json_option
@@ -175,7 +175,7 @@ def report(corpus: Path, html: Path | None, json_to: str | None) -> None:
 @click.argument("corpus", type=CORPUS)
 @click.argument("codec", type=CORPUS)
 @click.option("--cache", type=OUT, help="Folder of codec tokens; CORPUS/codes if left out.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--threads", default=2, show_default=True, type=THREADS, help="CPU threads.")
 @json_option
 def encode(corpus: Path, codec: Path, cache: Path | None, threads: int, json_to: str | None) -> None:
     """Encode CORPUS into tokens of CODEC, cached by the hashes of codec and clip. Resumes after an interruption."""

@@ -9,16 +9,14 @@ from typing import Any
 
 import click
 
-from unimoe.cli.options import read_toml_section, write_json
+from unimoe.cli.options import PROCESSES, read_toml_section, write_json
 from unimoe.exclusive import exclusive
 from unimoe.stopping import kept_when_stopped
 
 CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
 OUT = click.Path(path_type=Path, file_okay=False)
 RECIPE = click.Path(path_type=Path, dir_okay=False)
-WORKERS = click.option(
-    "--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Processes that work at a time."
-)
+WORKERS = click.option("--workers", default=2, show_default=True, type=PROCESSES, help="Processes that work at a time.")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
-from unimoe.cli.options import Command, Number, json_option, write_json
+from unimoe.cli.options import RATE_HZ, THREADS, Command, Number, json_option, write_json
 from unimoe.cli.progress import progress_bar
 
 
@@ -77,7 +77,7 @@ def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
 @click.command(cls=Command)
 @click.argument("folder", type=CORPUS)
 @click.argument("out", type=OUT)
-@click.option("--rate", default=24000, show_default=True, type=click.IntRange(min=8000), help="Sample rate in Hz.")
+@click.option("--rate", default=24000, show_default=True, type=RATE_HZ, help="Sample rate in Hz.")
 @click.option("--unheard", is_flag=True, help="Take clips along that Whisper has not heard yet.")
 @json_option
 def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | None) -> None:
@@ -92,7 +92,7 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
 @click.command(cls=Command)
 @click.argument("out", type=OUT)
 @click.option("--recipe", type=RECIPE, help="A recipe whose section [letter_to_sound] has sizes.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--threads", default=2, show_default=True, type=THREADS, help="CPU threads.")
 @json_option
 def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Write the lexicon and train the letter-to-sound model of the front end into OUT; print errors on unseen words."""
@@ -118,7 +118,7 @@ def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -
 @click.argument("corpus", type=CORPUS)
 @click.argument("out", type=OUT)
 @click.option("--recipe", type=RECIPE, help="A recipe whose section [durations] has sizes.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--threads", default=2, show_default=True, type=THREADS, help="CPU threads.")
 @json_option
 def durations(corpus: Path, out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Train the front end's duration predictor on a gathered CORPUS into OUT; print errors on its test clips."""

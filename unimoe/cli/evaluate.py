@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe.cli.options import THREADS, Command, Whole, json_option, require_json_writable, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import columns, print_prose, print_table
 from unimoe.data.corpus import Corpus
@@ -28,10 +28,8 @@ from unimoe_tools.pages.output import require_writable, write_output
 @click.command(cls=Command)
 @click.argument("model", type=BUNDLE)
 @click.option("--corpus", required=True, type=click.Path(path_type=Path), help="Folder of the rendered corpus.")
-@click.option(
-    "--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts of each voice and kind."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine. [default: the engine's own]")
+@click.option("--texts", default=24, show_default=True, type=Whole(2), help="Texts of each voice and kind.")
+@click.option("--threads", type=THREADS, help="Threads of the engine. [default: the engine's own]")
 @json_option
 @click.option(
     "--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to read and listen to."

@@ -30,6 +30,18 @@ class Number(click.FloatRange):
         return number
 
 
+class Whole(click.IntRange):
+    """A whole number from `low` to `high`. Without `high`, more than a million is a mistake."""
+
+    def __init__(self, low: int, high: int = 1 << 20) -> None:
+        super().__init__(low, high)
+
+
+THREADS = Whole(1, 1024)
+PROCESSES = Whole(1, 256)
+RATE_HZ = Whole(8000, 768_000)
+
+
 class Size(click.ParamType[int]):
     """A size such as 300MB, 1.5GB or 512MiB, in bytes. A number without a unit is in `bare`. `zero`: 0 is a size."""
 

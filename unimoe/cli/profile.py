@@ -16,6 +16,7 @@ from unimoe.cli.options import (
     Counts,
     Number,
     Size,
+    Whole,
     engine_options,
     json_option,
     require_json_writable,
@@ -57,14 +58,12 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow", "s
 @click.option("--voice", default="", help="As for `unimoe synth`.")
 @click.option("--voice-text", default="", help="As for `unimoe synth`.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of the first round.")
-@click.option("--steps", type=click.IntRange(min=1), help="Decode steps, whatever the model says. [default: its end]")
+@click.option("--steps", type=Whole(1), help="Decode steps, whatever the model says. [default: its end]")
 @click.option(
     "--chunks", "--chunk-frames", type=Counts(), help="Frames of each chunk, the last repeated. [default: as synth]"
 )
-@click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds that do not count.")
-@click.option(
-    "--repetitions", type=click.IntRange(min=1), help="Rounds that count. [default: 5; with --against at most 40]"
-)
+@click.option("--warmup", type=Whole(0), default=1, show_default=True, help="Rounds that do not count.")
+@click.option("--repetitions", type=Whole(1), help="Rounds that count. [default: 5; with --against at most 40]")
 @click.option(
     "--max-minutes",
     type=Number(min=0, min_open=True),

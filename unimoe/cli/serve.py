@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Number, Size, trust_option
+from unimoe.cli.options import THREADS, Number, Size, trust_option
 from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.text import read_text
@@ -46,7 +46,7 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
     help="What computes: CPU or GPU.",
 )
 @trust_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--threads", type=THREADS, help="CPU threads. [default: all cores]")
 @click.option(
     "--memory-budget", type=Size(zero=True), help="What each bundle's loaded experts may take. [default: any]"
 )

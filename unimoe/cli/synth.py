@@ -12,6 +12,7 @@ import click
 
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import (
+    THREADS,
     Command,
     Counts,
     Number,
@@ -119,7 +120,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: tuple[int
 @click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
 @trust_option
 @click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--threads", type=THREADS, help="CPU threads. [default: all cores]")
 @json_option
 def synth(
     bundle: Path,

@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from unimoe.cli.options import Command, Group, Number, Size, json_option, require_json_writable, write_json
+from unimoe.cli.options import (
+    THREADS,
+    Command,
+    Group,
+    Number,
+    Size,
+    Whole,
+    json_option,
+    require_json_writable,
+    write_json,
+)
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_tools.units import size
@@ -182,7 +192,7 @@ def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> Non
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
+@click.option("--threads", type=THREADS, default=2, show_default=True, help="CPU threads.")
 @json_option
 def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) -> None:
     """The codec of RECIPE alone, from its sections [data] and [codec]. Resumes after an interruption."""
@@ -239,12 +249,10 @@ def pack(
     show_default=True,
     help="Share of the time that finishes the codec.",
 )
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=96, show_default=True, help="Clips a step of the token model."
-)
+@click.option("--batch-size", type=Whole(1), default=96, show_default=True, help="Clips a step of the token model.")
 @click.option(
     "--codec-batch-size",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=32,
     show_default=True,
     help="Segments a step of the codec.",

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Number, engine_options, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Number, Whole, engine_options, json_option, require_json_writable, write_json
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
 from unimoe_runtime.backends.factory import open_backend
@@ -41,7 +41,7 @@ _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.
     help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle; for engines, the CPU]",
 )
 @engine_options
-@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Decode steps to compare.")
+@click.option("--steps", type=Whole(1), default=200, show_default=True, help="Decode steps to compare.")
 @click.option(
     "--tolerance",
     type=Number(min=0),
@@ -52,7 +52,7 @@ _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.
     type=click.Path(path_type=Path),
     help="Listen as well: a corpus of `unimoe data`, or a folder of your own recordings with their texts.",
 )
-@click.option("--texts", default=24, show_default=True, type=click.IntRange(min=2), help="Texts of each voice to hear.")
+@click.option("--texts", default=24, show_default=True, type=Whole(2), help="Texts of each voice to hear.")
 @click.option(
     "--limit",
     "limits",
