@@ -124,9 +124,9 @@ def _pareto(mixture: Mixture, limits: MixtureLimits) -> str:
     at = axes.x(point.num_bytes / 1e6), axes.y(min(point.loss or 0.0, top))
     axes.parts.append(tag("circle", tag("title", "chosen"), cx=at[0], cy=at[1], r=8, fill=_CHOSEN))
     if limits.max_bytes is not None:
-        axes.vertical(limits.max_bytes / 1e6, "limit of bytes")
+        axes.vertical(limits.max_bytes / 1e6, f"limit {size(limits.max_bytes)}")
     if limits.max_loss is not None:
-        axes.horizontal(limits.max_loss, "limit of loss")
+        axes.horizontal(limits.max_loss, f"limit {number(limits.max_loss)} nats")
     colours = {"measured": _MEASURED, "sum of the graphs' own": _PREDICTED, "chosen": _CHOSEN}
     return legend(colours) + figure(axes.parts, axes.height, "loss over bytes")
 

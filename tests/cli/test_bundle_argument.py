@@ -32,6 +32,7 @@ def test_an_included_checkpoint_is_exported_once(name: str, cache: Path, capsys:
     bundle = converted(name)
     assert (bundle / MANIFEST).is_file() and cache in bundle.parents
     assert f"exporting {name}" in capsys.readouterr().err
+    assert bundle.name == name, "tables and pages show this name"
     made = (bundle / MANIFEST).stat().st_mtime_ns
     assert converted(name) == bundle and (bundle / MANIFEST).stat().st_mtime_ns == made
     assert capsys.readouterr().err == ""

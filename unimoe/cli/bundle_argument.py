@@ -55,7 +55,8 @@ def included_bundle(name: str) -> Path:
         click.echo(f"unimoe: exporting {name} into {bundle.parents[1]}", err=True)
         export_bundle(checkpoint, bundle)
 
-    return cached(f"{name}-{_fingerprint(checkpoint)}", export)
+    # The hash names the parent, because tables and pages show a bundle by its folder's name.
+    return cached(f"bundles/{_fingerprint(checkpoint)}/{name}", export)
 
 
 def _fingerprint(checkpoint: Path) -> str:

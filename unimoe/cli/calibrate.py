@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ def summary(result: CalibrationResult, page: Path) -> str:
     if find_target(result.settings.target).engine == "tensorrt":
         build = f"`unimoe build {result.path} --target {result.settings.target}`, "
     data = result.settings.data
-    recordings = data if data is not None and data.is_dir() else "RECORDINGS"
+    recordings = os.path.normpath(data) if data is not None and data.is_dir() else "RECORDINGS"
     return (
         f"{mixed}{result.path}: {precisions} graphs for {result.settings.target}; language model "
         f"{size(result.bytes_after)}, {percent(result.bytes_after / result.bytes_before, 0)} of fp32\n"

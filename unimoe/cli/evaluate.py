@@ -84,7 +84,8 @@ def _as_bundle(model: Path) -> Iterator[Path]:
 def print_tables(found: Evaluation) -> None:
     """Every table with its note, then the refused requests and the missing measurements."""
     for one in tables(found):
-        print_table(columns(*one.columns), one.rows, title=one.title)
+        names = [one.columns[index] for index in one.words]
+        print_table(columns(*one.columns, left=names), one.rows, title=one.title)
         if one.note:
             print_prose(one.note, dim=True)
     click.echo()

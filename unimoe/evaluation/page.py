@@ -22,7 +22,7 @@ _NEAR = 0.05  # the largest difference of shares that counts as near the recordi
 _COLOURS = ("#3f6fb5", "#e39a3b", "#4f9d69", "#c8503f")
 _STYLE = """
 .clips { display:grid; grid-template-columns:1fr 1fr; gap:14px; }
-.clips figure { margin:0; } .clips p { margin:0 0 8px; font-size:13.5px; }
+.clips figure { margin:0; min-width:0; break-inside:avoid; } .clips p { margin:0 0 8px; font-size:13.5px; }
 .clips h4 { margin-top:8px; } audio { width:100%; height:34px; }
 .spectrogram { position:relative; margin:0 0 24px 52px; }
 .spectrogram img { display:block; width:100%; height:88px; border-radius:2px; }
@@ -39,7 +39,10 @@ def as_html(found: Evaluation) -> str:
         *_verdict(found),
         *_clips(found),
         notes(f"{name}: not measured, {why}" for name, why in found.unmeasured.items()),
-        *(section(one.title, figure_box("", table(one.columns, one.rows), one.note)) for one in tables(found)),
+        *(
+            section(one.title, figure_box("", table(one.columns, one.rows, words=one.words), one.note))
+            for one in tables(found)
+        ),
         *_routing(found),
     ]
     lead = (
@@ -84,7 +87,7 @@ def _routing(found: Evaluation) -> Iterator[str]:
     means_DL, null_DL = routing.picked_mean_DL(), routing.null_share_DL()
     for title, values_DL, unit in (
         ("Routed experts a token picks, by layer", means_DL, "experts"),
-        ("Share of picks that go to the null experts, by layer", null_DL, "of picks"),
+        ("Percent of picks that go to the null experts, by layer", 100 * null_DL, "% of picks"),
     ):
         rows = {
             f"layer {layer} {domain}": {domain: float(values_DL[number, layer])}

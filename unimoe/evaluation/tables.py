@@ -13,12 +13,13 @@ _NONE = "–"
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table. `note`: a sentence or two about its columns."""
+    """One table. `note`: a sentence or two about its columns. `words`: the columns after the first that hold names."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str
+    words: tuple[int, ...] = ()
 
 
 def tables(found: Evaluation) -> Iterator[Table]:
@@ -34,7 +35,9 @@ def _words(heard: DemoFigures) -> Table:
         for by, scores in figures.words.items():
             for kind, score in scores.items():
                 rates = score.rates()
-                errors = (percent(rates[name]) for name in ("wer", "original_wer", "rotated_wer"))
+                errors = [percent(rates[name]) for name in ("wer", "original_wer", "rotated_wer")]
+                if score.num_texts < 2:
+                    errors[-1] = _NONE  # there is no next text
                 made = score.made
                 kinds = f"{made.substitutions} / {made.deletions} / {made.insertions}"
                 rows.append((voice, kind, by, *errors, kinds, str(made.words), *shares))
@@ -57,6 +60,7 @@ def _words(heard: DemoFigures) -> Table:
         note="By Whisper; by pocketsphinx with a grammar of just such texts, which flatters, and with its full model, "
         "which is hard of hearing. S / D / I: words replaced, left out, put in. "
         "Rotated: against the next text. Taken for it: the nearest of the corpus's voices by spectrum and pitch.",
+        words=(1, 2),
     )
 
 

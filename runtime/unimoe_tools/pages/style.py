@@ -50,6 +50,7 @@ svg { display:block; width:100%; height:auto; }
 .cell-text { font-size:11.5px; text-anchor:middle; font-variant-numeric:tabular-nums; }
 .cell-text.on { fill:#fff; } .cell-text.off { fill:var(--ink); }
 .maps { display:grid; grid-template-columns:1fr 1fr; gap:18px 24px; }
+.maps > * { min-width:0; }
 /* Shadows at the sides of what is wider than its frame: they go where its end is reached. */
 .scroll { overflow-x:auto; background:
   linear-gradient(to right, var(--paper) 30%, transparent) left / 40px 100% no-repeat local,
@@ -77,6 +78,7 @@ td.words, th.words, .machine td { text-align:left; white-space:normal; min-width
   .cards, svg, tr { break-inside:avoid; border-color:#ccc; }
   figure { border-color:#ccc; } svg { min-width:0 !important; } .scroll { overflow:visible; background:none; }
   figure { padding:10px 14px 8px; margin:10px 0; }
+  figure:not(:has(tr:nth-child(7))) { break-inside:avoid; }
   table { font-size:8pt; } th, td { padding:2px 6px; } td.words, th.words { min-width:0; }
   .cards strong { font-size:17pt; }
   h2, h3, .legend { break-after:avoid; } figcaption { break-before:avoid; }
