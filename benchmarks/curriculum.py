@@ -106,7 +106,7 @@ def short_clips(corpus: Corpus) -> Corpus:
 def open_setting(folder: Path, tokens: int, texts: int) -> Setting:
     """The corpus of `unimoe train demo`, cut to `short_clips`; its training clips are cut to nine tenths of speech."""
     whole = Corpus.open(folder / "corpus")
-    codes = dict(zip(map(_place, whole), read_codes(folder / "codes.npz", whole), strict=True))
+    codes = dict(zip(map(_place, whole), read_codes(folder / "codes.npz", len(whole)), strict=True))
     items = list(short_clips(whole))
     rng = np.random.default_rng(0)
     for domain, count in (("speech", SPEECH_CLIPS), ("music", MUSIC_CLIPS)):

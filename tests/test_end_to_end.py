@@ -24,7 +24,7 @@ from unimoe.config import preset
 from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.data.melodies import Note, note_name
 from unimoe.generate import TorchLanguageModel
-from unimoe.training.examples import encode_corpus, make_examples
+from unimoe.training.examples import encode_items, make_examples
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer
 from unimoe_runtime.backends.factory import open_backend
@@ -84,7 +84,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frontend = open_frontend(write_frontend(folder / "frontend"))
     assert isinstance(frontend, TimelineFrontEnd)
     config = preset("tiny", text_vocab_size=len(frontend.tokens))
-    codes = encode_corpus(corpus, load_codec(codec_dir), folder / "codes.npz")
+    codes = encode_items(corpus.items, load_codec(codec_dir), folder / "codes.npz")
     training = TrainingConfig(num_steps=30, warmup_steps=5, batch_size=4, guide_layers=(1,), num_threads=1)
     trainer = Trainer(config, training, make_examples(list(corpus), codes, frontend, config))
     trainer.run(folder / "model")

@@ -14,7 +14,7 @@ import numpy as np
 
 from unimoe.codec.base import Codec
 from unimoe.data.codes import encode_clips
-from unimoe.data.corpus import Corpus, Item
+from unimoe.data.corpus import Item
 from unimoe.training.frontend import recorded_timeline
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
@@ -42,9 +42,9 @@ class Example:
         return len(self.ids_P) + len(self.rows_RK) - 1
 
 
-def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
-    """Codes [T, K] of every clip, in the corpus's order. Also writes them to `path` (.npz)."""
-    codes = encode_clips(corpus.items, codec)
+def encode_items(items: Sequence[Item], codec: Codec, path: Path) -> list[np.ndarray]:
+    """Codes [T, K] of every clip, in their order. Also writes them to `path` (.npz)."""
+    codes = encode_clips(items, codec)
     lengths_N = np.array([len(frames) for frames in codes])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
@@ -53,12 +53,12 @@ def encode_corpus(corpus: Corpus, codec: Codec, path: Path) -> list[np.ndarray]:
     return codes
 
 
-def read_codes(path: Path, corpus: Corpus) -> list[np.ndarray]:
-    """Codes that `encode_corpus` wrote. Raises CheckpointError where they belong to a different corpus."""
+def read_codes(path: Path, num_clips: int) -> list[np.ndarray]:
+    """Codes that `encode_items` wrote. Raises CheckpointError where they are of another number of clips."""
     with np.load(path, allow_pickle=False) as file:
         codes, lengths_N = file["codes"], file["lengths"]
-    if len(lengths_N) != len(corpus):
-        raise CheckpointError(f"{path} has {len(lengths_N)} clips, the corpus {len(corpus)}: remove it and start again")
+    if len(lengths_N) != num_clips:
+        raise CheckpointError(f"{path} has {len(lengths_N)} clips, the corpus {num_clips}: remove it and start again")
     return np.split(codes, np.cumsum(lengths_N)[:-1])
 
 

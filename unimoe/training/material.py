@@ -16,24 +16,26 @@ from unimoe.codec.settings import AdversarialTraining, CodecTraining
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.codec.training import train_codec
 from unimoe.config import preset
-from unimoe.data.corpus import Corpus
+from unimoe.data.corpus import Corpus, Item
 from unimoe.data.recipe import CorpusRecipe
 from unimoe.data.rendering import render_corpus
-from unimoe.training.examples import Example, encode_corpus, make_examples, read_codes
+from unimoe.training.examples import Example, encode_items, make_examples, read_codes
 from unimoe.training.frontend import FrontEndRecipe, write_frontend
 from unimoe.training.products import Products
 from unimoe.training.recipe_check import read_recipe
+from unimoe.training.versions import VersionRecipe, versions_of
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 Report = Callable[[str], None]
+_CODES, _VERSION_CODES = "codes.npz", "version-codes.npz"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
-    """Training clips, their codec tokens, and the folders of codec and front end."""
+    """Training clips and further versions of them, their codec tokens, and the folders of codec and front end."""
 
     corpus: Corpus
     codes: Sequence[np.ndarray]
@@ -41,6 +43,8 @@ class Material:
     codec: Codec
     codec_dir: Path
     frontend_dir: Path
+    versions: Sequence[Item] = ()
+    version_codes: Sequence[np.ndarray] = ()
 
     def model_config(self, values: dict[str, Any]) -> ModelConfig:
         """The demo's preset with the codec's and the front end's sizes, and with `values` as further fields."""
@@ -53,9 +57,10 @@ class Material:
         )
 
     def examples(self, split: str, config: ModelConfig) -> list[Example]:
-        """Examples of every clip of a split, in the corpus's order."""
-        chosen = [index for index, item in enumerate(self.corpus) if item.split == split]
-        return make_examples([self.corpus[i] for i in chosen], [self.codes[i] for i in chosen], self.frontend, config)
+        """Examples of every clip of a split, in the corpus's order, then of the split's versions."""
+        items, codes = [*self.corpus, *self.versions], [*self.codes, *self.version_codes]
+        chosen = [index for index, item in enumerate(items) if item.split == split]
+        return make_examples([items[i] for i in chosen], [codes[i] for i in chosen], self.frontend, config)
 
 
 def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
@@ -63,7 +68,8 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
 
     [data] `recipe` names another file whose [data] is used. [codec.shape] is the codec's configuration. The first
     `kept_codebooks` of its codebooks are used, [codec.decoder] retrains the decoder for them, and [codec.finish] trains
-    it against discriminators. Clips of the sources in [train] `leave_out` only train the codec.
+    it against discriminators. Clips of the sources in [train] `leave_out` only train the codec. [versions] adds changed
+    versions of spoken clips to the training split (`unimoe.training.versions`).
     """
     _require_products(recipe, work)
     corpus = open_corpus(recipe["data"], work, report)
@@ -80,11 +86,22 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
         write_frontend(frontend_dir, heard, FrontEndRecipe.from_dict(recipe["frontend"]), frame_rate_hz=rate_hz)
     frontend = open_frontend(frontend_dir)
     assert isinstance(frontend, TimelineFrontEnd)
-    codes_path = work / "codes.npz"
-    codes = read_codes(codes_path, heard) if codes_path.exists() else encode_corpus(heard, codec, codes_path)
+    wanted = VersionRecipe.from_dict(recipe.get("versions", {}))
+    versions = versions_of(heard, wanted, corpus.sample_rate_hz)
     return Material(
-        corpus=heard, codes=codes, frontend=frontend, codec=codec, codec_dir=codec_dir, frontend_dir=frontend_dir
+        corpus=heard,
+        codes=_codes(heard.items, codec, work / _CODES),
+        frontend=frontend,
+        codec=codec,
+        codec_dir=codec_dir,
+        frontend_dir=frontend_dir,
+        versions=versions,
+        version_codes=_codes(versions, codec, work / _VERSION_CODES) if versions else (),
     )
+
+
+def _codes(items: Sequence[Item], codec: Codec, path: Path) -> list[np.ndarray]:
+    return read_codes(path, len(items)) if path.exists() else encode_items(items, codec, path)
 
 
 def _require_products(recipe: dict[str, Any], work: Path) -> None:
@@ -100,7 +117,8 @@ def _require_products(recipe: dict[str, Any], work: Path) -> None:
         "codec-run": of_codec,
         "codec": of_codec,
         "frontend": {**of_codec, "frontend": recipe["frontend"], **leave_out},
-        "codes.npz": {**of_codec, **leave_out},
+        _CODES: {**of_codec, **leave_out},
+        _VERSION_CODES: {**of_codec, **leave_out, "versions": recipe.get("versions", {})},
     }.items():
         products.require(work / name, made_from)
 

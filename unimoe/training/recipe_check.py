@@ -16,6 +16,7 @@ from unimoe.codec.settings import AdversarialTraining, CodecTraining
 from unimoe.config import preset
 from unimoe.data.recipe import CorpusRecipe, require_tools
 from unimoe.training.settings import TrainingConfig
+from unimoe.training.versions import VersionRecipe
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.json import read_json, read_toml
@@ -24,7 +25,7 @@ from unimoe_runtime.records import Between, Length, check_value
 NEEDED: Final = ("data", "codec", "frontend", "model", "train", "sampling")
 STAGES: Final = ("base", "specialist", "warmup", "joint")
 DOMAINS: Final = ("speech", "music")
-_KNOWN: Final = (*NEEDED, *STAGES, "balance", "filter", "package")
+_KNOWN: Final = (*NEEDED, *STAGES, "versions", "balance", "filter", "package")
 _Sections = Mapping[str, Mapping[str, Any]]
 
 
@@ -59,6 +60,8 @@ def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
     with _of(path, "model"):
         sizes = {"num_codebooks": num_codebooks, "codebook_size": codebook_size}
         preset("demo", **{"delay_pattern": list(range(num_codebooks)), **sizes, **recipe["model"]})
+    with _of(path, "versions"):
+        VersionRecipe.from_dict(_table(recipe.get("versions", {}), "it"))
     _check_stages(path, recipe)
     for task, values in recipe["sampling"].items():
         with _of(path, f"sampling.{task}"):
