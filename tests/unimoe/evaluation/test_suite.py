@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli.group import cli
 from unimoe.data.corpus import Corpus, CorpusError, write_audio, write_index
-from unimoe.evaluation import quality, suite
+from unimoe.evaluation import suite
 from unimoe.evaluation.demo import Clip, held_out, judge, measure
 from unimoe.evaluation.forced import read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
@@ -145,10 +145,10 @@ def test_speakers_are_told_apart() -> None:
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "find_spec", lambda package: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     with pytest.raises(Unmeasured, match="speechmos is not installed; `pip install --no-deps speechmos`"):
         Dnsmos()
-    monkeypatch.setattr(quality, "find_spec", lambda package: SimpleNamespace(origin="/nowhere/__init__.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: SimpleNamespace(origin="/nowhere/__init__.py"))
     with pytest.raises(Unmeasured, match="resemblyzer"):
         SpeakerEncoder()
     with pytest.raises(Unmeasured, match="basic_pitch"):
@@ -220,7 +220,7 @@ def test_measures_without_their_package_are_named(
 ) -> None:
     pytest.importorskip("pocketsphinx")
     write_corpus(tmp_path / "corpus", speech=True)
-    monkeypatch.setattr(quality, "find_spec", lambda package: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     done = CliRunner().invoke(cli, ["eval", str(bundle), "--corpus", str(tmp_path / "corpus"), "--texts", "2"])
     assert done.exit_code == 0, done.output
     assert "DNSMOS: not measured, speechmos is not installed" in done.stdout
