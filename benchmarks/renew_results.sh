@@ -16,7 +16,7 @@ rounds=${ROUNDS:-6}
 
 steps() {
   python -m benchmarks.decode_step --hidden "$1" --picked "${@:2}" --rounds "$rounds" --json "$kept/steps-$1.json"
-  python -m benchmarks.decode_step --join $kept/steps-*.json --json $results/decode_step.json \
+  python -m benchmarks.decode_step --join $(ls $kept/steps-*.json | sort -V) --json $results/decode_step.json \
     --markdown $results/decode_step.md
 }
 
