@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import PACKAGE_ROOTS
+from unimoe.cli.process import tell
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PACKAGE_ROOTS}
 SLOW_IMPORT = "import time; print('imports', flush=True); time.sleep(30)"
@@ -83,3 +84,11 @@ time.sleep(30)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("value", ["0" * 10**6, "\x1b[2J\u2028" * 10**4])
+def test_a_long_value_does_not_fill_the_screen(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(f"no target {value!r}; there are cpu and others")
+    told = capsys.readouterr().err
+    assert told.startswith("unimoe: no target '") and told.endswith("; there are cpu and others\n")
+    assert len(told) < 1300 and told.count("\n") == 1 and told[:-1].isprintable()

@@ -16,6 +16,7 @@ from unimoe.stopping import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 1.0
+_LONGEST_LINE = 1200
 _stopped_by: list[int] = []
 
 
@@ -108,8 +109,10 @@ def _raw(stream: object) -> object:
 
 
 def tell(message: str) -> None:
-    """Write one line to stderr; failures are ignored."""
+    """Write one line to stderr, without the middle of one that a long value fills; failures are ignored."""
     line = "".join(part if part.isprintable() else ascii(part)[1:-1] for part in message)
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE * 3 // 4]} … {line[-_LONGEST_LINE // 4 :]}"
     with suppress(OSError, ValueError):
         sys.stderr.write(f"unimoe: {line}\n")
         sys.stderr.flush()
