@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from unimoe_runtime import UnimoeError
 from unimoe_serving.errors import RequestError
 from unimoe_serving.live_stream import LiveStream, Piece
 from unimoe_serving.sentences import SentenceCutter
@@ -119,3 +120,31 @@ class Conversation:
                     await self._listener.sentence(index, sentence, live)
                 await self._listener.audio(piece)
         await self._listener.sentence_end(index, live)
+
+
+class Session(Listener):
+    """One connection: it handles messages, and is the listener of its conversations, which come one after the other."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._conversation: Conversation | None = None
+
+    async def handle(self, message: Any) -> None:
+        """Handle a message. An invalid one gets an error, and the connection stays open."""
+        try:
+            await self.read(message)
+        except UnimoeError as error:
+            await self.failed(error)
+
+    async def read(self, message: Any) -> None:
+        """Do what a message asks for. Raises UnimoeError."""
+
+    async def begin(self, make_job: Callable[[str], Job], abbreviations: tuple[str, ...]) -> None:
+        """Start a new conversation and interrupt one that is still speaking."""
+        await self.close()
+        self._conversation = Conversation(self._service, make_job, self, abbreviations)
+
+    async def close(self) -> None:
+        """Interrupt the conversation, if there is one."""
+        if self._conversation is not None:
+            await self._conversation.close()

@@ -19,9 +19,8 @@ from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
 from wyoming.ping import Ping, Pong
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
 
-from unimoe_runtime import UnimoeError
 from unimoe_serving.config import wyoming_address
-from unimoe_serving.conversation import Conversation
+from unimoe_serving.conversation import Session
 from unimoe_serving.encoders import AudioFormat
 from unimoe_serving.errors import RequestError
 from unimoe_serving.fields import Fields
@@ -99,24 +98,13 @@ class _Bounded:
         return await self._reader.readexactly(count)
 
 
-class _Session:
-    """Answers one connection's events, and is the listener of its conversation."""
+class _Session(Session):
+    """Answers one connection's events. Unknown ones are ignored, as the protocol requires."""
 
     def __init__(self, service: Service, writer: asyncio.StreamWriter) -> None:
-        self._service, self._writer = service, writer
-        self._conversation: Conversation | None = None
+        super().__init__(service)
+        self._writer = writer
         self._streaming = self._begun = False
-
-    async def handle(self, event: Event) -> None:
-        """Handle an event. Unknown events are ignored, as the protocol requires."""
-        try:
-            await self._handle(event)
-        except UnimoeError as error:
-            await self.failed(error)
-
-    async def close(self) -> None:
-        if self._conversation is not None:
-            await self._conversation.close()
 
     async def sentence(self, index: int, text: str, live: LiveStream) -> None:
         if not self._begun:
@@ -143,7 +131,7 @@ class _Session:
         refused = refusal(error, self._service.metrics)
         await self._write(Error(text=str(refused), code=refused.code))
 
-    async def _handle(self, event: Event) -> None:
+    async def read(self, event: Event) -> None:
         if Describe.is_type(event.type):
             await self._write(describe(self._service))
         elif Ping.is_type(event.type):
@@ -163,8 +151,7 @@ class _Session:
             self._conversation.flush()
 
     async def _open(self, voice: Any) -> None:
-        """Start a new conversation and interrupt one that is still speaking."""
-        await self.close()
+        await self.close()  # also where the voice is refused
         self._begun = self._streaming = False
         service = self._service
         name = (voice.speaker or voice.name or "") if voice is not None else ""
@@ -175,7 +162,7 @@ class _Session:
         def make_job(sentence: str) -> Job:
             return Job(model=model, request=replace(request, text=sentence), audio=audio)
 
-        self._conversation = Conversation(service, make_job, self, model.abbreviations)
+        await self.begin(make_job, model.abbreviations)
 
     async def _write(self, event: Any) -> None:
         """Write, or raise ConnectionError if the client is gone or takes nothing for `send_s`."""

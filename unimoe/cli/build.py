@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import PROCESSES, Command, Counts, Whole, json_option, require_json_writable, write_json
+from unimoe.cli.options import PROCESSES, Command, Counts, Whole, json_option, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
@@ -51,7 +51,6 @@ def build(
     TensorRT-RTX builds ahead of time, on any machine; TensorRT builds on the device. Engines that are up to date are
     kept. After an interruption the same command resumes. A log lies beside each engine.
     """
-    require_json_writable(json_to)
     opened = open_bundle(bundle)
     capacities = tuple(sorted(set(cache_capacity))) if cache_capacity else (default_capacity(opened),)
     if (needed := default_capacity(opened)) > capacities[-1]:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, json_option, write_json
 from unimoe.cli.tables import Column, print_table
 from unimoe_tools.doctor.diagnosis import Diagnosis, Finding, diagnose
 from unimoe_tools.doctor.evidence import gather
@@ -23,7 +23,6 @@ def doctor(json_to: str | None) -> None:
     The exit code is 0 if an engine on this machine can run bundles, else 1. Each driver and engine is probed in a
     separate process, so a crash becomes a finding.
     """
-    require_json_writable(json_to)
     diagnosis = diagnose(gather())
     if not write_json(diagnosis.to_dict(), json_to):
         _print(diagnosis)

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import THREADS, Command, Whole, json_option, require_json_writable, write_json
+from unimoe.cli.options import THREADS, Command, Whole, json_option, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import columns, print_prose, print_table
 from unimoe.data.corpus import Corpus
@@ -43,7 +43,6 @@ def evaluate(
     each one stand the score of the original recordings and a baseline. A checkpoint is first exported into a
     temporary folder.
     """
-    require_json_writable(json_to)
     if html_path is not None:
         require_writable(html_path)
     opened = Corpus.open(corpus)

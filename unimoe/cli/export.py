@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from unimoe.cli.options import Command, Precision, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Precision, json_option, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe.codec.conversion import as_codec_folder
 from unimoe_export.exporter import ExportResult, export_bundle
@@ -46,7 +46,6 @@ def export(
     with the numpy oracle as it is written. The command needs no torch, unless it reads a codec's .pth. After an
     interruption the same command resumes.
     """
-    require_json_writable(json_to)
     with progress_bar() as progress, as_codec_folder(find_codec(open_checkpoint(checkpoint), codec)) as folder:
         result = export_bundle(
             checkpoint, bundle, precision=stored_precision_name(precision), codec=folder, replace=force,

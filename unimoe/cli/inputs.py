@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, json_option, write_json
 from unimoe_export.polygraphy_files import graph_call, write_inputs, write_outputs
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.pages.output import require_writable
@@ -26,7 +26,6 @@ def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None, js
 
     They are the inputs that the graph receives while the bundle reads a standard prompt.
     """
-    require_json_writable(json_to)
     for path in (output, outputs_path):
         if path is not None:
             require_writable(path)

@@ -161,19 +161,22 @@ def read_toml_section(path: Path, name: str) -> dict[str, Any]:
 
 
 def json_option(function: _Function) -> _Function:
-    """`--json`: prints the result as JSON instead of words, or prints the words and writes the JSON to a file."""
+    """`--json`: prints the result as JSON instead of words, or prints the words and writes the JSON to a file.
+
+    A file that cannot be written is an error before the command begins.
+    """
     return click.option(
-        "--json", "json_to", metavar="[FILE.json]",
+        "--json", "json_to", metavar="[FILE.json]", callback=_writable,
         help="Print the result as JSON instead; with FILE.json, write it there as well.",
     )(function)  # fmt: skip
 
 
-def require_json_writable(json_to: str | None) -> None:
-    """Raise OutputError now if `write_json` could not write later."""
-    from unimoe_tools.pages.output import require_writable
-
+def _writable(context: click.Context, parameter: click.Parameter, json_to: str | None) -> str | None:
     if json_to not in (None, _STDOUT):
+        from unimoe_tools.pages.output import require_writable
+
         require_writable(Path(str(json_to)))
+    return json_to
 
 
 def write_json(value: Any, json_to: str | None, *, err: bool = False) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import INCLUDED, included_bundle
-from unimoe.cli.options import Command, Precision, Size, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Precision, Size, json_option, write_json
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, print_prose, print_table
 from unimoe_runtime.bundle.routing_statistics import (
@@ -64,7 +64,6 @@ def plan(
     plan gives bytes, memory, step, real-time factor and first audio, each as the middle of a range (best–worst). It
     chooses one precision.
     """
-    require_json_writable(json_to)
     is_included = str(source) in INCLUDED and not source.exists()
     opened = open_source(included_bundle(str(source)) if is_included else source)
     targets = list(open_targets().values()) if target == ALL else [find_target(target)]

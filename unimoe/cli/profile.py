@@ -19,7 +19,6 @@ from unimoe.cli.options import (
     Whole,
     engine_options,
     json_option,
-    require_json_writable,
     write_json,
 )
 from unimoe.cli.progress import progress_bar
@@ -121,7 +120,6 @@ def profile(
         raise click.UsageError("a comparison is written by --json and --html alone")
     if (compare is None) != bool(bundles) or (compare and against):
         raise click.UsageError("give bundles, or --compare BEFORE AFTER without any")
-    require_json_writable(json_to)
     for path in (csv_path, markdown_path, trace_path, html_path):
         if path is not None:
             require_writable(path)

@@ -18,7 +18,6 @@ from unimoe.cli.options import (
     Number,
     Size,
     json_option,
-    require_json_writable,
     trust_option,
     write_json,
 )
@@ -159,7 +158,6 @@ def synth(
     json_to: str | None,
 ) -> None:
     """Speak a text or play music from a BUNDLE into an audio file, a pipe or the loudspeaker."""
-    require_json_writable(json_to)
     if timestamps is not None:
         if task != "speech":
             raise click.UsageError("--timestamps are times of spoken words, and music has none")

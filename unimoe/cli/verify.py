@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import Command, Number, Whole, engine_options, json_option, require_json_writable, write_json
+from unimoe.cli.options import Command, Number, Whole, engine_options, json_option, write_json
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
 from unimoe_runtime.backends.factory import open_backend
@@ -83,7 +83,6 @@ def verify(
     such as the original of a quantized bundle, figures must stay within limits. With --backend tensorrt each engine is
     compared with the CPU, and the record lies beside the engines, where synth looks for it.
     """
-    require_json_writable(json_to)
     opened = open_bundle(bundle)
     candidate = open_backend(backend, opened, providers=providers, target=target)
     other = open_bundle(against) if against is not None and (against / MANIFEST).exists() else None

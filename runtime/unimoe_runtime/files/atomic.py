@@ -154,7 +154,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file completely or not at all. Raises OSError."""
     file = PartialFile(path)
     try:
-        file.path.write_text(text, encoding="utf-8")
+        file.path.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON escapes what is no character
         file.keep()
     finally:
         file.drop()

@@ -15,8 +15,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from unimoe_runtime import UnimoeError
-from unimoe_serving.conversation import Conversation
+from unimoe_serving.conversation import Session
 from unimoe_serving.errors import RequestError
 from unimoe_serving.fields import Fields
 from unimoe_serving.live_stream import LiveStream, Piece
@@ -42,24 +41,12 @@ async def text_stream(socket: WebSocket, service: Service) -> None:
         await session.close()
 
 
-class _Session:
-    """Reads one connection's messages, and is the listener of its conversation."""
+class _Session(Session):
+    """Reads one connection's messages."""
 
     def __init__(self, socket: WebSocket, service: Service) -> None:
-        self._socket, self._service = socket, service
-        self._conversation: Conversation | None = None
-        self._sending = asyncio.Lock()
-
-    async def handle(self, text: str) -> None:
-        """Handle a message. An invalid message gets an `error`, and the connection stays open."""
-        try:
-            await self._handle(text)
-        except UnimoeError as error:
-            await self.failed(error)
-
-    async def close(self) -> None:
-        if self._conversation is not None:
-            await self._conversation.close()
+        super().__init__(service)
+        self._socket, self._sending = socket, asyncio.Lock()
 
     async def sentence(self, index: int, text: str, live: LiveStream) -> None:
         await self._send({"type": "sentence", "index": index, "text": text, "sample_rate_hz": live.rate_hz})
@@ -80,7 +67,7 @@ class _Session:
     async def failed(self, error: Exception) -> None:
         await self._send({"type": "error", **refusal(error, self._service.metrics).body})
 
-    async def _handle(self, text: str) -> None:
+    async def read(self, text: str) -> None:
         if len(text) > self._service.limits.max_json_bytes:
             raise RequestError("the message is too large", code="body_too_large")
         try:
@@ -110,7 +97,6 @@ class _Session:
             await self._send({"type": "cancelled"})
 
     async def _start(self, fields: Fields) -> None:
-        """Start a new conversation and interrupt one that is still speaking."""
         service = self._service
         service.admission.require_open()
         model = service.find_model(fields)
@@ -122,8 +108,7 @@ class _Session:
         def make_job(sentence: str) -> Job:
             return Job(model=model, request=replace(request, text=sentence), audio=audio, watch_routing=watch_routing)
 
-        await self.close()
-        self._conversation = Conversation(service, make_job, self, model.abbreviations)
+        await self.begin(make_job, model.abbreviations)
         rate_hz = audio.rate_hz(model.synthesizer.sample_rate_hz)
         await self._send({"type": "started", "model": model.name, "sample_rate_hz": rate_hz, "format": audio.name})
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.text import reason_of
 
 
 def write_output(path: Path, text: str) -> None:
@@ -14,15 +14,20 @@ def write_output(path: Path, text: str) -> None:
     try:
         partial = PartialFile(path)
         try:
-            partial.path.write_text(text, encoding="utf-8")
+            # A name of a file that is not UTF-8 is a part of some texts.
+            partial.path.write_text(text, encoding="utf-8", errors="backslashreplace")
             partial.keep()
         finally:
             partial.drop()
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)}); choose another place") from None
 
 
 def require_writable(path: Path) -> None:
-    """Raise OutputError in advance where `write_output` could not write."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: cannot be written; choose a file name in a folder that exists and is yours")
+    """Raise OutputError in advance where `write_output` could not write: an empty file is made there and removed."""
+    try:
+        PartialFile(path).drop()
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({reason_of(error)}); choose a file name in a folder that exists and is yours"
+        ) from None
