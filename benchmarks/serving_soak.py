@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -191,8 +192,9 @@ def judge(state: Soak, readings: list[dict[str, Any]], metrics: dict[str, float]
 def steady(readings: list[dict[str, Any]]) -> dict[str, bool]:
     """Whether memory is flat, threads (started on demand) and files (of streams not yet collected) bounded."""
     first = readings[0]
-    # One thread for each slot and one more, one that reads uploads, one that makes the steps.
-    most_threads = first["threads"] + MAX_STREAMS + 3
+    # One thread for each slot and one more, one that reads uploads, one that makes the steps. While FFmpeg encodes a
+    # stream, its filter has a thread for each core.
+    most_threads = first["threads"] + MAX_STREAMS * (1 + (os.cpu_count() or 1)) + 3
     return {
         "threads are bounded": all(each["threads"] <= most_threads for each in readings),
         "open files are bounded": all(each["files"] - first["files"] <= MAX_STREAMS + 2 for each in readings),

@@ -29,7 +29,6 @@ Floats = NDArray[np.float32]
 Caches = list[tuple[Floats, Floats]]
 """Keys and values of each layer, in the shape of `TrunkForm.cache_shape`."""
 NO_WEIGHTS: Mapping[str, Any] = {}
-_KEPT_CAPACITIES = 8
 
 
 class Buffers(Protocol):
@@ -180,25 +179,21 @@ class BoundPass:
         self.experts = ExpertBuffers(backend, self._hidden_NC, self._expert_input)
         self.logits_NKV = np.zeros((tokens, model.num_codebooks, model.codec_vocab_size), dtype=np.float32)
         self._trunks: list[Callable[[], None] | None] = [None] * model.num_layers
-        self._by_capacity = {capacity: (self._trunks, self._in[self._form.mask])}
         self._head: Callable[[], None] | None = None
 
     def over(self, caches: Caches) -> Self:
         """The pass over other caches, of which it uses the first rows. Only caches and mask depend on the capacity.
 
-        Bindings to the same memory are kept, because streams that join and leave let the capacity rise and fall.
+        Bindings to the same caches are kept.
         """
         if caches is not self._caches:
-            if caches[0][0].base is not self._caches[0][0].base:  # other memory
-                self._by_capacity.clear()
-            self._caches, capacity, name = caches, caches[0][0].shape[2], self._form.mask
-            if capacity not in self._by_capacity:
-                if len(self._by_capacity) >= _KEPT_CAPACITIES:
-                    del self._by_capacity[next(iter(self._by_capacity))]
-                mask = Bound(np.zeros((*self._step[name].shape[:3], capacity), dtype=np.bool_))
-                self._by_capacity[capacity] = [None] * len(self._trunks), mask
-            self._trunks, self._in[name] = self._by_capacity[capacity]
-            self._step[name] = self._in[name].array
+            self._caches = caches
+            name = self._form.mask
+            mask_shape = (*self._step[name].shape[:3], caches[0][0].shape[2])
+            if mask_shape != self._step[name].shape:
+                self._step[name] = np.zeros(mask_shape, dtype=np.bool_)
+                self._in[name] = Bound(self._step[name])
+            self._trunks = [None] * len(self._trunks)
         return self
 
     def write(self, inputs: StepInputs) -> None:
