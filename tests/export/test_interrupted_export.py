@@ -121,6 +121,7 @@ def test_killed_export_leaves_the_bundle_that_was_there(checkpoint: Path, tmp_pa
     assert len(list(open_bundle(tmp_path / "old").check_all())) > 10
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     """A file-size limit makes a write fail half-way, as a full disk does."""
     code = (

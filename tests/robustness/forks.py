@@ -1,13 +1,15 @@
 """Runs commands in forks of a process that has imported their modules: `python -m tests.robustness.forks`.
 
-A line of JSON in, [the arguments after `unimoe`, variables of the environment]; two lines out: the fork's process id,
-which is also its process group, and at its end [exit code, stderr]. The code is negative after a signal.
+A line of JSON in: [arguments after `unimoe`, variables of the environment, size of the largest file]. Two lines out:
+the fork's process id, which is also its process group, and at its end [exit code, stderr]. The code is negative after
+a signal.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,9 +25,12 @@ from tests.robustness.worker import exit_code, warm_up
 class Fork:
     """One command in a fork."""
 
-    def __init__(self, argv: list[str], environment: dict[str, str], server: subprocess.Popen[str]) -> None:
+    def __init__(
+        self, argv: list[str], environment: dict[str, str], server: subprocess.Popen[str], file_bytes: int = -1
+    ) -> None:
+        """`file_bytes`: the largest file that the command can write; -1 is any."""
         assert server.stdin is not None and server.stdout is not None
-        server.stdin.write(json.dumps([argv, environment]) + "\n")
+        server.stdin.write(json.dumps([argv, environment, file_bytes]) + "\n")
         server.stdin.flush()
         self._answers = server.stdout
         self._pid = int(self._answers.readline())
@@ -66,7 +71,8 @@ def main() -> None:
         with tempfile.TemporaryFile() as told:
             pid = os.fork()
             if not pid:
-                argv, environment = json.loads(line)
+                argv, environment, file_bytes = json.loads(line)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
                 _run(argv, environment, told)
             with suppress(OSError):
                 os.setpgid(pid, pid)

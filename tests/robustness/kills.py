@@ -20,6 +20,8 @@ from tests.robustness.bases import Bases
 from tests.robustness.forks import Fork, start_server
 from tests.robustness.writers import WRITERS, Writer
 
+# What a command says is a file as well, which must fit.
+_FULL_AT_BYTES = (2000, 4096, 10_000, 30_000)
 KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -69,6 +71,30 @@ class Killer:
             return f"{writer.name}: leaves {sorted(left)}"
         litter = _litter(folder)
         return f"{writer.name}: leaves {litter[0]}" if litter else ""
+
+    def fill(self, writer: Writer, rng: random.Random) -> str:
+        """One run in which no file can be larger than some size, as on a full disk, and one without the limit after it.
+
+        Returns the fault; empty if there is none.
+        """
+        folder = self.work / "filled"
+        argv = self._fresh(writer, folder)
+        process = Fork(argv, writer.environment(self.bases), self._server, rng.choice(_FULL_AT_BYTES))
+        code, told = process.wait(300)
+        lines = [line for line in told.strip().splitlines() if line.startswith("unimoe: ")]
+        if "Traceback" in told or code not in (0, 1) or (code == 1 and len(lines) != 1):
+            return f"{writer.name}: full disk: exit code {code}: {told[-300:]}"
+        try:
+            writer.check(folder)
+            if litter := _litter(folder, writer.keeps):
+                return f"{writer.name}: full disk leaves {litter[0]}"
+            code, told = self._start(writer, argv).wait(300)
+            if code and not (writer.refuses and writer.refuses in told):
+                return f"{writer.name}: the next run fails: {told[-300:]}"
+            writer.check(folder)
+        except Exception as error:
+            return f"{writer.name}: {type(error).__name__}: {error}"
+        return ""
 
     def _fresh(self, writer: Writer, folder: Path) -> list[str]:
         shutil.rmtree(folder, ignore_errors=True)

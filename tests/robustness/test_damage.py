@@ -67,6 +67,12 @@ def test_a_killed_writer_leaves_nothing_half(killer: Killer, name: str, number: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["data gather", "data import", "data join", "data lexicon", "data report"])
+def test_a_full_disk_is_one_line(killer: Killer, name: str) -> None:
+    assert killer.fill(writer_named(name), random.Random(name)) == ""
+
+
+@pytest.mark.slow
 def test_no_telemetry_no_litter_and_any_locale(campaign: Campaign, tmp_path: Path) -> None:
     """With a fresh HOME, in an ASCII locale, with stdout closed: the audio is written, and HOME stays empty."""
     home = tmp_path / "home"

@@ -19,6 +19,7 @@ import numpy as np
 
 from unimoe.data.melodies import Note
 from unimoe_runtime.errors import ConfigError, UnimoeError
+from unimoe_runtime.files.atomic import PartialFile, write_atomically
 from unimoe_runtime.files.json import parse_json
 from unimoe_runtime.files.text import read_lines, reason_of
 from unimoe_runtime.records import Between, JsonRecord, require
@@ -224,12 +225,17 @@ def hash_clip(samples_L: np.ndarray) -> str:
 def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
     """Write the concatenated clips of one source (float or int16). Returns each clip's offset."""
     offsets = np.cumsum([0] + [len(clip) for clip in clips])
-    partial = path.with_name(f"{path.name}.partial")
-    audio_L = np.lib.format.open_memmap(partial, mode="w+", dtype=np.int16, shape=(int(offsets[-1]),))
-    for offset, clip in zip(offsets, clips, strict=False):
-        audio_L[offset : offset + len(clip)] = to_int16(clip)
-    audio_L.flush()
-    partial.replace(path)
+    # Written, not mapped: where the disk is full, a mapped page would end the process.
+    header = {"descr": "<i2", "fortran_order": False, "shape": (int(offsets[-1]),)}
+    partial = PartialFile(path)
+    try:
+        with partial.path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for clip in clips:
+                file.write(to_int16(clip).astype("<i2", copy=False).tobytes())
+        partial.keep()
+    finally:
+        partial.drop()
     return [int(offset) for offset in offsets[:-1]]
 
 
@@ -252,6 +258,4 @@ def write_index(
         "details": {source: dict(facts) for source, facts in (details or {}).items()},
     }
     lines = [json.dumps(header), *(json.dumps(item) for item in items)]
-    partial = folder / f"{INDEX}.partial"
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    partial.replace(folder / INDEX)
+    write_atomically(folder / INDEX, "\n".join(lines) + "\n")

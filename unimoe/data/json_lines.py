@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.files.text import read_lines
+from unimoe_runtime.files.text import read_lines, reason_of
 
 _MAX_BYTES = 4 << 30
 
@@ -54,8 +54,11 @@ def append_json_lines(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None
         lines.write("\n" if _is_cut_off(path) else "")
 
         def write(line: Mapping[str, Any]) -> None:
-            lines.write(json.dumps(line) + "\n")
-            lines.flush()
+            try:
+                lines.write(json.dumps(line) + "\n")
+                lines.flush()
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be written ({reason_of(error)}); what it has is kept") from None
 
         yield write
 

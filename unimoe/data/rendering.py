@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
 from unimoe.exclusive import exclusive
 from unimoe.stopping import kept_when_stopped
+from unimoe_runtime.files.atomic import PartialFile
 
 _PART_VERSION = 1  # raise it when the same request renders differently
 
@@ -40,14 +40,17 @@ def _render_part(work: tuple[Any, list[Any], Path]) -> Path:
     clips: list[Clip] = render(chunk)
     audio = [to_int16(normalise_loudness(pcm_L)) for _, pcm_L in clips]
     fields = json.dumps([fields for fields, _ in clips]).encode()
-    partial_path = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
-    np.savez(
-        partial_path,
-        audio=np.concatenate([*audio, np.zeros(0, np.int16)]),
-        lengths=np.array([len(samples_L) for samples_L in audio], dtype=np.int64),
-        fields=np.frombuffer(fields, dtype=np.uint8),
-    )
-    partial_path.replace(path)
+    partial = PartialFile(path)
+    try:
+        np.savez(
+            partial.path,
+            audio=np.concatenate([*audio, np.zeros(0, np.int16)]),
+            lengths=np.array([len(samples_L) for samples_L in audio], dtype=np.int64),
+            fields=np.frombuffer(fields, dtype=np.uint8),
+        )
+        partial.keep()
+    finally:
+        partial.drop()
     return path
 
 

@@ -23,6 +23,7 @@ from unimoe.data.parallel import spread
 from unimoe.data.speech_texts import SpeechRequest
 from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.errors import ConfigError, OutputError
+from unimoe_runtime.files.text import reason_of
 from unimoe_runtime.records import Between, JsonRecord, Length, check_value, require
 
 CLIPS: Final = "clips.jsonl"
@@ -56,7 +57,10 @@ def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
     except OutputError as error:
         return {"key": request.key, "error": str(error)}
     path = folder / "audio" / f"{request.key:06d}.flac"
-    soundfile.write(path, to_int16(normalise_loudness(clip.pcm_L)), SAMPLE_RATE_HZ)
+    try:
+        soundfile.write(path, to_int16(normalise_loudness(clip.pcm_L)), SAMPLE_RATE_HZ)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from None
     words = [word for phrase in request.phrases for word in phrase.words]
     starts_s_P = (0.0, *clip.ends_s_P[:-1])
     return {

@@ -49,6 +49,7 @@ def test_a_lie_is_one_line_at_once(tmp_path: Path, lie: Callable[[dict[str, Any]
     assert seconds < 1 and peak < 50e6 and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_largest_manifest_is_checked_within_a_second_and_200_mb(tmp_path: Path) -> None:
     target = write_bundle(tmp_path / "bundle")
     content = json.loads((target / MANIFEST).read_text())

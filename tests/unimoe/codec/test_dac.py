@@ -52,6 +52,7 @@ def test_the_published_size_is_known() -> None:
     assert round(sum(sizes) / 1e6) == 74
 
 
+@pytest.mark.slow
 def test_samples_depend_on_the_frames_around_and_no_others(tmp_path: Path) -> None:
     """`frames_around` is exact: a code at its edge changes the samples, a code just outside does not."""
     codec = DacCodec.from_published(write_random_dac(tmp_path / "weights_16khz.pth"))

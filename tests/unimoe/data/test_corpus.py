@@ -77,6 +77,7 @@ def test_a_damaged_clip_is_one_line(folders: tuple[Path, Path], tmp_path: Path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_verdicts_of_another_judge_are_not_mixed(folders: tuple[Path, Path]) -> None:
     _, spoken = folders
     with pytest.raises(OutputError, match=r"by the judge tiny\.en"):

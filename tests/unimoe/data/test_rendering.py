@@ -124,6 +124,7 @@ def test_speech_is_rendered_and_indexed(tmp_path: Path) -> None:
         assert 0.01 < np.sqrt(np.mean(item.pcm() ** 2)) < 0.081
 
 
+@pytest.mark.slow
 @needs_fluidsynth
 def test_melodies_are_rendered_at_their_pitches() -> None:
     from unimoe.evaluation.pitch import score_notes

@@ -84,6 +84,7 @@ def test_chorales_are_read_in_phrases(tmp_path: Path) -> None:
     assert list(chorales.read_phrases(path)) == []  # the last bass note fits no key of two sharps
 
 
+@pytest.mark.slow
 @needs_wordnet
 @needs_pocketsphinx
 def test_free_sentences_hold_out_words() -> None:
@@ -157,6 +158,7 @@ def test_the_corpus_of_the_demo_is_what_it_was() -> None:
     ] or len(drawn) == 2  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_fluidsynth
 def test_music_is_rendered_and_a_broken_off_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = CorpusRecipe(**NOTHING, scale={"oboe": 2}, harmony={"piano": 2})  # type: ignore[arg-type]
@@ -188,6 +190,7 @@ def folder_of_recordings(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_flite
 @needs_pocketsphinx
 def test_recordings_are_imported_and_aligned(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from unimoe.evaluation.word_errors import count_errors
 from .judges import needs_tiny_whisper
 
 
+@pytest.mark.slow
 @needs_tiny_whisper
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_words_and_their_times_are_heard() -> None:
