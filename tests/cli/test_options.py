@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from unimoe.cli.group import cli
 from unimoe.cli.options import Command, Precision, Size, json_option, write_json
+from unimoe_runtime.errors import OutputError
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,16 @@ def test_every_whole_number_has_a_largest_value() -> None:
     found = dict(int_options(cli))
     assert len(found) > 20
     assert not [name for name, kind in found.items() if kind.max is None and not name.endswith("--seed")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "", "out"], ["export", "checkpoint", ""], ["pack", "bundle", "-o", ""], ["voices", ""],
+        ["data", "join", "out", "corpus", ""], ["data", "durations", ".", ""], ["synth", "bundle", "--lexicon="],
+        ["train", "all", "recipe.toml", "--work", ""], ["inspect", "bundle", "--json="],
+    ],
+)  # fmt: skip
+def test_an_empty_path_is_not_the_current_folder(words: list[str]) -> None:
+    with pytest.raises((click.UsageError, OutputError), match=r"the path is empty|cannot be written"):
+        cli.main(words, standalone_mode=False)

@@ -102,21 +102,32 @@ class Counts(click.ParamType[tuple[int, ...]]):
 
 
 class Command(click.Command):
-    """A command whose `--json` takes an optional file.
+    """A command whose `--json` takes an optional file, and whose paths are not empty.
 
-    The word after `--json` is its file if it ends in `.json` or is `-`; `--json=FILE` takes any name.
+    The word after `--json` is its file if it ends in `.json` or is `-`; `--json=FILE` takes any name. An empty path
+    would mean the current folder, and is mostly an unset variable of a shell.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         after_json = {following for word, following in pairwise(args) if word == "--json"}
+        words = list(_with_json_files(args))
         try:
-            return super().parse_args(ctx, list(_with_json_files(args)))
+            self._require_paths(ctx, words)
+            return super().parse_args(ctx, words)
         except click.UsageError as error:
             unexpected = error.message.partition("(")[2].removesuffix(")").split()
             for word in after_json.intersection(unexpected):
                 hint = f"the file of --json ends in .json, or write --json={word}"
                 raise click.UsageError(f"{error.message}; {hint}", ctx=ctx) from None
             raise
+
+    def _require_paths(self, ctx: click.Context, words: list[str]) -> None:
+        given, _, _ = self.make_parser(ctx).parse_args(list(words))
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter.type, click.Path):
+                value = given.get(parameter.name or "")
+                if "" in (value if isinstance(value, list | tuple) else (value,)):
+                    raise click.BadParameter("the path is empty", ctx=ctx, param=parameter)
 
 
 class Group(click.Group):
