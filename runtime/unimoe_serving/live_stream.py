@@ -89,7 +89,7 @@ class LiveStream:
     def _make(self) -> Generator[Piece, None, None]:
         """Pieces, made in the thread that asks for the next one."""
         with closing(open_encoder(self._audio, self.source_rate_hz)) as encoder:
-            with self._synthesizer.stream(self._request, routing=self._record) as stream:
+            with self._synthesizer.stream(self._request, routing=self._record, ahead=True) as stream:
                 self._stream = stream
                 if self._cancelled:
                     stream.cancel()

@@ -73,9 +73,9 @@ class AudioResponse:
                 if not self._started:
                     await self._send(send, self._head(live))
                     self._started = True
-                    begin = self._writer.begin(live)
-                    await self._send(send, {"type": "http.response.body", "body": begin, "more_body": True})
-                body = self._writer.piece(piece)
+                    body = self._writer.begin(live) + self._writer.piece(piece)
+                else:
+                    body = self._writer.piece(piece)
                 if body:
                     await self._send(send, {"type": "http.response.body", "body": body, "more_body": True})
         # After the block, so that rows are free and everything is counted before the caller gets the end.

@@ -3,7 +3,8 @@
 A frame is complete with its last delayed codebook. A chunk is decoded as soon as its frames are complete (for a codec
 that looks ahead, its lookahead frames as well), while the next steps run. During the first chunk no steps run, so that
 its samples come as early as possible. Steps are made only when a chunk is requested, or together with those of other
-streams, and at most for one chunk ahead: a slow reader slows decoding down instead of filling memory.
+streams (or, with `ahead`, in any case), and at most for one chunk ahead: a slow reader slows decoding down instead of
+filling memory.
 
 A long text comes in parts. Their frames follow one another in one stream of the codec, without a seam.
 """
@@ -39,7 +40,8 @@ class AudioStream:
     stream raises ClosedError, unless it had reached its end. `outcome` gives the figures so far at any time. Made by
     `Synthesizer.stream`.
 
-    `overlap`: the next steps run while a chunk is decoded.
+    `overlap`: the next steps run while a chunk is decoded. `ahead`: they also run while the reader is busy with a chunk
+    other than the first.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class AudioStream:
         schedule: ChunkSchedule,
         *,
         overlap: bool,
+        ahead: bool = False,
     ) -> None:
         self.sample_rate_hz, self._hop_samples = codec.sample_rate_hz, codec.hop_samples
-        self._scheduler, self._decoding, self._overlap = scheduler, decoding, overlap
+        self._scheduler, self._decoding, self._overlap, self._ahead = scheduler, decoding, overlap, ahead
         self._num_codebooks = codec.num_codebooks
         self._reading = threading.RLock()
         self._closed, self._at_end = "", False
@@ -165,7 +168,7 @@ class AudioStream:
                 following, deadline = taken + maker.wanted, self._deadline(len(frames))
                 scheduler.ask(decoding, following, deadline, rides=is_first or not self._overlap)
                 chunk = maker.chunk()
-                scheduler.ask(decoding, following, deadline, rides=True)
+                scheduler.ask(decoding, following, deadline, rides=is_first or not self._ahead)
                 yield from self._give(chunk)
             if decoding.cancelled:
                 return
@@ -187,7 +190,7 @@ class AudioStream:
         return played_s - self._maker.last_s
 
     def _give(self, chunk: Chunk) -> Iterator[Chunk]:
-        """Yield the chunk to the reader, and measure the reader's own time."""
+        """Yield the chunk to the reader, and measure the reader's own time, as far as no step ran in it."""
         if not chunk.num_frames:
             return
         self._given = time.perf_counter()
@@ -197,7 +200,7 @@ class AudioStream:
         self._num_samples += len(chunk.pcm_L)
         end_s = self._num_samples / self.sample_rate_hz
         yield replace(chunk, words=tuple(word for word in self.words if start_s <= word.start_s < end_s))
-        self._reader_s += time.perf_counter() - self._given
+        self._reader_s += max(0.0, time.perf_counter() - max(self._given, self._decoding.last_step))
 
     def _silence(self) -> BackendError | PromptError:
         if self._decoding.timed_out:

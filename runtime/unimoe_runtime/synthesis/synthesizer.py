@@ -165,9 +165,15 @@ class Synthesizer:
         return Synthesis(pcm_L=pcm_L, **vars(stream.outcome))
 
     def stream(
-        self, request: SynthesisRequest, *, progress: Progress | None = None, routing: RoutingListener | None = None
+        self,
+        request: SynthesisRequest,
+        *,
+        progress: Progress | None = None,
+        routing: RoutingListener | None = None,
+        ahead: bool = False,
     ) -> AudioStream:
         """The audio of one request, chunk by chunk. `routing` receives what the router picks at each decode step.
+        `ahead`: frames of the next chunk are made before it is asked for, for a reader that sends chunks on.
 
         A text that is too long for one prompt is spoken piece by piece, if the front end can cut it
         (`FrontEnd.prepare`). Each piece is prepared before the previous one is spoken. `request.limits` cover the whole
@@ -189,7 +195,7 @@ class Synthesizer:
             progress=progress,
         )
         schedule = request.schedule or ChunkSchedule()
-        stream = AudioStream(self._scheduler, decoding, self.codec, schedule, overlap=self.overlap)
+        stream = AudioStream(self._scheduler, decoding, self.codec, schedule, overlap=self.overlap, ahead=ahead)
         with self._lock:
             self._require_open()
             self._streams.add(stream)

@@ -66,6 +66,16 @@ def test_no_step_is_made_unless_a_chunk_is_asked_for(speaker: Synthesizer) -> No
             assert len(steps) <= made + 1, "at most the step that was under way"
 
 
+def test_the_next_chunk_is_made_ahead_for_a_reader_that_wants_it(speaker: Synthesizer) -> None:
+    """Not beside the first chunk, and no more than one chunk."""
+    request = SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(2, 5)))
+    with speaker.stream(request, ahead=True) as stream:
+        for made in (2, 2 + 5 + 5):
+            next(stream)
+            time.sleep(0.2)
+            assert len(stream.outcome.codes_TK) == made
+
+
 def test_a_stream_rides_along_while_its_reader_is_busy(speaker: Synthesizer) -> None:
     """The steps of another stream make the frames of its next chunk, and none beyond."""
     request = SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(2, 5)))
