@@ -68,6 +68,7 @@ def missing_file() -> OSError:
         (Stopped(signal.SIGINT, "3 clips are kept"), 130, "unimoe: stopped by hand: 3 clips are kept\n"),
         (click.UsageError("no such option"), 2, "Error: no such option\n"),
         (click.ClickException("failed"), 1, "Error: failed\n"),
+        (click.UsageError("a" * 5000 + " is wrong"), 2, f"Error: {'a' * 900} … {'a' * 291} is wrong\n"),
     ],
 )
 def test_each_end_has_its_code_and_line(

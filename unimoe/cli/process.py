@@ -108,11 +108,14 @@ def _raw(stream: object) -> object:
     return getattr(buffer, "raw", buffer)
 
 
+def shortened(line: str) -> str:
+    """A line without its middle where a long value fills it."""
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE * 3 // 4]} … {line[-_LONGEST_LINE // 4 :]}"
+
+
 def tell(message: str) -> None:
-    """Write one line to stderr, without the middle of one that a long value fills; failures are ignored."""
-    line = "".join(part if part.isprintable() else ascii(part)[1:-1] for part in message)
-    if len(line) > _LONGEST_LINE:
-        line = f"{line[: _LONGEST_LINE * 3 // 4]} … {line[-_LONGEST_LINE // 4 :]}"
+    """Write one line to stderr; failures are ignored."""
+    line = shortened("".join(part if part.isprintable() else ascii(part)[1:-1] for part in message))
     with suppress(OSError, ValueError):
         sys.stderr.write(f"unimoe: {line}\n")
         sys.stderr.flush()

@@ -9,7 +9,7 @@ import sys
 import click
 
 from unimoe.cli.group import cli
-from unimoe.cli.process import end, stdout_problem, stopped_by, tell, write_what_can_be
+from unimoe.cli.process import end, shortened, stdout_problem, stopped_by, tell, write_what_can_be
 from unimoe.stopping import Stopped
 from unimoe_runtime.errors import UnimoeError
 
@@ -46,6 +46,7 @@ def _end_stopped(error: BaseException) -> None:
 def _end_failed(error: BaseException) -> None:
     match error:
         case click.ClickException():
+            vars(error)["message"] = shortened(error.message)
             error.show()
             sys.exit(error.exit_code)
         case SystemExit():
