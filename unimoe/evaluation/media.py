@@ -6,9 +6,10 @@ Shape suffixes: L samples, T frames, M mel bands.
 from __future__ import annotations
 
 import base64
-import io
 import struct
+import tempfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -24,13 +25,14 @@ _PALETTE = ((13, 8, 35), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 15
 def audio_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
     """Opus where it supports the rate, about 4 kB a second; else 16-bit WAV."""
     opus = sample_rate_hz in _OPUS_RATES_HZ
-    file = io.BytesIO()
     samples_L = np.clip(np.asarray(pcm_L, np.float32), -1, 1)
-    if opus:
-        soundfile.write(file, samples_L, sample_rate_hz, format="OGG", subtype="OPUS")
-    else:
-        soundfile.write(file, samples_L, sample_rate_hz, format="WAV", subtype="PCM_16")
-    return _uri("audio/ogg" if opus else "audio/wav", file.getvalue())
+    # A file on the disk: libsndfile writes to a Python object by callbacks, which lose the exception of a signal.
+    with tempfile.NamedTemporaryFile(prefix="unimoe-audio-") as file:
+        if opus:
+            soundfile.write(file.name, samples_L, sample_rate_hz, format="OGG", subtype="OPUS")
+        else:
+            soundfile.write(file.name, samples_L, sample_rate_hz, format="WAV", subtype="PCM_16")
+        return _uri("audio/ogg" if opus else "audio/wav", Path(file.name).read_bytes())
 
 
 def spectrogram_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
