@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.onnxruntime.sessions import use_global_pool
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.checkpoint.published import model_config, published_name
 from unimoe_runtime.model.generation import LanguageModel, Prompt
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables there")
     arguments = parser.parse_args()
     model_class = public_class(arguments.public)
+    use_global_pool(arguments.threads)  # before the exporter's checks set it
     about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
     text = f"{about}, torch {torch.__version__}; {arguments.threads} thread(s)\n\n"
     for hidden in arguments.hidden:

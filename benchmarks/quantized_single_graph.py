@@ -17,6 +17,7 @@ from rich.console import Console
 
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
+from unimoe_runtime.backends.onnxruntime.sessions import use_global_pool
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.model.generation import LanguageModel
 from unimoe_runtime.synthesis.language_model import BundleModel
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--markdown", type=Path, help="write the tables there")
     arguments = parser.parse_args()
+    use_global_pool(arguments.threads)  # before the exporter's checks set it
     about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
     text = f"{about}; {arguments.threads} thread(s)\n\n"
     for hidden in arguments.hidden:
