@@ -25,7 +25,7 @@ $(DEV)/ready: pyproject.toml constraints.txt
 demo: $(DEMO)/ready  ## export the checkpoints in the box, speak and play through the bundles
 	$(DEMO)/bin/unimoe export checkpoints/voices build/demo/voices --force
 	$(DEMO)/bin/unimoe export checkpoints/demo build/demo/bundle --force
-	$(DEMO)/bin/unimoe synth build/demo/voices --task speech --voice heart --seed 1 \
+	$(DEMO)/bin/unimoe synth build/demo/voices --task speech --voice michael --seed 1 \
 		--text "Would you like some tea? The train leaves at 7:45." -o build/demo/speech.wav
 	$(DEMO)/bin/unimoe synth build/demo/bundle --task music --seed 1 \
 		--text "a C major scale on the piano at 120 bpm" -o build/demo/music.wav
