@@ -84,7 +84,7 @@ def at_once(count, ramp_s, seconds):
     made = [request for reader in readers for request in reader.made]
     return {
         "audio_per_s": audio_s / took_s,
-        "cpu_s_per_audio_s": cpu_s / audio_s,
+        "cpu_s_per_audio_s": cpu_s / audio_s if audio_s else float("nan"),
         "first_audio_ms": [1e3 * first_s for first_s, _, _ in made if first_s < 1e9],
         "codes": {str(number): digest for _, number, digest in made if digest},
     }
