@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class Version(Item):
     stretched_rate_hz: int
 
     def samples(self) -> np.ndarray:
-        pcm_L = self.audio_L[self.offset : self.offset + self.played].astype(np.float32) / 32768
-        pcm_L = resample(pcm_L, self.sample_rate_hz, self.stretched_rate_hz)
+        played_L = self.audio_L[self.offset : self.offset + self.played].astype(np.float32) / np.float32(32768)
+        pcm_L = resample(played_L, self.sample_rate_hz, self.stretched_rate_hz)
         pcm_L = np.pad(pcm_L, (0, max(0, self.length - len(pcm_L))))[: self.length]
         return np.clip(np.round(pcm_L * 32768), -32768, 32767).astype(np.int16)
 
@@ -64,7 +64,7 @@ def version_of(item: Item, shift_s: float, stretch: float, sample_rate_hz: int) 
     cut = min(round(shift_s * sample_rate_hz), item.length)
     rate_hz = round(stretch * sample_rate_hz)
     stretch = rate_hz / sample_rate_hz
-    changed = {
+    changed: dict[str, Any] = {
         "offset": item.offset + cut,
         "length": round((item.length - cut) * stretch),
         "phonemes": tuple(
@@ -72,7 +72,9 @@ def version_of(item: Item, shift_s: float, stretch: float, sample_rate_hz: int) 
         ),
         "clip": "",
     }
-    kept = {field.name: getattr(item, field.name) for field in fields(Item) if field.name not in changed}
+    kept: dict[str, Any] = {
+        field.name: getattr(item, field.name) for field in fields(Item) if field.name not in changed
+    }
     return Version(
         **kept, **changed, played=item.length - cut, sample_rate_hz=sample_rate_hz, stretched_rate_hz=rate_hz
     )
