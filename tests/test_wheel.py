@@ -53,6 +53,6 @@ def test_the_demo_speaks_without_a_checkout(wheel: Path, tmp_path: Path) -> None
     run = [python, "-c", "from unimoe.cli import main; main()", "synth", "demo", "--text", "hello", "-o", "hello.wav"]
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path / ".cache" / "unimoe" / "demo-") in done.stderr
+    assert str(tmp_path / ".cache" / "unimoe" / "bundles") in done.stderr
     pcm_L = read_audio(tmp_path / "hello.wav", 16_000)
     assert len(pcm_L) > 1600 and float(abs(pcm_L).max()) > 0.05

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.onnxruntime.passes import GatheredTokens
 from unimoe_runtime.bundle.reader import Bundle
 
 
@@ -24,6 +25,10 @@ class MixedBackend(OnnxRuntimeBackend):
 
     def session(self, graph: str) -> Any:
         return self.schemes[self.choice.get(graph, self.base)].session(graph)
+
+    def gathered(self, size: int) -> GatheredTokens:
+        """New buffers each time, because kept ones would stay bound to the experts of an earlier choice."""
+        return GatheredTokens(self, size)
 
     def close(self) -> None:
         for backend in self.schemes.values():

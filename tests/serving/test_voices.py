@@ -42,7 +42,7 @@ def test_limits(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="which is the limit"):
         store.add(new_voice(name="c", text="hello", model="m", description=""), PCM_L, 16000)
     for unknown in ("a", "", ".", "..", "../a", "voice_0000000000000000"):
-        with pytest.raises(RequestError, match="no such voice"):
+        with pytest.raises(RequestError, match="no stored voice"):
             store.remove(unknown)
     with pytest.raises(RequestError, match="keeps no voices"):
         VoiceStore(None, most=3).add(new_voice(name="a", text="t", model="m", description=""), PCM_L, 16000)

@@ -73,11 +73,11 @@ def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -
 
     Raises JudgeMissing or OutputError, before anything is written, where something is not installed.
     """
-    require_whisper(size)
-    read_dictionary()
     heard = read_heard(folder)
     if others := {str(line.get("by")) for line in heard} - {size}:
         raise OutputError(f"{folder / HEARD} is by the judge {min(others)}: go on with that one, or remove the file")
+    require_whisper(size)
+    read_dictionary()
     done = {line["key"] for line in heard}
     waiting = [clip for clip in read_clips(folder) if "audio" in clip and clip["key"] not in done]
     kept = kept_when_stopped(lambda: f"{len(read_heard(folder))} verdicts are kept; the same command goes on there")

@@ -12,6 +12,7 @@ import pytest
 from tests.robustness.corpora import write_corpora
 from unimoe.cli.group import cli
 from unimoe.data import melodies, recordings, sentences
+from unimoe.data.cmudict import read_dictionary
 from unimoe.data.music_forms import FORMS
 from unimoe.data.recipe import CorpusRecipe, require_tools
 from unimoe.data.requirements import require_all
@@ -34,6 +35,7 @@ SECTIONS: list[tuple[dict[str, Any], set[str]]] = [
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without any program or optional package. Returns a folder for outputs."""
+    read_dictionary.cache_clear()  # an earlier test of this process may have read it
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sentences, "WORDNET", tmp_path / "no wordnet")
