@@ -56,16 +56,8 @@ class Killer:
         allowed = {0, 1, -number} if number == signal.SIGKILL else {0, 128 + number, -number}
         if "Traceback" in told or code not in allowed:
             return f"{writer.name}: signal {number}: exit code {code}: {told[-300:]}"
-        try:
-            writer.check(folder)
-            if number != signal.SIGKILL and (litter := _litter(folder, writer.keeps)):
-                return f"{writer.name}: signal {number} leaves {litter[0]}"
-            code, told = self._start(writer, argv).wait(300)
-            if code and not (writer.refuses and writer.refuses in told):
-                return f"{writer.name}: the next run fails: {told[-300:]}"
-            writer.check(folder)
-        except Exception as error:
-            return f"{writer.name}: {type(error).__name__}: {error}"
+        if fault := self._next_run(writer, argv, folder, f"signal {number}", tidy=number != signal.SIGKILL):
+            return fault
         left = {path.name for path in folder.iterdir()} - writer.given
         if left != writer.leaves:
             return f"{writer.name}: leaves {sorted(left)}"
@@ -84,10 +76,14 @@ class Killer:
         lines = [line for line in told.strip().splitlines() if line.startswith("unimoe: ")]
         if "Traceback" in told or code not in (0, 1) or (code == 1 and len(lines) != 1):
             return f"{writer.name}: full disk: exit code {code}: {told[-300:]}"
+        return self._next_run(writer, argv, folder, "full disk", tidy=True)
+
+    def _next_run(self, writer: Writer, argv: list[str], folder: Path, after: str, *, tidy: bool) -> str:
+        """Check the folder, with `tidy` also for litter, and run again. Returns the fault; empty if there is none."""
         try:
             writer.check(folder)
-            if litter := _litter(folder, writer.keeps):
-                return f"{writer.name}: full disk leaves {litter[0]}"
+            if tidy and (litter := _litter(folder, writer.keeps)):
+                return f"{writer.name}: {after} leaves {litter[0]}"
             code, told = self._start(writer, argv).wait(300)
             if code and not (writer.refuses and writer.refuses in told):
                 return f"{writer.name}: the next run fails: {told[-300:]}"
