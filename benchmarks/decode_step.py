@@ -20,12 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from unimoe_export.exporter import export_bundle
 from unimoe_tools.profiling.machine import describe_machine
 
 from .decode_goals import best, goals, int8_floor_goals
-from .quantized import write_int8
-from .workload import model_config, write_checkpoint
+from .quantized import write_measured
 
 _ROOT = Path(__file__).parent.parent
 # Beyond these limits a run proves little: quartile spread of the read kernel as a part of its median, and cores that
@@ -104,9 +102,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         for hidden in arguments.hidden:
             folder = Path(temporary) / str(hidden)
             with console.status(f"hidden {hidden}: writing and exporting a random model"):
-                write_checkpoint(folder / "checkpoint", model_config(hidden))
-                export_bundle(folder / "checkpoint", folder / "bundle")
-                write_int8(folder / "bundle", folder / "int8")
+                write_measured(folder, hidden)
             for threads in arguments.threads:
                 with console.status(f"hidden {hidden}, {threads} thread(s): {arguments.rounds} rounds"):
                     raw = _measure_in_process(folder, hidden, threads, arguments)

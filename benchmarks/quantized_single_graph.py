@@ -15,7 +15,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.onnxruntime.sessions import use_global_pool
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
@@ -24,11 +23,10 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import describe_machine
 
 from .bandwidth import clock_for
-from .quantized import write_int8
+from .quantized import write_measured
 from .rounds import CAPACITY, Peer
 from .single_graph import SingleGraph
 from .turns import markdown, measure
-from .workload import model_config, write_checkpoint
 
 
 def build(folder: Path, threads: int | None) -> dict[str, Peer]:
@@ -60,9 +58,7 @@ def main() -> None:
     for hidden in arguments.hidden:
         with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-") as temporary:
             folder = Path(temporary)
-            write_checkpoint(folder / "checkpoint", model_config(hidden))
-            export_bundle(folder / "checkpoint", folder / "bundle")
-            write_int8(folder / "bundle", folder / "int8")
+            write_measured(folder, hidden)
             text += (
                 markdown(hidden, measure(build(folder, arguments.threads), arguments.picked, arguments.rounds)) + "\n"
             )

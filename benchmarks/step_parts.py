@@ -23,7 +23,6 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.onnxruntime.sessions import open_session, use_global_pool
 from unimoe_runtime.backends.trunk_form import TrunkForm
@@ -32,9 +31,9 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import describe_machine, settle
 
 from .bandwidth import BUFFER_BYTES, ReadKernels, clock_for
-from .quantized import write_int8
+from .quantized import write_measured
 from .rounds import CAPACITY, PROMPT_TOKENS, Peer
-from .workload import ROWS, bytes_touched, model_config, write_checkpoint
+from .workload import ROWS, bytes_touched
 
 _SET_BYTES, _MOST_COPIES = 100e6, 5
 _CACHES = ["new_key_cache_BSX", "new_value_cache_BSX"]
@@ -248,9 +247,7 @@ def main() -> None:
     for hidden in arguments.hidden:
         with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-") as temporary:
             folder = Path(temporary)
-            write_checkpoint(folder / "checkpoint", model_config(hidden))
-            export_bundle(folder / "checkpoint", folder / "bundle")
-            write_int8(folder / "bundle", folder / "int8")
+            write_measured(folder, hidden)
             for name in ("int8", "bundle"):
                 title = f"hidden {hidden}, {'8-bit weights' if name == 'int8' else 'float32'}"
                 text += "\n" + table(title, open_bundle(folder / name), arguments.picked, arguments.rounds)
