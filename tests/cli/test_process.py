@@ -15,7 +15,7 @@ from tests.command_line import PACKAGE_ROOTS
 from unimoe.cli.process import tell
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PACKAGE_ROOTS}
-SLOW_IMPORT = "import time; print('imports', flush=True); [time.sleep(0.01) for _ in range(3000)]"
+SLOW_IMPORT = "import time; print('imports', flush=True); any(map(time.sleep, [0.01] * 3000))"
 """Naps, because a signal just before a long sleep begins would wait for its end."""
 
 
