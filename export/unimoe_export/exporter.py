@@ -65,9 +65,9 @@ def export_bundle(
 ) -> ExportResult:
     """Write the bundle of a checkpoint folder, ours or a published one. Overwriting a bundle requires `replace`.
 
-    `precision` (a key of `bundle.DTYPES`) is that of the language model's products and embeddings. `codec` is a codec
-    folder that replaces the checkpoint's own. A second call resumes a killed export if checkpoint, codec and options
-    are the same.
+    `precision` (a key of `bundle.reader.DTYPES`) is that of the language model's products and embeddings. `codec` is a
+    codec folder that replaces the checkpoint's own. A second call resumes a killed export if checkpoint, codec and
+    options are the same.
     Raises CheckpointError, GraphError where a graph does not compute the checkpoint's model, and OutputError where the
     bundle cannot be written. After an error no partial output remains.
     """

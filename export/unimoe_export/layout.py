@@ -29,7 +29,7 @@ _STRIP_ROWS = 128
 
 
 def write_graph_weights(path: Path, checkpoint: Checkpoint, graph: str, precision: str) -> FileInfo:
-    """Write the tensors of one language-model graph, as `bundle.weight_shapes` names them."""
+    """Write the tensors of one language-model graph, as `bundle.reader.weight_shapes` names them."""
     shapes = weight_shapes(graph, checkpoint.model)
     assert shapes is not None, f"{graph} is no graph of the language model"
     dtypes = {name: DTYPES[precision] for name, shape in shapes.items() if len(shape) == 2 and name != "router.weight"}

@@ -34,7 +34,7 @@ _FRAME = (
 )
 _MUSIC = "<|MUSIC_START|>{text}<|MUSIC_END|>"
 # The published code's template, character for character, except for the video: its generation never shows the model
-# the clip. Here the clip comes before the text, as in the team's own training code for pictures and in Qwen2.5-VL.
+# the clip. Here the clip comes before the text, as in the authors' training code for pictures and in Qwen2.5-VL.
 TEMPLATES = {
     "speech": _FRAME
     % (

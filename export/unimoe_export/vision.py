@@ -38,7 +38,7 @@ _SOURCES = {
 def write_vision(writer: BundleWriter, checkpoint: Checkpoint, precision: str, *, check: bool) -> float:
     """Write and announce the tower's weights and graph. Returns the largest deviation from the oracle, 0 unchecked.
 
-    Raises CheckpointError where the checkpoint has no vision tower, GraphError where the graph deviates.
+    The checkpoint must have a vision tower. Raises GraphError where the graph deviates.
     """
     config = checkpoint.vision
     assert config is not None
@@ -59,7 +59,7 @@ def write_vision(writer: BundleWriter, checkpoint: Checkpoint, precision: str, *
 
 
 def write_vision_weights(path: Path, checkpoint: Checkpoint, config: VisionConfig, precision: str) -> FileInfo:
-    """Write the tensors that `vision.vision_weight_shapes` names: matrices in the precision, the rest in float32."""
+    """Write the tensors that `tower.vision_weight_shapes` names: matrices in the precision, the rest in float32."""
     shapes = vision_weight_shapes(config)
     dtypes = {name: DTYPES[precision] for name, shape in shapes.items() if len(shape) == 2}
     return write_tensors(path, shapes, lambda name: [_tensor(checkpoint, name, dtypes.get(name, "F32"))], dtypes)

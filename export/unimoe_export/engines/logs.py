@@ -48,6 +48,7 @@ class EngineLog:
 
 
 def read_log(lines: Lines) -> EngineLog:
+    """The properties that a builder's lines state."""
     text = "\n".join(line for _, line in lines)
     layers = list(_LAYER.finditer(text))
     kernels = tuple(layer["name"] for layer in layers if layer["kind"] not in _NO_KERNEL)

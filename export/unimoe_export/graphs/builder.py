@@ -73,7 +73,7 @@ class GraphBuilder:
         A weight of 16 bits is multiplied in its own type, which strongly typed engines (TensorRT) require the graph to
         state: x is cast down, the product up, and the addend is added in float32. The cast of the weight to its own
         type does nothing, but then every cast to 16 bits names the type of the products, and a backend that computes
-        them in float32 changes only those casts (`unimoe_runtime.backends.onnxruntime.backend.open_session`).
+        them in float32 changes only those casts (`unimoe_runtime.backends.onnxruntime.sessions.open_session`).
         """
         matrix = self.weight(weight)
         half = matrix.dtype or ir.DataType.FLOAT

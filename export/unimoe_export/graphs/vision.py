@@ -17,9 +17,9 @@ from .feed_forward import swiglu
 
 
 def vision_graph(config: VisionConfig, weights: Path, *, blocks: Sequence[int] | None = None) -> GraphBuilder:
-    """The graph of the tower over its written weights (`bundle.vision_weight_shapes`).
+    """The graph of the tower over its written weights (`tower.vision_weight_shapes`).
 
-    `vision.tower_inputs` makes the inputs; output i of embeddings_VC is the i-th token in the order of windows.
+    `tower.tower_inputs` makes the inputs; output i of embeddings_VC is the i-th token in the order of windows.
     With `blocks` the graph has only these blocks, so that a large tower can be checked in parts.
     """
     builder = GraphBuilder("vision", weights)

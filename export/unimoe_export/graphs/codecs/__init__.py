@@ -1,1 +1,1 @@
-"""Graphs of the codecs: ConvNeXt (ours), DAC, EnCodec."""
+"""Graphs of the codecs: ConvNeXt and harmonic (ours), DAC, EnCodec."""

@@ -9,7 +9,7 @@ K codebooks, P left context of a convolution, S the part of a synthesis window p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.codecs.common import (
     TO_THE_END,
     CodecGraph,
+    CodecGraphs,
     States,
+    StreamingGraph,
     Tensors,
     finish,
     last_steps,
@@ -31,6 +33,9 @@ from unimoe_runtime.codec.bundle_codec import ENCODER
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
+
+FACTS = ("norm_eps", "band_floor", "max_log_magnitude", "synthesis_frames")
+"""Fields of config.json that the runtime reads from the manifest."""
 
 OVERLAPS = 3  # hops of a frame that reach into later frames; a window is four hops
 _OVERLAP_GAIN = 1.5  # sum of the squared Hann window over four hops
@@ -122,6 +127,24 @@ def overlap_add(builder: GraphBuilder, states: States, frames_BTN: ir.Value, hop
 def rows(builder: GraphBuilder, x_BTH: ir.Value, start: int, end: int) -> ir.Value:
     constant = builder.constant
     return builder.op("Slice", [x_BTH, constant([start]), constant([end]), constant([1])])
+
+
+def describe(
+    config: Mapping[str, Any], num_codebooks: int, encoder: CodecGraph, decoder: StreamingGraph, facts: Sequence[str]
+) -> CodecGraphs:
+    """The two written graphs with the properties that config.json states; `facts` are fields for the manifest."""
+    graph, state = decoder
+    return CodecGraphs(
+        kind=config["kind"],
+        sample_rate_hz=config["sample_rate_hz"],
+        hop_samples=config["hop_samples"],
+        num_codebooks=num_codebooks,
+        codebook_size=config["codebook_size"],
+        encoder=encoder,
+        decoder=graph,
+        decoder_state=state,
+        facts={name: config[name] for name in facts},
+    )
 
 
 class CausalStack:

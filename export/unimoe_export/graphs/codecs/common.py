@@ -36,6 +36,10 @@ class CodecGraph:
     outputs: tuple[TensorInfo, ...]
 
 
+StreamingGraph = tuple[CodecGraph, tuple[TensorInfo, ...]]
+"""A graph, and the inputs that carry its state from call to call."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodecGraphs:
     """The output of `write_codec`, and the description of the codec for the runtime (the manifest's `codec`).

@@ -1,4 +1,4 @@
-"""Graphs of our first codec, `unimoe.codec.convnext` (its docstring draws the architecture).
+"""Graphs of the ConvNeXt codec, `unimoe.codec.convnext` (its docstring draws the architecture).
 
 Shapes: B batch, K codebooks, T frames, L samples, J synthesis frames of a frame, N window, F bins. In the decoder, T,
 N and F refer to synthesis frames once each frame has become J of them.
@@ -12,8 +12,10 @@ from typing import Any
 
 from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.codecs.blocks import (
+    FACTS,
     OVERLAPS,
     CausalStack,
+    describe,
     overlap_add,
     read_shape,
     read_weights,
@@ -21,22 +23,21 @@ from unimoe_export.graphs.codecs.blocks import (
     write_encoder,
 )
 from unimoe_export.graphs.codecs.common import (
-    CodecGraph,
     CodecGraphs,
     States,
+    StreamingGraph,
     dequantize,
     finish,
     quantizer_weights,
     write_weights,
 )
-from unimoe_runtime.bundle.reader import TensorInfo
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
-    """Write both graphs of a folder of our codec; see `codec.write_codec`."""
+    """Write both graphs of a folder of this kind; see `write.write_codec`."""
     config = read_shape(codec_dir)
     num_codebooks = num_codebooks or config["num_codebooks"]
     source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
@@ -48,21 +49,11 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     decoder = read_weights(source, "decoder.") | of_decoder | {"transform.weight": inverse_GN}
     write_weights(encoder, out_dir, ENCODER)
     write_weights(decoder, out_dir, DECODER)
-    graph, state = _decoder(out_dir, config, num_codebooks)
-    return CodecGraphs(
-        kind="convnext",
-        sample_rate_hz=config["sample_rate_hz"],
-        hop_samples=config["hop_samples"],
-        num_codebooks=num_codebooks,
-        codebook_size=config["codebook_size"],
-        encoder=write_encoder(out_dir, config, num_codebooks),
-        decoder=graph,
-        decoder_state=state,
-        facts={name: config[name] for name in ("norm_eps", "band_floor", "max_log_magnitude", "synthesis_frames")},
-    )
+    decoder_graph = _decoder(out_dir, config, num_codebooks)
+    return describe(config, num_codebooks, write_encoder(out_dir, config, num_codebooks), decoder_graph, FACTS)
 
 
-def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tuple[CodecGraph, tuple[TensorInfo, ...]]:
+def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> StreamingGraph:
     builder = GraphBuilder(DECODER, out_dir / f"{DECODER}.safetensors")
     op, constant = builder.op, builder.constant
     codes_BKT = builder.input("codes_BKT", "int64", ("B", num_codebooks, "T"))

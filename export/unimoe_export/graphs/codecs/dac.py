@@ -30,7 +30,7 @@ Read = Callable[[str], NDArray[np.float32]]
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
-    """Write both graphs of a folder of this kind; see `codec.write_codec`."""
+    """Write both graphs of a folder of this kind; see `write.write_codec`."""
     try:
         config = DacConfig.from_dict(read_json(codec_dir / "config.json", CheckpointError))
     except ConfigError as error:
@@ -44,12 +44,9 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
 def _write(config: DacConfig, read: Read, out_dir: Path, num_codebooks: int) -> CodecGraphs:
     of_encoder, of_decoder = _quantizer_weights(read, num_codebooks)
     names = tensor_shapes(config)
-    write_weights(
-        _weights(read, [name for name in names if name.startswith("encoder.")]) | of_encoder, out_dir, ENCODER
-    )
-    write_weights(
-        _weights(read, [name for name in names if name.startswith("decoder.")]) | of_decoder, out_dir, DECODER
-    )
+    for graph, prefix, of_quantizer in ((ENCODER, "encoder.", of_encoder), (DECODER, "decoder.", of_decoder)):
+        own = [name for name in names if name.startswith(prefix)]
+        write_weights(_weights(read, own) | of_quantizer, out_dir, graph)
     context_frames, lookahead_frames = config.frames_around
     return CodecGraphs(
         kind=config.kind,

@@ -25,6 +25,7 @@ from unimoe_export.graphs.codecs.common import (
     CodecGraph,
     CodecGraphs,
     States,
+    StreamingGraph,
     Tensors,
     dequantize,
     finish,
@@ -33,7 +34,6 @@ from unimoe_export.graphs.codecs.common import (
     quantizer_weights,
     write_weights,
 )
-from unimoe_runtime.bundle.reader import TensorInfo
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
@@ -41,7 +41,7 @@ from unimoe_runtime.files.safetensors_reader import TensorFile
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
-    """Write both graphs of an EnCodec folder; see `codec.write_codec`."""
+    """Write both graphs of an EnCodec folder; see `write.write_codec`."""
     config = read_json(codec_dir / "config.json", CheckpointError)
     num_codebooks = num_codebooks or config["num_codebooks"]
     source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
@@ -105,9 +105,7 @@ def _encoder(out_dir: Path, ratios: list[int], num_codebooks: int) -> CodecGraph
     return finish(builder, out_dir, ENCODER)
 
 
-def _decoder(
-    out_dir: Path, ratios: list[int], num_codebooks: int, codebook_size: int
-) -> tuple[CodecGraph, tuple[TensorInfo, ...]]:
+def _decoder(out_dir: Path, ratios: list[int], num_codebooks: int, codebook_size: int) -> StreamingGraph:
     builder = GraphBuilder(DECODER, out_dir / f"{DECODER}.safetensors")
     codes_BKT = builder.input("codes_BKT", "int64", ("B", num_codebooks, "T"))
     frames_BTD = dequantize(builder, codes_BKT, num_codebooks, codebook_size)

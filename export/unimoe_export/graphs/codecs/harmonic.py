@@ -1,4 +1,4 @@
-"""Graphs of our second codec, `unimoe.codec.harmonic` (its docstring draws the architecture).
+"""Graphs of the harmonic codec, `unimoe.codec.harmonic` (its docstring draws the architecture).
 
 The oscillator counts its phase in whole numbers, so chunk boundaries anywhere in a stream keep it exact to the bit.
 
@@ -17,8 +17,10 @@ import onnx_ir as ir
 
 from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.codecs.blocks import (
+    FACTS,
     OVERLAPS,
     CausalStack,
+    describe,
     overlap_add,
     read_shape,
     read_weights,
@@ -28,30 +30,26 @@ from unimoe_export.graphs.codecs.blocks import (
 )
 from unimoe_export.graphs.codecs.common import (
     TO_THE_END,
-    CodecGraph,
     CodecGraphs,
     States,
+    StreamingGraph,
     dequantize,
     finish,
     last_steps,
     quantizer_weights,
     write_weights,
 )
-from unimoe_runtime.bundle.reader import TensorInfo
 from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.codec.oscillator import FINE_PITCHES, PHASE_STEPS, PITCH_REACH, pitch_table
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.safetensors_reader import TensorFile
 
-_FACTS = (
-    "norm_eps", "band_floor", "max_log_magnitude", "synthesis_frames", "lowest_pitch_hz", "pitches_per_octave",
-    "num_pitches", "oscillator",
-)  # fmt: skip
+_FACTS = (*FACTS, "lowest_pitch_hz", "pitches_per_octave", "num_pitches", "oscillator")
 _FLAT = 1e-6  # half a phase in radians below which sin(M x) / sin(x) is M
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
-    """Write both graphs of a folder of our second codec; see `write.write_codec`."""
+    """Write both graphs of a folder of this kind; see `write.write_codec`."""
     config = read_shape(codec_dir)
     num_codebooks = num_codebooks or config["num_codebooks"]
     source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
@@ -67,21 +65,11 @@ def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None
     decoder["transform.weight"] = inverse_Gn
     write_weights(encoder, out_dir, ENCODER)
     write_weights(decoder, out_dir, DECODER)
-    graph, state = _decoder(out_dir, config, num_codebooks)
-    return CodecGraphs(
-        kind="harmonic",
-        sample_rate_hz=config["sample_rate_hz"],
-        hop_samples=config["hop_samples"],
-        num_codebooks=num_codebooks,
-        codebook_size=config["codebook_size"],
-        encoder=write_encoder(out_dir, config, num_codebooks),
-        decoder=graph,
-        decoder_state=state,
-        facts={name: config[name] for name in _FACTS},
-    )
+    decoder_graph = _decoder(out_dir, config, num_codebooks)
+    return describe(config, num_codebooks, write_encoder(out_dir, config, num_codebooks), decoder_graph, _FACTS)
 
 
-def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> tuple[CodecGraph, tuple[TensorInfo, ...]]:
+def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> StreamingGraph:
     builder = GraphBuilder(DECODER, out_dir / f"{DECODER}.safetensors")
     op, constant = builder.op, builder.constant
     hop = config["hop_samples"] // config["synthesis_frames"]
