@@ -196,7 +196,7 @@ def _tensorrt(found: Evidence) -> Finding:
         return Finding(name=name, state="idle", detail="no NVIDIA GPU to build or run on")
     if _serves_rtx(found):
         return Finding(name=name, state="idle", detail="not installed; TensorRT-RTX serves this GPU")
-    step = "sudo apt install python3-libnvinfer" if jetson else f"pip install {wheels} 'unimoe[tensorrt]'"
+    step = "sudo apt install python3-libnvinfer" if jetson else f"pip install {wheels} && {install_command('tensorrt')}"
     return Finding(name=name, state="missing", detail="not installed; it builds on the GPU that it runs on", step=step)
 
 

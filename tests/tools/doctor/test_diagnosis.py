@@ -124,7 +124,7 @@ def test_tensorrt_rtx_builds_for_others_where_it_does_not_serve_the_gpu() -> Non
     diagnosis = diagnose(replace(BARE, gpus=Gpus(cuda="13.0", gpus=(h100,), problem=None), versions=versions))
     assert not diagnosis.can_run
     assert "does not serve this GPU" in finding(diagnosis, "TensorRT-RTX").detail
-    assert finding(diagnosis, "TensorRT").step == "pip install tensorrt-cu13 'unimoe[tensorrt]'"
+    assert finding(diagnosis, "TensorRT").step == f"pip install tensorrt-cu13 && {install_command('tensorrt')}"
     assert diagnosis.targets[1].closest == "h100"
 
 
