@@ -66,7 +66,7 @@ class Admission:
         """Raise RequestError 503 if the server is draining."""
         if self._draining:
             raise RequestError(
-                "the server is about to end", status=503, code="draining", retry_after_s=self._limits.drain_s
+                "the server is shutting down", status=503, code="draining", retry_after_s=self._limits.drain_s
             )
 
     def drain(self) -> None:

@@ -69,9 +69,9 @@ def _parse_json(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
-        raise RequestError("the body is no JSON", code="invalid_json") from None
+        raise RequestError("the body is not JSON", code="invalid_json") from None
     if not isinstance(values, dict):
-        raise RequestError("the body is no JSON object", code="invalid_json")
+        raise RequestError("the body is not a JSON object", code="invalid_json")
     return values
 
 

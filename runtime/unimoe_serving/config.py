@@ -53,7 +53,7 @@ class BundleSource:
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
-            raise ConfigError(f"{self.name!r} names no bundle: give a name without slashes, as NAME=PATH")
+            raise ConfigError(f"{self.name!r} is not a name for a bundle: give one without slashes, as NAME=PATH")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,5 +112,5 @@ def wyoming_address(uri: str) -> tuple[str, int]:
     except ValueError:
         host, port, parts = None, None, urlsplit("")
     if parts.scheme != "tcp" or not host or port is None:
-        raise ConfigError(f"{uri!r} is no Wyoming address: give one such as tcp://127.0.0.1:10200")
+        raise ConfigError(f"{uri!r} is not a Wyoming address: give one such as tcp://127.0.0.1:10200")
     return host, port

@@ -7,14 +7,7 @@ import math
 import re
 from typing import Any
 
-from unimoe_runtime.errors import (
-    AudioError,
-    BackendError,
-    ConfigError,
-    PromptError,
-    UnimoeError,
-    VideoError,
-)
+from unimoe_runtime.errors import AudioError, BackendError, ConfigError, PromptError, UnimoeError, VideoError
 
 logger = logging.getLogger("unimoe.serving")
 
@@ -69,15 +62,15 @@ def as_request_error(error: Exception) -> RequestError:
     match error:
         case RequestError():
             return error
-        case BackendError() if "within" in str(error):
+        case BackendError() if "no audio within" in str(error):
             return RequestError(str(error), status=503, code="timeout", retry_after_s=1)
         case UnimoeError() if isinstance(error, _CALLERS):
             return RequestError(str(error), code="invalid_value", param=_field(error))
         case UnimoeError():
             logger.error("%s", error)
-            return RequestError("the bundle cannot answer; the server's log says why", status=500, code="bundle_error")
+            return RequestError("the bundle cannot answer: see the server's log", status=500, code="bundle_error")
     logger.error("a request failed", exc_info=error)
-    return RequestError("the server has a fault; its log says more", status=500, code="internal_error")
+    return RequestError("internal error: see the server's log", status=500, code="internal_error")
 
 
 def _field(error: UnimoeError) -> str | None:

@@ -34,7 +34,7 @@ class Fields:
                 f"{name} has {len(value)} characters; the limit is {most}: split it", param=name, code="too_long"
             )
         if any("\ud800" <= character <= "\udfff" or character == "\0" for character in value):
-            raise RequestError(f"{name} holds characters that are no text", param=name, code="invalid_value")
+            raise RequestError(f"{name} holds characters that are not text", param=name, code="invalid_value")
         return value
 
     def choice(self, name: str, allowed: Sequence[str], default: str) -> str:

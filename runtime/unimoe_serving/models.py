@@ -73,6 +73,11 @@ class ServedModel:
         return self.synthesizer.frontend.takes_video and self.synthesizer.bundle.vision is not None
 
     @property
+    def language(self) -> str:
+        """Code of the language that it speaks; English for a model that reads text by itself."""
+        return str(getattr(self.synthesizer.frontend, "language", "en"))
+
+    @property
     def abbreviations(self) -> tuple[str, ...]:
         """Abbreviations, whose full stop does not end a sentence."""
         speech = getattr(self.synthesizer.frontend, "speech", None)

@@ -75,8 +75,6 @@ async def _serve(
             if not server.is_draining:
                 announce(f"ready after {time.perf_counter() - started:.1f} s")
             await server.drained()
-    except OSError as error:
-        raise BackendError(f"{config.wyoming} cannot be listened at ({error.strerror}): choose another port") from None
     finally:
         if wyoming is not None:
             await wyoming.stop()
@@ -87,7 +85,7 @@ async def _serve(
 
 
 def _spare_the_collector() -> None:
-    """Keep the garbage collector from visiting all that was loaded: it would hold up every stream meanwhile."""
+    """Exclude everything loaded so far from garbage collection: a collection over it would stall every stream."""
     gc.collect()
     gc.freeze()
 
@@ -134,5 +132,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise BackendError(
-            f"{host}:{port} cannot be listened at ({error.strerror}): choose another address or port"
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another address or port"
         ) from None

@@ -19,6 +19,7 @@ from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
 from wyoming.ping import Ping, Pong
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
 
+from unimoe_runtime.errors import BackendError
 from unimoe_serving.config import wyoming_address
 from unimoe_serving.conversation import Session
 from unimoe_serving.encoders import AudioFormat
@@ -31,7 +32,7 @@ from unimoe_serving.service import Job, Service, refusal
 logger = logging.getLogger("unimoe.serving")
 
 _MAX_EVENT_BYTES = 1 << 20
-_ATTRIBUTION = Attribution(name="UniMoE on the edge", url="https://pypi.org/project/unimoe/")
+_ATTRIBUTION = Attribution(name="UniMoE on the edge", url="")  # the project has no public page yet
 
 
 class WyomingServer:
@@ -44,8 +45,13 @@ class WyomingServer:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen from now on."""
-        self._server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES)
+        """Listen from now on. Raises BackendError if the address cannot be bound."""
+        try:
+            self._server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES)
+        except OSError as error:
+            raise BackendError(
+                f"cannot listen on {self._host}:{self.port} for Wyoming ({error.strerror}): choose another port"
+            ) from None
         self.port = self._server.sockets[0].getsockname()[1]
         logger.info("Wyoming at tcp://%s:%d", self._host, self.port)
 
@@ -198,7 +204,7 @@ def describe(service: Service) -> Info:
         voices = [
             TtsVoice(
                 name=f"{model.name}/{name}", description=description or name, attribution=_ATTRIBUTION,
-                installed=True, version=None, languages=["en"],
+                installed=True, version=None, languages=[model.language],
             )
             for name, description in known
         ]  # fmt: skip

@@ -17,9 +17,9 @@ from unimoe_runtime import UnimoeError
         (["nowhere"], "not a bundle"),
         (["a=nowhere", "a=elsewhere"], "two bundles have the name 'a'"),
         (["nowhere", "--max-streams", "0"], "max_streams is 0"),
-        (["nowhere", "--wyoming", "http://x"], "no Wyoming address"),
+        (["nowhere", "--wyoming", "http://x"], "not a Wyoming address"),
         (["nowhere", "--api-key-file", "nofile"], "nofile: cannot be read"),
-        (["nowhere", "--host", "203.0.113.1"], "cannot be listened at"),
+        (["nowhere", "--host", "203.0.113.1"], "cannot listen on"),
     ],
 )
 def test_refuses_in_one_line(arguments: list[str], told: str) -> None:

@@ -83,7 +83,7 @@ def test_draining_lets_those_that_are_in_go_on() -> None:
             waiting = asyncio.create_task(hold(admission))
             await asyncio.sleep(0)
             admission.drain()
-            with pytest.raises(RequestError, match="about to end") as refused:
+            with pytest.raises(RequestError, match="shutting down") as refused:
                 await hold(admission)
             assert refused.value.status == 503
             assert not waiting.done()

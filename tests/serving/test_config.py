@@ -19,7 +19,7 @@ DEMO = BundleSource(name="demo", path=Path("demo"))
         ({"bundles": ()}, "there is no bundle"),
         ({"bundles": (DEMO, DEMO)}, "two bundles have the name 'demo'"),
         ({"port": 70_000}, "port is 70000"),
-        ({"wyoming": "udp://127.0.0.1:1"}, "no Wyoming address"),
+        ({"wyoming": "udp://127.0.0.1:1"}, "not a Wyoming address"),
     ],
 )
 def test_refuses(settings: dict[str, Any], told: str) -> None:
@@ -29,7 +29,7 @@ def test_refuses(settings: dict[str, Any], told: str) -> None:
 
 def test_names_and_limits() -> None:
     for name in ("", "a/b"):
-        with pytest.raises(ConfigError, match="names no bundle"):
+        with pytest.raises(ConfigError, match="not a name for a bundle"):
             BundleSource(name=name, path=Path("demo"))
     for limit in ({"max_streams": 0}, {"queue_s": float("nan")}, {"max_queue": -1}, {"send_s": 0}):
         with pytest.raises(ConfigError, match=next(iter(limit))):
@@ -49,7 +49,7 @@ def test_addresses() -> None:
     assert {host: is_loopback(host) for host in loopback} == loopback
     assert wyoming_address("tcp://[::1]:10200") == ("::1", 10200)
     for uri in ("", "tcp://", "tcp://host", "tcp://host:x", "http://host:1", "tcp://[::1:2"):
-        with pytest.raises(ConfigError, match="no Wyoming address"):
+        with pytest.raises(ConfigError, match="not a Wyoming address"):
             wyoming_address(uri)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
@@ -26,6 +27,7 @@ from wyoming.tts import (
 from tests.serving.running import LONG
 from unimoe_runtime import SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16
+from unimoe_runtime.errors import BackendError
 from unimoe_serving.config import BundleSource, ServerConfig
 from unimoe_serving.service import Service
 from unimoe_serving.wyoming_server import WyomingServer
@@ -74,6 +76,7 @@ def test_home_assistant_describes_and_speaks(tiny_bundle: Path, library: Synthes
             program = info.tts[0]
             assert program.supports_synthesize_streaming
             assert [voice.name for voice in program.voices] == ["tiny/ann", "tiny/bob"]
+            assert all(voice.languages == ["en"] for voice in program.voices)
             for voice in (program.voices[1].name, "bob"):
                 request = Synthesize(text="Hello.", voice=SynthesizeVoice(name=voice))
                 await client.write_event(request.event())
@@ -81,6 +84,14 @@ def test_home_assistant_describes_and_speaks(tiny_bundle: Path, library: Synthes
                 assert AudioStart.is_type(events[0].type) and AudioStop.is_type(events[-1].type)
                 expected = to_int16(library.synthesize(SynthesisRequest(text="Hello.", voice="bob")).pcm_L)
                 np.testing.assert_array_equal(samples_of(events), expected)
+
+    with_server(tiny_bundle, use)
+
+
+def test_an_address_in_use_is_one_line(tiny_bundle: Path) -> None:
+    async def use(server: WyomingServer, service: Service) -> None:
+        with pytest.raises(BackendError, match=f"cannot listen on 127.0.0.1:{server.port} for Wyoming"):
+            await WyomingServer(service, f"tcp://127.0.0.1:{server.port}").start()
 
     with_server(tiny_bundle, use)
 

@@ -73,9 +73,9 @@ class _Session(Session):
         try:
             values = json.loads(text)
         except (ValueError, RecursionError):
-            raise RequestError("the message is no JSON", code="invalid_json") from None
+            raise RequestError("the message is not JSON", code="invalid_json") from None
         if not isinstance(values, dict):
-            raise RequestError("the message is no JSON object", code="invalid_json")
+            raise RequestError("the message is not a JSON object", code="invalid_json")
         fields = Fields(values)
         kind = fields.choice("type", ("start", "text", "flush", "cancel", "ping"), "")
         if kind == "start":

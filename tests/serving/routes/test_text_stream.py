@@ -98,8 +98,8 @@ def test_a_start_interrupts(socket: ClientConnection) -> None:
 @pytest.mark.parametrize(
     ("message", "told"),
     [
-        ("no JSON", "no JSON"),
-        ("[1]", "no JSON object"),
+        ("no JSON", "not JSON"),
+        ("[1]", "not a JSON object"),
         ('{"type": "sing"}', "must be one of start, text"),
         ('{"type": "text", "text": "Hello."}', "start first"),
         ('{"type": "start", "voice": "zoe"}', "there is no voice 'zoe'"),
