@@ -17,7 +17,7 @@ from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.routing_statistics import SECTION as ROUTING_SECTION
 from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, PromptError
 from unimoe_runtime.hardware.targets import Target, find_target
-from unimoe_tools.pages.output import write_output
+from unimoe_tools.output import write_output
 from unimoe_tools.parity.bundles import compare_bundles, language_model_bytes
 from unimoe_tools.parity.limits import BundleReport, limit_bundles
 from unimoe_tools.parity.sample_requests import standard_requests

@@ -31,7 +31,7 @@ from unimoe_calibration.settings import FALLBACKS, METHODS, Settings
 from unimoe_runtime.errors import CalibrationError, ConfigError
 from unimoe_runtime.hardware.precisions import quantization_scheme, scheme_precision, shown_precision
 from unimoe_runtime.hardware.targets import find_target
-from unimoe_tools.pages.output import require_writable
+from unimoe_tools.output import require_writable
 from unimoe_tools.units import count, duration, number, percent, size
 
 _PRECISIONS = ("int8", "int8-weights", "int4", "fp8")

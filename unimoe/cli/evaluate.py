@@ -22,7 +22,7 @@ from unimoe.stopping import starting_processes
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import MANIFEST, open_bundle
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
-from unimoe_tools.pages.output import require_writable, write_output
+from unimoe_tools.output import require_writable, write_output
 
 
 @click.command(cls=Command)

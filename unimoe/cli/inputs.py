@@ -10,7 +10,7 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, write_json
 from unimoe_export.polygraphy_files import graph_call, write_inputs, write_outputs
 from unimoe_runtime.bundle.reader import open_bundle
-from unimoe_tools.pages.output import require_writable
+from unimoe_tools.output import require_writable
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

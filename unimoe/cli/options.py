@@ -184,7 +184,7 @@ def json_option(function: _Function) -> _Function:
 
 def _writable(context: click.Context, parameter: click.Parameter, json_to: str | None) -> str | None:
     if json_to not in (None, _STDOUT):
-        from unimoe_tools.pages.output import require_writable
+        from unimoe_tools.output import require_writable
 
         require_writable(Path(str(json_to)))
     return json_to
@@ -195,7 +195,7 @@ def write_json(value: Any, json_to: str | None, *, err: bool = False) -> bool:
 
     `err`: print on standard error, because audio goes to standard output.
     """
-    from unimoe_tools.pages.output import write_output
+    from unimoe_tools.output import write_output
 
     if json_to is None:
         return False

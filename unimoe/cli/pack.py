@@ -19,7 +19,7 @@ from unimoe_runtime.bundle.manifest import DECODER, HALVED, MANIFEST, trunk_name
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_runtime.errors import ConfigError
 from unimoe_tools.bundles.packing import PackPlan, plan_pack, unpack, write_pack
-from unimoe_tools.pages.output import require_writable
+from unimoe_tools.output import require_writable
 from unimoe_tools.units import count, size
 
 _CODECS = ("auto", "fp16", "fp32")

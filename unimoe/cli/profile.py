@@ -25,7 +25,7 @@ from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, columns, print_prose, print_table
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
-from unimoe_tools.pages.output import require_writable, write_output
+from unimoe_tools.output import require_writable, write_output
 from unimoe_tools.parity.ratios import UNDECIDED
 from unimoe_tools.profiling import report as reports
 from unimoe_tools.profiling.compare import Rounds, compare_reports, run_against

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.prepared import WordTime
-from unimoe_tools.pages.output import require_writable, write_output
+from unimoe_tools.output import require_writable, write_output
 
 FORMATS = (".json", ".srt", ".vtt")
 _WORDS_A_LINE = 7

@@ -154,7 +154,8 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file completely or not at all. Raises OSError."""
     file = PartialFile(path)
     try:
-        file.path.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON escapes what is no character
+        # A text may hold a file name that is not UTF-8: its bytes are escaped, as in JSON.
+        file.path.write_text(text, encoding="utf-8", errors="backslashreplace")
         file.keep()
     finally:
         file.drop()

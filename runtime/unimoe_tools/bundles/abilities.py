@@ -12,6 +12,7 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend import open_frontend
+from unimoe_runtime.frontend.notation import note_name
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.frontend.tunes import TUNES
 
@@ -90,8 +91,3 @@ def _limits(bundle: Bundle, frontend: Any) -> dict[str, str]:
 
 def _longest(sampling: SamplingConfig, frame_rate_hz: float) -> str:
     return f"{sampling.max_steps / frame_rate_hz:.0f} s of audio at most"
-
-
-def note_name(pitch: int) -> str:
-    """The name of a MIDI pitch: 60 is C4."""
-    return ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")[pitch % 12] + str(pitch // 12 - 1)

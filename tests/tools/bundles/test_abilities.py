@@ -8,14 +8,9 @@ import pytest
 
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError
-from unimoe_tools.bundles.abilities import note_name, read_abilities
+from unimoe_tools.bundles.abilities import read_abilities
 
 
 def test_a_language_model_alone_says_so(reference_bundle: Path) -> None:
     with pytest.raises(BundleError, match="no front end"):
         read_abilities(open_bundle(reference_bundle))
-
-
-@pytest.mark.parametrize(("pitch", "name"), [(60, "C4"), (61, "C#4"), (36, "C2"), (84, "C6")])
-def test_note_names(pitch: int, name: str) -> None:
-    assert note_name(pitch) == name

@@ -12,7 +12,7 @@ import pytest
 from tests.tools.profiling.settings import setting
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError, ConfigError, OutputError
-from unimoe_tools.pages.output import require_writable, write_output
+from unimoe_tools.output import require_writable, write_output
 from unimoe_tools.profiling import report as reports
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.sweep import profile, read_report

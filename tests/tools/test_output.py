@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unimoe_runtime.errors import OutputError
-from unimoe_tools.pages.output import require_writable, write_output
+from unimoe_tools.output import require_writable, write_output
 
 
 def test_nothing_temporary_stays(tmp_path: Path) -> None:

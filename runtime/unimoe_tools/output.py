@@ -1,24 +1,18 @@
-"""Writing a result's file: complete under its name, or not at all."""
+"""A command's output file: complete under its name, or not at all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import PartialFile, write_atomically
 from unimoe_runtime.files.text import reason_of
 
 
 def write_output(path: Path, text: str) -> None:
     """Write a text file under a temporary name and rename it. Raises OutputError where writing fails."""
     try:
-        partial = PartialFile(path)
-        try:
-            # A name of a file that is not UTF-8 is a part of some texts.
-            partial.path.write_text(text, encoding="utf-8", errors="backslashreplace")
-            partial.keep()
-        finally:
-            partial.drop()
+        write_atomically(path, text)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({reason_of(error)}); choose another place") from None
 
