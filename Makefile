@@ -39,7 +39,7 @@ test-fast: $(DEV)/ready  ## the tests without the slow ones, in parallel
 docs: $(DEV)/ready  ## the documentation as a site, in build/site
 	$(DEV)/bin/mkdocs build --strict
 
-check: $(DEV)/ready  ## style, floors and types
+check: $(DEV)/ready  ## style, import layers and types
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/lint-imports
