@@ -111,8 +111,9 @@ def test_bad_input_gives_one_line(reference_bundle: Path, tmp_path: Path) -> Non
     assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "out.mp3"), "use one of .wav")
     assert_one_line(run("synth", reference_bundle, "--text", "x", "-o", tmp_path / "no" / "out.wav"), "folder")
     assert_one_line(run("verify", reference_bundle, "--provider", "Abacus"), "ONNX Runtime has no Abacus")
-    cuda = run("verify", reference_bundle, "--provider", "CUDAExecutionProvider")
-    assert cuda.returncode == 2 and "--backend onnxruntime-cuda" in cuda.stderr
+    for command in (["verify"], ["synth", "--text", "x", "-o", out]):
+        cuda = run(*command, reference_bundle, "--provider", "CUDAExecutionProvider")
+        assert cuda.returncode == 2 and "--backend onnxruntime-cuda" in cuda.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -22,19 +22,22 @@ from unimoe_tools.units import count, duration, size
 @click.option(
     "--target",
     required=True,
-    help="Rows of the table of targets or compute capabilities (sm86), with commas; joined by +, one engine for all.",
+    help="Rows of the table of targets or compute capabilities (sm86), separated by commas. Those joined by + share "
+    "one set of engines.",
 )
-@click.option(
-    "--flavour", type=click.Choice(FLAVOURS), help="The TensorRT to build with. [default: the one that serves TARGET]"
-)
+@click.option("--flavour", type=click.Choice(FLAVOURS), help="The TensorRT to build with. [default: the target's]")
 @click.option(
     "--cache-capacity",
     type=Counts(),
-    help="Positions that the cache holds, several with commas. [default: the longest utterance of the settings]",
+    help="Positions in the cache; several values are separated by commas. [default: enough for the longest utterance]",
 )
-@click.option("--rows", type=Whole(1), default=2, show_default=True, help="At most; guidance takes two.")
-@click.option("--prefill-chunk", type=Whole(1), default=64, show_default=True, help="Positions of a pass, at most.")
-@click.option("--jobs", type=PROCESSES, help="Builders that run at a time. [default: one for each core]")
+@click.option(
+    "--rows", type=Whole(1), default=2, show_default=True, help="Largest number of model rows; guidance takes two."
+)
+@click.option(
+    "--prefill-chunk", type=Whole(1), default=64, show_default=True, help="Largest number of positions in a pass."
+)
+@click.option("--jobs", type=PROCESSES, help="Builders that run at the same time. [default: one for each core]")
 @json_option
 def build(
     bundle: Path,
@@ -59,7 +62,7 @@ def build(
             f"longest that the bundle's settings allow takes up to {needed} (--cache-capacity {needed})",
             err=True,
         )
-    with progress_bar(kept="what is built is kept, and the same command goes on there") as progress:
+    with progress_bar(kept="finished engines are kept, and the same command resumes") as progress:
         results = build_engines(
             opened, target.split(","), flavour=flavour, num_workers=jobs,
             limits=Limits(rows=rows, positions=prefill_chunk, cache_capacities=capacities),

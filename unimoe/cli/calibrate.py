@@ -44,9 +44,9 @@ _COSTLIEST = 10
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A TOML file whose section [calibrate] has these options as fields; options given here replace its own.",
+    help="A TOML file whose section [calibrate] has these options as fields. The command line takes precedence.",
 )
-@click.option("--target", help="Where it will run: a row of the table of targets. [default: cpu]")
+@click.option("--target", help="The hardware it will run on: a row of the table of targets. [default: cpu]")
 @click.option(
     "--data",
     "--corpus",
@@ -63,18 +63,20 @@ _COSTLIEST = 10
 )
 @click.option("--method", type=click.Choice(METHODS), help="How ranges are found. [default: auto]")
 @click.option("--floor", type=int, help="Tokens that every expert should receive. [default: 512]")
-@click.option("--strict", is_flag=True, default=None, help="Fail where an expert stays below the floor.")
+@click.option("--strict", is_flag=True, default=None, help="Fail if an expert stays below the floor.")
 @click.option(
     "--fallback",
     type=click.Choice(FALLBACKS),
     help="What an expert below the floor gets: its weights alone quantized, ranges of the nearest rows, or float. "
     "[default: weight-only]",
 )
-@click.option("--max-bytes", type=Size(), help="The language model's size, at most, such as 8MB.")
-@click.option("--max-latency-ms", type=Number(min=0), help="Milliseconds of a decode step, at most.")
-@click.option("--max-loss", type=Number(min=0), help="Mean divergence of the logits, at most.")
+@click.option("--max-bytes", type=Size(), help="Largest size of the language model, such as 8MB.")
+@click.option("--max-latency-ms", type=Number(min=0), help="Longest decode step, in milliseconds.")
+@click.option("--max-loss", type=Number(min=0), help="Largest mean divergence of the logits.")
 @click.option(
-    "--flips/--no-flips", default=None, help="Measure what each graph's quantization flips. [default: measure]"
+    "--flips/--no-flips",
+    default=None,
+    help="Count the routing decisions that each graph's quantization flips. [default: count]",
 )
 @click.option(
     "--verify-steps",
@@ -85,7 +87,7 @@ _COSTLIEST = 10
     "--cache", "cache_dir", type=click.Path(path_type=Path), help="Where statistics are kept. [default: user's cache]"
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Order of the data. [default: 0]")
-@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
 @click.option(
     "--html", "html_path", type=click.Path(path_type=Path, dir_okay=False), help=f"Write the page here and as {REPORT}."

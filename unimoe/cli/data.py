@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from unimoe.cli.data_options import CORPUS, OUT, WORKERS, incomplete_when_stopped, read_section, tell_corpus
+from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.data_speech import SPEECH_COMMANDS
 from unimoe.cli.options import RATE_HZ, THREADS, Command, Group, json_option, write_json
 from unimoe.cli.tables import Column, print_table
@@ -41,7 +41,7 @@ def sources(json_to: str | None) -> None:
 
 
 @data.command(cls=Command)
-@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("recipe", type=RECIPE)
 @click.argument("out", type=OUT)
 @WORKERS
 @json_option
@@ -62,11 +62,11 @@ def render(recipe: Path, out: Path, workers: int, json_to: str | None) -> None:
 @data.command("import", cls=Command)
 @click.argument("folder", type=CORPUS)
 @click.argument("out", type=OUT)
-@click.option("--voice", default="own", show_default=True, help="Name of who speaks, where the list does not say.")
-@click.option("--licence", default="", help="Licence of the recordings; it is kept with every clip.")
-@click.option("--may-ship", is_flag=True, help="The licence allows to ship weights trained on them.")
+@click.option("--voice", default="own", show_default=True, help="The speaker's name where the list gives none.")
+@click.option("--licence", default="", help="Licence of the recordings, kept with every clip.")
+@click.option("--may-ship", is_flag=True, help="The licence allows shipping weights trained on them.")
 @click.option("--rate", default=16000, show_default=True, type=RATE_HZ, help="Sample rate in Hz.")
-@click.option("--align/--no-align", default=True, show_default=True, help="Find when each phoneme is spoken.")
+@click.option("--align/--no-align", default=True, show_default=True, help="Find the time of each phoneme.")
 @WORKERS
 @json_option
 def import_(
@@ -108,12 +108,10 @@ def join(out: Path, corpora: tuple[Path, ...], json_to: str | None) -> None:
 @data.command("filter", cls=Command)
 @click.argument("corpus", type=CORPUS)
 @click.argument("out", type=OUT)
-@click.option(
-    "--recipe", type=click.Path(path_type=Path, dir_okay=False), help="A recipe whose section [filter] has limits."
-)
-@click.option("--balance", is_flag=True, help="As many hours of speech as of music in the training split.")
-@click.option("--wer", is_flag=True, help="Measure word errors of speech as well (slow; needs pocketsphinx).")
-@click.option("--dnsmos", is_flag=True, help="Measure DNSMOS as well (slow; needs speechmos).")
+@click.option("--recipe", type=RECIPE, help="A recipe whose section [filter] has limits.")
+@click.option("--balance", is_flag=True, help="Keep as many hours of speech as of music in the training split.")
+@click.option("--wer", is_flag=True, help="Also measure word errors of speech (slow; needs pocketsphinx).")
+@click.option("--dnsmos", is_flag=True, help="Also measure DNSMOS (slow; needs speechmos).")
 @WORKERS
 @json_option
 def filter_(
@@ -148,9 +146,7 @@ def filter_(
 
 @data.command(cls=Command)
 @click.argument("corpus", type=CORPUS)
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="The page; CORPUS/report.html if left out."
-)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="The page. [default: CORPUS/report.html]")
 @json_option
 def report(corpus: Path, html: Path | None, json_to: str | None) -> None:
     """Write a page about CORPUS: counts, hours, histograms, licences. The same figures lie beside it as JSON."""
@@ -174,7 +170,7 @@ def report(corpus: Path, html: Path | None, json_to: str | None) -> None:
 @data.command(cls=Command)
 @click.argument("corpus", type=CORPUS)
 @click.argument("codec", type=CORPUS)
-@click.option("--cache", type=OUT, help="Folder of codec tokens; CORPUS/codes if left out.")
+@click.option("--cache", type=OUT, help="Folder of codec tokens. [default: CORPUS/codes]")
 @click.option("--threads", default=2, show_default=True, type=THREADS, help="CPU threads.")
 @json_option
 def encode(corpus: Path, codec: Path, cache: Path | None, threads: int, json_to: str | None) -> None:

@@ -16,7 +16,7 @@ from unimoe.stopping import kept_when_stopped
 CORPUS = click.Path(path_type=Path, file_okay=False, exists=True)
 OUT = click.Path(path_type=Path, file_okay=False)
 RECIPE = click.Path(path_type=Path, dir_okay=False)
-WORKERS = click.option("--workers", default=2, show_default=True, type=PROCESSES, help="Processes that work at a time.")
+WORKERS = click.option("--workers", default=2, show_default=True, type=PROCESSES, help="Number of worker processes.")
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def incomplete_when_stopped(out: Path) -> Iterator[None]:
 
 
 def read_section(path: Path, name: str) -> dict[str, Any]:
-    """A section of a recipe. Raises ConfigError if the file is missing, is not TOML, or lacks the section."""
+    """A section of a recipe, lists as tuples. Raises ConfigError if the file is missing or damaged, or lacks it."""
     section = read_toml_section(path, name)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
 

@@ -1,4 +1,4 @@
-"""Commands of `unimoe data` for synthetic speech: speak texts, transcribe them with Whisper, gather the right ones."""
+"""Commands of `unimoe data` for synthetic speech: speak, transcribe and gather clips, train parts of the front end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from unimoe.cli.progress import progress_bar
 
 
 @click.command(cls=Command)
-@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("recipe", type=RECIPE)
 @click.argument("out", type=OUT)
-@click.option("--hours", type=Number(min=0, min_open=True), help="Stop at so many hours of speech.")
+@click.option("--hours", type=Number(min=0, min_open=True), help="Stop after this many hours of speech.")
 @WORKERS
 @json_option
 def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: str | None) -> None:
@@ -48,12 +48,12 @@ def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: s
 @click.command(cls=Command)
 @click.argument("folder", type=CORPUS)
 @click.option(
-    "--judge", type=click.Choice(["tiny.en", "base"]), default="tiny.en", show_default=True, help="Which Whisper hears."
+    "--judge", type=click.Choice(["tiny.en", "base"]), default="tiny.en", show_default=True, help="The Whisper model."
 )
 @WORKERS
 @json_option
 def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
-    """Transcribe the clips of a spoken FOLDER with Whisper, and mark those that the teacher got wrong."""
+    """Transcribe the clips of a spoken FOLDER with Whisper, and mark those that differ from their text."""
     from unimoe.data.speaking import read_clips, read_heard
     from unimoe.evaluation.hearing import hear_corpus, left_out_counts
 
@@ -78,7 +78,7 @@ def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
 @click.argument("folder", type=CORPUS)
 @click.argument("out", type=OUT)
 @click.option("--rate", default=24000, show_default=True, type=RATE_HZ, help="Sample rate in Hz.")
-@click.option("--unheard", is_flag=True, help="Take clips along that Whisper has not heard yet.")
+@click.option("--unheard", is_flag=True, help="Include clips that Whisper has not transcribed yet.")
 @json_option
 def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | None) -> None:
     """Make the corpus OUT from the clips of a spoken FOLDER that passed Whisper."""

@@ -35,7 +35,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
     type=click.Path(path_type=Path),
     help="DAC's weights_16khz.pth (reading it needs torch) or a codec folder, where CHECKPOINT holds none.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def export(
     checkpoint: Path, bundle: Path, precision: str, codec: Path | None, force: bool, json_to: str | None

@@ -17,9 +17,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command(cls=Command)
 @click.argument("bundle", type=BUNDLE)
-@click.option("--graph", required=True, help="Its name, such as layers.0.expert.3, layers.0.trunk or head.")
+@click.option("--graph", required=True, help="Name of the graph, such as layers.0.expert.3, layers.0.trunk or head.")
 @click.option("-o", "--output", required=True, type=_FILE, help="Write the inputs here.")
-@click.option("--outputs", "outputs_path", type=_FILE, help="Write what the oracle makes of them here.")
+@click.option("--outputs", "outputs_path", type=_FILE, help="Write the oracle's outputs for these inputs here.")
 @json_option
 def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None, json_to: str | None) -> None:
     """Write real inputs of one graph of a BUNDLE in Polygraphy's format.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_STDOUT = "-"
+STDOUT = "-"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -31,7 +31,7 @@ class Number(click.FloatRange):
 
 
 class Whole(click.IntRange):
-    """A whole number from `low` to `high`. Without `high`, more than a million is a mistake."""
+    """A whole number from `low` to `high`. The default for `high`, about a million, catches mistyped numbers."""
 
     def __init__(self, low: int, high: int = 1 << 20) -> None:
         super().__init__(low, high)
@@ -151,8 +151,8 @@ def _with_json_files(args: list[str]) -> Iterator[str]:
     while word is not None:
         following = next(waiting)
         if word == "--json":
-            is_file = following is not None and (following == _STDOUT or following.endswith(".json"))
-            yield f"--json={following if is_file else _STDOUT}"
+            is_file = following is not None and (following == STDOUT or following.endswith(".json"))
+            yield f"--json={following if is_file else STDOUT}"
             if is_file:
                 following = next(waiting)
         else:
@@ -183,7 +183,7 @@ def json_option(function: _Function) -> _Function:
 
 
 def _writable(context: click.Context, parameter: click.Parameter, json_to: str | None) -> str | None:
-    if json_to not in (None, _STDOUT):
+    if json_to not in (None, STDOUT):
         from unimoe_tools.output import require_writable
 
         require_writable(Path(str(json_to)))
@@ -200,7 +200,7 @@ def write_json(value: Any, json_to: str | None, *, err: bool = False) -> bool:
     if json_to is None:
         return False
     text = json.dumps(value, indent=1, default=str)
-    if json_to == _STDOUT:
+    if json_to == STDOUT:
         click.echo(text, err=err)
         return True
     write_output(Path(json_to), text + "\n")
@@ -218,26 +218,31 @@ trust_option = click.option(
 )  # fmt: skip
 
 
-def engine_options(function: _Function) -> _Function:
-    """`--backend` and `--target` choose what computes. CUDA is `--backend onnxruntime-cuda` or `--backend tensorrt`."""
+def backend_option(function: _Function) -> _Function:
+    """`--backend` chooses what computes."""
     from unimoe_runtime.backends.factory import BACKENDS
 
+    return click.option(
+        "--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True,
+        help="What computes: the CPU (onnxruntime, or numpy, which is slow and exact) or a GPU.",
+    )(function)  # fmt: skip
+
+
+def engine_options(function: _Function) -> _Function:
+    """`--backend`, `--target` and `--trust-engines`. CUDA is `--backend onnxruntime-cuda` or `--backend tensorrt`."""
     options = (
-        click.option(
-            "--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True,
-            help="What computes: the CPU (onnxruntime, or numpy, which is slow and exact) or a GPU.",
-        ),
+        backend_option,
         click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]"),
         trust_option,
         click.option("--provider", "providers", multiple=True, hidden=True, callback=_providers),
-    )  # fmt: skip
+    )
     for option in reversed(options):
         function = option(function)
     return function
 
 
 def _providers(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
-    """ONNX Runtime's other execution providers, which copy through the host. CUDA and TensorRT have own backends."""
+    """ONNX Runtime's other execution providers, which copy through the host. CUDA and TensorRT are backends."""
     for name, backend in (("CUDAExecutionProvider", "onnxruntime-cuda"), ("TensorrtExecutionProvider", "tensorrt")):
         if name in value:
             raise click.UsageError(f"CUDA has one way here: --backend {backend} instead of --provider {name}")

@@ -41,8 +41,8 @@ _RUN_HERE_BYTES = 1e9
 @click.command(cls=Command)
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
 @click.option("--target", default=ALL, show_default=True, help="A row of the table of targets, or all of them.")
-@click.option("--precision", type=Precision(_PRECISIONS), help="This one alone. [default: all that a target has]")
-@click.option("--memory-budget", type=Size("GB"), help="What the model may take at most, such as 6GB.")
+@click.option("--precision", type=Precision(_PRECISIONS), help="Only this precision. [default: all that a target has]")
+@click.option("--memory-budget", type=Size("GB"), help="Memory that the model may use, such as 6GB.")
 @click.option(
     "--routing",
     type=click.Path(path_type=Path),

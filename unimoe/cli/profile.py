@@ -56,26 +56,28 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow", "s
 @click.option("--text", "texts", multiple=True, help="Text to make, may be repeated. [default: the bundle's examples]")
 @click.option("--voice", default="", help="As for `unimoe synth`.")
 @click.option("--voice-text", default="", help="As for `unimoe synth`.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The seed of the first round.")
-@click.option("--steps", type=Whole(1), help="Decode steps, whatever the model says. [default: its end]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the first round.")
+@click.option("--steps", type=Whole(1), help="Run exactly this many decode steps. [default: until the model ends]")
 @click.option(
     "--chunks", "--chunk-frames", type=Counts(), help="Frames of each chunk, the last repeated. [default: as synth]"
 )
-@click.option("--warmup", type=Whole(0), default=1, show_default=True, help="Rounds that do not count.")
-@click.option("--repetitions", type=Whole(1), help="Rounds that count. [default: 5; with --against at most 40]")
+@click.option("--warmup", type=Whole(0), default=1, show_default=True, help="Rounds before the measurement.")
+@click.option("--repetitions", type=Whole(1), help="Measured rounds. [default: 5; with --against at most 40]")
 @click.option(
     "--max-minutes",
     type=Number(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="With --against: stop after so long, with what the rounds so far say.",
+    help="With --against: stop after this time and compare the rounds so far.",
 )
 @engine_options
 @click.option(
-    "--memory-budget", type=Size(zero=True), help="What loaded experts may take, such as 300MB. [default: any]"
+    "--memory-budget", type=Size(zero=True), help="Memory for loaded experts, such as 300MB. [default: no limit]"
 )
 @click.option("--kernels", is_flag=True, help="Measure once more with the engine's own profiler on.")
-@click.option("-o", "--output", "output", type=click.Choice(list(_FORMATS)), help="Print it so, instead of tables.")
+@click.option(
+    "-o", "--output", "output", type=click.Choice(list(_FORMATS)), help="Print this format instead of tables."
+)
 @json_option
 @click.option("--csv", "csv_path", type=_FILE, help="Write one row for each setting here.")
 @click.option("--markdown", "markdown_path", type=_FILE, help="Write the tables here.")

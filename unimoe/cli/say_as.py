@@ -23,7 +23,7 @@ from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 @click.argument("bundle", type=BUNDLE)
 @click.argument("text", required=False)
 @text_options
-@click.option("--voice", default="", help="Whose durations are shown. [default: the first]")
+@click.option("--voice", default="", help="The voice whose durations are shown. [default: the first]")
 @json_option
 def say_as(
     bundle: Path,

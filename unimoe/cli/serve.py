@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
-from unimoe.cli.options import THREADS, Number, Size, trust_option
-from unimoe_runtime.backends.factory import BACKENDS
+from unimoe.cli.options import THREADS, Number, Size, backend_option, trust_option
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.text import read_text
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
@@ -23,32 +22,48 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
 @click.argument("bundles", nargs=-1, required=True, metavar="[NAME=]BUNDLE...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--wyoming", default="", help="Speak Wyoming as well, such as at tcp://127.0.0.1:10200.")
+@click.option("--wyoming", default="", help="Serve Wyoming too, at an address such as tcp://127.0.0.1:10200.")
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),
     help=f"A file with the key that requests must carry. [default: ${_KEY_VARIABLE}, or none]",
 )
-@click.option("--cors", "cors_origins", multiple=True, help="An origin whose pages may call, or *; may be repeated.")
-@click.option("--allowed-host", "allowed_hosts", multiple=True, help="A name of the server; may be repeated.")
-@click.option("--voices", "voices_dir", type=click.Path(path_type=Path), help="A folder to keep cloned voices in.")
-@click.option("--max-streams", type=int, default=_LIMITS.max_streams, show_default=True, help="Streams at once.")
-@click.option("--max-queue", type=int, default=_LIMITS.max_queue, show_default=True, help="Requests that may wait.")
-@click.option("--max-text", type=int, default=_LIMITS.max_text_characters, show_default=True, help="Characters.")
-@click.option("--max-upload", type=Size(), default=_LIMITS.max_upload_bytes, help="Size of an upload. [default: 64MiB]")
-@click.option("--timeout", type=Number(min=0), default=_LIMITS.stream_s, show_default=True, help="Seconds of a stream.")
-@click.option("--drain", type=Number(min=0), default=_LIMITS.drain_s, show_default=True, help="Seconds after SIGTERM.")
 @click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="onnxruntime",
-    show_default=True,
-    help="What computes: CPU or GPU.",
+    "--cors", "cors_origins", multiple=True, help="An origin whose pages may send requests, or *; may be repeated."
 )
+@click.option(
+    "--allowed-host", "allowed_hosts", multiple=True, help="A host name that requests may use; may be repeated."
+)
+@click.option("--voices", "voices_dir", type=click.Path(path_type=Path), help="A folder to keep cloned voices in.")
+@click.option(
+    "--max-streams", type=int, default=_LIMITS.max_streams, show_default=True, help="Largest number of streams at once."
+)
+@click.option(
+    "--max-queue", type=int, default=_LIMITS.max_queue, show_default=True, help="Largest number of waiting requests."
+)
+@click.option(
+    "--max-text", type=int, default=_LIMITS.max_text_characters, show_default=True, help="Longest text, in characters."
+)
+@click.option("--max-upload", type=Size(), default=_LIMITS.max_upload_bytes, help="Largest upload. [default: 64MiB]")
+@click.option(
+    "--timeout",
+    type=Number(min=0),
+    default=_LIMITS.stream_s,
+    show_default=True,
+    help="Longest time of a stream, in seconds.",
+)
+@click.option(
+    "--drain",
+    type=Number(min=0),
+    default=_LIMITS.drain_s,
+    show_default=True,
+    help="Seconds to finish streams after SIGTERM.",
+)
+@backend_option
 @trust_option
 @click.option("--threads", type=THREADS, help="CPU threads. [default: all cores]")
 @click.option(
-    "--memory-budget", type=Size(zero=True), help="What each bundle's loaded experts may take. [default: any]"
+    "--memory-budget", type=Size(zero=True), help="Memory for each bundle's loaded experts. [default: no limit]"
 )
 @click.option("--access-log", is_flag=True, help="Log each request.")
 def serve(

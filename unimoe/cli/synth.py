@@ -17,8 +17,8 @@ from unimoe.cli.options import (
     Counts,
     Number,
     Size,
+    engine_options,
     json_option,
-    trust_option,
     write_json,
 )
 from unimoe.cli.progress import progress_bar
@@ -26,7 +26,6 @@ from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
 from unimoe.cli.timestamps import require_format, write_timestamps
-from unimoe_runtime.backends.factory import BACKENDS
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_runtime.synthesis.outcome import Outcome
@@ -50,7 +49,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: tuple[int
 @click.option(
     "--task", type=click.Choice(["speech", "music"]), default="speech", show_default=True, help="Speak or play."
 )
-@click.option("--text", help="What to say, - for what comes on stdin; for music, notes or a description.")
+@click.option("--text", help="What to say, or - to read it from stdin; for music, notes or a description.")
 @text_options
 @click.option("--explain", "explains", is_flag=True, help="Print words, phonemes, durations and pauses; do not speak.")
 @click.option(
@@ -65,20 +64,22 @@ def _frames(context: click.Context, parameter: click.Parameter, value: tuple[int
     type=Number(min=0, min_open=True),
     default=RATE_HZ,
     show_default=True,
-    help="Frames looked at a second.",
+    help="Frames of the video that the model sees each second.",
 )
-@click.option("--video-frames", type=int, default=MAX_FRAMES, show_default=True, help="Frames looked at, at most.")
+@click.option(
+    "--video-frames", type=int, default=MAX_FRAMES, show_default=True, help="Largest number of frames of the video."
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same audio."
 )
-@click.option("-o", "--output", help="A .wav, .flac or .ogg file; - for raw 16-bit samples on stdout, as they come.")
+@click.option("-o", "--output", help="A .wav, .flac or .ogg file; - streams raw 16-bit samples to stdout.")
 @click.option(
     "--timestamps",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write when each word is spoken: a .json, .srt or .vtt file.",
 )
-@click.option("--stream", is_flag=True, help="Write the .wav as it comes; stopped half-way, it holds what there was.")
-@click.option("--play", is_flag=True, help="Play it as it comes (needs the extra `play`).")
+@click.option("--stream", is_flag=True, help="Write the .wav during synthesis; if stopped, it holds the audio so far.")
+@click.option("--play", is_flag=True, help="Play during synthesis (needs the extra `play`).")
 @click.option(
     "--chunk-frames",
     "schedule",
@@ -86,39 +87,34 @@ def _frames(context: click.Context, parameter: click.Parameter, value: tuple[int
     callback=_frames,
     help="Frames of each streamed chunk, the last repeated. [default: 2,4,8,16,32]",
 )
-@click.option("--timeout", type=Number(min=0, min_open=True), help="Stop after so many seconds, with what there is.")
-@click.option("--warm", is_flag=True, help="Load every graph before the request, and say what that costs.")
+@click.option(
+    "--timeout", type=Number(min=0, min_open=True), help="Stop after this many seconds and keep the audio so far."
+)
+@click.option("--warm", is_flag=True, help="Load every graph before the request; print the time and memory it takes.")
 @click.option(
     "--memory-budget",
     type=Size(zero=True),
-    help="What loaded experts may take, such as 300MB: same audio, slower. [default: any]",
+    help="Memory for loaded experts, such as 300MB: same audio, slower. [default: no limit]",
 )
 @click.option("--guidance", type=Number(0, 1000), help="Guidance scale; 0 turns guidance off. [default: the bundle's]")
 @click.option("--temperature", type=Number(0, 1000), help="0 takes the likeliest code. [default: the bundle's]")
-@click.option("--top-k", type=int, help="Codes a draw chooses from. [default: the bundle's]")
+@click.option("--top-k", type=int, help="Number of codes that a draw chooses from. [default: the bundle's]")
 @click.option(
     "--top-p",
     type=Number(0, 1, min_open=True),
     help="Share of probability a draw chooses from. [default: the bundle's]",
 )
 @click.option(
-    "--eos-factor", type=Number(0, 1000, min_open=True), help="Factor of the end's logit. [default: the bundle's]"
+    "--eos-factor",
+    type=Number(0, 1000, min_open=True),
+    help="Factor on the logit that ends the audio. [default: the bundle's]",
 )
-@click.option("--min-steps", type=int, help="Decode steps before the audio may end. [default: the bundle's]")
-@click.option("--max-steps", type=int, help="Decode steps, the delay included. [default: the bundle's]")
+@click.option("--min-steps", type=int, help="Least decode steps before the audio may end. [default: the bundle's]")
+@click.option("--max-steps", type=int, help="Most decode steps, including the delay. [default: the bundle's]")
 @click.option(
-    "--max-seconds", type=Number(min=0, min_open=True), help="Seconds of audio, at most. [default: the bundle's]"
+    "--max-seconds", type=Number(min=0, min_open=True), help="Longest audio, in seconds. [default: the bundle's]"
 )
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="onnxruntime",
-    show_default=True,
-    help="What computes: CPU or GPU.",
-)
-@click.option("--target", help="Whose engines --backend tensorrt runs. [default: those that fit this GPU]")
-@trust_option
-@click.option("--provider", "providers", multiple=True, help="ONNX Runtime execution provider; may be repeated.")
+@engine_options
 @click.option("--threads", type=THREADS, help="CPU threads. [default: all cores]")
 @json_option
 def synth(
@@ -153,7 +149,7 @@ def synth(
     max_seconds: float | None,
     backend: str,
     target: str | None,
-    providers: tuple[str, ...],
+    providers: tuple[str, ...] | None,
     threads: int | None,
     json_to: str | None,
 ) -> None:
@@ -175,7 +171,7 @@ def synth(
         from unimoe_runtime.audio.files import require_writable
 
         require_writable(path)
-    options = {"backend": backend, "target": target, "threads": threads, "providers": providers or None}
+    options = {"backend": backend, "target": target, "threads": threads, "providers": providers}
     with _open(bundle, warm, **options, memory_budget_bytes=memory_budget) as synthesizer:
         if synthesizer.engine_warning is not None:
             click.echo(f"unimoe: {synthesizer.engine_warning}", err=True)

@@ -24,9 +24,19 @@ Command = Callable[..., Any]
 def text_options(command: Command) -> Command:
     """`--text-file`, `--speed` and `--lexicon`."""
     for option in (
-        click.option("--lexicon", type=click.Path(path_type=Path), help="Pronunciations: a word and phonemes a line."),
-        click.option("--speed", type=Number(0.25, 4.0), default=1.0, show_default=True, help="2 is faster."),
-        click.option("--text-file", type=click.Path(path_type=Path), help="A file with the text; - for stdin."),
+        click.option(
+            "--lexicon",
+            type=click.Path(path_type=Path),
+            help="A file of pronunciations: a word and its phonemes on each line.",
+        ),
+        click.option(
+            "--speed",
+            type=Number(0.25, 4.0),
+            default=1.0,
+            show_default=True,
+            help="Speed of speech; 2 is twice as fast.",
+        ),
+        click.option("--text-file", type=click.Path(path_type=Path), help="A file with the text, or - for stdin."),
     ):
         command = option(command)
     return command

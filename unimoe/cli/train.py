@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from unimoe.cli.options import (
+    STDOUT,
     THREADS,
     Command,
     Group,
@@ -45,15 +46,18 @@ def train() -> None:
     """
 
 
+WORK = click.option(
+    "--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]"
+)
+
+
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
-        click.option(
-            "--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]"
-        ),
+        WORK,
         click.option(
             "--parallel", type=click.Choice(["ddp", "fsdp"]), default="ddp", show_default=True,
-            help="Engine of many processes: copies of the model, or layers and experts sharded.",
+            help="How several processes train: copies of the model (ddp), or layers and experts sharded (fsdp).",
         ),
     ]  # fmt: skip
     for option in reversed(options):
@@ -66,18 +70,19 @@ def _run(
 ) -> None:
     from unimoe.training.recipe import train_recipe
 
-    work = work or Path("build") / recipe.stem
-    to_stderr = json_to == "-"
-    train_recipe(
-        recipe, work, stages=stages, out=out, engine=parallel, report=lambda line: click.echo(line, err=to_stderr)
-    )
+    work = _work_folder(recipe, work)
+    train_recipe(recipe, work, stages=stages, out=out, engine=parallel, report=_report(json_to))
     if not write_json(_result(work, stages, out), json_to):
         click.echo(f"next: {_next_step(recipe, stages, out)}")
 
 
 def _report(json_to: str | None) -> Callable[[str], None]:
-    """Progress lines; on stderr when JSON goes to stdout."""
-    return lambda line: click.echo(line, err=json_to == "-")
+    """Prints progress lines; on stderr when JSON goes to stdout."""
+    return lambda line: click.echo(line, err=json_to == STDOUT)
+
+
+def _work_folder(recipe: Path, work: Path | None) -> Path:
+    return work or Path("build") / recipe.stem
 
 
 def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def whole(recipe: Path, work: Path | None, parallel: str, json_to: str | None, o
     """All of RECIPE: data, codec, front end, every stage, checkpoint. Resumes after an interruption."""
     from unimoe.training.curriculum import STAGES
 
-    work = work or Path("build") / recipe.stem
+    work = _work_folder(recipe, work)
     _run(recipe, work, parallel, STAGES, json_to, out or work / "checkpoint")
 
 
@@ -129,7 +134,7 @@ def base(recipe: Path, work: Path | None, parallel: str, json_to: str | None) ->
 
 @train.command(cls=Command)
 @_with_options
-@click.option("--domain", type=click.Choice(_DOMAINS), help="One of them. [default: each in turn]")
+@click.option("--domain", type=click.Choice(_DOMAINS), help="Train only this domain. [default: each in turn]")
 def specialist(recipe: Path, work: Path | None, parallel: str, json_to: str | None, domain: str | None) -> None:
     """One dense specialist per domain, from the base, on that domain's clips."""
     _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else _DOMAINS)], json_to)
@@ -178,15 +183,14 @@ def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> Non
     from unimoe.training.demo import train_demo
 
     out = out or work / "checkpoint"
-    to_stderr = json_to == "-"
-    losses = train_demo(recipe, work, out, report=lambda line: click.echo(line, err=to_stderr))
+    losses = train_demo(recipe, work, out, report=_report(json_to))
     if not write_json({"work": str(work), "checkpoint": str(out), "held_out": losses}, json_to):
         click.echo(f"next: {_next_step(recipe, [], out)}")
 
 
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
+@WORK
 @click.option("--threads", type=THREADS, default=2, show_default=True, help="CPU threads.")
 @json_option
 def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) -> None:
@@ -197,7 +201,7 @@ def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) ->
     from unimoe.training.recipe_check import read_recipe
 
     torch.set_num_threads(threads)
-    work, content = work or Path("build") / recipe.stem, read_recipe(recipe, ["data", "codec"])
+    work, content = _work_folder(recipe, work), read_recipe(recipe, ["data", "codec"])
     report = _report(json_to)
     made = make_codec(content["codec"], open_corpus(content["data"], work, report), work, report)
     if not write_json({"codec": str(made)}, json_to):
@@ -207,10 +211,10 @@ def codec(recipe: Path, work: Path | None, threads: int, json_to: str | None) ->
 @train.command(cls=Command)
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("package", type=click.Path(path_type=Path))
-@click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
-@click.option("--max-bytes", type=Size(), default="60MB", show_default=True, help="Size of the package, at most.")
+@WORK
+@click.option("--max-bytes", type=Size(), default="60MB", show_default=True, help="Largest size of the package.")
 @click.option(
-    "--max-audio-bytes", type=Size(), default="25MB", show_default=True, help="Size of the excerpt of audio, at most."
+    "--max-audio-bytes", type=Size(), default="25MB", show_default=True, help="Largest size of the excerpt of audio."
 )
 @json_option
 def pack(
@@ -218,15 +222,15 @@ def pack(
 ) -> None:
     """Pack the training data of RECIPE into the small folder PACKAGE, for a run on another machine.
 
-    PACKAGE holds tokens, settings, the codec and an excerpt of the audio. The command makes those that the work folder
-    lacks.
+    PACKAGE holds tokens, settings, the codec and an excerpt of the audio. The command first makes what the work folder
+    lacks of these.
     """
     from unimoe.training.package import PackageLimits
     from unimoe.training.recipe import pack_recipe
 
     limits = PackageLimits(total_mb=max_bytes / 1e6, audio_mb=max_audio_bytes / 1e6)
     report = _report(json_to)
-    num_bytes = pack_recipe(recipe, work or Path("build") / recipe.stem, package, limits, report)
+    num_bytes = pack_recipe(recipe, _work_folder(recipe, work), package, limits, report)
     if not write_json({"package": str(package), "bytes": num_bytes}, json_to):
         click.echo(f"{package}: {size(num_bytes)}")
         click.echo(f"next, on the other machine: `unimoe train timed {package} RESULT --work WORK`")
@@ -236,7 +240,7 @@ def pack(
 @click.argument("package", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("result", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder of the stages, for this run.")
-@click.option("--minutes", type=Number(min=0), default=9.0, show_default=True, help="Time for all of it.")
+@click.option("--minutes", type=Number(min=0), default=9.0, show_default=True, help="Time for the whole run.")
 @click.option(
     "--codec-share",
     type=Number(min=0, max=1),
@@ -244,13 +248,13 @@ def pack(
     show_default=True,
     help="Share of the time that finishes the codec.",
 )
-@click.option("--batch-size", type=Whole(1), default=96, show_default=True, help="Clips a step of the token model.")
+@click.option("--batch-size", type=Whole(1), default=96, show_default=True, help="Clips in a step of the token model.")
 @click.option(
     "--codec-batch-size",
     type=Whole(1),
     default=32,
     show_default=True,
-    help="Segments a step of the codec.",
+    help="Segments in a step of the codec.",
 )
 @json_option
 def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget: Any) -> None:
@@ -271,13 +275,13 @@ def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget
 @click.argument("recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("result", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--work", type=click.Path(path_type=Path), help="Folder of the stages. [default: build/RECIPE's name]")
+@WORK
 @json_option
 def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json_to: str | None) -> None:
     """Make a CHECKPOINT from the RESULT of a timed run, with RECIPE's front end and sampling."""
     from unimoe.training.recipe import unpack_result
 
     report = _report(json_to)
-    unpack_result(recipe, work or Path("build") / recipe.stem, result, checkpoint, report)
+    unpack_result(recipe, _work_folder(recipe, work), result, checkpoint, report)
     if not write_json({"checkpoint": str(checkpoint)}, json_to):
         click.echo(f"checkpoint in {checkpoint}\nnext: `unimoe export {checkpoint} BUNDLE`")

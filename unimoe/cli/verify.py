@@ -45,21 +45,23 @@ _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.
 @click.option(
     "--tolerance",
     type=Number(min=0),
-    help="Largest error allowed, absolute; plus a tenth of it relative. [default: by the precisions]",
+    help="Largest absolute error; a tenth of it is allowed as relative error too. [default: by the precisions]",
 )
 @click.option(
     "--corpus",
     type=click.Path(path_type=Path),
-    help="Listen as well: a corpus of `unimoe data`, or a folder of your own recordings with their texts.",
+    help="Compare the audio too, on a corpus of `unimoe data` or a folder of your own recordings with their texts.",
 )
-@click.option("--texts", default=24, show_default=True, type=Whole(2), help="Texts of each voice to hear.")
+@click.option(
+    "--texts", default=24, show_default=True, type=Whole(2), help="Number of texts of each voice to synthesize."
+)
 @click.option(
     "--limit",
     "limits",
     type=(click.Choice([*AT_LEAST, *AT_MOST]), Number()),
     multiple=True,
     metavar="FIGURE VALUE",
-    help=f"Where another bundle must lie within; may be repeated. [default: {_SHOWN_LIMITS}]",
+    help=f"A limit for the comparison with another bundle; may be repeated. [default: {_SHOWN_LIMITS}]",
 )
 @json_option
 def verify(
@@ -278,9 +280,7 @@ def _verify_engines(
     else:
         reference, name = open_backend("numpy", bundle), "the numpy oracle"
     with progress_bar("comparing engines") as progress:
-        found = verify_engines(
-            candidate, reference, engine_set, steps=steps, tolerance=tolerance, progress=progress
-        )  # fmt: skip
+        found = verify_engines(candidate, reference, engine_set, steps=steps, tolerance=tolerance, progress=progress)
     try:
         path = write_verification(engine_set.path, found)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -43,8 +44,8 @@ def print_abilities(abilities: Abilities) -> None:
     })  # fmt: skip
 
 
-def _first(name: str, named: object) -> str:
-    return "the default; " if name == next(iter(named)) else ""  # type: ignore[call-overload]
+def _first(name: str, named: Mapping[str, str]) -> str:
+    return "the default; " if name == next(iter(named)) else ""
 
 
 def _first_marked(names: list[str]) -> list[str]:

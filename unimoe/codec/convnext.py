@@ -1,4 +1,4 @@
-"""The project's first codec: band energies -> causal ConvNeXt -> residual VQ -> causal ConvNeXt -> inverse STFT.
+"""The ConvNeXt codec: band energies -> causal ConvNeXt -> residual VQ -> causal ConvNeXt -> inverse STFT.
 
 It follows Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814): the network works at the frame rate and the inverse
 STFT makes the samples. Everything after the codes is causal, so that decoding streams with an explicit state.

@@ -1,4 +1,4 @@
-"""The project's second codec: its decoder drives an oscillator, whose phase runs on from frame to frame.
+"""The harmonic codec: its decoder drives an oscillator, whose phase runs on from frame to frame.
 
 Encoder, codebooks and blocks are those of `unimoe.codec.convnext`. A decoder without recurrence only knows the phase
 within its frame, so a voice's harmonics break from frame to frame. Here the predicted pitch drives a running phase, as
@@ -9,9 +9,9 @@ and onsets.
 Shapes: B rows, T frames, D latent, C width, J synthesis frames of a frame; of the inner stack: S = T J synthesis
 frames, c inner width, h = H / J hop, n = 4 h window, f = n / 2 + 1 bins, P pitch classes, R noise frames.
 
-Encoder.  As in the first codec, plus latent_BTD += encoder.skip.{weight [D, M], bias} of the M log band energies.
+Encoder.  As in the ConvNeXt codec, plus latent_BTD += encoder.skip.{weight [D, M], bias} of the M log band energies.
           At the start of training this path gives their principal components, and the stack gives 0.
-Decoder.  latent_BTD -> stack at the frame rate (state names as in the first codec) -> hidden_BTC
+Decoder.  latent_BTD -> stack at the frame rate (state names as there) -> hidden_BTC
           decoder.upsample.{weight [J c, C], bias}    Linear; hidden_BTC -> inner_BSc, J rows of each frame
           decoder.inner.*                             a stack as the outer one, embed over c; state `inner_` + its names
           decoder.pitch.{weight [P, c], bias}         Linear: logits of the pitch of hop s + 3, the newest of the window
@@ -27,7 +27,7 @@ Source.   Fine pitch i = 8 x likeliest class + round(8 x mean distance from it o
           has the first 3 h. source_BSf = rfft(window x hann_n) x 4 / n, so that a steady harmonic has magnitude 1.
 Noise.    decoder.noise.phase [R, f]: row (state `noise_B1` + s) mod R, radians.
 Output.   spectrum = filter e^(i filter phase) source + noise e^(i noise phase) + free e^(i free phase)
-          -> inverse STFT as in the first codec, state `overlap_BS`.
+          -> inverse STFT as in the ConvNeXt codec, state `overlap_BS`.
 """
 
 from __future__ import annotations

@@ -12,15 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from rich.progress import Progress, TextColumn
 
 from unimoe.codec.common import TrainedCodec
-from unimoe.codec.config import ConvNeXtCodecConfig
-from unimoe.codec.settings import CodecTraining
 from unimoe.codec.trainer import CodecTrainer
-from unimoe.data.corpus import Corpus
 from unimoe.stopping import stop_between_steps
 
 _LOG_EVERY = 50
@@ -70,22 +66,3 @@ def save_training(trainer: CodecTrainer, folder: Path) -> None:
     torch.save(trainer.state_dict(), partial)
     partial.replace(folder / SAVE)
     trainer.codec.save(folder / "codec")
-
-
-@click.command()
-@click.argument("corpus", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--steps", default=CodecTraining.num_steps, show_default=True, help="Optimizer steps in all.")
-@click.option("--batch-size", default=CodecTraining.batch_size, show_default=True, help="Segments a step.")
-@click.option("--seed", default=0, show_default=True, help="Seed of weights and batches.")
-@click.option("--threads", default=2, show_default=True, help="CPU threads.")
-def command(corpus: Path, folder: Path, steps: int, batch_size: int, seed: int, threads: int) -> None:
-    """Train the codec on a rendered CORPUS; FOLDER/codec is the result. Run it again to resume."""
-    torch.set_num_threads(threads)
-    training = CodecTraining(num_steps=steps, batch_size=batch_size, seed=seed)
-    train_codec(CodecTrainer(ConvNeXtCodecConfig(), training, Corpus.open(corpus)), folder)
-    click.echo(f"codec in {folder / 'codec'}")
-
-
-if __name__ == "__main__":
-    command()

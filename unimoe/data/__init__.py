@@ -1,1 +1,1 @@
-"""Training material: texts and melodies with known content, rendered on the maker's own machine."""
+"""Training material: texts and melodies with known content, rendered on the user's own machine."""
