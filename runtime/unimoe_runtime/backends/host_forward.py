@@ -80,8 +80,7 @@ class HostForward:
         return self._backend.run("head", {"hidden_NC": self.hidden()[tokens_M]})["logits_NKV"]
 
     def snapshot(self, num_positions: int) -> CachedPositions:
-        layers = [(key[0, :, :num_positions].copy(), value[0, :, :num_positions].copy()) for key, value in self._caches]
-        return CachedPositions(layers=tuple(layers))
+        return CachedPositions.of(self._caches, num_positions)
 
     def restore(self, cached: CachedPositions, capacity: int) -> None:
         self.resize(self._caches[0][0].shape[0], max(capacity, self._caches[0][0].shape[2]))

@@ -40,6 +40,12 @@ class CachedPositions:
 
     layers: tuple[tuple[Array, Array], ...]
 
+    @classmethod
+    def of(cls, caches: Iterable[tuple[Array, Array]], num_positions: int) -> CachedPositions:
+        """Copies of the first row's first slots; `caches`: keys and values of each layer, [B, H, S, D]."""
+        layers = ((key[0, :, :num_positions].copy(), value[0, :, :num_positions].copy()) for key, value in caches)
+        return cls(layers=tuple(layers))
+
     @property
     def num_positions(self) -> int:
         return int(self.layers[0][0].shape[1])

@@ -1,7 +1,7 @@
 """The GPU through the CUDA runtime of cuda-bindings: memory, one stream, copies, marks, captured graphs.
 
-Never run on a GPU: no machine of ours has one. The tests call every function with the arguments used here as far as
-cuda-bindings answers without a driver, which checks names, numbers of arguments and types.
+It has not run on a GPU yet. The tests call every function with the arguments used here as far as cuda-bindings answers
+without a driver, which checks names, numbers of arguments and types.
 """
 
 from __future__ import annotations

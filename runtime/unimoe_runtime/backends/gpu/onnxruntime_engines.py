@@ -4,7 +4,7 @@ ONNX Runtime enqueues on the loop's stream (`user_compute_stream`) and does not 
 are its own (`enable_cuda_graph`), one for each pass (`gpu_graph_id`). docs/explanation/device.md says which
 nodes its provider has kernels for.
 
-Never run on a GPU: no machine of ours has one. The tests run this module on the CPU provider, over host memory.
+It has not run on a GPU yet. The tests run this module on the CPU provider, over host memory.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from unimoe_runtime.backends.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
 from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
-from unimoe_runtime.backends.gpu.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, needs_optimizing, open_session
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import Bundle

@@ -5,8 +5,8 @@ runs them one after the other. A replayed call has its own execution context: a 
 context's shapes and addresses at its capture, and the loop never changes those. Everything else (prompts, the codec,
 `run`) uses one further context per engine, whose shapes and addresses are set for each call.
 
-Never run on a GPU: no machine of ours has one. The tests check that the calls exist in tensorrt_rtx, and drive this
-module with a stand-in for the library whose engines the numpy oracle computes.
+It has not run on a GPU yet. The tests check that the calls exist in tensorrt_rtx, and drive this module with a stand-in
+for the library whose engines the numpy oracle computes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from unimoe_runtime.backends.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
 from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, address_of
-from unimoe_runtime.backends.gpu.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.gpu.tensorrt_flavour import Flavour
 from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.protocol import Array, Backend

@@ -1,6 +1,6 @@
 """The oracle: a bundle's graphs computed in numpy from its floating-point weights.
 
-It follows the definitions, not the graphs, and is not optimized for speed. It has two kinds of codec: ours and DAC.
+It follows the definitions, not the graphs, and is not optimized for speed. It has no EnCodec.
 
 B rows · T positions · N = B·T tokens · S cache capacity · H heads · D head dimension · C hidden
 R router rows · E dynamic experts · K codebooks · V codec vocabulary
@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.host_forward import HOST_ROWS, HostForward
-from unimoe_runtime.backends.numpy import codec as numpy_codec
-from unimoe_runtime.backends.numpy import dac as numpy_dac
-from unimoe_runtime.backends.numpy import harmonic_codec
+from unimoe_runtime.backends.numpy import convnext_codec, dac_codec, harmonic_codec, vision
 from unimoe_runtime.backends.numpy.ops import Floats, Weights, attention, rms_norm, rotate, swiglu
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.backends.trunk_form import plain_trunk_inputs, trunk_outputs_like
@@ -31,14 +29,14 @@ from unimoe_runtime.model.routing import route
 CodecGraph = Callable[[Mapping[str, Any], Weights, Mapping[str, NDArray[Any]]], dict[str, Any]]
 
 CODEC_GRAPHS: Final[Mapping[tuple[str | None, str], CodecGraph]] = {
-    ("convnext", ENCODER): numpy_codec.encoder,
-    ("convnext", DECODER): numpy_codec.decoder,
-    ("harmonic", ENCODER): numpy_codec.encoder,
+    ("convnext", ENCODER): convnext_codec.encoder,
+    ("convnext", DECODER): convnext_codec.decoder,
+    ("harmonic", ENCODER): convnext_codec.encoder,
     ("harmonic", DECODER): harmonic_codec.decoder,
-    ("dac", ENCODER): numpy_dac.encoder,
-    ("dac", DECODER): numpy_dac.decoder,
+    ("dac", ENCODER): dac_codec.encoder,
+    ("dac", DECODER): dac_codec.decoder,
 }
-"""A codec's graph by its kind and name: outputs of the manifest's description, the weights and the inputs."""
+"""A codec's graph by its kind and name: a function of the manifest's description, the weights and the inputs."""
 
 
 def trunk(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -127,9 +125,7 @@ class NumpyBackend:
             case ["head"]:
                 return head(self.bundle.model, self._load(graph), inputs)
             case ["vision"] if self.bundle.vision is not None:
-                from unimoe_runtime.backends.numpy.vision import tower  # imports this module
-
-                return tower(self.bundle.vision, self._load(graph), inputs)
+                return vision.tower(self.bundle.vision, self._load(graph), inputs)
             case ["codec_encoder" | "codec_decoder"] if (key := (codec_kind(self.bundle), graph)) in CODEC_GRAPHS:
                 try:
                     return CODEC_GRAPHS[key](self.bundle.codec or {}, self._load(graph), inputs)

@@ -1,4 +1,4 @@
-"""The oracle of our second codec's decoder, in numpy; its encoder is the first codec's.
+"""The oracle of the `harmonic` codec's decoder, in numpy; its encoder is the `convnext` codec's (`convnext_codec`).
 
 `unimoe.codec.harmonic` describes the architecture. Weights are a bundle's: linear ones as [in, out], a block's scale
 folded into its last product.
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.numpy.codec import Floats, Weights, causal_stack, dequantize, hann, linear, overlap_add
+from unimoe_runtime.backends.numpy.convnext_codec import causal_stack, dequantize, hann, linear, overlap_add
+from unimoe_runtime.backends.numpy.ops import Floats, Weights
 from unimoe_runtime.codec.oscillator import FINE_PITCHES, PHASE_STEPS, PITCH_REACH, pitch_table
 
 Inputs = Mapping[str, NDArray[Any]]

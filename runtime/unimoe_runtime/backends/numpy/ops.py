@@ -5,15 +5,17 @@ B rows · T positions · S cache capacity · H heads · D head dimension · C hi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-
-
 Weights = Mapping[str, Floats]
+"""A graph's weights by name."""
+
+_erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 def rms_norm(x: Floats, weight_C: Floats, epsilon: float) -> Floats:
@@ -28,10 +30,16 @@ def swiglu(gate_up: Floats) -> Floats:
         return np.asarray(gate / (1 + np.exp(-gate)) * up)
 
 
+def gelu(x: Floats) -> Floats:
+    """x / 2 · (1 + erf(x / √2)), without the tanh approximation (ONNX Gelu)."""
+    return np.asarray(x * (1 + _erf(x / np.float32(math.sqrt(2)))) / 2)
+
+
 def rotate(x_BHTD: Floats, cos_BTD: Floats, sin_BTD: Floats) -> Floats:
+    """x · cos + rotate_half(x) · sin (ONNX RotaryEmbedding, not interleaved)."""
     first, second = np.split(x_BHTD, 2, axis=-1)
-    turned = np.concatenate([-second, first], axis=-1)
-    return np.asarray(x_BHTD * cos_BTD[:, None] + turned * sin_BTD[:, None])
+    rotated_half = np.concatenate([-second, first], axis=-1)
+    return np.asarray(x_BHTD * cos_BTD[:, None] + rotated_half * sin_BTD[:, None])
 
 
 def attention(

@@ -1,27 +1,22 @@
-"""The oracle of the vision tower: its graph computed in numpy from the written weights.
+"""The oracle of the vision tower: its graph computed in numpy from a bundle's weights.
 
 P patches · H heads · D head dimension · C hidden
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from unimoe_runtime.backends.numpy.ops import attention, rms_norm, rotate, swiglu
+from unimoe_runtime.backends.numpy.ops import Floats, Weights, attention, gelu, rms_norm, rotate, swiglu
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.vision.tower import RMS_NORM_EPS, VisionConfig
-
-Floats = NDArray[np.float32]
-_erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 def tower(
     config: VisionConfig,
-    weights: Mapping[str, Floats],
+    weights: Weights,
     inputs: Mapping[str, Array],
     *,
     blocks: Sequence[int] | None = None,
@@ -48,6 +43,4 @@ def tower(
         inner = swiglu(linear(norm(hidden_PC, prefix + "mlp_norm"), prefix + "gate_up"))
         hidden_PC = hidden_PC + linear(inner, prefix + "down")
     merged = norm(hidden_PC, "merger.norm").reshape(-1, config.merge_unit * config.hidden_size)
-    inner = linear(merged, "merger.up")
-    inner = inner * (1 + _erf(inner / np.float32(math.sqrt(2)))) / 2  # GELU, exact
-    return {"embeddings_VC": linear(inner, "merger.down")}
+    return {"embeddings_VC": linear(gelu(linear(merged, "merger.up")), "merger.down")}

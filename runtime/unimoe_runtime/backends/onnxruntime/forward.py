@@ -112,8 +112,7 @@ class BoundForward:
         return logits
 
     def snapshot(self, num_positions: int) -> CachedPositions:
-        layers = [(key[0, :, :num_positions].copy(), value[0, :, :num_positions].copy()) for key, value in self._caches]
-        return CachedPositions(layers=tuple(layers))
+        return CachedPositions.of(self._caches, num_positions)
 
     def restore(self, cached: CachedPositions, capacity: int) -> None:
         if capacity > self._capacity:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from unimoe_runtime.backends.failures import engine_failure
 from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.errors import BackendError, BundleError, UnimoeError
 from unimoe_runtime.install import install_command
@@ -17,6 +18,13 @@ try:
     import onnxruntime as ort
 except ImportError:
     raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
+
+CPU_ONLY = ("CPUExecutionProvider",)
+
+# The ONNX attribute of `Cast` to float16, bfloat16 and float32 as bytes of the file: AttributeProto name "to",
+# i = the number of the element type, type = INT.
+_CAST_TO_HALF = {"float16": b"\n\x02to\x18\x0a\xa0\x01\x02", "bfloat16": b"\n\x02to\x18\x10\xa0\x01\x02"}
+_CAST_TO_FLOAT = b"\n\x02to\x18\x01\xa0\x01\x02"
 
 # A session with its own pool spins its own threads: 73 sessions on two cores were 50 times slower than one global
 # pool. ONNX Runtime lets a process set that pool only once, so its size is kept here.
@@ -63,11 +71,8 @@ def name_of(session: Any) -> str:
 
 
 def engine_error(graph: object, error: Exception) -> UnimoeError:
-    """An error of the engine as one line that names the graph; our own errors pass unchanged."""
-    if isinstance(error, UnimoeError):
-        return error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return BackendError(f"{graph}: ONNX Runtime cannot run it: {lines[0][:300] if lines else type(error).__name__}")
+    """`engine_failure` of ONNX Runtime."""
+    return engine_failure(graph, "ONNX Runtime", error)
 
 
 def require_signature(session: Any, info: GraphInfo, path: Path) -> None:
@@ -104,19 +109,8 @@ def _return_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        for trim_or_mmap_threshold in (-1, -3):
-            mallopt(trim_or_mmap_threshold, 1 << 20)
-
-
-# The ONNX attribute of `Cast` to float16, bfloat16 and float32 as bytes of the file: AttributeProto name "to",
-# i = the number of the element type, type = INT.
-_CAST_TO_HALF = {"float16": b"\n\x02to\x18\x0a\xa0\x01\x02", "bfloat16": b"\n\x02to\x18\x10\xa0\x01\x02"}
-
-
-_CAST_TO_FLOAT = b"\n\x02to\x18\x01\xa0\x01\x02"
-
-
-CPU_ONLY = ("CPUExecutionProvider",)
+        for threshold in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (malloc.h)
+            mallopt(threshold, 1 << 20)
 
 
 class SessionOptions(TypedDict, total=False):

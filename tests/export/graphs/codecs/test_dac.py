@@ -16,7 +16,7 @@ from tests.export.codecs import Written, write
 from tests.random_dac import PUBLISHED, write_random_dac
 from unimoe.codec.conversion import as_codec_folder
 from unimoe.codec.dac import DacCodec
-from unimoe_runtime.backends.numpy import dac as numpy_dac
+from unimoe_runtime.backends.numpy import dac_codec
 from unimoe_runtime.errors import CheckpointError
 
 SMALL = Path(__file__).parents[3] / "vectors" / "dac_small"
@@ -146,8 +146,8 @@ def test_graphs_equal_the_oracle(name: str, small: Written, tiny: Written) -> No
     pcm_BL = 0.3 * random.standard_normal((2, 12 * hop), dtype=np.float32)
     codes_BKT = random.integers(written.codec.codebook_size, size=(2, written.codec.num_codebooks, 12))
     for graph, oracle, inputs, tolerance in (
-        ("codec_encoder", numpy_dac.encoder, {"pcm_BL": pcm_BL}, 0),
-        ("codec_decoder", numpy_dac.decoder, {"codes_BKT": codes_BKT}, 1e-5),
+        ("codec_encoder", dac_codec.encoder, {"pcm_BL": pcm_BL}, 0),
+        ("codec_decoder", dac_codec.decoder, {"codes_BKT": codes_BKT}, 1e-5),
     ):
         expected = oracle(description, load_file(written.folder / f"{graph}.safetensors"), inputs)
         found = written.run(graph, inputs)

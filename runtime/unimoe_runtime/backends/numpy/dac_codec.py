@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.backends.numpy.ops import Floats, Weights
 from unimoe_runtime.codec.dac_config import DILATIONS, KERNEL, half
-
-Floats = NDArray[np.float32]
-Weights = Mapping[str, Floats]
 
 
 def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The oracle of our first codec's graphs, in numpy: Fourier transforms by FFT, convolutions and sums as defined.
+"""The oracle of the `convnext` codec's graphs, in numpy: Fourier transforms by FFT, convolutions and sums as defined.
 
 `unimoe.codec.convnext` describes the architecture. Weights are a bundle's: linear ones as [in, out], a block's
-scale folded into its last product.
+scale folded into its last product. The `harmonic` codec has the same encoder (`harmonic_codec`).
 
 B batch · L samples · H hop · N window (4 H) · F bins · M bands · T frames · C channels · K codebooks · V codes
 D latent · P left context of a convolution · S samples of a synthesis window past its hop
@@ -9,17 +9,15 @@ D latent · P left context of a convolution · S samples of a synthesis window p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Weights = Mapping[str, Floats]
+from unimoe_runtime.backends.numpy.ops import Floats, Weights, gelu
+
 _OVERLAP_GAIN = 1.5  # sum of the squared Hann window over four hops
-_erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -32,7 +30,7 @@ def encoder(description: Mapping[str, Any], weights: Weights, inputs: Mapping[st
     features_BTM = np.log(bands_BTM)
     hidden_BTC = causal_stack(description, weights, "encoder", features_BTM.swapaxes(1, 2), None)
     residual_BTD = linear(weights, "encoder.project", hidden_BTC)
-    if "encoder.skip.weight" in weights:  # only in the second codec
+    if "encoder.skip.weight" in weights:  # only in the harmonic codec
         residual_BTD = residual_BTD + linear(weights, "encoder.skip", features_BTM)
     codes = []
     for codebook in range(int(description["num_codebooks"])):
@@ -118,14 +116,14 @@ def causal_stack(
     while f"{side}.blocks.{index}.depthwise.weight" in weights:
         name = f"{side}.blocks.{index}"
         mixed_BCT = conv(f"{name}.depthwise", hidden_BTC.swapaxes(1, 2), f"block_{index}_context_BCP", depthwise=True)
-        inner_BTI = linear(weights, f"{name}.expand", norm(f"{name}.norm", mixed_BCT.swapaxes(1, 2)))
-        inner_BTI = inner_BTI * (1 + _erf(inner_BTI / np.float32(math.sqrt(2)))) / 2
+        inner_BTI = gelu(linear(weights, f"{name}.expand", norm(f"{name}.norm", mixed_BCT.swapaxes(1, 2))))
         hidden_BTC = hidden_BTC + linear(weights, f"{name}.contract", inner_BTI)
         index += 1
     return norm(f"{side}.norm", hidden_BTC)
 
 
 def linear(weights: Weights, name: str, x: Floats) -> Floats:
+    """x @ weight + bias over the last axis."""
     return np.asarray(x @ weights[f"{name}.weight"] + weights[f"{name}.bias"])
 
 
