@@ -19,7 +19,8 @@ class ServerLimits:
     `max_streams` streams decode at once, and `max_queue` requests wait for a slot, each at most `queue_s`.
     `max_text_characters` limits one request's text; `max_json_bytes` and `max_upload_bytes` limit its body, which must
     arrive within `body_s`. A stream ends after `stream_s`, and when its reader takes nothing for `send_s`. After
-    SIGTERM, streams have `drain_s` to end.
+    SIGTERM, streams have `drain_s` to end. `max_connections` may be open, for HTTP and for Wyoming each; one that sends
+    no complete request within `head_s` is closed.
     """
 
     max_streams: int = 16
@@ -33,6 +34,8 @@ class ServerLimits:
     send_s: float = 30.0
     drain_s: float = 30.0
     max_voices: int = 100
+    max_connections: int = 1000
+    head_s: float = 30.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -83,6 +86,8 @@ class ServerConfig:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"two bundles have the name {min(twice)!r}: name them apart, as NAME=PATH")
+        if not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
+            raise ConfigError("the API key has characters that no header carries: use ASCII letters, digits and signs")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be 0 to 65535")
         if self.wyoming:

@@ -82,9 +82,14 @@ class Conversation:
         if self._interrupted:
             await asyncio.wait(self._interrupted)
 
+    @property
+    def speaking(self) -> bool:
+        """Whether text is being spoken."""
+        return self._work is not None and not self._work.done()
+
     async def join(self) -> None:
         """Return when all waiting text was spoken."""
-        while self._work is not None and not self._work.done():
+        while self._work is not None and self.speaking:
             await asyncio.wait([self._work])
 
     def _take(self, sentences: list[str] | list[str | None]) -> None:
@@ -143,6 +148,11 @@ class Session(Listener):
         """Start a new conversation and interrupt one that is still speaking."""
         await self.close()
         self._conversation = Conversation(self._service, make_job, self, abbreviations)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether text of the present conversation is being spoken."""
+        return self._conversation is not None and self._conversation.speaking
 
     async def close(self) -> None:
         """Interrupt the conversation, if there is one."""

@@ -60,7 +60,7 @@ class Guard:
             raise RequestError("the server has another name: see --allowed-host", status=421, code="wrong_host")
         origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-        known = origin is None or urlsplit(origin).netloc == host or {origin, "*"} & set(self._config.cors_origins)
+        known = origin is None or _netloc(origin) == host or {origin, "*"} & set(self._config.cors_origins)
         if changes and not known:
             raise RequestError("this origin may not call: see --cors", status=403, code="wrong_origin")
         is_preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
@@ -68,6 +68,14 @@ class Guard:
             given = headers.get("authorization", "").partition(" ")[2].strip()
             if not hmac.compare_digest(given.encode(), self._config.api_key.encode()):
                 raise RequestError("the API key is missing or wrong", status=401, code="invalid_api_key")
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an Origin header."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

@@ -15,6 +15,7 @@ import uvicorn
 from unimoe_runtime.errors import BackendError
 from unimoe_serving.app import create_app
 from unimoe_serving.config import ServerConfig, is_loopback, wyoming_address
+from unimoe_serving.connections import BACKLOG, bounded_http
 from unimoe_serving.service import Service
 
 logger = logging.getLogger("unimoe.serving")
@@ -42,6 +43,8 @@ async def _serve(
     server = _Server(
         uvicorn.Config(
             app,
+            http=bounded_http(config.limits),
+            backlog=BACKLOG,
             access_log=access_log,
             log_config=None,
             server_header=False,
@@ -129,7 +132,7 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise BackendError(
             f"cannot listen on {host}:{port} ({error.strerror}): choose another address or port"

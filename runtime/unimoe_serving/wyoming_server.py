@@ -21,6 +21,7 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 
 from unimoe_runtime.errors import BackendError
 from unimoe_serving.config import wyoming_address
+from unimoe_serving.connections import BACKLOG, connection_limit
 from unimoe_serving.conversation import Session
 from unimoe_serving.encoders import AudioFormat
 from unimoe_serving.errors import RequestError
@@ -43,11 +44,14 @@ class WyomingServer:
         self._host, self.port = wyoming_address(uri)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._most = connection_limit(service.limits.max_connections)
 
     async def start(self) -> None:
         """Listen from now on. Raises BackendError if the address cannot be bound."""
         try:
-            self._server = await asyncio.start_server(self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES)
+            self._server = await asyncio.start_server(
+                self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES, backlog=BACKLOG
+            )
         except OSError as error:
             raise BackendError(
                 f"cannot listen on {self._host}:{self.port} for Wyoming ({error.strerror}): choose another port"
@@ -67,10 +71,13 @@ class WyomingServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.current_task()
         assert connection is not None
+        if len(self._connections) >= self._most:
+            writer.close()
+            return
         self._connections.add(connection)
         session = _Session(self._service, writer)
         try:
-            while (event := await async_read_event(_Bounded(reader))) is not None:  # type: ignore[arg-type]
+            while (event := await self._next_event(_Bounded(reader), session)) is not None:
                 await session.handle(event)
         except _NOT_WYOMING:
             pass  # or the connection is gone
@@ -82,6 +89,17 @@ class WyomingServer:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+    async def _next_event(self, reader: _Bounded, session: _Session) -> Event | None:
+        """The next event; None at the end, and after a long silence on both sides."""
+        limits = self._service.limits
+        while True:
+            try:
+                async with asyncio.timeout(limits.stream_s if session.asked else limits.head_s):
+                    return await async_read_event(reader)  # type: ignore[arg-type]
+            except TimeoutError:
+                if not session.speaking:
+                    return None
 
 
 _NOT_WYOMING = (
@@ -111,6 +129,7 @@ class _Session(Session):
         super().__init__(service)
         self._writer = writer
         self._streaming = self._begun = False
+        self.asked = False
 
     async def sentence(self, index: int, text: str, live: LiveStream) -> None:
         if not self._begun:
@@ -138,6 +157,7 @@ class _Session(Session):
         await self._write(Error(text=str(refused), code=refused.code))
 
     async def read(self, event: Event) -> None:
+        self.asked = True
         if Describe.is_type(event.type):
             await self._write(describe(self._service))
         elif Ping.is_type(event.type):

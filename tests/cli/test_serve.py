@@ -32,3 +32,12 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = CliRunner().invoke(cli, ["serve", "nowhere", "--port", str(taken.getsockname()[1])])
     assert isinstance(result.exception, UnimoeError) and "choose another address or port" in str(result.exception)
+
+
+@pytest.mark.parametrize("key", [" ", "\t\n", "\N{EN SPACE}", "two words", "é", "\udcff"])
+def test_a_key_that_nobody_could_send(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blank variable does not mean "no key": whoever set it wants one."""
+    monkeypatch.setenv("UNIMOE_API_KEY", key)
+    result = CliRunner().invoke(cli, ["serve", "nowhere", "--port", "0"])
+    assert isinstance(result.exception, UnimoeError)
+    assert "is blank" in str(result.exception) or "no header carries" in str(result.exception)

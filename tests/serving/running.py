@@ -18,6 +18,7 @@ import uvicorn
 
 from unimoe_serving.app import create_app
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
+from unimoe_serving.connections import bounded_http
 from unimoe_serving.service import Service
 
 LONG = "I do hope that this works, and that you can hear me well. " * 60
@@ -91,7 +92,10 @@ def running_server(
     config = ServerConfig(bundles=sources, limits=limits or ServerLimits(), **settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(replace(config, port=0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_keep_alive=75))
+        served = uvicorn.Config(
+            app, log_config=None, ws="websockets-sansio", timeout_keep_alive=75, http=bounded_http(config.limits)
+        )
+        server = uvicorn.Server(served)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="server")
         thread.start()
         try:

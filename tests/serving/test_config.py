@@ -27,6 +27,12 @@ def test_refuses(settings: dict[str, Any], told: str) -> None:
         ServerConfig(**{"bundles": (DEMO,), **settings})
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "two\nlines", "\udcff", "nul\0", "key\t"])
+def test_a_key_that_no_header_carries(key: str) -> None:
+    with pytest.raises(ConfigError, match="no header carries"):
+        ServerConfig(bundles=(DEMO,), api_key=key)
+
+
 def test_names_and_limits() -> None:
     for name in ("", "a/b"):
         with pytest.raises(ConfigError, match="not a name for a bundle"):

@@ -58,6 +58,8 @@ def test_origins(server: RunningServer, guarded: RunningServer) -> None:
     elsewhere = {"origin": "https://app.example"}
     assert server.refuses("POST", "/v1/audio/speech", speech, elsewhere).code == "wrong_origin"
     assert server.refuses("POST", "/v1/audio/speech", speech, {"origin": "null"}).code == "wrong_origin"
+    for damaged in ("http://[", "http://a]b", "http://[::1", "//[x]", "[", "http://[v1.a]:x"):
+        assert server.refuses("POST", "/v1/audio/speech", speech, {"origin": damaged}).code == "wrong_origin"
     own = {"origin": server.url}
     assert server.ask("POST", "/v1/audio/speech", speech, own)[0] == 200
     assert "access-control-allow-origin" not in server.ask("GET", "/v1/models", headers=elsewhere)[1]

@@ -28,16 +28,17 @@ from tests.serving.running import LONG
 from unimoe_runtime import SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.errors import BackendError
-from unimoe_serving.config import BundleSource, ServerConfig
+from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
 from unimoe_serving.service import Service
 from unimoe_serving.wyoming_server import WyomingServer
 
 
-def with_server(bundle: Path, use: Callable[[WyomingServer, Service], Awaitable[None]]) -> None:
+def with_server(bundle: Path, use: Callable[[WyomingServer, Service], Awaitable[None]], **limits: float) -> None:
     """Run `use` against a running server."""
 
     async def run() -> None:
-        service = Service(ServerConfig(bundles=(BundleSource(name="tiny", path=bundle),)))
+        bundles = (BundleSource(name="tiny", path=bundle),)
+        service = Service(ServerConfig(bundles=bundles, limits=ServerLimits(**limits)))  # type: ignore[arg-type]
         await service.start_loading()
         server = WyomingServer(service, "tcp://127.0.0.1:0")
         await server.start()
@@ -165,3 +166,23 @@ def test_noise_ends_its_connection_alone(tiny_bundle: Path) -> None:
             await hear(client, "pong")
 
     with_server(tiny_bundle, use)
+
+
+def test_silent_connections_are_closed_and_many_refused(tiny_bundle: Path) -> None:
+    async def use(server: WyomingServer, service: Service) -> None:
+        opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(9)]
+        for beginning, (_, writer) in zip(
+            (b"", b"{", b'{"type": "ping", "data_length": 9}\n{') * 3, opened, strict=True
+        ):
+            writer.write(beginning)
+        for reader, writer in opened:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+        async with AsyncTcpClient("127.0.0.1", server.port) as client:
+            for _ in range(2):  # after an event it may be silent for longer
+                await client.write_event(Ping(text="").event())
+                await hear(client, "pong")
+                await asyncio.sleep(0.5)
+
+    with_server(tiny_bundle, use, head_s=0.3, max_connections=4)

@@ -128,7 +128,10 @@ def _source(bundle: str, backend: str, threads: int | None, memory_budget: int |
 def _api_key(file: Path | None) -> str:
     """The API key from a file or the environment; empty for none."""
     if file is None:
-        return os.environ.get(_KEY_VARIABLE, "")
+        given = os.environ.get(_KEY_VARIABLE, "")
+        if given and not given.strip():
+            raise ConfigError(f"${_KEY_VARIABLE} is blank: put a key into it, or unset it")
+        return given.strip()
     key = read_text(file, ConfigError, max_bytes=1 << 16).strip()
     if not key:
         raise ConfigError(f"{file} is empty: write a key into it, or leave --api-key-file out")

@@ -1,0 +1,96 @@
+"""Connections beyond the limits: too many, and those that send no request."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.serving.running import RunningServer, running_server, until
+from unimoe_serving.config import ServerLimits
+from unimoe_serving.connections import connection_limit
+
+HEADS = (b"", b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", b"\x16\x03\x01\x00\xc8")
+
+
+@pytest.fixture(scope="module")
+def small(tiny_bundle: Path) -> Iterator[RunningServer]:
+    with running_server({"tiny": tiny_bundle}, limits=ServerLimits(max_connections=6, head_s=0.4)) as running:
+        yield running
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0.01)
+    try:
+        while connection.recv(4096):
+            continue
+        return True
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_that_does_not_come(small: RunningServer, head: bytes) -> None:
+    """The connection is closed, however slowly its bytes come, also after a request that was answered."""
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", small.port)) as idle:
+        idle.sendall(head)
+        until(lambda: is_closed(idle), 5)
+    with socket.create_connection(("127.0.0.1", small.port)) as again:
+        again.sendall(request)
+        assert again.recv(1000).startswith(b"HTTP/1.1 200")
+        if head:
+            again.sendall(head)
+            until(lambda: is_closed(again), 5)
+
+
+def test_a_byte_now_and_then(small: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", small.port)) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+        end = time.monotonic() + 5
+        while not is_closed(slow):
+            assert time.monotonic() < end
+            slow.send(b"a")
+            time.sleep(0.02)
+
+
+def test_too_many_are_refused_and_the_server_goes_on(tiny_bundle: Path) -> None:
+    with running_server({"tiny": tiny_bundle}, limits=ServerLimits(max_connections=6)) as server:
+        with ExitStack() as opened:
+            many = [opened.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(40)]
+            until(lambda: sum(map(is_closed, many)) == 34, 5)
+            refused = server.refuses("GET", "/v1/models")
+            assert refused.status == 503 and refused.code == "too_many_connections"
+            assert refused.headers["retry-after"] == "1"
+        until(lambda: server.ask("GET", "/v1/models")[0] == 200, 5)
+
+
+def test_a_long_answer_is_not_cut(small: RunningServer) -> None:
+    """The time for a head does not limit the answer, nor a WebSocket's life."""
+    speech = {"input": "I do hope that this works. " * 12, "voice": "ann", "response_format": "wav"}
+    assert small.ask("POST", "/v1/audio/speech", speech)[0] == 200
+    from websockets.sync.client import connect
+
+    with connect(f"ws://127.0.0.1:{small.port}/v1/audio/stream") as connection:
+        time.sleep(0.6)
+        connection.send('{"type": "ping"}')
+        assert "pong" in connection.recv(5)
+
+
+def test_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soft limit is raised up to the hard one; where that is low, fewer connections are held."""
+    limits = {"now": (1024, 4096)}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits["now"])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, wanted: limits.update(now=wanted))
+    assert connection_limit(1000) == 1000 and limits["now"][0] > 2000
+    limits["now"] = (1024, 1024)
+    assert 100 < connection_limit(1000) < 500
+    limits["now"] = (64, 64)
+    assert connection_limit(1000) == 1
