@@ -27,7 +27,7 @@ def test_words_phonemes_durations_and_pauses_are_shown(bundle: Path) -> None:
     assert "speech: the cat costs two dollars" in shown.stdout
     assert "  cat        300 ms  k ae t" in shown.stdout
     assert "(silence)  2000 ms" in shown.stdout
-    assert "left out what has no reading here: 你好" in shown.stderr
+    assert "left out, without a reading: 你好" in shown.stderr
 
 
 def test_synth_explains_instead_of_speaking(bundle: Path, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_lexicon_and_stdin(bundle: Path, tmp_path: Path) -> None:
     shown = call("say-as", bundle, "-", "--lexicon", names, stdin="Zork")
     assert "t ae k" in shown.stdout
     names.write_text("zork\tT QQ K\n", encoding="utf-8")
-    assert "lexicon, 'zork': phonemes 'T QQ K': 'QQ' is no phoneme" in str(
+    assert "lexicon, 'zork': phonemes 'T QQ K': 'QQ' is not a phoneme" in str(
         call("say-as", bundle, "zork", "--lexicon", names).exception
     )
 

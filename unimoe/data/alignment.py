@@ -14,8 +14,8 @@ import numpy as np
 
 from unimoe.data.flite import Alignment
 from unimoe.data.requirements import require_pocketsphinx
-from unimoe_runtime.frontend.durations import PAUSE
 from unimoe_runtime.frontend.lexicon import Lexicon
+from unimoe_runtime.frontend.pronunciation import PAUSE
 
 _RATE_HZ = 16000
 _FRAME_S = 0.01

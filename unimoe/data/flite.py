@@ -16,8 +16,8 @@ import soundfile
 import soxr
 
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.frontend.durations import PAUSE
-from unimoe_runtime.frontend.lexicon import BEFORE_VOWEL, Phonemes
+from unimoe_runtime.frontend.lexicon import BEFORE_VOWEL
+from unimoe_runtime.frontend.pronunciation import PAUSE, Phonemes
 
 VOICES = ("rms", "slt", "awb", "kal16")
 WEAK_FORMS: dict[str, Phonemes] = {"a": ("ax",), "the": ("dh", "ax"), f"the{BEFORE_VOWEL}": ("dh", "iy")}

@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from unimoe.training.letter_alignment import Table, align_words, learn_shares
-from unimoe_runtime.frontend.lexicon import CONTEXTS, Phonemes, apply_rules, context
+from unimoe_runtime.frontend.lexicon import CONTEXTS, apply_rules, context
+from unimoe_runtime.frontend.pronunciation import Phonemes
 
 Rules = dict[tuple[str, str, str], Phonemes]
 

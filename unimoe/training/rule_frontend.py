@@ -21,7 +21,8 @@ from unimoe.training.letter_rules import Rules, learn_rules
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend.durations import places
-from unimoe_runtime.frontend.lexicon import SILENT, Lexicon, Phonemes
+from unimoe_runtime.frontend.lexicon import SILENT, Lexicon
+from unimoe_runtime.frontend.pronunciation import Phonemes
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 EXTRA_WORDS = (

@@ -7,7 +7,8 @@ from pathlib import Path
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend.options import SpeechOptions
-from unimoe_runtime.frontend.prepared import FrontEnd, PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.protocols import FrontEnd
 from unimoe_runtime.frontend.published import KIND as PUBLISHED
 from unimoe_runtime.frontend.published import PublishedFrontEnd
 from unimoe_runtime.frontend.timeline import KIND as TIMELINE
@@ -20,7 +21,7 @@ __all__ = ["FrontEnd", "PreparedPrompt", "Recording", "SpeechOptions", "VideoPro
 def open_frontend(folder: Path | str) -> FrontEnd:
     """Open the front end in a checkpoint's or bundle's `frontend` folder.
 
-    Raises BundleError, one line, where it is missing, damaged, or of a kind unknown to this release.
+    Raises BundleError, one line, where it is missing, damaged, or of a kind that this release does not know.
     """
     path = Path(folder) / "frontend.json"
     settings = read_json(path, BundleError)

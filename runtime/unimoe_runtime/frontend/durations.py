@@ -14,8 +14,7 @@ from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.frontend.lexicon import VOWELS, Table
-
-PAUSE = "pau"
+from unimoe_runtime.frontend.pronunciation import PAUSE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class DurationTable:
             try:
                 seconds[voice, phoneme, place] = float(mean)
             except ValueError:
-                raise BundleError(f"{path}:{number}: {mean!r} is no number of seconds; export again") from None
+                raise BundleError(f"{path}:{number}: {mean!r} is not a number of seconds; export again") from None
             if not 0 < seconds[voice, phoneme, place] < 10:
                 raise BundleError(f"{path}:{number}: a phoneme cannot last {mean} s; export again")
         return cls(seconds=seconds)

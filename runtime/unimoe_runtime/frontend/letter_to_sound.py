@@ -32,7 +32,7 @@ class LetterToSoundSettings(JsonRecord):
     def check_together(self) -> None:
         unknown = sorted({sound for group in self.groups for sound in group.split()} - set(PHONEMES))
         if unknown:
-            raise ConfigError(f"groups: {unknown[0]!r} is no phoneme")
+            raise ConfigError(f"groups: {unknown[0]!r} is not a phoneme")
         if self.network.outputs != len(self.groups) or self.network.tables != (len(LETTERS) + 1,):
             raise ConfigError("network: its sizes are not those of the letters and groups")
 

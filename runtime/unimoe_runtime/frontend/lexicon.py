@@ -20,8 +20,8 @@ from pathlib import Path
 
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.files.text import read_lines
+from unimoe_runtime.frontend.pronunciation import Phonemes, with_s
 
-Phonemes = tuple[str, ...]
 RuleKey = tuple[str, str, str]
 """Left context, letter, right context."""
 
@@ -33,8 +33,6 @@ CONTEXTS = ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 
 """Numbers of context letters to the left and to the right, from the most general to the most specific."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_VOICELESS = {"p", "t", "k", "f", "th"}
-_SIBILANT = {"s", "z", "sh", "zh", "ch", "jh"}
 
 
 class Table:
@@ -149,7 +147,7 @@ class Lexicon:
             return known
         base, apostrophe, suffix = word.lower().rpartition("'")
         if apostrophe and suffix == "s" and base:
-            return with_s(self.pronounce(base.upper() if len(base) == 1 else base))
+            return with_s(self.pronounce(base.upper() if len(base) == 1 else base), "ih")
         if len(word) == 1 or (word.isupper() and len(word) <= 5) or not re.search("[aeiouy]", word.lower()):
             return self.spell(word)
         return self.sound_out(word.lower().replace("'", "")) or self.spell(word)
@@ -177,10 +175,3 @@ def context(word: str, index: int, left: int, right: int) -> RuleKey:
     padded = f"{EDGE}{word}{EDGE}"
     at = index + 1
     return padded[max(0, at - left) : at], padded[at], padded[at + 1 : at + 1 + right]
-
-
-def with_s(base: Phonemes) -> Phonemes:
-    """A word's phonemes with the ending of a possessive or plural."""
-    if base[-1] in _SIBILANT:
-        return (*base, "ih", "z")
-    return (*base, "s" if base[-1] in _VOICELESS else "z")

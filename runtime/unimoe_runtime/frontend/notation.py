@@ -49,7 +49,7 @@ def parse_chords(text: str) -> list[Chord]:
     for word in text.split():
         chord = parse_chord(word, 60)
         if chord is None:
-            raise ValueError(f"{word!r} is no note")
+            raise ValueError(f"{word!r} is not a note")
         chords.append(chord)
     return chords
 
@@ -74,7 +74,7 @@ def parse_pitch(note: str, centre: int) -> int:
     """MIDI pitch of a note; without an octave, the pitch nearest to `centre`."""
     match = match_note(note)
     if match is None:
-        raise ValueError(f"{note!r} is no note")
+        raise ValueError(f"{note!r} is not a note")
     letter, accidental, octave = match.groups()
     step = _STEPS[letter.lower()] + _ACCIDENTALS[accidental.lower()]
     if octave:

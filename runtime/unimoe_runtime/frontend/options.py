@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+SLOWEST, FASTEST = 0.25, 4.0
+"""The range of speaking rates; 1 is the voice's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechOptions:
@@ -17,8 +20,8 @@ class SpeechOptions:
     lexicon: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0.25 <= self.speed <= 4:
-            raise ValueError(f"speed is {self.speed}; it must be from 0.25 to 4")
+        if not SLOWEST <= self.speed <= FASTEST:
+            raise ValueError(f"speed is {self.speed}; it must be from {SLOWEST} to {FASTEST:g}")
 
 
 NO_OPTIONS = SpeechOptions()

@@ -1,4 +1,4 @@
-"""Converting phonemes in ARPAbet or IPA to the phonemes of a voice."""
+"""Phonemes that a user writes, in ARPAbet or IPA: in a text, or in a lexicon file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parse_phonemes(written: str, inventory: Collection[str], alphabet: str = "")
         raise PromptError(f"alphabet is {alphabet!r}; it can be ipa or arpabet")
     parts = written.split()
     if not parts:
-        raise PromptError("there are no phonemes: write such as K AE1 T or kæt")
+        raise PromptError("there are no phonemes: write them as K AE1 T or kæt")
     spelled = all(_ARPABET.fullmatch(part) for part in parts)
     is_arpabet = alphabet not in ("", "ipa", "x-ipa") or (
         not alphabet and spelled and (len(parts) > 1 or written.isupper())
@@ -52,7 +52,9 @@ def parse_phonemes(written: str, inventory: Collection[str], alphabet: str = "")
         if fitting is None:
             kind = "ARPAbet" if is_arpabet else "IPA"
             known = " ".join(sorted({name.rstrip("012") for name in inventory} - {"pau"}))
-            raise PromptError(f"phonemes {written!r}: {sign!r} is no phoneme of this voice in {kind}; it has {known}")
+            raise PromptError(
+                f"phonemes {written!r}: {sign!r} is not a phoneme of this voice in {kind}; it has {known}"
+            )
         found.append(fitting)
     return tuple(found)
 
@@ -109,7 +111,8 @@ def read_lexicon(path: Path) -> dict[str, str]:
         parts = re.split(r"\t+|\s{2,}|\s*=\s*|\s", line, maxsplit=1)
         if len(parts) != 2 or not parts[1].strip():
             raise PromptError(
-                f"{path}:{number}: {shown(line)} is no word with its phonemes: write such as: Kraków  K R AA1 K UH2 F"
+                f"{path}:{number}: {shown(line)} is not a word with its phonemes: write a line like "
+                "Kraków  K R AA1 K UH2 F"
             )
         words[parts[0]] = parts[1].strip()
     return words

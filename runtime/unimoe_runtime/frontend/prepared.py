@@ -1,17 +1,14 @@
-"""The input of the generation loop from a front end, and the interface of every kind of front end."""
+"""A front end's results: prompts with the times of their words, and recordings and clips in the model's form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.vision.tower import VideoFeatures, VisionConfig
 
@@ -102,56 +99,3 @@ class VideoPrompt:
 
     features: VideoFeatures
     config: VisionConfig
-
-
-class FrontEnd(Protocol):
-    """Turns a task's text into a prompt."""
-
-    @property
-    def tasks(self) -> tuple[str, ...]: ...
-
-    @property
-    def voices(self) -> tuple[str, ...]: ...
-
-    @property
-    def instruments(self) -> tuple[str, ...]: ...
-
-    @property
-    def max_voice_s(self) -> float:
-        """The longest recording for cloning a voice, in seconds; 0 where the model does not clone."""
-        ...
-
-    @property
-    def takes_video(self) -> bool: ...
-
-    def recording(self, voice: str) -> Recording | None:
-        """The recording of a voice of this bundle; None where the voices are part of the model's weights."""
-        ...
-
-    def prepare(
-        self,
-        task: str,
-        text: str,
-        voice: str = "",
-        options: SpeechOptions = NO_OPTIONS,
-        *,
-        voice_prompt: VoicePrompt | None = None,
-        video: VideoPrompt | None = None,
-    ) -> Iterator[PreparedPrompt]:
-        """The prompts of a text in order, made lazily: several where the text is too long for one.
-
-        Raises PromptError, one line, for input that the model cannot speak or play.
-        """
-        ...
-
-    def build_prompt(
-        self,
-        task: str,
-        text: str,
-        voice: str = "",
-        *,
-        voice_prompt: VoicePrompt | None = None,
-        video: VideoPrompt | None = None,
-    ) -> PreparedPrompt:
-        """Raises PromptError, one line, for input that the model cannot speak or play."""
-        ...

@@ -163,8 +163,8 @@ def spell(word: str) -> Phonemes:
     return tuple(sound for letter in word.lower() for sound in _LETTER_NAMES.get(letter, ()))
 
 
-def with_s(base: Phonemes) -> Phonemes:
-    """A word's phonemes with the ending of a possessive or plural."""
+def with_s(base: Phonemes, vowel: str = "ih0") -> Phonemes:
+    """A word's phonemes with the ending of a possessive or plural; `vowel` separates it from a sibilant."""
     if base[-1] in _SIBILANT:
-        return (*base, "ih0", "z")
+        return (*base, vowel, "z")
     return (*base, "s" if base[-1] in _VOICELESS else "z")

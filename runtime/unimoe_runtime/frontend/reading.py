@@ -101,7 +101,7 @@ class TextReader:
             yield Pause(strength=Break.CLAUSE, seconds=0.5)
             return
         if name not in _SAY_AS:
-            notes.add_mark(f"interpret-as {name!r} is unknown here; the text is read as usual")
+            notes.add_mark(f"interpret-as {name!r} is unknown; the text is read as usual")
         words = self.normaliser.read_value(run.text, _SAY_AS[name]) if _SAY_AS.get(name) else ()
         if words:
             yield Unit(words=words, written=run.text)
@@ -145,4 +145,4 @@ def nothing_to_say(text: str) -> PromptError:
     """The error for a text without anything to speak."""
     shown = text.strip()
     shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-    return PromptError(f"there is nothing to say in {shown!r}: give words of Latin letters, or numbers")
+    return PromptError(f"there is nothing to say in {shown!r}: give words in Latin letters, or numbers")

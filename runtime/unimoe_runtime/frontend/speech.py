@@ -14,6 +14,7 @@ from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.phonemes import parse_phonemes
 from unimoe_runtime.frontend.prepared import PhonemeTime, WordTime
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
+from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 from unimoe_runtime.frontend.reading import Notes, TextReader
 from unimoe_runtime.frontend.splitting import split_items
 from unimoe_runtime.frontend.utterance import (
@@ -23,7 +24,6 @@ from unimoe_runtime.frontend.utterance import (
     phrases_of,
     spoken_words,
 )
-from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 
 _FIRST_PIECE_S = 2.5
 _SHORT_TEXT = 500  # characters; up to this length the reader tries whether the whole text fits one prompt

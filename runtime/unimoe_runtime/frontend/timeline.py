@@ -17,18 +17,18 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe_runtime.errors import BundleError, ConfigError, PromptError
-from unimoe_runtime.frontend.durations import PAUSE
 from unimoe_runtime.frontend.music import MusicRange, parse_description
 from unimoe_runtime.frontend.normalisation import find_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.pronunciation import PAUSE
+from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 from unimoe_runtime.frontend.reading import Notes, nothing_to_say
 from unimoe_runtime.frontend.settings import PAD as PAD
 from unimoe_runtime.frontend.settings import SEPARATOR as SEPARATOR
 from unimoe_runtime.frontend.settings import TimelineSettings
-from unimoe_runtime.frontend.sound_files import read_durations, read_pronunciations
 from unimoe_runtime.frontend.speech import SpeechReader, Utterance
-from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
+from unimoe_runtime.frontend.voice_files import read_durations, read_pronunciations
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.records import shown
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Pause
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, Phonemes
-from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
+from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 
 _PARAGRAPH_FACTOR = 2.0
 _SHORTEST_PHONEME_S = 0.02

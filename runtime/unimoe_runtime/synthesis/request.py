@@ -8,11 +8,10 @@ from typing import Annotated
 
 from unimoe_runtime.config import MAX_STEPS, SamplingConfig
 from unimoe_runtime.errors import PromptError
+from unimoe_runtime.frontend.options import FASTEST, SLOWEST
 from unimoe_runtime.records import Between, JsonRecord
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_runtime.vision.video import Video
-
-_MIN_SPEED, _MAX_SPEED = 0.25, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class SynthesisRequest:
         for name in ("text", "task", "voice", "voice_text"):
             self._require_type(name, str, "a string")
             if not getattr(self, name).isascii() and not _is_unicode(getattr(self, name)):
-                raise PromptError(f"{name} holds bytes that are no text: give it in UTF-8")
+                raise PromptError(f"{name} holds bytes that are not text: give it in UTF-8")
         self._require_type("seed", int, "a whole number")
         self._require_type("speed", (int, float), "a number")
         for name, kind in _OPTIONAL.items():
@@ -74,8 +73,8 @@ class SynthesisRequest:
             raise PromptError(f"seed is {self.seed}; it must be at least 0")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise PromptError(f"timeout_s is {self.timeout_s}; it must be above 0")
-        if not _MIN_SPEED <= self.speed <= _MAX_SPEED:
-            raise PromptError(f"speed is {self.speed}; it must be from {_MIN_SPEED} to {_MAX_SPEED:g}")
+        if not SLOWEST <= self.speed <= FASTEST:
+            raise PromptError(f"speed is {self.speed}; it must be from {SLOWEST} to {FASTEST:g}")
 
     def _require_type(self, name: str, kind: type | tuple[type, ...], expected: str) -> None:
         value = getattr(self, name)

@@ -41,11 +41,11 @@ def test_stress_is_kept_where_the_voice_has_it() -> None:
 @pytest.mark.parametrize(
     ("written", "alphabet", "message"),
     [
-        ("K QQ T", "", "'QQ' is no phoneme of this voice in ARPAbet; it has aa"),
-        ("kæ7t", "", "'7' is no phoneme of this voice in IPA"),
+        ("K QQ T", "", "'QQ' is not a phoneme of this voice in ARPAbet; it has aa"),
+        ("kæ7t", "", "'7' is not a phoneme of this voice in IPA"),
         ("K AE T", "klingon", "alphabet is 'klingon'; it can be ipa or arpabet"),
         (" ", "", "there are no phonemes"),
-        ("kæt", "arpabet", "'kæt' is no phoneme"),
+        ("kæt", "arpabet", "'kæt' is not a phoneme"),
     ],
 )
 def test_a_wrong_symbol_is_one_line(written: str, alphabet: str, message: str) -> None:
@@ -61,7 +61,7 @@ def test_lexicon_files_are_read(tmp_path: Path) -> None:
         "Kraków": "K R AA1 K UH2 F", "Nguyen": "W IH1 N", "siobhan": "ʃɪˈvɔːn", "Xi": "SH IY1",
     }  # fmt: skip
     path.write_text("Kraków\n")
-    with pytest.raises(PromptError, match=r"names\.txt:1: 'Kraków' is no word with its phonemes"):
+    with pytest.raises(PromptError, match=r"names\.txt:1: 'Kraków' is not a word with its phonemes"):
         read_lexicon(path)
     with pytest.raises(PromptError, match="cannot be read"):
         read_lexicon(tmp_path / "missing.txt")

@@ -26,7 +26,7 @@ def phonemes(reader: SpeechReader, text: str, options: SpeechOptions) -> list[st
 def test_a_requests_pronunciation_comes_first(reader: SpeechReader) -> None:
     options = SpeechOptions(lexicon={"cat": "T AE1 K"})
     assert phonemes(reader, "the cat", options) == ["pau", "z", "ax", "t", "ae", "k", "pau"]
-    with pytest.raises(PromptError, match="lexicon, 'cat': phonemes 'Q': 'Q' is no phoneme"):
+    with pytest.raises(PromptError, match="lexicon, 'cat': phonemes 'Q': 'Q' is not a phoneme"):
         phonemes(reader, "cat", SpeechOptions(lexicon={"cat": "Q"}))
 
 

@@ -185,7 +185,7 @@ def test_a_stream_in_an_event_loop(speaker: Synthesizer) -> None:
 
 
 def test_what_the_front_end_cannot_do_is_refused(speaker: Synthesizer) -> None:
-    with pytest.raises(PromptError, match="'Q' is no phoneme of this voice"):
+    with pytest.raises(PromptError, match="'Q' is not a phoneme of this voice"):
         speaker.stream(SynthesisRequest(text="the cat", lexicon={"cat": "K Q T"}))
     with pytest.raises(PromptError, match="voice"):
         speaker.stream(SynthesisRequest(text="the cat", voice="nobody"))

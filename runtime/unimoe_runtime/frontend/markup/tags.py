@@ -1,6 +1,6 @@
 """SSML and marks in double brackets: `<break time="500ms"/>`, `[[pause 500ms]]`, `[name](/K AE1 T/)`, `[[K AE1 T]]`.
 
-Known tags without effect on speech are skipped; unknown tags are skipped with a warning.
+Known tags without effect on speech are skipped. Unknown tags are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class MarkupReader:
                 yield Pause(strength=Break.LINE)
             elif name not in _SILENT_TAGS and name not in self._warned:
                 self._warned.add(name)
-                self.warn(f"<{name}> is unknown here and is passed over")
+                self.warn(f"<{name}> is an unknown tag and is skipped")
 
     def _close(self, name: str) -> Iterator[Pause]:
         if name in ("p", "s"):

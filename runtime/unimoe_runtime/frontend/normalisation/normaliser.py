@@ -47,7 +47,7 @@ class Dropped:
         """One line that names the dropped parts; empty where there are none."""
         if not self.signs:
             return ""
-        return f"left out what has no reading here: {' '.join(self.signs)}"
+        return f"left out, without a reading: {' '.join(self.signs)}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

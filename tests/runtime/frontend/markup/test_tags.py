@@ -13,7 +13,7 @@ def test_a_tag_may_close_in_a_later_block() -> None:
     second = list(reader.read("three</prosody> four <odd/> <odd/>"))
     runs = [(run.text.strip(), run.rate) for run in [*first, *second] if isinstance(run, Run) and run.text.strip()]
     assert runs == [("one", 1.0), ("two", 0.75), ("three", 0.75), ("four", 1.0)]
-    assert told == ["<odd> is unknown here and is passed over"]
+    assert told == ["<odd> is an unknown tag and is skipped"]
 
 
 def test_a_closing_tag_that_is_cut_off_is_silent() -> None:

@@ -43,7 +43,7 @@ def test_capitals_that_the_lexicon_knows_are_words() -> None:
 def test_what_is_dropped_is_gathered() -> None:
     dropped = Dropped()
     list(Normaliser(language=ENGLISH).read("你好 a 😀 b 你好", dropped))
-    assert dropped.warning == "left out what has no reading here: 你好 😀"
+    assert dropped.warning == "left out, without a reading: 你好 😀"
 
 
 def test_values_by_one_reader() -> None:

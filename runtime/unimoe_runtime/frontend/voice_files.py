@@ -1,4 +1,4 @@
-"""Opens a front end's pronunciations and durations: tables of rules, or a dictionary and networks."""
+"""Opens a front end's files of pronunciations and durations: tables of rules, or a dictionary and networks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from unimoe_runtime.frontend.letter_to_sound import LetterToSound
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.packed_lexicon import PackedLexicon
 from unimoe_runtime.frontend.pronunciation import Pronouncer
+from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 from unimoe_runtime.frontend.settings import TimelineSettings
-from unimoe_runtime.frontend.voice_sounds import Durations, Pronunciations
 
 
 def read_pronunciations(folder: Path, settings: TimelineSettings) -> Pronunciations:
