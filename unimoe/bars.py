@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, ProgressColumn
 
 _Item = TypeVar("_Item")
 
 
-def progress_bars() -> Progress:
-    """A place for bars, one for each `add_task`, while its block runs."""
+def progress_bars(*columns: ProgressColumn) -> Progress:
+    """A place for bars, one for each `add_task`, while its block runs. `columns`: of a bar; by default rich's own."""
     console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def tracked(items: Iterable[_Item], description: str, *, total: int) -> Iterator[_Item]:

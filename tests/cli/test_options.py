@@ -57,6 +57,15 @@ def test_json_goes_to_standard_output_or_to_a_file(tmp_path: Path) -> None:
     assert json.loads(odd.read_text()) == {"name": "a"}
 
 
+def test_the_file_of_json_is_no_other_path_of_the_command(tmp_path: Path) -> None:
+    """A folder that the command makes, or a page: the JSON would replace it, or fail after all the work."""
+    out = str(tmp_path / "out")
+    corpus = str(tmp_path)
+    for words in (["data", "filter", corpus, out], ["data", "join", out, corpus], ["pack", "demo", "-o", out]):
+        done = CliRunner().invoke(cli, [*words, f"--json={out}"])
+        assert done.exit_code == 2 and f"--json {out} is " in done.output and "as well; name another" in done.output
+
+
 def int_options(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.IntRange]]:
     if isinstance(command, click.Group):
         context = click.Context(command)

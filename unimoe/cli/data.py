@@ -137,11 +137,12 @@ def filter_(
     extras = Extras(wer=wer, dnsmos=dnsmos)
     metrics = measure_corpus(opened, corpus / "metrics.jsonl", extras, num_workers=workers)
     verdict = judge_clips(opened, metrics, wanted)
-    for reason, count in verdict.counts().items():
-        click.echo(f"{count:7,} left out: {reason}", err=json_to is not None)
     with incomplete_when_stopped(out):
         kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
-    tell_corpus(kept, out, json_to, next_step=f"`unimoe data report {out}`, `unimoe train RECIPE.toml`")
+    tell_corpus(
+        kept, out, json_to, left_out=verdict.counts(),
+        next_step=f"`unimoe data report {out}`, `unimoe train RECIPE.toml`",
+    )  # fmt: skip
 
 
 @data.command(cls=Command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,21 @@ def read_section(path: Path, name: str) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
 
 
-def tell_corpus(corpus: Any, folder: Path, json_to: str | None, *, note: str = "", next_step: str = "") -> None:
-    """Report a finished corpus: its clips and hours, and the next command."""
+def tell_corpus(
+    corpus: Any,
+    folder: Path,
+    json_to: str | None,
+    *,
+    note: str = "",
+    next_step: str = "",
+    left_out: Mapping[str, int] | None = None,
+) -> None:
+    """Report a finished corpus: its clips and hours, how many each reason left out, and the next command."""
     hours = sum(item.length for item in corpus) / corpus.sample_rate_hz / 3600
-    if not write_json({"corpus": str(folder), "clips": len(corpus), "hours": round(hours, 4)}, json_to):
+    record = {"corpus": str(folder), "clips": len(corpus), "hours": round(hours, 4)}
+    if not write_json(record if left_out is None else {**record, "left_out": dict(left_out)}, json_to):
+        for reason, amount in (left_out or {}).items():
+            click.echo(f"{amount:7,} left out: {reason}")
         click.echo(corpus.summary(folder) + note)
         if next_step:
             click.echo(f"next: {next_step}")

@@ -113,13 +113,15 @@ class Command(click.Command):
         words = list(_with_json_files(args))
         try:
             self._require_paths(ctx, words)
-            return super().parse_args(ctx, words)
+            rest = super().parse_args(ctx, words)
         except click.UsageError as error:
             unexpected = error.message.partition("(")[2].removesuffix(")").split()
             for word in after_json.intersection(unexpected):
                 hint = f"the file of --json ends in .json, or write --json={word}"
                 raise click.UsageError(f"{error.message}; {hint}", ctx=ctx) from None
             raise
+        _require_own_file(ctx)
+        return rest
 
     def _require_paths(self, ctx: click.Context, words: list[str]) -> None:
         given, _, _ = self.make_parser(ctx).parse_args(list(words))
@@ -128,6 +130,20 @@ class Command(click.Command):
                 value = given.get(parameter.name or "")
                 if "" in (value if isinstance(value, list | tuple) else (value,)):
                     raise click.BadParameter("the path is empty", ctx=ctx, param=parameter)
+
+
+def _require_own_file(ctx: click.Context) -> None:
+    """The file of --json is no other path of the command line, whose content it would replace."""
+    json_to = ctx.params.get("json_to")
+    if json_to is None or json_to == STDOUT:
+        return
+    for parameter in ctx.command.get_params(ctx):
+        value = ctx.params.get(parameter.name or "")
+        paths = [path for path in (value if isinstance(value, tuple) else (value,)) if isinstance(path, Path)]
+        if Path(json_to).resolve() in (path.resolve() for path in paths):
+            raise click.UsageError(
+                f"--json {json_to} is {parameter.human_readable_name} as well; name another", ctx=ctx
+            )
 
 
 class Group(click.Group):

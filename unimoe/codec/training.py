@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from rich.progress import Progress, TextColumn
 
+from unimoe.bars import progress_bars
 from unimoe.codec.common import TrainedCodec
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.stopping import stop_between_steps
@@ -37,7 +38,7 @@ def train_codec(
     report(f"training the {trainer.title}: steps {trainer.step:,} to {training.num_steps:,}")
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[distance]:.3f}"))
     log_path = folder / "log.jsonl"
-    with Progress(*columns) as progress, log_path.open("a", encoding="utf-8") as log, stop_between_steps() as stop:
+    with progress_bars(*columns) as progress, log_path.open("a", encoding="utf-8") as log, stop_between_steps() as stop:
         task = progress.add_task("codec", total=training.num_steps, completed=trainer.step, distance=math.nan)
         sums: dict[str, float] = {}
         started, saved = time.process_time(), time.monotonic()

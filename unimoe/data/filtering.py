@@ -195,7 +195,8 @@ def write_filtered(
         raise OutputError(f"{out} is the corpus itself: give another folder for what is kept")
     kept = [index for index, reason in enumerate(verdict.reasons) if not reason]
     if not kept:
-        raise OutputError(f"{folder}: no clip is within the limits ({next(iter(verdict.counts()))}); widen them")
+        reasons = ", ".join(f"{amount:,} {reason}" for reason, amount in verdict.counts().items())
+        raise OutputError(f"{folder}: no clip is within the limits ({reasons}); widen them")
     out.mkdir(parents=True, exist_ok=True)
     (out / INDEX).unlink(missing_ok=True)  # an old index does not describe the new audio
     sources = list(dict.fromkeys(corpus[index].source for index in kept))

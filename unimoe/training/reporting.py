@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+from unimoe.bars import progress_bars
 
 _said: set[str] = set()
 _NOTES = {
@@ -40,7 +42,7 @@ class Reporter:
         self._log = path.open("a", encoding="utf-8")
         self._board = _open_board(folder, step)
         columns = (TextColumn("{task.description} {task.percentage:.0f}%"), BarColumn(16), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+        self._progress = progress_bars(*columns, TextColumn("{task.fields[note]}"))
         self._task = self._progress.add_task(title, total=num_steps, completed=step, note="")
 
     def __enter__(self) -> Self:
