@@ -19,7 +19,7 @@ from unimoe.training.sequence_network import TorchSequenceNetwork
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.duration_predictor import SYMBOLS, DurationPredictor, symbol_ids, table_sizes
 from unimoe_runtime.frontend.pronunciation import Phonemes
-from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
+from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
 from unimoe_runtime.records import JsonRecord
 
 _SHORTEST_LOSS_S = 0.03
@@ -80,8 +80,8 @@ def train_durations(
     voices: Sequence[str],
     recipe: DurationRecipe,
     progress: Callable[[int, int, float], object] = lambda *_: None,
-) -> tuple[DurationPredictor, SequenceNetwork]:
-    """Train on clips. Returns the predictor and its network. `progress` receives step, number of steps and loss.
+) -> DurationPredictor:
+    """Train on clips. Returns the predictor. `progress` receives step, number of steps and loss.
 
     Raises OutputError where there are no clips.
 
@@ -122,8 +122,7 @@ def train_durations(
             step += 1
             progress(step, total, float(loss.detach()))
     network.eval()
-    plain = network.to_numpy()
-    return DurationPredictor(network=plain, voices=tuple(voices), means=mean_seconds(texts, voices)), plain
+    return DurationPredictor(network=network.to_numpy(), voices=tuple(voices), means=mean_seconds(texts, voices))
 
 
 Example = tuple[tuple[list[int], ...], list[float]]

@@ -62,11 +62,11 @@ def make_durations(
     held_out = [durations.timed_text(item) for item in clips if item.split == "test"]
     if not train or not held_out:
         raise OutputError("the corpus has no gathered clips of speech in both splits, train and test")
-    predictor, network = durations.train_durations(train, voices, recipe, progress)
-    write_network(network, folder / duration_predictor.FILE)
+    predictor = durations.train_durations(train, voices, recipe, progress)
+    write_network(predictor.network, folder / duration_predictor.FILE)
     errors = durations.duration_errors(lambda text: predictor.word_durations(text.voice, text.words), held_out)
     means = durations.duration_errors(durations.mean_predictor(train), held_out)
-    section = DurationSettings(voices=tuple(voices), network=network.config, means=predictor.means).to_dict()
+    section = DurationSettings(voices=tuple(voices), network=predictor.network.config, means=predictor.means).to_dict()
     _write_note(folder / "durations.json", section, recipe.to_dict(), asdict(errors))
     return errors, means
 

@@ -1,6 +1,6 @@
 """Predicts the duration of each phoneme and pause from its neighbours, its place in word and phrase, and the voice.
 
-    durations.safetensors   the network (`sequence_network`); a bundle also has it as a graph, durations.onnx
+    durations.safetensors   the network (`sequence_network`)
     frontend.json           its section "durations": sizes, and the voices in order
 
 Shapes: P phonemes, pauses included.
@@ -8,7 +8,7 @@ Shapes: P phonemes, pauses included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,20 +17,16 @@ import numpy as np
 
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, PHONEMES, Phonemes
-from unimoe_runtime.frontend.sequence_network import Floats, SequenceNetwork, SequenceNetworkConfig
+from unimoe_runtime.frontend.sequence_network import SequenceNetwork, SequenceNetworkConfig
 from unimoe_runtime.records import Between, JsonRecord, Length
 
 FILE: Final = "durations.safetensors"
-GRAPH: Final = "durations.onnx"
 SYMBOLS: Final = ("", PAUSE, *MARKS, *PHONEMES)
 """The symbols of a sequence; the first is padding in training."""
 PLACES: Final = ("pause", "alone", "first", "inner", "last")
 """Places of a phoneme in its word."""
 _SHORTEST_S: Final = 0.01
 _LONGEST_S: Final = 2.0
-
-Network = Callable[..., Floats]
-"""Ids [P] of symbols, voices, places and closing marks to log seconds [P, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +47,13 @@ class DurationSettings(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DurationPredictor:
-    """`network` runs in numpy, or in an engine with the same result within rounding.
+    """The network runs in numpy, so that a text has the same durations on every backend.
 
-    `means`: for each voice the mean seconds of each symbol, for a first estimate.
+    `network`: ids [P] of symbols, voices, places and closing marks to log seconds [P, 1]. `means`: for each voice the
+    mean seconds of each symbol, for a first estimate.
     """
 
-    network: Network
+    network: SequenceNetwork
     voices: tuple[str, ...]
     means: Mapping[str, Mapping[str, float]]
 

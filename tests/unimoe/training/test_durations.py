@@ -31,12 +31,12 @@ def made_up_texts(count: int) -> list[TimedText]:
 def test_neighbours_and_voices_decide_how_long_a_phoneme_lasts() -> None:
     train, held_out = made_up_texts(60), made_up_texts(12)
     recipe = DurationRecipe(channels=16, taps=3, dilations=(1, 1), epochs=60, batch_clips=12, dropout=0.0)
-    predictor, network = train_durations(train, ["fast", "slow"], recipe)
+    predictor = train_durations(train, ["fast", "slow"], recipe)
     found = duration_errors(lambda text: predictor.word_durations(text.voice, text.words), held_out)
     means = duration_errors(mean_predictor(train), held_out)
     assert found.num_clips == 12 and found.phoneme_ms < 15 < means.phoneme_ms
     assert found.middle_ms < means.middle_ms and found.total < 0.1
-    assert network.config.tables[1] == 2
+    assert predictor.network.config.tables[1] == 2
     (question,) = predictor.word_durations("slow", [("pau",), ("k", "ae1"), ("?",)])[2:3]
     assert question == pytest.approx(0.6, rel=0.2)
 
