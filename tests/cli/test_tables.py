@@ -83,3 +83,18 @@ def test_piped_tables_have_all_their_width() -> None:
     piped = run("plan", "public", "--target", "rtx-4060-laptop").stdout
     assert "first" in piped and "…" not in piped
     assert any(line.split()[:2] == ["→", "int4"] for line in piped.splitlines())
+
+
+COVERAGE = columns("layer", "data", *map(str, range(8)), "null", left=("data",))
+TOKENS = [["0", "all", *["1373"] * 8, "3 %"], ["", "music", *["58"] * 8, ""]]
+
+
+def test_columns_come_closer_before_a_table_becomes_a_list() -> None:
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in table_lines(COVERAGE, TOKENS, 60)]
+    assert len(lines) == 3 and max(map(len, lines)) <= 60 and "1373 1373" in lines[1]
+
+
+def test_a_list_names_every_row_and_puts_figures_side_by_side() -> None:
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in table_lines(COVERAGE, TOKENS, 45)]
+    assert [line for line in lines if not line.startswith(" ")] == ["layer 0", "layer 0"]
+    assert "  data: music  0: 58  1: 58  2: 58  3: 58" in lines and len(lines) <= 8

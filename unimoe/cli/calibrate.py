@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.figures import print_figures
 from unimoe.cli.options import (
     Command,
     Number,
@@ -21,7 +22,7 @@ from unimoe.cli.options import (
     write_json,
 )
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import Column, columns, print_table
+from unimoe.cli.tables import columns, print_table
 from unimoe_calibration.cache import default_cache_dir
 from unimoe_calibration.calibration import calibrate
 from unimoe_calibration.coverage import Coverage
@@ -190,15 +191,7 @@ def print_verification(result: CalibrationResult) -> None:
     """The figures that compare the result with its original."""
     if result.verification is None:
         return
-    rows = [
-        [one.name, f"{one.value:.4g}", one.interval, one.bound, one.verdict, one.meaning]
-        for one in result.verification.figures
-    ]
-    table = [
-        Column(title="figure"), Column(title="value", right=True), Column(title="interval", right=True),
-        Column(title="limit", right=True), Column(title=""), Column(title="of what", prose=True),
-    ]  # fmt: skip
-    print_table(table, rows, title="beside the original")
+    print_figures(result.verification.figures, "beside the original")
 
 
 def summary(result: CalibrationResult, page: Path) -> str:

@@ -1,7 +1,8 @@
 """Tables on any terminal and in a pipe, without cutting a name or a number.
 
-A table that is too wide wraps its prose between words. If it is still too wide, it becomes a list: each row under
-its name, a line for each figure. In a pipe or a file the width is unlimited.
+A table that is too wide wraps its prose between words. If it is still too wide, its columns come closer, and then it
+becomes a list: each row under its name, with as many figures on a line as fit. In a pipe or a file the width is
+unlimited.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import click
 
-_GAP = 2
+_GAPS = (2, 1)
 _INDENT = "  "
 
 
@@ -68,9 +69,11 @@ def print_table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "", err: bool = False
 ) -> None:
     """Print rows of text, which may be styled by `click.style`."""
+    width = terminal_width()
     if title:
-        click.secho(f"\n{title}", bold=True, err=err)
-    for line in table_lines(columns, rows, terminal_width()):
+        lines = [title] if width is None else textwrap.wrap(title, width, break_long_words=False)
+        click.secho("\n" + "\n".join(lines), bold=True, err=err)
+    for line in table_lines(columns, rows, width):
         click.echo(line, err=err)
 
 
@@ -80,15 +83,20 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width:
     columns, rows = [columns[index] for index in used], [[row[index] for index in used] for row in rows]
     titles = [column.title for column in columns]
     widths = [max(map(_length, (titles[index], *(row[index] for row in rows)))) for index in range(len(columns))]
-    if width is not None and _total(widths) > width:
-        widths = _narrowed(columns, rows, widths, width)
-    if width is not None and _total(widths) > width:
-        yield from _list_lines(titles, rows, width)
-        return
+    gap = _GAPS[0]
+    if width is not None and _total(widths, gap) > width:
+        for gap in _GAPS:
+            narrowed = _narrowed(columns, rows, widths, width - gap * (len(widths) - 1))
+            if _total(narrowed, gap) <= width:
+                break
+        else:
+            yield from _list_lines(columns, rows, width)
+            return
+        widths = narrowed
     if any(titles):
-        yield from (click.style(line, bold=True) for line in _row_lines(columns, titles, widths))
+        yield from (click.style(line, bold=True) for line in _row_lines(columns, titles, widths, gap))
     for row in rows:
-        yield from _row_lines(columns, row, widths)
+        yield from _row_lines(columns, row, widths, gap)
 
 
 def _length(cell: str) -> int:
@@ -96,15 +104,15 @@ def _length(cell: str) -> int:
     return max(map(len, click.unstyle(cell).split("\n")))
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + _GAP * (len(widths) - 1)
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def _narrowed(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> list[int]:
-    """Widths with wrapped prose: as narrow as needed, but never narrower than its longest word."""
+    """Widths with wrapped prose: as narrow as needed for a sum of `width`, but never narrower than its longest word."""
     narrowed = list(widths)
     prose = [index for index, column in enumerate(columns) if column.prose]
-    rest = width - _total(widths) + sum(widths[index] for index in prose)
+    rest = width - sum(widths) + sum(widths[index] for index in prose)
     for place, index in enumerate(sorted(prose, key=lambda index: widths[index])):
         share = rest // (len(prose) - place)
         words = (columns[index].title, *(row[index] for row in rows))
@@ -114,7 +122,7 @@ def _narrowed(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: 
     return narrowed
 
 
-def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], gap: int) -> Iterator[str]:
     cells = [_wrapped(cell, size) for cell, size in zip(row, widths, strict=True)]
     for number in range(max(map(len, cells))):
         parts = []
@@ -122,7 +130,7 @@ def _row_lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[i
             line = lines[number] if number < len(lines) else ""
             space = " " * (size - len(click.unstyle(line)))
             parts.append(space + line if column.right else line + space)
-        yield (" " * _GAP).join(parts).rstrip()
+        yield (" " * gap).join(parts).rstrip()
 
 
 def _wrapped(cell: str, size: int) -> list[str]:
@@ -137,17 +145,32 @@ def _wrapped(cell: str, size: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _list_lines(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+def _list_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    title, name = columns[0].title, ""
     for row in rows:
-        name = row[0].replace("\n", " ")
-        yield click.style(f"{titles[0]} {name}" if name.isdigit() else name or titles[0], bold=True)
-        for title, cell in zip(titles[1:], row[1:], strict=True):
-            if cell:
-                head = f"{_INDENT}{title.replace(chr(10), ' ')}: " if title else _INDENT
-                words = head + cell.replace("\n", " ")
-                if len(click.unstyle(words)) <= width:
-                    yield words
-                else:
-                    yield from textwrap.wrap(
-                        words, width, subsequent_indent=2 * _INDENT, break_long_words=False, break_on_hyphens=False
-                    )
+        name = row[0].replace("\n", " ") or name  # a row without a name continues the one above
+        yield click.style(f"{title} {name}" if name.isdigit() else name or title, bold=True)
+        cells = [(column, _labelled(column, cell)) for column, cell in zip(columns[1:], row[1:], strict=True) if cell]
+        line = ""
+        for column, words in cells:
+            together = f"{line}{' ' * _GAPS[0]}{words}"
+            if line and not column.prose and len(click.unstyle(_INDENT + together)) <= width:
+                line = together
+                continue
+            yield from _continued(line, width)
+            line = words
+        yield from _continued(line, width)
+
+
+def _labelled(column: Column, cell: str) -> str:
+    title = column.title.replace("\n", " ")
+    return (f"{title}: " if title else "") + cell.replace("\n", " ")
+
+
+def _continued(words: str, width: int) -> list[str]:
+    """A line of a list, indented; too long, it continues in further lines."""
+    if len(click.unstyle(_INDENT + words)) <= width:
+        return [_INDENT + words] if words else []
+    return textwrap.wrap(
+        _INDENT + words, width, subsequent_indent=2 * _INDENT, break_long_words=False, break_on_hyphens=False
+    )

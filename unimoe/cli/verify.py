@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from unimoe.cli.bundle_argument import BUNDLE
+from unimoe.cli.figures import coloured, print_figures
 from unimoe.cli.options import Command, Number, Whole, engine_options, json_option, write_json
 from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import columns, print_table
@@ -158,13 +159,7 @@ def _compare_bundles(
 
 
 def _print_figures(report: BundleReport, title: str) -> None:
-    rows = [
-        (one.name, f"{one.value:.4g}", one.interval, one.bound, _coloured(one.verdict), one.meaning, one.beside)
-        for one in report.figures
-    ]
-    prose = ("of what", "beside it")
-    titles = ("figure", "value", "interval", "limit", "", *prose)
-    print_table(columns(*titles, prose=prose, left=("",)), rows, title=title)
+    print_figures(report.figures, title)
     if report.is_undecided:
         click.echo(
             "NOT decided: the corpus has too few texts for the figures marked undecided, whose intervals contain the "
@@ -231,7 +226,7 @@ def _print_graphs(result: _Result, title: str, tolerance: float, exact: bool) ->
     allowed = allowed_error(agreement.max_logit_value, tolerance)
     verdict = "ok" if not exact or agreement.max_logit_error <= allowed else "FAILS"
     steps = f"logits over {agreement.steps} forced steps"
-    rows.append((steps, f"{agreement.max_logit_error:.1e}", f"{allowed:.1e}" if exact else "any", _coloured(verdict)))
+    rows.append((steps, f"{agreement.max_logit_error:.1e}", f"{allowed:.1e}" if exact else "any", coloured(verdict)))
     _print_errors(rows, title)
     click.echo(_agreement_lines(agreement))
 
@@ -250,12 +245,8 @@ def _grouped(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, str, s
     for name, members in groups.items():
         error, allowed = max(members, key=lambda member: member[0] - member[1])
         count = f" × {len(members)}" if len(members) > 1 else ""
-        lines.append((name + count, f"{error:.1e}", f"{allowed:.1e}", _coloured("ok" if error <= allowed else "FAILS")))
+        lines.append((name + count, f"{error:.1e}", f"{allowed:.1e}", coloured("ok" if error <= allowed else "FAILS")))
     return lines
-
-
-def _coloured(verdict: str) -> str:
-    return click.style(verdict, fg="red", bold=True) if verdict == "FAILS" else verdict
 
 
 def _agreement_lines(agreement: Agreement) -> str:

@@ -50,6 +50,11 @@ class Figure:
         return "" if self.low is None or self.high is None else f"{self.low:.4g}–{self.high:.4g}"
 
     @property
+    def explanation(self) -> str:
+        """The meaning, and the value to compare with."""
+        return f"{self.meaning}; {self.beside}" if self.beside else self.meaning
+
+    @property
     def passed(self) -> bool:
         if self.limit is None:
             return True
@@ -142,7 +147,7 @@ def _measured(found: BundleComparison, limits: Mapping[str, float]) -> Iterator[
     speed = f"{step.candidate:.2f} ms a step, reference {step.reference:.2f} ms: {step.verdict}"
     rows += [
         ("size", found.size, "bytes of the language model's graphs, part of the reference's", sizes),
-        ("speedup", 1 / step.ratio, "times as fast, steps measured in turns", speed),
+        ("speedup", 1 / step.ratio, "times as fast, steps measured in turns; interval at 99 %", speed),
     ]
     for name, value, meaning, beside in rows:
         low, high = found.intervals.get(name, (None, None))
