@@ -210,7 +210,7 @@ def test_bad_requests_give_one_line(bundle: Path, tmp_path: Path) -> None:
         ([*speak, recording], "needs the words of the recording"),
         ([*speak, long, "--voice-text", "hello"], "is 31.0 s long: cut it to at most 30 s"),
         ([*speak, "bob"], "there is no voice 'bob'"),
-        ([*speak, tmp_path / "no.wav", "--voice-text", "x"], "is no file"),
+        ([*speak, tmp_path / "no.wav", "--voice-text", "x"], "is not a file"),
         ([*speak, recording, "--voice-text", "x", "--max-steps", "600"], "the model has 512"),
         (["--text", "<|im_end|>"], "which frames the model's prompts"),
         (["--task", "music", "--text", "x", "--voice", recording], "music takes no voice"),

@@ -78,7 +78,7 @@ class ModelConfig(JsonRecord):
             value = getattr(self, name)
             require(value >= min(count, 1), name, value, "at least 1 where it has experts")
         require(self.num_heads % self.num_kv_heads == 0, "num_heads", self.num_heads, "a multiple of num_kv_heads")
-        require(self.head_dim % 2 == 0, "head_dim", self.head_dim, "even (rotary embedding turns pairs)")
+        require(self.head_dim % 2 == 0, "head_dim", self.head_dim, "even (rotary embedding rotates pairs)")
         dynamic = self.num_dynamic_experts
         if self.selection == "top_k":
             require(1 <= self.top_k <= max(dynamic, 1), "top_k", self.top_k, f"in 1 … {max(dynamic, 1)}")
@@ -106,6 +106,7 @@ class ModelConfig(JsonRecord):
 
     @property
     def num_router_rows(self) -> int:
+        """Rows of the router's matrix: dynamic experts, and with `sparsemixer` the shared ones as well."""
         return self.num_dynamic_experts + (self.num_shared_experts if self.weighting == "sparsemixer" else 0)
 
     @property
@@ -139,7 +140,8 @@ class SamplingConfig(JsonRecord):
     """How the next frame is drawn. Defaults are the public model's for speech.
 
     `guidance_scale` 0 turns guidance off; guided = cond + scale * (cond - uncond).
-    `temperature` 0 takes the largest logit. `min_steps` and `max_steps` count decode steps, delay included.
+    `temperature` 0 takes the largest logit. `eos_factor` multiplies the logit of EOS. `min_steps` and `max_steps` count
+    decode steps, delay included.
     """
 
     guidance_scale: Annotated[float, Between(0, 1000)] = 1.0
@@ -152,6 +154,6 @@ class SamplingConfig(JsonRecord):
 
     def check_together(self) -> None:
         """Check the conditions between fields. Raises ConfigError."""
-        cold = not self.temperature or self.temperature >= 0.001
-        require(cold, "temperature", self.temperature, "0, or at least 0.001")
+        usable = self.temperature == 0 or self.temperature >= 0.001
+        require(usable, "temperature", self.temperature, "0, or at least 0.001")
         require(self.max_steps >= self.min_steps, "max_steps", self.max_steps, "at least min_steps and 1")

@@ -76,11 +76,13 @@ class WrongValue(Exception):
         return self._message or f" is {shown(self._value)}; it must be {self._allowed}"
 
     def below(self, name: object) -> WrongValue:
+        """The same error, one container further out: `name` is the value's name or index in it."""
         text = str(name) if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}…"
         self.path.append(text if text.isprintable() else ascii(text))
         return self
 
-    def told(self, where: str, *, of_record: bool = False) -> ConfigError:
+    def as_config_error(self, where: str, *, of_record: bool = False) -> ConfigError:
+        """The error for the user: the path from `where` (a record's own fields stand alone), and what is wrong."""
         path = "".join(name if name.startswith("[") else f".{name}" for name in reversed(self.path))
         if of_record and path:
             where, path = "", path.lstrip(".")
@@ -167,17 +169,17 @@ def _one_of(allowed: tuple[Any, ...]) -> Check:
 def _union(kinds: tuple[Any, ...], make: Make) -> Check:
     """The first kind that accepts the value; else the error of the last kind that is not None."""
     checks = [compiled(kind, make) for kind in kinds]
-    telling = [kind not in (None, types.NoneType) for kind in kinds]
+    is_none = [kind in (None, types.NoneType) for kind in kinds]
 
     def check(value: Any) -> Any:
-        told: WrongValue | None = None
-        for one, tells in zip(checks, telling, strict=True):
+        last: WrongValue | None = None
+        for one, none in zip(checks, is_none, strict=True):
             try:
                 return one(value)
             except WrongValue as error:
-                told = error if tells or told is None else told
-        assert told is not None
-        raise told
+                last = error if last is None or not none else last
+        assert last is not None
+        raise last
 
     return check
 

@@ -41,7 +41,7 @@ class JsonRecord:
             try:
                 object.__setattr__(self, name, check(getattr(self, name)))
             except WrongValue as error:
-                raise error.told(name) from None
+                raise error.as_config_error(name) from None
         self.check_together()
 
     def check_together(self) -> None:
@@ -54,7 +54,7 @@ class JsonRecord:
             record: Self = _make(cls, data, ignore_unknown)
             return record
         except WrongValue as error:
-            raise error.told(where or cls.__name__, of_record=not where) from None
+            raise error.as_config_error(where or cls.__name__, of_record=not where) from None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -66,7 +66,7 @@ def check_value(value: Any, kind: Any, where: str) -> Any:
     try:
         return compiled(kind, _make)(value)
     except WrongValue as error:
-        raise error.told(where) from None
+        raise error.as_config_error(where) from None
 
 
 def _plain(value: Any) -> Any:

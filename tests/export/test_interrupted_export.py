@@ -84,7 +84,7 @@ def test_existing_targets(checkpoint: Path, tmp_path: Path) -> None:
     export_bundle(checkpoint, bundle, replace=True)
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
-    with pytest.raises(OutputError, match="it is no bundle"):
+    with pytest.raises(OutputError, match="it is not a bundle"):
         export_bundle(checkpoint, other, replace=True)
     assert (other / "thesis.txt").read_text() == "precious"
 

@@ -90,13 +90,14 @@ def test_a_message_is_one_line_with_the_path(value: Any) -> None:
     check = compiled(Mapping[str, tuple[Mapping[str, Literal["never"]], ...]], no_records)
     with pytest.raises(WrongValue) as caught:
         check({"sizes": [{}, {"part": value}]})
-    told = str(caught.value.told("limits"))
+    told = str(caught.value.as_config_error("limits"))
     assert told.startswith("limits.sizes[1].part is ") and told.endswith("; it must be 'never'") and "\n" not in told
 
 
 def test_names_in_a_path_are_shortened_and_printable() -> None:
     error = WrongValue(1, "2").below("a\nb" + "c" * 99)
-    assert str(error.told("where")).startswith("where.'a\\nbccc") and len(str(error.told("where"))) < 120
+    message = str(error.as_config_error("where"))
+    assert message.startswith("where.'a\\nbccc") and len(message) < 120
 
 
 def test_records_inside_a_type_are_made_by_the_caller() -> None:
@@ -119,7 +120,7 @@ def accepts(kind: Any, value: Any) -> bool:
     try:
         compiled(kind, no_records)(value)
     except WrongValue as error:
-        told = error.told("where")
+        told = error.as_config_error("where")
         assert isinstance(told, ConfigError) and "\n" not in str(told) and len(str(told)) < 400
         return False
     return True

@@ -12,8 +12,8 @@ from unimoe.cli.options import PROCESSES, Command, Counts, Whole, json_option, w
 from unimoe.cli.progress import progress_bar
 from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
-from unimoe_runtime.bundle.engine_sets import FLAVOURS
 from unimoe_runtime.bundle.reader import open_bundle
+from unimoe_runtime.hardware.targets import FLAVOURS
 from unimoe_tools.units import count, duration, size
 
 

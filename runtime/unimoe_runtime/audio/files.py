@@ -6,7 +6,6 @@ Shapes: L samples, C channels.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +25,13 @@ FORMATS: Final = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg"
 READABLE: Final = (*FORMATS, ".mp3", ".opus", ".oga", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 """Suffixes of files that can be read."""
 
-
 _RATES_HZ: Final = (1_000, 768_000)
 _MAX_CHANNELS: Final = 256
 _BLOCK_VALUES: Final = 1 << 19
 _MAX_SAMPLES: Final = 1 << 26
 """Largest number of samples of one channel: 23 minutes at 48,000 Hz."""
-_BEGINNINGS: Final = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"riff")
+_SIGNATURES: Final = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"riff")
+"""First bytes of the formats of READABLE; an MP3 file may also begin with a frame."""
 _MIN_VOICE_S: Final = 0.1
 _SILENCE: Final = 1e-3
 
@@ -52,11 +51,11 @@ def read_audio(
         raise AudioError(f"{path} has the suffix {path.suffix!r}: convert it to one of {', '.join(READABLE)}")
     try:
         if not path.is_file():
-            raise AudioError(f"{path} is no file: give the path of an audio file")
+            raise AudioError(f"{path} is not a file: give the path of an audio file")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is an empty file: give one with sound in it")
-        if not _begins_as_audio(path):
-            raise AudioError(f"{path} cannot be read as audio (it begins as none): convert it to WAV, FLAC or OGG")
+        if not _has_signature(path):
+            raise AudioError(f"{path} cannot be read as audio (its format is unknown): convert it to WAV, FLAC or OGG")
         require_complete(path)
         with soundfile.SoundFile(os.fsencode(path)) as file:
             rate_hz = file.samplerate
@@ -84,18 +83,18 @@ def read_voice(
 
 
 def require_sound(path: str | Path, pcm_L: NDArray[np.float32]) -> None:
-    """Raises AudioError where the samples of a file are silence."""
+    """Raise AudioError if the samples of a file are silence."""
     if np.abs(pcm_L).max() < _SILENCE:
         raise AudioError(f"{path} is silent: give a recording with sound in it")
 
 
-def _begins_as_audio(path: Path) -> bool:
+def _has_signature(path: Path) -> bool:
     """Whether the first bytes are those of a readable format. libsndfile would decode any other content as MP3, with
     errors on stderr."""
     with path.open("rb") as file:
         begin = file.read(4)
     is_mp3 = path.suffix.lower() == ".mp3" and begin[:1] == b"\xff" and begin[1:2] >= b"\xe0"
-    return is_mp3 or begin.startswith(_BEGINNINGS)
+    return is_mp3 or begin.startswith(_SIGNATURES)
 
 
 def _read_blocks(
@@ -150,11 +149,20 @@ def write_audio(path: str | Path, pcm_L: NDArray[np.floating[Any]], sample_rate_
     if not np.isfinite(pcm_L).all():
         raise AudioError(f"{path}: the audio holds samples that are not numbers, so it was not written")
     clipped_L = np.clip(pcm_L, -1, 1).astype(np.float32)
-
-    def write(partial: Path) -> None:
-        soundfile.write(os.fsencode(partial), clipped_L, sample_rate_hz, format=file_format, subtype=subtype)
-
-    _write_then_rename(path, write)
+    try:
+        partial = PartialFile(path)
+    except OSError as error:
+        raise AudioError(
+            f"{path} cannot be written ({_reason(error)}): choose a folder that exists and is yours"
+        ) from None
+    try:
+        name = os.fsencode(partial.path)
+        soundfile.write(name, clipped_L, sample_rate_hz, format=file_format, subtype=subtype)
+        partial.keep()
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path} cannot be written ({_reason(error)}): is the disk full?") from None
+    finally:
+        partial.drop()
 
 
 def require_writable(path: str | Path) -> None:
@@ -166,7 +174,7 @@ def require_writable(path: str | Path) -> None:
     except (OSError, ValueError) as error:
         raise AudioError(f"{str(path)[:200]} cannot be written ({_reason(error)}): choose another name") from None
     if special and not path.is_dir():
-        raise AudioError(f"{path} is a pipe or a device, no file: `--stream -o -` writes samples to a pipe")
+        raise AudioError(f"{path} is a pipe or a device, not a file: `--stream -o -` writes samples to a pipe")
     if special or not os.access(path.parent, os.W_OK | os.X_OK):
         raise AudioError(f"{path} cannot be written: choose a file name in a folder that exists and is yours")
 
@@ -176,22 +184,6 @@ def _require_known_suffix(path: Path) -> tuple[str, str]:
         return FORMATS[path.suffix.lower()]
     except KeyError:
         raise AudioError(f"{path} has the suffix {path.suffix!r}: use one of {', '.join(FORMATS)}") from None
-
-
-def _write_then_rename(path: Path, write: Callable[[Path], None]) -> None:
-    try:
-        partial = PartialFile(path)
-    except OSError as error:
-        raise AudioError(
-            f"{path} cannot be written ({_reason(error)}): choose a folder that exists and is yours"
-        ) from None
-    try:
-        write(partial.path)
-        partial.keep()
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path} cannot be written ({_reason(error)}): is the disk full?") from None
-    finally:
-        partial.drop()
 
 
 def _reason(error: Exception) -> str:

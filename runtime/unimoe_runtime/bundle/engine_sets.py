@@ -25,13 +25,11 @@ from unimoe_runtime.errors import ConfigError, EngineError
 from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.json import read_json
-from unimoe_runtime.hardware.targets import MIN_TENSORRT as MIN_TENSORRT
 from unimoe_runtime.records import shown
 
 ENGINES = "engines"
 ENGINES_JSON = "engines.json"
 VERSION = 1
-FLAVOURS = ("tensorrt-rtx", "tensorrt")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, bytes]]:
                 at += 4
                 yield tag >> 3, b""
             case _:
-                raise ValueError("it is no ONNX model")
+                raise ValueError("it is not an ONNX model")
     if at != end:
         raise ValueError("it is cut off")
 
@@ -96,4 +96,4 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("it is no ONNX model")
+    raise ValueError("it is not an ONNX model")

@@ -257,7 +257,7 @@ def _check_files(bundle: Bundle) -> None:
         except (OSError, ValueError):  # ValueError: a name that the file system cannot have
             raise BundleError(f"{path}: missing; copy or export the bundle again") from None
         if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path}: is no regular file; copy or export the bundle again")
+            raise BundleError(f"{path}: is not a regular file; copy or export the bundle again")
         if not real.startswith(inside) and os.path.dirname(real) != shared:
             raise BundleError(
                 f"{path}: a link that leaves the bundle; do not use this bundle, or, where you know what it points "

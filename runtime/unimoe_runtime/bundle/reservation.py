@@ -93,7 +93,7 @@ class Reservation:
         is_bundle = (self._place / MANIFEST).is_file()
         is_empty = self._place.is_dir() and not any(self._place.iterdir())
         if not is_empty and not (self.replace and is_bundle):
-            advice = "pass --force to replace it" if is_bundle else "it is no bundle; choose another name"
+            advice = "pass --force to replace it" if is_bundle else "it is not a bundle; choose another name"
             raise OutputError(f"{self.target}: exists already; {advice}")
 
     def _acquire(self) -> int:

@@ -158,7 +158,7 @@ class BundleWriter:
         }
         taken = sorted(set(parts.sections) & set(manifest))
         if taken:
-            raise ValueError(f"the manifest's field {taken[0]!r} is no optional section")
+            raise ValueError(f"the manifest's field {taken[0]!r} is not an optional section")
         text = json.dumps({**manifest, **parts.sections}, indent=1) + "\n"
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
         (self.directory / _JOURNAL).unlink()

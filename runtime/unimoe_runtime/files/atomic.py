@@ -32,7 +32,7 @@ class PartialFile:
             if stat.S_ISDIR(mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not stat.S_ISREG(mode):
-                raise OSError(errno.EINVAL, "a pipe or a device, no file")
+                raise OSError(errno.EINVAL, "a pipe or a device, not a file")
         if len(os.fsencode(self._target.name)) > 255:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         key = hashlib.sha256(os.fsencode(self._target.name)).hexdigest()[:12]

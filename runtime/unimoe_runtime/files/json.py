@@ -27,7 +27,7 @@ def parse_json(content: bytes | str, where: str, error: type[UnimoeError]) -> An
     """A JSON document's value. Raises `error`, one line, if it is damaged, nested too deep or too large."""
     text = decode_text(content, where, error) if isinstance(content, bytes) else content
     if len(text) > MAX_BYTES or text.count("[") + text.count("{") + text.count(",") > MAX_VALUES:
-        raise error(f"{where}: is too large for a description: it has {len(text)} characters")
+        raise error(f"{where}: is too large: it has {len(text)} characters")
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError as problem:
@@ -48,4 +48,4 @@ def read_toml(path: Path, error: type[UnimoeError]) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -155,9 +155,8 @@ def encode(values: NDArray[Any], dtype: str) -> NDArray[Any]:
         if values.dtype == np.uint16:
             return values
         bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-        rounded = ((bits + (((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF))) >> np.uint32(16)).astype(
-            np.uint16
-        )
+        half_even = ((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF)
+        rounded = ((bits + half_even) >> np.uint32(16)).astype(np.uint16)
         return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
     if dtype == "F16" and values.dtype != np.float16:
         with np.errstate(over="ignore"):
@@ -177,13 +176,13 @@ def _read_header(path: Path, error: type[UnimoeError]) -> dict[str, TensorEntry]
             if not 2 <= length <= size - 8:
                 raise error(f"{path}: not a safetensors file, or cut off inside its header; copy it again")
             if length > MAX_BYTES:
-                raise error(f"{path}: not a safetensors file of ours: its header has {length} bytes")
+                raise error(f"{path}: its header is too large: it has {length} bytes")
             text = file.read(length)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
     header = parse_json(text, f"{path}, header", error)
     if not isinstance(header, dict):
-        raise error(f"{path}: not a safetensors file, its header is no JSON object")
+        raise error(f"{path}: not a safetensors file, its header is not a JSON object")
     header.pop("__metadata__", None)
     entries: dict[str, TensorEntry] = {}
     for name, described in header.items():

@@ -46,7 +46,7 @@ def shown_precision(stored: str) -> str:
 
 
 def quantization_scheme(word: str) -> str:
-    """The scheme of quantization for a precision. Raises ConfigError for a floating-point precision."""
+    """The quantization scheme of a precision. Raises ConfigError for a floating-point precision."""
     name = precision_name(word)
     if name not in _SCHEMES:
         raise ConfigError(f"precision is {word!r}; a bundle is quantized to one of {', '.join(_SCHEMES)}")
@@ -54,5 +54,5 @@ def quantization_scheme(word: str) -> str:
 
 
 def scheme_precision(scheme: str) -> str:
-    """The precision of a scheme of quantization: `w8a8` is `int8`, `float` is `fp32`."""
+    """The precision of a quantization scheme: `w8a8` is `int8`, `float` is `fp32`."""
     return _OLDER.get(scheme, scheme)

@@ -22,13 +22,13 @@ MIN_TENSORRT = (10, 15)
 
 _TABLE = Path(__file__).with_name("targets.toml")
 _ENGINES = ("onnxruntime", "tensorrt")
-_FLAVOURS = ("tensorrt-rtx", "tensorrt")
+FLAVOURS = ("tensorrt-rtx", "tensorrt")
 _PRECISIONS = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
 # Compute capabilities that TensorRT-RTX builds for, and the types in which it multiplies there if the hardware supports
 # more.
 RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 _RTX_PRECISIONS: Mapping[tuple[int, int], tuple[str, ...]] = {(7, 5): ("float32", "float16")}
-# The type in which a scheme of quantization multiplies, in the order of preference: 8-bit weights and inputs first.
+# The type in which a quantization scheme multiplies, in the order of preference: 8-bit weights and inputs first.
 _SCHEMES: Mapping[str, str] = {"w8a8": "int8", "fp8": "fp8", "w8": "int8", "w4": "int4"}
 # On a CPU a step of one stream is fastest with 8-bit weights alone: fewer nodes, and a kernel that reads them nearly at
 # the memory's rate. 8-bit inputs are faster from about 8 rows on: many streams at once, long prompts.
@@ -58,14 +58,14 @@ class Target:
                 f"target {self.name}: precisions are {list(self.precisions)}; take some of {', '.join(_PRECISIONS)}"
             )
         if (self.engine == "tensorrt") != (self.compute_capability is not None):
-            raise ConfigError(f"target {self.name}: TensorRT, and it alone, needs a compute_capability")
+            raise ConfigError(f"target {self.name}: a compute_capability is needed for TensorRT, and only for it")
         if self.compute_capability is not None and self.flavour is None:
             served = self.compute_capability in RTX_CAPABILITIES
             object.__setattr__(self, "flavour", "tensorrt-rtx" if served else "tensorrt")
-        if self.flavour not in (_FLAVOURS if self.engine == "tensorrt" else (None,)):
+        if self.flavour not in (FLAVOURS if self.engine == "tensorrt" else (None,)):
             raise ConfigError(
-                f"target {self.name}: flavour is {self.flavour!r}; it must be {' or '.join(_FLAVOURS)}, and is for "
-                "TensorRT alone"
+                f"target {self.name}: flavour is {self.flavour!r}; it must be {' or '.join(FLAVOURS)}, and is only "
+                "for TensorRT"
             )
         for field in ("memory_gb", "bandwidth_gb_per_s"):
             value = getattr(self, field)
@@ -74,7 +74,7 @@ class Target:
 
     @property
     def schemes(self) -> tuple[str, ...]:
-        """Schemes of quantization that it supports, the preferred one first."""
+        """Quantization schemes that it supports, the preferred one first."""
         schemes = tuple(scheme for scheme, precision in _SCHEMES.items() if precision in self.precisions)
         return tuple(sorted(schemes, key=_CPU_ORDER.index)) if self.engine == "onnxruntime" else schemes
 
@@ -87,7 +87,7 @@ class Target:
         """The requested scheme, or the target's preferred one. Raises ConfigError for a scheme that it lacks."""
         if not self.schemes:
             raise ConfigError(
-                f"target {self.name} ({self.title}) takes no quantized products: it has neither int8 nor fp8"
+                f"target {self.name} ({self.title}) supports no quantized products: it has neither int8 nor fp8"
             )
         if scheme is None:
             return self.schemes[0]
@@ -121,7 +121,7 @@ def find_target(name: str) -> Target:
         return _any_gpu(name, (int(capability[1]), int(capability[2])))
     if name not in targets:
         raise ConfigError(
-            f"no target {name!r}; there are {', '.join(targets)} (others: a file of rows, named by {USER_TARGETS})"
+            f"no target {name!r}; there are {', '.join(targets)} (add others in a file that {USER_TARGETS} names)"
         )
     return targets[name]
 

@@ -26,7 +26,7 @@ def forced_prompt(prompt: Prompt, codes_TK: NDArray[np.integer], config: ModelCo
     Raises PromptError if the number of codebooks differs from the model's, or if the prompt holds several utterances.
     """
     if prompt.num_utterances != 1:
-        raise PromptError(f"codes are forced upon one utterance at a time, the prompt has {prompt.num_utterances}")
+        raise PromptError(f"teacher forcing takes one utterance; the prompt has {prompt.num_utterances}")
     rows_RK = delay_codes(codes_TK, config)[:-1]
     placeholder = _PLACEHOLDER if prompt.placeholder_id is None else prompt.placeholder_id
     ids_BR = np.full((prompt.num_rows, len(rows_RK)), placeholder, dtype=np.int64)

@@ -121,8 +121,7 @@ def _duration_s(path: Path, most_s: float) -> float:
         begin: Any = None
         end = last_begin = 0
         for number, packet in enumerate(container.demux(stream)):
-            if number > _MAX_PACKETS:
-                raise VideoError(f"{path}: has more than {_MAX_PACKETS:,} frames in what is looked at; cut it")
+            _require_few(number, path)
             if packet.pts is None:
                 continue
             begin = packet.pts if begin is None else min(begin, packet.pts)
@@ -144,8 +143,7 @@ def _shown_at(path: Path, times_s: list[float]) -> Iterator[NDArray[np.uint8]]:
         begin_s = 0.0
         next_time = 0
         for number, frame in enumerate(container.decode(stream)):
-            if number > _MAX_PACKETS:
-                raise VideoError(f"{path}: has more than {_MAX_PACKETS:,} frames in what is looked at; cut it")
+            _require_few(number, path)
             if frame.time is None:
                 raise VideoError(f"{path}: its frames have no time stamps; convert it to mp4")
             if shown is None:
@@ -160,6 +158,11 @@ def _shown_at(path: Path, times_s: list[float]) -> Iterator[NDArray[np.uint8]]:
             raise VideoError(f"{path}: has no frames")
         for _ in times_s[next_time:]:
             yield _upright(shown)
+
+
+def _require_few(number: int, path: Path) -> None:
+    if number > _MAX_PACKETS:
+        raise VideoError(f"{path}: has more than {_MAX_PACKETS:,} frames in the part that is read; shorten it")
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:

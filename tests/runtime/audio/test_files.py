@@ -121,9 +121,9 @@ def test_bad_files_have_one_line_errors(tmp_path: Path, name: str, content: byte
 
 
 def test_missing_and_silent_files(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="is no file"):
+    with pytest.raises(AudioError, match="is not a file"):
         audio.read_audio(tmp_path / "a.wav", 16000)
-    with pytest.raises(AudioError, match="is no file"):
+    with pytest.raises(AudioError, match="is not a file"):
         (tmp_path / "folder.wav").mkdir()
         audio.read_audio(tmp_path / "folder.wav", 16000)
     soundfile.write(tmp_path / "b.wav", np.zeros(0), 16000)

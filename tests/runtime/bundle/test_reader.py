@@ -184,5 +184,5 @@ def test_existing_target(tmp_path: Path) -> None:
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").touch()
-    with pytest.raises(OutputError, match="no bundle"):
+    with pytest.raises(OutputError, match="not a bundle"):
         write_bundle(other, replace=True)

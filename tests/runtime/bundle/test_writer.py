@@ -116,7 +116,7 @@ def test_a_writer_killed_between_the_last_renames_loses_nothing(tmp_path: Path) 
 
 def test_sections(tmp_path: Path) -> None:
     with BundleWriter(tmp_path / "bundle") as writer:
-        with pytest.raises(ValueError, match="'files' is no optional section"):
+        with pytest.raises(ValueError, match="'files' is not an optional section"):
             finish(writer, files={})
         finish(writer, quantization={"method": "max"})
     assert '"quantization"' in (tmp_path / "bundle/manifest.json").read_text()

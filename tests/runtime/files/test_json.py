@@ -34,7 +34,7 @@ def test_files_in_other_encodings_and_shapes(tmp_path: Path) -> None:
     for content, message in (
         (b"[]", "must hold a JSON object"), ("{}".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b'{"a": "\xe9"}', "is not UTF-8"), (b"[" * 1_000_000, "nested too deep"),
-        (b"[" + b"0," * (1 << 20) + b"0]", "too large for a description"),
+        (b"[" + b"0," * (1 << 20) + b"0]", "is too large"),
     ):  # fmt: skip
         path.write_bytes(content)
         with pytest.raises(BundleError, match=message) as caught:

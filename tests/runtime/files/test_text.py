@@ -25,7 +25,7 @@ def test_a_pipe_a_folder_and_a_large_file_are_refused_at_once(tmp_path: Path) ->
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 40)
     for name, message in (
-        ("pipe", "no regular file"),
+        ("pipe", "not a regular file"),
         (".", "directory|regular"),
         ("large", "at most"),
         ("no", "No such"),

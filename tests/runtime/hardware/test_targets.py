@@ -55,7 +55,7 @@ def test_users_add_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(USER_TARGETS, str(file))
     board = find_target("board")
     assert board.memory_gb == 4 and "cpu" in open_targets()
-    with pytest.raises(ConfigError, match="takes no quantized products"):
+    with pytest.raises(ConfigError, match="supports no quantized products"):
         board.choose_scheme(None)
 
 
@@ -71,7 +71,7 @@ def test_users_add_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "[x]\ntitle='x'\nengine='tensorrt'\nprecisions=['int8']\ncompute_capability='8.6'\nflavour='rtx'",
             "flavour is",
         ),
-        ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\nflavour='tensorrt'", "for TensorRT alone"),
+        ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\nflavour='tensorrt'", "only for TensorRT"),
         ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\nmemory_gb=-1", "memory_gb"),
         ("[x]\ntitle='x'\nengine='onnxruntime'\nprecisions=['int8']\ncolour='red'", "colour"),
         ("x = 1", "a row is a table"),
