@@ -60,5 +60,5 @@ def test_codes_that_do_not_fit_are_one_line() -> None:
     codes_FK = np.zeros((4, 3), dtype=np.int64)
     with pytest.raises(PromptError, match=r"codes have shape \[4, 3\]; the model needs \[frames, 2\]"):
         forced_prompt(Prompt.from_rows([[1, 2]]), codes_FK, tiny_config())
-    with pytest.raises(PromptError, match="takes one utterance, the prompt has 2"):
+    with pytest.raises(PromptError, match="takes one utterance; the prompt has 2"):
         forced_prompt(Prompt.from_rows([[1, 2], [3]]), codes_FK[:, :2], tiny_config())
