@@ -22,6 +22,7 @@ from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS
 from unimoe_runtime.checkpoint.folder import FORMAT, FORMAT_VERSION, Checkpoint, open_checkpoint, tensor_shapes
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.files.atomic import exchange, staging_path
+from unimoe_runtime.files.text import reason_of
 
 from .config import ModelConfig, SamplingConfig
 from .model import Layer, UniMoE
@@ -122,7 +123,7 @@ def save_checkpoint(
     except BlockingIOError:
         raise OutputError(f"{path}: another process is writing it; wait for that, or choose another name") from None
     except OSError as error:
-        raise OutputError(f"{path}: the checkpoint cannot be written ({error.strerror})") from None
+        raise OutputError(f"{path}: the checkpoint cannot be written ({reason_of(error)})") from None
 
 
 def _write_weights(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from unimoe.cli.group import cli
-from unimoe.cli.options import Command, Precision, Size, json_option, write_json
+from unimoe.cli.options import NO_ROOM, Command, Precision, Size, json_option, write_json
 from unimoe_runtime.errors import OutputError
 
 
@@ -96,3 +96,18 @@ def test_every_whole_number_has_a_largest_value() -> None:
 def test_an_empty_path_is_not_the_current_folder(words: list[str]) -> None:
     with pytest.raises((click.UsageError, OutputError), match=r"the path is empty|cannot be written"):
         cli.main(words, standalone_mode=False)
+
+
+@pytest.mark.parametrize("name", ["out", "output", "work", "cache", "folder"])
+@pytest.mark.parametrize("number", NO_ROOM)
+def test_an_error_without_a_name_gets_that_of_the_output(name: str, number: int) -> None:
+    """`write` on an open file raises an error that says nothing of the file."""
+
+    def full(**_: object) -> None:
+        raise OSError(number, "No room")
+
+    for given, wanted in ((["here"], "here"), ([], None)):
+        made = Command("make", callback=full, params=[click.Argument([name], required=False)])
+        with pytest.raises(OSError, match="No room") as caught:
+            made.main(given, standalone_mode=False)
+        assert caught.value.filename == wanted

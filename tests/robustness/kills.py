@@ -76,6 +76,8 @@ class Killer:
         lines = [line for line in told.strip().splitlines() if line.startswith("unimoe: ")]
         if "Traceback" in told or code not in (0, 1) or (code == 1 and len(lines) != 1):
             return f"{writer.name}: full disk: exit code {code}: {told[-300:]}"
+        if code == 1 and "/" not in lines[0]:
+            return f"{writer.name}: full disk: does not say where: {lines[0]}"
         return self._next_run(writer, argv, folder, "full disk", tidy=True)
 
     def _next_run(self, writer: Writer, argv: list[str], folder: Path, after: str, *, tidy: bool) -> str:

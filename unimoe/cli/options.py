@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -15,6 +16,10 @@ import click
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 STDOUT = "-"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a write for which there is no room."""
+_OUTPUTS = ("out", "output", "result", "package", "work", "cache", "folder", "bundle")
+"""Names of parameters that say where a command writes, the most telling first."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -107,6 +112,16 @@ class Command(click.Command):
     The word after `--json` is its file if it ends in `.json` or is `-`; `--json=FILE` takes any name. An empty path
     would mean the current folder, and is mostly an unset variable of a shell.
     """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. An error of a write to an open file, which has no name, gets that of the output."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None and error.errno in NO_ROOM:
+                place = next((ctx.params[name] for name in _OUTPUTS if ctx.params.get(name)), None)
+                error.filename = None if place is None else os.fspath(place)
+            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         after_json = {following for word, following in pairwise(args) if word == "--json"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -9,9 +10,11 @@ import sys
 import click
 
 from unimoe.cli.group import cli
+from unimoe.cli.options import NO_ROOM
 from unimoe.cli.process import end, shortened, stdout_problem, stopped_by, tell, write_what_can_be
 from unimoe.stopping import Stopped
 from unimoe_runtime.errors import UnimoeError
+from unimoe_runtime.files.text import reason_of
 
 EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "polygraphy": "export",
@@ -74,7 +77,20 @@ def _debugging() -> bool:
 def _in_words(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
-    if isinstance(error, OSError):
-        name = error.filename
-        return f"{'' if name is None else f'{name}: '}{error.strerror or error}"
-    return str(error)
+    return _system_error(error) if isinstance(error, OSError) else str(error)
+
+
+def _system_error(error: OSError) -> str:
+    """What the system refused, where, and what to do about it."""
+    copied_to = error.filename2 if error.errno in NO_ROOM else None  # a copy's first name is its source
+    name = error.filename if copied_to is None else copied_to
+    where = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+    reason = reason_of(error)
+    match error.errno:
+        case errno.EMFILE | errno.ENFILE:
+            return f"{where or 'the system'}: {reason}: allow more with `ulimit -n`"
+        case errno.EROFS:
+            return f"{where or 'the output'}: cannot be written ({reason}): choose another place"
+        case number if number in NO_ROOM:
+            return f"{where or 'the output'}: cannot be written ({reason}): free some space, or choose another place"
+    return f"{where}: {reason}" if where else reason

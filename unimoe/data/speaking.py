@@ -60,7 +60,7 @@ def render_clip(request: SpeechRequest, folder: Path) -> dict[str, Any]:
     try:
         soundfile.write(path, to_int16(normalise_loudness(clip.pcm_L)), SAMPLE_RATE_HZ)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise OutputError(f"{path}: cannot be written ({reason_of(error)})") from None
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)}): is the disk full?") from None
     words = [word for phrase in request.phrases for word in phrase.words]
     starts_s_P = (0.0, *clip.ends_s_P[:-1])
     return {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
+import shutil
 import stat
 from pathlib import Path
 
@@ -66,5 +68,9 @@ def split_lines(text: str) -> list[str]:
 
 def reason_of(problem: Exception) -> str:
     """The system's message of an error, on one line and without the path, which our message already names."""
+    if isinstance(problem, shutil.Error) and isinstance(problem.args[0], list) and problem.args[0]:
+        # Of a copied folder's files, the first: (source, target, message), with number and name in the message.
+        words = re.sub(r"^\[Errno \d+\] |: ['\"].*", "", str(problem.args[0][0][2]), flags=re.DOTALL)
+        return " ".join(words.split())
     words = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     return " ".join(str(words).split())

@@ -31,7 +31,7 @@ from unimoe_runtime.errors import BundleError, OutputError
 from unimoe_runtime.files.atomic import PartialFile, staging_path
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import MAX_BYTES, parse_json
-from unimoe_runtime.files.text import open_regular
+from unimoe_runtime.files.text import open_regular, reason_of
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.hardware.targets import find_target
 from unimoe_tools.bundles.contents import PARTS, part_of_file, part_of_graph
@@ -163,7 +163,7 @@ def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, 
         finally:
             partial.drop()
     except OSError as error:
-        raise OutputError(f"{file}: cannot be written ({error.strerror}); choose another place") from None
+        raise OutputError(f"{file}: cannot be written ({reason_of(error)}); choose another place") from None
     return file.stat().st_size
 
 
@@ -223,7 +223,9 @@ def unpack(file: Path, folder: Path, *, progress: Progress = lambda what, done, 
     except (tarfile.TarError, EOFError) as error:
         raise BundleError(f"{file}: no pack, or damaged ({error}); copy it again") from None
     except OSError as error:
-        raise OutputError(f"{error.filename or folder}: {error.strerror}") from None
+        if error.filename == str(file):
+            raise OutputError(f"{file}: cannot be read ({reason_of(error)})") from None
+        raise OutputError(f"{folder}: cannot be unpacked ({reason_of(error)}); nothing was left behind") from None
     return open_bundle(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.files.text import decode_text, read_lines, read_text, split_lines
+from unimoe_runtime.files.text import decode_text, read_lines, read_text, reason_of, split_lines
 
 
 @given(st.text())
@@ -37,3 +38,15 @@ def test_a_pipe_a_folder_and_a_large_file_are_refused_at_once(tmp_path: Path) ->
 def test_lines_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes("\ufeffa\u2028b\r\nc\n".encode())
     assert read_lines(tmp_path / "lines", BundleError) == ["a\u2028b", "c"]
+
+
+@pytest.mark.parametrize("name", ["b", "a: 'b'", "[Errno 1] x", "two\nlines"])
+def test_the_reason_why_a_folder_cannot_be_copied(tmp_path: Path, name: str) -> None:
+    """`shutil.copytree` raises a list of errors, whose `strerror` is None."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(shutil.Error) as caught:
+        shutil.copytree(tmp_path / name, tmp_path / "copy")
+    assert reason_of(caught.value) == "No such file or directory"
+    assert reason_of(OSError(5, "Input error")) == "Input error"
+    assert reason_of(OSError("unexpected\nend")) == "unexpected end"
