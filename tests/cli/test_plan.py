@@ -26,7 +26,7 @@ def test_the_command_plans_and_says_what_it_assumed(published: Path, tiny_bundle
     assert {row["precision"] for row in report["rows"]} == {
         "fp32", "bf16", "fp16", "int8", "fp8", "int8-weights", "int4",
     }  # fmt: skip
-    assert "stated" in report["activation"]["source"] and len(report["assumptions"]["rtx-4060"]) >= 4
+    assert "assumed" in report["activation"]["source"] and len(report["assumptions"]["rtx-4060"]) >= 4
 
     done = runner.invoke(plan, [str(tiny_bundle), "--target", "t4", "--precision", "int8"], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output

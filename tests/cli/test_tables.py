@@ -18,7 +18,7 @@ from unimoe.cli.tables import Column, columns, table_lines
 
 TABLE = [Column(title="target"), Column(title="step\nms", right=True), Column(title="why", prose=True)]
 ROWS = [
-    ["rtx-4060-laptop", "35 (15–77)", "the most exact that fits whole and has a real-time factor of at most 0.7"],
+    ["rtx-4060-laptop", "35 (15–77)", "the most exact that fits completely and has a real-time factor of at most 0.7"],
     ["gb10", "5 (1–9)", "the fastest"],
 ]
 

@@ -15,10 +15,10 @@ from unimoe.cli.progress import progress_bar
 from unimoe.cli.tables import Column, print_prose, print_table
 from unimoe_runtime.bundle.routing_statistics import (
     Activation,
+    assumed_activation,
     bundled_activation,
     parse_activation,
     read_activation,
-    stated_activation,
 )
 from unimoe_runtime.errors import UnimoeError
 from unimoe_runtime.hardware.precisions import PRECISIONS, shown_precision
@@ -89,7 +89,7 @@ def _activation(source: Source, routing: Path | None, notes: list[str]) -> Activ
     if routing is not None:
         return read_activation(routing, source.model)
     if source.bundle is None:
-        return stated_activation(source.model)
+        return assumed_activation(source.model)
     found = bundled_activation(source.bundle)
     if found is not None:
         return found
@@ -100,7 +100,7 @@ def _activation(source: Source, routing: Path | None, notes: list[str]) -> Activ
             return parse_activation(record_routing(source.bundle.path), source.model, "a short run here")
         except UnimoeError as error:
             notes.append(f"which experts run could not be recorded here: {error}")
-    return stated_activation(source.model)
+    return assumed_activation(source.model)
 
 
 def _measure_host(

@@ -28,8 +28,8 @@ SECTION = "routing_statistics"
 GUIDED_ROWS = 2
 # Assumptions without a record: the mean number of experts that a row picks with Top-P, with independent rows. The
 # bounds: all rows agree on one expert, or they pick three quarters of all.
-_STATED_PICKS = 2.0
-_STATED_MOST = 0.75
+_ASSUMED_PICKS = 2.0
+_ASSUMED_MOST = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,31 +64,24 @@ class Activation:
         return float(self.share_LR[resident_LR].sum() / self.mean) if self.mean else 1.0
 
 
-def stated_activation(model: ModelConfig) -> Activation:
-    """The assumed distribution, for bundles without a record; its source says so."""
+def assumed_activation(model: ModelConfig) -> Activation:
+    """An assumed distribution, for bundles without a record; its source says so."""
     routed, layers = model.num_routed_experts, model.num_layers
-    picks = min(_STATED_PICKS, float(routed))
+    picks = min(_ASSUMED_PICKS, float(routed))
     if model.selection == "top_k":
         picks = model.top_k * routed / max(model.num_dynamic_experts, 1)
     launched = 1 - (1 - picks / routed) ** GUIDED_ROWS if routed else 0.0
-    counts_K = np.arange(routed + 1)
-    choices_K = np.array([_choose(routed, int(count)) for count in counts_K], dtype=np.float64)
-    launched_K = choices_K * launched**counts_K * (1 - launched) ** (routed - counts_K)
+    launched_K = np.ones(1)
+    for _ in range(routed):  # the binomial distribution, without coefficients that overflow
+        launched_K = np.convolve(launched_K, (1 - launched, launched))
     return Activation(
-        source=f"stated, not recorded: a row picks {picks:g} of {routed} experts, rows independently",
+        source=f"assumed, not recorded: a row picks {picks:g} of {routed} experts, rows independently",
         rows=GUIDED_ROWS,
         launched_LK=np.tile(launched_K, (layers, 1)),
         share_LR=np.full((layers, routed), launched),
         low=float(layers * min(1, routed)),
-        high=layers * routed * max(_STATED_MOST, launched),
+        high=layers * routed * max(_ASSUMED_MOST, launched),
     )
-
-
-def _choose(total: int, count: int) -> int:
-    result = 1
-    for index in range(count):
-        result = result * (total - index) // (index + 1)
-    return result
 
 
 def parse_activation(record: Mapping[str, Any], model: ModelConfig, source: str) -> Activation:

@@ -1,8 +1,8 @@
 """Experts in memory under a budget: loaded on first use, the least useful dropped first, the next layer's loaded ahead.
 
-The cache knows no engine: it keeps objects that a callback loads and that are closed when they are dropped.
-An expert's usefulness is how often its layer picked it recently. The manifest's routing statistics break ties, and give
-the first values.
+The cache depends on no engine: it keeps objects that a callback loads, and closes them when it drops them. An expert's
+usefulness is how often its layer picked it recently. The manifest's routing statistics break ties, and give the first
+values.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 Expert = tuple[int, int]
 """Layer and routed expert."""
 
-# Weight of earlier picks against the latest one. Measured on the demo's routing with room for the p95 of a step: 1.2
-# loads per step, against 1.35 with least recently used, 1.8 with plain counts, and 0.8 if the future were known.
+# Weight of earlier picks against the latest one; benchmarks/expert_policies.py compares the loads with other rules.
 _KEPT = 0.4
+# Weight of the routing statistics against recent picks: they only break ties.
 _USUAL = 0.1
-# The smallest probability at which an expert is loaded ahead. At a third, three of four such loads are used. With a
-# lower value, unused loads push out experts that are needed.
+# The smallest probability at which an expert is loaded ahead. With a lower value, unused loads push out experts that
+# are needed.
 _LIKELY = 0.3
-# Looking ahead takes about 50 µs per layer: less than a wait for the disk, more than a wait for pages in memory.
+# Median wait from which looking ahead pays: it takes longer than a wait for pages in memory, and less than one for the
+# disk.
 PREFETCH_MIN_STALL_S = 1e-3
 
 

@@ -22,36 +22,36 @@ Floats = NDArray[np.float32]
 class ExpertPrefetcher:
     """One forward's reports to the cache: a layer's likely picks, and its actual picks.
 
-    A layer's router is evaluated before its attention has run, on the hidden state of the previous layer. On the demo
-    this predicts nine of ten picks. Missing experts are loaded while the trunk runs.
+    A layer's router is evaluated before its attention has run, on the hidden state of the previous layer.
+    benchmarks/expert_policies.py prints how many picks this predicts. Missing experts are loaded while the trunk runs.
     """
 
-    def __init__(self, memory: ExpertCache[Any], routers: Sequence[Floats], config: ModelConfig) -> None:
-        self._memory, self._routers, self._config = memory, routers, config
+    def __init__(self, cache: ExpertCache[Any], routers: Sequence[Floats], config: ModelConfig) -> None:
+        self._cache, self._routers, self._config = cache, routers, config
         self._predicted: set[int] = set()
         self._step_bytes = 0
 
     def before_trunk(self, layer: int, hidden_NC: Floats) -> None:
         """Called before each trunk with its input."""
-        if layer and self._routers and self._memory.looks_ahead(layer):
+        if layer and self._routers and self._cache.looks_ahead(layer):
             shares = self.shares(layer, hidden_NC)
             self._predicted = {expert for expert, share in enumerate(shares) if share}
-            self._memory.expect(layer, shares)
+            self._cache.expect(layer, shares)
 
     def after_trunk(self, layer: int, weights_NE: Floats, *, decoding: bool) -> None:
         """Called after each trunk with its weights."""
-        memory = self._memory
+        cache = self._cache
         rows: list[list[float]] = weights_NE[:, : self._config.num_routed_experts].tolist()
         counts_R = [len(rows) - column.count(0.0) for column in zip(*rows, strict=True)]
         picked = {expert for expert, count in enumerate(counts_R) if count}
         # A prompt picks nearly every expert, so there the frequency counts.
-        memory.note(layer, [min(count, 1) if decoding else count / len(rows) for count in counts_R])
+        cache.note(layer, [min(count, 1) if decoding else count / len(rows) for count in counts_R])
         if self._predicted:
-            memory.note_predictions(self._predicted, picked)
+            cache.note_predictions(self._predicted, picked)
             self._predicted = set()
-        self._step_bytes = (self._step_bytes if layer else 0) + sum(memory.bytes_of[layer, expert] for expert in picked)
+        self._step_bytes = (self._step_bytes if layer else 0) + sum(cache.bytes_of[layer, expert] for expert in picked)
         if decoding and layer == self._config.num_layers - 1:
-            memory.note_step(self._step_bytes)
+            cache.note_step(self._step_bytes)
 
     def shares(self, layer: int, hidden_NC: Floats) -> list[float]:
         """Largest probability, over the tokens that pick it, of each routed expert of a layer."""

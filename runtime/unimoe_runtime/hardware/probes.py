@@ -49,17 +49,17 @@ def gpus_here() -> Gpus:
     return _gpus(cuda_probe.read_gpus())
 
 
-def ask(*, onnxruntime: bool) -> tuple[Gpus, OnnxRuntime | None]:
+def probe(*, onnxruntime: bool) -> tuple[Gpus, OnnxRuntime | None]:
     """GPUs, and ONNX Runtime's providers if it is installed. A probe that dies sets `problem` and raises nothing."""
-    questions = [["-I", "-S", cuda_probe.__file__]]
+    scripts = [["-I", "-S", cuda_probe.__file__]]
     if onnxruntime:
-        questions.append(["-P", str(_PACKAGE / "backends" / "onnxruntime" / "probe.py")])
-    started = [_start(question) for question in questions]
-    answers = [_finish(process) for process in started]
-    gpus = _gpus({"cuda": None, "gpus": [], "problem": None, **answers[0]})
+        scripts.append(["-P", str(_PACKAGE / "backends" / "onnxruntime" / "probe.py")])
+    started = [_start(script) for script in scripts]
+    results = [_finish(process) for process in started]
+    gpus = _gpus({"cuda": None, "gpus": [], "problem": None, **results[0]})
     if not onnxruntime:
         return gpus, None
-    found = answers[1]
+    found = results[1]
     return gpus, OnnxRuntime(
         version=found.get("version"), providers=found.get("providers", {}), problem=found.get("problem")
     )
@@ -77,22 +77,22 @@ def _start(arguments: list[str]) -> subprocess.Popen[str] | OSError:
 
 def _finish(process: subprocess.Popen[str] | OSError) -> dict[str, Any]:
     if isinstance(process, OSError):
-        return {"problem": f"no process could be started to ask ({process.strerror})"}
+        return {"problem": f"the probe's process could not be started ({process.strerror})"}
     try:
-        said, errors = process.communicate(timeout=_TIMEOUT_S)
+        output, errors = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return {"problem": f"no answer within {_TIMEOUT_S:.0f} s"}
+        return {"problem": f"no result within {_TIMEOUT_S:.0f} s"}
     try:
-        answer = json.loads(said)
+        result = json.loads(output)
     except ValueError:
-        answer = None
-    if process.returncode == 0 and isinstance(answer, dict):
-        return answer
-    last = (errors.strip().splitlines() or ["nothing said"])[-1]
+        result = None
+    if process.returncode == 0 and isinstance(result, dict):
+        return result
+    last = (errors.strip().splitlines() or ["no message"])[-1]
     how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-    return {"problem": f"it ended with {how}: {last}"}
+    return {"problem": f"the probe ended with {how}: {last}"}
 
 
 def _gpus(found: Mapping[str, Any]) -> Gpus:

@@ -155,8 +155,7 @@ def _is_audio_file(path: Path) -> bool:
     """Whether the suffix is that of a readable audio file."""
     if not path.suffix:
         return False
-    from unimoe_runtime.audio.files import (
-        READABLE,
-    )  # with what reads audio, which takes longer to import than a request that needs none
+    # Imported here: the libraries that read audio take longer to import than a request without a recording needs.
+    from unimoe_runtime.audio.files import READABLE
 
     return path.suffix.lower() in READABLE

@@ -173,7 +173,7 @@ class AudioStream:
             if decoding.cancelled:
                 return
             if not decoding.frames:
-                raise self._silence()
+                raise self._no_audio()
             maker.take(decoding.frames[taken:])
             last = maker.finish()
             yield from self._give(faded(last, self.sample_rate_hz) if decoding.cut or decoding.timed_out else last)
@@ -202,7 +202,7 @@ class AudioStream:
         yield replace(chunk, words=tuple(word for word in self.words if start_s <= word.start_s < end_s))
         self._reader_s += max(0.0, time.perf_counter() - max(self._given, self._decoding.last_step))
 
-    def _silence(self) -> BackendError | PromptError:
+    def _no_audio(self) -> BackendError | PromptError:
         if self._decoding.timed_out:
             timeout_s = self._decoding.limits.timeout_s
             return BackendError(f"there was no audio within {timeout_s:g} s: give it more time")

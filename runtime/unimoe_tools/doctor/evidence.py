@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unimoe_runtime.hardware.probes import Gpus, OnnxRuntime, ask
+from unimoe_runtime.hardware.probes import Gpus, OnnxRuntime, probe
 from unimoe_runtime.hardware.system import System, driver_version, read_system
 from unimoe_tools.doctor.packages import Need, extras, installed
 
@@ -53,7 +53,7 @@ def gather(root: Path = Path("/")) -> Evidence:
     """Gather the evidence. It takes as long as loading the slowest library, and raises no error for missing parts."""
     names = ("onnxruntime", "onnxruntime-gpu", *TENSORRT, *TENSORRT_RTX, CUDA_PYTHON)
     versions = {name: found for name in names if (found := installed(name))}
-    gpus, onnxruntime = ask(onnxruntime="onnxruntime" in versions or "onnxruntime-gpu" in versions)
+    gpus, onnxruntime = probe(onnxruntime="onnxruntime" in versions or "onnxruntime-gpu" in versions)
     return Evidence(
         system=read_system(root),
         driver=driver_version(root),

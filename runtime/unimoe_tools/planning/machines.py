@@ -1,7 +1,7 @@
 """A target's costs: for a GPU from its row of the table, for this CPU from the measurement.
 
-A GPU's figures other than bandwidth are assumptions, not our measurements, because we had no such machine. Each has a
-best and a worst value, and a plan states both.
+A GPU's figures other than bandwidth are assumptions; none was measured. Each has a best and a worst value, and a plan
+states both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The plan for every target and precision: what fits, the predicted speed, and the recommended precision.
 
 source = open_source("bundle")
-report = make_plan(source, stated_activation(source.model), [find_target("orin-nano-8gb")])
+report = make_plan(source, assumed_activation(source.model), [find_target("orin-nano-8gb")])
 """
 
 from __future__ import annotations
@@ -21,18 +21,12 @@ from unimoe_runtime.hardware.targets import Target
 from unimoe_tools.planning.machines import BEST, MIDDLE, WORST, Machine, assumed_machine
 from unimoe_tools.planning.roofline import Launches, Prediction, cache_bytes, predict
 from unimoe_tools.planning.source import Source
-from unimoe_tools.planning.weights import (
-    BITS,
-    ModelBytes,
-    model_bytes,
-    plan_precisions,
-)
+from unimoe_tools.planning.weights import BITS, ModelBytes, model_bytes, plan_precisions
 
 FORMAT = "unimoe-plan"
 FORMAT_VERSION = 1
 _BUSY = 0.9
 """Share of the steps that the recorded quantile covers."""
-
 _ENOUGH_RTF = 0.7
 """The middle real-time factor that leaves room for the codec and for errors of the estimate."""
 
@@ -150,16 +144,16 @@ def choose(rows: Sequence[Row], target: Target) -> list[Row]:
     in_time = [row for row in whole if row.rtf is None or row.rtf[MIDDLE] <= _ENOUGH_RTF]
     taken: Row | None
     if in_time:
-        taken, reason = in_time[0], "the most exact that fits whole"
+        taken, reason = in_time[0], "the most exact that fits completely"
         if taken.rtf is not None:
             reason += f" and has a real-time factor of at most {_ENOUGH_RTF:g}"
     elif whole:
         taken, reason = (
             fastest(whole),
-            f"the fastest that fits whole; none reaches a real-time factor of {_ENOUGH_RTF:g}",
+            f"the fastest that fits completely; none reaches a real-time factor of {_ENOUGH_RTF:g}",
         )
     else:
-        taken, reason = fastest([row for row in open_to if row.fits]), "the fastest, with experts coming when needed"
+        taken, reason = fastest([row for row in open_to if row.fits]), "the fastest; experts load when they are picked"
     return [replace(row, chosen=True, reason=reason) if row is taken else row for row in rows]
 
 

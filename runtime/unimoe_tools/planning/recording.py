@@ -18,7 +18,7 @@ RECORDED_STEPS = 150
 def record_routing(
     bundle: Path | str, requests: Sequence[ProfileRequest] | None = None, *, steps: int = RECORDED_STEPS
 ) -> dict[str, Any]:
-    """The record for `activation.parse_activation`, of guided pairs, task by task.
+    """The record for `routing_statistics.parse_activation`, of guided pairs, task by task.
 
     `requests` None: the bundle's own examples. Raises the error of a failed request.
     """

@@ -11,8 +11,8 @@ import pytest
 from tests.random_checkpoint import tiny_config
 from tests.routing_records import record
 from unimoe_runtime.bundle.routing_statistics import (
+    assumed_activation,
     parse_activation,
-    stated_activation,
 )
 from unimoe_runtime.errors import ConfigError
 
@@ -27,13 +27,15 @@ def test_activation_is_weighted_by_steps_and_knows_its_distribution() -> None:
     assert found.resident_share(first) == pytest.approx(1 / 1.75)
 
 
-def test_stated_activation_is_the_union_of_independent_rows() -> None:
-    found = stated_activation(tiny_config(num_routed_experts=8))
+def test_assumed_activation_is_the_union_of_independent_rows() -> None:
+    found = assumed_activation(tiny_config(num_routed_experts=8))
     assert found.mean == pytest.approx(2 * 3.5)
     np.testing.assert_allclose(found.launched_LK.sum(axis=1), 1)
     assert (found.launched_LK @ np.arange(9)).sum() == pytest.approx(found.mean)
-    assert "stated" in found.source
-    assert stated_activation(tiny_config(num_routed_experts=0, num_null_experts=0)).mean == 0
+    assert "assumed" in found.source
+    assert assumed_activation(tiny_config(num_routed_experts=0, num_null_experts=0)).mean == 0
+    many = assumed_activation(tiny_config(num_routed_experts=2000))  # its binomial coefficients exceed a float
+    np.testing.assert_allclose(many.launched_LK.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize(

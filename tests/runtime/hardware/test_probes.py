@@ -13,7 +13,7 @@ ANSWERS = {
     "print('nonsense')": "exit code 0",
     "raise SystemExit('no driver')": "exit code 1: no driver",
     "print('[]')": "exit code 0",
-    "import time; time.sleep(60)": "no answer within",
+    "import time; time.sleep(60)": "no result within",
 }
 
 
@@ -22,12 +22,12 @@ def test_a_probe_that_fails_is_a_problem(program: str, tmp_path: Path, monkeypat
     (tmp_path / "probe.py").write_text(program)
     monkeypatch.setattr(cuda_probe, "__file__", str(tmp_path / "probe.py"))
     monkeypatch.setattr(probes, "_TIMEOUT_S", 2.0)
-    gpus, runtime = probes.ask(onnxruntime=False)
+    gpus, runtime = probes.probe(onnxruntime=False)
     assert runtime is None and gpus.gpus == () and gpus.problem is not None and ANSWERS[program] in gpus.problem
     assert "\n" not in gpus.problem
 
 
 def test_no_process_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")
-    gpus, _ = probes.ask(onnxruntime=False)
-    assert gpus.problem is not None and "no process could be started" in gpus.problem
+    gpus, _ = probes.probe(onnxruntime=False)
+    assert gpus.problem is not None and "the probe's process could not be started" in gpus.problem

@@ -83,7 +83,7 @@ def test_both_packages_of_onnxruntime_are_seen() -> None:
 
 
 def test_an_engine_that_does_not_load_runs_nothing() -> None:
-    broken = OnnxRuntime(version=None, providers={}, problem="it ended with signal 4: Illegal instruction")
+    broken = OnnxRuntime(version=None, providers={}, problem="the probe ended with signal 4: Illegal instruction")
     diagnosis = diagnose(replace(BARE, onnxruntime=broken, versions={"onnxruntime": "1.32.0"}))
     assert not diagnosis.can_run
     assert "signal 4" in finding(diagnosis, "ONNX Runtime, CPU").detail
@@ -223,7 +223,7 @@ def test_the_driver_is_asked() -> None:
         ("import os; os.kill(os.getpid(), 11)", "signal 11"),
         ("raise ImportError('libcudart')", "ImportError: libcudart"),
         ("print('no JSON')", "exit code 0"),
-        ("import time; time.sleep(60)", "no answer within"),
+        ("import time; time.sleep(60)", "no result within"),
     ],
 )
 def test_a_probe_that_dies_is_a_finding(
@@ -233,7 +233,7 @@ def test_a_probe_that_dies_is_a_finding(
     file.write_text(script)
     monkeypatch.setattr(cuda_probe, "__file__", str(file))
     monkeypatch.setattr(probes, "_TIMEOUT_S", 0.5)
-    gpus, _ = probes.ask(onnxruntime=False)
+    gpus, _ = probes.probe(onnxruntime=False)
     assert gpus.gpus == () and said in (gpus.problem or "")
 
 

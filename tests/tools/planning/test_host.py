@@ -12,7 +12,7 @@ from unimoe_calibration.quantized_probe import quantize_probe
 from unimoe_export.probes import write_probe
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.bundle.routing_statistics import (
-    stated_activation,
+    assumed_activation,
 )
 from unimoe_tools.planning import host as host_module
 from unimoe_tools.planning.host import measure_host
@@ -37,7 +37,7 @@ def test_this_cpu_is_measured_on_a_layer_of_the_models_sizes(tmp_path: Path, mon
         assert costs.bytes_per_s == inf and costs.flops_per_s > 1e8
     best, middle, worst = (one.trunk_s for one in measured_machine(costs).costs)
     assert best < middle == costs.trunk_s < worst
-    weights, activation = model_bytes(model, "int8"), stated_activation(model)
+    weights, activation = model_bytes(model, "int8"), assumed_activation(model)
     found = predict(model, weights, activation, Workload(), costs)
     layers = 3 * costs.trunk_s + activation.mean * costs.expert_s
     assert found.step_s == pytest.approx(layers + costs.head_s + costs.host_s)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.published_folder import published_config
 from unimoe_runtime.bundle.routing_statistics import (
-    stated_activation,
+    assumed_activation,
 )
 from unimoe_runtime.hardware.targets import find_target, open_targets
 from unimoe_tools.planning.machines import MIDDLE, assumed_machine
@@ -30,7 +30,7 @@ def test_a_budget_keeps_the_experts_that_run_most(published: Path) -> None:
     source = open_source(published)
     shares = np.zeros((36, 8))
     shares[:, 5] = 1.0
-    activation = replace(stated_activation(source.model), share_LR=shares)
+    activation = replace(assumed_activation(source.model), share_LR=shares)
     target = find_target("rtx-4090")
     machine = assumed_machine(target)
     whole = plan_row(source, activation, target, machine, "int8")
@@ -49,7 +49,7 @@ def test_a_budget_keeps_the_experts_that_run_most(published: Path) -> None:
 def test_the_published_model_is_planned_from_its_configuration_for_every_gpu(published: Path) -> None:
     source = open_source(published / "config.json")
     targets = [target for target in open_targets().values() if target.engine == "tensorrt"]
-    report = make_plan(source, stated_activation(source.model), targets)
+    report = make_plan(source, assumed_activation(source.model), targets)
     assert report["parameters"] == pytest.approx(6.18e9, rel=0.01)  # 7.16 G without vision and text head
     assert report["delay_steps"] == 18 and report["first_frames"] == 12
     by_target = {target.name: [row for row in report["rows"] if row["target"] == target.name] for target in targets}

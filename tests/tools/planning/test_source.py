@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from benchmarks.published_folder import published_config
 from unimoe.cli.plan import plan
 from unimoe_runtime.bundle.routing_statistics import (
-    stated_activation,
+    assumed_activation,
 )
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.hardware.targets import find_target
@@ -33,6 +33,6 @@ def test_what_cannot_be_planned_is_one_line(published: Path, tmp_path: Path) -> 
         open_source(tmp_path / "other.json")
     source = open_source(published)
     with pytest.raises(ConfigError, match="fp8 is not one that t4 has"):
-        make_plan(source, stated_activation(source.model), [find_target("t4")], precision="fp8")
+        make_plan(source, assumed_activation(source.model), [find_target("t4")], precision="fp8")
     with pytest.raises(ConfigError, match="no target 'moon'"):
         CliRunner().invoke(plan, [str(published), "--target", "moon"], catch_exceptions=False)

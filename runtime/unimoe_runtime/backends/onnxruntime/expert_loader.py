@@ -9,7 +9,7 @@ session. This is checked once for each precision, with its first expert. A way t
 - Floating point: again one session for all experts. Products with weights as inputs add in another order, so they are
   transposed (`transposed_expert`). Loading copies the transposed weights in float32.
 - Every other precision (integer weights, products in float32): a session for each expert. ONNX Runtime copies the
-  weights into the layout of its kernels when it makes the session. Loading takes as long as about 25 runs.
+  weights into the layout of its kernels when it makes the session. Loading takes as long as dozens of runs.
 
 N tokens · C hidden
 """

@@ -1,7 +1,7 @@
 """Experts whose products are transposed, outᵀ = weightᵀ · inᵀ, so that one session runs them all: weights are inputs.
 
 ONNX Runtime's product packs its right operand, which is the weight in x · weight. It packs an input at every run, and
-an initializer once, when the session is made, which takes as long as about 25 runs. The left operand is read in
+an initializer once, when the session is made, which takes as long as dozens of runs. The left operand is read in
 place. So here the weight is the left operand, and loading an expert copies its transpose into a buffer.
 
 The bits are those of x · weight with a packed weight. There (MLAS: sgemm.cpp, MlasSgemmPackedOperation) a sum runs
