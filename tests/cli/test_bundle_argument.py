@@ -8,7 +8,7 @@ import click
 import pytest
 
 from unimoe.cli import bundle_argument
-from unimoe.cli.bundle_argument import BUNDLE, INCLUDED, included_bundle
+from unimoe.cli.bundle_argument import BUNDLE, CHECKPOINT, INCLUDED, included_bundle
 from unimoe_runtime.bundle.reader import MANIFEST
 from unimoe_runtime.errors import CheckpointError
 
@@ -59,3 +59,14 @@ def test_an_installation_without_the_checkpoint(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(bundle_argument, "__file__", str(tmp_path / "unimoe" / "cli" / "bundle_argument.py"))
     with pytest.raises(CheckpointError, match="no checkpoint of that name"):
         bundle_argument.included_checkpoint("demo")
+
+
+def test_a_checkpoint_has_a_name_too(cache: Path, tmp_path: Path) -> None:
+    def checkpoint(value: str) -> object:
+        return CHECKPOINT.convert(value, click.Argument(["checkpoint"]), None)
+
+    assert checkpoint("demo") == bundle_argument.included_checkpoint("demo")
+    (tmp_path / "demo").mkdir()
+    assert checkpoint("demo") == Path("demo"), "a folder of that name comes first"
+    with pytest.raises(CheckpointError, match="nosuch: there is no such folder; give a checkpoint's folder, or demo"):
+        checkpoint("nosuch")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import ROOT, run
-from unimoe.cli.tables import Column, columns, table_lines
+from unimoe.cli.tables import Column, columns, print_next, table_lines
 
 TABLE = [Column(title="target"), Column(title="step\nms", right=True), Column(title="why", prose=True)]
 ROWS = [
@@ -43,13 +43,14 @@ def test_numbers_are_aligned_by_their_ends() -> None:
 
 
 def in_a_terminal(width: int, *arguments: str | Path) -> str:
-    """A command's output on a terminal of the given width, without its colours."""
+    """What a command, or Python's `-c`, prints on a terminal of the given width, without its colours."""
+    words = list(map(str, arguments)) if arguments[0] == "-c" else ["-m", "unimoe.cli", *map(str, arguments)]
     process, terminal = pty.fork()
     if process == 0:
         path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
         environment = {**os.environ, "PYTHONPATH": path, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
         environment.pop("COLUMNS", None)
-        os.execve(sys.executable, [sys.executable, "-m", "unimoe.cli", *map(str, arguments)], environment)
+        os.execve(sys.executable, [sys.executable, *words], environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     told = b""
     while True:
@@ -61,7 +62,8 @@ def in_a_terminal(width: int, *arguments: str | Path) -> str:
             break
         told += part
     os.waitpid(process, 0)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.decode()).replace("\r", "")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.decode()).replace("\r\n", "\n")
+    return re.sub(r"[^\n]*\r", "", plain)  # what was written before a carriage return is overwritten
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -98,3 +100,28 @@ def test_a_list_names_every_row_and_puts_figures_side_by_side() -> None:
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in table_lines(COVERAGE, TOKENS, 45)]
     assert [line for line in lines if not line.startswith(" ")] == ["layer 0", "layer 0"]
     assert "  data: music  0: 58  1: 58  2: 58  3: 58" in lines and len(lines) <= 8
+
+
+def test_every_next_step_has_its_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_next("`unimoe export a b`", "", '`unimoe synth b --text "…" -o out.wav`')
+    assert capsys.readouterr().out == 'next: `unimoe export a b`\n      `unimoe synth b --text "…" -o out.wav`\n'
+
+
+def test_next_steps_are_printed_in_one_way() -> None:
+    for path in (ROOT / "unimoe/cli").glob("*.py"):
+        assert path.name == "tables.py" or '"next: ' not in path.read_text(), path
+
+
+SAYING = """
+import time
+from unimoe.cli.progress import progress_bar
+with progress_bar("working") as bar:
+    bar("working", 0, 4)
+    time.sleep(0.3)
+    bar.say("a line above the bar")
+    time.sleep(0.3)
+"""
+
+
+def test_a_line_above_a_bar_has_its_own_line() -> None:
+    assert "a line above the bar" in in_a_terminal(60, "-c", SAYING).split("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import PROCESSES, Command, Counts, Whole, json_option, write_json
 from unimoe.cli.progress import progress_bar
+from unimoe.cli.tables import print_next
 from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
 from unimoe_runtime.bundle.reader import open_bundle
@@ -72,19 +74,20 @@ def build(
         return
     for result in results:
         click.echo(summary(result))
-    click.echo(f"next: {_next_commands(bundle, results[0])}")
+    print_next(*_next_steps(bundle, results[0]))
 
 
-def _next_commands(bundle: Path, result: BuildResult) -> str:
+def _next_steps(bundle: Path, result: BuildResult) -> Sequence[str]:
     """What follows a build: TensorRT builds on the device itself, TensorRT-RTX for another machine."""
     verify = f"`unimoe verify {{}} --backend tensorrt --target {result.target}"
     if result.flavour == "tensorrt":
-        return verify.format(bundle) + "`"
+        return [verify.format(bundle) + "`"]
     packed = f"{bundle.name}-{result.target}.pack"
-    return (
-        f"`unimoe pack {bundle} --target {result.target} --with-graphs -o {packed}`, and on the device "
-        f"`unimoe unpack {packed} {bundle.name}`, {verify.format(bundle.name)} --trust-engines`"
-    )
+    return [
+        f"`unimoe pack {bundle} --target {result.target} --with-graphs -o {packed}`",
+        f"on the device: `unimoe unpack {packed} {bundle.name}`",
+        f"{verify.format(bundle.name)} --trust-engines`",
+    ]
 
 
 def summary(result: BuildResult) -> str:

@@ -1,4 +1,4 @@
-"""The BUNDLE argument of commands: a folder, or `demo` or `voices`, the checkpoints that come with the package."""
+"""The BUNDLE and CHECKPOINT arguments: a folder, or `demo` or `voices`, the checkpoints that come with the package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,28 @@ class _BundlePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _CheckpointPath(click.Path):
+    """A checkpoint's folder. Unless a folder of that name exists, `demo` and `voices` are those of the package."""
+
+    name = "checkpoint"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from unimoe_runtime.errors import CheckpointError
+
+        if os.path.lexists(value) or not os.fspath(value):
+            return super().convert(value, param, ctx)
+        if os.fspath(value) in INCLUDED:
+            return included_checkpoint(os.fspath(value))
+        raise CheckpointError(
+            f"{os.fspath(value)}: there is no such folder; give a checkpoint's folder, or {' or '.join(INCLUDED)}"
+        )
+
+
 BUNDLE: Final = _BundlePath()
+CHECKPOINT: Final = _CheckpointPath()
 
 
 def included_checkpoint(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from unimoe.cli.options import (
     write_json,
 )
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import columns, print_table
+from unimoe.cli.tables import columns, print_next, print_table
 from unimoe_calibration.cache import default_cache_dir
 from unimoe_calibration.calibration import calibrate
 from unimoe_calibration.coverage import Coverage
@@ -136,6 +137,7 @@ def calibrate_command(
         print_sensitivities(result)
         print_verification(result)
         click.echo(f"\n{summary(result, html_path or out / REPORT)}")
+        print_next(*_next_steps(result))
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -195,22 +197,28 @@ def print_verification(result: CalibrationResult) -> None:
 
 
 def summary(result: CalibrationResult, page: Path) -> str:
-    """The closing lines: what was written, its size, the data it used, the place of its page, and the next command."""
+    """The closing lines: what was written, its size, the data it used, and the place of its page."""
     precisions = ", ".join(f"{amount} {shown_precision(name)}" for name, amount in sorted(result.precisions.items()))
     cached = f", {result.num_cached} from the cache" if result.num_cached else ""
     peak = "" if result.peak_bytes is None else f", at most {size(result.peak_bytes)} of memory"
     mixed = ""
     if result.mixture is not None:
         mixed = f"mixture: loss {number(result.mixture.point.loss or 0.0)} nats on the data's first items\n"
-    build = ""
-    if find_target(result.settings.target).engine == "tensorrt":
-        build = f"`unimoe build {result.path} --target {result.settings.target}`, "
-    data = result.settings.data
-    recordings = os.path.normpath(data) if data is not None and data.is_dir() else "RECORDINGS"
     return (
         f"{mixed}{result.path}: {precisions} graphs for {result.settings.target}; language model "
         f"{size(result.bytes_after)}, {percent(result.bytes_after / result.bytes_before, 0)} of fp32\n"
-        f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {page}\n"
-        f"next: {build}`unimoe verify {result.path} --against {result.source} --corpus {recordings}`, "
-        f"`unimoe profile {result.path} --against {result.source}`"
+        f"{count(result.num_items, 'item')}{cached}, {duration(result.seconds)}{peak}; page: {page}"
     )
+
+
+def _next_steps(result: CalibrationResult) -> Sequence[str]:
+    build = ""
+    if find_target(result.settings.target).engine == "tensorrt":
+        build = f"`unimoe build {result.path} --target {result.settings.target}`"
+    data = result.settings.data
+    recordings = f" --corpus {os.path.normpath(data)}" if data is not None and data.is_dir() else ""
+    return [
+        build,
+        f"`unimoe verify {result.path} --against {result.source}{recordings}`",
+        f"`unimoe profile {result.path} --against {result.source}`",
+    ]

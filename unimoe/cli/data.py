@@ -9,7 +9,7 @@ import click
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.data_speech import SPEECH_COMMANDS
 from unimoe.cli.options import RATE_HZ, THREADS, Command, Group, json_option, write_json
-from unimoe.cli.tables import Column, print_table
+from unimoe.cli.tables import Column, print_next, print_table
 from unimoe_runtime.errors import ConfigError
 
 
@@ -56,7 +56,9 @@ def render(recipe: Path, out: Path, workers: int, json_to: str | None) -> None:
     except ConfigError as error:
         raise ConfigError(f"{recipe}: section [data]: {error}") from None
     corpus = render_corpus(out, wanted, num_workers=workers)
-    tell_corpus(corpus, out, json_to, next_step=f"`unimoe data filter {out} FILTERED`, `unimoe data report {out}`")
+    tell_corpus(
+        corpus, out, json_to, next_steps=[f"`unimoe data filter {out} FILTERED`", f"`unimoe data report {out}`"]
+    )
 
 
 @data.command("import", cls=Command)
@@ -89,7 +91,7 @@ def import_(
     corpus = run_jobs(out, plan, sample_rate_hz=rate, seed=0, num_workers=workers)
     unaligned = sum(not item.captioned for item in corpus)
     note = f"; {unaligned:,} without phonemes, for a codec alone" if unaligned else ""
-    tell_corpus(corpus, out, json_to, note=note, next_step=f"`unimoe data filter {out} FILTERED`")
+    tell_corpus(corpus, out, json_to, note=note, next_steps=[f"`unimoe data filter {out} FILTERED`"])
 
 
 @data.command(cls=Command)
@@ -102,7 +104,7 @@ def join(out: Path, corpora: tuple[Path, ...], json_to: str | None) -> None:
 
     with incomplete_when_stopped(out):
         joined = join_corpora(corpora, out)
-    tell_corpus(joined, out, json_to, next_step=f"`unimoe data report {out}`")
+    tell_corpus(joined, out, json_to, next_steps=[f"`unimoe data report {out}`"])
 
 
 @data.command("filter", cls=Command)
@@ -141,7 +143,7 @@ def filter_(
         kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
     tell_corpus(
         kept, out, json_to, left_out=verdict.counts(),
-        next_step=f"`unimoe data report {out}`, `unimoe train RECIPE.toml`",
+        next_steps=[f"`unimoe data report {out}`", "`unimoe train RECIPE.toml`"],
     )  # fmt: skip
 
 
@@ -188,4 +190,4 @@ def encode(corpus: Path, codec: Path, cache: Path | None, threads: int, json_to:
     record = {"codes": str(folder), "clips": len(codes), "frames": frames, "codebooks": codes[0].shape[1]}
     if not write_json(record, json_to):
         click.echo(f"{len(codes):,} clips, {frames:,} frames of {codes[0].shape[1]} codebooks in {folder}")
-        click.echo("next: `unimoe train RECIPE.toml`, with the folders of corpus and codec in the recipe")
+        print_next("`unimoe train RECIPE.toml`, with the folders of corpus and codec in the recipe")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from unimoe.cli.options import PROCESSES, read_toml_section, write_json
+from unimoe.cli.tables import print_next
 from unimoe.exclusive import exclusive
 from unimoe.stopping import kept_when_stopped
 
@@ -41,7 +42,7 @@ def tell_corpus(
     json_to: str | None,
     *,
     note: str = "",
-    next_step: str = "",
+    next_steps: Sequence[str] = (),
     left_out: Mapping[str, int] | None = None,
 ) -> None:
     """Report a finished corpus: its clips and hours, how many each reason left out, and the next command."""
@@ -51,5 +52,4 @@ def tell_corpus(
         for reason, amount in (left_out or {}).items():
             click.echo(f"{amount:7,} left out: {reason}")
         click.echo(corpus.summary(folder) + note)
-        if next_step:
-            click.echo(f"next: {next_step}")
+        print_next(*next_steps)

@@ -13,6 +13,7 @@ import click
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.options import RATE_HZ, THREADS, Command, Number, json_option, write_json
 from unimoe.cli.progress import progress_bar
+from unimoe.cli.tables import print_next
 
 
 @click.command(cls=Command)
@@ -42,7 +43,7 @@ def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: s
     spoken = sum(line.get("duration_s", 0.0) for line in lines) / 3600
     if not write_json({"folder": str(out), "clips": len(lines), "hours": round(spoken, 4)}, json_to):
         click.echo(f"{len(lines):,} clips, {spoken:.2f} hours in {out}")
-        click.echo(f"next: `unimoe data hear {out}`")
+        print_next(f"`unimoe data hear {out}`")
 
 
 @click.command(cls=Command)
@@ -71,7 +72,7 @@ def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
     for reason, count in left_out.items():
         click.echo(f"{count:7,} left out: {reason}")
     click.echo(f"{len(lines):,} clips heard, {100 * errors / max(1, words):.1f} % of words wrong")
-    click.echo(f"next: `unimoe data gather {folder} CORPUS`")
+    print_next(f"`unimoe data gather {folder} CORPUS`")
 
 
 @click.command(cls=Command)
@@ -86,7 +87,7 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
 
     with incomplete_when_stopped(out):
         corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
-    tell_corpus(corpus, out, json_to, next_step=f"`unimoe data report {out}`")
+    tell_corpus(corpus, out, json_to, next_steps=[f"`unimoe data report {out}`"])
 
 
 @click.command(cls=Command)

@@ -7,7 +7,7 @@ import sys
 import click
 
 from unimoe.cli.options import Command, json_option, write_json
-from unimoe.cli.tables import Column, print_table
+from unimoe.cli.tables import Column, print_next, print_table
 from unimoe_tools.doctor.diagnosis import Diagnosis, Finding, diagnose
 from unimoe_tools.doctor.evidence import gather
 from unimoe_tools.units import size
@@ -51,6 +51,8 @@ def _print(diagnosis: Diagnosis) -> None:
         click.echo(f"  {name}: {fit.device}{others}")
     verdict = "bundles can run here" if diagnosis.can_run else "no engine here can run a bundle: take a step above"
     click.echo(f"\n{verdict}")
+    if diagnosis.can_run:
+        print_next('`unimoe synth voices --text "…" -o out.wav`')
 
 
 def _print_findings(title: str, findings: tuple[Finding, ...]) -> None:

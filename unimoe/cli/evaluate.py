@@ -14,7 +14,7 @@ import click
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import THREADS, Command, Whole, json_option, write_json
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import columns, print_prose, print_table
+from unimoe.cli.tables import columns, print_next, print_prose, print_table
 from unimoe.data.corpus import Corpus
 from unimoe.evaluation.suite import Evaluation, evaluate_bundle
 from unimoe.evaluation.tables import tables
@@ -59,6 +59,10 @@ def evaluate(
     record = {"model": str(model), "corpus": str(corpus), "texts": texts, **found.to_dict()}
     if not write_json(record, json_to):
         print_tables(found)
+        if html_path is not None:
+            click.echo(f"page: {html_path}")
+        else:
+            print_next("`--html FILE` writes a page with the clips, to read and listen to")
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from unimoe.cli.bundle_argument import CHECKPOINT
 from unimoe.cli.options import Command, Precision, json_option, write_json
 from unimoe.cli.progress import progress_bar
+from unimoe.cli.tables import print_next
 from unimoe.codec.conversion import as_codec_folder
 from unimoe_export.exporter import ExportResult, export_bundle
 from unimoe_export.published_codec import find_codec
@@ -21,7 +23,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=CHECKPOINT)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--precision",
@@ -40,7 +42,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 def export(
     checkpoint: Path, bundle: Path, precision: str, codec: Path | None, force: bool, json_to: str | None
 ) -> None:
-    """Write CHECKPOINT (a folder, ours or the published UniMoE-Audio one) as the bundle BUNDLE.
+    """Write CHECKPOINT (`demo`, `voices`, or a folder: ours or the published UniMoE-Audio one) as the bundle BUNDLE.
 
     A bundle has one ONNX graph for each trunk and each expert, with the weights beside them. Every graph is compared
     with the numpy oracle as it is written. The command needs no torch, unless it reads a codec's .pth. After an
@@ -55,7 +57,7 @@ def export(
         click.echo(f"unimoe: warning: {warning}", err=True)
     if not write_json(asdict(result), json_to):
         click.echo(summary(result, precision))
-        click.echo(f'next: `unimoe inspect {bundle}`, `unimoe synth {bundle} --text "…" -o out.wav`')
+        print_next(f"`unimoe inspect {bundle}`", f'`unimoe synth {bundle} --text "…" -o out.wav`')
 
 
 def summary(result: ExportResult, precision: str) -> str:

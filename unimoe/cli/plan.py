@@ -164,7 +164,7 @@ def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
     print_table(table, table_rows)
     if single and len(table_rows) > 1:
         chosen = [row for row in report["rows"] if row["chosen"]]
-        click.echo(f"{chosen[0]['precision']}: {chosen[0]['reason']}" if chosen else "nothing fits")
+        print_prose(f"{chosen[0]['precision']}: {chosen[0]['reason']}" if chosen else "nothing fits")
     kept = report["assumptions"]["all"] + (list(report["assumptions"].get(targets[0].name, ())) if single else [])
     click.echo()
     for note in (*kept, *report["notes"]):

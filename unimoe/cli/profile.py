@@ -22,7 +22,7 @@ from unimoe.cli.options import (
     write_json,
 )
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import Column, columns, print_prose, print_table
+from unimoe.cli.tables import Column, columns, print_next, print_prose, print_table
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_tools.output import require_writable, write_output
@@ -146,7 +146,7 @@ def profile(
         ours, theirs = setting(bundles[0], all_threads[0], rows[0]), setting(against, all_threads[-1], rows[-1])
         with progress_bar() as progress:
             result = run_against(
-                ours, theirs, rounds, progress=progress, announce=lambda line: click.echo(f"unimoe: {line}", err=True)
+                ours, theirs, rounds, progress=progress, announce=lambda line: progress.say(f"unimoe: {line}")
             )
         _finish_comparison([result], json_to, html_path, strict_noise)
     with progress_bar() as progress:
@@ -168,13 +168,14 @@ def profile(
             click.echo(_FORMATS[output](report), nl=False)
         else:
             print_report(report)
+            _print_end(bundles, json_to, html_path)
     if strict_noise and reports.is_noisy(report):
         sys.exit(NOISE_EXIT_CODE)
 
 
 def print_report(report: Mapping[str, Any]) -> None:
     """The machine, the settings side by side, and each one's parts and layers."""
-    click.echo(reports.machine_line(report))
+    print_prose(reports.machine_line(report))
     rows = [reports.flat(run) for run in report["runs"]]
     heads = ["\n".join((row["bundle"], row["precision"], *reports.setting_line(row))) for row in rows]
     settings = [Column(title=""), *(Column(title=head, right=True) for head in heads)]
@@ -189,6 +190,20 @@ def print_report(report: Mapping[str, Any]) -> None:
             print_table(kernel_columns, reports.kernel_rows(run), title="kernels")
         click.echo()
         _print_notes(run["notes"])
+
+
+def _print_end(bundles: Sequence[Path], json_to: str | None, html_path: Path | None) -> None:
+    """The place of the page, and what to do next: with a kept profile, how to compare it with a later one."""
+    if html_path is not None:
+        click.echo(f"page: {html_path}")
+    names = " ".join(map(str, bundles))
+    if json_to is None:
+        print_next(f"`unimoe profile {names} --json before.json --html page.html` keeps it, with a page of plots")
+    else:
+        print_next(
+            f"after a change: `unimoe profile {names} --json after.json`, with the same options",
+            f"`unimoe profile --compare {json_to} after.json`",
+        )
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -210,8 +225,11 @@ def _finish_comparison(
                 for row in reports.comparison_rows(comparison)
             ]
             title = f"{comparison['candidate']} against {comparison['reference']}"
-            print_table([Column(title=name, right=0 < at < 5) for at, name in enumerate(titles)], rows, title=title)
+            table = [Column(title=name, right=0 < at < 5, prose=at == 5) for at, name in enumerate(titles)]
+            print_table(table, rows, title=title)
             _print_notes(comparison["notes"])
+        if html_path is not None:
+            click.echo(f"page: {html_path}")
     if any(comparison["slower"] for comparison in comparisons):
         sys.exit(1)
     unclear = any(one["verdict"] in UNDECIDED for each in comparisons for one in each["measures"])

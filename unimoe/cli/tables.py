@@ -65,6 +65,12 @@ def print_prose(text: str, *, indent: str = "", **style: Any) -> None:
         click.secho(line, **style)
 
 
+def print_next(*steps: str) -> None:
+    """Print what to do next, a step a line: a command is copied whole, at any width."""
+    for number, step in enumerate(filter(None, steps)):
+        click.echo(f"{'      ' if number else 'next: '}{step}")
+
+
 def print_table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "", err: bool = False
 ) -> None:

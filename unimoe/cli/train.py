@@ -19,6 +19,7 @@ from unimoe.cli.options import (
     json_option,
     write_json,
 )
+from unimoe.cli.tables import print_next
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_tools.units import size
@@ -73,7 +74,7 @@ def _run(
     work = _work_folder(recipe, work)
     train_recipe(recipe, work, stages=stages, out=out, engine=parallel, report=_report(json_to))
     if not write_json(_result(work, stages, out), json_to):
-        click.echo(f"next: {_next_step(recipe, stages, out)}")
+        print_next(*_next_steps(recipe, work, stages, out))
 
 
 def _report(json_to: str | None) -> Callable[[str], None]:
@@ -95,11 +96,16 @@ def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, An
     }
 
 
-def _next_step(recipe: Path, stages: Sequence[str], out: Path | None) -> str:
-    if out is not None:
-        return f"`unimoe export {out} BUNDLE`, then `unimoe eval BUNDLE --corpus CORPUS --html page.html`"
-    following = {"base": "specialist", "merge": "warmup", "warmup": "joint", "joint": "all"}
-    return f"`unimoe train {following.get(stages[-1], 'merge')} {recipe}`"
+def _next_steps(recipe: Path, work: Path, stages: Sequence[str], out: Path | None) -> Sequence[str]:
+    if out is None:
+        following = {"base": "specialist", "merge": "warmup", "warmup": "joint", "joint": "all"}
+        return [f"`unimoe train {following.get(stages[-1], 'merge')} {recipe}`"]
+    bundle, corpus = out.parent / "bundle", work / "corpus"
+    return [
+        f"`unimoe export {out} {bundle}`",
+        f'`unimoe synth {bundle} --text "…" -o out.wav`',
+        f"`unimoe eval {bundle} --corpus {corpus if corpus.exists() else 'CORPUS'} --html eval.html`",
+    ]
 
 
 @train.command("all", cls=Command)
@@ -185,7 +191,7 @@ def demo(recipe: Path, work: Path, out: Path | None, json_to: str | None) -> Non
     out = out or work / "checkpoint"
     losses = train_demo(recipe, work, out, report=_report(json_to))
     if not write_json({"work": str(work), "checkpoint": str(out), "held_out": losses}, json_to):
-        click.echo(f"next: {_next_step(recipe, [], out)}")
+        print_next(*_next_steps(recipe, work, [], out))
 
 
 @train.command(cls=Command)

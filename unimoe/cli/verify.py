@@ -15,7 +15,7 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.figures import coloured, print_figures
 from unimoe.cli.options import Command, Number, Whole, engine_options, json_option, write_json
 from unimoe.cli.progress import Progress, progress_bar
-from unimoe.cli.tables import columns, print_table
+from unimoe.cli.tables import columns, print_next, print_table
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.engine_sets import EngineSet
@@ -38,7 +38,7 @@ _SHOWN_LIMITS = ", ".join(f"{name} {value:g}" for name, value in DEFAULT_LIMITS.
 @click.argument("bundle", type=BUNDLE)
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=BUNDLE,
     help="A checkpoint (needs torch) or another bundle. [default: the numpy oracle; for engines, the CPU]",
 )
 @engine_options
@@ -94,7 +94,8 @@ def verify(
         report = _compare_bundles(candidate, reference, steps, dict(limits), _Listening(corpus, texts))
         title = f"{bundle} ({backend}) against {against}"
         if not write_json({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, json_to):
-            _print_figures(report, title)
+            speed, pack = f"`unimoe profile {bundle} --against {against}`", f"`unimoe pack {bundle} -o FILE`"
+            _print_figures(report, title, next_steps=[speed, pack])
         sys.exit(0 if report.passed else UNDECIDED_EXIT_CODE if report.is_undecided else 1)
     if corpus is not None or limits:
         raise click.UsageError("--corpus and --limit compare with another bundle: name it with --against")
@@ -158,7 +159,7 @@ def _compare_bundles(
     return limit_bundles(comparison, limits, heard=heard)
 
 
-def _print_figures(report: BundleReport, title: str) -> None:
+def _print_figures(report: BundleReport, title: str, *, next_steps: Sequence[str]) -> None:
     print_figures(report.figures, title)
     if report.is_undecided:
         click.echo(
@@ -167,6 +168,8 @@ def _print_figures(report: BundleReport, title: str) -> None:
         )
     else:
         click.echo("within the limits" if report.passed else "NOT within the limits: see the table")
+    if report.passed:
+        print_next(*next_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def run_against(
             ours.warm_up()
             theirs.warm_up()
         round_s = (time.perf_counter() - started) / max(rounds.warmup, 1)
-        announce(_announcement(round_s, rounds))
+        announce(announcement(round_s, rounds))
         tell("first round", 0, rounds.most)
         deadline = time.perf_counter() + 60 * rounds.max_minutes
         for done in range(rounds.most):
@@ -83,7 +83,7 @@ def run_against(
                 blocks.append(interleave((ours, theirs), request, first=done % 2))
             reads.append(ours.read())
             ratios = compare_blocks(blocks)
-            tell(_interim(ratios), done + 1, rounds.most)
+            tell(interim(ratios, done + 1), done + 1, rounds.most)
             out_of_time = time.perf_counter() > deadline
             if out_of_time or (done + 1 >= FEWEST_ROUNDS and narrow(blocks, ratios)):
                 break
@@ -96,8 +96,14 @@ def run_against(
     )  # fmt: skip
 
 
-def _announcement(round_s: float, rounds: Rounds) -> str:
+def announcement(round_s: float, rounds: Rounds) -> str:
+    """The expected duration of a comparison in words, from the seconds of a round."""
     least, most = FEWEST_ROUNDS * round_s, min(rounds.most * round_s, 60 * rounds.max_minutes)
+    if least > 60 * rounds.max_minutes:
+        return (
+            f"a round takes about {duration(round_s)}, so the {FEWEST_ROUNDS} rounds that a verdict needs take "
+            f"{duration(least)}: --max-minutes {rounds.max_minutes:g} ends the comparison before a verdict"
+        )
     expected = duration(most) if most <= least else f"{duration(least)} to {duration(most)}"
     return (
         f"a round takes about {duration(round_s)}: the comparison takes {expected}, as its intervals need "
@@ -105,9 +111,11 @@ def _announcement(round_s: float, rounds: Rounds) -> str:
     )
 
 
-def _interim(ratios: Sequence[Ratio]) -> str:
-    """The verdict so far on the median step."""
+def interim(ratios: Sequence[Ratio], num_rounds: int) -> str:
+    """The verdict so far on the median step. Fewer than `FEWEST_ROUNDS` rounds give no interval."""
     step = ratios[0]
+    if num_rounds < FEWEST_ROUNDS:
+        return f"so far {100 * (step.ratio - 1):+.1f} % a step; no verdict before {FEWEST_ROUNDS} rounds"
     low, middle, high = (100 * (value - 1) for value in (step.low, step.ratio, step.high))
     return f"so far {middle:+.1f} % a step ({low:+.1f} to {high:+.1f}): {step.verdict}"
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unimoe_runtime.hardware.precisions import shown_precision
+from unimoe_tools.parity.ratios import Verdict
 from unimoe_tools.units import count, plus_minus
 
 Record = Mapping[str, Any]
@@ -222,7 +223,7 @@ _COMPARED_DIGITS = {"rtf": 4}
 
 
 def comparison_rows(comparison: Record) -> list[list[str]]:
-    """A comparison's measures: name, reference, candidate, ratio, interval, verdict."""
+    """A comparison's measures: name, reference, candidate, ratio, interval, verdict. No interval of too few rounds."""
     rows = []
     for one in comparison["measures"]:
         digits = _COMPARED_DIGITS.get(one["measure"], 2)
@@ -231,7 +232,7 @@ def comparison_rows(comparison: Record) -> list[list[str]]:
             shown(one["reference"], digits),
             shown(one["candidate"], digits),
             shown(one["ratio"], 3),
-            f"{one['low']:.3f}–{one['high']:.3f}",
+            "–" if one["verdict"] == Verdict.STOPPED else f"{one['low']:.3f}–{one['high']:.3f}",
             one["verdict"],
         ])  # fmt: skip
     return rows

@@ -116,9 +116,12 @@ def _notes(run: dict[str, Any]) -> list[str]:
     if noise:
         notes.append(f"WARNING: {' and '.join(noise)}: repeat on a quiet machine before concluding anything")
     if (cost := run["recording"]["cost"]) is not None:
+        error = run["recording"]["cost_error"]
+        slower = f"made the run {100 * cost:.1f} ± {100 * error:.1f} % slower"
+        if cost < error:
+            slower = f"cost no time that this run could measure ({100 * cost:.1f} ± {100 * error:.1f} %)"
         notes.append(
-            f"{run['recording']['steps']} of {run['step']['count']} steps were recorded call by call, which made the "
-            f"run {100 * cost:.1f} ± {100 * run['recording']['cost_error']:.1f} % slower"
+            f"{run['recording']['steps']} of {run['step']['count']} steps were recorded call by call, which {slower}"
         )
     if (residency := run["residency"]) is not None:
         notes.append(

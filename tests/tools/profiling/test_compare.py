@@ -12,7 +12,8 @@ from tests.tools.profiling.synthetic_runs import a_run
 from unimoe.cli.profile import profile
 from unimoe_runtime.errors import ConfigError
 from unimoe_tools.parity.ratios import Verdict
-from unimoe_tools.profiling.compare import Rounds, compare_reports, compare_runs, run_against
+from unimoe_tools.profiling.compare import Rounds, announcement, compare_reports, compare_runs, interim, run_against
+from unimoe_tools.profiling.report import comparison_rows
 from unimoe_tools.profiling.workload import ProfileRequest, Setting
 
 
@@ -77,3 +78,17 @@ def test_two_bundles_run_in_turns(tiny_bundle: Path, tmp_path: Path) -> None:
         frozenset(one["measure"] for one in report["measures"])
     }
     assert all(one["low"] <= one["ratio"] <= one["high"] for one in report["measures"])
+
+
+def test_a_comparison_says_beforehand_that_its_time_is_too_short() -> None:
+    told = announcement(30.0, Rounds(max_minutes=1))
+    assert "3 min 0 s: --max-minutes 1 ends the comparison before a verdict" in told
+    assert "3 min 0 s to 5 min 0 s" in announcement(30.0, Rounds())
+
+
+def test_too_few_rounds_give_no_interval() -> None:
+    (step, *_) = compare_runs(a_run(1), a_run(2, step_ms=4.4))
+    stopped = {**step.to_dict(), "verdict": str(Verdict.STOPPED)}
+    assert comparison_rows({"measures": [stopped]})[0][-2:] == ["–", "stopped too early"]
+    assert "slower" not in interim([step], 2) and "no verdict before 6 rounds" in interim([step], 2)
+    assert str(step.verdict) in interim([step], 6)
