@@ -141,7 +141,7 @@ def engine_warning(engine_set: EngineSet, machine: Mapping[str, str | None] | No
     if record is None:
         return f"the engines for {name} were never verified here; {step} compares each with the CPU"
     if record.engines_sha256 != engine_set.sha256():
-        return f"the engines for {name} were built anew since they were verified; {step} compares each with the CPU"
+        return f"the engines for {name} were rebuilt after they were verified; {step} compares each with the CPU"
     for part in ("gpu", "compute_capability", "driver"):
         if record.machine.get(part) != machine.get(part):
             was, now = (known.get(part) or "unknown" for known in (record.machine, machine))

@@ -216,7 +216,7 @@ def _shards(path: Path) -> list[str]:
         raise CheckpointError(f"{index}: has no weight_map from tensors to files")
     shards = sorted(set(weight_map.values()))
     if any(Path(shard).name != shard for shard in shards):
-        raise CheckpointError(f"{index}: a shard lies outside of the folder")
+        raise CheckpointError(f"{index}: a shard is outside of the folder")
     missing = [shard for shard in shards if not (path / shard).exists()]
     if missing:
         raise CheckpointError(

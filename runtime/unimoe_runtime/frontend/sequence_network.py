@@ -4,7 +4,7 @@
     for each block: x = x + conv(relu(norm(x)))      a convolution along the sequence, with zeros beyond its ends
     y = norm(x) @ head + bias
 
-The front end's letter-to-sound model and its duration predictor are such networks. Their tensors lie in one safetensors
+The front end's letter-to-sound model and its duration predictor are such networks. Their tensors are in one safetensors
 file: `table.0` …, `block.0.norm`, `block.0.kernel` [C, C, K], `block.0.bias` …, `norm`, `head` [C, O], `bias` [O].
 
 Shapes: P symbols, C channels, K taps, O outputs.

@@ -112,7 +112,7 @@ def _verified(engine_set: EngineSet) -> str:
     if record is None:
         return "never verified"
     if record.engines_sha256 != engine_set.sha256():
-        return "built anew since it was verified"
+        return "rebuilt after it was verified"
     where = f"on {record.machine.get('gpu') or 'no GPU'}, driver {record.machine.get('driver') or 'unknown'}"
     return f"{'verified' if record.passed else 'FAILED'} {where}, {record.date[:10]}"
 

@@ -130,7 +130,7 @@ def _files(bundle: Bundle, graph: str, why: str) -> dict[str, str]:
 
 def engine_files(engine_set: EngineSet) -> list[Path]:
     """Files of a set that a device needs: engines and the record of their verification, without logs and caches.
-    engines.json is written anew."""
+    engines.json is written again."""
     names = {record.file for record in engine_set.engines.values()} | {VERIFICATION_JSON}
     if engines_text(engine_set) != (engine_set.path / ENGINES_JSON).read_text(encoding="utf-8"):
         names.discard(VERIFICATION_JSON)  # it is of a set with more engines
@@ -177,7 +177,7 @@ def _members(plan: PackPlan) -> Iterator[tuple[str, Path]]:
 
 
 def _texts(plan: PackPlan) -> dict[str, bytes]:
-    """The files that the pack writes anew: the manifest, and the list of engines."""
+    """The files whose content differs in the pack: the manifest, and the list of engines."""
     texts = {MANIFEST: json.dumps(_manifest(plan), indent=1).encode() + b"\n"}
     if plan.engine_set is not None:
         place = plan.engine_set.path.relative_to(plan.bundle.path) / ENGINES_JSON

@@ -190,7 +190,7 @@ def _tensorrt(found: Evidence) -> Finding:
         detail = f"{found.other_tensorrt} belongs to the system's Python, this environment does not see it"
         return Finding(
             name=name, state="missing", detail=detail,
-            step="make the environment anew with `python3 -m venv --system-site-packages`",
+            step="create the environment again with `python3 -m venv --system-site-packages`",
         )  # fmt: skip
     if not found.gpus.gpus and not jetson:
         return Finding(name=name, state="idle", detail="no NVIDIA GPU to build or run on")

@@ -22,12 +22,13 @@ from unimoe_runtime.codec.bundle_codec import BundleCodec
 from unimoe_runtime.errors import BundleError
 from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_tools.parity.bootstrap import RESAMPLES, percentile_interval
 from unimoe_tools.parity.ratios import Ratio, paired_ratio
 from unimoe_tools.parity.sample_requests import SampleRequest, limit_steps
 from unimoe_tools.parity.teacher_forced import Divergence, TeacherForcedOutput, diverge, read_forced, teacher_force
 
 _OTHER_SEED = 1000
-_RESAMPLES = 4000
+_MEANS_CONFIDENCE = 0.95
 _TIMED_BLOCKS, _BLOCK_STEPS = 16, 16
 _TIMED_REQUESTS = 2
 
@@ -82,7 +83,7 @@ def compare_bundles(
     """
     ours, theirs = candidate.bundle, reference.bundle
     if ours.model != theirs.model:
-        raise BundleError(f"{ours.path} is no version of {theirs.path}: their models' configurations differ")
+        raise BundleError(f"{ours.path} and {theirs.path} are not the same model: their configurations differ")
     differences: list[int | None] = []
     passes: tuple[list[TeacherForcedOutput], list[TeacherForcedOutput]] = ([], [])
     distances: tuple[list[float], list[float]] = ([], [])
@@ -131,9 +132,8 @@ _FIELDS = {
 def _mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """The bootstrap interval of a mean over requests, at 95 %."""
     random = np.random.default_rng(0)
-    means = random.choice(np.asarray(values), (_RESAMPLES, len(values))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    means = random.choice(np.asarray(values), (RESAMPLES, len(values))).mean(axis=1)
+    return percentile_interval(means, _MEANS_CONFIDENCE)
 
 
 def language_model_bytes(bundle: Bundle) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from unimoe_tools.parity.bootstrap import RESAMPLES, percentile_interval
 from unimoe_tools.parity.bundles import BundleComparison
 from unimoe_tools.units import count, size
 
@@ -20,7 +21,7 @@ AT_MOST: Final = ("logit-error", "kl", "spectral-db", "size", "word-errors", "no
 HEARD: Final = ("word-errors", "notes")
 """Figures that need a corpus of texts to synthesize and transcribe."""
 DEFAULT_LIMITS: Final[Mapping[str, float]] = {"router-agreement": 0.97, "word-errors": 0.02, "notes": 0.03}
-_RESAMPLES = 4000
+_WORD_ERROR_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +187,6 @@ def _word_error_interval(ours: Heard, theirs: Heard) -> tuple[float, float]:
     """The bootstrap interval of the difference of two word error rates over the same texts, at 95 %."""
     more_T = np.asarray(ours.word_errors_T) - np.asarray(theirs.word_errors_T)
     words_T = np.asarray(ours.words_T)
-    drawn_RT = np.random.default_rng(0).integers(len(words_T), size=(_RESAMPLES, len(words_T)))
+    drawn_RT = np.random.default_rng(0).integers(len(words_T), size=(RESAMPLES, len(words_T)))
     rates_R = more_T[drawn_RT].sum(axis=1) / np.maximum(words_T[drawn_RT].sum(axis=1), 1)
-    low, high = np.percentile(rates_R, [2.5, 97.5])
-    return float(low), float(high)
+    return percentile_interval(rates_R, _WORD_ERROR_CONFIDENCE)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_tools.parity.bootstrap import RESAMPLES, percentile_interval
+
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.99
@@ -24,7 +26,6 @@ MARGIN = 0.015
 1 %, depending on the location of their memory."""
 TOLERANCE = 0.05
 """An interval without a difference that is wider than this on either side proves nothing."""
-_RESAMPLES = 4000
 _SEED = 0
 
 
@@ -106,11 +107,9 @@ def _ratio(measure: str, groups: Sequence[tuple[Floats, Floats]], middle: float,
 
 def medians(values: Floats, random: np.random.Generator) -> Floats:
     """Medians of resamples."""
-    return np.asarray(np.median(random.choice(values, (_RESAMPLES, len(values))), axis=1))
+    return np.asarray(np.median(random.choice(values, (RESAMPLES, len(values))), axis=1))
 
 
 def interval(resampled: Callable[[np.random.Generator], Floats]) -> tuple[float, float]:
     """The interval over resamples; its seed makes it the same in every call."""
-    ranks = [50 * (1 - CONFIDENCE), 100 - 50 * (1 - CONFIDENCE)]
-    low, high = np.percentile(resampled(np.random.default_rng(_SEED)), ranks)
-    return float(low), float(high)
+    return percentile_interval(resampled(np.random.default_rng(_SEED)), CONFIDENCE)

@@ -75,7 +75,7 @@ def read_forced(backend: Backend, item: ForcedItem) -> TeacherForcedOutput:
     is_forced_N = np.tile(np.arange(length) >= length - item.num_rows, rows)
     logits_MKV = model.logits(np.flatnonzero(is_forced_N))
     if not np.isfinite(logits_MKV).all():
-        raise BackendError(f"{backend.bundle.path}: its logits are no numbers; export or calibrate it again")
+        raise BackendError(f"{backend.bundle.path}: its logits are not finite; export or calibrate it again")
     logits_BRKV = logits_MKV.reshape(rows, item.num_rows, *logits_MKV.shape[1:])
     frame_RK = np.arange(item.num_rows)[:, None] - np.asarray(config.delay_pattern)
     return TeacherForcedOutput(

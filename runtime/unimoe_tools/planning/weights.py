@@ -12,6 +12,7 @@ from unimoe_runtime.bundle.reader import EMBEDDINGS, Bundle, expert_name, trunk_
 from unimoe_runtime.checkpoint.folder import vision_tensor_shapes
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import ConfigError
+from unimoe_runtime.hardware.precisions import scheme_precision
 from unimoe_runtime.hardware.targets import Target
 from unimoe_runtime.vision.tower import VisionConfig
 
@@ -51,9 +52,8 @@ class ModelBytes:
 
 def plan_precisions(target: Target) -> list[str]:
     """A target's precisions by the names of `BITS`, by preference: floating point, then those of calibration."""
-    stored = {"w8a8": "int8", "w8": "int8-weights", "w4": "int4"}
     floats = [precision for precision in BITS if BITS[precision] >= 16 and precision in target.precisions]
-    return [*floats, *(stored.get(scheme, scheme) for scheme in target.schemes)]
+    return [*floats, *map(scheme_precision, target.schemes)]
 
 
 def graph_bytes(graph: str, model: ModelConfig, precision: str) -> float:
@@ -61,7 +61,7 @@ def graph_bytes(graph: str, model: ModelConfig, precision: str) -> float:
     if precision not in BITS:
         raise ConfigError(f"precision is {precision!r}; it must be one of {', '.join(BITS)}")
     shapes = weight_shapes(graph, model)
-    assert shapes is not None, f"{graph} is no graph of the language model"
+    assert shapes is not None, f"{graph} is not a graph of the language model"
     return sum(_tensor_bytes(name, shape, precision) for name, shape in shapes.items())
 
 

@@ -11,9 +11,11 @@ import platform
 import subprocess
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from unimoe_runtime.hardware.system import read_system
+from unimoe_tools.doctor.packages import installed
 
 # Threads of a pool continue to spin after their work (ONNX Runtime's for about 40 ms of CPU time, OpenBLAS's for 20),
 # and later work would share its cores with them. A window without CPU time of this process shows that all sleep.
@@ -36,32 +38,18 @@ def settle() -> None:
 def describe_machine() -> dict[str, Any]:
     """The machine's name, cores, clocks, caches, versions, load and time, as one flat record."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": read_system().cpu,
         "cores": len(os.sched_getaffinity(0)),
         "clock_mhz": _clock_mhz(),
         "last_level_cache_bytes": last_level_cache_bytes(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        **{package: found for package in _PACKAGES if (found := _version(package))},
-        "unimoe": _version("unimoe"),
+        **{package: found for package in _PACKAGES if (found := installed(package))},
+        "unimoe": installed("unimoe"),
         "load_average": os.getloadavg()[0],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str:
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _clock_mhz() -> float | None:

@@ -176,7 +176,7 @@ def test_the_record_is_kept_and_looked_for(bundle: Bundle, tmp_path: Path, monke
     assert "driver was 580.65, here it is 590.1" in warning(engine_set, {**LAPTOP, "driver": "590.1"})
     assert "gpu was GeForce RTX 4060, here it is unknown" in warning(engine_set, {**LAPTOP, "gpu": None})
     write_engines(replace(engine_set, engine_version="1.7.2"))
-    assert "were built anew since they were verified" in warning(engine_set)
+    assert "were rebuilt after they were verified" in warning(engine_set)
 
 
 def test_a_failed_or_damaged_record_is_doubted(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ _FILLED = 0.9
 
 
 def use_huge_pages() -> int:
-    """Put the process's large, filled blocks of memory into huge pages. Returns the bytes that now lie in them.
+    """Put the process's large, filled blocks of memory into huge pages. Returns the bytes in them now.
 
     Does nothing on other systems than Linux, or if the kernel refuses.
     """
