@@ -74,7 +74,7 @@ class _BoundedHttp(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # uvico
             super().connection_lost(exc)
 
     def _watch(self) -> None:
-        """Count the time while no request is being answered. A byte now and then does not begin it anew."""
+        """Count the time while no request is being answered. A byte now and then does not restart it."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering or self.transport.get_protocol() is not self:
             self._stop_watching()

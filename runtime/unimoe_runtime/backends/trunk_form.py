@@ -40,6 +40,7 @@ class TrunkForm:
 
     @classmethod
     def of(cls, bundle: Bundle) -> TrunkForm:
+        """The form of a bundle's trunks, by its format version."""
         return cls(model=bundle.model, lean=bundle.format_version >= 2)
 
     @property
@@ -48,6 +49,7 @@ class TrunkForm:
         return ("key_cache_BSX", "value_cache_BSX") if self.lean else ("key_cache_BHSD", "value_cache_BHSD")
 
     def cache_shape(self, num_rows: int, capacity: int) -> tuple[int, int, int, int]:
+        """Shape of a layer's keys (and of its values): [B, H, S, D], or [B, 1, S, X] in form 2."""
         heads, size = self.model.num_kv_heads, self.model.head_dim
         return (num_rows, 1, capacity, heads * size) if self.lean else (num_rows, heads, capacity, size)
 
@@ -80,6 +82,7 @@ class TrunkForm:
 
     @property
     def mask(self) -> str:
+        """Name of the mask's input."""
         return "mask_B1QS" if self.lean else "mask_B1TS"
 
     def write(self, arrays: Mapping[str, Array], inputs: StepInputs, start: int = 0) -> None:

@@ -103,6 +103,7 @@ def source_sha256(bundle: Bundle, graph: str) -> str:
 
 
 def engine_folder(bundle: Bundle, target: str) -> Path:
+    """The folder of a bundle's engines for a target. It may not exist."""
     return bundle.path / ENGINES / target
 
 

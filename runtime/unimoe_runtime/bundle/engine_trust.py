@@ -33,6 +33,7 @@ def trust(sha256: str) -> None:
 
 
 def is_trusted(sha256: str) -> bool:
+    """Whether this machine may open the file with this hash."""
     return (trust_folder() / sha256).is_file()
 
 

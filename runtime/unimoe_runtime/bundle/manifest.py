@@ -125,10 +125,12 @@ class Manifest(JsonRecord):
 
 
 def trunk_name(layer: int) -> str:
+    """Name of a layer's trunk graph."""
     return f"layers.{layer}.trunk"
 
 
 def expert_name(layer: int, expert: int) -> str:
+    """Name of a routed expert's graph."""
     return f"layers.{layer}.expert.{expert}"
 
 

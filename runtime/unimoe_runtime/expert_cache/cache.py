@@ -106,6 +106,7 @@ class ExpertCache(Generic[T]):
                 self._waits_are_long = sorted(self._waits_s)[len(self._waits_s) // 2] > PREFETCH_MIN_STALL_S
 
     def release(self, expert: Expert) -> None:
+        """End the use of an expert that `acquire` returned; from now on it may be dropped."""
         with self._lock:
             self._slots[expert].pins -= 1
             self._changed.notify_all()
@@ -116,6 +117,7 @@ class ExpertCache(Generic[T]):
             self._load_ahead(expert, 0.0)
 
     def loaded(self) -> list[Expert]:
+        """The experts in memory."""
         with self._lock:
             return [expert for expert, slot in self._slots.items() if slot.value is not None]
 

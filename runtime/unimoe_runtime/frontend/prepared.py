@@ -24,6 +24,7 @@ class PhonemeTime:
     end_s: float
 
     def later(self, by_s: float) -> PhonemeTime:
+        """The same, `by_s` seconds later."""
         return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s)
 
 
@@ -37,6 +38,7 @@ class WordTime:
     phonemes: tuple[PhonemeTime, ...] = ()
 
     def later(self, by_s: float) -> WordTime:
+        """The same, `by_s` seconds later."""
         return replace(
             self,
             start_s=self.start_s + by_s,

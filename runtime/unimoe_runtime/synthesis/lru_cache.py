@@ -25,6 +25,7 @@ class LRUCache(Generic[Value]):
         return len(self._values)
 
     def get(self, key: bytes) -> Value | None:
+        """The value of a key, which becomes the most recently used; None if it is not kept."""
         with self._lock:
             if key not in self._values:
                 return None
@@ -32,6 +33,7 @@ class LRUCache(Generic[Value]):
             return self._values[key][0]
 
     def put(self, key: bytes, value: Value, num_bytes: int) -> None:
+        """Keep a value that takes `num_bytes`."""
         with self._lock:
             if key in self._values or num_bytes > self._max_bytes:
                 return

@@ -55,7 +55,7 @@ function chooseTask() {
   const music = task() === "music";
   at("text-label").textContent = music ? "Notes or description" : "Text";
   at("text-help").textContent = HELP[task()];
-  at("voice-label").textContent = music ? "Instrument, where the text names none" : "Voice";
+  at("voice-label").textContent = music ? "Instrument, if the text names none" : "Voice";
   at("go").textContent = music ? "Play" : "Speak";
   at("speed-row").hidden = music;
   at("video-row").hidden = !music || !model().takes_video;

@@ -46,6 +46,7 @@ class Evidence:
     portaudio: bool = True
 
     def version(self, names: tuple[str, ...]) -> str | None:
+        """The version of the first installed package of these names; None without any."""
         return next((self.versions[name] for name in names if name in self.versions), None)
 
 

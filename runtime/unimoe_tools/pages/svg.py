@@ -28,6 +28,7 @@ def _value(value: object) -> str:
 
 
 def text(x: float, y: float, words: str, **attributes: object) -> str:
+    """A text element; `words` are escaped."""
     return tag("text", escape(words), x=float(x), y=float(y), **attributes)
 
 
@@ -81,9 +82,11 @@ class Axes:
         self.parts.append(text(2, 11, labels[1], class_="tick"))
 
     def x(self, value: float) -> float:
+        """Horizontal place of a value, in units of the drawing."""
         return _LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
+        """Vertical place of a value, in units of the drawing."""
         return self.height - _BOTTOM - value / self.top * (self.height - _TOP - _BOTTOM)
 
     def horizontal(self, value: float, label: str) -> None:
@@ -97,6 +100,7 @@ class Axes:
         self.parts.append(text(WIDTH - _RIGHT - 2, label_y, label, class_="note end"))
 
     def vertical(self, value: float, label: str, row: int = 0) -> None:
+        """A dashed line; labels of close lines go into different rows."""
         x = self.x(value)
         self.parts.append(tag("line", x1=x, x2=x, y1=_TOP, y2=self.height - _BOTTOM, class_="rule"))
         late = x > WIDTH - 120

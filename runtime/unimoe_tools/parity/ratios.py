@@ -30,6 +30,8 @@ _SEED = 0
 
 
 class Verdict(StrEnum):
+    """What an interval says about the candidate's time."""
+
     SLOWER = "slower"
     FASTER = "faster"
     SAME = "no difference"

@@ -91,6 +91,7 @@ class Recorder:
         self._events, self._counts = events, counts
 
     def mark(self, code: float) -> None:
+        """Begin a part now."""
         self.put(code)
         self.put(perf_counter())
 

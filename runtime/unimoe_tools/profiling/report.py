@@ -244,6 +244,7 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> li
 
 
 def as_json(value: Any) -> str:
+    """One line of JSON."""
     return json.dumps(value) + "\n"
 
 

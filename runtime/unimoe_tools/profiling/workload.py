@@ -83,10 +83,12 @@ class Setting:
         return ChunkSchedule(frames=self.chunk_frames).sizes()
 
     def to_dict(self) -> dict[str, Any]:
+        """The setting as JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A setting from the JSON of `to_dict`."""
         requests = tuple(ProfileRequest(**request) for request in values["requests"])
         providers = values["providers"]
         return cls(

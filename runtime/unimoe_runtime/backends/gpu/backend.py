@@ -91,16 +91,19 @@ class DeviceBackend:
             return workspace
 
     def give_back(self, workspace: Workspace) -> None:
+        """Keep a workspace for the next forward of its size."""
         with self.guard:
             self._idle[workspace.num_rows, workspace.capacity].append(workspace)
 
     def lend(self) -> Loan:
+        """Begin a loan: what a forward borrows until `end`."""
         loan = Loan(self)
         with self.guard:
             self._loans.add(loan)
         return loan
 
     def end(self, loan: Loan) -> None:
+        """Take back all that a loan holds. A second call is harmless."""
         with self.guard:
             if loan not in self._loans:  # it has already ended, at the latest when the backend was closed
                 return

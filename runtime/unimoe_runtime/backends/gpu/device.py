@@ -77,12 +77,14 @@ class Device(Protocol):
     def allocate(self, num_bytes: int) -> int:
         """Device memory, aligned to ALIGNMENT."""
 
-    def free(self, address: int) -> None: ...
+    def free(self, address: int) -> None:
+        """Free memory of `allocate`."""
 
     def pinned(self, num_bytes: int) -> NDArray[np.uint8]:
         """Host memory that the device copies from and to directly."""
 
-    def free_pinned(self, array: NDArray[np.uint8]) -> None: ...
+    def free_pinned(self, array: NDArray[np.uint8]) -> None:
+        """Free memory of `pinned`."""
 
     def copy(self, target: int, source: int, num_bytes: int) -> None:
         """Enqueue a copy. Pinned memory must stay as it is until a later wait."""
@@ -98,7 +100,8 @@ class Device(Protocol):
     def event(self) -> Any:
         """A mark that can be recorded repeatedly."""
 
-    def free_event(self, event: Any) -> None: ...
+    def free_event(self, event: Any) -> None:
+        """Free a mark of `event`."""
 
     def record(self, event: Any) -> None:
         """Enqueue the mark."""
@@ -168,6 +171,7 @@ class Pool:
         return Buffer(self.take_bytes(math.prod(shape) * dtype.itemsize), shape, dtype)
 
     def take_bytes(self, num_bytes: int) -> int:
+        """Address of at least `num_bytes` bytes of device memory of unknown content."""
         size = _rounded(num_bytes)
         with self._lock:
             if self._free[size]:
@@ -177,6 +181,7 @@ class Pool:
             return address
 
     def give(self, addresses: Iterable[int]) -> None:
+        """Take device memory back for reuse."""
         with self._lock:
             for address in addresses:
                 self._free[self._sizes[address]].append(address)
@@ -192,6 +197,7 @@ class Pool:
             return memory
 
     def give_pinned(self, memory: NDArray[np.uint8]) -> None:
+        """Take pinned memory back for reuse."""
         with self._lock:
             self._free_pinned[memory.nbytes].append(memory)
 
@@ -213,6 +219,7 @@ def _rounded(num_bytes: int) -> int:
 
 
 def aligned(num_bytes: int) -> int:
+    """Round up to a multiple of ALIGNMENT."""
     return -(-num_bytes // ALIGNMENT) * ALIGNMENT
 
 

@@ -71,12 +71,15 @@ class Block:
             self.host[name] = self.memory[begin : begin + buffer.num_bytes].view(buffer.dtype).reshape(buffer.shape)
 
     def upload(self) -> None:
+        """Enqueue the copy of all tensors to the device."""
         self._device.copy(self.address, self._host_address, self.num_bytes)
 
     def download(self) -> None:
+        """Enqueue the copy of all tensors to the host."""
         self._device.copy(self._host_address, self.address, self.num_bytes)
 
     def upload_one(self, name: str) -> None:
+        """Enqueue the copy of one tensor to the device."""
         buffer = self.device[name]
         offset = buffer.address - self.address
         self._device.copy(buffer.address, self._host_address + offset, buffer.num_bytes)

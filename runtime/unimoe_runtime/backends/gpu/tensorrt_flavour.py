@@ -29,6 +29,7 @@ class Flavour:
         self._cache_file = engine_set.path / _RUNTIME_CACHE
 
     def context(self, engine: Any, *, replayed: bool) -> Any:
+        """A new execution context; None if the library refuses it. `replayed`: its calls are repeated unchanged."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self.is_rtx:
             return engine.create_execution_context(strategy)

@@ -98,6 +98,7 @@ def head(config: ModelConfig, weights: Weights, inputs: Mapping[str, Array]) -> 
 
 
 def codec_kind(bundle: Bundle) -> str | None:
+    """The kind of a bundle's codec, such as "convnext"; None without a codec."""
     return bundle.codec["kind"] if bundle.codec else None
 
 

@@ -197,16 +197,19 @@ class BoundPass:
         return self
 
     def write(self, inputs: StepInputs) -> None:
+        """Copy a pass's inputs into the bound buffers."""
         self.hidden_BTC[0][...] = inputs.hidden_BTC
         self._form.write(self._step, inputs)
 
     def trunk(self, layer: int) -> None:
+        """Run a layer's trunk."""
         run = self._trunks[layer]
         if run is None:
             run = self._trunks[layer] = self._bind_trunk(layer)
         run()
 
     def head(self) -> None:
+        """Run the head on all rows; the result is in `logits_NKV`."""
         if self._head is None:
             self._head = self._bind_head()
         self._head()

@@ -39,6 +39,7 @@ class Dropped:
     signs: dict[str, None] = field(default_factory=dict)
 
     def add(self, sign: str) -> None:
+        """Note a part once; skin tones belong to the emoji before them, and after 20 kinds the rest is not listed."""
         if len(self.signs) < 20 and not _SKIN_TONE.fullmatch(sign):
             self.signs[sign] = None
 
