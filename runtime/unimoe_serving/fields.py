@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unimoe_runtime.records import shown
 from unimoe_serving.errors import RequestError
 
 _LONGEST_ENTRY = 200
@@ -119,6 +120,4 @@ class Fields:
 
 
 def _wrong(name: str, value: Any, wanted: str) -> RequestError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "…"
-    return RequestError(f"{name} is {shown}; it must be {wanted}", param=name, code="invalid_value")
+    return RequestError(f"{name} is {shown(value)}; it must be {wanted}", param=name, code="invalid_value")

@@ -19,6 +19,7 @@ from unimoe_runtime.frontend.normalisation import (
     open_language,
 )
 from unimoe_runtime.frontend.utterance import phrases_of
+from unimoe_runtime.records import shown
 
 _BLOCK = 2000
 _BLOCK_END = re.compile(r"\n+|(?<=[a-z]{4}[.!?])\s+(?=[A-Z])")
@@ -143,6 +144,4 @@ def read_phrases(text: str, language: str = "en") -> list[list[str]]:
 
 def nothing_to_say(text: str) -> PromptError:
     """The error for a text without anything to speak."""
-    shown = text.strip()
-    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-    return PromptError(f"there is nothing to say in {shown!r}: give words in Latin letters, or numbers")
+    return PromptError(f"there is nothing to say in {shown(text.strip())}: give words in Latin letters, or numbers")
