@@ -16,6 +16,7 @@ from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bun
 from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.routing_statistics import SECTION as ROUTING_SECTION
 from unimoe_runtime.errors import BackendError, CalibrationError, OutputError, PromptError
+from unimoe_runtime.hardware.precisions import scheme_precision
 from unimoe_runtime.hardware.targets import Target, find_target
 from unimoe_tools.output import write_output
 from unimoe_tools.parity.bundles import compare_bundles, language_model_bytes
@@ -84,6 +85,13 @@ class _Run:
     tell: Progress
 
 
+def _effect(scheme: Scheme, fallback: str) -> str:
+    """What too few tokens mean for an expert, in words."""
+    if scheme.quantizes_inputs:
+        return f"{FALLBACK_EFFECTS[fallback]} (more --data, or another --fallback, changes that)"
+    return f"{scheme_precision(scheme)} quantizes no inputs and needs no tokens for it: these experts are as the others"
+
+
 def _quantize(
     bundle: Bundle, place: Reservation, settings: Settings, found: CalibrationData, gathered: Gathered, run: _Run
 ) -> CalibrationResult:
@@ -94,7 +102,7 @@ def _quantize(
     if below and settings.strict:
         raise CalibrationError(f"{warnings[-1]}: give more data (--data), or lower --floor")
     if below:
-        warnings[-1] += f"; {FALLBACK_EFFECTS[settings.fallback]} (more --data, or another --fallback, changes that)"
+        warnings[-1] += f"; {_effect(Scheme(scheme), settings.fallback)}"
     engine = Engine(target.engine)
     schemes, labels = choose_schemes(gathered.statistics, Scheme(scheme), engine, below, settings.fallback)
     plan, decisions = plan_quantization(

@@ -81,13 +81,13 @@ def _verification(result: CalibrationResult) -> Iterator[str]:
     if result.verification is None:
         return
     rows = [
-        [one.name, f"{one.value:.4g}", one.interval, one.bound, one.verdict, one.meaning, one.beside]
+        [one.name, f"{one.value:.4g}", one.interval, one.bound, one.verdict, one.explanation]
         for one in result.verification.figures
     ]
-    titles = ("figure", "value", "interval", "limit", "", "of what", "beside it")
+    titles = ("figure", "value", "interval", "limit", "", "of what")
     yield figure_box(
         "The quantized bundle beside its original",
-        table(titles, rows, words=(5, 6)),
+        table(titles, rows, words=(5,)),
         f"{count(result.settings.verify_steps, 'step')} of each sample request. Intervals are bootstrap intervals over "
         "the requests at 95 %; that of the speed over blocks of steps at 99 %.",
     )

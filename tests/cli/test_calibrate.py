@@ -49,6 +49,8 @@ def test_it_says_what_it_did_and_writes_a_page(speaking: Path, tmp_path: Path) -
     assert_one_line(run(*arguments), "exists already; pass --force to replace it")
     for_gpu = run(*arguments, "--force", "--no-flips", "--verify-steps", "0", "--target", "rtx-4060")
     assert f"next: `unimoe build {tmp_path / 'out'} --target rtx-4060`" in for_gpu.stdout
+    weights = run(*arguments, "--force", "--no-flips", "--verify-steps", "0", "--precision", "int8-weights")
+    assert "int8-weights quantizes no inputs and needs no tokens for it" in weights.stderr
     figures = json.loads(run(*arguments, "--force", "--no-flips", "--verify-steps", "0", "--json").stdout)
     assert figures["items"] == figures["items_from_cache"] == 1 and figures["precision"] == "int8"
     assert sum(figures["precisions"].values()) == len(list(language_model_graphs(open_bundle(speaking).model)))

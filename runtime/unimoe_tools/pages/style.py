@@ -67,7 +67,7 @@ th:first-child, td:first-child { text-align:left; padding-left:0; white-space:no
 td.word, th.word { text-align:left; }
 td.words, th.words, .machine td { text-align:left; white-space:normal; min-width:12em; }
 @media (max-width:720px) { .cards { grid-template-columns:1fr 1fr; } .maps { grid-template-columns:1fr; }
-  table { font-size:12px; } th, td { padding:4px 6px; } td.words, th.words { min-width:9em; }
+  table { font-size:12px; } th, td { padding:4px 6px; } td.words, th.words { min-width:18em; }
   main { padding:20px 12px 40px; } figure { padding:14px 12px 10px; } h1 { font-size:25px; } }
 @media print {
   :root { --ink:#000; --soft:#444; --line:#ccc; --paper:#fff; --ground:#fff; --bar:#3f6fb5; --heat:#b3541e; --warn:#fff;
@@ -78,7 +78,8 @@ td.words, th.words, .machine td { text-align:left; white-space:normal; min-width
   .cards, svg, tr { break-inside:avoid; border-color:#ccc; }
   figure { border-color:#ccc; } svg { min-width:0 !important; } .scroll { overflow:visible; background:none; }
   figure { padding:10px 14px 8px; margin:10px 0; }
-  figure:not(:has(tr:nth-child(7))) { break-inside:avoid; }
+  figure:not(:has(tr:nth-child(24))) { break-inside:avoid; }
+  figure > .scroll > svg, figure > .natural svg { max-height:46mm; }
   table { font-size:8pt; } th, td { padding:2px 6px; } td.words, th.words { min-width:0; }
   .cards strong { font-size:17pt; }
   h2, h3, .legend { break-after:avoid; } figcaption { break-before:avoid; }
