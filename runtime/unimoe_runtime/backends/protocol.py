@@ -129,6 +129,8 @@ class Backend(Protocol):
 
     name: str
     bundle: Bundle
+    on_host: bool
+    """Whether its graphs run on the CPU's cores."""
 
     @property
     def row_counts(self) -> RowCounts:

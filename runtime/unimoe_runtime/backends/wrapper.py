@@ -19,9 +19,11 @@ class WrappedBackend:
 
     name: str
     bundle: Bundle
+    on_host: bool
 
     def __init__(self, backend: Backend, *, by_graph: bool = False) -> None:
         self.name, self.bundle, self.backend = backend.name, backend.bundle, backend
+        self.on_host = backend.on_host
         self._by_graph = by_graph
 
     @property

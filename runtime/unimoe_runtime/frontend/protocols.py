@@ -35,6 +35,10 @@ class FrontEnd(Protocol):
     @property
     def takes_video(self) -> bool: ...
 
+    def load(self) -> None:
+        """Make now what the first texts would otherwise wait for."""
+        ...
+
     def recording(self, voice: str) -> Recording | None:
         """The recording of a voice of this bundle; None where the voices are part of the model's weights."""
         ...

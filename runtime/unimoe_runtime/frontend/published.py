@@ -103,6 +103,9 @@ class PublishedFrontEnd:
     def voices(self) -> tuple[str, ...]:
         return tuple(self.recordings)
 
+    def load(self) -> None:
+        """Nothing: all is read when it is opened."""
+
     def recording(self, voice: str) -> Recording | None:
         """The recording of a voice of this bundle; of the first voice where `voice` is empty."""
         return self.recordings.get(voice or next(iter(self.recordings), ""))

@@ -80,6 +80,11 @@ class SpeechReader:
         """Written forms whose full stop does not end a sentence by itself: the bundle's and the language's."""
         return (*self.abbreviations, *open_language(self.language).short_forms)
 
+    def load(self) -> None:
+        """Make all that reading a text needs, now instead of at the first text that needs it."""
+        open_language(self.language).compile()
+        self._lexicon(NO_OPTIONS)
+
     def utterances(
         self, text: str, voice: str, options: SpeechOptions, limit_s: float, notes: Notes
     ) -> Iterator[Utterance]:

@@ -198,6 +198,10 @@ class TimelineFrontEnd:
         if empty:
             raise nothing_to_say(text)
 
+    def load(self) -> None:
+        """Compile the patterns for reading text, and complete the lexicon."""
+        self.speech.load()
+
     def recording(self, voice: str) -> None:
         """None: the voices are part of the model's weights."""
 

@@ -52,7 +52,8 @@ class BundleModel:
     """`generation.LanguageModel` over a bundle's graphs: one stream's cache and position.
 
     With `prefixes`, the beginning that all rows of a prompt share is read once, in its own pass, and its keys and
-    values are kept there by hash. They are the same bit for bit whether they were computed or kept.
+    values are kept there by hash. They are the same bit for bit whether they were computed or kept. Models may share an
+    `embedder`: opening one takes as long as a decode step.
     """
 
     def __init__(
@@ -62,13 +63,14 @@ class BundleModel:
         observer: Observer | None = None,
         routing: RoutingListener | None = None,
         prefixes: LRUCache[CachedPositions] | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._backend = backend
         self._observer = observer
         self._prefixes = prefixes
         self.config: ModelConfig = backend.bundle.model
         self.routing = routing
-        self.embedder = Embedder(backend)
+        self.embedder = embedder or Embedder(backend)
         self.rotary = RotarySteps(self.config)
         self.statistics = RoutingCounts()
         self._forward: Forward | None = None

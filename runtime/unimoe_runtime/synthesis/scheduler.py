@@ -10,8 +10,11 @@ from __future__ import annotations
 import atexit
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
+from typing import TypeVar
 from weakref import WeakSet
 
 import numpy as np
@@ -20,15 +23,16 @@ from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.errors import ClosedError
 from unimoe_runtime.synthesis.decoding import Decoding
 from unimoe_runtime.synthesis.drawing import draw_all
-from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.gathering import Gathering
+from unimoe_runtime.synthesis.language_model import Embedder
 from unimoe_runtime.synthesis.shared_steps import SharedSteps
 from unimoe_runtime.synthesis.step_statistics import Counts, Durations, StepStatistics
-from unimoe_runtime.synthesis.turns import Turn, next_turn
+from unimoe_runtime.synthesis.turns import next_turn
 
 _IDLE_S = 10.0
-# A stream that waits for no frame keeps its rows for this many steps, because most readers return immediately.
-_KEPT_STEPS = 8
+_LONG_CHUNK_S = 0.02  # a longer one would hold up the other streams' steps
 
+Result = TypeVar("Result")
 
 _RUNNING: WeakSet[StepScheduler] = WeakSet()
 
@@ -43,14 +47,16 @@ def _end_all() -> None:
 class StepScheduler:
     """Runs the added streams in a thread that exists while there is work, and for some time afterwards."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, embedder: Embedder) -> None:
         self._counts = backend.row_counts
-        self._shared = SharedSteps(backend)
+        self._shared = SharedSteps(backend, embedder)
+        self._gathering = Gathering(self._shared, self._counts)
+        self._shares_cores = backend.on_host
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._ended = threading.Condition(self._lock)
         self._streams: list[Decoding] = []
-        self._idle_steps: dict[BundleModel, int] = {}
+        self._chunks: deque[Callable[[], None]] = deque()
         self._durations = Durations()
         self._done = Counts()
         self._thread: threading.Thread | None = None
@@ -98,6 +104,22 @@ class StepScheduler:
         if stream.error is not None:
             raise stream.error
 
+    def decode(self, stream: Decoding, chunk: Callable[[], Result], expected_s: float) -> Result:
+        """Run a stream's codec, `chunk`: here, or between two steps if other streams wait for steps on the same cores.
+
+        The engine's threads wait for each other actively. A step and a codec at once have more threads than there are
+        cores, and each wait then lasts until the system puts another thread on the core.
+        """
+        made: Future[Result] = Future()
+        with self._lock:
+            others = any(other.is_wanted and not other.rides for other in self._streams if other is not stream)
+            is_running = self._thread is not None and not self._closed and not self.is_own_thread
+            is_between = self._shares_cores and others and is_running and expected_s < _LONG_CHUNK_S
+            if is_between:
+                self._chunks.append(partial(_complete, made, chunk))
+                self._work.notify()
+        return made.result() if is_between else chunk()
+
     def cancel(self, stream: Decoding) -> None:
         """End a stream at its next step. Does not wait."""
         with self._lock:
@@ -144,9 +166,10 @@ class StepScheduler:
             with self._lock:
                 if self._closed:
                     self._end()
-                if self.is_own_thread:
-                    self._thread = None
+                left, self._thread = (list(self._chunks), None) if self.is_own_thread else ([], self._thread)
                 at_end, self._at_end = self._at_end, None
+            for chunk in left:
+                chunk()
             if at_end is not None:
                 at_end()
 
@@ -159,6 +182,8 @@ class StepScheduler:
         """The next unit of work; waits for it. None if the thread should end."""
         with self._lock:
             while True:
+                if self._chunks:
+                    return self._chunks.popleft()
                 now, asked, riding = time.perf_counter(), [], []
                 for stream in [stream for stream in self._streams if stream.cancelled or stream.is_wanted]:
                     stream.check(now)
@@ -172,16 +197,12 @@ class StepScheduler:
                     return None
                 if asked:
                     turn = next_turn(asked + riding, now, self._durations, self._counts)
-                    return partial(self._take, turn)
+                    if turn.reading is not None:
+                        return partial(self._read, turn.reading, turn.num_positions)
+                    return partial(self._step, list(turn.batch), turn.left_out)
                 if not self._work.wait(_IDLE_S) and not self._streams:
                     self._thread = None
                     return None
-
-    def _take(self, turn: Turn[Decoding]) -> None:
-        if turn.reading is not None:
-            self._read(turn.reading, turn.num_positions)
-        else:
-            self._step(list(turn.batch), turn.left_out)
 
     def _read(self, stream: Decoding, num_positions: int) -> None:
         """Read a piece of a prompt."""
@@ -201,7 +222,10 @@ class StepScheduler:
 
     def _step(self, batch: list[Decoding], left_out: Sequence[Decoding] = ()) -> None:
         if len(batch) > 1 or batch[0].model in self._shared:
-            batch = self._gather(batch, left_out)
+            failed = self._gathering.gather([stream.model for stream in batch], {stream.model for stream in left_out})
+            for stream in [stream for stream in batch if stream.model in failed]:
+                self._fail(stream, failed[stream.model])
+                batch.remove(stream)
         if not batch:
             return
         began = time.perf_counter()
@@ -252,37 +276,6 @@ class StepScheduler:
             rows = sum(stream.model.num_rows for stream in batch)
         return draw_all(logits_RKV, batch, first_rows), launched, rows
 
-    def _gather(self, batch: list[Decoding], left_out: Sequence[Decoding]) -> list[Decoding]:
-        """Put these streams into the shared cache, and remove streams that have been idle there for too long.
-
-        Returns the streams in the cache. A stream for which there is no room has failed.
-        """
-        models = {stream.model for stream in batch}
-        excluded = {stream.model for stream in left_out}
-        for model in self._shared.models:
-            idle = 0 if model in models else self._idle_steps.get(model, 0) + 1
-            self._idle_steps[model] = idle
-            if idle > _KEPT_STEPS or model in excluded:
-                self._shared.park(model)
-                del self._idle_steps[model]
-        joined = []
-        for stream in batch:
-            try:
-                if stream.model not in self._shared:
-                    self._make_room(stream.model, models)
-                    self._shared.join(stream.model)
-                joined.append(stream)
-            except Exception as error:
-                self._fail(stream, error)
-        return joined
-
-    def _make_room(self, model: BundleModel, models: set[BundleModel]) -> None:
-        for idle in self._shared.models:
-            if self._shared.num_rows_with(model) <= self._counts.most:
-                return
-            if idle not in models:
-                self._shared.park(idle)
-
     def _fail(self, stream: Decoding, error: BaseException) -> None:
         with self._lock:
             stream.error = error
@@ -290,11 +283,17 @@ class StepScheduler:
 
     def _finish(self, stream: Decoding) -> None:
         """Free a stream's memory and notify its reader. The caller holds the lock."""
-        if stream.model in self._shared:
-            self._shared.leave(stream.model)
-        self._idle_steps.pop(stream.model, None)
+        self._gathering.forget(stream.model)
         stream.free()
         self._streams.remove(stream)
         if stream.arrived is not None:
             stream.arrived.notify_all()
         self._ended.notify_all()
+
+
+def _complete(made: Future[Result], chunk: Callable[[], Result]) -> None:
+    """Run `chunk` and hand its result, or its error, to the thread that waits for `made`."""
+    try:
+        made.set_result(chunk())
+    except BaseException as error:
+        made.set_exception(error)

@@ -65,11 +65,11 @@ class _RowInputs:
 class SharedSteps:
     """The streams that decode together, and their cache. One thread uses it."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, embedder: Embedder) -> None:
         self._backend = backend
         self._config = backend.bundle.model
         self._counts = backend.row_counts
-        self._embedder = Embedder(backend)
+        self._embedder = embedder
         self._members: dict[BundleModel, _Member] = {}
         self._num_used = 0
         """The row after the last member's rows."""
@@ -258,7 +258,8 @@ class SharedSteps:
 
     def _resize(self, num_rows: int, capacity: int) -> None:
         if self._forward is None:
-            self._forward = self._backend.start(num_rows)
+            # Always the same number: a backend keeps bindings and memory for the next forward of that number.
+            self._forward = self._backend.start(self._counts.most)
         self._forward.resize(num_rows, capacity)
         if capacity == self._capacity and num_rows <= len(self._all_rows.write_index_R):
             self._use_rows(num_rows)

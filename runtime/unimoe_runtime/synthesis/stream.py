@@ -1,16 +1,17 @@
 """Streamed audio: the scheduler makes frames, and the reader's thread turns them into samples.
 
 A frame is complete with its last delayed codebook. A chunk is decoded as soon as its frames are complete (for a codec
-that looks ahead, its lookahead frames as well), while the next steps run. During the first chunk no steps run, so that
-its samples come as early as possible. Steps are made only when a chunk is requested, or together with those of other
-streams (or, with `ahead`, in any case), and at most for one chunk ahead: a slow reader slows decoding down instead of
-filling memory.
+that looks ahead, its lookahead frames as well), while the next steps run, or between two steps of other streams
+(`StepScheduler.decode`). During the first chunk no steps run, so that its samples come as early as possible. Steps are
+made only when a chunk is requested, or together with those of other streams (or, with `ahead`, in any case), and at
+most for one chunk ahead: a slow reader slows decoding down instead of filling memory.
 
 A long text comes in parts. Their frames follow one another in one stream of the codec, without a seam.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -81,8 +82,7 @@ class AudioStream:
     @property
     def words(self) -> tuple[WordTime, ...]:
         """When each word is spoken in the audio, as far as the text has been read."""
-        frame_s = self._hop_samples / self.sample_rate_hz
-        return tuple(word.later(first * frame_s) for first, words in self._decoding.words for word in words)
+        return self._words_from(0.0, math.inf)
 
     @property
     def prompt_tokens(self) -> int:
@@ -167,7 +167,7 @@ class AudioStream:
                 maker.take(frames)
                 following, deadline = taken + maker.wanted, self._deadline(len(frames))
                 scheduler.ask(decoding, following, deadline, rides=is_first or not self._overlap)
-                chunk = maker.chunk()
+                chunk = scheduler.decode(decoding, maker.chunk, maker.last_s)
                 scheduler.ask(decoding, following, deadline, rides=is_first or not self._ahead)
                 yield from self._give(chunk)
             if decoding.cancelled:
@@ -175,7 +175,7 @@ class AudioStream:
             if not decoding.frames:
                 raise self._no_audio()
             maker.take(decoding.frames[taken:])
-            last = maker.finish()
+            last = scheduler.decode(decoding, maker.finish, maker.last_s)
             yield from self._give(faded(last, self.sample_rate_hz) if decoding.cut or decoding.timed_out else last)
         finally:
             scheduler.cancel(decoding)
@@ -199,8 +199,18 @@ class AudioStream:
         start_s = self._num_samples / self.sample_rate_hz
         self._num_samples += len(chunk.pcm_L)
         end_s = self._num_samples / self.sample_rate_hz
-        yield replace(chunk, words=tuple(word for word in self.words if start_s <= word.start_s < end_s))
+        yield replace(chunk, words=self._words_from(start_s, end_s))
         self._reader_s += max(0.0, time.perf_counter() - max(self._given, self._decoding.last_step))
+
+    def _words_from(self, start_s: float, end_s: float) -> tuple[WordTime, ...]:
+        """The words that begin from `start_s` on and before `end_s`."""
+        frame_s = self._hop_samples / self.sample_rate_hz
+        return tuple(
+            word.later(first * frame_s)
+            for first, words in self._decoding.words
+            for word in words
+            if start_s <= word.start_s + first * frame_s < end_s
+        )
 
     def _no_audio(self) -> BackendError | PromptError:
         if self._decoding.timed_out:

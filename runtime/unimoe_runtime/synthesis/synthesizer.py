@@ -30,7 +30,7 @@ from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_runtime.frontend import PreparedPrompt, open_frontend
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
 from unimoe_runtime.synthesis.decoding import Decoding, DecodingLimits, Progress
-from unimoe_runtime.synthesis.language_model import BundleModel, RoutingListener
+from unimoe_runtime.synthesis.language_model import BundleModel, Embedder, RoutingListener
 from unimoe_runtime.synthesis.lru_cache import LRUCache
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.preload import Preload, always_used
@@ -76,7 +76,8 @@ class Synthesizer:
         self._prefixes = LRUCache[CachedPositions](_PREFIX_BYTES)
         self._requests = RequestReader(bundle, self.frontend, self.codec, backend.run)
         self._preload: Preload | None = None
-        self._scheduler = StepScheduler(backend)
+        self._embedder = Embedder(backend)
+        self._scheduler = StepScheduler(backend, self._embedder)
         self._lock = Lock()
         self._closed = False
         self._streams: WeakSet[AudioStream] = WeakSet()
@@ -94,9 +95,10 @@ class Synthesizer:
     ) -> Self:
         """Open a bundle with a backend.
 
-        The graphs that every request runs load in the background, experts at their first use; `warm` loads all of them
-        before this returns. `options`, all optional: `threads`, `providers`, `memory_budget_bytes` (the limit for
-        loaded experts: the same audio, slower; see `residency`) and `target` (the engine set for tensorrt).
+        The graphs that every request runs load in the background, experts at their first use; `warm` loads all of them,
+        and the front end's tables, before this returns. `options`, all optional: `threads`, `providers`,
+        `memory_budget_bytes` (the limit for loaded experts: the same audio, slower; see `residency`) and `target` (the
+        engine set for tensorrt).
         """
         bundle = open_bundle(path)
         engine = open_backend(backend, bundle, **options)
@@ -104,7 +106,9 @@ class Synthesizer:
         if warm:
             engine.load(graphs)
             engine.load()
-            return cls(bundle, engine)
+            opened = cls(bundle, engine)
+            opened.frontend.load()
+            return opened
         preload = Preload(engine, graphs)
         try:
             opened = cls(bundle, engine)
@@ -188,7 +192,7 @@ class Synthesizer:
         self._require_open()
         parts, most_frames = self._requests.parts(request)
         decoding = Decoding(
-            BundleModel(self.backend, routing=routing, prefixes=self._prefixes),
+            BundleModel(self.backend, routing=routing, prefixes=self._prefixes, embedder=self._embedder),
             parts,
             seed=request.seed,
             limits=DecodingLimits(requested=requested, most_frames=most_frames, timeout_s=request.timeout_s),

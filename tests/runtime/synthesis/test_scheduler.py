@@ -5,18 +5,24 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from tests.speaking_bundle import write_speaking_bundle
+from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
+from unimoe_runtime.backends.protocol import Array, Backend
+from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.errors import BackendError
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
+STEPS = "unimoe steps"
 SHARP = SamplingConfig(guidance_scale=2.0, temperature=0.3, top_k=5, eos_factor=0.8, min_steps=0, max_steps=60)
 FREE = SamplingConfig(guidance_scale=0.0, temperature=1.0, top_k=None, top_p=0.8, min_steps=0, max_steps=60)
 GREEDY = SamplingConfig(guidance_scale=1.0, temperature=0.0, min_steps=0, max_steps=60)
@@ -126,3 +132,62 @@ def test_streams_that_come_and_go(speaker: Synthesizer, alone: list[np.ndarray],
         thread.join()
     assert not failures
     assert speaker.step_statistics.open == 0
+
+
+class Watched(WrappedBackend):
+    """Counts the threads that run the codec. `fails`: the first run between two steps raises."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.threads: Counter[str] = Counter()
+        self.fails = False
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        name = threading.current_thread().name
+        self.threads[name] += 1
+        if self.fails and name == STEPS:
+            self.fails = False
+            raise BackendError("the codec failed")
+        return super().run(graph, inputs)
+
+
+@pytest.fixture(scope="module")
+def watched(speaker: Synthesizer) -> Watched:
+    return Watched(OnnxRuntimeBackend(speaker.bundle))
+
+
+@pytest.fixture(scope="module")
+def watched_speaker(watched: Watched) -> Iterator[Synthesizer]:
+    with Synthesizer(watched.bundle, watched) as opened:
+        yield opened
+
+
+def test_a_chunk_is_decoded_between_steps_while_others_wait_and_by_its_reader_otherwise(
+    watched: Watched, watched_speaker: Synthesizer
+) -> None:
+    samples_of(watched_speaker, REQUESTS[1])
+    assert STEPS not in watched.threads
+    together(watched_speaker, [REQUESTS[1]] * 4)
+    assert watched.threads[STEPS]
+
+
+def test_a_codecs_error_reaches_its_reader_alone(
+    watched: Watched, watched_speaker: Synthesizer, alone: list[np.ndarray]
+) -> None:
+    errors: list[str] = []
+    found: list[np.ndarray] = []
+
+    def read() -> None:
+        try:
+            found.append(samples_of(watched_speaker, REQUESTS[1]))
+        except BackendError as error:
+            errors.append(str(error))
+
+    watched.fails = True
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert errors == ["the codec failed"]
+    assert len(found) == 3 and all(np.array_equal(samples, alone[1]) for samples in found)

@@ -21,7 +21,7 @@ from unimoe_runtime.backends.onnxruntime.forward import BoundForward
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.model.generation import Prompt
-from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.language_model import BundleModel, Embedder
 from unimoe_runtime.synthesis.shared_steps import SharedSteps
 
 FORMAT_1 = Path(__file__).parents[2] / "vectors" / "bundle_format_1" / "float32"
@@ -79,7 +79,7 @@ def scenario(backend: Backend) -> list[Stream]:
     """Streams join at different times, pause, leave for their own cache and return, and end at different times."""
     streams = [Stream(backend, index) for index in range(len(PROMPTS))]
     first, second, third, fourth = streams
-    shared = SharedSteps(backend)
+    shared = SharedSteps(backend, Embedder(backend))
     for _ in range(3):
         first.step_alone()
     shared.join(first.model)
@@ -188,7 +188,7 @@ def test_a_prompt_may_be_cut_anywhere(floats: Path, pieces: tuple[int, ...]) -> 
 def test_a_step_that_fails_changes_nothing(floats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = OnnxRuntimeBackend(open_bundle(floats))
     streams = [Stream(backend, index) for index in (0, 1)]
-    shared = SharedSteps(backend)
+    shared = SharedSteps(backend, Embedder(backend))
     for stream in streams:
         shared.join(stream.model)
     with monkeypatch.context() as patched:

@@ -33,6 +33,8 @@ class DeviceBackend:
     thread delays a step in another only by its time on the device.
     """
 
+    on_host = False
+
     def __init__(
         self,
         name: str,

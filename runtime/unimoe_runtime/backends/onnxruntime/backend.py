@@ -87,6 +87,7 @@ class OnnxRuntimeBackend:
         self.bundle = bundle
         self._profile_folder = profile_folder
         self.providers = list(providers or CPU_ONLY)
+        self.on_host = self.providers == list(CPU_ONLY)
         available = ort.get_available_providers()
         missing = [provider for provider in self.providers if provider not in available]
         if missing:

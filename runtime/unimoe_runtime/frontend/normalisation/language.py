@@ -50,6 +50,10 @@ class Language:
         """The language's vocabulary of this name; an empty one where there is none."""
         return self.vocabularies.get(name, _NOTHING)
 
+    def compile(self) -> None:
+        """Compile every rule's pattern, which its first use would do otherwise."""
+        _ = self.after_numbers, [rule.pattern for rules in self.triggered.values() for rule in rules]
+
     @property
     def short_forms(self) -> tuple[str, ...]:
         """Written forms whose full stop does not end a sentence by itself, such as Dr and approx."""

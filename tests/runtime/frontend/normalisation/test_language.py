@@ -118,3 +118,11 @@ def test_languages_that_come_with_the_runtime() -> None:
     for name in ("xx", "../en", ""):
         with pytest.raises(ConfigError, match="it can be en"):
             open_language(name)
+
+
+def test_compile_leaves_no_pattern_for_the_first_text(folder: Path) -> None:
+    language = read_language(folder)
+    rules = [rule for rules in language.triggered.values() for rule in rules]
+    assert not any("pattern" in vars(rule) for rule in rules)
+    language.compile()
+    assert all("pattern" in vars(rule) for rule in rules)
