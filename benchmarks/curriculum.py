@@ -28,6 +28,7 @@ import torch
 from benchmarks.curriculum_table import write_plot, write_table
 from unimoe.checkpoint import CheckpointParts, save_checkpoint
 from unimoe.codec.base import load_codec
+from unimoe.config import DOMAINS
 from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation.demo import judge
 from unimoe.evaluation.routing import routing_of
@@ -35,7 +36,6 @@ from unimoe.evaluation.suite import synthesize_with
 from unimoe.model import UniMoE
 from unimoe.training.curriculum import Curriculum, CurriculumConfig, balanced
 from unimoe.training.examples import Example, read_codes
-from unimoe.training.figures import DOMAINS
 from unimoe.training.material import Material
 from unimoe.training.merging import dense_config
 from unimoe.training.settings import TrainingConfig

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from unimoe.data.kokoro import SAMPLE_RATE_HZ, Teacher
-from unimoe.evaluation.whisper import Whisper, hear_all
+from unimoe.evaluation.whisper import Whisper
 from unimoe_runtime.audio.files import resample
 from unimoe_runtime.frontend.normalisation import open_language
 from unimoe_runtime.frontend.pronunciation import Phrase
@@ -80,8 +80,9 @@ def main() -> None:
         with Synthesizer.open(options.bundle) as synthesizer:
             speak = bundle_voice(synthesizer, options.voice)
             clips = [speak(line) for line in lines]
-    right = 0
-    for line, heard in zip(lines, hear_all(Whisper("base"), clips), strict=True):
+    whisper, right = Whisper("base"), 0
+    for line, pcm_L in zip(lines, clips, strict=True):
+        heard = whisper(pcm_L)
         pairs = re.sub(r"\b([12]\d)([0-5]\d)\b", r"\1 \2", heard)  # Whisper writes 1745 for seventeen forty five
         same = value_words(line) in (value_words(heard), value_words(pairs))
         right += same

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from tests.unimoe.test_moe import public_aux_loss
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel
-from unimoe.loss import training_loss
+from unimoe.loss import codec_losses, total_loss
 from unimoe.vision import load_vision
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
@@ -119,7 +119,7 @@ def test_torch_reads_video_and_text_as_recorded(reference_checkpoint: Path) -> N
     mask_BT = torch.from_numpy(MASK_BT)
     aux_loss = torch.stack([public_aux_loss(r.aux_loss, r.picked_NE, mask_BT) for r in output.routings]).mean()
     np.testing.assert_allclose(aux_loss, RECORDED["forward.aux_balance_loss"], **TOLERANCE)
-    loss, _ = training_loss(logits_BTKV[:, :-1], labels_BTK[:, 1:], aux_loss, model.config, 0)
+    loss = total_loss(codec_losses(logits_BTKV[:, :-1], labels_BTK[:, 1:]), aux_loss, model.config, step=0)
     np.testing.assert_allclose(loss, RECORDED["forward.loss"], **TOLERANCE)
 
 

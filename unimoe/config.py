@@ -1,4 +1,4 @@
-"""Model configurations: the shared dataclasses and the presets."""
+"""Model configurations: the shared dataclasses, the presets and the domains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import ConfigError
 
-__all__ = ["PRESETS", "ModelConfig", "SamplingConfig", "preset"]
+__all__ = ["DOMAINS", "PRESETS", "ModelConfig", "SamplingConfig", "preset"]
+
+DOMAINS = ("speech", "music")
+"""What a model makes: the domains of clips, specialists and losses."""
 
 _TINY: dict[str, Any] = dict(
     text_vocab_size=40,

@@ -42,11 +42,3 @@ def aux_loss_weight(config: ModelConfig, step: int) -> float:
 def total_loss(losses_K: Tensor, aux_loss: Tensor, config: ModelConfig, step: int) -> Tensor:
     """The loss that training minimises: the sum over the codebooks plus the weighted auxiliary loss (public model)."""
     return losses_K.sum() + aux_loss_weight(config, step) * aux_loss
-
-
-def training_loss(
-    logits_MKV: Tensor, labels_MK: Tensor, aux_loss: Tensor, config: ModelConfig, step: int
-) -> tuple[Tensor, Tensor]:
-    """`total_loss` of a batch, and each codebook's cross-entropy [K]. `aux_loss`: mean over the layers."""
-    losses_K = codec_losses(logits_MKV, labels_MK)
-    return total_loss(losses_K, aux_loss, config, step), losses_K

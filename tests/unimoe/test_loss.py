@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from unimoe.checkpoint import tensor_views
 from unimoe.config import preset
-from unimoe.loss import aux_loss_weight, codec_losses, training_loss
+from unimoe.loss import aux_loss_weight, codec_losses, total_loss
 from unimoe.model import ModelOutput, UniMoE
 from unimoe_runtime.checkpoint import published as public_format
 
@@ -42,7 +42,7 @@ def test_training_loss_and_gradients(reference_model: UniMoE) -> None:
     def loss_of(output: ModelOutput, aux_loss: torch.Tensor, step: int) -> torch.Tensor:
         # The public forward() shifts: the logits of one position are for the labels of the next.
         logits_BTKV = trained.logits(output.hidden_BTC)[:, :-1]
-        return training_loss(logits_BTKV, vectors["codec_labels"][:, 1:], aux_loss, trained.config, step)[0]
+        return total_loss(codec_losses(logits_BTKV, vectors["codec_labels"][:, 1:]), aux_loss, trained.config, step)
 
     output = run(vectors["aux_balance_weight"])
     torch.testing.assert_close(output.aux_loss, vectors["eval.aux_balance_loss"], **TOLERANCE)
@@ -100,8 +100,7 @@ def test_codec_losses_are_means_over_each_codebooks_labels() -> None:
         torch.testing.assert_close(losses_K[codebook], expected)
     assert codec_losses(logits_MKV, torch.full((6, 2), -100)).tolist() == [0.0, 0.0]
     config = preset("tiny", aux_loss_weight=0.5, min_aux_loss_weight=0.1, aux_loss_decay_steps=4)
-    total, parts_K = training_loss(logits_MKV, labels_MK, torch.tensor(2.0), config, step=2)
-    torch.testing.assert_close(parts_K, losses_K)
+    total = total_loss(losses_K, torch.tensor(2.0), config, step=2)
     torch.testing.assert_close(total, losses_K.sum() + 0.3 * 2.0)
 
 
@@ -117,7 +116,8 @@ def test_a_tiny_model_learns_to_repeat() -> None:
     for step in range(60):
         output = model(model.embed(ids_BT, codes_BTK.flatten(0, 1), -1), positions_BT, torch.ones(4, 13) > 0)
         logits_BTKV = model.logits(output.hidden_BTC[:, :-1])
-        loss, losses_K = training_loss(logits_BTKV, codes_BTK, output.aux_loss, config, step)
+        losses_K = codec_losses(logits_BTKV, codes_BTK)
+        loss = total_loss(losses_K, output.aux_loss, config, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -97,11 +97,13 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
 @json_option
 def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Write the lexicon and train the letter-to-sound model of the front end into OUT; print errors on unseen words."""
+    import torch
+
     from unimoe.data.cmudict import read_dictionary
-    from unimoe.training.frontend_parts import make_lexicon, set_threads
+    from unimoe.training.frontend_parts import make_lexicon
     from unimoe.training.letter_to_sound import LetterToSoundRecipe
 
-    set_threads(threads)
+    torch.set_num_threads(threads)
     wanted = LetterToSoundRecipe.from_dict(read_section(recipe, "letter_to_sound") if recipe else {})
     read_dictionary()  # an error here, before OUT is made
     with incomplete_when_stopped(out), _training_progress("letter to sound") as progress:
@@ -123,11 +125,13 @@ def lexicon(out: Path, recipe: Path | None, threads: int, json_to: str | None) -
 @json_option
 def durations(corpus: Path, out: Path, recipe: Path | None, threads: int, json_to: str | None) -> None:
     """Train the front end's duration predictor on a gathered CORPUS into OUT; print errors on its test clips."""
+    import torch
+
     from unimoe.data.corpus import Corpus
     from unimoe.training.durations import DurationRecipe
-    from unimoe.training.frontend_parts import make_durations, set_threads
+    from unimoe.training.frontend_parts import make_durations
 
-    set_threads(threads)
+    torch.set_num_threads(threads)
     wanted = DurationRecipe.from_dict(read_section(recipe, "durations") if recipe else {})
     with incomplete_when_stopped(out), _training_progress("durations") as progress:
         found = make_durations(out, Corpus.open(corpus), wanted, progress)

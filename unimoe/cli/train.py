@@ -20,11 +20,10 @@ from unimoe.cli.options import (
     write_json,
 )
 from unimoe.cli.tables import print_next
+from unimoe.config import DOMAINS
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_tools.units import size
-
-_DOMAINS = ("speech", "music")
 
 
 class _RecipeOrStage(Group):
@@ -140,10 +139,10 @@ def base(recipe: Path, work: Path | None, parallel: str, json_to: str | None) ->
 
 @train.command(cls=Command)
 @_with_options
-@click.option("--domain", type=click.Choice(_DOMAINS), help="Train only this domain. [default: each in turn]")
+@click.option("--domain", type=click.Choice(DOMAINS), help="Train only this domain. [default: each in turn]")
 def specialist(recipe: Path, work: Path | None, parallel: str, json_to: str | None, domain: str | None) -> None:
     """One dense specialist per domain, from the base, on that domain's clips."""
-    _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else _DOMAINS)], json_to)
+    _run(recipe, work, parallel, [f"specialist-{name}" for name in ([domain] if domain else DOMAINS)], json_to)
 
 
 @train.command(cls=Command)

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import soundfile
@@ -69,6 +70,11 @@ def phonemise(words: Sequence[str]) -> dict[str, Phonemes]:
             groups = [[sound for group in _ask(program, [word]) for sound in group] for word in batch]
         found |= {word: tuple(group) for word, group in zip(batch, groups, strict=True)}
     return found
+
+
+def letter_names() -> dict[str, Phonemes]:
+    """flite's names of the capital letters, as it says them in abbreviations."""
+    return {said[0]: phonemes for said, phonemes in phonemise([f"{letter}." for letter in ascii_uppercase]).items()}
 
 
 def _ask(program: str, words: Sequence[str]) -> list[list[str]]:

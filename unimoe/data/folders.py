@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from unimoe.data.alignment import Aligner, sounds_of
-from unimoe.data.flite import WEAK_FORMS, phonemise, require_flite
+from unimoe.data.flite import WEAK_FORMS, letter_names, phonemise, require_flite
 from unimoe.data.recipe import Clip, Job, by_text
 from unimoe.data.requirements import require_all, require_pocketsphinx
 from unimoe.data.sources import Source, get_source
@@ -28,7 +28,7 @@ from unimoe_runtime.frontend.reading import read_phrases
 
 _ALIGNER_RATE_HZ = 16000
 _MAX_CHARACTERS = 10_000
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_letter_names = functools.cache(letter_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +127,6 @@ def _from_lines(path: Path, voice: str) -> Iterator[Entry]:
 
 
 @functools.cache
-def _letter_names() -> dict[str, tuple[str, ...]]:
-    return {letter: phonemise([f"{letter}." if letter != "A" else "eh"]).popitem()[1] for letter in _LETTERS}
-
-
-@functools.cache
 def _aligner() -> Aligner:
     return Aligner()
 
@@ -140,7 +135,7 @@ def _lexicon(words: list[str]) -> Lexicon:
     """flite's pronunciations of these words. flite reads any word, so the lexicon needs no rules."""
     plain = sorted({word.lower() for word in words if len(word) > 1 and not word.isupper()})
     known = phonemise(plain) if plain else {}
-    return Lexicon(words=_letter_names() | known | WEAK_FORMS | {"i": ("ay",), "A": ("ey",)}, rules={})
+    return Lexicon(words=_letter_names() | known | WEAK_FORMS | {"i": ("ay",)}, rules={})
 
 
 def read_all(entries: list[Entry], *, sample_rate_hz: int, align: bool) -> list[Clip]:

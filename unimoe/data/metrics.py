@@ -150,10 +150,11 @@ def _recognizer() -> Callable[[np.ndarray], str]:
 def _word_error_rate(pcm_L: np.ndarray, sample_rate_hz: int, text: str) -> float:
     import soxr
 
-    from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, word_error_rate
+    from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, words_of
+    from unimoe.evaluation.word_errors import compare_tokens
 
     heard = _recognizer()(soxr.resample(pcm_L, sample_rate_hz, RECOGNIZER_RATE_HZ))
-    return word_error_rate([text.lower().replace(",", "")], [heard])
+    return compare_tokens(words_of(text), heard.split()).rate
 
 
 def _dnsmos(pcm_L: np.ndarray, sample_rate_hz: int) -> float:

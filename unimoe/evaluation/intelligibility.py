@@ -1,13 +1,12 @@
 """Measures how intelligible speech is: word error rate by pocketsphinx with a grammar, and STOI against a reference.
 
-A grammar gives optimistic scores, since it can hear nothing else. Print `rotated_word_error_rate`, where each reference
-is the next clip's, beside every word error rate. pocketsphinx and pystoi come with the `eval` extra.
+A grammar gives optimistic scores, since it can hear nothing else. Print `word_errors.rotated_errors`, where each
+reference is the next clip's, beside every word error rate. pocketsphinx and pystoi come with the `eval` extra.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -58,39 +57,6 @@ class Recognizer:
 def words_of(text: str) -> list[str]:
     """Words as the recognizer writes them: lower case, no punctuation except apostrophes."""
     return re.findall(r"[\w']+", text.lower())
-
-
-def word_errors(reference: Sequence[str], heard: Sequence[str]) -> int:
-    """Minimum number of insertions, deletions and replacements of words (Levenshtein distance)."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(reference, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(heard, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1]
-
-
-def word_error_rate(references: Sequence[str], heard: Sequence[str]) -> float:
-    """Errors of all texts, divided by the number of words in all references."""
-    errors = sum(word_errors(a.split(), b.split()) for a, b in zip(references, heard, strict=True))
-    return errors / max(1, sum(len(text.split()) for text in references))
-
-
-def rotated_word_error_rate(references: Sequence[str], heard: Sequence[str]) -> float:
-    """The rotated baseline: each transcript is scored against the next clip's reference."""
-    return word_error_rate([*references[1:], *references[:1]], heard)
-
-
-def recognize_all(
-    grammar: str | None, clips: Sequence[np.ndarray], tick: Callable[[], object] = lambda: None
-) -> list[str]:
-    """Recognize clips one after another. Calls `tick` after each."""
-    recognizer = Recognizer(grammar)
-    heard = []
-    for pcm_L in clips:
-        heard.append(recognizer(pcm_L))
-        tick()
-    return heard
 
 
 def short_time_intelligibility(reference_L: np.ndarray, made_L: np.ndarray, sample_rate_hz: int) -> float:

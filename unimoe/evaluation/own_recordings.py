@@ -15,8 +15,9 @@ import soxr
 from unimoe.data.corpus import Corpus
 from unimoe.data.folders import Entry, read_entries
 from unimoe.evaluation.demo import Synthesize, judge
-from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, word_error_rate, word_errors, words_of
+from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, words_of
 from unimoe.evaluation.suite import synthesize_with
+from unimoe.evaluation.word_errors import WordErrors, compare_tokens
 from unimoe_runtime.audio.files import read_audio
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.errors import OutputError
@@ -67,19 +68,20 @@ def hear_recordings(
     `synthesize` gives audio at `sample_rate_hz`. A text that the bundle refuses counts as silence.
     """
     recognize = Recognizer(None)
-    texts, heard, originals = [], [], []
+    made_T, originals = [], WordErrors()
     for number, entry in enumerate(entries):
         progress(number, len(entries))
         pcm_L = synthesize("speech", entry.text, entry.voice, number)
-        texts.append(" ".join(words_of(entry.text)))
-        heard.append(recognize(soxr.resample(pcm_L, sample_rate_hz, RECOGNIZER_RATE_HZ)))
-        originals.append(recognize(read_audio(entry.path, RECOGNIZER_RATE_HZ)))
-    words_T = [len(text.split()) for text in texts]
-    summary = {
-        "wer": word_error_rate(texts, heard), "original_wer": word_error_rate(texts, originals), "words": sum(words_T),
-    }  # fmt: skip
-    errors_T = [word_errors(text.split(), made.split()) for text, made in zip(texts, heard, strict=True)]
-    return Heard(summary=summary, word_errors_T=errors_T, words_T=words_T)
+        words = words_of(entry.text)
+        heard = recognize(soxr.resample(pcm_L, sample_rate_hz, RECOGNIZER_RATE_HZ))
+        made_T.append(compare_tokens(words, heard.split()))
+        originals += compare_tokens(words, recognize(read_audio(entry.path, RECOGNIZER_RATE_HZ)).split())
+    made = sum(made_T, WordErrors())
+    return Heard(
+        summary={"wer": made.rate, "original_wer": originals.rate, "words": made.words},
+        word_errors_T=[one.errors for one in made_T],
+        words_T=[one.words for one in made_T],
+    )
 
 
 def hear_bundle(backend: Backend, folder: Path, *, num_texts: int, progress: Callable[[int, int], object]) -> Heard:

@@ -113,8 +113,3 @@ def _folder_of(package: str, size: Size) -> Path:
     if found is None or found.origin is None:
         raise JudgeMissing(f"Whisper {size} is not installed: `{_INSTALL[size]}`")
     return Path(found.origin).parent
-
-
-def hear_all(whisper: Whisper, clips: Sequence[np.ndarray]) -> list[str]:
-    """Transcript of each clip, at 16 kHz."""
-    return [whisper(pcm_L) for pcm_L in clips]

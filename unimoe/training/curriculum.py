@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unimoe.config import DOMAINS
 from unimoe.model import UniMoE
 from unimoe.training.examples import Example
-from unimoe.training.figures import DOMAINS
 from unimoe.training.merging import dense_config, merge
 from unimoe.training.parallel import World
-from unimoe.training.settings import TrainingConfig
+from unimoe.training.settings import TrainingConfig, training_section
 from unimoe.training.trainer import SAVE, Trainer, evaluate, read_save
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
@@ -66,7 +66,7 @@ class CurriculumConfig:
     def from_recipe(cls, recipe: Mapping[str, Any], model: ModelConfig, seed: int = 0) -> CurriculumConfig:
         """From the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup],
         [joint], where later sections replace fields of earlier ones. [balance] gives `balanced_clips`."""
-        common = {name: value for name, value in recipe["train"].items() if name != "leave_out"}
+        common = training_section(recipe)
         specialist = recipe.get("specialist", {})
         of_all = {name: value for name, value in specialist.items() if not isinstance(value, Mapping)}
         sections = {

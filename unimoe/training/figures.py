@@ -8,12 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unimoe.config import DOMAINS
 from unimoe.loss import IGNORED
 from unimoe.training.batches import Batch
 from unimoe.training.objective import Losses
 from unimoe_runtime.config import ModelConfig
-
-DOMAINS = ("speech", "music")
 
 
 class Figures:

@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unimoe.data.cmudict import read_dictionary
 from unimoe.data.corpus import Corpus
 from unimoe.training import durations, letter_to_sound
@@ -77,11 +75,6 @@ def read_section(path: Path) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise CheckpointError(f"{path}: has no section; make it again")
     return section
-
-
-def set_threads(count: int) -> None:
-    """Set the number of threads for training the networks."""
-    torch.set_num_threads(count)
 
 
 def _begin(folder: Path, note: str) -> None:

@@ -81,7 +81,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     heard = replace(corpus, items=tuple(told))
     frontend_dir = work / "frontend"
     if not (frontend_dir / "frontend.json").exists():
-        report("asking flite for a lexicon")
+        report("making the front end")
         rate_hz = codec.sample_rate_hz / codec.hop_samples
         write_frontend(frontend_dir, heard, FrontEndRecipe.from_dict(recipe["frontend"]), frame_rate_hz=rate_hz)
     frontend = open_frontend(frontend_dir)

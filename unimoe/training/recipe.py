@@ -15,11 +15,11 @@ import torch
 
 from unimoe.checkpoint import load_model
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
-from unimoe.training.demo import write_result
 from unimoe.training.material import Material, Report, prepare
 from unimoe.training.package import PackageLimits, write_package
 from unimoe.training.parallel import Engine, open_world
 from unimoe.training.recipe_check import check_recipe
+from unimoe.training.result import write_result
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json

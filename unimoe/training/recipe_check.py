@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 from unimoe.codec.base import codec_config
 from unimoe.codec.settings import AdversarialTraining, CodecTraining
-from unimoe.config import preset
+from unimoe.config import DOMAINS, preset
 from unimoe.data.recipe import CorpusRecipe, require_tools
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.versions import VersionRecipe
@@ -24,8 +24,7 @@ from unimoe_runtime.records import Between, Length, check_value
 
 NEEDED: Final = ("data", "codec", "frontend", "model", "train", "sampling")
 STAGES: Final = ("base", "specialist", "warmup", "joint")
-DOMAINS: Final = ("speech", "music")
-_KNOWN: Final = (*NEEDED, *STAGES, "versions", "balance", "filter", "package")
+_KNOWN: Final = (*NEEDED, *STAGES, "versions", "balance", "filter")
 _Sections = Mapping[str, Mapping[str, Any]]
 
 

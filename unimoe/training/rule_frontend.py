@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from unimoe.data.corpus import Corpus
-from unimoe.data.flite import WEAK_FORMS, phonemise
+from unimoe.data.flite import WEAK_FORMS, letter_names, phonemise
 from unimoe.data.texts import DIGIT_WORDS, all_commands
 from unimoe.data.words import common_words
 from unimoe.training.frontend_settings import FrontEndRecipe, common_settings
@@ -24,7 +24,6 @@ from unimoe_runtime.frontend.durations import places
 from unimoe_runtime.frontend.lexicon import SILENT, Lexicon
 from unimoe_runtime.frontend.pronunciation import Phonemes
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 EXTRA_WORDS = (
     "zero eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand first second third fourth fifth sixth seventh eighth ninth tenth twelfth "
@@ -45,9 +44,7 @@ def learn_lexicon(recipe: FrontEndRecipe) -> Lexicon:
     sounds = phonemise(list(dict.fromkeys([*kept, *common])))
     plain = {word: found for word, found in sounds.items() if word.isalpha() and len(word) > 1}
     rules = learn_rules(plain)
-    letters = phonemise([f"{letter}." if letter != "A" else "eh" for letter in LETTERS])
-    words = {letter: found for letter, found in zip(LETTERS, letters.values(), strict=True)} | {"A": ("ey",)}
-    words |= {word: sounds[word] for word in kept}
+    words = letter_names() | {word: sounds[word] for word in kept}
     bare = Lexicon(words=words, rules=rules)
     words |= {w: sounds[w] for w in common[: recipe.listed_words] if w not in words and bare.pronounce(w) != sounds[w]}
     return Lexicon(words=words | WEAK_FORMS, rules=rules)

@@ -66,3 +66,8 @@ class TrainingConfig(JsonRecord):
     def of_the_result(self) -> dict[str, Any]:
         """Fields that affect the result. Resuming a save requires them to match."""
         return {name: value for name, value in self.to_dict().items() if name not in _NOT_OF_THE_RESULT}
+
+
+def training_section(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's section [train] without the fields that concern the material."""
+    return {name: value for name, value in recipe["train"].items() if name != "leave_out"}

@@ -22,7 +22,8 @@ _LICENCE = Path(__file__).parents[2] / "licenses" / "cmudict.txt"
 def write_stressed_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, frame_rate_hz: float) -> None:
     """Write a front end for the voices and instruments of `corpus`, whose items have word numbers.
 
-    Its learnt parts come from the folder `recipe.parts`, or are made in `folder`.parts where that is not set.
+    Its learnt parts come from the folder `recipe.parts`. Where that is not set, they are made in a new folder beside
+    `folder`, whose name ends in -parts.
     """
     parts = Path(recipe.parts) if recipe.parts else folder.with_name(f"{folder.name}-parts")
     if not (parts / "letter_to_sound.json").exists():

@@ -77,6 +77,13 @@ def test_metrics_tell_noise_silence_and_clipping() -> None:
         assert all(np.isfinite(value) for value in measure(shortest, RATE_HZ).values())
 
 
+def test_punctuation_and_capitals_are_no_word_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unimoe.data.metrics._recognizer", lambda: lambda pcm_L: "it's late he said")
+    corpus = write_corpus(tmp_path, [spoken("It's late, he said.", 300), spoken("It's late? She said!", 400)])
+    found = measure_corpus(corpus, tmp_path / "metrics.jsonl", Extras(wer=True), num_workers=1)
+    assert [metrics["wer"] for metrics in found] == [0.0, 0.25]
+
+
 def test_fingerprints_know_a_louder_copy_and_no_other_tone() -> None:
     one, louder, other = (fingerprint(pcm_L, RATE_HZ) for pcm_L in (tone(400), 2 * tone(400), tone(600)))
     assert one @ louder > 0.999 > one @ other
