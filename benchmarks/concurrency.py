@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.decoding_speed import LoadOfOthers, Side
+from benchmarks.markdown import figures_table
 from unimoe_tools.profiling.machine import describe_machine
 
 # One side: an input line states the number of streams and the seconds; an output line returns the figures. It works
@@ -169,11 +170,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "× first side": "over_first", "first audio p50, ms": "first_audio_p50_ms", "p95, ms": "first_audio_p95_ms",
         "CPU s / s": "cpu_s_per_audio_s", "same codes": "same_codes",
     }  # fmt: skip
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        cells = [row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in columns.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(figures_table(columns, rows))
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from unimoe.checkpoint import CheckpointParts, save_checkpoint
 from unimoe.codec.base import load_codec
 from unimoe.config import DOMAINS
 from unimoe.data.corpus import Corpus, Item
-from unimoe.evaluation.demo import judge
+from unimoe.evaluation.clips import judge
 from unimoe.evaluation.routing import routing_of
 from unimoe.evaluation.suite import synthesize_with
 from unimoe.model import UniMoE
@@ -233,7 +233,7 @@ def _listen(setting: Setting, models: Mapping[str, UniMoE], folder: Path) -> dic
 
 
 def judge_bundles(material: Path, bundles: Mapping[str, Path], texts: int) -> dict[str, Any]:
-    """Figures of `unimoe.evaluation.demo.judge`, each task with its own bundle and one thread."""
+    """Figures of `unimoe.evaluation.clips.judge`, each task with its own bundle and one thread."""
     corpus = short_clips(Corpus.open(material / "corpus"))
     opened = {path: Synthesizer.open(path, threads=1) for path in set(bundles.values())}
     speakers = {domain: synthesize_with(opened[path], corpus.sample_rate_hz) for domain, path in bundles.items()}

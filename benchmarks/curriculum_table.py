@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks import markdown
+
 NAMES = {
     "specialists": "specialists (two dense models)",
     "dense": "joint, dense",
@@ -32,12 +34,13 @@ _BEGIN, _END = "<!-- runs -->", "<!-- end of runs -->"
 
 def write_table(results: Sequence[dict[str, Any]], page: Path) -> str:
     """Write Markdown between the page's two marks: a row for each variant, numbers as mean (smallest … largest)."""
-    lines = ["| | seeds | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) + 1)]
+    rows = []
     for variant, name in NAMES.items():
         runs = [result for result in results if result["variant"] == variant]
         if runs:
-            cells = [_cell([value(run) for run in runs], shown) for value, shown in COLUMNS.values()]
-            lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
+            cells = (_cell([value(run) for run in runs], shown) for value, shown in COLUMNS.values())
+            rows.append([name, str(len(runs)), *cells])
+    lines = markdown.table(["", "seeds", *COLUMNS], rows, numbers=True)
     lines += ["", *_baselines(results), "", *_routing(results)]
     text = "\n".join(lines).rstrip() + "\n"
     before, _, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
@@ -87,15 +90,15 @@ def _routing(results: Sequence[dict[str, Any]]) -> list[str]:
         "distance of speech and music": ("domain_distance", "{:.2f}", 1.0),
         "p": ("domain_distance_by_chance", "{:.3f}", 1.0),
     }
-    lines = ["| routing | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    rows = []
     for variant, name in NAMES.items():
         runs = [run for run in results if run["variant"] == variant and "routing" in run]
         if runs:
-            cells = [
+            cells = (
                 _cell([scale * run["routing"][key] for run in runs], shown) for key, shown, scale in columns.values()
-            ]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+            )
+            rows.append([name, *cells])
+    return markdown.table(["routing", *columns], rows, numbers=True)
 
 
 def write_plot(results: Sequence[dict[str, Any]], path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,11 @@ from rich.table import Table
 
 from unimoe_tools.profiling.machine import describe_machine
 
+from .child import ROOT, environment
 from .decode_goals import best, goals, int8_floor_goals
+from .markdown import machine_line, table
 from .quantized import write_measured
 
-_ROOT = Path(__file__).parent.parent
 # Beyond these limits a run proves little: quartile spread of the read kernel as a part of its median, and cores that
 # other processes kept busy on average. The spread alone is not enough, because a steady load slows all reads equally,
 # but not all peers.
@@ -124,16 +124,15 @@ def joined(files: list[Path]) -> dict[str, Any]:
 
 
 def _measure_in_process(folder: Path, hidden: int, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    paths = [_ROOT, _ROOT / "export", _ROOT / "runtime", _ROOT / "calibration"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, paths)),
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     command = [sys.executable, "-m", "benchmarks.rounds", folder, hidden, threads, arguments.rounds, *arguments.picked]
-    done = subprocess.run(list(map(str, command)), env=environment, cwd=_ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        list(map(str, command)),
+        env=environment(dict.fromkeys(pools, str(threads))),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -215,11 +214,9 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The tables as Markdown."""
-    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines = [f"{about}, {result['rounds']} rounds", ""]
+    lines = [f"{machine_line(result['machine'])}, {result['rounds']} rounds", ""]
     for title, columns, rows in tables(result):
-        lines += [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+        lines += [f"**{title}**", "", *table(columns, rows), ""]
     return "\n".join(lines + [f"- {note}" for note in notes(result)])
 
 

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.child import ROOT, environment
+from benchmarks.markdown import figures_table
 from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 
-_ROOT = Path(__file__).parent.parent
 _TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
 _NOISY_CORES = 0.1
 # One side: reads requests as lines of JSON, writes figures. It works with every version of the code that has streaming.
@@ -104,16 +105,19 @@ class Side:
             bundle=Path(bundle),
             threads=int(options.get("threads", len(os.sched_getaffinity(0)))),
             codec=options.get("codec", ""),
-            tree=Path(options.get("tree", _ROOT)),
+            tree=Path(options.get("tree", ROOT)),
         )
 
     def start(self, worker: str) -> subprocess.Popen[str]:
         """Start this side's process, which runs the source `worker`."""
-        path = os.pathsep.join(str(self.tree / part) for part in ("runtime", "export", "calibration", "."))
         command = [sys.executable, "-c", worker, str(self.bundle.resolve()), str(self.threads), self.codec]
-        environment = {**os.environ, "PYTHONPATH": path}
         return subprocess.Popen(
-            command, env=environment, cwd=self.tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            env=environment(tree=self.tree),
+            cwd=self.tree,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
 
@@ -171,11 +175,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "RTF × first": "rtf_ratio", "first audio, ms": "first_audio_ms", "prefill, ms": "prefill_ms",
         "CPU s / s": "cpu_s_per_audio_s", "same codes": "same_codes",
     }  # fmt: skip
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        cells = [row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in columns.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(figures_table(columns, rows))
 
 
 def main() -> None:

@@ -7,8 +7,7 @@ Writes random models with a settable number of picked experts (`workload`), expo
 tensorrt, builds engines for the local GPU. At hidden 2048 a layer has the published model's sizes.
 
 `engines`: each engine of the step alone, between two events on the device; the sum of the medians of repeated calls.
-`graphs`: with CUDA graphs and without. Not run on a GPU yet: none of our machines has one. Without a GPU the script
-says so in one line.
+`graphs`: with CUDA graphs and without. Without a GPU the script says so in one line. It has not run on a GPU yet.
 """
 
 from __future__ import annotations

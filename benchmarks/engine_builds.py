@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.markdown import table
 from benchmarks.workload import model_config, write_checkpoint
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from unimoe_calibration.statistics import linears
@@ -210,16 +211,13 @@ def markdown(report: dict[str, Any]) -> str:
             f"{run['rebuild_seconds']:.1f} |"
             for run in found["runs"]
         ]
+    rows = [[name, *(f"{found['options'][name]:.3f}" for found in report["precisions"].values())] for name in OPTIONS]
     lines += [
         "",
         "One expert, median seconds of a build in turns:",
         "",
-        "| option | " + " | ".join(report["precisions"]) + " |",
+        *table(["option", *report["precisions"]], rows),
     ]
-    lines.append("| --- |" + " --- |" * len(report["precisions"]))
-    for name in OPTIONS:
-        row = (f"{found['options'][name]:.3f}" for found in report["precisions"].values())
-        lines.append(f"| {name} | {' | '.join(row)} |")
     if not only_options:
         lines += [
             "",

@@ -23,8 +23,8 @@ import numpy as np
 
 from unimoe.data.corpus import Corpus
 from unimoe.data.texts import all_commands, draw_digit_strings, split_of
-from unimoe.evaluation.demo import held_out, make_clips
-from unimoe.evaluation.demo import measure as measure_clips
+from unimoe.evaluation.clips import held_out, make_clips
+from unimoe.evaluation.clips import measure as measure_clips
 from unimoe.evaluation.quality import Dnsmos
 from unimoe.evaluation.spoken_form import spoken_tokens
 from unimoe.evaluation.suite import synthesize_with

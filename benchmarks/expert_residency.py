@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -36,9 +35,10 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.sample_requests import standard_requests
 from unimoe_tools.profiling.machine import describe_machine
 
+from .child import ROOT, environment
+from .markdown import machine_line
 from .residency_tables import print_tables, tables
 
-_ROOT = Path(__file__).parent.parent
 _KEPT = 8  # experts kept while others load, so that weights and the parts of a session come from memory
 _SHARES = (1.5, 1.0, 0.75, 0.5, 0.0)  # of the p95 of the memory of a step's experts
 
@@ -243,18 +243,17 @@ def budgets(path: Path, arguments: argparse.Namespace, console: Console) -> list
 
 
 def _in_process(path: Path, arguments: argparse.Namespace, budget_bytes: int, rounds: int) -> dict[str, Any]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(_ROOT / part) for part in (".", "export", "runtime", "calibration")),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
     command = [
         sys.executable, "-m", "benchmarks.expert_residency", str(path), "--threads", str(arguments.threads),
         "--rounds", str(rounds), "--steps", str(arguments.steps), "--budget", str(budget_bytes),
     ]  # fmt: skip
     with subprocess.Popen(
-        command, env=environment, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        env=environment({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
@@ -278,9 +277,8 @@ def main() -> None:
         found = worker(arguments.bundles[0], arguments.threads, arguments.rounds, arguments.steps, arguments.budget)
         json.dump(found, sys.stdout)
         return
-    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
     console = Console(width=170)
-    lines = [f"{about}; {arguments.threads} thread(s), {arguments.rounds} rounds", ""]
+    lines = [f"{machine_line(describe_machine())}; {arguments.threads} thread(s), {arguments.rounds} rounds", ""]
     for path in arguments.bundles:
         path = path.absolute()
         kept = ways(path)

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from benchmarks.child import ROOT
+from benchmarks.served import served
 from unimoe_tools.profiling.machine import describe_machine
-
-_ROOT = Path(__file__).parent.parent
 
 
 def measure(bundle: Path, extras: str, folder: Path) -> dict[str, float]:
@@ -36,32 +36,18 @@ def measure(bundle: Path, extras: str, folder: Path) -> dict[str, float]:
     passed("new environment")
     programs = folder / "venv" / "bin"
     subprocess.run(
-        [str(programs / "pip"), "install", "--quiet", f"{_ROOT}[{extras}]"], check=True, env=environment, cwd=folder
+        [str(programs / "pip"), "install", "--quiet", f"{ROOT}[{extras}]"], check=True, env=environment, cwd=folder
     )
     passed("pip install")
-    command = [str(programs / "unimoe"), "serve", str(bundle.resolve()), "--port", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
-    try:
-        assert server.stderr is not None
-        port = 0
-        for line in server.stderr:
-            if line.startswith("http://"):
-                port = int(line.split(":")[2])
-            if line.startswith("ready"):
-                break
-        else:
-            raise SystemExit(f"the server did not start: {server.wait()}")
+    with served(bundle, program=[str(programs / "unimoe")], environment=environment) as server:
         passed("server ready")
         body = json.dumps({"input": "Remind me at seven.", "response_format": "wav"}).encode()
-        address = f"http://127.0.0.1:{port}/v1/audio/speech"
+        address = f"http://127.0.0.1:{server.port}/v1/audio/speech"
         with urlopen(Request(address, body, {"content-type": "application/json"})) as response:
             answer = response.read()
         if answer[:4] != b"RIFF":
             raise SystemExit("the answer is no WAV file")
         passed("first request")
-    finally:
-        server.terminate()
-        server.wait(60)
     return seconds
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.markdown import machine_line
 from benchmarks.published_folder import published_config, write_published_folder
 from unimoe_runtime.bundle.reader import open_bundle
 
@@ -154,10 +155,9 @@ def run(folder: Path, config: dict[str, Any], precisions: list[str], console: Co
 
 def markdown(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     copy = result["copy_seconds"]
     lines = [
-        about,
+        machine_line(result["machine"]),
         "",
         f"A folder in the published format, {result['layers']} layers, {result['checkpoint_bytes'] / 1e9:.2f} GB of "
         f"random bfloat16; a plain copy of it takes {copy:.0f} s.",

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -27,14 +26,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.child import ROOT, environment
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 TOTAL_LIMIT_S = 480.0
 SIZES = (384, 1024, 2048)
 STREAMS = (1, 2, 4, 8)
-_ROOT = Path(__file__).parent.parent
-_DEMO = _ROOT / "checkpoints" / "demo"
+_DEMO = ROOT / "checkpoints" / "demo"
 _TEXT = "Remind me at seven forty-five."
 _LAST_LINES = 5
 
@@ -134,13 +133,11 @@ def run_parts(chosen: Sequence[Part], out: Path, total_limit_s: float = TOTAL_LI
 
 
 def _run(part: Part, out: Path, limit_s: float) -> Outcome:
-    paths = [_ROOT, _ROOT / "export", _ROOT / "runtime", _ROOT / "calibration"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     started = time.monotonic()
     with (out / part.output).open("wb") as output, (out / f"{part.output}.log").open("w+b") as log:
         try:
             done = subprocess.run(
-                [sys.executable, *part.command], stdout=output, stderr=log, cwd=_ROOT, env=environment,
+                [sys.executable, *part.command], stdout=output, stderr=log, cwd=ROOT, env=environment(),
                 timeout=limit_s, check=False,
             )  # fmt: skip
             status = "failed" if done.returncode else "ok"

@@ -31,6 +31,7 @@ from unimoe_calibration.weights import SMALLEST_ROW_MAX, QuantizedWeight, quanti
 from unimoe_runtime.backends.onnxruntime.sessions import open_session, use_global_pool
 from unimoe_tools.profiling.machine import describe_machine, settle
 
+from .markdown import machine_line, table
 from .workload import model_config
 
 _SET_BYTES = 100e6
@@ -182,17 +183,16 @@ def _copies(form: str, hidden: int, width: int, folder: Path) -> Iterator[Any]:
 
 def as_markdown(results: list[dict[str, Any]]) -> str:
     """Microseconds of an expert by form, and how many times as fast as float32."""
-    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
-    lines = [
-        f"{about}; one thread",
-        "",
-        "| hidden | rows | " + " | ".join(FORMS) + " |",
-        "|" + " --- |" * (2 + len(FORMS)),
+    rows = [
+        [
+            str(result["hidden"]),
+            str(result["rows"]),
+            *(f"{result['microseconds'][form]:.0f} ({result['speed'][form]:.1f} ×)" for form in FORMS),
+        ]
+        for result in results
     ]
-    for result in results:
-        cells = [f"{result['microseconds'][form]:.0f} ({result['speed'][form]:.1f} ×)" for form in FORMS]
-        lines.append(f"| {result['hidden']} | {result['rows']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    about = f"{machine_line(describe_machine())}; one thread"
+    return "\n".join([about, "", *table(["hidden", "rows", *FORMS], rows)]) + "\n"
 
 
 def main() -> None:

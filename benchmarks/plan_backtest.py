@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -36,9 +35,10 @@ from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.workload import ProfileRequest, Setting
 
+from .child import ROOT, environment
+from .markdown import machine_line, table
 from .workload import model_config, write_checkpoint
 
-_ROOT = Path(__file__).parent.parent
 _SIZES = ("256x6", "384x6", "1024x2")
 _STEPS = 60
 _REPETITIONS = 5
@@ -94,10 +94,14 @@ def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]
 
 
 def _in_process(path: Path, probe: Path, threads: int) -> dict[str, Any]:
-    roots = [_ROOT, _ROOT / "export", _ROOT / "runtime", _ROOT / "calibration"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots)), "OPENBLAS_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "benchmarks.plan_backtest", "--child", path, probe, "--threads", threads]
-    done = subprocess.run(list(map(str, command)), env=environment, cwd=_ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        list(map(str, command)),
+        env=environment({"OPENBLAS_NUM_THREADS": str(threads)}),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -145,14 +149,12 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:
-        lines = [", ".join(f"{key} {value}" for key, value in report["machine"].items()), ""]
-        lines += ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines = [machine_line(report["machine"]), "", *table(COLUMNS, rows)]
         arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    table = Table(*COLUMNS, box=None)
+    printed = Table(*COLUMNS, box=None)
     for row in rows:
-        table.add_row(*row)
-    Console(width=150).print(table)
+        printed.add_row(*row)
+    Console(width=150).print(printed)
     met = sum(result["met"] for result in report["results"])
     print(f"{met} of {len(rows)} predictions within {_GOAL:.0%}")
 

@@ -32,6 +32,7 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine, settle
 
 from .bandwidth import clock_for, constant_product
+from .markdown import machine_line, table
 from .quantized import write_int8
 from .workload import ROWS, model_config, write_checkpoint
 
@@ -147,12 +148,9 @@ def _prompt(bundle: Bundle, length: int) -> Prompt:
 
 def markdown(rows: list[Row], threads: int, cores_of_others: float | None) -> str:
     """The table as Markdown."""
-    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
     busy = "" if cores_of_others is None else f", others kept {cores_of_others:.2f} cores busy"
-    lines = [f"{about}; {threads} thread(s){busy}", ""]
-    lines += ["| " + " | ".join(HEADINGS) + " |", "|" + " --- |" * len(HEADINGS)]
-    lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    about = f"{machine_line(describe_machine())}; {threads} thread(s){busy}"
+    return "\n".join([about, "", *table(HEADINGS, (row.cells for row in rows))]) + "\n"
 
 
 def main() -> None:

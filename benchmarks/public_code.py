@@ -35,6 +35,7 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import describe_machine
 
 from .bandwidth import clock_for
+from .markdown import machine_line
 from .published_folder import published_config
 from .quantized import write_int8
 from .rounds import Peer
@@ -183,8 +184,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model_class = public_class(arguments.public)
     use_global_pool(arguments.threads)  # before the exporter's checks set it
-    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
-    text = f"{about}, torch {torch.__version__}; {arguments.threads} thread(s)\n\n"
+    text = f"{machine_line(describe_machine())}, torch {torch.__version__}; {arguments.threads} thread(s)\n\n"
     for hidden in arguments.hidden:
         with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-") as temporary:
             write_weights(Path(temporary) / "weights", hidden)

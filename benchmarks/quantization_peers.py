@@ -45,6 +45,7 @@ from unimoe_tools.parity.sample_requests import limit_steps, standard_requests
 from unimoe_tools.parity.teacher_forced import ForcedItem, diverge, read_forced, teacher_force
 
 from .decode_step import machine
+from .markdown import machine_line, table
 
 _STEPS = 200
 _MODELOPT = Path(__file__).with_name("modelopt_graphs.py")
@@ -234,10 +235,8 @@ TITLES = (
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    about = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines = [f"{about}; calibrated on {result['items']} items", "", "| " + " | ".join(TITLES) + " |"]
-    lines.append("|" + " --- |" * len(TITLES))
-    return "\n".join(lines + ["| " + " | ".join(columns(row)) + " |" for row in result["peers"]])
+    about = f"{machine_line(result['machine'])}; calibrated on {result['items']} items"
+    return "\n".join([about, "", *table(TITLES, map(columns, result["peers"]))])
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.decode_step import machine
+from benchmarks.markdown import machine_line
 from benchmarks.quantization_peers import questions
 from unimoe_calibration.calibration import calibrate
 from unimoe_calibration.settings import Settings
@@ -67,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [f"| scheme | {' | '.join(_COLUMNS)} |", "| --- " * (len(_COLUMNS) + 1) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(arguments.bundle)]
-    about = ", ".join(f"{key} {value}" for key, value in machine().items() if key in ("cpu", "onnxruntime", "date"))
+    about = machine_line({key: value for key, value in machine().items() if key in ("cpu", "onnxruntime", "date")})
     text = "\n".join([about, "", *lines]) + "\n"
     print(text)
     if arguments.markdown:

@@ -23,6 +23,7 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import describe_machine
 
 from .bandwidth import clock_for
+from .markdown import machine_line
 from .quantized import write_measured
 from .rounds import CAPACITY, Peer
 from .single_graph import SingleGraph
@@ -53,8 +54,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables there")
     arguments = parser.parse_args()
     use_global_pool(arguments.threads)  # before the exporter's checks set it
-    about = ", ".join(f"{key} {value}" for key, value in describe_machine().items())
-    text = f"{about}; {arguments.threads} thread(s)\n\n"
+    text = f"{machine_line(describe_machine())}; {arguments.threads} thread(s)\n\n"
     for hidden in arguments.hidden:
         with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-") as temporary:
             folder = Path(temporary)

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from . import markdown
+
 
 def tables(
     name: str, kept: list[dict[str, Any]], tried: list[dict[str, Any]]
@@ -54,6 +56,5 @@ def print_tables(console: Console, found: list[tuple[str, list[str], list[list[s
         for row in rows:
             table.add_row(*row)
         console.print(table)
-        lines += [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+        lines += [f"**{title}**", "", *markdown.table(columns, rows), ""]
     return lines

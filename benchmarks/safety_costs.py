@@ -10,7 +10,6 @@ commit; OLD is a bundle that both can open. Ratios come from the same round.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import subprocess
@@ -23,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.child import ROOT, environment
 from unimoe_runtime import SynthesisRequest, Synthesizer
 from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.model.sampling import guide
 from unimoe_runtime.synthesis import drawing
 
-_ROOT = Path(__file__).parent.parent
 _TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
 _OPEN = """
 import sys, time
@@ -85,11 +84,8 @@ def check_us(config: ModelConfig) -> float:
 
 def opening_ms(bundle: Path, tree: Path) -> float:
     """Milliseconds that a fresh process takes to open a bundle, without its imports."""
-    paths = os.pathsep.join(str(tree / part) for part in ("", "export", "runtime", "calibration"))
     command = [sys.executable, "-c", _OPEN, str(bundle)]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": paths}, cwd="/", capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, env=environment(tree=tree), cwd="/", capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -134,7 +130,7 @@ def main() -> None:
         alone_us = check_us(synthesizer.bundle.model)
     if options.before is not None:
         bundle = options.old or options.bundle
-        sides = [lambda _, tree=tree: opening_ms(bundle, tree) for tree in (_ROOT, options.before)]  # type: ignore[misc]
+        sides = [lambda _, tree=tree: opening_ms(bundle, tree) for tree in (ROOT, options.before)]  # type: ignore[misc]
         print(row("opening, against the earlier commit", *in_turns(sides, options.rounds)))
     share = alone_us / 1e3 / min(without)
     print(f"\nThe check alone: {alone_us:.1f} µs of the processor, {100 * share:.2f} % of the fastest request's step.")

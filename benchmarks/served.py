@@ -1,7 +1,4 @@
-"""A server in a separate process, and a client that records the arrival time of each piece of audio.
-
-`benchmarks.serving` and `benchmarks.serving_soak` use it.
-"""
+"""A server in a separate process, and a client that records the arrival time of each piece of audio."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +64,15 @@ class Server:
 
 
 @contextmanager
-def served(bundle: Path, *options: str) -> Iterator[Server]:
+def served(
+    bundle: Path,
+    *options: str,
+    program: Sequence[str] = (sys.executable, "-m", "unimoe.cli"),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """`unimoe serve` on a free port, ready."""
-    command = [sys.executable, "-m", "unimoe.cli", "serve", str(bundle), "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [*program, "serve", str(bundle), "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     try:
         port = 0

@@ -45,7 +45,7 @@ from unimoe_runtime.synthesis.synthesizer import Synthesizer
 from unimoe_tools.profiling.floor import weight_bytes
 from unimoe_tools.profiling.machine import describe_machine, read_memory
 
-from .result_table import markdown
+from .markdown import result_table
 
 ENDINGS = ("read", "read slowly", "closed", "cancelled", "timed out", "reader gone")
 PLACES = ("file", "pipe", "reader")
@@ -287,11 +287,11 @@ def main() -> None:
         arguments.bundle, requests=arguments.requests, seed=arguments.seed, side_by_side=arguments.side_by_side
     )
     result = {"bundle": str(arguments.bundle), **result, "machine": describe_machine()}
-    print(markdown(result), end="")
+    print(result_table(result), end="")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if arguments.markdown is not None:
-        arguments.markdown.write_text(markdown(result), encoding="utf-8")
+        arguments.markdown.write_text(result_table(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "checkpoints.json"
 
 
-def box_checkpoint() -> str:
+def included_checkpoint() -> str:
     """Sixteen digits of the SHA-256 over the included checkpoint's weights: the model's and the codec's."""
     digest = sha256()
-    box = ROOT / "checkpoints" / "demo"
-    for part in (*sorted(box.glob("model*.safetensors")), box / "codec" / "model.safetensors"):
+    folder = ROOT / "checkpoints" / "demo"
+    for part in (*sorted(folder.glob("model*.safetensors")), folder / "codec" / "model.safetensors"):
         digest.update(part.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -33,7 +33,7 @@ def recorded() -> dict[str, str]:
 def main() -> None:
     record = recorded()
     for name in sys.argv[1:]:
-        record[Path(name).resolve().relative_to(ROOT).as_posix()] = box_checkpoint()
+        record[Path(name).resolve().relative_to(ROOT).as_posix()] = included_checkpoint()
     RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=2) + "\n", encoding="utf-8")
 
 

@@ -31,6 +31,7 @@ from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.machine import describe_machine, settle
 
 from .bandwidth import BUFFER_BYTES, ReadKernels, clock_for
+from .markdown import machine_line
 from .quantized import write_measured
 from .rounds import CAPACITY, PROMPT_TOKENS, Peer
 from .workload import ROWS, bytes_touched
@@ -243,7 +244,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables there")
     arguments = parser.parse_args()
     use_global_pool(1)
-    text = ", ".join(f"{key} {value}" for key, value in describe_machine().items()) + "; one thread\n"
+    text = f"{machine_line(describe_machine())}; one thread\n"
     for hidden in arguments.hidden:
         with tempfile.TemporaryDirectory(prefix="unimoe-benchmark-") as temporary:
             folder = Path(temporary)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.markdown import table as markdown_table
 from unimoe.config import preset
 from unimoe.training.batches import Batch
 from unimoe.training.examples import Example
@@ -121,9 +122,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "product of a layer's size": lambda row: f"{row['small_product'] / 1e9:.1f}",
         "utilisation": lambda row: f"{100 * row['utilisation']:.0f} %",
     }
-    lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    lines += ["| " + " | ".join(show(row) for show in columns.values()) + " |" for row in results]
-    return "\n".join(lines) + "\n"
+    rows = ([show(result) for show in columns.values()] for result in results)
+    return "\n".join(markdown_table(list(columns), rows, numbers=True)) + "\n"
 
 
 def main() -> None:

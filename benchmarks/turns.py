@@ -8,6 +8,7 @@ import numpy as np
 
 from unimoe_tools.profiling.machine import settle
 
+from .markdown import table
 from .rounds import Peer
 
 
@@ -32,10 +33,13 @@ def markdown(hidden: int, medians: dict[int, dict[str, float]]) -> str:
     """The table as Markdown; the first peer is ours."""
     names = list(medians[next(iter(medians))])
     ours = names[0]
-    lines = [f"**hidden {hidden}, ms a step of a guided pair**", ""]
     columns = ["picked", *names, *(f"{name} / {ours}" for name in names[1:])]
-    lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for picked, by_peer in medians.items():
-        cells = [f"{by_peer[name]:.2f}" for name in names] + [f"{by_peer[n] / by_peer[ours]:.2f}" for n in names[1:]]
-        lines.append(f"| {picked} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [
+            str(picked),
+            *(f"{by_peer[name]:.2f}" for name in names),
+            *(f"{by_peer[name] / by_peer[ours]:.2f}" for name in names[1:]),
+        ]
+        for picked, by_peer in medians.items()
+    ]
+    return "\n".join([f"**hidden {hidden}, ms a step of a guided pair**", "", *table(columns, rows)]) + "\n"

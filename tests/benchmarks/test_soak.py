@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.result_table import markdown
+from benchmarks.markdown import result_table
 from benchmarks.soak import ENDINGS, PLACES, TEXTS, TOLERANCE, soak
 from tests.speaking_bundle import write_speaking_bundle
 
@@ -25,4 +25,4 @@ def test_requests_that_end_in_every_way_leave_nothing_behind(tmp_path: Path) -> 
     assert result["threads_left"] <= 0 and result["open_files_left"] <= 0
     assert result["files_left"] == 0
     assert result["growth_mb_in_the_second_half"] < 8
-    assert "| endings | " in markdown(result)
+    assert "| endings | " in result_table(result)

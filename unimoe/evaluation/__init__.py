@@ -1,1 +1,1 @@
-"""Measures the output of a codec or a model: pitch, words, codebooks."""
+"""Measures the audio of codecs and models: words, voices, notes, quality, routing."""

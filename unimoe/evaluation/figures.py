@@ -37,7 +37,7 @@ class InstrumentFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoFigures:
+class ClipFigures:
     """All figures. `refused`: requests without audio, with the reason. They count as silence."""
 
     voices: Mapping[str, VoiceFigures]

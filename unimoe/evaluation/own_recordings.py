@@ -14,7 +14,7 @@ import soxr
 
 from unimoe.data.corpus import Corpus
 from unimoe.data.folders import Entry, read_entries
-from unimoe.evaluation.demo import Synthesize, judge
+from unimoe.evaluation.clips import Synthesize, judge
 from unimoe.evaluation.intelligibility import RECOGNIZER_RATE_HZ, Recognizer, words_of
 from unimoe.evaluation.suite import synthesize_with
 from unimoe.evaluation.word_errors import WordErrors, compare_tokens

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from unimoe.evaluation.demo import Clip, by_source
+from unimoe.evaluation.clips import Clip, by_source
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.suite import Evaluation
 from unimoe.evaluation.tables import percent, tables

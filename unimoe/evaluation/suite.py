@@ -16,7 +16,7 @@ import numpy as np
 import soxr
 
 from unimoe.data.corpus import Corpus
-from unimoe.evaluation.demo import (
+from unimoe.evaluation.clips import (
     FREE_KINDS,
     KINDS,
     TOGETHER,
@@ -28,7 +28,7 @@ from unimoe.evaluation.demo import (
     measure,
     training_clips,
 )  # fmt: skip
-from unimoe.evaluation.figures import DemoFigures
+from unimoe.evaluation.figures import ClipFigures
 from unimoe.evaluation.forced import ForcedFigures, read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
@@ -91,7 +91,7 @@ class Evaluation:
     corpus: str
     sample_rate_hz: int
     clips: Sequence[Clip] = field(repr=False)
-    heard: DemoFigures
+    heard: ClipFigures
     quality: Mapping[str, VoiceQuality]
     together: Mapping[str, TogetherFigures]
     frechet: Mapping[str, FrechetFigures]
@@ -245,13 +245,13 @@ def _together(
     try:
         transcribe = Transcriber()
     except Unmeasured as error:
-        unmeasured["notes that sound together"] = str(error)
+        unmeasured["simultaneous notes"] = str(error)
         return {}
     found, done = {}, itertools.count()
     for name, group in groups.items():
         made = rotated = original = NO_FRAMES
         for clip, other in zip(group, [*group[1:], *group[:1]], strict=True):
-            tick("notes that sound together", next(done), len(played))
+            tick("simultaneous notes", next(done), len(played))
             heard_TP = transcribe(clip.pcm_L, rate_hz)
             made += score_frames(heard_TP, clip.item.notes)
             rotated += score_frames(heard_TP, other.item.notes)

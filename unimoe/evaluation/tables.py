@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unimoe.evaluation.figures import DemoFigures
+from unimoe.evaluation.figures import ClipFigures
 from unimoe.evaluation.suite import Evaluation
 
 _NONE = "–"
@@ -28,7 +28,7 @@ def tables(found: Evaluation) -> Iterator[Table]:
                                     _domains(found), _routing(found)) if table.rows)  # fmt: skip
 
 
-def _words(heard: DemoFigures) -> Table:
+def _words(heard: ClipFigures) -> Table:
     rows = []
     for voice, figures in heard.voices.items():
         shares = (f"{figures.num_recognised} of {figures.num_clips}", str(figures.num_originals_recognised))
@@ -53,13 +53,13 @@ def _words(heard: DemoFigures) -> Table:
             "rotated",
             "S / D / I",
             "words",
-            "taken for it",
+            "recognised",
             "of originals",
         ),
         rows=tuple(rows),
-        note="By Whisper; by pocketsphinx with a grammar of just such texts, which flatters, and with its full model, "
-        "which is hard of hearing. S / D / I: words replaced, left out, put in. "
-        "Rotated: against the next text. Taken for it: the nearest of the corpus's voices by spectrum and pitch.",
+        note="By Whisper, by pocketsphinx with a grammar of exactly these texts (optimistic), and by pocketsphinx with "
+        "its own model of English (pessimistic). S / D / I: words substituted, deleted, inserted. Rotated: against the "
+        "next text. Recognised: of the corpus's voices this one is nearest by spectrum and pitch.",
         words=(1, 2),
     )
 
@@ -81,11 +81,11 @@ def _quality(found: Evaluation) -> Table:
         columns=("voice", "similarity", "original", "other voice", "DNSMOS", "original DNSMOS"),
         rows=tuple(rows),
         note="Similarity: cosine of speaker embeddings to the voice's training recordings, and to the next voice's. "
-        "DNSMOS: signal / background / overall, 1 to 5; it is blind to words.",
+        "DNSMOS: signal / background / overall, 1 to 5, whatever the words.",
     )
 
 
-def _notes(heard: DemoFigures) -> Table:
+def _notes(heard: ClipFigures) -> Table:
     rows = tuple(
         (
             name,
@@ -107,12 +107,12 @@ def _notes(heard: DemoFigures) -> Table:
             "rotated",
             "rotated to octave",
             "notes",
-            "taken for it",
+            "recognised",
             "of originals",
         ),
         rows=rows,
         note="By a pitch tracker (YIN) in the middle of each note, to the semitone. Rotated: against the next melody. "
-        "Taken for it: the nearest of the corpus's instruments by spectrum.",
+        "Recognised: of the corpus's instruments this one is nearest by spectrum.",
     )
 
 
@@ -127,11 +127,11 @@ def _together(found: Evaluation) -> Table:
         for name, row in found.together.items()
     )  # fmt: skip
     return Table(
-        title="Notes that sound together",
+        title="Simultaneous notes",
         columns=("music", "F1", "original", "rotated", "recall", "original", "rotated", "clips"),
         rows=rows,
-        note="Keys heard by Basic Pitch in frames of 12 ms, against those written; recall: of those written, the share "
-        "that is heard. Rotated: against the next piece.",
+        note="Notes that Basic Pitch hears in frames of 12 ms, against the written ones. Recall: share of the written "
+        "notes that is heard. Rotated: against the next piece.",
     )
 
 
@@ -146,9 +146,9 @@ def _domains(found: Evaluation) -> Table:
         title="Loss and closeness",
         columns=("domain", "loss", "chance", "log-mel Fréchet", "of halves", "other domain"),
         rows=tuple(rows),
-        note="Loss: nats of a code when the original recordings' codes are forced. Log-mel Fréchet (not FAD: no "
-        "trained model): what was made to the originals; beside it half of the originals to the other half, and "
-        "another domain.",
+        note="Loss: nats of a code when the original recordings' codes are forced. Log-mel Fréchet: distance of the "
+        "synthesized audio to the originals, of one half of the originals to the other, and to another domain. It is "
+        "not FAD, since it uses no trained model.",
     )
 
 
@@ -166,8 +166,9 @@ def _routing(found: Evaluation) -> Table:
         note = (
             f"Over all: {summary['experts_picked']:.2f} ± {summary['experts_picked_deviation']:.2f} experts a token, "
             f"null share {percent(summary['null_share'])}, loads {percent(summary['load_smallest'])} to "
-            f"{percent(summary['load_largest'])}; the domains' loads lie {summary['domain_distance']:.2f} apart "
-            f"(0 alike, 1 nothing in common), by chance with p = {summary['domain_distance_by_chance']:.3f}."
+            f"{percent(summary['load_largest'])}. The distance of the domains' loads is "
+            f"{summary['domain_distance']:.2f} (0: equal, 1: disjoint); a chance distance this large has "
+            f"p = {summary['domain_distance_by_chance']:.3f}."
         )
     return Table(
         title="Routing",

@@ -22,7 +22,7 @@ from tests.speaking_bundle import write_speaking_bundle
 from unimoe.cli.group import cli
 from unimoe.data.corpus import Corpus, CorpusError, write_audio, write_index
 from unimoe.evaluation import suite
-from unimoe.evaluation.demo import Clip, held_out, judge, measure
+from unimoe.evaluation.clips import Clip, held_out, judge, measure
 from unimoe.evaluation.forced import read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
@@ -227,7 +227,7 @@ def test_measures_without_their_package_are_named(
     assert done.exit_code == 0, done.output
     assert "DNSMOS: not measured, speechmos is not installed" in done.stdout
     assert "speaker similarity: not measured" in done.stdout
-    assert "notes that sound together: not measured, basic_pitch is not installed" in done.stdout
+    assert "simultaneous notes: not measured, basic_pitch is not installed" in done.stdout
 
 
 @pytest.mark.slow

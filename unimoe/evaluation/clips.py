@@ -1,4 +1,4 @@
-"""Evaluates a bundle that speaks on texts that it was not trained on: word errors, voices, notes.
+"""Held-out clips: chosen from a corpus, synthesized anew, and measured by word errors, voices and notes.
 
 The evaluation takes any function from a request to audio, so it measures recordings, a bundle and a torch model alike.
 Each figure comes with the score of the corpus's own recordings and with the rotated baseline, which is the score
@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from unimoe.data.corpus import Corpus, CorpusError, Item
-from unimoe.evaluation.figures import DemoFigures, InstrumentFigures, VoiceFigures
+from unimoe.evaluation.figures import ClipFigures, InstrumentFigures, VoiceFigures
 from unimoe.evaluation.identity import Features, Identifier, timbre, timbre_and_pitch
 from unimoe.evaluation.pitch import NO_NOTES, score_notes
 from unimoe.evaluation.word_scores import GRAMMAR, Judge, Tick, WordScore, open_judges, score_words, watched
@@ -68,7 +68,7 @@ def held_out(corpus: Corpus, num_texts: int, kinds: Sequence[str] = KINDS) -> li
 
 def judge(
     synthesize: Synthesize, corpus: Corpus, *, num_texts: int = 24, tick: Callable[[int, int], object] = lambda *_: None
-) -> DemoFigures:
+) -> ClipFigures:
     """Synthesize and measure the held-out texts that a grammar covers, and the melodies. See `make_clips`."""
     clips = make_clips(synthesize, corpus, held_out(corpus, num_texts), tick=tick)
     return measure(clips, corpus, tick=lambda what, done, total: tick(done, total))
@@ -106,11 +106,11 @@ def measure(
     judges: Sequence[Judge] | None = None,
     *,
     tick: Tick = lambda what, done, total: None,
-) -> DemoFigures:
+) -> ClipFigures:
     """Measure the words, voices and notes of clips. `judges` of words; None means only the grammar."""
     spoken = [clip for clip in clips if clip.item.domain == "speech"]
     played = [clip for clip in clips if clip.item.instrument in MELODIC and clip.item.kind in MELODIES]
-    return DemoFigures(
+    return ClipFigures(
         voices=_voice_figures(spoken, corpus, judges, tick),
         instruments=_instruments(played, corpus, tick),
         refused={f"{clip.source}: {clip.item.text}": clip.refused for clip in clips if clip.refused},
