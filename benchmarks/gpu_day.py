@@ -92,19 +92,9 @@ def parts(checkpoint: Path, out: Path, *, rehearse: bool) -> list[Part]:
         )  # fmt: skip
     shared = ("-m", "benchmarks.gpu_day", "--shared-steps", bundle, "--backend", backend)
     profile = (
-        *cli,
-        "profile",
-        bundle,
-        "--backend",
-        backend,
-        "--task",
-        "speech",
-        "--text",
-        _TEXT,
-        "--repetitions",
-        "3",
+        *cli, "profile", bundle, "--backend", backend, "--task", "speech", "--text", _TEXT, "--repetitions", "3",
         "--json",
-    )
+    )  # fmt: skip
     found += [
         Part(name="shared steps", command=shared, limit_s=60, output="shared.json", needs="export"),
         Part(name="first audio", command=profile, limit_s=60, output="first-audio.json", needs="export"),

@@ -82,14 +82,10 @@ class _Writer:
         if self.form == "dynamic":
             rounded, scale, zero = (f"{name}_{part}" for part in ("rounded", "scale", "zero"))
             self.node("DynamicQuantizeLinear", [x], [rounded, scale, zero])
-            self.node(
-                "MatMulIntegerToFloat", [rounded, codes, scale, scales, zero], [y], domain="com.microsoft"
-            )  # fmt: skip
+            self.node("MatMulIntegerToFloat", [rounded, codes, scale, scales, zero], [y], domain="com.microsoft")
             return
-        scale, zero = (
-            self.constant(name + "_input", np.asarray(input_scale)),
-            self.constant(name + "_zero", np.zeros((), np.int8)),
-        )
+        scale = self.constant(name + "_input", np.asarray(input_scale))
+        zero = self.constant(name + "_zero", np.zeros((), np.int8))
         self.node("QuantizeLinear", [x, scale, zero], [name + "_q"])
         self.node("DequantizeLinear", [name + "_q", scale, zero], [name + "_x"])
         self.node("DequantizeLinear", [codes, scales], [name + "_w"], axis=1)

@@ -21,7 +21,7 @@ import onnx
 from modelopt.onnx.quantization import quantize
 from onnxruntime.quantization import CalibrationDataReader
 
-# By default; with the router excluded; and restricted to our own choice: products only, routers excluded.
+# modelopt's defaults; then, as `unimoe calibrate` chooses, only products, without routers, by two calibration methods.
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "products": {"op_types_to_quantize": ["MatMul", "Gemm"], "calibration_method": "entropy"},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -15,8 +16,13 @@ from tests.command_line import PACKAGE_ROOTS
 from unimoe.cli.process import tell
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PACKAGE_ROOTS}
-SLOW_IMPORT = "import time; print('imports', flush=True); any(map(time.sleep, [0.01] * 3000))"
-"""Naps, because a signal just before a long sleep begins would wait for its end."""
+SLOW_IMPORT = """
+import time
+print("imports", flush=True)
+for _ in range(3000):
+    time.sleep(0.01)
+"""
+"""Short sleeps in a loop of Python: a signal just before a long sleep, or in a loop of C, would wait for its end."""
 
 
 def start(command: list[str], stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
@@ -29,7 +35,8 @@ def test_a_signal_during_the_imports_is_one_line(tmp_path: Path, number: int, wh
     """In the modules of the command line, in those of a command, and in a library that a command's body imports. The
     library turns the exception into another one."""
     fake = {"group.py": "unimoe.cli.group", "command.py": "unimoe.cli.voices", "library.py": "unimoe_tools.bundles"}
-    library = f"try:\n    {SLOW_IMPORT}\nexcept BaseException:\n    pass\nraise ImportError('a library failed')"
+    body = indent(SLOW_IMPORT, "    ")
+    library = f"try:\n{body}\nexcept BaseException:\n    pass\nraise ImportError('a library failed')"
     program = f"""
 import importlib.abc, importlib.util, sys
 class Slow(importlib.abc.MetaPathFinder, importlib.abc.Loader):
