@@ -9,9 +9,9 @@ import unimoe_runtime
 
 _PROBE = """
 import sys, time
-began = time.perf_counter()
+began = time.process_time()
 import unimoe_runtime
-took_s = time.perf_counter() - began
+took_s = time.process_time() - began
 print(took_s, *[name for name in sys.modules if name.partition(".")[0] in ("numpy", "torch", "unimoe_tools")])
 from unimoe_runtime import Synthesizer
 print(*[name for name in sys.modules if name.partition(".")[0] in ("torch", "unimoe_tools", "unimoe", "rich")])

@@ -18,14 +18,14 @@ from unimoe_serving.errors import RequestError
 TONE_L = (0.5 * np.sin(np.arange(16000) * 2 * np.pi * 440 / 16000)).astype(np.float32)
 
 
-def encode(audio: AudioFormat, sizes: list[int], rate_hz: int = 16000) -> list[bytes]:
+def encode(audio: AudioFormat, sizes: list[int], pcm_L: np.ndarray = TONE_L) -> list[bytes]:
     """The bytes after each chunk, then the remaining bytes."""
-    encoder = open_encoder(audio, rate_hz)
+    encoder = open_encoder(audio, 16000)
     pieces, at = [], 0
     for size in sizes:
-        pieces.append(encoder.encode(TONE_L[at : at + size]))
+        pieces.append(encoder.encode(pcm_L[at : at + size]))
         at += size
-    pieces += [encoder.encode(TONE_L[at:]), encoder.finish()]
+    pieces += [encoder.encode(pcm_L[at:]), encoder.finish()]
     encoder.close()
     return pieces
 
@@ -66,11 +66,14 @@ def test_bytes_leave_early(name: str, chunks: int) -> None:
     assert all(pieces[4:8:2]) or name == "aac"
 
 
+HEADERS = {"wav": b"RIFF", "flac": b"fLaC", "opus": b"OggS", "mp3": b"ID3", "pcm": b"", "aac": b""}
+
+
 @pytest.mark.parametrize("name", FORMATS)
-def test_nothing_in_gives_a_whole_format(name: str) -> None:
-    encoder = open_encoder(AudioFormat(name=name), 16000)
-    encoder.finish()
-    encoder.close()
+def test_no_audio_gives_the_header_alone(name: str) -> None:
+    encoded = b"".join(encode(AudioFormat(name=name), [], TONE_L[:0]))
+    assert encoded.startswith(HEADERS[name])
+    assert len(encoded) < 200 if HEADERS[name] else not encoded
 
 
 def test_rates() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.serving.running import LONG
-from unimoe_runtime import BundleError
+from unimoe_runtime import BundleError, PromptError
 from unimoe_serving.config import BundleSource, ServerConfig
 from unimoe_serving.encoders import AudioFormat
 from unimoe_serving.errors import RequestError
@@ -74,7 +74,7 @@ def test_every_end_is_counted(tiny_bundle: Path) -> None:
                     pass
 
         await read("Hello.")
-        with pytest.raises(Exception, match="nothing to say"):
+        with pytest.raises(PromptError, match="nothing to say"):
             await read("?!")
         with pytest.raises(ConnectionError):
             async with service.stream(job(service, LONG)) as live:

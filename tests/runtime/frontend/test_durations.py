@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.runtime.frontend.small_frontend import write_frontend
-from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.durations import DurationTable, places
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
-
-
-@pytest.fixture(scope="module")
-def frontend(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
-    opened = open_frontend(write_frontend(tmp_path_factory.mktemp("frontend")))
-    assert isinstance(opened, TimelineFrontEnd)
-    return opened
 
 
 def test_durations_follow_place_and_voice(frontend: TimelineFrontEnd) -> None:

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import string
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.frontend.small_frontend import PHONEMES, write_frontend
-from unimoe_runtime.frontend import open_frontend
+from tests.runtime.frontend.small_frontend import PHONEMES
 from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
-
-
-@pytest.fixture(scope="module")
-def frontend(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
-    opened = open_frontend(write_frontend(tmp_path_factory.mktemp("frontend")))
-    assert isinstance(opened, TimelineFrontEnd)
-    return opened
 
 
 @settings(deadline=None)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.frontend import SpeechOptions, open_frontend
+from unimoe_runtime.frontend import SpeechOptions
 from unimoe_runtime.frontend.reading import Notes
 from unimoe_runtime.frontend.speech import SpeechReader
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> SpeechReader:
-    frontend = open_frontend(write_frontend(tmp_path_factory.mktemp("frontend")))
-    assert isinstance(frontend, TimelineFrontEnd)
+def reader(frontend: TimelineFrontEnd) -> SpeechReader:
     return frontend.speech
 
 

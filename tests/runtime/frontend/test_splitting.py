@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.speaking_bundle import write_speaking_bundle
+from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.normalisation import Break, Item, Normaliser, Pause, Unit, open_language
 from unimoe_runtime.frontend.splitting import split_items
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
@@ -133,7 +134,7 @@ def test_closing_in_a_later_piece_leaves_what_was_given(speaker: Synthesizer) ->
 
 
 def test_a_text_without_words_is_refused_and_a_word_without_end_is_cut(speaker: Synthesizer) -> None:
-    with pytest.raises(Exception, match="nothing to say"):
+    with pytest.raises(PromptError, match="nothing to say"):
         speaker.stream(request("..."))
     assert len(list(speaker.frontend.prepare("speech", "cat" * 60, "ann"))) > 1
 

@@ -18,13 +18,6 @@ from unimoe_runtime.frontend.lexicon import Lexicon
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 
-@pytest.fixture(scope="module")
-def frontend(tmp_path_factory: pytest.TempPathFactory) -> TimelineFrontEnd:
-    opened = open_frontend(write_frontend(tmp_path_factory.mktemp("frontend")))
-    assert isinstance(opened, TimelineFrontEnd)
-    return opened
-
-
 @given(st.lists(st.sampled_from(["cat", "the", "hello", "zebra,", "7", "a."]), min_size=1, max_size=8))
 def test_phonemes_stand_where_they_sound(frontend: TimelineFrontEnd, words: list[str]) -> None:
     timeline = frontend.timeline("speech", " ".join(words), "ann")

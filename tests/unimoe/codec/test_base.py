@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
-from tests.unimoe.codec.shapes import SMALL
 from unimoe.codec.base import load_codec
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe_runtime.errors import CheckpointError
-
-
-@pytest.fixture(params=[1, 2], ids=["one spectrum a frame", "two spectra a frame"])
-def codec(request: pytest.FixtureRequest) -> ConvNeXtCodec:
-    torch.manual_seed(0)
-    codec = ConvNeXtCodec(replace(SMALL, synthesis_frames=request.param)).eval()
-    codec.codebooks.weight.normal_()
-    return codec
 
 
 def test_broken_folders_have_one_line_errors(tmp_path: Path, codec: ConvNeXtCodec) -> None:

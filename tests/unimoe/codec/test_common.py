@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.unimoe.codec.shapes import SMALL
 from unimoe.codec.base import load_codec
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe_runtime.errors import ConfigError
-
-
-@pytest.fixture(params=[1, 2], ids=["one spectrum a frame", "two spectra a frame"])
-def codec(request: pytest.FixtureRequest) -> ConvNeXtCodec:
-    torch.manual_seed(0)
-    codec = ConvNeXtCodec(replace(SMALL, synthesis_frames=request.param)).eval()
-    codec.codebooks.weight.normal_()
-    return codec
-
-
-@pytest.fixture
-def codes_BKT() -> torch.Tensor:
-    return torch.randint(0, 16, (2, 4, 23), generator=torch.Generator().manual_seed(1))
 
 
 def test_files_round_trip(tmp_path: Path, codec: ConvNeXtCodec, codes_BKT: torch.Tensor) -> None:

@@ -1,13 +1,10 @@
-"""Our codecs: shapes, causality, streaming and files."""
+"""The ConvNeXt codec: shapes, causality, streaming, and parts kept from another codec."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.unimoe.codec.shapes import SMALL
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 
@@ -15,19 +12,6 @@ from unimoe.codec.convnext import ConvNeXtCodec
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(params=[1, 2], ids=["one spectrum a frame", "two spectra a frame"])
-def codec(request: pytest.FixtureRequest) -> ConvNeXtCodec:
-    torch.manual_seed(0)
-    codec = ConvNeXtCodec(replace(SMALL, synthesis_frames=request.param)).eval()
-    codec.codebooks.weight.normal_()
-    return codec
-
-
-@pytest.fixture
-def codes_BKT() -> torch.Tensor:
-    return torch.randint(0, 16, (2, 4, 23), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("num_samples", "num_frames"), [(1, 1), (320, 1), (321, 2), (3200, 10)])

@@ -24,11 +24,6 @@ def codec() -> HarmonicCodec:
     return codec
 
 
-@pytest.fixture
-def codes_BKT() -> torch.Tensor:
-    return torch.randint(0, 16, (2, 4, 23), generator=torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize("chunks", [[1] * 23, [1, 2, 20], [7, 16]])
 def test_streamed_audio_equals_offline_audio(codec: HarmonicCodec, codes_BKT: torch.Tensor, chunks: list[int]) -> None:
     """The noise table has 7 rows, so the stream also wraps around it."""

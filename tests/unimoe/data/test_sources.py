@@ -151,11 +151,9 @@ def test_recipes_name_what_they_do_not_know() -> None:
             CorpusRecipe(**wrong)
 
 
-def test_the_corpus_of_the_demo_is_what_it_was() -> None:
+def test_a_seed_draws_the_same_melodies_in_every_version() -> None:
     drawn = melodies.draw_melodies(2, "flute", random.Random("0/flute"))
-    assert [melody.text for melody in drawn] == [
-        "F#5 A5 A#5 C6 G5 F#5", "G#3 C4 D#4 A#3 B3 G#3 D4 A3",
-    ] or len(drawn) == 2  # fmt: skip
+    assert [melody.text for melody in drawn] == ["G#5 D5 A#4 C#5 A#4 C5 C#5", "B3 B3 F4 B4"]
 
 
 @pytest.mark.slow
@@ -166,19 +164,17 @@ def test_music_is_rendered_and_a_broken_off_run_goes_on(tmp_path: Path, monkeypa
     assert [item.source for item in corpus] == ["oboe-forms"] * 2 + ["piano-forms"] * 2
     assert all(item.captioned and item.key and item.clip for item in corpus)
     assert len(corpus[2].notes) == 2 * len(parse_chords(corpus[2].text))
-    kept: list[Path] = []
 
     def stop(path: Path, audio: object) -> list[int]:
-        kept.extend((tmp_path / "broken" / "parts").glob("*.npz"))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
         broken.setattr("unimoe.data.rendering.write_audio", stop)
         with pytest.raises(KeyboardInterrupt):
             render_corpus(tmp_path / "broken", recipe, num_workers=1)
-    written = kept[0].stat().st_mtime_ns
+    monkeypatch.setattr(melodies, "play", lambda *_: pytest.fail("a part that exists was rendered again"))
     again = render_corpus(tmp_path / "broken", recipe, num_workers=1)
-    assert [item.clip for item in again] == [item.clip for item in corpus] and written
+    assert [item.clip for item in again] == [item.clip for item in corpus]
     assert not (tmp_path / "broken" / "parts").exists()
 
 

@@ -1,4 +1,4 @@
-"""The codec's graphs in ONNX Runtime against torch, and streams against the whole.
+"""The graphs of the codecs that stream with a state, EnCodec, ConvNeXt and harmonic, against torch; streams, errors.
 
 EnCodec is compared with recorded outputs of its package (vectors/encodec_small; tests/vectors/make_encodec_small.py),
 so that the tests need no package; `tests/unimoe/codec/test_encodec.py` compares the full size if the package is
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from tests.export.codecs import Written, write
+from unimoe.codec.base import load_codec
 from unimoe.codec.config import ConvNeXtCodecConfig, HarmonicCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe.codec.harmonic import HarmonicCodec
@@ -98,27 +99,18 @@ def test_encodec_graphs_give_what_the_package_gave(encodec: Written, frames: int
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 40])
-def test_convnext_graphs_equal_torch(convnext_dir: Path, convnext: Written, frames: int) -> None:
-    torch.manual_seed(frames)
-    codec = ConvNeXtCodec.load(convnext_dir)
-    pcm_BL = torch.randn(2, frames * SMALL.hop_samples) * 0.3
+@pytest.mark.parametrize("kind", ["convnext", "harmonic"])
+def test_graphs_equal_torch(
+    kind: str, convnext_dir: Path, convnext: Written, harmonic_dir: Path, harmonic: Written, frames: int
+) -> None:
+    folder, written = {"convnext": (convnext_dir, convnext), "harmonic": (harmonic_dir, harmonic)}[kind]
+    codec = load_codec(folder)
+    pcm_BL = torch.randn(2, frames * codec.hop_samples, generator=torch.Generator().manual_seed(frames)) * 0.3
     codes_BKT = codec.encode(pcm_BL)
-    np.testing.assert_array_equal(
-        convnext.run("codec_encoder", {"pcm_BL": pcm_BL.numpy()})["codes_BKT"], codes_BKT.numpy()
-    )
-    np.testing.assert_allclose(convnext.decode(codes_BKT.numpy()), codec.decode(codes_BKT).numpy(), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 5, 40])
-def test_harmonic_graphs_equal_torch(harmonic_dir: Path, harmonic: Written, frames: int) -> None:
-    torch.manual_seed(frames)
-    codec = HarmonicCodec.load(harmonic_dir)
-    pcm_BL = torch.randn(2, frames * SMALL_HARMONIC.hop_samples) * 0.3
-    codes_BKT = codec.encode(pcm_BL)
-    made = harmonic.run("codec_encoder", {"pcm_BL": pcm_BL.numpy()})["codes_BKT"]
-    np.testing.assert_array_equal(made, codes_BKT.numpy())
+    made_BKT = written.run("codec_encoder", {"pcm_BL": pcm_BL.numpy()})["codes_BKT"]
+    np.testing.assert_array_equal(made_BKT, codes_BKT.numpy())
     expected_BL = codec.decode(codes_BKT).numpy()
-    np.testing.assert_allclose(harmonic.decode(codes_BKT.numpy()), expected_BL, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(written.decode(codes_BKT.numpy()), expected_BL, rtol=0, atol=1e-5)
 
 
 def test_the_harmonic_oracle_equals_the_graphs(harmonic: Written) -> None:
