@@ -65,9 +65,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundles_by_precision(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random model as "float", "w8" and "w4" bundles."""
+    from tests.quantized import plan_of
     from tests.random_checkpoint import tiny_config, write_random_checkpoint
-    from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-    from unimoe_calibration.statistics import linears
+    from unimoe_calibration.schemes import Scheme
     from unimoe_calibration.writing import write_quantized
     from unimoe_export.exporter import export_bundle
     from unimoe_runtime.bundle.reader import open_bundle
@@ -76,7 +76,6 @@ def bundles_by_precision(tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     config = tiny_config(hidden_size=64, routed_intermediate_size=32, codebook_size=32)
     export_bundle(write_random_checkpoint(folder / "checkpoint", config), folder / "float")
     for scheme in (Scheme.W8, Scheme.W4):
-        plan = {linear: LinearPlan(scheme=scheme) for linear in linears(config)}
-        plans = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=plan)
-        write_quantized(open_bundle(folder / "float"), folder / scheme, plans, {})
+        source = open_bundle(folder / "float")
+        write_quantized(source, folder / scheme, plan_of(source, scheme), {})
     return {name: folder / name for name in ("float", "w8", "w4")}

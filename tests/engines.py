@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.quantized import plan_of
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.statistics import linears
+from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.engines.compiling import compile_graph
 from unimoe_export.engines.flavours import open_flavour
@@ -52,13 +52,7 @@ def random_bundle(folder: Path, config: ModelConfig, precision: str = "float32")
 
 def quantized(bundle: Bundle, out: Path, scheme: Scheme, *, per_row: bool = False) -> Bundle:
     """The bundle with every product in a scheme, inputs within ±6; `per_row`: per-row ranges after SwiGLU."""
-    one = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
-    after_swiglu = LinearPlan(scheme=scheme, per_row=True) if per_row else one
-    plans = {
-        linear: after_swiglu if linear.weight in ("down.weight", "shared.down.weight") else one
-        for linear in linears(bundle.model)
-    }
-    write_quantized(bundle, out, QuantizationPlan(engine=Engine.TENSORRT, linears=plans), {})
+    write_quantized(bundle, out, plan_of(bundle, scheme, Engine.TENSORRT, per_row), {})
     return open_bundle(out)
 
 

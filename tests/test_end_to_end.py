@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from click.testing import CliRunner
 
+from tests.command_line import output_of
 from tests.runtime.frontend.small_frontend import write_frontend
 from unimoe.checkpoint import CheckpointParts, load_model, save_checkpoint
-from unimoe.cli.group import cli
 from unimoe.codec.base import load_codec
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.settings import CodecTraining
@@ -95,24 +94,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "checkpoint"
 
 
-def unimoe(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.mark.slow
 def test_train_export_verify_synthesize(checkpoint: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    unimoe("export", checkpoint, bundle)
-    unimoe("inspect", bundle, "--check")
+    output_of("export", checkpoint, bundle)
+    output_of("inspect", bundle, "--check")
     others: list[list[str | Path]] = [[], ["--against", checkpoint]]
     for other in others:
-        agreement = json.loads(unimoe("verify", bundle, *other, "--json"))["agreement"]
+        agreement = json.loads(output_of("verify", bundle, *other, "--json"))["agreement"]
         assert agreement["steps"] == 200
         assert agreement["first_difference"] is None
         assert agreement["equal_sets"] == 1.0
-    shown = unimoe("synth", bundle, "--task", "music", "--text", REQUEST, "--seed", "7", "-o", tmp_path / "out.flac")
+    shown = output_of("synth", bundle, "--task", "music", "--text", REQUEST, "--seed", "7", "-o", tmp_path / "out.flac")
     assert "experts launched a step" in shown
     pcm_L, rate_hz = soundfile.read(tmp_path / "out.flac")
     assert rate_hz == RATE_HZ
@@ -123,24 +116,24 @@ def test_train_export_verify_synthesize(checkpoint: Path, tmp_path: Path) -> Non
 def test_calibrate_judge_synthesize(checkpoint: Path, tmp_path: Path) -> None:
     """Calibrated on its own output, the quantized bundle stays near the float bundle and still plays."""
     bundle, quantized = tmp_path / "bundle", tmp_path / "int8"
-    unimoe("export", checkpoint, bundle)
+    output_of("export", checkpoint, bundle)
     requests = [f"flute, 120 bpm: {notes}" for notes in ("C4 E4 G4", "G4 E4 C4", "D4 F4 A4")]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps({"task": "music", "text": text}) + "\n" for text in requests))
-    shown = unimoe("calibrate", bundle, quantized, "--data", data, "--floor", "8", "--cache", tmp_path / "cache")
+    shown = output_of("calibrate", bundle, quantized, "--data", data, "--floor", "8", "--cache", tmp_path / "cache")
     assert "tokens that each expert received" in shown
-    unimoe("inspect", quantized, "--check")
+    output_of("inspect", quantized, "--check")
     limits = ("--limit", "router-agreement", "0.9", "--limit", "size", "0.6", "--limit", "kl", "0.1")
-    report = json.loads(unimoe("verify", quantized, "--against", bundle, "--steps", "60", *limits, "--json"))
+    report = json.loads(output_of("verify", quantized, "--against", bundle, "--steps", "60", *limits, "--json"))
     assert report["passed"] and report["comparison"]["spectral_db"] >= 0
     assert report["comparison"]["graph_bytes"] < report["comparison"]["reference_graph_bytes"]
-    unimoe("synth", quantized, "--task", "music", "--text", REQUEST, "-o", tmp_path / "out.wav")
+    output_of("synth", quantized, "--task", "music", "--text", REQUEST, "-o", tmp_path / "out.wav")
 
 
 @pytest.mark.slow
 def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> None:
     """With the same seed, the bundle gives the same codes and samples as the checkpoint in torch."""
-    unimoe("export", checkpoint, tmp_path / "bundle")
+    output_of("export", checkpoint, tmp_path / "bundle")
     with Synthesizer.open(tmp_path / "bundle") as synthesizer:
         played = synthesizer.synthesize(SynthesisRequest(task="music", text=REQUEST, seed=3))
         config = synthesizer.bundle.model
@@ -158,7 +151,7 @@ def test_the_bundle_plays_what_torch_plays(checkpoint: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
     """The numpy backend with its codec gives the same codes, samples and encoding from the same seed."""
-    unimoe("export", checkpoint, tmp_path / "bundle")
+    output_of("export", checkpoint, tmp_path / "bundle")
     played = []
     for backend in ("onnxruntime", "numpy"):
         with Synthesizer.open(tmp_path / "bundle", backend=backend) as synthesizer:
@@ -177,7 +170,7 @@ def test_the_oracle_plays_the_same(checkpoint: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_played_is_said_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
     from tests.command_line import assert_one_line, run
 
-    unimoe("export", checkpoint, tmp_path / "bundle")
+    output_of("export", checkpoint, tmp_path / "bundle")
     noise = tmp_path / "noise.wav"
     noise.write_bytes(b"this is no audio")
     cases: list[tuple[list[str | Path], str]] = [

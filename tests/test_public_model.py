@@ -13,10 +13,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from tests.command_line import assert_one_line, run
+from tests.command_line import assert_one_line, output_of, run
 from tests.public_folder import write_public_folder
 from tests.random_dac import write_random_dac
-from tests.runtime.vision.test_video import numbered, write_video
+from tests.recordings import write_recording
+from tests.videos import numbered, write_video
 from unimoe.checkpoint import load_model
 from unimoe.cli.group import cli
 from unimoe.generate import TorchLanguageModel
@@ -30,12 +31,6 @@ from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 RATE_HZ = 16000
 STEPS = ("--min-steps", "30", "--max-steps", "35")
-
-
-def unimoe(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def refusal(*arguments: str | Path) -> str:
@@ -61,16 +56,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("bundles") / "public"
-    shown = unimoe("export", published, target)
+    shown = output_of("export", published, target)
     assert "warning" not in shown
     return target
-
-
-def write_recording(path: Path, hertz: float, seconds: float = 0.4, rate_hz: int = 22050) -> Path:
-    time_L = np.arange(int(seconds * rate_hz)) / rate_hz
-    tone_L = 0.3 * np.sin(2 * np.pi * hertz * time_L)
-    soundfile.write(path, np.stack([tone_L, tone_L], axis=1), rate_hz)
-    return path
 
 
 def write_clip(path: Path, frames_FHWC: np.ndarray) -> Path:
@@ -79,13 +67,13 @@ def write_clip(path: Path, frames_FHWC: np.ndarray) -> Path:
 
 @pytest.mark.slow
 def test_export_and_verify(published: Path, bundle: Path) -> None:
-    unimoe("inspect", bundle, "--check")
+    output_of("inspect", bundle, "--check")
     others: list[list[str | Path]] = [[], ["--against", published]]
     for other in others:
-        report = json.loads(unimoe("verify", bundle, *other, "--steps", "40", "--json"))
+        report = json.loads(output_of("verify", bundle, *other, "--steps", "40", "--json"))
         assert report["passed"]
         assert report["agreement"]["first_difference"] is None
-    compared = {graph["graph"] for graph in json.loads(unimoe("verify", bundle, "--steps", "2", "--json"))["graphs"]}
+    compared = {graph["graph"] for graph in json.loads(output_of("verify", bundle, "--steps", "2", "--json"))["graphs"]}
     assert {"vision", "codec_decoder", "layers.2.expert.7", "head"} <= compared
 
 
@@ -98,7 +86,7 @@ def test_each_task_gives_audio(bundle: Path, tmp_path: Path, task: str) -> None:
         "video to music": ["--task", "music", "--video", write_clip(tmp_path / "clip.mp4", numbered(30))],
     }
     out = tmp_path / "out.wav"
-    shown = unimoe("synth", bundle, *arguments[task], "--text", "The music is calm", *STEPS, "-o", out, "--json")
+    shown = output_of("synth", bundle, *arguments[task], "--text", "The music is calm", *STEPS, "-o", out, "--json")
     pcm_L, rate_hz = soundfile.read(out)
     assert rate_hz == RATE_HZ
     assert len(pcm_L) % 320 == 0 and 26 * 320 <= len(pcm_L) <= 31 * 320

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import PACKAGE_ROOTS
 from unimoe_export.exporter import export_bundle
 
 ROOT = Path(__file__).parent.parent
@@ -66,11 +67,10 @@ def environment(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     script = commands / "unimoe"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m unimoe.cli "$@"\n')
     script.chmod(0o755)
-    roots = (ROOT, ROOT / "runtime", ROOT / "export", ROOT / "calibration")
     return {
         **os.environ,
         "PATH": f"{commands}:{os.environ['PATH']}",
-        "PYTHONPATH": ":".join(map(str, roots)),
+        "PYTHONPATH": PACKAGE_ROOTS,
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from tests.unimoe.test_moe import public_aux_loss
+from tests.unimoe.public_aux_loss import public_aux_loss
 from unimoe.checkpoint import load_model
 from unimoe.generate import TorchLanguageModel
 from unimoe.loss import codec_losses, total_loss

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from tests.calibration.quantized import RANGE, plan_of, read
+from tests.quantized import RANGE, plan_of, read
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from unimoe_calibration.statistics import Linear
 from unimoe_calibration.weights import dequantize_weight, round_inputs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.calibration.quantized import one_scheme
+from tests.quantized import one_scheme
 from unimoe_calibration.data import Sample
 from unimoe_calibration.mixed_precision import mix_precisions, open_formats
 from unimoe_calibration.pareto import draw_pareto

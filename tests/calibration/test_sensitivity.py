@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.calibration.quantized import one_scheme
+from tests.quantized import one_scheme
 from unimoe_calibration.data import Sample
 from unimoe_calibration.mixed_precision import FLOAT
 from unimoe_calibration.mixing import MixedBackend

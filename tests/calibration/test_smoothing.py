@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.calibration.quantized import read
+from tests.quantized import read
 from unimoe_calibration.schemes import Engine, QuantizationPlan
 from unimoe_calibration.smoothing import fold
 from unimoe_calibration.statistics import Linear, linears

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.calibration.quantized import plan_of
+from tests.quantized import plan_of
 from unimoe_calibration.schemes import Scheme
 from unimoe_calibration.writing import write_quantized
 from unimoe_runtime.bundle.reader import Bundle, open_bundle

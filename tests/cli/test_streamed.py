@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.command_line import ROOT, assert_one_line, run
+from tests.command_line import PACKAGE_ROOTS, assert_one_line, run
 from tests.speaking_bundle import write_speaking_bundle
 
 LONG_REQUEST = ("--task", "music", "--text", "flute, 80 bpm: C4 E4 G4 C5 G4 E4 C4 E4", "--seed", "3")
@@ -27,11 +27,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
-    path = ":".join(str(ROOT / part) for part in (".", "export", "runtime", "calibration"))
     return subprocess.Popen(
         [sys.executable, "-m", "unimoe.cli", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": PACKAGE_ROOTS, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         # Tests in a shell's background ignore Ctrl-C, and the processes that they start would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -93,9 +93,9 @@ def write_bases(folder: Path) -> Bases:
     from tests.public_folder import write_public_folder
     from tests.random_dac import write_random_dac
     from tests.robustness.corpora import write_corpora
-    from tests.runtime.vision.test_video import numbered, write_video
     from tests.speaking_bundle import write_speaking_bundle
-    from tests.unimoe.evaluation.test_suite import write_corpus
+    from tests.unimoe.evaluation.corpora import write_corpus
+    from tests.videos import numbered, write_video
     from unimoe.cli.group import cli
     from unimoe.data.npm import PRONUNCIATIONS
 

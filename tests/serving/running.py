@@ -47,6 +47,18 @@ class RunningServer:
         finally:
             connection.close()
 
+    def post_form(
+        self, path: str, fields: dict[str, str], file: tuple[str, str, bytes]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Post a multipart form with one file: its field, name and content."""
+        edge = "0123456789"
+        parts = [f'--{edge}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+                 for name, value in fields.items()]  # fmt: skip
+        name, file_name, content = file
+        head = f'--{edge}\r\ncontent-disposition: form-data; name="{name}"; filename="{file_name}"\r\n\r\n'
+        body = b"".join([*parts, head.encode(), content, f"\r\n--{edge}--\r\n".encode()])
+        return self.ask("POST", path, body, {"content-type": f"multipart/form-data; boundary={edge}"})
+
     def refuses(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Refusal:
         """Send a request that must be refused with one line in OpenAI's error format."""
         status, sent, answer = self.ask(method, path, body, headers)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.serving.process import ask, port_of, start
 from tests.serving.running import LONG
-from tests.serving.test_server import ask, port_of, start
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "scale.md"
 BODY = {"input": LONG[:600], "response_format": "wav", "seed": 1}

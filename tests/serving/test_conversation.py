@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.running import LONG
-from tests.serving.test_service import job, with_service
+from tests.serving.services import job, with_service
 from unimoe_serving.conversation import Conversation
 from unimoe_serving.errors import RequestError
 from unimoe_serving.live_stream import LiveStream, Piece

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.vision.test_video import numbered, write_video
 from tests.serving.running import RunningServer, running_server
+from tests.videos import numbered, write_video
 from unimoe_runtime import SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16
 from unimoe_serving.page import render_page

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.serving.running import LONG
+from tests.serving.services import job, with_service
 from unimoe_runtime import BundleError, PromptError
-from unimoe_serving.config import BundleSource, ServerConfig
-from unimoe_serving.encoders import AudioFormat
 from unimoe_serving.errors import RequestError
 from unimoe_serving.fields import Fields
-from unimoe_serving.service import Job, Service
-
-WAV = AudioFormat(name="wav")
-
-
-def with_service(bundle: Path, use: Callable[[Service], Awaitable[None]]) -> None:
-    async def run() -> None:
-        service = Service(ServerConfig(bundles=(BundleSource(name="tiny", path=bundle),)))
-        service.start_loading()
-        try:
-            await service.loaded()
-            async with asyncio.timeout(60):
-                await use(service)
-        finally:
-            await service.close()
-
-    asyncio.run(run())
-
-
-def job(service: Service, text: str) -> Job:
-    model = service.models.find("tiny")
-    request = service.read_request(Fields({"voice": "ann", "speed": 1}), model, "speech", text=text)
-    return Job(model=model, request=request, audio=WAV)
+from unimoe_serving.service import Service
 
 
 def ended(service: Service) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_public_model import write_recording
+from tests.recordings import write_recording
 from unimoe_serving.config import BundleSource
 from unimoe_serving.errors import RequestError
 from unimoe_serving.models import ServedModel

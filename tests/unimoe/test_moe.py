@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from tests.unimoe.public_aux_loss import public_aux_loss
 from unimoe.checkpoint import empty_model, tensor_views
 from unimoe.config import ModelConfig, preset
 from unimoe.model import UniMoE
@@ -124,16 +125,6 @@ def test_dropping_keeps_to_the_capacity_and_trains(weighting: str) -> None:
     assert moe.router is not None
     moe.router.config = dataclasses.replace(config, token_drop=False)
     torch.testing.assert_close(few, moe(hidden_BTC[:1, :2].detach())[0])
-
-
-def public_aux_loss(aux_loss: torch.Tensor, picked_NE: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """The public code's auxiliary loss without balance weights.
-
-    Padding counts as tokens without a pick, whose softmax over nothing is uniform. With r the share of real tokens:
-    r² · loss + r (1 - r) · mean picks."""
-    real = mask_BT.float().mean()
-    picks = picked_NE[mask_BT.flatten()].sum(dim=1).float().mean()
-    return real * real * aux_loss + real * (1 - real) * picks
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.bundle.test_reader import CONFIG, edit_manifest, write_bundle
+from tests.runtime.bundle.small_bundle import CONFIG, edit_manifest, write_bundle
 from unimoe_runtime.bundle.manifest import CodecDescription, codec_signatures, signatures, trunk_name
 from unimoe_runtime.bundle.reader import FORMAT_VERSION, MANIFEST, open_bundle
 from unimoe_runtime.errors import BundleError, ConfigError

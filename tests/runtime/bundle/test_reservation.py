@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.bundle.test_writer import finish
+from tests.runtime.bundle.small_bundle import finish
 from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import OutputError

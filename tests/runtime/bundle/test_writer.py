@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.random_checkpoint import tiny_config
+from tests.runtime.bundle.small_bundle import finish
 from unimoe_runtime.bundle.manifest import GraphInfo, TensorInfo
-from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
+from unimoe_runtime.bundle.writer import BundleWriter
 from unimoe_runtime.errors import OutputError
 
 ROOT = Path(__file__).parents[3]
@@ -43,10 +42,6 @@ def kill_a_writer(target: Path, fingerprint: str = "x") -> None:
         check=False,
     )
     assert done.returncode == -signal.SIGKILL and not target.exists()
-
-
-def finish(writer: BundleWriter, **sections: Any) -> None:
-    writer.finish(BundleParts(model=tiny_config(), sampling={}, codec=None, provenance={}, opset=24, sections=sections))
 
 
 def test_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> None:

@@ -5,27 +5,16 @@ B rows · T positions
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from unimoe_runtime.checkpoint.published import vision_config
+from tests.runtime.tiny_vision import GRIDS, VECTORS, tiny_vision
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.model.mrope import video_positions
-from unimoe_runtime.vision.tower import Grid, VisionConfig
+from unimoe_runtime.vision.tower import Grid
 
-VECTORS = Path(__file__).parents[2] / "vectors"
 RECORDED = load_file(VECTORS / "video_mrope.safetensors")
-GRIDS: list[Grid] = [(2, 12, 10), (1, 8, 6)]
-
-
-def tiny_vision() -> VisionConfig:
-    config = vision_config(json.loads((VECTORS / "tiny_config.json").read_text()))
-    assert config is not None
-    return config
 
 
 def expected(name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.quantized import plan_of
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
 from tests.runtime.host_device import HostDevice
-from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.statistics import linears
+from unimoe_calibration.schemes import Scheme
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
@@ -118,11 +118,8 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quantized(floats: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     source, paths = open_bundle(floats), {}
     for scheme in (Scheme.W8A8, Scheme.W8, Scheme.W4):
-        plan = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
         paths[scheme.precision] = tmp_path_factory.mktemp(scheme) / "bundle"
-        every = dict.fromkeys(linears(source.model), plan)
-        planned = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=every)
-        write_quantized(source, paths[scheme.precision], planned, {})
+        write_quantized(source, paths[scheme.precision], plan_of(source, scheme), {})
     return paths
 
 

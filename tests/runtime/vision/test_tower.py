@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.runtime.model.test_mrope import GRIDS, tiny_vision
+from tests.runtime.tiny_vision import GRIDS, tiny_vision
 from unimoe_runtime.errors import BundleError, ConfigError, VideoError
 from unimoe_runtime.vision.tower import (
     BundleVision,

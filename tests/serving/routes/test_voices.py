@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import openai
 
-from tests.serving.routes.test_audio import post_form
+from tests.recordings import write_recording
 from tests.serving.running import RunningServer, running_server
-from tests.test_public_model import write_recording
 from unimoe_runtime import Limits, SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16
 
@@ -28,7 +27,7 @@ def test_what_a_bundle_has(server: RunningServer) -> None:
 
 
 def test_a_bundle_that_does_not_clone_takes_none(server: RunningServer) -> None:
-    status, _, answer = post_form(server, PATH, {"name": "eve", "text": "hello"}, ("audio_sample", "a.wav", b"x"))
+    status, _, answer = server.post_form(PATH, {"name": "eve", "text": "hello"}, ("audio_sample", "a.wav", b"x"))
     assert status == 400 and "does not clone" in json.loads(answer)["error"]["message"]
     assert server.refuses("POST", PATH, {"type": "prompt", "name": "eve", "prompt": "warm"}).param == "type"
     assert server.refuses("DELETE", f"{PATH}/ann").status == 404
@@ -63,7 +62,7 @@ def test_a_voice_comes_speaks_and_goes(public_bundle: Path, tmp_path: Path) -> N
             ({"name": "zoe", "text": "t"}, "a.wav", b"noise", "the upload cannot be read"),
             ({"name": "zoe", "text": "t"}, "../../a.exe", recording.read_bytes(), "ends in '.exe'"),
         ):
-            status, _, answer = post_form(server, PATH, fields, ("audio_sample", name, content))
+            status, _, answer = server.post_form(PATH, fields, ("audio_sample", name, content))
             message = json.loads(answer)["error"]["message"]
             assert status == 400 and told in message and "/tmp" not in message, message
     with running_server({"public": public_bundle}, voices_dir=folder) as server:

@@ -1,4 +1,4 @@
-"""The ConvNeXt codec: shapes, causality, streaming, and parts kept from another codec."""
+"""The ConvNeXt codec: shapes, causality, streaming, and the default size."""
 
 from __future__ import annotations
 

@@ -18,9 +18,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from tests.command_line import PACKAGE_ROOTS
 from tests.speaking_bundle import write_speaking_bundle
+from tests.unimoe.evaluation.corpora import RATE_HZ, tones, write_corpus
 from unimoe.cli.group import cli
-from unimoe.data.corpus import Corpus, CorpusError, write_audio, write_index
+from unimoe.data.corpus import Corpus, CorpusError
 from unimoe.evaluation import suite
 from unimoe.evaluation.clips import Clip, held_out, judge, measure
 from unimoe.evaluation.forced import read_clips
@@ -34,42 +36,6 @@ from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend import open_frontend
-
-RATE_HZ = 16000
-MELODIES = ((60, 64, 67), (62, 65, 69), (71, 67, 61))
-
-
-def tones(pitches: tuple[int, ...]) -> np.ndarray:
-    time_L = np.arange(RATE_HZ // 2) / RATE_HZ
-    return np.concatenate([0.2 * np.sin(2 * np.pi * 440 * 2 ** ((p - 69) / 12) * time_L) for p in pitches])
-
-
-def write_corpus(folder: Path, *, speech: bool) -> Corpus:
-    """Melodies of a flute and, on request, two voices that hum their texts."""
-    folder.mkdir()
-    rows = []
-    melodies = [(split, pitches) for split in ("test", "train") for pitches in MELODIES]
-    offsets = write_audio(folder / "flute.npy", [tones(pitches) for _, pitches in melodies])
-    names = {60: "C4", 64: "E4", 67: "G4", 62: "D4", 65: "F4", 69: "A4", 71: "B4", 61: "C#4"}
-    for (split, pitches), offset in zip(melodies, offsets, strict=True):
-        rows.append({
-            "source": "flute", "domain": "music", "kind": "melody", "text": " ".join(names[p] for p in pitches),
-            "split": split, "offset": offset, "length": 3 * RATE_HZ // 2, "instrument": "flute", "tempo_bpm": 120,
-            "notes": [{"pitch": p, "start_s": i / 2, "end_s": i / 2 + 0.45} for i, p in enumerate(pitches)],
-        })  # fmt: skip
-    rows += [{**row, "kind": "harmony"} for row in rows[:1]]
-    for number, voice in enumerate(("ann", "bob") if speech else ()):
-        texts = ["one two", "six", "one", "two six", "cat"]
-        offsets = write_audio(folder / f"{voice}.npy", [tones((50 + 9 * number, 52 + 9 * number))] * len(texts))
-        for at, (text, offset) in enumerate(zip(texts, offsets, strict=True)):
-            rows.append({
-                "source": voice, "domain": "speech", "kind": "digits" if at < 4 else "sentences", "text": text,
-                "split": "train" if at < 2 else "test", "offset": offset, "length": RATE_HZ, "voice": voice,
-                "phonemes": [["ae", 1.0]],
-            })  # fmt: skip
-    sources = {str(row["source"]): "" for row in rows}
-    write_index(folder, rows, sample_rate_hz=RATE_HZ, licences=sources, seed=0)
-    return Corpus.open(folder)
 
 
 @pytest.fixture(scope="module")
@@ -245,9 +211,7 @@ def test_words_are_compared_without_case_and_points(melodies: Corpus) -> None:
 def test_evaluation_needs_no_torch() -> None:
     """Evaluation of a bundle needs no torch, except for speaker similarity."""
     script = "import sys; sys.modules['torch'] = None; import unimoe.evaluation.page, unimoe.cli.evaluate"
-    root = Path(__file__).parents[3]
-    path = ":".join(str(root / part) for part in (".", "export", "runtime", "calibration"))
     done = subprocess.run(
-        [sys.executable, "-c", script], env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], env={"PYTHONPATH": PACKAGE_ROOTS}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

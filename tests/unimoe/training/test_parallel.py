@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.command_line import PACKAGE_ROOTS
 from tests.unimoe.training import tiny_training
 from tests.unimoe.training.tiny_training import config, make_examples, training
 from unimoe.training.batches import collate
@@ -34,8 +35,7 @@ def command(folder: Path, engine: str, stop_after: int, **changes: Any) -> list[
 
 
 def environment() -> dict[str, str]:
-    paths = os.pathsep.join(str(ROOT / part) for part in ("", "runtime", "export", "calibration"))
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": PACKAGE_ROOTS, "OMP_NUM_THREADS": "1"}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

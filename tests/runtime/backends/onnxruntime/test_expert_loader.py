@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.quantized import plan_of
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
-from unimoe_calibration.statistics import linears
+from unimoe_calibration.schemes import Scheme
 from unimoe_calibration.writing import write_quantized
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.factory import open_backend
@@ -41,10 +41,8 @@ def bundle(request: pytest.FixtureRequest, floats: Path, tmp_path_factory: pytes
     if scheme == Scheme.FLOAT:
         return floats
     source = open_bundle(floats)
-    one = LinearPlan(scheme=scheme, input_range=6.0 if scheme.quantizes_inputs else None)
-    plan = QuantizationPlan(engine=Engine.ONNXRUNTIME, linears=dict.fromkeys(linears(source.model), one))
     path = tmp_path_factory.mktemp("quantized") / "bundle"
-    write_quantized(source, path, plan, {})
+    write_quantized(source, path, plan_of(source, scheme), {})
     return path
 
 
