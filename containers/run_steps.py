@@ -49,4 +49,5 @@ def run_steps(file: Path, context: Path, folder: Path, environment: Mapping[str,
 
 
 if __name__ == "__main__":
-    print("CMD", run_steps(*map(Path, sys.argv[1:4])))
+    file, context, folder = map(Path, sys.argv[1:4])
+    print("CMD", run_steps(file, context, folder))
