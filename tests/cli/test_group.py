@@ -7,6 +7,7 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.command_line import PACKAGE_ROOTS
 from unimoe.cli.group import cli
@@ -19,6 +20,7 @@ NAMES = cli.list_commands(CONTEXT)
 def test_each_command_loads_and_says_what_it_does(name: str) -> None:
     command = cli.get_command(CONTEXT, name)
     assert command is not None and command.help
+    assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
     assert f"\n  {name} " in cli.get_help(CONTEXT)
 
 

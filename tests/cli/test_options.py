@@ -28,10 +28,20 @@ def test_a_precision_that_is_not_offered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "size"), [("6", 6 * 10**9), ("6GB", 6 * 10**9), ("512MiB", 2**29), ("8mb", 8 * 10**6)]
-)
-def test_sizes_have_units(word: str, size: int) -> None:
-    assert Size("GB").convert(word, None, None) == size
+    ("unit", "word", "size"),
+    [
+        ("GB", "6", 6 * 10**9), ("GB", "6GB", 6 * 10**9), ("GB", "512MiB", 2**29), ("GB", "8mb", 8 * 10**6),
+        ("B", "1.5 gb", 1_500_000_000), ("B", "512KiB", 524_288), ("B", "7", 7), ("B", "0", 0),
+    ],
+)  # fmt: skip
+def test_sizes_have_units(unit: str, word: str, size: int) -> None:
+    assert Size(unit).convert(word, None, None) == size
+
+
+@pytest.mark.parametrize("word", ["", "MB", "-1MB", "3 apples", "1e3"])
+def test_what_is_no_size(word: str) -> None:
+    with pytest.raises(click.BadParameter, match="no size such as"):
+        Size().convert(word, None, None)
 
 
 @click.command(cls=Command)

@@ -1,16 +1,12 @@
-"""`unimoe synth --memory-budget`, and sizes on the command line."""
+"""`unimoe synth --memory-budget`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import click
-import pytest
-
 from tests.command_line import run
 from tests.speaking_bundle import write_speaking_bundle
-from unimoe.cli.options import Size
 
 
 def test_the_same_file_with_any_budget(tmp_path: Path) -> None:
@@ -25,16 +21,3 @@ def test_the_same_file_with_any_budget(tmp_path: Path) -> None:
     assert found["budget_bytes"] == 10_000_000 and 0 < found["misses"] < found["uses"]
     for name in ("none.wav", "some.wav"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "all.wav").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("word", "size"), [("300MB", 300_000_000), ("1.5 gb", 1_500_000_000), ("512KiB", 524_288), ("7", 7), ("0", 0)]
-)
-def test_sizes(word: str, size: int) -> None:
-    assert Size().convert(word, None, None) == size
-
-
-@pytest.mark.parametrize("word", ["", "MB", "-1MB", "3 apples", "1e3"])
-def test_what_is_no_size(word: str) -> None:
-    with pytest.raises(click.BadParameter, match="no size such as"):
-        Size().convert(word, None, None)

@@ -48,12 +48,12 @@ RATE_HZ = Whole(8000, 768_000)
 
 
 class Size(click.ParamType[int]):
-    """A size such as 300MB, 1.5GB or 512MiB, in bytes. A number without a unit is in `bare`. `zero`: 0 is a size."""
+    """A size such as 300MB, 1.5GB or 512MiB, in bytes. A number without a unit is in `bare`."""
 
     name = "SIZE"
 
-    def __init__(self, bare: str = "B", *, zero: bool = False) -> None:
-        self._bare, self._zero = bare, zero
+    def __init__(self, bare: str = "B") -> None:
+        self._bare = bare
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):

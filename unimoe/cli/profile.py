@@ -71,9 +71,7 @@ _STYLES = {"slower": "red", "faster": "green", "too noisy to tell": "yellow", "s
     help="With --against: stop after this time and compare the rounds so far.",
 )
 @engine_options
-@click.option(
-    "--memory-budget", type=Size(zero=True), help="Memory for loaded experts, such as 300MB. [default: no limit]"
-)
+@click.option("--memory-budget", type=Size(), help="Memory for loaded experts, such as 300MB. [default: no limit]")
 @click.option("--kernels", is_flag=True, help="Measure once more with the engine's own profiler on.")
 @click.option(
     "-o", "--output", "output", type=click.Choice(list(_FORMATS)), help="Print this format instead of tables."

@@ -62,9 +62,7 @@ _KEY_VARIABLE = "UNIMOE_API_KEY"
 @backend_option
 @trust_option
 @click.option("--threads", type=THREADS, help="CPU threads. [default: all cores]")
-@click.option(
-    "--memory-budget", type=Size(zero=True), help="Memory for each bundle's loaded experts. [default: no limit]"
-)
+@click.option("--memory-budget", type=Size(), help="Memory for each bundle's loaded experts. [default: no limit]")
 @click.option("--access-log", is_flag=True, help="Log each request.")
 def serve(
     bundles: tuple[str, ...],

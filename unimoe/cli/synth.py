@@ -93,7 +93,7 @@ def _frames(context: click.Context, parameter: click.Parameter, value: tuple[int
 @click.option("--warm", is_flag=True, help="Load every graph before the request; print the time and memory it takes.")
 @click.option(
     "--memory-budget",
-    type=Size(zero=True),
+    type=Size(),
     help="Memory for loaded experts, such as 300MB: same audio, slower. [default: no limit]",
 )
 @click.option("--guidance", type=Number(0, 1000), help="Guidance scale; 0 turns guidance off. [default: the bundle's]")

@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_runtime.checkpoint import published as public_format
 from unimoe_runtime.checkpoint.folder import open_checkpoint, tensor_shapes, vision_tensor_shapes
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import CheckpointError
@@ -143,27 +142,6 @@ def test_published_folder_in_shards(public_folder: Path) -> None:
         index.write_text(json.dumps({"weight_map": broken}))
         with pytest.raises(CheckpointError, match=message):
             open_checkpoint(public_folder)
-
-
-def test_names_go_both_ways() -> None:
-    """Names of the full published checkpoint map to ours and back, with the same shapes."""
-    published = json.loads((VECTORS / "full_checkpoint_names.json").read_text())
-    for name in published:
-        ours = public_format.canonical_name(name)
-        assert (ours is None) == (name == "lm_head.weight")
-        assert ours is None or public_format.published_name(ours) == name
-    for name in ("language_model.layers.x.mlp.gate.weight", "visual.blocks.0.norm3.weight", "lm_head.weight.x"):
-        with pytest.raises(CheckpointError, match="is not part of the published"):
-            public_format.canonical_name(name)
-    with pytest.raises(CheckpointError, match="has no tensor 'norm'"):
-        public_format.published_name("norm")
-
-
-def test_a_top_p_of_zero_means_top_k_in_the_published_format() -> None:
-    config = json.loads((VECTORS / "tiny_config.json").read_text())
-    config["text_config"].update(mlp_dynamic_top_p=0.0, mlp_dynamic_top_k=3.0)
-    model = public_format.model_config(config)
-    assert (model.selection, model.top_k) == ("top_k", 3)
 
 
 FINAL = "final_norm.weight"

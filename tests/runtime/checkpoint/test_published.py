@@ -22,14 +22,15 @@ def config() -> dict[str, Any]:
 def test_names_map_there_and_back() -> None:
     names = json.loads((VECTORS / "full_checkpoint_names.json").read_text())
     ours = {name: published.canonical_name(name) for name in names}
-    assert sum(name is None for name in ours.values()) <= 1, "only the text head is unused"
+    assert [name for name, our in ours.items() if our is None] == ["lm_head.weight"], "only the text head is unused"
     for name, our in ours.items():
         assert our is None or published.published_name(our) == name
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="not part of the published"):
-        published.canonical_name("language_model.layers.0.mlp.other.weight")
+    for name in ("language_model.layers.x.mlp.gate.weight", "visual.blocks.0.norm3.weight", "lm_head.weight.x"):
+        with pytest.raises(CheckpointError, match="not part of the published"):
+            published.canonical_name(name)
     with pytest.raises(CheckpointError, match="has no tensor 'other'"):
         published.published_name("other")
 
@@ -38,6 +39,12 @@ def test_a_configuration_is_recognised_and_read() -> None:
     assert published.is_public_config(config()) and not published.is_public_config({"model": {}})
     model = published.model_config(config())
     assert model.weighting == "sparsemixer" and model.num_codebooks == config()["codec_channels"]
+
+
+def test_a_top_p_of_zero_means_top_k() -> None:
+    text_config = config()["text_config"] | {"mlp_dynamic_top_p": 0.0, "mlp_dynamic_top_k": 3.0}
+    model = published.model_config({**config(), "text_config": text_config})
+    assert (model.selection, model.top_k) == ("top_k", 3)
 
 
 @pytest.mark.parametrize(

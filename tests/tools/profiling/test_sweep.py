@@ -11,8 +11,8 @@ import pytest
 
 from tests.tools.profiling.settings import setting
 from unimoe_runtime.bundle.reader import open_bundle
-from unimoe_runtime.errors import BundleError, ConfigError, OutputError
-from unimoe_tools.output import require_writable, write_output
+from unimoe_runtime.errors import BundleError, ConfigError
+from unimoe_tools.output import write_output
 from unimoe_tools.profiling import report as reports
 from unimoe_tools.profiling.measure import Meter
 from unimoe_tools.profiling.sweep import profile, read_report
@@ -51,7 +51,6 @@ def test_settings_in_processes_of_their_own(tiny_bundle: Path, tmp_path: Path) -
     assert len(reports.as_csv(report).splitlines()) == 3
     markdown = reports.as_markdown(report)
     assert "| step, median ms |" in markdown and "| graph | operator |" in markdown
-    assert not [item for item in tmp_path.iterdir() if item != path], "nothing temporary stays"
     check_trace(events)
 
 
@@ -113,10 +112,6 @@ def test_errors_are_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
         setting(tiny_bundle, requests=())
     with pytest.raises(ConfigError, match="repetition"):
         profile([setting(tiny_bundle)], repetitions=0)
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_output(tmp_path / "no" / "report.json", "")
-    with pytest.raises(OutputError, match="cannot be written"):
-        require_writable(tmp_path)
     (tmp_path / "other.json").write_text("{}")
     for name, told in (("other.json", "not a profile"), ("missing.json", "cannot be read")):
         with pytest.raises(ConfigError, match=told):

@@ -274,8 +274,3 @@ def test_extras_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(OutputError, match="speechmos is not installed"):
         Extras(dnsmos=True)
-
-
-def test_sources_are_listed() -> None:
-    done = CliRunner().invoke(data, ["sources"])
-    assert done.exit_code == 0 and "flite" in done.output and "CC-BY-SA" in done.output

@@ -1,3 +1,5 @@
+"""Every clip of a corpus has the same loudness."""
+
 from __future__ import annotations
 
 import numpy as np

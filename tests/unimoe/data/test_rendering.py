@@ -11,7 +11,6 @@ import pytest
 
 from unimoe.data import flite, melodies
 from unimoe.data.corpus import Corpus, CorpusError
-from unimoe.data.loudness import normalise_loudness
 from unimoe.data.recipe import CorpusRecipe
 from unimoe.data.rendering import render_corpus
 from unimoe.data.texts import DIGIT_WORDS, all_commands, draw_commands, draw_digit_strings, split_of
@@ -59,10 +58,6 @@ def test_words_of_held_out_commands_are_heard_in_training() -> None:
     assert {word for text in all_commands() for word in text.split()} <= train
 
 
-def test_note_names() -> None:
-    assert [melodies.note_name(pitch) for pitch in (60, 61, 69, 71, 72)] == ["C4", "C#4", "A4", "B4", "C5"]
-
-
 def test_melodies_stay_in_range_and_on_the_beat() -> None:
     drawn = melodies.draw_melodies(300, "flute", random.Random(0))
     for melody in drawn:
@@ -88,15 +83,6 @@ def test_midi_file_bytes() -> None:
 
 def test_flite_output_is_parsed() -> None:
     assert flite.parse_phonemes("pau:0.136 t:0.239 er:0.373 \n") == (("pau", 0.136), ("t", 0.239), ("er", 0.373))
-
-
-def test_loudness() -> None:
-    quiet = normalise_loudness(0.001 * np.sin(np.arange(16000) / 10))
-    assert np.sqrt(np.mean(quiet**2)) == pytest.approx(0.08, rel=1e-3)
-    click = np.zeros(16000)
-    click[0] = 0.1
-    assert np.abs(normalise_loudness(click)).max() == pytest.approx(0.9)
-    assert not normalise_loudness(np.zeros(8)).any()
 
 
 @pytest.mark.parametrize(
