@@ -46,4 +46,4 @@ def test_an_error_of_the_driver_is_one_line() -> None:
     for function in ("cuInit", "cuDeviceGetCount", "cuDeviceGetName", "cuDeviceGetAttribute"):
         found = read_gpus(Library(function))
         assert found["gpus"] == [] and found["problem"].startswith(f"{function}: unknown")
-        assert "\n" not in found["problem"]
+        assert found["cuda"] == "13.0" and "\n" not in found["problem"]
