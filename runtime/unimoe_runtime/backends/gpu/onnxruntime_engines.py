@@ -16,6 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from unimoe_runtime.errors import BackendError
+from unimoe_runtime.install import install_command
+
+try:  # before the modules for the CPU, whose error names another extra
+    import onnxruntime as ort
+except ImportError:
+    raise BackendError(f"ONNX Runtime is not installed: `{install_command('gpu')}`") from None
+
 from unimoe_runtime.backends.failures import engine_failure, naming_its_graph
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
@@ -23,13 +31,6 @@ from unimoe_runtime.backends.gpu.device import IN_PLACE, Buffer, Device, Pool, a
 from unimoe_runtime.backends.onnxruntime.sessions import CPU_ONLY, needs_optimizing, open_session
 from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.reader import Bundle
-from unimoe_runtime.errors import BackendError
-from unimoe_runtime.install import install_command
-
-try:
-    import onnxruntime as ort
-except ImportError:
-    raise BackendError(f"ONNX Runtime is not installed: `{install_command('gpu')}`") from None
 
 _CUDA = "CUDAExecutionProvider"
 _SMALLEST_CAPACITY = 256

@@ -11,10 +11,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.host_forward import HOST_ROWS
+from unimoe_runtime.backends.onnxruntime.forward import BoundForward, Spare
 from unimoe_runtime.backends.onnxruntime.huge_pages import use_huge_pages
+from unimoe_runtime.backends.onnxruntime.passes import GatheredTokens
 from unimoe_runtime.backends.onnxruntime.sessions import (
     CPU_ONLY,
     engine_error,
@@ -32,21 +35,11 @@ from unimoe_runtime.errors import BackendError
 from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
-from unimoe_runtime.install import install_command
-
-try:
-    import onnxruntime as ort
-except ImportError:
-    raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
-
-from unimoe_runtime.backends.onnxruntime.forward import BoundForward, Spare
-from unimoe_runtime.backends.onnxruntime.passes import GatheredTokens
 
 if TYPE_CHECKING:
     from unimoe_runtime.backends.onnxruntime.expert_loader import ResidentExpert
 
 Floats = NDArray[np.float32]
-
 
 # ONNX Runtime adds four 4-byte numbers at a time, starting at an address that is a multiple of 16.
 _VECTOR = 4

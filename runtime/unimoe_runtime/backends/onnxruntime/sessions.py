@@ -9,15 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import onnxruntime as ort
+
 from unimoe_runtime.backends.failures import engine_failure
 from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.errors import BackendError, BundleError, UnimoeError
-from unimoe_runtime.install import install_command
-
-try:
-    import onnxruntime as ort
-except ImportError:
-    raise BackendError(f"ONNX Runtime is not installed: `{install_command('cpu')}`") from None
 
 CPU_ONLY = ("CPUExecutionProvider",)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from unimoe_runtime.backends.gpu.tensorrt_library import load_library
 from unimoe_runtime.backends.numpy.backend import NumpyBackend
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.errors import BackendError, EngineError, UnimoeError
+from unimoe_runtime.install import install_command
 
 
 def test_what_an_engine_set_cannot_take_is_said_in_one_line(bundle: Bundle) -> None:
@@ -90,3 +93,10 @@ def test_what_is_not_installed_or_not_there_is_said_in_one_line(bundle: Bundle) 
         with pytest.raises(UnimoeError) as caught:
             action()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("onnxruntime.passes", "cpu"), ("gpu.onnxruntime_engines", "gpu")])
+def test_a_missing_onnxruntime_names_the_extra_that_brings_it(module: str, extra: str) -> None:
+    script = f"import sys; sys.modules['onnxruntime'] = None; import unimoe_runtime.backends.{module}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert f"BackendError: ONNX Runtime is not installed: `{install_command(extra)}`" in done.stderr
