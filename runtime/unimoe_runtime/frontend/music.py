@@ -21,7 +21,7 @@ from unimoe_runtime.frontend.tunes import TUNES
 from unimoe_runtime.records import Between, JsonRecord, Length, require
 
 _FILLERS = frozenset("a an the on at of in play with and from please melody tune notes note by solo starting".split())
-_TEMPO = re.compile(r"(\d+(?:\.\d+)?)\s*bpm\b", re.IGNORECASE)
+_TEMPO = re.compile(r"(?<![\w.,])([-+]?\d+(?:\.\d+)?)\s*bpm\b", re.IGNORECASE)
 _MODE_NAMES = sorted({*SCALES, *ARPEGGIOS, *SYNONYMS}, key=lambda name: -len(name))
 _MODE = re.compile(rf"\b({'|'.join(_MODE_NAMES)})\b", re.IGNORECASE)
 _SHAPE = re.compile(r"\b(scale|arpeggio)\b", re.IGNORECASE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.runtime.frontend.small_frontend import MUSIC, write_frontend
+from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.frontend.tunes import TUNES
@@ -85,3 +86,9 @@ def test_notes_stand_in_the_middle_of_their_beat(frontend: TimelineFrontEnd) -> 
     _, positions = frontend.row(frontend.timeline("music", "100 bpm: C4 D4", "flute"))
     beat = 30  # frames
     assert positions[2:4] == pytest.approx([1.5 + 5 + beat / 2, 1.5 + 5 + 1.5 * beat])
+
+
+@pytest.mark.parametrize("tempo", ["-90", "+-90", "1e90", "x90", "1.2.90", "9,090", "٣90", "nan", "inf", "0x90"])
+def test_a_tempo_that_is_no_number_is_not_read_in_part(frontend: TimelineFrontEnd, tempo: str) -> None:
+    with pytest.raises(PromptError):
+        frontend.build_prompt("music", f"flute, {tempo} bpm: C4")

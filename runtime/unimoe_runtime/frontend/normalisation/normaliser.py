@@ -205,7 +205,8 @@ class _Scan:
             if text[at : at + 1] == ".":
                 at += 1
             return at, [Unit(words=(*f"{self._abbreviations[base]}{apostrophe}{ending}".split(),), written=written)]
-        words = self._spelling.word(written, self.normaliser.known, shouted=self._shouted(text, at, before))
+        numeral = None if self.normaliser.known(base) else self._language.numbers.long_roman(written)
+        words = numeral or self._spelling.word(written, self.normaliser.known, shouted=self._shouted(text, at, before))
         return at, [Unit(words=tuple(words), written=written)]
 
     def _shouted(self, text: str, at: int, before: str) -> bool:

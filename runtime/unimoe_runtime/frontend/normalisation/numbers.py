@@ -129,6 +129,13 @@ class Numbers:
             return [*self.cardinal(century), self.terms["hundred"]]
         return [*self.cardinal(century), *([self.terms["oh"]] if rest < 10 else []), *self.cardinal(rest)]
 
+    def long_roman(self, text: str) -> list[str] | None:
+        """Words of a capital Roman numeral of four letters and more, such as MMXXIV: a year where it can be one."""
+        value = roman_value(text) if len(text) > 3 and text.isupper() else None
+        if value is None:
+            return None
+        return self.year(str(value)) if 1000 <= value < 2100 else self.cardinal(value)
+
     def decade(self, text: str) -> list[str]:
         """Words of ten years, such as 1990: nineteen nineties, 80: eighties, 2000: two thousands."""
         *start, last = self.year(text)
