@@ -135,9 +135,7 @@ def _quantize(
             if limits != MixtureLimits():
                 plan, mixture = mix_precisions(formats, plan, limits, sensitivities, target)
                 record["mixture"] = mixture.record()
-    record["products"] = {
-        str(linear): decisions[linear].record() | {"scheme": str(one.scheme)} for linear, one in plan.linears.items()
-    }
+    record["products"] = {str(linear): decisions[linear].under(one).record() for linear, one in plan.linears.items()}
     tell("routing", 0, 1)
     routing = _routing_statistics(bundle)
     write_quantized(bundle, place, plan, record, sections=routing, progress=tell)

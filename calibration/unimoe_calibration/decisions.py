@@ -6,7 +6,7 @@ K input channels · N outputs · M rows kept of an input
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,21 @@ _WORTHWHILE = 2 / 3
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """The reasons for one product's plan. `error` is its outputs' error on the rows kept, as a share of their root
-    mean square; None where no rows reached it. `method` is None where its inputs have no static range."""
+    mean square; None where no rows reached it or it was not measured. `method` is None where its inputs have no static
+    range."""
 
     plan: LinearPlan
     strength: float
     method: str | None
     error: float | None
     num_rows: int
+
+    def under(self, plan: LinearPlan) -> Decision:
+        """The decision with the plan of a mixture, which keeps the smoothing; such a plan has no range, and only that
+        of a float product a known error."""
+        if plan == self.plan:
+            return self
+        return replace(self, plan=plan, method=None, error=0.0 if plan.scheme == Scheme.FLOAT else None)
 
     def record(self) -> dict[str, Any]:
         scaled = self.plan.scheme.quantizes_inputs

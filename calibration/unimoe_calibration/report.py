@@ -165,8 +165,8 @@ def _products(result: CalibrationResult) -> Iterator[str]:
         count(len(rows), "product"),
         table(titles, rows, words=(1, 2, 3)),
         "Range: the absolute value that the largest code of an input stands for. Output error: root mean square, as a "
-        "share of the outputs', on the rows kept. Graph flips: routing decisions that the product's graph changes when "
-        "it is quantized alone.",
+        "share of the outputs', on the rows kept; a dash where the mixture chose another precision. Graph flips: "
+        "routing decisions that the product's graph changes when it is quantized alone.",
     )
 
 
@@ -177,7 +177,7 @@ def _product_row(name: str, one: object, flips: object) -> Sequence[str]:
     return [
         name, scheme_precision(one["scheme"]), shown_precision(one["inputs"]), one["method"] or "–",
         "–" if limit is None else number(limit), f"{one['smoothing_strength']:g}",
-        "no rows" if error is None else percent(error, 2), f"{one['rows']:,}",
+        percent(error, 2) if error is not None else "–" if one["rows"] else "no rows", f"{one['rows']:,}",
         f"{flips[graph]:,}" if graph in flips else "–",
     ]  # fmt: skip
 

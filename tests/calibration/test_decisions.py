@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.random_checkpoint import tiny_config, write_random_checkpoint
-from unimoe_calibration.decisions import choose_schemes, plan_quantization, uniform_plan
-from unimoe_calibration.schemes import Engine, Scheme
+from unimoe_calibration.decisions import Decision, choose_schemes, plan_quantization, uniform_plan
+from unimoe_calibration.schemes import Engine, LinearPlan, Scheme
 from unimoe_calibration.smoothing import balance
 from unimoe_calibration.statistics import Linear, Statistics
 from unimoe_export.exporter import export_bundle
@@ -146,3 +146,14 @@ def test_balance_moves_the_given_share() -> None:
     factors = balance(x, w, 1.0)
     assert factors[0] / factors[1] == 16 and factors[3] == 1
     assert balance(x, w, 0.5)[0] / balance(x, w, 0.5)[1] == 4
+
+
+def test_a_mixture_keeps_no_range_of_the_precision_that_it_replaced() -> None:
+    static = LinearPlan(scheme=Scheme.W8A8, input_range=1.5)
+    decision = Decision(plan=static, strength=0.4, method="mse", error=0.01, num_rows=200)
+    assert decision.under(static) is decision
+    for scheme, error in ((Scheme.FLOAT, 0.0), (Scheme.W8, None)):
+        record = decision.under(LinearPlan(scheme=scheme)).record()
+        assert record["scheme"] == scheme and record["inputs"] == "float32" and record["error"] == error
+        assert record["input_range"] is record["input_scale"] is record["method"] is None
+        assert record["smoothing_strength"] == 0.4 and record["rows"] == 200

@@ -78,7 +78,7 @@ td.words, th.words, .machine td { text-align:left; white-space:normal; min-width
   .cards, svg, tr { break-inside:avoid; border-color:#ccc; }
   figure { border-color:#ccc; } svg { min-width:0 !important; } .scroll { overflow:visible; background:none; }
   figure { padding:10px 14px 8px; margin:10px 0; }
-  figure:not(:has(tr:nth-child(24))) { break-inside:avoid; }
+  figure:not(:has(tr:nth-child(16))) { break-inside:avoid; }
   figure > .scroll > svg, figure > .natural svg { max-height:46mm; }
   table { font-size:8pt; } th, td { padding:2px 6px; } td.words, th.words { min-width:0; }
   .cards strong { font-size:17pt; }
