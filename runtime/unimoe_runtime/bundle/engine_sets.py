@@ -25,6 +25,7 @@ from unimoe_runtime.errors import ConfigError, EngineError
 from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.json import read_json
+from unimoe_runtime.files.text import first_few
 from unimoe_runtime.records import shown
 
 ENGINES = "engines"
@@ -219,9 +220,8 @@ def _check_graphs(bundle: Bundle, engine_set: EngineSet) -> None:
             engine_set.find(graph, capacity)
     stale = list(dict.fromkeys(_stale(bundle, engine_set)))
     if stale:
-        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
         raise EngineError(
-            f"{engine_set.path}: built from other graphs than the bundle has now: {', '.join(stale[:3])}{more}; "
+            f"{engine_set.path}: built from other graphs than the bundle has now: {first_few(stale)}; "
             f"`unimoe build {bundle.path} --target {engine_set.target}` builds those again"
         )
 

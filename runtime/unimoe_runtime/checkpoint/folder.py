@@ -23,6 +23,7 @@ from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile, is_finite, widen
+from unimoe_runtime.files.text import first_few
 from unimoe_runtime.vision.tower import VisionConfig
 
 FORMAT = "unimoe-checkpoint"
@@ -220,7 +221,7 @@ def _shards(path: Path) -> list[str]:
     missing = [shard for shard in shards if not (path / shard).exists()]
     if missing:
         raise CheckpointError(
-            f"{path}: {len(missing)} of {len(shards)} shards missing: {_some(missing, ', ')}; "
+            f"{path}: {len(missing)} of {len(shards)} shards missing: {first_few(missing, most=5)}; "
             "download or copy the folder again, whole"
         )
     return shards
@@ -261,7 +262,7 @@ def _check_shapes(
             problems.append(f"{stored_name} in {file.path.name} is {list(found)}, must be {list(shapes[name])}")
     if problems:
         raise CheckpointError(
-            f"{path}: tensors do not fit the configuration: {_some(problems, '; ')}; "
+            f"{path}: tensors do not fit the configuration: {first_few(problems, '; ', most=5)}; "
             "config.json is another model's, or a file is incomplete"
         )
 
@@ -272,9 +273,3 @@ def _as_stored(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if name == "vision.patch_embed.weight" and len(shape) == 5:
         return shape[0], shape[1] * shape[2], *shape[3:]
     return shape
-
-
-def _some(items: list[str], separator: str) -> str:
-    """The first five, and how many more."""
-    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
-    return separator.join(items[:5]) + more

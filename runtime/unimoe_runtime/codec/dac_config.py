@@ -17,6 +17,7 @@ from math import prod
 from typing import Annotated, Final, Literal
 
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.files.text import first_few
 from unimoe_runtime.records import Between, JsonRecord, Length
 
 KERNEL: Final = 7
@@ -137,8 +138,7 @@ def check_shapes(where: object, expected: Mapping[str, tuple[int, ...]], found: 
         elif shape != expected[name]:
             problems.append(f"{name} is {list(shape)}, must be {list(expected[name])}")
     if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
-            f"{where}: tensors do not fit the DAC configuration: {'; '.join(problems[:3])}{more}; "
+            f"{where}: tensors do not fit the DAC configuration: {first_few(problems, '; ')}; "
             "take weights_16khz.pth of descript-audio-codec"
         )

@@ -1,4 +1,7 @@
-"""Reading text files: a byte order mark is not part of the text, and input that is not UTF-8 is a one-line error."""
+"""Reading text files: a byte order mark is not part of the text, and input that is not UTF-8 is a one-line error.
+
+Also the parts of such errors that several modules need: the system's reason, and the beginning of a long list.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from unimoe_runtime.errors import UnimoeError
@@ -64,6 +68,12 @@ def split_lines(text: str) -> list[str]:
     if "\r" in text:
         lines = [line.removesuffix("\r") for line in lines]
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def first_few(items: Sequence[str], separator: str = ", ", *, most: int = 3) -> str:
+    """The first items of a message's list, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
 
 
 def reason_of(problem: Exception) -> str:
