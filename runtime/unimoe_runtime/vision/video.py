@@ -83,13 +83,11 @@ def read_video(
     factor: int = 28,
     rate_hz: float = RATE_HZ,
     max_frames: int = MAX_FRAMES,
-    tokens: tuple[int, int] = (TOTAL_TOKENS, MIN_TOKENS),
 ) -> Video:
     """The frames shown at 0, 1 / rate_hz, 2 / rate_hz … seconds of a file's video stream, `max_frames` at most.
 
-    `factor` is the vision tower's (`VisionConfig.factor`). `tokens`: the most for the whole clip, and the least for a
-    step; for the sizes see `frame_size`. Frames are resized bicubically with antialiasing, and turned upright if the
-    file says so. Only the sampled and resized frames are kept.
+    `factor` is the vision tower's (`VisionConfig.factor`); for the sizes see `frame_size`. Frames are resized
+    bicubically with antialiasing, and rotated upright if the file says so. Only sampled, resized frames are kept.
     Raises VideoError, one line, for a file that is missing, has no video stream or no frames, or cannot be decoded,
     and if PyAV or Pillow is not installed.
     """
@@ -107,7 +105,7 @@ def read_video(
     for frame in _shown_at(path, [index / rate_hz for index in range(num_frames)]):
         if size is None:
             height, width = frame.shape[:2]
-            size = frame_size(height, width, num_frames, factor=factor, total_tokens=tokens[0], min_tokens=tokens[1])
+            size = frame_size(height, width, num_frames, factor=factor)
         resized = Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BICUBIC)
         frames.append(np.asarray(resized, dtype=np.uint8))
     return Video(frames_FHWC=np.stack(frames), seconds_per_frame=1 / rate_hz)
