@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,8 @@ from unimoe_runtime.files.text import reason_of
 
 
 def user_cache_dir() -> Path:
-    """unimoe's folder in the user's cache: XDG_CACHE_HOME, LOCALAPPDATA on Windows, or ~/.cache. It may not exist."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "unimoe"
+    """unimoe's folder in the user's cache, XDG_CACHE_HOME or ~/.cache. It may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unimoe"
 
 
 def cached(name: str, make: Callable[[Path], object]) -> Path:

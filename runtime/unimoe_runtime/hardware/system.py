@@ -52,13 +52,18 @@ def read_system(root: Path = Path("/")) -> System:
         system=f"{release}, {platform.system()} {platform.release()} {platform.machine()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cpu=information.get("model name") or platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         instructions=tuple(name for flag, name in _INSTRUCTIONS.items() if flag in known),
         memory_bytes=total,
         free_bytes=free,
         jetson=_jetson(root),
         nvidia_card=any(map(_is_nvidia_card, (root / "sys/bus/pci/devices").glob("*"))),
     )
+
+
+def available_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def driver_version(root: Path = Path("/")) -> str | None:

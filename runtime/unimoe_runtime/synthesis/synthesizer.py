@@ -5,7 +5,6 @@ L samples · K codebooks · T frames
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.errors import BundleError, ClosedError, UnimoeError
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
 from unimoe_runtime.frontend import PreparedPrompt, open_frontend
+from unimoe_runtime.hardware.system import available_cores
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
 from unimoe_runtime.synthesis.decoding import Decoding, DecodingLimits, Progress
 from unimoe_runtime.synthesis.language_model import BundleModel, Embedder, RoutingListener
@@ -81,7 +81,7 @@ class Synthesizer:
         self._lock = Lock()
         self._closed = False
         self._streams: WeakSet[AudioStream] = WeakSet()
-        self.overlap = len(os.sched_getaffinity(0)) > 1
+        self.overlap = available_cores() > 1
         """Whether the next steps of a stream run while its codec decodes a chunk."""
 
     @classmethod

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimoe_runtime.hardware.system import read_system
+from unimoe_runtime.hardware.system import available_cores, read_system
 from unimoe_tools.doctor.packages import installed
 
 # Threads of a pool continue to spin after their work (ONNX Runtime's for about 40 ms of CPU time, OpenBLAS's for 20),
@@ -39,7 +39,7 @@ def describe_machine() -> dict[str, Any]:
     """The machine's name, cores, clocks, caches, versions, load and time, as one flat record."""
     return {
         "cpu": read_system().cpu,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "clock_mhz": _clock_mhz(),
         "last_level_cache_bytes": last_level_cache_bytes(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -14,7 +14,7 @@ _MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 
 def _advice(flavour: str) -> str:
     if flavour == "tensorrt-rtx":
-        return f"`{install_command('tensorrt-rtx')}` (Linux or Windows on x86-64)"
+        return f"`{install_command('tensorrt-rtx')}` (Linux on x86-64)"
     return "on a Jetson it comes with JetPack 7.2 or later (python3-libnvinfer), elsewhere `pip install tensorrt`"
 
 

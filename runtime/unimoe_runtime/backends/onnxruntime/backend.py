@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from unimoe_runtime.errors import BackendError
 from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
+from unimoe_runtime.hardware.system import available_cores
 
 if TYPE_CHECKING:
     from unimoe_runtime.backends.onnxruntime.expert_loader import ResidentExpert
@@ -85,7 +85,7 @@ class OnnxRuntimeBackend:
         missing = [provider for provider in self.providers if provider not in available]
         if missing:
             raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
-        use_global_pool(threads or pool_threads() or len(os.sched_getaffinity(0)))
+        use_global_pool(threads or pool_threads() or available_cores())
         self._sessions: dict[str, Any] = {}
         self._output_names: dict[str, list[str]] = {}
         self._spares: dict[int, list[Spare]] = {}

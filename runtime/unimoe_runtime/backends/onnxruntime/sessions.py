@@ -14,6 +14,7 @@ import onnxruntime as ort
 from unimoe_runtime.backends.failures import engine_failure
 from unimoe_runtime.bundle.manifest import GraphInfo
 from unimoe_runtime.errors import BackendError, BundleError, UnimoeError
+from unimoe_runtime.hardware.system import available_cores
 
 CPU_ONLY = ("CPUExecutionProvider",)
 
@@ -37,7 +38,7 @@ def use_global_pool(threads: int) -> None:
     """Set the process's pool. Raises BackendError for more threads than a machine could use, or for a second size."""
     global _pool_threads, _pool_process
     require_this_process()
-    most = max(64, 4 * len(os.sched_getaffinity(0)))
+    most = max(64, 4 * available_cores())
     if not 1 <= threads <= most:
         raise BackendError(f"threads is {threads}; it must be from 1 to {most} on this machine")
     if _pool_threads is None:
@@ -135,7 +136,7 @@ def open_session(
     ONNX Runtime widens the weights once, when the session is made.
     """
     if _pool_threads is None:
-        use_global_pool(len(os.sched_getaffinity(0)))
+        use_global_pool(available_cores())
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 3
