@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up what they need, in a folder of its own.
+# Start with `make demo` and `make test`. Each sets up its own environment.
 PYTHON ?= python3
 # The demo and the tests keep separate environments: the demo's proves that nothing beyond `unimoe[cpu,export]` is used.
 DEMO := .venv/demo
