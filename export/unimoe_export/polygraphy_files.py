@@ -6,6 +6,7 @@ the oracle on the graph's real inputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,23 @@ def graph_call(bundle: Bundle, graph: str) -> tuple[dict[str, Array], dict[str, 
     finally:
         backend.close()
     if graph not in calls:
-        known = ", ".join(sorted(calls)[:4])
-        raise BundleError(f"{bundle.path}: no inputs for a graph {graph!r}; it has {known}, …")
+        known = ", ".join(kinds_of_graphs(calls))
+        raise BundleError(f"{bundle.path}: no inputs for a graph {graph!r}; it has {known}")
     return calls[graph]
+
+
+def kinds_of_graphs(names: Iterable[str]) -> list[str]:
+    """Graphs that differ only in their numbers in one word: `layers.0.expert.0 to layers.3.expert.7`."""
+    kinds: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
+    for name in names:
+        words = name.split(".")
+        numbers = tuple(int(word) for word in words if word.isdigit())
+        kinds.setdefault(tuple("{}" if word.isdigit() else word for word in words), []).append(numbers)
+    shown = []
+    for pattern, members in sorted(kinds.items()):
+        first, last = (".".join(pattern).format(*end(members)) for end in (min, max))
+        shown.append(first if first == last else f"{first} to {last}")
+    return shown
 
 
 def write_inputs(path: Path, inputs: dict[str, Array]) -> None:

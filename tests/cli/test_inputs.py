@@ -55,10 +55,10 @@ def test_polygraphy_runs_an_expert_on_real_inputs_and_compares(tmp_path: Path) -
     files = [str(tmp_path / "inputs.json"), str(tmp_path / "outputs.json")]
     arguments = [str(bundle.path), "--graph", "layers.0.expert.1", "-o", files[0], "--outputs", files[1]]
     done = CliRunner().invoke(inputs, arguments, catch_exceptions=False)
-    shown = done.output.splitlines()[-1]
-    assert done.exit_code == 0 and shown.startswith("polygraphy run ")
-    command = shown.split()[2:]
-    assert len(done.output.splitlines()) == 1, "only the next command, without Polygraphy's own lines"
+    told, shown = done.output.splitlines()  # without Polygraphy's own lines
+    assert done.exit_code == 0 and told == f"{files[0]}: 3 inputs of layers.0.expert.1"
+    assert shown.startswith("next: `polygraphy run ")
+    command = shown.removeprefix("next: ").strip("`").split()[2:]
     assert "PASSED" in polygraphy("run", *command, "--atol", "1e-4", "--rtol", "1e-4")
     graph, inputs_file = command[0], files[0]
     assert "PASSED" in polygraphy(
@@ -67,3 +67,4 @@ def test_polygraphy_runs_an_expert_on_real_inputs_and_compares(tmp_path: Path) -
     assert "MatMul" in polygraphy("inspect", "model", graph, "--show", "layers", "attrs")
     missing = CliRunner().invoke(inputs, [str(bundle.path), "--graph", "layers.9.trunk", "-o", files[0]])
     assert isinstance(missing.exception, BundleError) and "layers.9.trunk" in str(missing.exception)
+    assert "it has head, layers.0.expert.0 to layers.0.expert.1, layers.0.trunk" in str(missing.exception)

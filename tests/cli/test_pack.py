@@ -31,6 +31,8 @@ def test_a_bundle_is_packed_and_unpacked(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     for words in ("codec encoder", "no voice is cloned", "codec decoder in 16 bits", "next: copy"):
         assert words in shown.stdout
+    CliRunner().invoke(unpack_command, [str(file), str(tmp_path / "halved")])
+    assert "fp32, weights in 16 bits" in CliRunner().invoke(inspect, [str(tmp_path / "halved")]).stdout
     report = json.loads(
         CliRunner().invoke(pack_command, [str(bundle), "-o", str(file), "--codec", "fp32", "--json"]).stdout
     )

@@ -8,9 +8,11 @@ import click
 
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, write_json
+from unimoe.cli.tables import print_next
 from unimoe_export.polygraphy_files import graph_call, write_inputs, write_outputs
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_tools.output import require_writable
+from unimoe_tools.units import count
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -39,4 +41,5 @@ def inputs(bundle: Path, graph: str, output: Path, outputs_path: Path | None, js
     command = f"polygraphy run {file} --onnxrt --load-inputs {output}{compare}"
     record = {"graph": graph, "file": str(file), "inputs": str(output), "outputs": outputs_path, "next": command}
     if not write_json(record, json_to):
-        click.echo(command)
+        click.echo(f"{output}: {count(len(given), 'input')} of {graph}")
+        print_next(f"`{command}`")

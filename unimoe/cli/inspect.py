@@ -9,7 +9,7 @@ import click
 
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, write_json
-from unimoe.cli.tables import Column, columns, print_facts, print_table
+from unimoe.cli.tables import Column, columns, print_facts, print_prose, print_table
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
 from unimoe_tools.bundles.abilities import read_abilities
 from unimoe_tools.bundles.contents import describe, engines_of, graph_signatures, model_facts, parts_of
@@ -79,7 +79,8 @@ def _print_engines(bundle: Bundle) -> None:
         for one in engines_of(bundle)
     ]  # fmt: skip
     if not rows:
-        click.echo("\nengines: none built (`unimoe build` makes them for a GPU); the CPU needs none")
+        click.echo()
+        print_prose("engines: none built (`unimoe build` makes them for a GPU); the CPU needs none")
         return
     titles = ("target", "built with", "precision", "engines", "size", "verified")
     print_table(columns(*titles, left=("built with", "precision"), prose=("verified",)), rows, title="engines")

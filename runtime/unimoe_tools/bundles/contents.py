@@ -8,6 +8,7 @@ from typing import Any
 
 from unimoe_runtime.bundle.engine_sets import EngineSet, built_targets, engine_folder, read_engines
 from unimoe_runtime.bundle.engine_verification import read_verification
+from unimoe_runtime.bundle.manifest import DECODER, HALVED
 from unimoe_runtime.bundle.reader import EMBEDDINGS, Bundle, TensorInfo
 from unimoe_runtime.errors import EngineError
 from unimoe_runtime.hardware.precisions import shown_precision
@@ -49,7 +50,7 @@ def parts_of(bundle: Bundle) -> list[Part]:
         part = part_of_graph(name)
         files[part] |= {graph.file, graph.weights}
         if graph.file not in bundle.left_out:
-            graphs[part].append(shown_precision(graph.precision))
+            graphs[part].append(shown_precision(graph.precision) + _stored(bundle, name))
     taken = set().union(*files.values())
     for name in bundle.files:
         if name not in taken:
@@ -65,6 +66,14 @@ def parts_of(bundle: Bundle) -> list[Part]:
         for part in PARTS
         if files[part]
     ]
+
+
+def _stored(bundle: Bundle, graph: str) -> str:
+    """How a decoder that `pack` halved stores its weights, in words; empty for any other graph."""
+    if graph != DECODER or bundle.graphs[graph].weights in bundle.left_out:
+        return ""
+    halved = any(name.endswith(HALVED) for name in bundle.weights(graph).entries)
+    return ", weights in 16 bits" if halved else ""
 
 
 def part_of_graph(name: str) -> str:
