@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unimoe_runtime.backends.onnxruntime.huge_pages import filled_regions, use_huge_pages
+from unimoe_runtime.backends.onnxruntime.huge_pages import filled_regions, use_huge_pages, zeros_in_huge_pages
 
 _SMAPS = """\
 7f0000000000-7f0000a00000 rw-p 00000000 00:00 0
@@ -41,3 +41,10 @@ def test_memory_keeps_its_content() -> None:
     total = values.sum(dtype=np.float64)
     assert use_huge_pages() >= 0
     assert values.sum(dtype=np.float64) == total and values[-1] == (3 << 20) - 1
+
+
+def test_new_memory_is_zero_and_writable() -> None:
+    cache_LSX = zeros_in_huge_pages((2, 3, 5))
+    assert cache_LSX.shape == (2, 3, 5) and not cache_LSX.any()
+    cache_LSX[1] = 1
+    assert cache_LSX.sum() == 15

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from unimoe_runtime.backends.onnxruntime.huge_pages import zeros_in_huge_pages
 from unimoe_runtime.backends.onnxruntime.passes import BoundPass, Caches, Floats, Sessions
 from unimoe_runtime.backends.protocol import CachedPositions, Forward, StepInputs
 from unimoe_runtime.backends.trunk_form import TrunkForm
@@ -186,7 +187,8 @@ class BoundForward:
         if not self._memory or len(self._memory[0][0]) < size:
             slots = max(_KEPT_SLOTS, 1 << (capacity - 1).bit_length())
             held = slots * size // capacity
-            self._memory = [(np.empty(held, np.float32), np.empty(held, np.float32)) for _ in range(model.num_layers)]
+            memory_LPZ = zeros_in_huge_pages((model.num_layers, 2, held))
+            self._memory = [(key, value) for key, value in memory_LPZ]
             if slots == _KEPT_SLOTS:
                 self._spare.memory = self._memory
         return [(key[:size].reshape(shape), value[:size].reshape(shape)) for key, value in self._memory]

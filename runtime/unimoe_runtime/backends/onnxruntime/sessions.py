@@ -44,6 +44,7 @@ def use_global_pool(threads: int) -> None:
     if _pool_threads is None:
         ort.set_global_thread_pool_sizes(threads, 1)
         _pool_threads, _pool_process = threads, os.getpid()
+        _share_arena()
         _return_freed_memory()
     elif _pool_threads != threads:
         raise BackendError(
@@ -98,6 +99,16 @@ def pool_threads() -> int | None:
     return _pool_threads
 
 
+def _share_arena() -> None:
+    """Give the process one arena for activations.
+
+    Sessions that run in turn then reuse the same memory, which is still in the CPU's cache. With an arena for each
+    session, experts took 7 to 17 % longer, and each trunk kept the memory of the longest prompt.
+    """
+    arena = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(arena, None)
+
+
 def _return_freed_memory() -> None:
     """Make glibc return blocks of a megabyte and more to the system when they are freed, for the whole process.
 
@@ -112,7 +123,7 @@ def _return_freed_memory() -> None:
 
 class SessionOptions(TypedDict, total=False):
     """`profile` turns ONNX Runtime's profiler on; it is the prefix of the profile's file name. With `optimize` False
-    the graph runs as written. With `arena` False the session's memory comes from malloc."""
+    the graph runs as written. The session's memory comes from the process's arena, with `arena` False from malloc."""
 
     profile: Path | None
     optimize: bool
@@ -141,6 +152,10 @@ def open_session(
     options.use_per_session_threads = False
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options_given.get("arena", True)
+    if options.enable_cpu_mem_arena and tuple(providers) == CPU_ONLY:
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Weights stay outside the arena, so that closing the session gives their memory back.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     if not options_given.get("optimize", True):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     profile = options_given.get("profile")

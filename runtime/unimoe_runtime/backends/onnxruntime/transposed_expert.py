@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from unimoe_runtime.backends.onnxruntime.huge_pages import PRIVATE
 from unimoe_runtime.backends.onnxruntime.onnx_proto import float_scalar, integers, model, node
 from unimoe_runtime.backends.onnxruntime.passes import Buffers
 from unimoe_runtime.backends.protocol import Array
@@ -31,8 +32,6 @@ from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.files.safetensors_reader import TensorFile, widen
 
 _BLOCK = 256
-# Python's default on Unix is shared memory, which does not count as a process's anonymous memory.
-_PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _MOST_TOKENS = 64
 _GATE_UP, _DOWN = "gate_up.weight", "down.weight"
 _OUTPUT = "new_accumulator_NC"
@@ -104,7 +103,7 @@ class TransposedExpert:
         self._sessions, self._closed = sessions, closed
         self._parts: list[tuple[str, int, NDArray[np.float32]]] = []
         self._values: dict[str, Any] = {}
-        flat, start = np.frombuffer(mmap.mmap(-1, transposed_bytes(config), **_PRIVATE), np.float32), 0
+        flat, start = np.frombuffer(mmap.mmap(-1, transposed_bytes(config), **PRIVATE), np.float32), 0
         for name, rows, columns in ((_GATE_UP, 2 * inner, hidden), (_DOWN, hidden, inner)):
             for index, size in enumerate(_blocks(columns)):
                 part = flat[start : start + rows * size].reshape(rows, size)
