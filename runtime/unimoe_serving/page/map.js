@@ -110,7 +110,7 @@ class ExpertMap {
       });
       return line;
     };
-    const percent = (layer) => this.names.map((_, column) => `${Math.round(100 * this.share(layer, column))} %`);
+    const percent = (layer) => this.names.map((_, column) => `${Math.round(100 * this.share(layer, column))}`);
     this.table.replaceChildren(
       row("th", ["Layer", ...this.names.map((name) => (name.startsWith("∅") ? name.replace("∅", "null ") : name))]),
       ...this.counts.map((_, layer) => row("td", [String(layer + 1), ...percent(layer)])),
