@@ -35,7 +35,9 @@ def guide(logits_BKV: NDArray[np.float32], paired: bool, sampling: SamplingConfi
             guided_UKV = logits_BKV[1::2].copy()
         else:
             uncond_UKV, cond_UKV = logits_BKV[0::2], logits_BKV[1::2]
-            guided_UKV = cond_UKV + np.float32(sampling.guidance_scale) * (cond_UKV - uncond_UKV)
+            guided_UKV = cond_UKV - uncond_UKV
+            guided_UKV *= np.float32(sampling.guidance_scale)
+            guided_UKV += cond_UKV
         # One reduction: a non-finite value makes the sum non-finite. If finite values overflow, each value is checked.
         total = float(np.add.reduce(guided_UKV, axis=None))
     if not math.isfinite(total) and not np.isfinite(guided_UKV).all():
@@ -105,16 +107,17 @@ def candidates(
     """
     num_ids = logits_NV.shape[1]
     eos_N = logits_NV[:, eos_id]
-    beaten_N = eos_N <= np.maximum.reduce(logits_NV[:, :eos_id], axis=1)
-    logits_NV = logits_NV.copy()
-    logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
+    beaten_N = (eos_N <= np.maximum.reduce(logits_NV[:, :eos_id], axis=1)) & (eos_N > _MINUS_INFINITY)
+    if np.logical_or.reduce(beaten_N):  # in most steps EOS is excluded already, and there is nothing to change
+        logits_NV = logits_NV.copy()
+        logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
     row_N1 = _rows(len(logits_NV))
     if sampling.top_k is not None and sampling.top_k < num_ids:
         ids_NC = _largest(logits_NV, sampling.top_k)
         probs_NC = logits_NV[row_N1, ids_NC]
     else:
         ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
-        probs_NC = logits_NV
+        probs_NC = logits_NV.copy()
     probs_NC -= np.maximum.reduce(probs_NC, axis=1, keepdims=True)
     if sampling.temperature != 1.0:
         probs_NC /= np.float32(sampling.temperature)

@@ -28,8 +28,11 @@ def draw_all(
     codes: list[list[int]] = [[]] * len(streams)
     for members in groups.values():
         num_rows = streams[members[0]].num_rows
+        members.sort(key=first_rows.__getitem__)
         rows = [first_rows[index] + row for index in members for row in range(num_rows)]
-        drawn = _draw(logits_RKV.take(rows, axis=0), [streams[index] for index in members])
+        is_block = rows[-1] - rows[0] == len(rows) - 1
+        logits_BKV = logits_RKV[rows[0] : rows[-1] + 1] if is_block else logits_RKV.take(rows, axis=0)
+        drawn = _draw(logits_BKV, [streams[index] for index in members])
         for index, row in zip(members, drawn, strict=True):
             codes[index] = row
     return codes
