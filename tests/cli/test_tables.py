@@ -42,8 +42,9 @@ def test_numbers_are_aligned_by_their_ends() -> None:
     assert lines == ["a       1.0", "bb    100.0"]
 
 
-def in_a_terminal(width: int, *arguments: str | Path) -> str:
-    """What a command, or Python's `-c`, prints on a terminal of the given width, without its colours."""
+def in_a_terminal(width: int, *arguments: str | Path, overwritten: bool = False) -> str:
+    """What a command, or Python's `-c`, prints on a terminal of the given width, without its colours; `overwritten`:
+    with what a later line replaced, such as a bar."""
     words = list(map(str, arguments)) if arguments[0] == "-c" else ["-m", "unimoe.cli", *map(str, arguments)]
     process, terminal = pty.fork()
     if process == 0:
@@ -63,7 +64,7 @@ def in_a_terminal(width: int, *arguments: str | Path) -> str:
         told += part
     os.waitpid(process, 0)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told.decode()).replace("\r\n", "\n")
-    return re.sub(r"[^\n]*\r", "", plain)  # what was written before a carriage return is overwritten
+    return plain if overwritten else re.sub(r"[^\n]*\r", "", plain)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -125,3 +126,19 @@ with progress_bar("working") as bar:
 
 def test_a_line_above_a_bar_has_its_own_line() -> None:
     assert "a line above the bar" in in_a_terminal(60, "-c", SAYING).split("\n")
+
+
+NAMING = """
+import time
+from unimoe.cli.progress import progress_bar
+with progress_bar("working") as bar:
+    bar("layers.0.expert.31", 1, 4)
+    time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_bar_has_room_for_a_name(width: int) -> None:
+    told = in_a_terminal(width, "-c", NAMING, overwritten=True)
+    assert "layers.0.expert.31" in told and "1/4" in told
+    assert ("━" in told) == (width >= 80)

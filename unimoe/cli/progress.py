@@ -13,6 +13,7 @@ from functools import partial
 
 from unimoe.stopping import Stopped
 
+_WIDE = 80
 Progress = Callable[[str, int, int], None]
 """Called with the running task, the amount done, and the total."""
 
@@ -41,8 +42,11 @@ def progress_bar(start: str = "opening", *, kept: str = "") -> Iterator[Bar]:
     from rich.table import Column
 
     fixed = partial(Column, no_wrap=True)
+    console = Console(stderr=True)
+    # A narrow terminal has no room for the bar beside a name: it shows the figures alone.
+    bar_itself = [BarColumn(bar_width=16, table_column=fixed(min_width=16))] if console.width >= _WIDE else []
     columns = (
-        BarColumn(bar_width=16, table_column=fixed(min_width=16)),
+        *bar_itself,
         MofNCompleteColumn(table_column=fixed()),
         TimeElapsedColumn(table_column=fixed(min_width=7)),
         TextColumn("left", table_column=fixed(min_width=4)),
@@ -50,7 +54,6 @@ def progress_bar(start: str = "opening", *, kept: str = "") -> Iterator[Bar]:
         # Last, so that a long name cannot squeeze the figures; it continues on the next line.
         TextColumn("{task.description}", table_column=Column(ratio=1, overflow="fold")),
     )
-    console = Console(stderr=True)
     with Bars(*columns, console=console, transient=True, expand=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(start, total=None)
         reached = start
