@@ -222,16 +222,9 @@ def columns(row: Mapping[str, Any]) -> list[str]:
 
 
 TITLES = (
-    "peer",
-    "graphs",
-    "MB",
-    "inputs in float",
-    "divergence, nats",
-    "logit error",
-    "tokens equal",
-    "router decisions",
+    "peer", "graphs", "MB", "inputs in float", "divergence, nats", "logit error", "tokens equal", "router decisions",
     "equal sets",
-)
+)  # fmt: skip
 
 
 def markdown(result: Mapping[str, Any]) -> str:

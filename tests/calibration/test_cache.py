@@ -1,4 +1,4 @@
-"""Statistics are gathered again for other data or another seed."""
+"""Statistics are gathered again where what they depend on is another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unimoe_calibration.settings import Settings
 from unimoe_runtime.bundle.reader import Bundle
 
 
-def test_other_data_or_another_seed_are_gathered_anew(bundle: Bundle, tmp_path: Path) -> None:
+def test_another_floor_or_seed_is_gathered_anew_another_method_is_not(bundle: Bundle, tmp_path: Path) -> None:
     data = read_data(None, bundle)
     for settings in (Settings(floor=1), Settings(floor=1, seed=1), Settings(floor=2)):
         assert gather(bundle, data, replace(settings, cache_dir=tmp_path)).num_cached == 0

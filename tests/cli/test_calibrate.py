@@ -27,18 +27,9 @@ def test_it_says_what_it_did_and_writes_a_page(speaking: Path, tmp_path: Path) -
     lines, page, cache = tmp_path / "speech.jsonl", tmp_path / "page.html", tmp_path / "cache"
     lines.write_text(json.dumps({"text": "the cat"}) + "\n")
     arguments: list[str | Path] = [
-        "calibrate",
-        speaking,
-        tmp_path / "out",
-        "--data",
-        lines,
-        "--floor",
-        "9999",
-        "--cache",
-        cache,
-        "--precision",
+        "calibrate", speaking, tmp_path / "out", "--data", lines, "--floor", "9999", "--cache", cache, "--precision",
         "int8",
-    ]
+    ]  # fmt: skip
     done = run(*arguments, "--html", page, "--verify-steps", "10")
     assert done.returncode == 0, done.stderr
     for words in ("tokens that each expert received, floor 9999", "graphs for cpu", "routing flips", f"page: {page}"):

@@ -1,3 +1,5 @@
+"""`unimoe synth --timestamps`: formats by the name of the file."""
+
 from __future__ import annotations
 
 import json

@@ -51,10 +51,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def run(
-        self,
-        argv: Iterable[str],
-    ) -> dict[str, Any]:
+    def run(self, argv: Iterable[str]) -> dict[str, Any]:
         """The command's outcome; {"died": why} if the process ended or was killed."""
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None

@@ -73,16 +73,8 @@ def recording(bases: Bases, folder: Path, rng: random.Random) -> Case:
     out = folder / "out.wav"
     if rng.random() < 0.7:
         argv: tuple[str, ...] = (
-            "synth",
-            str(bases.published),
-            "--voice",
-            str(path),
-            *CLONED,
-            "--seed",
-            "3",
-            "-o",
-            str(out),
-        )
+            "synth", str(bases.published), "--voice", str(path), *CLONED, "--seed", "3", "-o", str(out),
+        )  # fmt: skip
         return Case(format="recordings", what=what, argv=argv, audio=out, reference=(), free=free, folder=folder)
     data = folder / "data"
     data.mkdir()

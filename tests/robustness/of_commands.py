@@ -10,21 +10,8 @@ from tests.robustness.bases import MUSIC, SPEECH, Bases
 from tests.robustness.cases import Case, Mutator
 
 NUMBERS = (
-    "nan",
-    "inf",
-    "-inf",
-    "-1",
-    "0",
-    "1e309",
-    "1e-320",
-    "99999999999999999999",
-    "5000",
-    "1_0",
-    "0x10",
-    "",
-    "x",
-    "٣",
-)
+    "nan", "inf", "-inf", "-1", "0", "1e309", "1e-320", "99999999999999999999", "5000", "1_0", "0x10", "", "x", "٣",
+)  # fmt: skip
 _OPTIONS = (
     "--seed", "--timeout", "--guidance", "--temperature", "--top-k", "--top-p", "--eos-factor", "--min-steps",
     "--max-steps", "--max-seconds", "--threads", "--chunk-frames", "--memory-budget", "--video-rate", "--video-frames",

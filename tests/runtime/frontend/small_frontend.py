@@ -16,8 +16,7 @@ MUSIC = {
 def write_frontend(folder: Path, **changes: object) -> Path:
     """A small front end: two voices, two instruments, a lexicon of a few words."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = {"cat": "k ae t", "the": "dh ax", "the~": "dh iy"} | {"hello": "hh eh l ax"}
-    words = {word: sounds.replace("dh", "z").replace("hh ", "") for word, sounds in words.items()}
+    words = {"cat": "k ae t", "the": "z ax", "the~": "z iy", "hello": "eh l ax"}
     words |= {letter: "eh f" for letter in string.ascii_uppercase} | {"a": "ax"}
     (folder / "lexicon.tsv").write_text("".join(f"{word}\t{sounds}\n" for word, sounds in words.items()))
     rules = [("", letter, "", "iy" if letter in "aeiouy" else "b") for letter in string.ascii_lowercase]

@@ -1,3 +1,5 @@
+"""The network that predicts durations: what it knows of a phoneme, and its range."""
+
 from __future__ import annotations
 
 from pathlib import Path

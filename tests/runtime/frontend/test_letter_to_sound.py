@@ -1,3 +1,5 @@
+"""Letters to phonemes with stress by a network."""
+
 from __future__ import annotations
 
 from pathlib import Path

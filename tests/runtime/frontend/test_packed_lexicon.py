@@ -1,3 +1,5 @@
+"""The packed lexicon: what is written is read, and damage is one line."""
+
 from __future__ import annotations
 
 from pathlib import Path

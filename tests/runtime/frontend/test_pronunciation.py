@@ -1,3 +1,5 @@
+"""Pronunciations of phrases: weak forms, every word, counts of words."""
+
 from __future__ import annotations
 
 import pytest

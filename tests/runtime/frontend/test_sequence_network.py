@@ -1,3 +1,5 @@
+"""The network over letters or phonemes, computed term by term, and its file."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -198,8 +199,6 @@ def test_a_failed_or_damaged_record_is_doubted(bundle: Bundle, tmp_path: Path, m
 
 def test_a_set_of_the_bundle_opens(reference_bundle: Path, bundle: Bundle, tmp_path: Path) -> None:
     """The record lies beside the engines and is not part of the set."""
-    import shutil
-
     copy = tmp_path / "bundle"
     shutil.copytree(reference_bundle, copy)
     write_set(open_bundle(copy), copy / "engines" / "laptop")

@@ -26,4 +26,4 @@ def a_run(seed: int, *, step_ms: float = 4.0, read: float = 1e10, rtf: float | N
     return {
         "setting": {"bundle": "b", "threads": 1, "rows": 2}, "cores_of_others": 0.0, "generations": generations,
         "floor": {"reads_bytes_per_s": reads, "read_spread": 0.01},
-    }  # fmt: skip  # fmt: skip
+    }  # fmt: skip

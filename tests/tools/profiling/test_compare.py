@@ -59,16 +59,8 @@ def test_two_bundles_run_in_turns(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least 6"):
         run_against(setting, setting, Rounds(most=3))
     arguments = [
-        str(tiny_bundle),
-        "--against",
-        str(tiny_bundle),
-        "--threads",
-        "1",
-        "--steps",
-        "10",
-        "--repetitions",
-        "6",
-    ]
+        str(tiny_bundle), "--against", str(tiny_bundle), "--threads", "1", "--steps", "10", "--repetitions", "6",
+    ]  # fmt: skip
     done = CliRunner().invoke(profile, [*arguments, "--json", str(tmp_path / "out.json")])
     assert done.exit_code in (0, 1), done.output  # a loaded machine may give any of them
     (report,) = json.loads((tmp_path / "out.json").read_text())["comparisons"]

@@ -1,3 +1,5 @@
+"""CMUdict's entries, and its size."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -140,13 +140,8 @@ def test_measures_are_kept_and_a_broken_line_is_measured_again(tmp_path: Path, m
 def test_balance_keeps_as_much_of_each_domain(tmp_path: Path) -> None:
     notes = [{"pitch": 60, "start_s": 0.1, "end_s": 0.9}]
     music = {
-        "domain": "music",
-        "kind": "melody",
-        "instrument": "flute",
-        "tempo_bpm": 60,
-        "notes": notes,
-        "phonemes": [],
-    }
+        "domain": "music", "kind": "melody", "instrument": "flute", "tempo_bpm": 60, "notes": notes, "phonemes": [],
+    }  # fmt: skip
     clips = [spoken(f"text {index}", 300 + 40 * index) for index in range(6)]
     clips += [
         spoken(f"C{index}", 200 + 31 * index, **music, voice="", split="valid" if index == 2 else "train")

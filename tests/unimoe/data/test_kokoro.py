@@ -1,3 +1,5 @@
+"""Kokoro as a teacher: phonemes of words, and a missing model."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Kokoro's signs of phonemes, for two accents."""
+
 from __future__ import annotations
 
 import pytest

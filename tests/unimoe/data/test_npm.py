@@ -1,3 +1,5 @@
+"""Packages of npm: found, fetched once, and errors in one line."""
+
 from __future__ import annotations
 
 import multiprocessing

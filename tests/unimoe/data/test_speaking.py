@@ -1,3 +1,5 @@
+"""Clips that a teacher speaks, gathered into a corpus."""
+
 from __future__ import annotations
 
 import itertools

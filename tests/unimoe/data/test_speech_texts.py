@@ -1,3 +1,5 @@
+"""Texts to speak: phrases, recipes, balance and held-out words."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Collections of words and sentences, and which of them are spoken."""
+
 from __future__ import annotations
 
 from unimoe.data.text_sources import dialogue_lines, is_speakable, nouns, wordnet_examples, words_of

@@ -1,3 +1,5 @@
+"""Templates of sentences: choices, slots, years."""
+
 from __future__ import annotations
 
 import random

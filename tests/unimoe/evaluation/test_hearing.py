@@ -1,3 +1,5 @@
+"""Whether a recogniser hears what a clip should say, and at what pace."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,3 +1,5 @@
+"""Spellings of the same speech are the same words."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Whisper as a recogniser, with word times, and its missing package."""
+
 from __future__ import annotations
 
 import shutil

@@ -1,3 +1,5 @@
+"""Word errors by kind, their totals, and the baseline of other clips' texts."""
+
 from __future__ import annotations
 
 import pytest

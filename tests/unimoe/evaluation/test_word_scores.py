@@ -1,3 +1,5 @@
+"""Word errors of clips by judge and kind of text."""
+
 from __future__ import annotations
 
 import numpy as np

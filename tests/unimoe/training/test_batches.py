@@ -8,8 +8,6 @@ from tests.unimoe.training.tiny_training import config, make_examples
 from unimoe.loss import IGNORED
 from unimoe.training.batches import PLACEHOLDER, collate, epoch_batches
 
-NO_AUDIO = np.zeros(0, dtype=np.int16)
-
 
 def test_batches_hold_every_example_once_and_like_lengths_together() -> None:
     lengths = np.random.default_rng(1).integers(10, 200, size=103).tolist()

@@ -1,3 +1,5 @@
+"""Training of the duration network."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Parts of a front end, trained and written."""
+
 from __future__ import annotations
 
 import json

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from unimoe.training.letter_rules import learn_rules
 from unimoe_runtime.frontend.lexicon import Lexicon
-
-NO_AUDIO = np.zeros(0, dtype=np.int16)
 
 
 def test_rules_are_learnt_from_words() -> None:

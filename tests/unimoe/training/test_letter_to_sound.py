@@ -1,3 +1,5 @@
+"""Training of letter-to-sound: alignment, held-out words, errors."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""The sequence network in torch against numpy."""
+
 from __future__ import annotations
 
 from pathlib import Path

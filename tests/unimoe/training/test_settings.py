@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from tests.unimoe.training.tiny_training import config, training
 from unimoe.training.trainer import Trainer
 from unimoe_runtime.errors import ConfigError
-
-NO_AUDIO = np.zeros(0, dtype=np.int16)
 
 
 def test_configurations_name_what_is_wrong() -> None:

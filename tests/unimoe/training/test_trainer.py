@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,8 +12,6 @@ from tests.unimoe.training.tiny_training import config, make_examples, training
 from unimoe.config import preset
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.errors import CheckpointError
-
-NO_AUDIO = np.zeros(0, dtype=np.int16)
 
 
 @pytest.fixture(autouse=True)
