@@ -87,10 +87,14 @@ class Coverage:
             ],
         }
 
+    def parts(self) -> dict[str, Counts]:
+        """Picks by domain. With several domains, their sum comes first."""
+        return {"all": self.total, **self.picks} if len(self.picks) > 1 else dict(self.picks)
+
     def rows(self) -> list[tuple[str, ...]]:
-        """The table: a line for each layer and domain. With several domains, their sum comes first."""
+        """The table: a line for each layer and part."""
         shares = self.null_shares()
-        parts = {"all": self.total, **self.picks} if len(self.picks) > 1 else dict(self.picks)
+        parts = self.parts()
         lines = []
         for layer, share in enumerate(shares):
             for place, (domain, picks) in enumerate(parts.items()):
@@ -108,7 +112,7 @@ def draw_heat_map(coverage: Coverage, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    parts = {"all": coverage.total, **coverage.picks} if len(coverage.picks) > 1 else dict(coverage.picks)
+    parts = coverage.parts()
     layers, experts = coverage.total.shape
     labels = [f"{e}" if e < coverage.num_routed else "null" for e in range(experts)]
     figure = Figure(figsize=(1.8 + 0.68 * experts, (0.9 + 0.32 * layers) * len(parts)), layout="constrained")

@@ -28,6 +28,8 @@ _NUM_COLUMNS = 512
 _QUICK_METHODS = ("max", "percentile")
 _ALL_METHODS = ("max", "percentile", "mse", "entropy")
 _PER_ROW = "per row"
+# Products that share the router's input.
+_ROUTED = ("shared.gate_up.weight", "gate_up.weight")
 # Products whose input is a SwiGLU's output. `auto` gives all products of one name the same form, so that a model's
 # experts keep one shape: a range for each row where a static range errs by more than this, and the row's range by at
 # most that share of it.
@@ -157,10 +159,6 @@ def uniform_plan(statistics: Statistics, scheme: Scheme, engine: Engine) -> Quan
         usable = Scheme.W8 if largest == 0 else scheme
         linears[linear] = LinearPlan(scheme=usable, input_range=largest or None)
     return QuantizationPlan(engine=engine, linears=linears)
-
-
-# Products that share the router's input.
-_ROUTED = ("shared.gate_up.weight", "gate_up.weight")
 
 
 def _groups(model: ModelConfig, statistics: Statistics) -> Iterator[list[Linear]]:

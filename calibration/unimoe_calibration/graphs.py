@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.bundle.manifest import HALVED
 from unimoe_runtime.errors import BundleError
+from unimoe_runtime.files.hashes import FileInfo
 from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .fusing import DOMAIN, fuse_for_cpu
 from .schemes import Engine, LinearPlan, Scheme
@@ -72,9 +74,17 @@ class GraphSurgery:
             ir.convenience.replace_all_uses_with(self._graph.initializers[name], cast.outputs[0])
             self._graph.insert_before(self._graph[0], cast)
 
-    def save(self, path: Path) -> None:
-        """Write the graph. Its weights' file, `tensors`, already lies beside it under the suffix .safetensors."""
-        file = TensorFile(path.with_suffix(".safetensors"))
+    def save(self, path: Path) -> FileInfo:
+        """Write the graph to `path` and `tensors` beside it with the suffix .safetensors. Returns the latter's hash."""
+        weights = path.with_suffix(".safetensors")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = write_tensors(
+            weights,
+            {name: tensor.values.shape for name, tensor in self.tensors.items()},
+            lambda name: [self.tensors[name].values],
+            {name: tensor.dtype for name, tensor in self.tensors.items()},
+        )
+        file = TensorFile(weights)
         values = self._graph.initializers
         for name in [name for name, value in values.items() if isinstance(value.const_value, ir.ExternalTensor)]:
             if name not in self.tensors:
@@ -85,10 +95,11 @@ class GraphSurgery:
             value = self._initializer(name)
             value.dtype, value.shape = onnx_type, shape
             value.const_value = ir.ExternalTensor(
-                path.with_suffix(".safetensors").name, entry.offset, entry.num_bytes, onnx_type,
+                weights.name, entry.offset, entry.num_bytes, onnx_type,
                 shape=shape, name=name, base_dir=path.parent,
             )  # fmt: skip
         ir.save(self._model, path)
+        return written
 
     def _initializer(self, name: str) -> ir.Value:
         if name not in self._graph.initializers:

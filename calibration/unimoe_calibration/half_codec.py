@@ -18,7 +18,6 @@ from unimoe_runtime.backends.protocol import Array
 from unimoe_runtime.bundle.manifest import DECODER
 from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.codec.bundle_codec import BundleCodec
-from unimoe_runtime.files.safetensors_writer import write_tensors
 from unimoe_runtime.model.generation import collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.parity.sample_requests import limit_steps, standard_requests
@@ -51,16 +50,8 @@ def halve_codec(bundle: Bundle, folder: Path) -> HalfCodec:
     """
     info = bundle.graph(DECODER)
     path = folder / info.file
-    path.parent.mkdir(parents=True, exist_ok=True)
     surgery = GraphSurgery(bundle.path / info.file)
     surgery.store_in_half(bundle.weights(DECODER))
-    tensors = surgery.tensors
-    write_tensors(
-        path.with_suffix(".safetensors"),
-        {name: tensor.values.shape for name, tensor in tensors.items()},
-        lambda name: [tensors[name].values],
-        {name: tensor.dtype for name, tensor in tensors.items()},
-    )
     surgery.save(path)
     files = {info.file: path, info.weights: path.with_suffix(".safetensors")}
     return _measured(bundle, path, files)

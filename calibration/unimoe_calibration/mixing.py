@@ -13,8 +13,8 @@ from unimoe_runtime.bundle.reader import Bundle
 class MixedBackend(OnnxRuntimeBackend):
     """Runs each graph from the scheme that `choice` names for it, and from `base` where it names none.
 
-    Flavours are bundles of one model whose graphs can be mixed: the same smoothing, other number formats. `choice`
-    may be replaced between passes; sessions stay open.
+    `schemes` are bundles of one model with the same smoothing and other number formats, so that their graphs can be
+    mixed. `choice` may be replaced between passes; sessions stay open.
     """
 
     def __init__(self, schemes: Mapping[str, Bundle], base: str) -> None:

@@ -16,7 +16,6 @@ from unimoe_runtime.bundle.reader import Bundle, language_model_graphs
 from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.writer import BundleParts, BundleWriter
 from unimoe_runtime.errors import BundleError
-from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .gathering import Progress
 from .graphs import GraphSurgery
@@ -87,15 +86,7 @@ def _write_graph(writer: BundleWriter, bundle: Bundle, graph: str, plan: Quantiz
     weights = fold(graph, read_weights(bundle, graph), plan.smoothing, bundle)
     surgery.quantize(weights, plan.of_graph(graph), plan.engine)
     path = writer.directory / info.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = surgery.tensors
-    weights_info = write_tensors(
-        path.with_suffix(".safetensors"),
-        {name: tensor.values.shape for name, tensor in tensors.items()},
-        lambda name: [tensors[name].values],
-        {name: tensor.dtype for name, tensor in tensors.items()},
-    )
-    surgery.save(path)
+    weights_info = surgery.save(path)
     weights_file = Path(info.file).with_suffix(".safetensors").as_posix()
     writer.add_graph(graph, replace(info, weights=weights_file, precision=plan.precision(graph)), weights_info)
 

@@ -109,16 +109,9 @@ def render_page(facts: Mapping[str, Any], name: str) -> str:
         ("texts", f"{facts['texts']:,}", f"{facts['words']['train']:,} words trained on, "
          f"{facts['words_only_in_test']:,} in test alone"),
     ]  # fmt: skip
-    body = [
-        cards(figures),
-    ]
-    for title, key in (
-        ("Domains", "domains"),
-        ("Kinds", "kinds"),
-        ("Voices", "voices"),
-        ("Instruments", "instruments"),
-    ):
-        body.append(f"<h2>{title}</h2>{_count_table(facts[key])}")
+    body = [cards(figures)]
+    for key in ("domains", "kinds", "voices", "instruments"):
+        body.append(f"<h2>{key.capitalize()}</h2>{_count_table(facts[key])}")
     if facts["keys"]:
         shown = ", ".join(f"{escape(mode)} {count:,}" for mode, count in facts["keys"].items())
         body.append(f"<p class='lead'>Modes of pieces in a key: {shown}.</p>")

@@ -1,6 +1,6 @@
 """Compares a bundle with the torch model of its checkpoint: graph by graph, then end to end.
 
-No other part of the exporter needs torch. It is imported only during a comparison.
+torch is imported only during a comparison, so that other comparisons need no torch.
 """
 
 from __future__ import annotations
