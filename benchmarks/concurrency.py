@@ -16,13 +16,13 @@ import argparse
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.decoding_speed import LoadOfOthers, Side
 from benchmarks.markdown import figures_table
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_tools.profiling.machine import describe_machine
 
 # One side: an input line states the number of streams and the seconds; an output line returns the figures. It works
@@ -179,8 +179,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     arguments = parser.parse_args()
     plan = Plan(streams=tuple(arguments.streams), rounds=arguments.rounds, seconds=arguments.seconds)
     load = LoadOfOthers()
@@ -188,11 +187,7 @@ def main() -> None:
     cores, rounds = load.cores(), f"{plan.rounds} rounds of {plan.seconds:g} s for each side and number of streams"
     text = f"{table(rows)}\n\n{rounds}; {load.told(cores)}"
     print(text)
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(text + "\n", encoding="utf-8")
-    if arguments.json is not None:
-        result = {"rows": rows, "cores_of_others": cores, "machine": describe_machine()}
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_outputs(arguments, {"rows": rows, "cores_of_others": cores, "machine": describe_machine()}, text)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_tools.profiling.machine import describe_machine
 
 from .child import ROOT, environment
@@ -227,18 +228,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--folder", type=Path, help="where 2 to 5 GB of temporary files may lie")
-    parser.add_argument("--json", type=Path, help="write everything there")
+    add_output_options(parser)
     parser.add_argument("--join", type=Path, nargs="+", help="measure nothing, join results of --json")
-    parser.add_argument("--markdown", type=Path, help="write the tables there as Markdown")
     arguments = parser.parse_args()
     console = Console(stderr=True)
     for file in filter(None, (arguments.json, arguments.markdown)):
         file.parent.mkdir(parents=True, exist_ok=True)  # an error here comes before the ten minutes of work
     result = joined(arguments.join) if arguments.join else run(arguments, console)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if arguments.markdown:
-        arguments.markdown.write_text(markdown(result) + "\n", encoding="utf-8")
+    write_outputs(arguments, result, markdown(result))
     out = Console()
     if not out.is_terminal:
         out = Console(width=_FILE_WIDTH)

@@ -27,6 +27,7 @@ import numpy as np
 
 from benchmarks.child import ROOT, environment
 from benchmarks.markdown import figures_table
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_tools.profiling.machine import BackgroundLoad, describe_machine
 
 _TEXTS = ("Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off")
@@ -182,8 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sides", nargs="+", metavar="SIDE", type=Side.parse)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     arguments = parser.parse_args()
     load = LoadOfOthers()
     answers = measure(arguments.sides, arguments.rounds)
@@ -192,11 +192,7 @@ def main() -> None:
     rows.sort(key=lambda row: [side.name for side in arguments.sides].index(row["name"]))
     text = table(rows) + f"\n\n{arguments.rounds} requests; {load.told(cores)}"
     print(text)
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(text + "\n", encoding="utf-8")
-    if arguments.json is not None:
-        result = {"rows": rows, "cores_of_others": cores, "machine": describe_machine()}
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_outputs(arguments, {"rows": rows, "cores_of_others": cores, "machine": describe_machine()}, text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ tensorrt, builds engines for the local GPU. At hidden 2048 a layer has the publi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_export.exporter import export_bundle
 from unimoe_runtime.backends.gpu.backend import DeviceBackend
 from unimoe_runtime.backends.gpu.cuda import CudaDevice
@@ -206,11 +206,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32")
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--rehearse", action="store_true", help="run the device loop over host memory, without a GPU")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     if options.rehearse:
-        report(rehearse(options), options.json, options.markdown, gpu={})
+        report(rehearse(options), options, gpu={})
         return 0
     try:
         device = CudaDevice()
@@ -237,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
                 measured += measure_ours(way, backend, options.picked, options.steps, backend.device.milliseconds)
             if not options.no_torch:
                 measured += measure_torch(checkpoint, bundle, options.picked, options.steps)
-    report(measured, options.json, options.markdown, gpu=this_machine())
+    report(measured, options, gpu=this_machine())
     device.close()
     return 0
 
@@ -264,20 +263,14 @@ def rehearse(options: argparse.Namespace) -> list[Measured]:
     return measured
 
 
-def report(measured: list[Measured], json_path: Path | None, markdown_path: Path | None, gpu: dict[str, Any]) -> None:
+def report(measured: list[Measured], options: argparse.Namespace, gpu: dict[str, Any]) -> None:
     """Print a table for each size, and write the requested files."""
-    tables = [table_of(measured, hidden) for hidden in dict.fromkeys(one.hidden for one in measured)]
-    console = Console(width=150)
-    for table in tables:
-        console.print(table)
-    if json_path:
-        machine = {**describe_machine(), "gpu": gpu}
-        rows = [{**asdict(one), "ratio": one.ratio} for one in measured]
-        json_path.write_text(json.dumps({"machine": machine, "measured": rows}, indent=1) + "\n", encoding="utf-8")
-    if markdown_path:
-        with markdown_path.open("w", encoding="utf-8") as file:
-            for table in tables:
-                Console(file=file, width=150).print(table)
+    console = Console(width=150, record=True)
+    for hidden in dict.fromkeys(one.hidden for one in measured):
+        console.print(table_of(measured, hidden))
+    machine = {**describe_machine(), "gpu": gpu}
+    rows = [{**asdict(one), "ratio": one.ratio} for one in measured]
+    write_outputs(options, {"machine": machine, "measured": rows}, console.export_text())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.markdown import table
+from benchmarks.output import add_output_options, write_outputs
 from benchmarks.workload import model_config, write_checkpoint
 from unimoe_calibration.schemes import Engine, LinearPlan, QuantizationPlan, Scheme
 from unimoe_calibration.statistics import linears
@@ -248,8 +249,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=8, help="engines for all but the last of --jobs")
     parser.add_argument("--only-options", action="store_true", help="compare options on one expert, build no set")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     arguments = parser.parse_args()
     console = Console(stderr=True)
     report: dict[str, Any] = {
@@ -270,10 +270,7 @@ def main() -> None:
                 )
         finally:
             shutil.rmtree(folder)
-        if arguments.json:
-            arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        if arguments.markdown:
-            arguments.markdown.write_text(markdown(report), encoding="utf-8")
+        write_outputs(arguments, report, markdown(report))
     print(markdown(report))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.markdown import machine_line
+from benchmarks.output import add_output_options, write_outputs
 from benchmarks.published_folder import published_config, write_published_folder
 from unimoe_runtime.bundle.reader import open_bundle
 
@@ -189,15 +190,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=36)
     parser.add_argument("--vision-blocks", type=int, default=32)
     parser.add_argument("--precision", nargs="+", default=["bfloat16", "float16"])
-    parser.add_argument("--json", type=Path, help="write everything there")
-    parser.add_argument("--markdown", type=Path, help="write the table there as Markdown")
+    add_output_options(parser)
     arguments = parser.parse_args()
     config = published_config(num_layers=arguments.layers, num_vision_blocks=arguments.vision_blocks)
     result = run(arguments.folder, config, arguments.precision, Console(stderr=True))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if arguments.markdown:
-        arguments.markdown.write_text(markdown(result) + "\n", encoding="utf-8")
+    write_outputs(arguments, result, markdown(result))
     print(markdown(result))
 
 

@@ -11,7 +11,6 @@ alternate, more of them than fit into the cache. One thread runs; times are CPU 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -26,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_calibration.schemes import Engine, Scheme
 from unimoe_calibration.weights import SMALLEST_ROW_MAX, QuantizedWeight, quantize_weight
 from unimoe_runtime.backends.onnxruntime.sessions import open_session, use_global_pool
@@ -196,8 +196,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[384, 1024])
     parser.add_argument("--rows", type=int, nargs="+", default=[2, 16])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     arguments = parser.parse_args()
     use_global_pool(1)
     with tempfile.TemporaryDirectory(prefix="unimoe-forms-") as folder:
@@ -206,10 +205,7 @@ def main() -> None:
             for hidden in arguments.hidden
             for rows in arguments.rows
         ]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if arguments.markdown:
-        arguments.markdown.write_text(as_markdown(results), encoding="utf-8")
+    write_outputs(arguments, results, as_markdown(results))
     table = Table("hidden", "rows", *FORMS, title="times float32's speed (error)")
     for result in results:
         cells = [f"{result['speed'][form]:.2f} ({100 * result['error'][form]:.1f} %)" for form in FORMS]

@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_calibration.quantized_probe import quantize_probe
 from unimoe_export.exporter import export_bundle
 from unimoe_export.probes import write_probe
@@ -129,8 +130,7 @@ def main() -> None:
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", nargs="+", default=_SIZES, metavar="HIDDENxLAYERS")
-    parser.add_argument("--json", type=Path, help="write everything there")
-    parser.add_argument("--markdown", type=Path, help="write the table there as Markdown")
+    add_output_options(parser)
     arguments = parser.parse_args()
     if arguments.child:
         bundle, probe = arguments.child
@@ -146,11 +146,7 @@ def main() -> None:
                 with console.status(f"{size}, {threads} thread(s)"):
                     report["results"] += [_in_process(*pair, threads) for pair in pairs]
     rows = [cells(result) for result in report["results"]]
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if arguments.markdown:
-        lines = [machine_line(report["machine"]), "", *table(COLUMNS, rows)]
-        arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_outputs(arguments, report, "\n".join([machine_line(report["machine"]), "", *table(COLUMNS, rows)]))
     printed = Table(*COLUMNS, box=None)
     for row in rows:
         printed.add_row(*row)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import language_model_graphs, open_bundle
 from unimoe_runtime.model.generation import Prompt
@@ -263,8 +264,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=2000, help="pairs of steps that the overhead is taken from")
     parser.add_argument("--seconds", type=float, default=20, help="that py-spy looks on")
-    parser.add_argument("--json", type=Path, help="write everything there")
-    parser.add_argument("--markdown", type=Path, help="write the tables there")
+    add_output_options(parser)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -289,10 +289,7 @@ def main() -> None:
         result["cores_of_others"] = background_cpu_cores.cores()
         result["py_spy"] = compare_with_sampler(setting, arguments.seconds)
     print(as_markdown(result))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.markdown:
-        arguments.markdown.write_text(as_markdown(result), encoding="utf-8")
+    write_outputs(arguments, result, as_markdown(result))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ read the float bundle's own answers to the same requests, none of which is calib
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_calibration.data import ItemReader, Sample, read_data
 from unimoe_calibration.decisions import choose_schemes, plan_quantization, uniform_plan
 from unimoe_calibration.gathering import gather
@@ -238,14 +238,10 @@ def main() -> None:
     parser.add_argument("--modelopt", type=Path, help="a Python that has nvidia-modelopt[onnx]")
     parser.add_argument("--items", type=int, help="calibration items to read; default: as many as coverage needs")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     arguments = parser.parse_args()
     result = run(arguments)
-    for file, text in ((arguments.json, json.dumps(result, indent=1)), (arguments.markdown, markdown(result))):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text + "\n", encoding="utf-8")
+    write_outputs(arguments, result, markdown(result))
     table = Table(*TITLES)
     for row in result["peers"]:
         table.add_row(*columns(row))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks.output import add_output_options, write_outputs
 from benchmarks.served import Heard, Server, ask, served
 from unimoe_runtime import SynthesisRequest, Synthesizer, open_bundle
 from unimoe_tools.profiling.machine import describe_machine
@@ -229,8 +229,7 @@ def main() -> None:
     parser.add_argument("--streams", default="1,2,4,8,16,32")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--pairs", type=int, default=40, help="Requests for the comparison with the library.")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     options = parser.parse_args()
     codec = open_bundle(options.bundle).manifest["codec"]
     streams = [int(count) for count in options.streams.split(",") if count]
@@ -242,11 +241,7 @@ def main() -> None:
     machine = describe_machine()
     table = show(levels, single, f"{machine['cpu']}, {machine['cores']} cores")
     print(table)
-    if options.json:
-        result = {"levels": [asdict(level) for level in levels], "one_stream": asdict(single)}
-        options.json.write_text(json.dumps(result, indent=1))
-    if options.markdown:
-        options.markdown.write_text(table, encoding="utf-8")
+    write_outputs(options, {"levels": [asdict(level) for level in levels], "one_stream": asdict(single)}, table)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
+from benchmarks.output import add_output_options, write_outputs
 from benchmarks.served import Heard, Server, ask, served
 
 TEXTS = ("call anna tomorrow", "nine one four two", "Hello. It is good to hear from you.", "Remind me at seven.")
@@ -241,15 +242,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--callers", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     options = parser.parse_args()
     with served(options.bundle, "--max-streams", str(MAX_STREAMS), "--max-queue", "8") as server:
         report = asyncio.run(soak(server, options.requests, options.callers, options.seed))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1))
-    if options.markdown:
-        options.markdown.write_text(show(report), encoding="utf-8")
+    write_outputs(options, report, show(report))
     print(json.dumps({name: report[name] for name in ("asked", "statuses", "checks", "faults")}, indent=1))
     raise SystemExit(not all(report["checks"].values()))
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import gc
-import json
 import os
 import random
 import tempfile
@@ -34,6 +33,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from benchmarks.output import add_output_options, write_outputs
 from unimoe_runtime.audio.sinks import PipeSink, Sink, WavSink
 from unimoe_runtime.audio.wav import to_int16
 from unimoe_runtime.bundle.reader import open_bundle
@@ -280,18 +280,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side-by-side", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     arguments = parser.parse_args()
     result = soak(
         arguments.bundle, requests=arguments.requests, seed=arguments.seed, side_by_side=arguments.side_by_side
     )
     result = {"bundle": str(arguments.bundle), **result, "machine": describe_machine()}
     print(result_table(result), end="")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(result_table(result), encoding="utf-8")
+    write_outputs(arguments, result, result_table(result))
 
 
 if __name__ == "__main__":

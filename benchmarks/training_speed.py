@@ -11,17 +11,16 @@ their rate divided by the rate of a large float32 product, which alternates with
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.markdown import table as markdown_table
+from benchmarks.output import add_output_options, write_outputs
 from unimoe.config import preset
 from unimoe.training.batches import Batch
 from unimoe.training.examples import Example
@@ -131,8 +130,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6, help="a round")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_output_options(parser)
     asked = parser.parse_args()
     moe = preset("demo", selection="top_k", top_k=2)
     models = {"dense, width 768": dense_config(moe, 2), "8 experts, 2 picked": moe}
@@ -142,10 +140,7 @@ def main() -> None:
         for name, config in models.items()
     ]
     print(table(results))
-    if asked.json:
-        asked.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if asked.markdown:
-        asked.markdown.write_text(table(results), encoding="utf-8")
+    write_outputs(asked, results, table(results))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def test_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert timed == 20 * (2 + 4)
     assert device.closed
     measured += [device_step.Measured(hidden=128, layers=1, picked=0, way="torch, eager", step_ms=1.0)]
-    device_step.report(measured, tmp_path / "r.json", tmp_path / "r.md", gpu={"capability": (8, 9)})
+    files = argparse.Namespace(json=tmp_path / "r.json", markdown=tmp_path / "r.md")
+    device_step.report(measured, files, gpu={"capability": (8, 9)})
     rows = json.loads((tmp_path / "r.json").read_text())["measured"]
     assert [row["ratio"] is None for row in rows] == [False, False, True]
     assert "torch, eager" in (tmp_path / "r.md").read_text()

@@ -58,19 +58,9 @@ def test_a_bundle_within_its_milliseconds(
     target = find_target("rtx-2080")
     assert target.bandwidth_gb_per_s is not None
     whole_ms = language_model_bytes(two_expert_bundle) / target.bandwidth_gb_per_s / 1e6
-    _, first = mixed(
-        two_expert_bundle,
-        two_expert_samples,
-        tmp_path / "first",
-        MixtureLimits(max_latency_ms=0.5 * whole_ms),
-        "rtx-2080",
-    )
-    _, again = mixed(
-        two_expert_bundle,
-        two_expert_samples,
-        tmp_path / "again",
-        MixtureLimits(max_latency_ms=0.5 * whole_ms),
-        "rtx-2080",
+    limits = MixtureLimits(max_latency_ms=0.5 * whole_ms)
+    (_, first), (_, again) = (
+        mixed(two_expert_bundle, two_expert_samples, tmp_path / name, limits, "rtx-2080") for name in ("first", "again")
     )
     assert first == again
     assert known(first.point.latency_ms) <= 0.5 * whole_ms < known(first.curve[-1].latency_ms) <= whole_ms

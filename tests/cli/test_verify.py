@@ -30,35 +30,12 @@ def test_a_quantized_bundle_is_compared_within_limits(bundles_by_precision: dict
 def test_what_cannot_be_compared_is_one_line(bundles_by_precision: dict[str, Path]) -> None:
     alone = verify(bundles_by_precision["w8"])
     assert alone.exit_code == 1 and "--against BUNDLE" in str(alone.exception)
+    compared = (bundles_by_precision["w8"], "--against", bundles_by_precision["float"], "--steps", "5")
     for arguments, message in (
         ((bundles_by_precision["float"], "--limit", "kl", "1"), "name it with --against"),
         ((bundles_by_precision["float"], "--limit", "kl", "nan"), "no finite number"),
-        (
-            (
-                bundles_by_precision["w8"],
-                "--against",
-                bundles_by_precision["float"],
-                "--steps",
-                "5",
-                "--limit",
-                "notes",
-                "0",
-            ),
-            "needs a corpus",
-        ),
-        (
-            (
-                bundles_by_precision["w8"],
-                "--against",
-                bundles_by_precision["float"],
-                "--steps",
-                "5",
-                "--limit",
-                "spectral-db",
-                "1",
-            ),
-            "with a codec",
-        ),
+        ((*compared, "--limit", "notes", "0"), "needs a corpus"),
+        ((*compared, "--limit", "spectral-db", "1"), "with a codec"),
     ):
         refused = verify(*arguments)
         assert refused.exit_code == 2 and message in refused.output

@@ -10,7 +10,7 @@ import pytest
 from tests.tools.profiling.settings import setting
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.bundle.reader import open_bundle
-from unimoe_runtime.config import SamplingConfig
+from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.model.generation import Prompt, collect_frames, generate
 from unimoe_runtime.synthesis.language_model import BundleModel
 from unimoe_tools.profiling.breakdown import MODEL_PARTS, Routing, break_down
@@ -22,18 +22,20 @@ from unimoe_tools.profiling.workload import ProfileRequest
 SAMPLING = SamplingConfig(min_steps=21, max_steps=21, top_k=None)
 
 
-@pytest.mark.parametrize("name", ["numpy", "onnxruntime"])
-def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny_bundle: Path, name: str) -> None:
-    backend = open_backend(name, open_bundle(tiny_bundle))
-    config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
-    plain = BundleModel(backend)
-    recorder = Recorder()
-    recorded = RecordedModel(backend, recorder)
-    expected, found = (
-        collect_frames(generate(model, prompt, config, SAMPLING, seed=3))[0] for model in (plain, recorded)
+def check_equal_codes(recorded: RecordedModel, plain: BundleModel, config: ModelConfig) -> None:
+    prompt = Prompt.from_rows([[1], [1, 2, 3]], paired=True)
+    found, expected = (
+        collect_frames(generate(model, prompt, config, SAMPLING, seed=3))[0] for model in (recorded, plain)
     )
     np.testing.assert_array_equal(found, expected)
     assert recorded.statistics == plain.statistics
+
+
+@pytest.mark.parametrize("name", ["numpy", "onnxruntime"])
+def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny_bundle: Path, name: str) -> None:
+    backend = open_backend(name, open_bundle(tiny_bundle))
+    config, plain, recorder = backend.bundle.model, BundleModel(backend), Recorder()
+    check_equal_codes(RecordedModel(backend, recorder), plain, config)
 
     recorder.mark(code(Part.END))
     marks = recorder.marks()
@@ -53,14 +55,8 @@ def test_a_recorded_model_makes_the_same_codes_and_tells_every_call(tiny_bundle:
 def test_a_few_steps_stand_for_all(tiny_bundle: Path) -> None:
     """Every fifth step is recorded call by call, a different one in each run; the codes equal those of a plain run."""
     backend = open_backend("numpy", open_bundle(tiny_bundle))
-    config, prompt = backend.bundle.model, Prompt.from_rows([[1], [1, 2, 3]], paired=True)
-    recorder = Recorder()
-    recorded, plain = RecordedModel(backend, recorder, every=5, phase=3), BundleModel(backend)
-    found, expected = (
-        collect_frames(generate(model, prompt, config, SAMPLING, seed=3))[0] for model in (recorded, plain)
-    )
-    np.testing.assert_array_equal(found, expected)
-    assert recorded.statistics == plain.statistics
+    config, recorder = backend.bundle.model, Recorder()
+    check_equal_codes(RecordedModel(backend, recorder, every=5, phase=3), BundleModel(backend), config)
     recorder.mark(code(Part.END))
     marks = recorder.marks()
     breakdown = break_down(marks, config)
