@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.running import RunningServer, running_server
+from tests.serving.running import LONG, RunningServer, running_server
 from tests.videos import numbered, write_video
 from unimoe_runtime import SynthesisRequest, Synthesizer
 from unimoe_runtime.audio.wav import to_int16
@@ -145,7 +145,7 @@ def test_by_keyboard_alone(open_page: Any, server: RunningServer) -> None:
 def test_stop_frees_the_rows(open_page: Any, server: RunningServer) -> None:
     page = open_page(server)
     cancelled = server.metric("streams_ended_total", outcome="cancelled")
-    page.fill("#text", "I do hope that this works, and that you can hear me well. " * 60)
+    page.fill("#text", LONG)
     page.click("#go")
     until(page, "unimoe.player !== null && unimoe.player.numSamples > 0")
     page.click("#stop")

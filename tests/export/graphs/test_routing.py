@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from tests.export.running import run_graph, save_values
 from tests.random_checkpoint import tiny_config
+from tests.sorted_routing import by_sorting
 from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.expert import expert_graph
 from unimoe_export.graphs.feed_forward import shared_experts
@@ -59,19 +60,6 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
             )  # fmt: skip
             made[weighting, selection] = config, routing_graph(tmp_path_factory.mktemp("routing"), config)
     return made
-
-
-def by_sorting(logits_NE: Floats, config: ModelConfig) -> NDArray[np.bool_]:
-    """picked_NE as in papers: a stable sort, a cumulative sum, a count."""
-    probabilities_NE = oracle.softmax(logits_NE)
-    order_NE = np.argsort(-logits_NE, axis=-1, kind="stable")
-    sums_NE = np.cumsum(np.take_along_axis(probabilities_NE, order_NE, -1).astype(np.float64), axis=-1)
-    count_N = (sums_NE < config.top_p).sum(axis=-1) + 1
-    if config.selection == "top_k":
-        count_N = np.full(len(logits_NE), config.top_k)
-    picked_NE = np.zeros(logits_NE.shape, dtype=bool)
-    np.put_along_axis(picked_NE, order_NE, np.arange(logits_NE.shape[-1]) < count_N[:, None], axis=-1)
-    return picked_NE
 
 
 def threshold_margin(logits_NE: Floats, top_p: float) -> Floats:

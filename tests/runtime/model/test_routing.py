@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
-from unimoe_runtime.config import ModelConfig
+from tests.sorted_routing import by_sorting
 from unimoe_runtime.model.routing import route, select, softmax
 
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -72,18 +72,6 @@ def test_recorded_multipliers_of_near_ties() -> None:
             np.testing.assert_allclose(shares, multipliers / (multipliers.sum() + 1e-6), atol=1e-5)
             compared += 1
     assert compared >= 19
-
-
-def by_sorting(logits_NE: Floats, config: ModelConfig) -> NDArray[np.bool_]:
-    """The paper's Eq. 2: a stable sort, a cumulative sum, a count."""
-    order_NE = np.argsort(-logits_NE, axis=1, kind="stable")
-    sums_NE = np.take_along_axis(softmax(logits_NE).astype(np.float64), order_NE, 1).cumsum(axis=1)
-    count_N = (sums_NE < config.top_p).sum(axis=1) + 1
-    if config.selection == "top_k":
-        count_N = np.full(len(logits_NE), config.top_k)
-    picked_NE = np.zeros(logits_NE.shape, dtype=bool)
-    np.put_along_axis(picked_NE, order_NE, np.arange(logits_NE.shape[1]) < count_N[:, None], axis=1)
-    return picked_NE
 
 
 @EXAMPLES

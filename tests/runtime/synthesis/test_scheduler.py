@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from tests.speaking_bundle import write_speaking_bundle
 from unimoe_runtime.backends.onnxruntime.backend import OnnxRuntimeBackend
 from unimoe_runtime.backends.protocol import Array, Backend
 from unimoe_runtime.backends.wrapper import WrappedBackend
@@ -34,12 +33,6 @@ REQUESTS = [
     SynthesisRequest(text="piano: G4", task="music", seed=5, sampling=FREE),
     SynthesisRequest(text="cat", seed=6, sampling=GREEDY, limits=Limits(max_steps=40)),
 ]
-
-
-@pytest.fixture(scope="module")
-def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
-    with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("speaker"))) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
