@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from unimoe_runtime.errors import BackendError
+from unimoe_runtime.files.text import reason_of
 from unimoe_serving.app import create_app
 from unimoe_serving.config import ServerConfig, is_loopback, wyoming_address
 from unimoe_serving.connections import BACKLOG, bounded_http
@@ -133,7 +134,6 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise BackendError(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another address or port"
-        ) from None
+    except (OSError, UnicodeError, TypeError) as error:  # the latter two for a name that no host can have
+        reason = reason_of(error).partition(" (while")[0]
+        raise BackendError(f"cannot listen on {host}:{port} ({reason}): choose another address or port") from None

@@ -20,6 +20,7 @@ from wyoming.ping import Ping, Pong
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
 
 from unimoe_runtime.errors import BackendError
+from unimoe_runtime.files.text import reason_of
 from unimoe_serving.config import wyoming_address
 from unimoe_serving.connections import BACKLOG, connection_limit
 from unimoe_serving.conversation import Session
@@ -52,9 +53,9 @@ class WyomingServer:
             self._server = await asyncio.start_server(
                 self._connected, self._host, self.port, limit=_MAX_EVENT_BYTES, backlog=BACKLOG
             )
-        except OSError as error:
+        except (OSError, UnicodeError, TypeError) as error:  # the latter two for a name that no host can have
             raise BackendError(
-                f"cannot listen on {self._host}:{self.port} for Wyoming ({error.strerror}): choose another port"
+                f"cannot listen on {self._host}:{self.port} for Wyoming ({reason_of(error)}): choose another port"
             ) from None
         self.port = self._server.sockets[0].getsockname()[1]
         logger.info("Wyoming at tcp://%s:%d", self._host, self.port)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.command_line import PACKAGE_ROOTS
-from unimoe.cli.process import tell
+from unimoe.cli.process import tell, without_controls
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PACKAGE_ROOTS}
 SLOW_IMPORT = """
@@ -100,3 +104,24 @@ def test_a_long_value_does_not_fill_the_screen(value: str, capsys: pytest.Captur
     told = capsys.readouterr().err
     assert told.startswith("unimoe: no target '") and told.endswith("; there are cpu and others\n")
     assert len(told) < 1300 and told.count("\n") == 1 and told[:-1].isprintable()
+
+
+@given(st.text(st.sampled_from("ab\x1b[3;1m\x07\r\n\t\x9b\u202e\x00\x7fé0K]")))
+def test_output_moves_no_cursor(text: str) -> None:
+    """Line ends, tabs and colours stay; other control characters are shown."""
+    shown = without_controls(text)
+    plain = re.sub(r"\x1b\[[\d;]*m|\r\n", "", shown)
+    assert not set(plain) & set("\x1b\x07\r\x9b\u202e\x00")
+    assert without_controls(shown) == shown
+    assert json.loads(without_controls(json.dumps([text]))) == [text]
+
+
+def test_what_is_printed_has_no_control_characters() -> None:
+    program = """
+from unimoe.cli.process import write_what_can_be
+write_what_can_be()
+print("\\x1b]0;title\\x07 \\u202eback \\x1b[1mbold\\x1b[0m")
+"""
+    process = start([sys.executable, "-c", program])
+    said, told = process.communicate(timeout=60)
+    assert (said, told) == ("\\x1b]0;title\\x07 \\u202eback \x1b[1mbold\x1b[0m\n", "")

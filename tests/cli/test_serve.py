@@ -19,6 +19,7 @@ from unimoe_runtime import UnimoeError
         (["nowhere", "--max-streams", "0"], "max_streams is 0"),
         (["nowhere", "--wyoming", "http://x"], "not a Wyoming address"),
         (["nowhere", "--api-key-file", "nofile"], "nofile: cannot be read"),
+        *((["nowhere", "--host", host], "cannot listen on") for host in ("é" * 70, "\udcff", "a..b", "a\0b", "..")),
         (["nowhere", "--host", "203.0.113.1"], "cannot listen on"),
     ],
 )

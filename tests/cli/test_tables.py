@@ -6,15 +6,18 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import struct
 import sys
 import termios
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.command_line import ROOT, run
-from unimoe.cli.tables import Column, columns, print_next, table_lines
+from unimoe.cli.tables import Column, as_word, columns, print_next, table_lines
 
 TABLE = [Column(title="target"), Column(title="step\nms", right=True), Column(title="why", prose=True)]
 ROWS = [
@@ -142,3 +145,10 @@ def test_a_bar_has_room_for_a_name(width: int) -> None:
     told = in_a_terminal(width, "-c", NAMING, overwritten=True)
     assert "layers.0.expert.31" in told and "1/4" in told
     assert ("━" in told) == (width >= 80)
+
+
+@given(st.text(st.characters(blacklist_characters="\0"), min_size=1))
+def test_a_path_in_a_command_stays_one_word(name: str) -> None:
+    """Whoever copies the command runs nothing else."""
+    word = shlex.split(as_word(name))
+    assert word == [f"./{name}" if name.startswith("-") else name]

@@ -11,7 +11,7 @@ import click
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import PROCESSES, Command, Counts, Whole, json_option, write_json
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import print_next
+from unimoe.cli.tables import as_word, print_next
 from unimoe_export.engines.building import BuildResult, build_engines
 from unimoe_export.engines.sizes import Limits, default_capacity
 from unimoe_runtime.bundle.reader import open_bundle
@@ -81,12 +81,12 @@ def _next_steps(bundle: Path, result: BuildResult) -> Sequence[str]:
     """What follows a build: TensorRT builds on the device itself, TensorRT-RTX for another machine."""
     verify = f"`unimoe verify {{}} --backend tensorrt --target {result.target}"
     if result.flavour == "tensorrt":
-        return [verify.format(bundle) + "`"]
+        return [verify.format(as_word(bundle)) + "`"]
     packed = f"{bundle.name}-{result.target}.pack"
     return [
-        f"`unimoe pack {bundle} --target {result.target} --with-graphs -o {packed}`",
-        f"on the device: `unimoe unpack {packed} {bundle.name}`",
-        f"{verify.format(bundle.name)} --trust-engines`",
+        f"`unimoe pack {as_word(bundle)} --target {result.target} --with-graphs -o {as_word(packed)}`",
+        f"on the device: `unimoe unpack {as_word(packed)} {as_word(bundle.name)}`",
+        f"{verify.format(as_word(bundle.name))} --trust-engines`",
     ]
 
 

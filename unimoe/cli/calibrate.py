@@ -22,8 +22,9 @@ from unimoe.cli.options import (
     read_toml_section,
     write_json,
 )
+from unimoe.cli.process import tell
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import columns, print_next, print_table
+from unimoe.cli.tables import as_word, columns, print_next, print_table
 from unimoe_calibration.cache import default_cache_dir
 from unimoe_calibration.calibration import calibrate
 from unimoe_calibration.coverage import Coverage
@@ -129,7 +130,7 @@ def calibrate_command(
             print_coverage(coverage[0], err=True)
         raise
     for warning in result.warnings:
-        click.echo(f"unimoe: warning: {warning}", err=True)
+        tell(f"warning: {warning}")
     if html_path is not None:
         shutil.copyfile(out / REPORT, html_path)
     if not write_json(result.figures(), json_to):
@@ -214,11 +215,11 @@ def summary(result: CalibrationResult, page: Path) -> str:
 def _next_steps(result: CalibrationResult) -> Sequence[str]:
     build = ""
     if find_target(result.settings.target).engine == "tensorrt":
-        build = f"`unimoe build {result.path} --target {result.settings.target}`"
+        build = f"`unimoe build {as_word(result.path)} --target {result.settings.target}`"
     data = result.settings.data
-    recordings = f" --corpus {os.path.normpath(data)}" if data is not None and data.is_dir() else ""
+    recordings = f" --corpus {as_word(os.path.normpath(data))}" if data is not None and data.is_dir() else ""
     return [
         build,
-        f"`unimoe verify {result.path} --against {result.source}{recordings}`",
-        f"`unimoe profile {result.path} --against {result.source}`",
+        f"`unimoe verify {as_word(result.path)} --against {as_word(result.source)}{recordings}`",
+        f"`unimoe profile {as_word(result.path)} --against {as_word(result.source)}`",
     ]

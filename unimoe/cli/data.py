@@ -9,7 +9,7 @@ import click
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.data_speech import SPEECH_COMMANDS
 from unimoe.cli.options import RATE_HZ, THREADS, Command, Group, json_option, write_json
-from unimoe.cli.tables import Column, print_next, print_table
+from unimoe.cli.tables import Column, as_word, print_next, print_table
 from unimoe_runtime.errors import ConfigError
 
 
@@ -57,7 +57,10 @@ def render(recipe: Path, out: Path, workers: int, json_to: str | None) -> None:
         raise ConfigError(f"{recipe}: section [data]: {error}") from None
     corpus = render_corpus(out, wanted, num_workers=workers)
     tell_corpus(
-        corpus, out, json_to, next_steps=[f"`unimoe data filter {out} FILTERED`", f"`unimoe data report {out}`"]
+        corpus,
+        out,
+        json_to,
+        next_steps=[f"`unimoe data filter {as_word(out)} FILTERED`", f"`unimoe data report {as_word(out)}`"],
     )
 
 
@@ -91,7 +94,7 @@ def import_(
     corpus = run_jobs(out, plan, sample_rate_hz=rate, seed=0, num_workers=workers)
     unaligned = sum(not item.captioned for item in corpus)
     note = f"; {unaligned:,} without phonemes, for a codec alone" if unaligned else ""
-    tell_corpus(corpus, out, json_to, note=note, next_steps=[f"`unimoe data filter {out} FILTERED`"])
+    tell_corpus(corpus, out, json_to, note=note, next_steps=[f"`unimoe data filter {as_word(out)} FILTERED`"])
 
 
 @data.command(cls=Command)
@@ -104,7 +107,7 @@ def join(out: Path, corpora: tuple[Path, ...], json_to: str | None) -> None:
 
     with incomplete_when_stopped(out):
         joined = join_corpora(corpora, out)
-    tell_corpus(joined, out, json_to, next_steps=[f"`unimoe data report {out}`"])
+    tell_corpus(joined, out, json_to, next_steps=[f"`unimoe data report {as_word(out)}`"])
 
 
 @data.command("filter", cls=Command)
@@ -143,7 +146,7 @@ def filter_(
         kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
     tell_corpus(
         kept, out, json_to, left_out=verdict.counts(),
-        next_steps=[f"`unimoe data report {out}`", "`unimoe train RECIPE.toml`"],
+        next_steps=[f"`unimoe data report {as_word(out)}`", "`unimoe train RECIPE.toml`"],
     )  # fmt: skip
 
 

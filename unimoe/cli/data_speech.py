@@ -13,7 +13,7 @@ import click
 from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
 from unimoe.cli.options import RATE_HZ, THREADS, Command, Number, json_option, write_json
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import print_next
+from unimoe.cli.tables import as_word, print_next
 
 
 @click.command(cls=Command)
@@ -43,7 +43,7 @@ def speak(recipe: Path, out: Path, hours: float | None, workers: int, json_to: s
     spoken = sum(line.get("duration_s", 0.0) for line in lines) / 3600
     if not write_json({"folder": str(out), "clips": len(lines), "hours": round(spoken, 4)}, json_to):
         click.echo(f"{len(lines):,} clips, {spoken:.2f} hours in {out}")
-        print_next(f"`unimoe data hear {out}`")
+        print_next(f"`unimoe data hear {as_word(out)}`")
 
 
 @click.command(cls=Command)
@@ -87,7 +87,7 @@ def gather(folder: Path, out: Path, rate: int, unheard: bool, json_to: str | Non
 
     with incomplete_when_stopped(out):
         corpus = gather_clips(folder, out, sample_rate_hz=rate, only_heard=not unheard)
-    tell_corpus(corpus, out, json_to, next_steps=[f"`unimoe data report {out}`"])
+    tell_corpus(corpus, out, json_to, next_steps=[f"`unimoe data report {as_word(out)}`"])
 
 
 @click.command(cls=Command)

@@ -9,8 +9,9 @@ import click
 
 from unimoe.cli.bundle_argument import CHECKPOINT
 from unimoe.cli.options import Command, Precision, json_option, write_json
+from unimoe.cli.process import tell
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import print_next
+from unimoe.cli.tables import as_word, print_next
 from unimoe.codec.conversion import as_codec_folder
 from unimoe_export.exporter import ExportResult, export_bundle
 from unimoe_export.published_codec import find_codec
@@ -54,10 +55,10 @@ def export(
             progress=lambda index, total, name: progress(name, index, total),
         )  # fmt: skip
     for warning in result.warnings:
-        click.echo(f"unimoe: warning: {warning}", err=True)
+        tell(f"warning: {warning}")
     if not write_json(asdict(result), json_to):
         click.echo(summary(result, precision))
-        print_next(f"`unimoe inspect {bundle}`", f'`unimoe synth {bundle} --text "…" -o out.wav`')
+        print_next(f"`unimoe inspect {as_word(bundle)}`", f'`unimoe synth {as_word(bundle)} --text "…" -o out.wav`')
 
 
 def summary(result: ExportResult, precision: str) -> str:

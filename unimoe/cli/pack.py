@@ -13,7 +13,7 @@ import click
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, write_json
 from unimoe.cli.progress import Progress, progress_bar
-from unimoe.cli.tables import columns, print_next, print_table
+from unimoe.cli.tables import as_word, columns, print_next, print_table
 from unimoe_runtime.bundle.engine_sets import built_targets, open_engines
 from unimoe_runtime.bundle.manifest import DECODER, HALVED, MANIFEST, trunk_name
 from unimoe_runtime.bundle.reader import Bundle, open_bundle
@@ -67,7 +67,7 @@ def pack_command(bundle: Path, target: str, file: Path, with_graphs: bool, codec
     print_table(columns("part", "bundle", "pack", "why", prose=("why",)), rows)
     for note in notes:
         click.echo(note)
-    print_next(f"copy {file} to the device", f"`unimoe unpack {file.name}`", "`unimoe doctor`")
+    print_next(f"copy {file} to the device", f"`unimoe unpack {as_word(file.name)}`", "`unimoe doctor`")
 
 
 @contextmanager
@@ -135,5 +135,5 @@ def unpack_command(file: Path, folder: Path | None, json_to: str | None) -> None
         check = ""
         options = "" if has_trunks else " --backend tensorrt --trust-engines"
         if has_trunks and built_targets(bundle):
-            check = f"`unimoe verify {place} --backend tensorrt --trust-engines`"
-        print_next("`unimoe doctor`", check, f'`unimoe synth {place}{options} --text "…" -o out.wav`')
+            check = f"`unimoe verify {as_word(place)} --backend tensorrt --trust-engines`"
+        print_next("`unimoe doctor`", check, f'`unimoe synth {as_word(place)}{options} --text "…" -o out.wav`')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -17,6 +18,9 @@ from unimoe.stopping import Stopped
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 1.0
 _LONGEST_LINE = 1200
+_CONTROLS = re.compile(
+    r"[\0-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x80-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)|\x1b(?!\[[\d;]*m)"
+)
 _stopped_by: list[int] = []
 
 
@@ -84,6 +88,18 @@ class _Stdout(io.FileIO):
             raise
 
 
+class _Printed(io.TextIOWrapper):
+    """Standard output as text. What a bundle calls its voices must not move the cursor or reverse the reading."""
+
+    def write(self, text: str, /) -> int:
+        return super().write(without_controls(text))
+
+
+def without_controls(text: str) -> str:
+    """The text with its control characters escaped, except for line ends, tabs and colours."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def write_what_can_be() -> None:
     """Escape characters that the terminal's encoding lacks, and discard writes to a closed stream."""
     for name in ("stdout", "stderr"):
@@ -97,7 +113,7 @@ def write_what_can_be() -> None:
         buffer: Any = _Stdout(1, "w", closefd=False)
         if isinstance(old.buffer, io.BufferedWriter):
             buffer = io.BufferedWriter(buffer)
-        sys.stdout = io.TextIOWrapper(
+        sys.stdout = _Printed(
             buffer, old.encoding, old.errors, line_buffering=old.line_buffering, write_through=old.write_through
         )
 

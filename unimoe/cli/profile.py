@@ -22,7 +22,7 @@ from unimoe.cli.options import (
     write_json,
 )
 from unimoe.cli.progress import progress_bar
-from unimoe.cli.tables import Column, columns, print_next, print_prose, print_table
+from unimoe.cli.tables import Column, as_word, columns, print_next, print_prose, print_table
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_tools.output import require_writable, write_output
@@ -194,13 +194,13 @@ def _print_end(bundles: Sequence[Path], json_to: str | None, html_path: Path | N
     """The place of the page, and what to do next: with a kept profile, how to compare it with a later one."""
     if html_path is not None:
         click.echo(f"page: {html_path}")
-    names = " ".join(map(str, bundles))
+    names = " ".join(map(as_word, bundles))
     if json_to is None:
         print_next(f"`unimoe profile {names} --json before.json --html page.html` keeps it, with a page of plots")
     else:
         print_next(
             f"after a change: `unimoe profile {names} --json after.json`, with the same options",
-            f"`unimoe profile --compare {json_to} after.json`",
+            f"`unimoe profile --compare {as_word(json_to)} after.json`",
         )
 
 

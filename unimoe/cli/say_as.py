@@ -10,6 +10,7 @@ import click
 
 from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.options import Command, json_option, write_json
+from unimoe.cli.process import tell
 from unimoe.cli.texts import read_text, speech_options, text_options
 from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.errors import BundleError, PromptError
@@ -59,7 +60,7 @@ def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, json_to
         for line in _lines(piece):
             click.echo(line)
     for warning in notes.warnings:
-        click.echo(f"unimoe: {warning}", err=True)
+        tell(warning)
 
 
 def _lines(piece: Utterance) -> Iterator[str]:

@@ -21,6 +21,7 @@ from unimoe.cli.options import (
     json_option,
     write_json,
 )
+from unimoe.cli.process import tell
 from unimoe.cli.progress import progress_bar
 from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
@@ -174,7 +175,7 @@ def synth(
     options = {"backend": backend, "target": target, "threads": threads, "providers": providers}
     with _open(bundle, warm, **options, memory_budget_bytes=memory_budget) as synthesizer:
         if synthesizer.engine_warning is not None:
-            click.echo(f"unimoe: {synthesizer.engine_warning}", err=True)
+            tell(synthesizer.engine_warning)
         wanted = {
             "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
             "eos_factor": eos_factor,
@@ -236,7 +237,7 @@ def _print(
     cut = "" if outcome.ended else f" ({how})" if stopped else f" (cut off at the {limit} limit)"
     click.echo(f"{task}: {figures['caption']}", err=err)
     for warning in outcome.warnings:
-        click.echo(f"unimoe: {warning}", err=True)
+        tell(warning)
     click.echo(
         f"{output}: {figures['audio_s']:.2f} s of audio{cut}, first after "
         f"{duration(figures['first_audio_s'])}, RTF {figures['rtf']:.3f}, "

@@ -7,11 +7,13 @@ unlimited.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -63,6 +65,12 @@ def print_prose(text: str, *, indent: str = "", **style: Any) -> None:
     lines = [text] if width is None else textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False)
     for line in lines:
         click.secho(line, **style)
+
+
+def as_word(path: Path | str) -> str:
+    """A path as one word of a shell's command line: a copied command must not run what a name holds."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def print_next(*steps: str) -> None:

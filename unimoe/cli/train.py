@@ -19,7 +19,7 @@ from unimoe.cli.options import (
     json_option,
     write_json,
 )
-from unimoe.cli.tables import print_next
+from unimoe.cli.tables import as_word, print_next
 from unimoe.config import DOMAINS
 from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.json import read_json
@@ -98,12 +98,12 @@ def _result(work: Path, stages: Sequence[str], out: Path | None) -> dict[str, An
 def _next_steps(recipe: Path, work: Path, stages: Sequence[str], out: Path | None) -> Sequence[str]:
     if out is None:
         following = {"base": "specialist", "merge": "warmup", "warmup": "joint", "joint": "all"}
-        return [f"`unimoe train {following.get(stages[-1], 'merge')} {recipe}`"]
+        return [f"`unimoe train {following.get(stages[-1], 'merge')} {as_word(recipe)}`"]
     bundle, corpus = out.parent / "bundle", work / "corpus"
     return [
-        f"`unimoe export {out} {bundle}`",
-        f'`unimoe synth {bundle} --text "…" -o out.wav`',
-        f"`unimoe eval {bundle} --corpus {corpus if corpus.exists() else 'CORPUS'} --html eval.html`",
+        f"`unimoe export {as_word(out)} {as_word(bundle)}`",
+        f'`unimoe synth {as_word(bundle)} --text "…" -o out.wav`',
+        f"`unimoe eval {as_word(bundle)} --corpus {as_word(corpus if corpus.exists() else 'CORPUS')} --html eval.html`",
     ]
 
 
@@ -127,7 +127,7 @@ def check(recipe: Path, json_to: str | None) -> None:
 
     check_recipe(recipe)
     if not write_json({"recipe": str(recipe), "sound": True}, json_to):
-        click.echo(f"{recipe}: sound\nnext: `unimoe train {recipe}`")
+        click.echo(f"{recipe}: sound\nnext: `unimoe train {as_word(recipe)}`")
 
 
 @train.command(cls=Command)
@@ -289,4 +289,4 @@ def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json
     report = _report(json_to)
     unpack_result(recipe, _work_folder(recipe, work), result, checkpoint, report)
     if not write_json({"checkpoint": str(checkpoint)}, json_to):
-        click.echo(f"checkpoint in {checkpoint}\nnext: `unimoe export {checkpoint} BUNDLE`")
+        click.echo(f"checkpoint in {checkpoint}\nnext: `unimoe export {as_word(checkpoint)} BUNDLE`")

@@ -15,7 +15,7 @@ from unimoe.cli.bundle_argument import BUNDLE
 from unimoe.cli.figures import coloured, print_figures
 from unimoe.cli.options import Command, Number, Whole, engine_options, json_option, write_json
 from unimoe.cli.progress import Progress, progress_bar
-from unimoe.cli.tables import columns, print_next, print_table
+from unimoe.cli.tables import as_word, columns, print_next, print_table
 from unimoe_runtime.backends.factory import open_backend
 from unimoe_runtime.backends.protocol import Backend
 from unimoe_runtime.bundle.engine_sets import EngineSet
@@ -94,7 +94,10 @@ def verify(
         report = _compare_bundles(candidate, reference, steps, dict(limits), _Listening(corpus, texts))
         title = f"{bundle} ({backend}) against {against}"
         if not write_json({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, json_to):
-            speed, pack = f"`unimoe profile {bundle} --against {against}`", f"`unimoe pack {bundle} -o FILE`"
+            speed, pack = (
+                f"`unimoe profile {as_word(bundle)} --against {as_word(against)}`",
+                f"`unimoe pack {as_word(bundle)} -o FILE`",
+            )
             _print_figures(report, title, next_steps=[speed, pack])
         sys.exit(0 if report.passed else UNDECIDED_EXIT_CODE if report.is_undecided else 1)
     if corpus is not None or limits:
