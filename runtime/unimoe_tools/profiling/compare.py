@@ -29,6 +29,8 @@ FORMAT = "unimoe-comparison"
 FORMAT_VERSION = 1
 FEWEST_ROUNDS = 6
 """The fewest rounds that can prove a difference at this confidence."""
+FEWEST_REPETITIONS = 3
+"""The fewest repetitions of two separate profiles that give an interval: one repetition has no spread at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ def run_against(
                 break
     notes = _block_notes(blocks, reads, rounds)
     if len(reads) < FEWEST_ROUNDS:
-        ratios = [Ratio(**{**asdict(one), "verdict": Verdict.STOPPED}) for one in ratios]
+        ratios = _without_verdict(ratios)
     return _report(
         ratios, _title(candidate.to_dict()), _title(reference.to_dict()), notes,
         machine=machine, rounds=len(reads), blocks=[asdict(block) for block in blocks], reads_bytes_per_s=reads,
@@ -176,7 +178,10 @@ def _compare(reference: Path, candidate: Path, reports: tuple[dict[str, Any], di
 
 
 def compare_runs(reference: Record, candidate: Record) -> list[Ratio]:
-    """Two separate runs compared request by request. Raises ConfigError where requests differ."""
+    """Two separate runs compared request by request; fewer than `FEWEST_REPETITIONS` give no verdict.
+
+    Raises ConfigError where requests differ.
+    """
     by_request = [_by_request(run) for run in (reference, candidate)]
     if by_request[0].keys() != by_request[1].keys():
         raise ConfigError("the two profiles made different requests; profile both with the same texts")
@@ -190,7 +195,17 @@ def compare_runs(reference: Record, candidate: Record) -> list[Ratio]:
         pairs = [(before, after) for before, after in zip(*samples, strict=True) if len(before) and len(after)]
         if pairs:
             ratios.append(separate_ratio(name, pairs, drift))
-    return ratios
+    too_few = min(_repetitions(reference), _repetitions(candidate)) < FEWEST_REPETITIONS
+    return _without_verdict(ratios) if too_few else ratios
+
+
+def _without_verdict(ratios: Sequence[Ratio]) -> list[Ratio]:
+    return [Ratio(**{**asdict(one), "verdict": Verdict.STOPPED}) for one in ratios]
+
+
+def _repetitions(run: Record) -> int:
+    """Repetitions of the request that has the fewest."""
+    return min((len(each) for each in _by_request(run).values()), default=0)
 
 
 def _by_request(run: Record) -> dict[tuple[str, str, int], list[Record]]:
@@ -219,6 +234,11 @@ def _run_notes(run: Record, path: Path) -> list[str]:
         notes.append(f"WARNING: {path}: others kept {cores:.2f} cores busy")
     if spread > NOISY_SPREAD:
         notes.append(f"WARNING: {path}: memory reads spread by {percent(spread, 0)} between quartiles")
+    if (found := _repetitions(run)) < FEWEST_REPETITIONS:
+        notes.append(
+            f"WARNING: {path}: {count(found, 'repetition')}; a verdict needs {FEWEST_REPETITIONS}: profile again with "
+            "more --repetitions"
+        )
     return notes
 
 

@@ -84,3 +84,17 @@ def test_too_few_rounds_give_no_interval() -> None:
     assert comparison_rows({"measures": [stopped]})[0][-2:] == ["–", "stopped too early"]
     assert "slower" not in interim([step], 2) and "no verdict before 6 rounds" in interim([step], 2)
     assert str(step.verdict) in interim([step], 6)
+
+
+def test_a_profile_of_one_repetition_gives_no_verdict(tmp_path: Path) -> None:
+    """Its interval has no width, whatever the noise."""
+    before, after = a_run(1), a_run(2, step_ms=4.4)
+    for repetitions, told in ((2, True), (3, False)):
+        runs = [{**run, "generations": run["generations"][: 2 * repetitions]} for run in (before, after)]
+        assert (compare_runs(runs[0], runs[1])[0].verdict == Verdict.STOPPED) == told
+    machine = {"cpu": "a", "cores": 2, "onnxruntime": "1", "numpy": "1", "python": "3"}
+    one = {**before, "generations": before["generations"][:2]}
+    report = {"format": "unimoe-profile", "format_version": 1, "machine": machine, "runs": [one]}
+    (tmp_path / "a.json").write_text(json.dumps(report))
+    (found,) = compare_reports(tmp_path / "a.json", tmp_path / "a.json")
+    assert any("1 repetition; a verdict needs 3" in note for note in found["notes"]) and not found["slower"]
