@@ -41,7 +41,10 @@ class PartialFile:
         while True:
             _remove_leftovers(self._target.parent, prefix)
             self.path = self._target.parent / f"{prefix}{secrets.token_hex(6)}{suffix}"
-            self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except OSError as error:  # about the file that was asked for, not about its temporary name
+                raise OSError(error.errno, error.strerror, str(path)) from None
             if _locked(self._lock, self.path):
                 return
             self._close()

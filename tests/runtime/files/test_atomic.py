@@ -154,3 +154,11 @@ def test_a_staging_path_is_free_and_leaves_nothing(tmp_path: Path) -> None:
         path.mkdir()
         path.rename(tmp_path / "made")
     assert names(tmp_path) == ["made"]
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/proc/self", "/sys", "/dev/null"])
+def test_an_error_names_the_file_that_was_asked_for(folder: str) -> None:
+    """A folder in which nothing can be made. The temporary name would tell nobody anything."""
+    with pytest.raises(OSError) as caught:
+        PartialFile(Path(folder, "result.json"))
+    assert str(caught.value.filename).startswith(folder) and ".unimoe" not in str(caught.value)
