@@ -9,6 +9,7 @@ Adding a field to the manifest does not raise the version; changing a field's me
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -254,14 +255,16 @@ def _check_files(bundle: Bundle) -> None:
             if stat.S_ISLNK(status.st_mode):
                 real = os.path.realpath(real, strict=True)
                 status = os.stat(real)
-        except (OSError, ValueError):  # ValueError: a name that the file system cannot have
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
             raise BundleError(f"{path}: missing; copy or export the bundle again") from None
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: is not a regular file; copy or export the bundle again")
         if not real.startswith(inside) and os.path.dirname(real) != shared:
             raise BundleError(
                 f"{path}: a link that leaves the bundle; do not use this bundle, or, where you know what it points "
-                f"to, copy it: `cp -rL {bundle.path} COPY`"
+                f"to, copy it: `cp -rL {shlex.quote(str(bundle.path))} COPY`"
             )
         if status.st_size != info.bytes:
             word = "truncated" if status.st_size < info.bytes else "too long"

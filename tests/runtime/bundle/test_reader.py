@@ -52,6 +52,7 @@ def test_opening_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": ""}}), "leaves the bundle"),
         (lambda m: m["files"].update({"/etc/hostname": {"bytes": 1, "sha256": ""}}), "leaves the bundle"),
         (lambda m: m["files"].update({"gone": {"bytes": 1, "sha256": ""}}), "missing"),
+        (lambda m: m["files"].update({"a" * 300: {"bytes": 1, "sha256": ""}}), "cannot be read .File name too long"),
     ],
 )
 def test_damaged_manifest(tmp_path: Path, edit: Callable[[dict], None], message: str) -> None:
@@ -80,6 +81,27 @@ def test_missing_and_truncated_files(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(BundleError, match="missing"):
         open_bundle(target)
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    """What is there and cannot be read is not called missing."""
+    target = write_bundle(tmp_path / "bundle")
+    head = target / "head.safetensors"
+    head.unlink()
+    head.symlink_to("head.safetensors")
+    with pytest.raises(BundleError, match=r"missing|Too many levels"):
+        open_bundle(target)
+    head.unlink()
+    head.symlink_to("nowhere")
+    with pytest.raises(BundleError, match="missing"):
+        open_bundle(target)
+    (tmp_path / "two words").mkdir()
+    head.unlink()
+    head.symlink_to(tmp_path / "two words" / "file")
+    (tmp_path / "two words" / "file").touch()
+    target.rename(tmp_path / "$(a b)")
+    with pytest.raises(BundleError, match=r"cp -rL '.*\$\(a b\)' COPY"):
+        open_bundle(tmp_path / "$(a b)")
 
 
 def test_link_out_of_the_bundle(tmp_path: Path) -> None:
