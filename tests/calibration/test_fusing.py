@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 
 from unimoe_calibration.fusing import fuse_for_cpu
 
@@ -34,3 +36,30 @@ def test_only_a_weight_of_each_row_is_joined() -> None:
     graph = _graph([weighted, add], [x, factor, total], [])
     fuse_for_cpu(graph)
     assert [node.op_type for node in graph] == ["Mul", "Add"]
+
+
+def _shares_graph() -> ir.Graph:
+    x = ir.val("x", ir.DataType.FLOAT, ("N", 9))
+    axes = ir.val("axes", ir.DataType.INT64, (1,), const_value=ir.tensor([1], dtype=ir.DataType.INT64, name="axes"))
+    total = ir.node("ReduceL1", [x, axes], {"keepdims": 1})
+    division = ir.node("Div", [x, total.outputs[0]])
+    y = division.outputs[0]
+    y.name, y.type, y.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(("N", 9))
+    return _graph([total, division], [x], [axes])
+
+
+def test_a_rows_shares_become_one_node_with_the_same_bits() -> None:
+    graphs = [_shares_graph(), _shares_graph()]
+    fuse_for_cpu(graphs[1])
+    assert [node.op_type for node in graphs[1]] == ["LpNormalization"]
+    sessions = [
+        ort.InferenceSession(ir.to_proto(ir.Model(graph, ir_version=11)).SerializeToString()) for graph in graphs
+    ]
+    random = np.random.default_rng(0)
+    x_NE = random.random((33, 9), dtype=np.float32) * (random.random((33, 9)) < 0.5)
+    x_NE[:, 3] = 0.25
+    plain_NE, fused_NE = (session.run(None, {"x": x_NE.astype(np.float32)})[0] for session in sessions)
+    assert fused_NE.tobytes() == plain_NE.tobytes()
+    for row, expected in enumerate(plain_NE):
+        alone_1E = sessions[1].run(None, {"x": x_NE[row : row + 1].astype(np.float32)})[0]
+        assert alone_1E.tobytes() == expected.tobytes()
