@@ -15,12 +15,17 @@ import numpy as np
 import torch
 
 from unimoe.data.corpus import CorpusError, Item
-from unimoe.training.sequence_network import TorchSequenceNetwork
+from unimoe.training.sequence_network import TorchSequenceNetwork, fit
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.duration_predictor import SYMBOLS, DurationPredictor, symbol_ids, table_sizes
 from unimoe_runtime.frontend.pronunciation import Phonemes
 from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
 from unimoe_runtime.records import JsonRecord
+
+Example = tuple[tuple[list[int], ...], list[float]]
+"""The ids of a clip's phonemes, a list for each table, and their seconds."""
+Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor]
+"""ids_BP of each table, and seconds_BP."""
 
 _SHORTEST_LOSS_S = 0.03
 
@@ -101,31 +106,24 @@ def train_durations(
         network.weights["bias"].fill_(float(np.log(0.08)))
         network.weights["head"].mul_(0.1)
     examples = [_example(text, voices) for text in texts]
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        ids, seconds_BP = batch
+        mask_BP = ids[0] > 0
+        log_s_BP = network(ids, mask_BP)[..., 0]
+        padded_BP = seconds_BP + _SHORTEST_LOSS_S
+        predicted_BP = torch.exp(log_s_BP) + _SHORTEST_LOSS_S
+        loss_BP = padded_BP / predicted_BP + torch.log(predicted_BP / padded_BP) - 1
+        return loss_BP[mask_BP].mean()
+
     total = recipe.epochs * -(-len(examples) // recipe.batch_clips)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=0.1)
-    network.train()
-    step = 0
-    for _ in range(recipe.epochs):
-        for ids, seconds_BP in _batches(examples, recipe.batch_clips, rng):
-            mask_BP = ids[0] > 0
-            log_s_BP = network(ids, mask_BP)[..., 0]
-            padded_BP = seconds_BP + _SHORTEST_LOSS_S
-            predicted_BP = torch.exp(log_s_BP) + _SHORTEST_LOSS_S
-            loss_BP = padded_BP / predicted_BP + torch.log(predicted_BP / padded_BP) - 1
-            loss = loss_BP[mask_BP].mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            step += 1
-            progress(step, total, float(loss.detach()))
-    network.eval()
+    losses = fit(
+        network, lambda: _batches(examples, recipe.batch_clips, rng), loss_of, num_steps=total,
+        learning_rate=recipe.learning_rate, weight_decay=0.02,
+    )  # fmt: skip
+    for step, loss in enumerate(losses, start=1):
+        progress(step, total, loss)
     return DurationPredictor(network=network.to_numpy(), voices=tuple(voices), means=mean_seconds(texts, voices))
-
-
-Example = tuple[tuple[list[int], ...], list[float]]
 
 
 def _example(text: TimedText, voices: Sequence[str]) -> Example:
@@ -133,9 +131,7 @@ def _example(text: TimedText, voices: Sequence[str]) -> Example:
     return (symbols, [voices.index(text.voice)] * len(symbols), places, marks), list(text.seconds_P)
 
 
-def _batches(
-    examples: Sequence[Example], size: int, rng: random.Random
-) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[Batch]:
     """Batches of clips of similar lengths, in random order."""
     order = sorted(range(len(examples)), key=lambda at: len(examples[at][1]) * (1 + 0.2 * rng.random()))
     batches = [order[start : start + size] for start in range(0, len(order), size)]

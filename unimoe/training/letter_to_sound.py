@@ -13,11 +13,16 @@ from torch.nn import functional
 
 from unimoe.evaluation.word_errors import compare_tokens
 from unimoe.training.letter_alignment import align_words, learn_shares
-from unimoe.training.sequence_network import TorchSequenceNetwork
+from unimoe.training.sequence_network import TorchSequenceNetwork, fit
 from unimoe_runtime.frontend.letter_to_sound import LETTERS, LetterToSound, letter_ids
 from unimoe_runtime.frontend.pronunciation import Phonemes
 from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
 from unimoe_runtime.records import JsonRecord
+
+Example = tuple[list[int], list[int]]
+"""The ids of a word's letters, and the number of each letter's group of phonemes."""
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""ids_BP and groups_BP; a group of -1 is padding."""
 
 HELD_OUT_SHARE = 0.02
 _ALIGNED_FIRST = 15000  # words that teach which phonemes a letter can have
@@ -79,40 +84,23 @@ def train_letter_to_sound(
         outputs=len(groups),
     )  # fmt: skip
     network = TorchSequenceNetwork(config, dropout=recipe.dropout)
-    _fit(network, examples, recipe, rng, progress)
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        ids_BP, groups_BP = batch
+        scores_BPO = network((ids_BP,), ids_BP > 0)
+        return functional.cross_entropy(scores_BPO.flatten(0, 1), groups_BP.flatten(), ignore_index=-1)
+
+    total = recipe.epochs * -(-len(examples) // recipe.batch_words)
+    losses = fit(
+        network, lambda: _batches(examples, recipe.batch_words, rng), loss_of, num_steps=total,
+        learning_rate=recipe.learning_rate, weight_decay=0.01,
+    )  # fmt: skip
+    for step, loss in enumerate(losses, start=1):
+        progress(step, total, loss)
     return LetterToSound(network=network.to_numpy(), groups=tuple(groups))
 
 
-Example = tuple[list[int], list[int]]
-
-
-def _fit(
-    network: TorchSequenceNetwork,
-    examples: Sequence[Example],
-    recipe: LetterToSoundRecipe,
-    rng: random.Random,
-    progress: Callable[[int, int, float], object],
-) -> None:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
-    total = recipe.epochs * -(-len(examples) // recipe.batch_words)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=0.1)
-    network.train()
-    step = 0
-    for _ in range(recipe.epochs):
-        for ids_BP, groups_BP in _batches(examples, recipe.batch_words, rng):
-            scores_BPO = network((ids_BP,), ids_BP > 0)
-            loss = functional.cross_entropy(scores_BPO.flatten(0, 1), groups_BP.flatten(), ignore_index=-1)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            step += 1
-            progress(step, total, float(loss.detach()))
-    network.eval()
-
-
-def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[Batch]:
     """Batches of words of similar lengths, in random order."""
     order = sorted(range(len(examples)), key=lambda at: (len(examples[at][0]) + rng.random() * 2, rng.random()))
     batches = [order[start : start + size] for start in range(0, len(order), size)]

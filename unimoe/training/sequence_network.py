@@ -1,11 +1,13 @@
-"""The front end's small networks in torch. They compute the same as `unimoe_runtime.frontend.sequence_network`.
+"""The front end's small networks in torch, and their training. They compute the same as the runtime's in numpy.
 
 Shapes: B sequences, P symbols, C channels, O outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from torch.nn import functional
 
 from unimoe_runtime.files.safetensors_writer import write_tensors
 from unimoe_runtime.frontend.sequence_network import NORM_EPSILON, SequenceNetwork, SequenceNetworkConfig
+
+Batch = TypeVar("Batch")
 
 
 class TorchSequenceNetwork(nn.Module):
@@ -50,6 +54,36 @@ class TorchSequenceNetwork(nn.Module):
         """The runtime's network with these weights."""
         tensors = {name: self._weight(name).detach().float().numpy().copy() for name in self.config.shapes()}
         return SequenceNetwork(config=self.config, tensors=tensors)
+
+
+def fit(
+    network: TorchSequenceNetwork,
+    batches: Callable[[], Iterable[Batch]],
+    loss_of: Callable[[Batch], Tensor],
+    *,
+    num_steps: int,
+    learning_rate: float,
+    weight_decay: float,
+) -> Iterator[float]:
+    """Train for `num_steps` with one cycle of the learning rate, and yield each step's loss.
+
+    `batches` gives those of one epoch. At the end the network is in evaluation mode.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=num_steps, pct_start=0.1)
+    network.train()
+    step = 0
+    while step < num_steps:
+        for batch in batches():
+            loss = loss_of(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            yield float(loss.detach())
+    network.eval()
 
 
 def write_network(network: SequenceNetwork, path: Path) -> None:
