@@ -75,11 +75,15 @@ class ClipFigures:
                     totals[judge, kind] = totals.get((judge, kind), WordScore()) + score
         return totals
 
+    @property
+    def last_judge(self) -> str:
+        """The name of the last judge of words, which is the least restricted; empty without one."""
+        return next(reversed([judge for judge, _ in self._totals()]), "")
+
     def overall_words(self) -> WordScore:
-        """Words of all voices and kinds by the last judge, which is the least restricted."""
-        totals = self._totals()
-        judge = next(reversed([judge for judge, _ in totals]), "")
-        return sum((score for (name, _), score in totals.items() if name == judge), WordScore())
+        """Words of all voices and kinds by the last judge."""
+        judge = self.last_judge
+        return sum((score for (name, _), score in self._totals().items() if name == judge), WordScore())
 
     def to_dict(self) -> dict[str, Any]:
         """Summary and details as JSON values."""

@@ -60,7 +60,8 @@ def _verdict(found: Evaluation) -> Iterator[str]:
     figures: list[tuple[str, str, str]] = []
     if words.num_texts:
         rates = words.rates()
-        figures.append(("words wrong", percent(rates["wer"]), f"recordings {percent(rates['original_wer'])}"))
+        beside = f"recordings {percent(rates['original_wer'])}; by {found.heard.last_judge}, {words.made.words:,} words"
+        figures.append(("words wrong", percent(rates["wer"]), beside))
         lines.append(f"{percent(rates['wer'])} of words are heard wrong")
         near = near and rates["wer"] <= rates["original_wer"] + _NEAR
     if "notes_exact" in summary:

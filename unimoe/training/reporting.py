@@ -44,6 +44,8 @@ class Reporter:
         columns = (TextColumn("{task.description} {task.percentage:.0f}%"), BarColumn(16), TimeRemainingColumn())
         self._progress = progress_bars(*columns, TextColumn("{task.fields[note]}"))
         self._task = self._progress.add_task(title, total=num_steps, completed=step, note="")
+        if not self._progress.console.is_terminal and step < num_steps:  # a log has no bar: it names the stage
+            Console(stderr=True).print(f"{title}: steps {step:,} to {num_steps:,}", highlight=False, markup=False)
 
     def __enter__(self) -> Self:
         if not self._silent:

@@ -176,6 +176,7 @@ def test_the_command(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first["together"]["harmony, flute"]["original"]["recall"] > 0.9
     assert first["routing"]["domains"] == ["speech", "music"]
     page = (tmp_path / "bundle.html").read_text()
+    assert "; by pocketsphinx, " in page
     assert page.count("<audio") == 2 * first["clips"] and page.count("data:image/png") == 2 * first["clips"]
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
     assert len(page) < 100_000 * first["clips"]
