@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from unimoe_serving.config import ServerLimits
 from unimoe_serving.errors import RequestError
@@ -17,7 +17,8 @@ _LONGEST_RETRY_S = 60.0
 class Admission:
     """Slots for streams. Used only from the event loop.
 
-    `active` streams hold a slot and `waiting` requests want one. `drain` lets those continue and refuses new ones.
+    `active` streams hold a slot and `waiting` requests want one. `drain` lets those continue and refuses new ones. A
+    conversation whose text was accepted before continues as well, sentence by sentence.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
@@ -27,12 +28,25 @@ class Admission:
         self._idle.set()
         self._draining = False
         self._mean_s = 1.0
-        self.active = self.waiting = 0
+        self.active = self.waiting = self._speaking = 0
+
+    @contextmanager
+    def conversation(self) -> Iterator[bool]:
+        """While a conversation speaks accepted text. Yields whether its streams may begin after `drain`."""
+        self._speaking += 1
+        self._idle.clear()
+        try:
+            yield not self._draining
+        finally:
+            self._speaking -= 1
+            self._note_idle()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises RequestError: 429 if the queue is full, 503 after too long a wait or while draining."""
-        self.require_open()
+    async def slot(self, *, accepted: bool = False) -> AsyncIterator[None]:
+        """Hold a slot. Raises RequestError: 429 if the queue is full, 503 after too long a wait or while draining,
+        unless the text was `accepted` before."""
+        if not accepted:
+            self.require_open()
         if self._slots.locked() and self.waiting >= self._limits.max_queue:
             raise RequestError(
                 f"{self.active} streams are active and {self.waiting} requests wait, which is the limit",
@@ -79,11 +93,11 @@ class Admission:
         return self._draining
 
     async def wait_idle(self) -> None:
-        """Return when no stream decodes and no request waits."""
+        """Return when no stream decodes, no request waits and no conversation speaks."""
         await self._idle.wait()
 
     def _note_idle(self) -> None:
-        if not self.active and not self.waiting:
+        if not self.active and not self.waiting and not self._speaking:
             self._idle.set()
 
     def _retry_after_s(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from unimoe_runtime import UnimoeError
@@ -95,30 +96,33 @@ class Conversation:
     def _take(self, sentences: list[str] | list[str | None]) -> None:
         self._waiting.extend(sentences)
         if self._waiting and (self._work is None or self._work.done()):
-            self._work = asyncio.create_task(self._speak())
+            speaking = ExitStack()
+            accepted = speaking.enter_context(self._service.admission.conversation())
+            self._work = asyncio.create_task(self._speak(accepted))
+            self._work.add_done_callback(lambda _: speaking.close())  # also where it is cancelled before it runs
 
-    async def _speak(self) -> None:
+    async def _speak(self, accepted: bool) -> None:
         try:
             while self._waiting:
-                await self._speak_next(self._waiting.popleft())
+                await self._speak_next(self._waiting.popleft(), accepted)
         except ConnectionError:
             self._waiting.clear()  # the connection is gone; its reader notices as well
 
-    async def _speak_next(self, sentence: str | None) -> None:
+    async def _speak_next(self, sentence: str | None, accepted: bool) -> None:
         if sentence is None:
             await self._listener.done()
             return
         try:
-            await self._say(sentence)
+            await self._say(sentence, accepted)
         except ConnectionError:
             raise
         except Exception as error:
             await self._listener.failed(error)
 
-    async def _say(self, sentence: str) -> None:
+    async def _say(self, sentence: str, accepted: bool) -> None:
         index, self._index = self._index, self._index + 1
         begun = False
-        async with self._service.stream(self._make_job(sentence)) as live:
+        async with self._service.stream(self._make_job(sentence), accepted=accepted) as live:
             async for piece in live:
                 if not begun:
                     begun = True

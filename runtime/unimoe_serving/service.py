@@ -114,13 +114,14 @@ class Service:
         )  # fmt: skip
 
     @asynccontextmanager
-    async def stream(self, job: Job) -> AsyncIterator[LiveStream]:
+    async def stream(self, job: Job, *, accepted: bool = False) -> AsyncIterator[LiveStream]:
         """A stream with a slot. Leaving the block frees its rows at the next step, even if the stream has not ended.
 
-        Raises RequestError if there is no slot (`Admission.slot`).
+        `accepted`: it belongs to a text that was accepted before. Raises RequestError if there is no slot
+        (`Admission.slot`).
         """
         task, name = job.request.task, job.model.name
-        async with self.admission.slot():
+        async with self.admission.slot(accepted=accepted):
             live = LiveStream(
                 job.model.synthesizer, job.request, job.audio, self._executor,
                 arrived=job.arrived, watch_routing=job.watch_routing,

@@ -93,6 +93,26 @@ def test_draining_lets_those_that_are_in_go_on() -> None:
     run(work)
 
 
+def test_draining_lets_a_conversation_go_on() -> None:
+    """Between its sentences no stream holds a slot, and the server is not idle."""
+
+    async def work() -> None:
+        admission = Admission(ServerLimits(max_streams=1, max_queue=5))
+        with admission.conversation() as accepted:
+            admission.drain()
+            assert accepted
+            async with admission.slot(accepted=accepted):
+                pass
+            idle = asyncio.create_task(admission.wait_idle())
+            await asyncio.sleep(0)
+            assert not idle.done()
+        await idle
+        with admission.conversation() as accepted:
+            assert not accepted
+
+    run(work)
+
+
 async def hold(admission: Admission) -> None:
     async with admission.slot():
         pass

@@ -100,3 +100,20 @@ def test_too_much_text(tiny_bundle: Path) -> None:
             conversation.add("a" * (service.limits.max_text_characters + 1))
 
     converse(tiny_bundle, use)
+
+
+def test_draining_speaks_what_was_accepted(tiny_bundle: Path) -> None:
+    """And refuses what comes when that has been spoken."""
+
+    async def use(service: Service, conversation: Conversation, listener: Listener) -> None:
+        conversation.add("Hello. Well. Yes. No.")
+        conversation.flush()
+        service.admission.drain()
+        await service.admission.wait_idle()
+        assert [line for line in listener.heard if line.endswith("end")] == [f"{index} end" for index in range(4)]
+        conversation.add("Again.")
+        conversation.flush()
+        await conversation.join()
+        assert listener.heard[-2:] == ["failed: the server is"[:20], "done"]
+
+    converse(tiny_bundle, use)
