@@ -89,15 +89,13 @@ def verify(
     opened = open_bundle(bundle)
     candidate = open_backend(backend, opened, providers=providers, target=target)
     other = open_bundle(against) if against is not None and (against / MANIFEST).exists() else None
-    if other is not None and (corpus is not None or limits or not _same_precision(opened, other)):
+    if against and other and (corpus is not None or limits or not _same_precision(opened, other)):
         reference = open_backend("onnxruntime", other)
         report = _compare_bundles(candidate, reference, steps, dict(limits), _Listening(corpus, texts))
         title = f"{bundle} ({backend}) against {against}"
         if not write_json({"bundle": str(bundle), "reference": str(against), **report.to_dict()}, json_to):
-            speed, pack = (
-                f"`unimoe profile {as_word(bundle)} --against {as_word(against)}`",
-                f"`unimoe pack {as_word(bundle)} -o FILE`",
-            )
+            speed = f"`unimoe profile {as_word(bundle)} --against {as_word(against)}`"
+            pack = f"`unimoe pack {as_word(bundle)} -o FILE`"
             _print_figures(report, title, next_steps=[speed, pack])
         sys.exit(0 if report.passed else UNDECIDED_EXIT_CODE if report.is_undecided else 1)
     if corpus is not None or limits:
