@@ -103,7 +103,7 @@ def _share_arena() -> None:
     """Give the process one arena for activations.
 
     Sessions that run in turn then reuse the same memory, which is still in the CPU's cache. With an arena for each
-    session, experts took 7 to 17 % longer, and each trunk kept the memory of the longest prompt.
+    session, each trunk would also keep the memory of the longest prompt.
     """
     arena = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(arena, None)
