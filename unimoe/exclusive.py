@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.files.atomic import lock_folder
+from unimoe_runtime.files.locked_path import LockedPath
 
 
 @contextmanager
@@ -18,11 +17,12 @@ def exclusive(folder: Path) -> Iterator[None]:
     The lock ends with the process, however that ends. Raises OutputError where another process holds it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    held = LockedPath(folder, disposable=False)
     try:
-        lock = lock_folder(folder, wait=False)
+        held.make_folder(wait=False)
     except BlockingIOError:
         raise OutputError(f"{folder}: another process is writing it; wait for that, or choose another folder") from None
     try:
         yield
     finally:
-        os.close(lock)
+        held.release()

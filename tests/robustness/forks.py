@@ -7,6 +7,7 @@ a signal.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
@@ -88,6 +89,7 @@ def main() -> None:
 
 def _run(argv: list[str], environment: dict[str, str], told: IO[bytes]) -> None:
     code = 99
+    atexit._clear()  # noqa: SLF001 (what the libraries of the server registered)
     try:
         os.environ.update(environment)
         with suppress(OSError):
@@ -106,6 +108,7 @@ def _run(argv: list[str], environment: dict[str, str], told: IO[bytes]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()  # noqa: SLF001
         with suppress(Exception):
             sys.stderr.flush()
         os._exit(code)

@@ -59,9 +59,14 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Raise `Stopped`. `timeout` sends a signal twice at once, and a closed terminal several: these do nothing more.
-    A second Ctrl-C, a moment later, ends at once."""
+    """Raise `Stopped`. `timeout` sends a signal twice at once, and a closed terminal several: these do nothing more."""
     _stopped_by.append(number)
+    _hear_no_more()
+    raise Stopped(number)
+
+
+def _hear_no_more() -> None:
+    """From here on signals do nothing: temporary files are being removed. A Ctrl-C a moment later ends at once."""
     began = time.monotonic()
 
     def again(number: int, frame: FrameType | None) -> None:
@@ -71,7 +76,6 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for one in _SIGNALS:
         if signal.getsignal(one) is _stop:
             signal.signal(one, again if one == signal.SIGINT else signal.SIG_IGN)
-    raise Stopped(number)
 
 
 class _Stdout(io.FileIO):
@@ -147,6 +151,7 @@ def stdout_problem() -> str:
 
 def end(code: int) -> None:
     """Exit with a code; with one line, and 1 instead of 0, if the rest of standard output cannot be written."""
+    _hear_no_more()
     if problem := stdout_problem():
         tell(f"standard output: {problem}")
         code = code or 1

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from unimoe_runtime.bundle.manifest import MANIFEST
 from unimoe_runtime.errors import OutputError
-from unimoe_runtime.files.atomic import exchange, lock_folder
+from unimoe_runtime.files.atomic import exchange
+from unimoe_runtime.files.locked_path import LockedPath
 from unimoe_runtime.files.text import reason_of
 
 
@@ -32,7 +32,6 @@ class Reservation:
 
     def __init__(self, target: Path, *, replace: bool = False) -> None:
         self.target, self.replace = target, replace
-        self._lock = -1
         try:
             self._place = Path(os.path.realpath(target))
             self._require_elsewhere()
@@ -40,30 +39,31 @@ class Reservation:
             self._old = self._place.parent / f".{self._place.name}.old"
             self._require_free()
             self._place.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self._acquire()
-            self._recover()
-            self._require_free()
+            # What a killed writer left stays until a `BundleWriter` begins, which may go on with it.
+            self._hidden = LockedPath(self.directory, disposable=False)
+            self._acquire()
+            try:
+                self._recover()
+                self._require_free()
+            except BaseException:
+                self.give_up()
+                raise
         except (OSError, ValueError) as error:
-            self.release()
             raise OutputError(f"{str(target)[:200]}: cannot be written here ({reason_of(error)})") from None
-        except BaseException:
-            self.release()
-            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock >= 0:
-            with suppress(OSError):
-                self.directory.rmdir()  # only if it is empty
-        self.release()
+        self.give_up()
 
-    def release(self) -> None:
-        """Release the lock, so that other processes can write."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+    def begin(self) -> None:
+        """From now on `give_up` also removes what is in the hidden folder."""
+        self._hidden.disposable = True
+
+    def give_up(self) -> None:
+        """Let other processes write. Removes the hidden folder unless the target took it."""
+        self._hidden.remove()
 
     def take(self) -> None:
         """Put the hidden folder in the target's place, and remove what was there. Raises OSError.
@@ -79,6 +79,7 @@ class Reservation:
             os.rename(self._place, self._old)
             os.rename(self.directory, self._place)
             shutil.rmtree(self._old, ignore_errors=True)
+        self._hidden.release()
 
     def _require_elsewhere(self) -> None:
         here = Path(os.path.realpath(os.curdir))
@@ -96,10 +97,10 @@ class Reservation:
             advice = "pass --force to replace it" if is_bundle else "it is not a bundle; choose another name"
             raise OutputError(f"{self.target}: exists already; {advice}")
 
-    def _acquire(self) -> int:
-        """Make and lock the folder; returns its descriptor."""
+    def _acquire(self) -> None:
+        """Make and lock the folder."""
         try:
-            return lock_folder(self.directory, wait=False)
+            self._hidden.make_folder(wait=False)
         except BlockingIOError:
             raise OutputError(
                 f"{self.target}: another process is writing it; wait for that, or choose another name"

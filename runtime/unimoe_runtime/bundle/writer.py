@@ -69,11 +69,11 @@ class BundleWriter:
         self._files: dict[str, FileInfo] = {}
         self._graphs: dict[str, GraphInfo] = {}
         self._noted: dict[str, dict[str, Any]] = {}
-        self._finished = False
+        self._place.begin()
         try:
             self._open_journal(fingerprint)
         except OSError as error:
-            self._place.release()
+            self._place.give_up()
             raise OutputError(f"{self.target}: cannot be written here ({reason_of(error)})") from None
 
     def __enter__(self) -> Self:
@@ -82,16 +82,10 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._finished:
-            shutil.rmtree(self.directory, ignore_errors=True)
-        self._place.release()
+        self._place.give_up()
         if isinstance(problem, OSError):
             reason = problem.strerror or str(problem)
             raise OutputError(f"{self.target}: could not be written ({reason}); nothing was left behind") from problem
-
-    def release(self) -> None:
-        """Release the lock and keep the files for the next writer, as the end of the process does."""
-        self._place.release()
 
     def add_file(self, file: str, info: FileInfo | None = None) -> None:
         """Announce a file that has been written under `directory`. Without `info`, from hashing while writing, its size
@@ -163,7 +157,6 @@ class BundleWriter:
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
         (self.directory / _JOURNAL).unlink()
         self._place.take()
-        self._finished = True
 
     def _open_journal(self, fingerprint: str | None) -> None:
         path = self.directory / _JOURNAL

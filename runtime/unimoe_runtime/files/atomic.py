@@ -1,10 +1,9 @@
-"""Files and folders that appear under their name only when they are complete, and locks between processes."""
+"""Files and folders that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -13,6 +12,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from unimoe_runtime.files.locked_path import LockedPath, remove_leftovers
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -39,45 +40,23 @@ class PartialFile:
         prefix = f".unimoe-{key}-"
         suffix = self._target.suffix if len(self._target.suffix) <= 8 else ""
         while True:
-            _remove_leftovers(self._target.parent, prefix)
+            remove_leftovers(self._target.parent, prefix)
             self.path = self._target.parent / f"{prefix}{secrets.token_hex(6)}{suffix}"
+            self._made = LockedPath(self.path)
             try:
-                self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                if self._made.make_file():
+                    return
             except OSError as error:  # about the file that was asked for, not about its temporary name
                 raise OSError(error.errno, error.strerror, str(path)) from None
-            if _locked(self._lock, self.path):
-                return
-            self._close()
 
     def keep(self) -> None:
         """Rename the file to its final name, replacing an older file. Raises OSError."""
         self.path.replace(self._target)
-        self._close()
+        self._made.release()
 
     def drop(self) -> None:
-        """Remove the file unless it was kept."""
-        self.path.unlink(missing_ok=True)
-        self._close()
-
-    def _close(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-
-def _remove_leftovers(folder: Path, prefix: str) -> None:
-    for name in os.listdir(folder):
-        if name.startswith(prefix):
-            with suppress(OSError):
-                descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                        shutil.rmtree(folder / name)
-                    else:
-                        os.unlink(folder / name)
-                finally:
-                    os.close(descriptor)
+        """Remove the file unless it was kept. Raises OSError."""
+        self._made.remove()
 
 
 @contextmanager
@@ -87,14 +66,13 @@ def working_folder(parent: Path, purpose: str) -> Iterator[Path]:
     What a killed process left for the same purpose is removed.
     """
     prefix = f".unimoe-{purpose}-"
-    _remove_leftovers(parent, prefix)
-    path = parent / f"{prefix}{secrets.token_hex(6)}"
-    lock = lock_folder(path, wait=True)
+    remove_leftovers(parent, prefix)
+    made = LockedPath(parent / f"{prefix}{secrets.token_hex(6)}")
+    made.make_folder(wait=True)
     try:
-        yield path
+        yield made.path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(lock)
+        made.remove()
 
 
 @contextmanager
@@ -105,52 +83,14 @@ def staging_path(path: Path, *, wait: bool) -> Iterator[Path]:
     BlockingIOError where another process holds the lock and `wait` is false, OSError where the folder cannot be made.
     """
     folder = path.with_name(f".{path.name}.part")
-    lock = lock_folder(folder, wait=wait)
+    made = LockedPath(folder)
+    made.make_folder(wait=wait)
     try:
         for left in folder.iterdir():
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         yield folder / path.name
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def lock_folder(path: Path, *, wait: bool) -> int:
-    """Make a folder where it is missing, and lock it. Returns the lock's descriptor; closing it releases the lock.
-
-    Raises BlockingIOError where another process holds the lock and `wait` is false, OSError where the folder cannot be
-    made.
-    """
-    while True:
-        path.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # another process has removed or renamed it meanwhile
-        try:
-            if _locked(descriptor, path, wait=wait):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, path: Path, *, wait: bool = True) -> bool:
-    """Lock an open file or folder. False where another process has removed or renamed it before the lock.
-
-    A file system without locks locks nothing: leftovers stay there.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return True
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        made.remove()
 
 
 def write_atomically(path: Path, text: str) -> None:

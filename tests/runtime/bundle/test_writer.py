@@ -60,13 +60,16 @@ def test_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> None:
 
 def test_a_graph_is_taken_up_with_its_signature(tmp_path: Path) -> None:
     info = TensorInfo(name="x", dtype="float32", shape=("N", 3))
-    first = BundleWriter(tmp_path / "bundle", fingerprint="x")
-    for file in ("head.onnx", "head.safetensors"):
-        (first.directory / file).write_text(file)
     graph = GraphInfo(file="head.onnx", weights="head.safetensors", precision="int8", inputs=(info,), outputs=(info,))
-    first.add_graph("head", graph)
-    first.commit("head")
-    first.release()  # as when its process ends
+    child = os.fork()
+    if not child:  # a writer that is killed
+        first = BundleWriter(tmp_path / "bundle", fingerprint="x")
+        for file in ("head.onnx", "head.safetensors"):
+            (first.directory / file).write_text(file)
+        first.add_graph("head", graph)
+        first.commit("head")
+        os._exit(0)
+    os.waitpid(child, 0)
     with BundleWriter(tmp_path / "bundle", fingerprint="x") as second:
         assert second.resume("head") == {}
         finish(second)
