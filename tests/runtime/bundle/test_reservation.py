@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.runtime.bundle.small_bundle import finish
@@ -28,6 +29,23 @@ def test_a_link_stays_and_its_folder_is_replaced(
         assert (tmp_path / "disk" / "real" / "part").read_text() == content
     assert (tmp_path / "bundle").is_symlink()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["bundle", "disk", "manifest.json", "part", "real"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_whoever_has_mapped_a_file_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    """A writer never changes a file in place."""
+    if not can_exchange:
+        monkeypatch.setattr("unimoe_runtime.bundle.reservation.exchange", lambda first, second: False)
+    mapped = []
+    for content in (b"first", b"2nd"):
+        with BundleWriter(tmp_path / "bundle", replace=True) as writer:
+            (writer.directory / "part").write_bytes(content)
+            writer.add_file("part")
+            finish(writer)
+        mapped.append(np.memmap(tmp_path / "bundle" / "part", mode="r"))
+    assert [bytes(one) for one in mapped] == [b"first", b"2nd"]
 
 
 def test_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
