@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator
 from concurrent.futures import Executor
 from contextlib import closing, suppress
@@ -11,8 +12,8 @@ from typing import Self
 
 from unimoe_runtime import AudioStream, Outcome, SynthesisRequest, Synthesizer
 from unimoe_serving.encoders import AudioFormat, open_encoder
-from unimoe_serving.metrics import Playback
 from unimoe_serving.routing_record import RoutingRecord, RoutingSteps
+from unimoe_tools.profiling.playback import Playback, play
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ class Piece:
 class LiveStream:
     """The pieces of one synthesis, as an asynchronous iterator.
 
-    `aclose` cancels the rest and returns when the rows are free. `outcome` is None until decoding has begun.
+    `arrived`: the request's time by `time.perf_counter`. `aclose` cancels the rest and returns when the rows are free.
+    `outcome` is None until decoding has begun.
     """
 
     def __init__(
@@ -40,7 +42,8 @@ class LiveStream:
         arrived: float,
         watch_routing: bool = False,
     ) -> None:
-        self.playback = Playback(arrived=arrived)
+        self._arrived = arrived
+        self._ready: list[tuple[float, float]] = []
         self.source_rate_hz = synthesizer.sample_rate_hz
         self.rate_hz = audio.rate_hz(self.source_rate_hz)
         self._synthesizer, self._request, self._audio, self._executor = synthesizer, request, audio, executor
@@ -72,6 +75,11 @@ class LiveStream:
         """Number of tokens of the prompts that were read so far."""
         return 0 if self._stream is None else self._stream.prompt_tokens
 
+    @property
+    def playback(self) -> Playback | None:
+        """Simulated playback of the chunks so far; None before the first."""
+        return play(self._ready)
+
     async def aclose(self) -> None:
         """Cancel at the next step, and wait until the rows are free."""
         self._cancelled = True
@@ -95,7 +103,7 @@ class LiveStream:
                     stream.cancel()
                 for chunk in stream:
                     audio_s = len(chunk.pcm_L) / self.source_rate_hz
-                    self.playback.take(audio_s)
+                    self._ready.append((1e3 * (time.perf_counter() - self._arrived), 1e3 * audio_s))
                     yield Piece(data=encoder.encode(chunk.pcm_L), audio_s=audio_s, routing=self._taken())
             yield Piece(data=encoder.finish(), audio_s=0.0, routing=self._taken())
 

@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -16,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 if TYPE_CHECKING:
     from unimoe_runtime import Outcome
+    from unimoe_tools.profiling.playback import Playback
 
 Ending = Literal["complete", "cut", "cancelled", "failed"]
 """`cut`: ended by a limit of steps or time. `cancelled`: the caller left or interrupted."""
@@ -24,30 +23,6 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1, 2, 5, 15)
 _RATIOS = (0.02, 0.04, 0.06, 0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1, 1.5, 3)
 _STEP_SECONDS = (0.0003, 0.0006, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.04, 0.1, 0.3)
-
-
-@dataclass
-class Playback:
-    """Simulated playback that starts with the first chunk: its time, and how often a later chunk came too late.
-
-    Times are those of `time.perf_counter`.
-    """
-
-    arrived: float
-    first_audio_s: float | None = None
-    underruns: int = 0
-    _heard_until: float = field(default=0.0, repr=False)
-
-    def take(self, audio_s: float) -> None:
-        """Record the arrival of a chunk of `audio_s` seconds."""
-        if audio_s <= 0:
-            return
-        now = time.perf_counter()
-        if self.first_audio_s is None:
-            self.first_audio_s = now - self.arrived
-        elif now > self._heard_until:
-            self.underruns += 1
-        self._heard_until = max(self._heard_until, now) + audio_s
 
 
 class Metrics:
@@ -90,13 +65,16 @@ class Metrics:
         self._started.labels(model, task).inc()
         self._active.labels(model, task).inc()
 
-    def ended(self, model: str, task: str, ending: Ending, playback: Playback, outcome: Outcome | None) -> None:
-        """Count a stream that ended and whose rows are free. `outcome`: None if it never began."""
+    def ended(self, model: str, task: str, ending: Ending, playback: Playback | None, outcome: Outcome | None) -> None:
+        """Count a stream that ended and whose rows are free.
+
+        `playback`: None without audio. `outcome`: None if it never began.
+        """
         self._active.labels(model, task).dec()
         self._ended.labels(model, task, ending).inc()
-        self._underruns.labels(model, task).inc(playback.underruns)
-        if playback.first_audio_s is not None:
-            self._first_audio_s.labels(model, task).observe(playback.first_audio_s)
+        if playback is not None:
+            self._underruns.labels(model, task).inc(playback.underruns)
+            self._first_audio_s.labels(model, task).observe(playback.first_ms / 1e3)
         if outcome is None:
             return
         routing = outcome.routing

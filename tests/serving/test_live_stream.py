@@ -32,7 +32,7 @@ def test_gives_what_the_library_gives(library: Synthesizer) -> None:
         assert b"".join(piece.data for piece in pieces) == to_int16(expected.pcm_L).tobytes()
         assert sum(len(piece.routing.masks) for piece in pieces if piece.routing) == expected.routing.steps
         assert live.outcome is not None and live.outcome.num_samples == len(expected.pcm_L)
-        assert live.prompt_tokens > 0 and live.playback.first_audio_s is not None
+        assert live.prompt_tokens > 0 and live.playback is not None and live.playback.first_ms > 0
 
     asyncio.run(run())
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
+from unimoe_serving.metrics import Metrics
+from unimoe_tools.profiling.playback import play
 
-from unimoe_serving.metrics import Metrics, Playback
 
-
-def test_underruns() -> None:
-    """A chunk is in time if it comes while the previous one plays."""
-    playback = Playback(arrived=time.perf_counter())
-    for audio_s, pause_s in ((0.5, 0.0), (0.0, 0.0), (0.001, 0.52), (0.0, 0.02), (0.5, 0.0)):
-        playback.take(audio_s)
-        time.sleep(pause_s)
-    assert playback.underruns == 1
-    assert playback.first_audio_s is not None and playback.first_audio_s < 0.3
+def test_a_stream_with_underruns() -> None:
+    metrics = Metrics()
+    metrics.started("m", "speech")
+    metrics.ended("m", "speech", "cut", play([(100.0, 50.0), (180.0, 50.0), (200.0, 50.0)]), None)
+    text = metrics.text().decode()
+    assert 'unimoe_underruns_total{model="m",task="speech"} 1.0' in text
+    assert 'unimoe_first_audio_seconds_sum{model="m",task="speech"} 0.1' in text
 
 
 def test_a_stream_that_never_began_is_counted_once() -> None:
     metrics = Metrics()
     metrics.started("m", "speech")
-    metrics.ended("m", "speech", "failed", Playback(arrived=0.0), None)
+    metrics.ended("m", "speech", "failed", None, None)
     metrics.watch("level", "A level.", lambda: 7.0, model="m")
     text = metrics.text().decode()
     assert 'unimoe_streams_started_total{model="m",task="speech"} 1.0' in text
