@@ -124,7 +124,8 @@ def _measure_one(work: Work, extras: Extras) -> dict[str, Any]:
 
 def require_dnsmos() -> None:
     """Raise OutputError where DNSMOS's network or its engine is not installed."""
-    from unimoe.evaluation.quality import DNSMOS_FILE, Unmeasured, file_of
+    from unimoe.evaluation.installed import Unmeasured, file_of
+    from unimoe.evaluation.quality import DNSMOS_FILE
 
     try:
         file_of(*DNSMOS_FILE)

@@ -71,7 +71,7 @@ def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
 def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -> Iterator[int]:
     """Hear the clips that have not been heard yet. Yields the number of finished clips.
 
-    Raises JudgeMissing or OutputError, before anything is written, where something is not installed.
+    Raises Unmeasured or OutputError, before anything is written, where something is not installed.
     """
     heard = read_heard(folder)
     if others := {str(line.get("by")) for line in heard} - {size}:

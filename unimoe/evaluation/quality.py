@@ -8,30 +8,15 @@ Shape suffixes: L samples, T frames, M mel bands, F frequency bins, P parts, D f
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unimoe_runtime.errors import UnimoeError
+from unimoe.evaluation.installed import Unmeasured, file_of
 from unimoe_runtime.install import install_command
 
 RATE_HZ = 16000
 DNSMOS_FILE = ("speechmos", "dnsmos_models/sig_bak_ovr.onnx")
-
-
-class Unmeasured(UnimoeError):
-    """A metric's package is not installed. One line that names it."""
-
-
-def file_of(package: str, file: str) -> Path:
-    """A file in an installed package. Raises Unmeasured."""
-    spec = importlib.util.find_spec(package)
-    path = Path(spec.origin).parent / file if spec is not None and spec.origin else None
-    if path is None or not path.is_file():
-        raise Unmeasured(f"{package} is not installed; `pip install --no-deps {package}`")
-    return path
 
 
 class Dnsmos:

@@ -31,7 +31,8 @@ from unimoe.evaluation.clips import (
 from unimoe.evaluation.figures import ClipFigures
 from unimoe.evaluation.forced import ForcedFigures, read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
-from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder, Unmeasured
+from unimoe.evaluation.installed import Unmeasured
+from unimoe.evaluation.quality import RATE_HZ, Dnsmos, SpeakerEncoder
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
 from unimoe.evaluation.word_scores import ALL_JUDGES, Tick, open_judges
 from unimoe_runtime.synthesis.request import SynthesisRequest

@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 
 from unimoe.data.melodies import Note
-from unimoe.evaluation.quality import file_of
+from unimoe.evaluation.installed import file_of
 
 _RATE_HZ: Final = 22050
 _HOP: Final = 256

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from unimoe_runtime.errors import UnimoeError
+from unimoe.evaluation.installed import Unmeasured, folder_of
 from unimoe_runtime.files.user_cache import cached
 from unimoe_runtime.install import install_command
 
@@ -35,10 +35,6 @@ _INSTALL: Final = {
 }
 
 
-class JudgeMissing(UnimoeError):
-    """A judge's package is not installed. One line that names it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeardWord:
     """A word, and its start and end in the audio, in seconds."""
@@ -49,7 +45,7 @@ class HeardWord:
 
 
 class Whisper:
-    """Hears English words, by beam search without conditioning on earlier text. Raises JudgeMissing."""
+    """Hears English words, by beam search without conditioning on earlier text. Raises Unmeasured."""
 
     def __init__(self, size: Size, *, num_threads: int = 1, beam_size: int = 5) -> None:
         folder = require_whisper(size)
@@ -80,17 +76,17 @@ class Whisper:
 
 
 def require_whisper(size: Size) -> Path:
-    """The model's folder. Raises JudgeMissing where the model or the package that runs it is not installed."""
+    """The model's folder. Raises Unmeasured where the model or the package that runs it is not installed."""
     folder = model_folder(size)
     if importlib.util.find_spec("faster_whisper") is None:
-        raise JudgeMissing(f"faster-whisper is not installed: `{install_command('eval')}`")
+        raise Unmeasured(f"faster-whisper is not installed: `{install_command('eval')}`")
     return folder
 
 
 def model_folder(size: Size) -> Path:
     """Folder of a model in CTranslate2's format. The parts of base are joined once in the user's cache folder.
 
-    Raises JudgeMissing where a package is not installed or damaged.
+    Raises Unmeasured where a package is not installed or damaged.
     """
     if size == "tiny.en":
         return _folder_of(_TINY, size) / "model"
@@ -101,7 +97,7 @@ def model_folder(size: Size) -> Path:
 def _join_base(parts: Sequence[Path], folder: Path) -> None:
     content = b"".join((part / f"model.bin.part{n}").read_bytes() for n, part in enumerate(parts, start=1))
     if hashlib.sha256(content).hexdigest() != _BASE_SHA256:
-        raise JudgeMissing(f"Whisper base is damaged: {_INSTALL['base']}, with --force-reinstall")
+        raise Unmeasured(f"Whisper base is damaged: {_INSTALL['base']}, with --force-reinstall")
     folder.mkdir()
     (folder / "model.bin").write_bytes(content)
     for name in _BASE_FILES:
@@ -109,7 +105,4 @@ def _join_base(parts: Sequence[Path], folder: Path) -> None:
 
 
 def _folder_of(package: str, size: Size) -> Path:
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise JudgeMissing(f"Whisper {size} is not installed: `{_INSTALL[size]}`")
-    return Path(found.origin).parent
+    return folder_of(package, f"Whisper {size}", _INSTALL[size])

@@ -14,7 +14,8 @@ import numpy as np
 import soxr
 
 from unimoe.evaluation import intelligibility
-from unimoe.evaluation.whisper import JudgeMissing, Size, Whisper
+from unimoe.evaluation.installed import Unmeasured
+from unimoe.evaluation.whisper import Size, Whisper
 from unimoe.evaluation.word_errors import WordErrors, count_errors, rotated_errors, total_errors
 from unimoe_runtime.install import install_command
 
@@ -82,7 +83,7 @@ def open_judges(names: Iterable[str] = ALL_JUDGES) -> tuple[list[Judge], dict[st
     for name in names:
         try:
             judges.append(_open(name))
-        except JudgeMissing as error:
+        except Unmeasured as error:
             missing[f"words by {name}"] = str(error)
         except ImportError:
             missing[f"words by {name}"] = f"pocketsphinx is not installed: `{install_command('eval')}`"

@@ -27,9 +27,10 @@ from unimoe.evaluation import suite
 from unimoe.evaluation.clips import Clip, held_out, judge, measure
 from unimoe.evaluation.forced import read_clips
 from unimoe.evaluation.frechet import log_mel_frechet
+from unimoe.evaluation.installed import Unmeasured
 from unimoe.evaluation.media import audio_uri, spectrogram_uri
 from unimoe.evaluation.page import chosen_clips
-from unimoe.evaluation.quality import Dnsmos, SpeakerEncoder, Unmeasured
+from unimoe.evaluation.quality import Dnsmos, SpeakerEncoder
 from unimoe.evaluation.transcription import Transcriber
 from unimoe.evaluation.word_scores import open_judges
 from unimoe_runtime.backends.factory import open_backend
@@ -113,7 +114,7 @@ def test_speakers_are_told_apart() -> None:
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
-    with pytest.raises(Unmeasured, match="speechmos is not installed; `pip install --no-deps speechmos`"):
+    with pytest.raises(Unmeasured, match="speechmos is not installed: `pip install --no-deps speechmos`"):
         Dnsmos()
     monkeypatch.setattr("importlib.util.find_spec", lambda package: SimpleNamespace(origin="/nowhere/__init__.py"))
     with pytest.raises(Unmeasured, match="resemblyzer"):

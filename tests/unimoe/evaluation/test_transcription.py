@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unimoe.data.melodies import Note
-from unimoe.evaluation.quality import Unmeasured
+from unimoe.evaluation.installed import Unmeasured
 from unimoe.evaluation.transcription import NO_FRAMES, FrameScore, Transcriber, score_frames
 
 RATE_HZ = 16000

