@@ -1,7 +1,7 @@
 """Trains a package in a given time on any device: first the token model, then the codec's finish.
 
 The speed of a step is measured first. Each stage then gets as many steps as its share of the time allows. The result is
-small: weights in bfloat16, no optimizer. It runs on any machine, so losing a borrowed GPU loses only its time.
+small: weights in bfloat16, no optimizer. It runs on any machine, so losing a rented GPU loses only its time.
 """
 
 from __future__ import annotations
