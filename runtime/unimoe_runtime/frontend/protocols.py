@@ -8,11 +8,13 @@ durations (`pronunciation`, `duration_predictor`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
 from unimoe_runtime.frontend.pronunciation import Phonemes
+
+TASKS: Final = ("speech", "music")
 
 
 class FrontEnd(Protocol):

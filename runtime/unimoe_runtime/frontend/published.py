@@ -20,6 +20,7 @@ from unimoe_runtime.errors import BundleError, ConfigError, PromptError
 from unimoe_runtime.files.text import read_text, reason_of
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, Recording, VideoPrompt, VoicePrompt
+from unimoe_runtime.frontend.protocols import TASKS
 from unimoe_runtime.frontend.settings import PublishedSettings
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.model.mrope import video_positions
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 KIND: Final = "published"
 FORMAT_VERSION: Final = 1
 TOKENIZER: Final = "tokenizer.json"
-TASKS: Final = ("speech", "music")
 TEMPLATES: Final = {
     "speech": frozenset({"text", "voice", "voice_text"}),
     "music": frozenset({"text"}),

@@ -22,7 +22,7 @@ from unimoe_runtime.frontend.normalisation import find_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.prepared import PreparedPrompt, VideoPrompt, VoicePrompt
 from unimoe_runtime.frontend.pronunciation import PAUSE
-from unimoe_runtime.frontend.protocols import Durations, Pronunciations
+from unimoe_runtime.frontend.protocols import TASKS, Durations, Pronunciations
 from unimoe_runtime.frontend.reading import Notes, nothing_to_say
 from unimoe_runtime.frontend.settings import PAD as PAD
 from unimoe_runtime.frontend.settings import SEPARATOR as SEPARATOR
@@ -35,7 +35,6 @@ from unimoe_runtime.records import shown
 KIND: Final = "timeline"
 FORMAT_VERSION: Final = 1  # a lexicon of rules and a table of durations
 STRESS_VERSION: Final = 2  # stress, marks as pauses, networks for other words and for durations
-TASKS: Final = ("speech", "music")
 
 
 @dataclass(frozen=True, kw_only=True)

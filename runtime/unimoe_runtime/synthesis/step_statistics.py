@@ -28,10 +28,6 @@ class StepStatistics:
     open: int = 0
 
     @property
-    def rows_per_step(self) -> float:
-        return self.rows / self.steps if self.steps else 0.0
-
-    @property
     def streams_per_step(self) -> float:
         return self.streams / self.steps if self.steps else 0.0
 

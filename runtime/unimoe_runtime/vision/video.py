@@ -44,15 +44,7 @@ class Video:
     seconds_per_frame: float
 
 
-def frame_size(
-    height: int,
-    width: int,
-    num_frames: int,
-    *,
-    factor: int = 28,
-    total_tokens: int = TOTAL_TOKENS,
-    min_tokens: int = MIN_TOKENS,
-) -> tuple[int, int]:
+def frame_size(height: int, width: int, num_frames: int, *, factor: int) -> tuple[int, int]:
     """Height and width in pixels to which `num_frames` frames are resized: multiples of `factor`, a token's side.
 
     The aspect ratio is kept up to rounding. Raises VideoError for a ratio above 200.
@@ -61,9 +53,9 @@ def frame_size(
         raise VideoError(f"a video of {width} × {height} pixels is too narrow; the longest side may be 200 × the other")
     pixels = factor * factor
     most = max(
-        min(MAX_TOKENS * pixels, total_tokens * pixels / num_frames * _FRAMES_PER_STEP), int(min_tokens * pixels * 1.05)
+        min(MAX_TOKENS * pixels, TOTAL_TOKENS * pixels / num_frames * _FRAMES_PER_STEP), int(MIN_TOKENS * pixels * 1.05)
     )
-    least = min_tokens * pixels
+    least = MIN_TOKENS * pixels
     rows, columns = (max(1, round(side / factor)) for side in (height, width))
     if rows * columns * pixels > most:
         scale = math.sqrt(height * width / most)

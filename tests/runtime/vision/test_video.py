@@ -28,19 +28,22 @@ from unimoe_runtime.vision.video import frame_size, read_video
     ],
 )
 def test_sizes_as_the_published_code_makes_them(
-    width: int, height: int, num_frames: int, total_tokens: int, size: tuple[int, int]
+    width: int, height: int, num_frames: int, total_tokens: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert frame_size(height, width, num_frames, total_tokens=total_tokens, min_tokens=1) == size
+    """With that code's own limits."""
+    monkeypatch.setattr("unimoe_runtime.vision.video.TOTAL_TOKENS", total_tokens)
+    monkeypatch.setattr("unimoe_runtime.vision.video.MIN_TOKENS", 1)
+    assert frame_size(height, width, num_frames, factor=28) == size
 
 
 def test_sizes_keep_to_the_tokens() -> None:
     for num_frames in (1, 2, 9, 16, 40, 64):
         for height, width in ((360, 640), (1080, 1920), (30, 4000), (64, 64), (720, 720)):
-            rows, columns = (side // 28 for side in frame_size(height, width, num_frames))
+            rows, columns = (side // 28 for side in frame_size(height, width, num_frames, factor=28))
             assert min(rows, columns) >= 1 and rows * columns <= 64
             assert rows * columns * -(-num_frames // 2) <= 540
     with pytest.raises(VideoError, match="too narrow"):
-        frame_size(2, 401, 1)
+        frame_size(2, 401, 1, factor=28)
 
 
 @pytest.mark.parametrize(

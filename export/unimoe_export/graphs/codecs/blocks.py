@@ -9,7 +9,8 @@ K codebooks, P left context of a convolution, S the part of a synthesis window p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ from unimoe_export.graphs.codecs.common import (
     States,
     StreamingGraph,
     Tensors,
+    dequantize,
     finish,
     last_steps,
     quantize,
+    quantizer_weights,
+    write_weights,
 )
-from unimoe_runtime.codec.bundle_codec import ENCODER
+from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
 from unimoe_runtime.files.safetensors_reader import TensorFile
@@ -40,6 +44,37 @@ FACTS = ("norm_eps", "band_floor", "max_log_magnitude", "synthesis_frames")
 OVERLAPS = 3  # hops of a frame that reach into later frames; a window is four hops
 _OVERLAP_GAIN = 1.5  # sum of the squared Hann window over four hops
 _LINEAR = tuple(f"{name}.weight" for name in ("expand", "contract", "project", "skip", "head", "upsample", "pitch"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderKind:
+    """What distinguishes the decoders of our codecs.
+
+    `weights` turns the folder's tensors into the graph's. `build` adds the nodes from latent_BTD to the output
+    `pcm_BL`, and the states. `facts`: fields of config.json for the manifest.
+    """
+
+    weights: Callable[[Tensors, Mapping[str, Any]], Tensors]
+    build: Callable[[GraphBuilder, States, ir.Value, Mapping[str, Any]], None]
+    facts: Sequence[str] = FACTS
+
+
+def write_graphs(codec_dir: Path, out_dir: Path, num_codebooks: int | None, decoder: DecoderKind) -> CodecGraphs:
+    """Write the encoder's graph, which our codecs share, and the decoder's; see `write.write_codec`."""
+    config = read_shape(codec_dir)
+    num_codebooks = num_codebooks or config["num_codebooks"]
+    source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
+    of_encoder, of_decoder = quantizer_weights(list(source.float32("codebooks.weight")[:num_codebooks]))
+    forward_NG, _ = transform_bases(config["window_samples"])
+    write_weights(read_weights(source, "encoder.") | of_encoder | {"transform.weight": forward_NG}, out_dir, ENCODER)
+    write_weights(decoder.weights(read_weights(source, "decoder."), config) | of_decoder, out_dir, DECODER)
+    return describe(
+        config,
+        num_codebooks,
+        write_encoder(out_dir, config, num_codebooks),
+        write_decoder(out_dir, config, num_codebooks, decoder),
+        decoder.facts,
+    )
 
 
 def read_shape(codec_dir: Path) -> dict[str, Any]:
@@ -104,6 +139,16 @@ def write_encoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) 
     codes_BKT = quantize(builder, latent_BTD, num_codebooks)
     builder.output(codes_BKT, "codes_BKT", "int64", ("B", num_codebooks, "T"))
     return finish(builder, out_dir, ENCODER)
+
+
+def write_decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int, decoder: DecoderKind) -> StreamingGraph:
+    builder = GraphBuilder(DECODER, out_dir / f"{DECODER}.safetensors")
+    codes_BKT = builder.input("codes_BKT", "int64", ("B", num_codebooks, "T"))
+    latent_BTD = dequantize(builder, codes_BKT, num_codebooks, config["codebook_size"])
+    states = States(builder)
+    decoder.build(builder, states, latent_BTD, config)
+    state = states.finish()
+    return finish(builder, out_dir, DECODER), state
 
 
 def overlap_add(builder: GraphBuilder, states: States, frames_BTN: ir.Value, hop: int) -> None:

@@ -10,55 +10,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from unimoe_export.graphs.builder import GraphBuilder
 from unimoe_export.graphs.codecs.blocks import (
-    FACTS,
     OVERLAPS,
     CausalStack,
-    describe,
+    DecoderKind,
     overlap_add,
-    read_shape,
-    read_weights,
     transform_bases,
-    write_encoder,
+    write_graphs,
 )
-from unimoe_export.graphs.codecs.common import (
-    CodecGraphs,
-    States,
-    StreamingGraph,
-    dequantize,
-    finish,
-    quantizer_weights,
-    write_weights,
-)
-from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
-from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.files.safetensors_reader import TensorFile
+from unimoe_export.graphs.codecs.common import CodecGraphs, States, Tensors
 
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
     """Write both graphs of a folder of this kind; see `write.write_codec`."""
-    config = read_shape(codec_dir)
-    num_codebooks = num_codebooks or config["num_codebooks"]
-    source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
-    codebooks_KVD = source.float32("codebooks.weight")[:num_codebooks]
-    of_encoder, of_decoder = quantizer_weights(list(codebooks_KVD))
-    forward_NG, _ = transform_bases(config["window_samples"])
+    return write_graphs(codec_dir, out_dir, num_codebooks, DecoderKind(weights=_weights, build=_build))
+
+
+def _weights(decoder: Tensors, config: Mapping[str, Any]) -> Tensors:
     _, inverse_GN = transform_bases(config["window_samples"] // config["synthesis_frames"])
-    encoder = read_weights(source, "encoder.") | of_encoder | {"transform.weight": forward_NG}
-    decoder = read_weights(source, "decoder.") | of_decoder | {"transform.weight": inverse_GN}
-    write_weights(encoder, out_dir, ENCODER)
-    write_weights(decoder, out_dir, DECODER)
-    decoder_graph = _decoder(out_dir, config, num_codebooks)
-    return describe(config, num_codebooks, write_encoder(out_dir, config, num_codebooks), decoder_graph, FACTS)
+    return decoder | {"transform.weight": inverse_GN}
 
 
-def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> StreamingGraph:
-    builder = GraphBuilder(DECODER, out_dir / f"{DECODER}.safetensors")
+def _build(builder: GraphBuilder, states: States, latent_BTD: ir.Value, config: Mapping[str, Any]) -> None:
     op, constant = builder.op, builder.constant
-    codes_BKT = builder.input("codes_BKT", "int64", ("B", num_codebooks, "T"))
-    latent_BTD = dequantize(builder, codes_BKT, num_codebooks, config["codebook_size"])
-    states = States(builder)
     stack = CausalStack(builder, "decoder", config, states)
     hidden_BTC = stack.run(op("Transpose", [latent_BTD], perm=[0, 2, 1]), config["num_decoder_blocks"])
     hop = config["hop_samples"] // config["synthesis_frames"]
@@ -72,5 +49,3 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> St
     spectrum_BTG = op("Concat", [real_BTF, imaginary_BTF], axis=2)
     frames_BTN = op("MatMul", [spectrum_BTG, builder.weight("transform.weight")])
     overlap_add(builder, states, frames_BTN, hop)
-    state = states.finish()
-    return finish(builder, out_dir, DECODER), state

@@ -20,29 +20,14 @@ from unimoe_export.graphs.codecs.blocks import (
     FACTS,
     OVERLAPS,
     CausalStack,
-    describe,
+    DecoderKind,
     overlap_add,
-    read_shape,
-    read_weights,
     rows,
     transform_bases,
-    write_encoder,
+    write_graphs,
 )
-from unimoe_export.graphs.codecs.common import (
-    TO_THE_END,
-    CodecGraphs,
-    States,
-    StreamingGraph,
-    dequantize,
-    finish,
-    last_steps,
-    quantizer_weights,
-    write_weights,
-)
-from unimoe_runtime.codec.bundle_codec import DECODER, ENCODER
+from unimoe_export.graphs.codecs.common import TO_THE_END, CodecGraphs, States, Tensors, last_steps
 from unimoe_runtime.codec.oscillator import FINE_PITCHES, PHASE_STEPS, PITCH_REACH, pitch_table
-from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.files.safetensors_reader import TensorFile
 
 _FACTS = (*FACTS, "lowest_pitch_hz", "pitches_per_octave", "num_pitches", "oscillator")
 _FLAT = 1e-6  # half a phase in radians below which sin(M x) / sin(x) is M
@@ -50,32 +35,24 @@ _FLAT = 1e-6  # half a phase in radians below which sin(M x) / sin(x) is M
 
 def write_codec(codec_dir: Path, out_dir: Path, num_codebooks: int | None = None) -> CodecGraphs:
     """Write both graphs of a folder of this kind; see `write.write_codec`."""
-    config = read_shape(codec_dir)
-    num_codebooks = num_codebooks or config["num_codebooks"]
-    source = TensorFile(codec_dir / "model.safetensors", CheckpointError)
-    of_encoder, of_decoder = quantizer_weights(list(source.float32("codebooks.weight")[:num_codebooks]))
+    kind = DecoderKind(weights=_weights, build=_build, facts=_FACTS)
+    return write_graphs(codec_dir, out_dir, num_codebooks, kind)
+
+
+def _weights(decoder: Tensors, config: Mapping[str, Any]) -> Tensors:
     window = config["window_samples"] // config["synthesis_frames"]
     forward_nG, inverse_Gn = transform_bases(window)
-    encoder = read_weights(source, "encoder.") | of_encoder
-    encoder["transform.weight"] = transform_bases(config["window_samples"])[0]
-    decoder = read_weights(source, "decoder.") | of_decoder
     phase_Rf = decoder.pop("decoder.noise.phase")
-    decoder["noise.weight"] = np.concatenate([np.cos(phase_Rf), np.sin(phase_Rf)], axis=1)
-    decoder["analysis.weight"] = forward_nG * np.float32(4 / window)
-    decoder["transform.weight"] = inverse_Gn
-    write_weights(encoder, out_dir, ENCODER)
-    write_weights(decoder, out_dir, DECODER)
-    decoder_graph = _decoder(out_dir, config, num_codebooks)
-    return describe(config, num_codebooks, write_encoder(out_dir, config, num_codebooks), decoder_graph, _FACTS)
+    return decoder | {
+        "noise.weight": np.concatenate([np.cos(phase_Rf), np.sin(phase_Rf)], axis=1),
+        "analysis.weight": forward_nG * np.float32(4 / window),
+        "transform.weight": inverse_Gn,
+    }
 
 
-def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> StreamingGraph:
-    builder = GraphBuilder(DECODER, out_dir / f"{DECODER}.safetensors")
+def _build(builder: GraphBuilder, states: States, latent_BTD: ir.Value, config: Mapping[str, Any]) -> None:
     op, constant = builder.op, builder.constant
     hop = config["hop_samples"] // config["synthesis_frames"]
-    codes_BKT = builder.input("codes_BKT", "int64", ("B", num_codebooks, "T"))
-    latent_BTD = dequantize(builder, codes_BKT, num_codebooks, config["codebook_size"])
-    states = States(builder)
     outer = CausalStack(builder, "decoder", config, states)
     latent_BDT = op("Transpose", [latent_BTD], perm=[0, 2, 1])
     hidden_BTC = outer.run(latent_BDT, config["num_decoder_blocks"])
@@ -102,8 +79,6 @@ def _decoder(out_dir: Path, config: Mapping[str, Any], num_codebooks: int) -> St
         sums = [op("Add", [s, op("Mul", [filter_BSf, t])]) for s, t in zip(sums, turned, strict=True)]
     spectrum_BSG = op("Concat", sums, axis=2)
     overlap_add(builder, states, op("MatMul", [spectrum_BSG, builder.weight("transform.weight")]), hop)
-    state = states.finish()
-    return finish(builder, out_dir, DECODER), state
 
 
 def _envelope(builder: GraphBuilder, states: States, latent_BDT: ir.Value, num_bands: int) -> ir.Value:
