@@ -9,6 +9,7 @@ import pytest
 
 from unimoe.cli import bundle_argument
 from unimoe.cli.bundle_argument import BUNDLE, CHECKPOINT, INCLUDED, included_bundle
+from unimoe.cli.tables import as_word
 from unimoe_runtime.bundle.reader import MANIFEST
 from unimoe_runtime.errors import CheckpointError
 
@@ -36,6 +37,10 @@ def test_an_included_checkpoint_is_exported_once(name: str, cache: Path, capsys:
     made = (bundle / MANIFEST).stat().st_mtime_ns
     assert converted(name) == bundle and (bundle / MANIFEST).stat().st_mtime_ns == made
     assert capsys.readouterr().err == ""
+    assert as_word(bundle) == name, "next steps show this name"
+    assert as_word(bundle / "layers") == str(bundle / "layers")
+    Path(name).mkdir()
+    assert as_word(bundle) == str(bundle), "the name means another folder now"
 
 
 def test_another_checkpoint_is_another_bundle(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

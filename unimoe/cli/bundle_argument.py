@@ -11,6 +11,7 @@ import click
 
 INCLUDED: Final = ("demo", "voices")
 """Names of the checkpoints that come with the package."""
+_BUNDLES: Final = "bundles"  # in the user's cache
 
 
 class _BundlePath(click.Path):
@@ -77,7 +78,15 @@ def included_bundle(name: str) -> Path:
         export_bundle(checkpoint, bundle)
 
     # The hash names the parent, because tables and pages show a bundle by its folder's name.
-    return cached(f"bundles/{_fingerprint(checkpoint)}/{name}", export)
+    return cached(f"{_BUNDLES}/{_fingerprint(checkpoint)}/{name}", export)
+
+
+def included_name(path: Path) -> str:
+    """The name of an included checkpoint, where `path` is its bundle and the name means that; else an empty text."""
+    from unimoe_runtime.files.user_cache import user_cache_dir
+
+    is_ours = path.name in INCLUDED and path.parent.parent == user_cache_dir() / _BUNDLES
+    return path.name if is_ours and not os.path.lexists(path.name) else ""
 
 
 def _fingerprint(checkpoint: Path) -> str:

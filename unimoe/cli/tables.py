@@ -18,6 +18,8 @@ from typing import Any
 
 import click
 
+from unimoe.cli.bundle_argument import included_name
+
 _GAPS = (2, 1)
 _INDENT = "  "
 
@@ -68,8 +70,11 @@ def print_prose(text: str, *, indent: str = "", **style: Any) -> None:
 
 
 def as_word(path: Path | str) -> str:
-    """A path as one word of a shell's command line: a copied command must not run what a name holds."""
-    text = str(path)
+    """A path as one word of a shell's command line: a copied command must not run what a name holds.
+
+    The cache's bundle of an included checkpoint is called by its name.
+    """
+    text = included_name(Path(path)) or str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
