@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
-from unimoe.cli.data_options import CORPUS, OUT, RECIPE, WORKERS, incomplete_when_stopped, read_section, tell_corpus
+from unimoe.cli.data_options import (
+    CORPUS,
+    OUT,
+    RECIPE,
+    WORKERS,
+    anew_when_stopped,
+    incomplete_when_stopped,
+    read_section,
+    tell_corpus,
+)
 from unimoe.cli.data_speech import SPEECH_COMMANDS
 from unimoe.cli.options import RATE_HZ, THREADS, Command, Group, json_option, write_json
 from unimoe.cli.tables import Column, as_word, print_next, print_table
+from unimoe.exclusive import exclusive
 from unimoe_runtime.errors import ConfigError
 
 
@@ -129,21 +139,26 @@ def filter_(
     workers: int,
     json_to: str | None,
 ) -> None:
-    """Measure every clip of CORPUS and copy the good ones to OUT, each once. Measures stay in CORPUS/metrics.jsonl."""
+    """Measure every clip of CORPUS and copy the good ones to OUT, each once.
+
+    Measures stay in OUT/metrics.jsonl; those in CORPUS/metrics.jsonl are used as well.
+    """
     from dataclasses import replace
 
     from unimoe.data.corpus import Corpus
-    from unimoe.data.filtering import FilterRecipe, judge_clips, write_filtered
-    from unimoe.data.metrics import Extras, measure_corpus
+    from unimoe.data.filtering import FilterRecipe, judge_clips, require_another, write_filtered
+    from unimoe.data.metrics import METRICS, Extras, measure_corpus
 
     wanted = FilterRecipe.from_section(read_section(recipe, "filter") if recipe else {})
     wanted = replace(wanted, balance=wanted.balance or balance)
+    require_another(corpus, out)
     opened = Corpus.open(corpus)
     extras = Extras(wer=wer, dnsmos=dnsmos)
-    metrics = measure_corpus(opened, corpus / "metrics.jsonl", extras, num_workers=workers)
-    verdict = judge_clips(opened, metrics, wanted)
-    with incomplete_when_stopped(out):
-        kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
+    with exclusive(out):
+        metrics = measure_corpus(opened, out / METRICS, extras, earlier=corpus / METRICS, num_workers=workers)
+        verdict = judge_clips(opened, metrics, wanted)
+        with anew_when_stopped(out):
+            kept = write_filtered(opened, corpus, out, metrics, verdict, wanted)
     tell_corpus(
         kept, out, json_to, left_out=verdict.counts(),
         next_steps=[f"`unimoe data report {as_word(out)}`", "`unimoe train RECIPE.toml`"],

@@ -26,7 +26,14 @@ def incomplete_when_stopped(out: Path) -> Iterator[None]:
 
     Raises OutputError where another process makes it.
     """
-    with exclusive(out), kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
+    with exclusive(out), anew_when_stopped(out):
+        yield
+
+
+@contextmanager
+def anew_when_stopped(out: Path) -> Iterator[None]:
+    """Say, where a signal stops the block, that `out` is incomplete."""
+    with kept_when_stopped(lambda: f"{out} is incomplete; the same command makes it anew"):
         yield
 
 

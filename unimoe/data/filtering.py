@@ -182,6 +182,12 @@ def link_audio(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def require_another(folder: Path, out: Path) -> None:
+    """Raise OutputError where `out` is the corpus itself."""
+    if out.resolve() == folder.resolve():
+        raise OutputError(f"{out} is the corpus itself: give another folder for what is kept")
+
+
 def write_filtered(
     corpus: Corpus,
     folder: Path,
@@ -191,8 +197,7 @@ def write_filtered(
     recipe: FilterRecipe,
 ) -> Corpus:
     """Write the kept clips with their metrics, and filtered.json with what was left out and why."""
-    if out.resolve() == folder.resolve():
-        raise OutputError(f"{out} is the corpus itself: give another folder for what is kept")
+    require_another(folder, out)
     kept = [index for index, reason in enumerate(verdict.reasons) if not reason]
     if not kept:
         reasons = ", ".join(f"{amount:,} {reason}" for reason, amount in verdict.counts().items())

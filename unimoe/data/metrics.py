@@ -1,7 +1,6 @@
 """Measures clips automatically, and computes a fingerprint that finds near copies.
 
-Results are kept beside the corpus in metrics.jsonl, one line a clip, under the clip's hash. An interrupted measurement
-resumes. To reuse the results in another corpus, copy that file there.
+Results are kept in a file of one line a clip, under the clip's hash. An interrupted measurement resumes.
 
 Shapes: L samples, T frames, F frequency bins, M mel bands, S segments of time.
 """
@@ -26,6 +25,7 @@ from unimoe.stopping import kept_when_stopped
 from unimoe_runtime.audio.log_mel import log_mel
 from unimoe_runtime.errors import OutputError
 
+METRICS: Final = "metrics.jsonl"
 NUM_SEGMENTS: Final = 16
 NUM_BANDS: Final = 20
 _FRAME_S = 0.02
@@ -182,11 +182,14 @@ def read_metrics(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def measure_corpus(
-    corpus: Corpus, path: Path, extras: Extras | None = None, *, num_workers: int = 2
+    corpus: Corpus, path: Path, extras: Extras | None = None, *, earlier: Path | None = None, num_workers: int = 2
 ) -> list[dict[str, Any]]:
-    """Metrics of all clips, in the corpus's order. Clips that `path` already has are not measured again."""
+    """Metrics of all clips, in the corpus's order. New ones are added to `path`.
+
+    Clips that `path` or `earlier`, a file like it, already has are not measured again.
+    """
     extras = extras or Extras()
-    known = read_metrics(path)
+    known = {**(read_metrics(earlier) if earlier else {}), **read_metrics(path)}
     names = [item.clip or hash_clip(item.samples()) for item in corpus]
     missing = [
         item

@@ -16,12 +16,14 @@ from unimoe.data.corpus import Corpus, CorpusError, hash_clip, write_audio, writ
 from unimoe.data.filtering import FilterRecipe, judge_clips, write_filtered
 from unimoe.data.joining import join_corpora
 from unimoe.data.metrics import (
+    METRICS,
     Extras,
     fingerprint,
     measure,
     measure_corpus,
     near_copies,
     pack_fingerprint,
+    read_metrics,
     unpack_fingerprint,
 )
 from unimoe.data.reporting import describe_corpus, write_report
@@ -242,6 +244,23 @@ def test_codes_are_kept_by_codec_and_clip(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(CheckpointError, match="remove it and encode again"):
         for folder in (tmp_path / "cache").iterdir():
             codes.read_cache(folder)
+
+
+def test_the_command_writes_nothing_into_its_corpus(tmp_path: Path) -> None:
+    """Measures lie beside the result, and those of the corpus itself are used."""
+    corpus = write_corpus(tmp_path / "all", [spoken("one", 300), spoken("two", 400)])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()}
+    words = ["filter", str(tmp_path / "all"), str(tmp_path / "kept"), "--workers", "1"]
+    done = CliRunner().invoke(data, words)
+    assert done.exit_code == 0, done.exception
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()}
+    measured = read_metrics(tmp_path / "kept" / METRICS)
+    assert len(measured) == len(corpus)
+    (tmp_path / "kept" / METRICS).rename(tmp_path / "all" / METRICS)
+    again = measure_corpus(corpus, tmp_path / METRICS, earlier=tmp_path / "all" / METRICS, num_workers=1)
+    assert again == list(measured.values()) and not (tmp_path / METRICS).exists()
+    done = CliRunner().invoke(data, [*words[:2], str(tmp_path / "all")])
+    assert "is the corpus itself" in str(done.exception)
 
 
 def test_every_source_says_what_may_be_shipped() -> None:
