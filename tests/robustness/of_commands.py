@@ -9,8 +9,9 @@ from pathlib import Path
 from tests.robustness.bases import MUSIC, SPEECH, Bases
 from tests.robustness.cases import Case, Mutator
 
+LARGE = "5000"
 NUMBERS = (
-    "nan", "inf", "-inf", "-1", "0", "1e309", "1e-320", "99999999999999999999", "5000", "1_0", "0x10", "", "x", "٣",
+    "nan", "inf", "-inf", "-1", "0", "1e309", "1e-320", "99999999999999999999", LARGE, "1_0", "0x10", "", "x", "٣",
 )  # fmt: skip
 _OPTIONS = (
     "--seed", "--timeout", "--guidance", "--temperature", "--top-k", "--top-p", "--eos-factor", "--min-steps",
@@ -36,13 +37,13 @@ def other_command(bases: Bases, folder: Path, rng: random.Random) -> Case:
     argv = rng.choice(
         (
             ("verify", bundle, f"--tolerance={value}", "--steps=3"),
-            ("verify", bundle, "--steps", value.replace("5000", "5")),
+            ("verify", bundle, "--steps", value.replace(LARGE, "5")),
             ("calibrate", bundle, made, f"--floor={value}"), ("calibrate", bundle, made, f"--max-loss={value}"),
             ("calibrate", bundle, made, f"--max-bytes={value}"), ("calibrate", bundle, made, f"--seed={value}"),
             ("plan", bundle, "--target", value), ("build", bundle, "--target", value),
-            ("plan", bundle, "--target", "cpu", f"--memory={value}"), ("inspect", made + "\udcff"),
+            ("plan", bundle, "--target", "rtx-4060", f"--memory={value}"), ("inspect", made + "\udcff"),
             ("export", str(bases.checkpoint), made, "--codec", value or "."), ("export", bundle, made),
-            ("profile", bundle, "--task=music", "--steps=2", f"--warmup={value.replace('5000', '2')}"),
+            ("profile", bundle, "--task=music", "--steps=2", f"--warmup={value.replace(LARGE, '2')}"),
             ("build", bundle, "--target=sm86", f"--cache-capacity={rng.choice(('nan', '-1', '0', 'x', ''))}"),
         )
     )  # fmt: skip
