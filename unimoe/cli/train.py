@@ -283,7 +283,10 @@ def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget
 @WORK
 @json_option
 def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json_to: str | None) -> None:
-    """Make a CHECKPOINT from the RESULT of a timed run, with RECIPE's front end and sampling."""
+    """Make a CHECKPOINT from the RESULT of a timed run, with RECIPE's front end and sampling.
+
+    Where RECIPE has a [decoder], this command first trains the codec's decoder for that model.
+    """
     from unimoe.training.recipe import unpack_result
 
     report = _report(json_to)

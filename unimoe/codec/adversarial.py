@@ -38,9 +38,9 @@ class AdversarialTrainer(CodecTrainer):
         """One step of the discriminators, then one of the decoder. Returns the losses."""
         training = self.training
         rng = np.random.default_rng((training.seed, self.step))
-        real_BL = self.segments.batch(rng).to(self.device)
-        made_BL, losses = self.reconstruct(real_BL, rng)
-        real_BL = self.inner(real_BL)
+        batch = self.segments.batch(rng).to(self.device)
+        made_BL, losses = self.reconstruct(batch, rng)
+        real_BL = self.inner(batch.real_BL)
         judged = discriminator_loss(self.discriminators(real_BL), self.discriminators(made_BL.detach()))
         self.judging.zero_grad(set_to_none=True)
         judged.backward()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from torch import Tensor
 
@@ -17,6 +17,9 @@ from unimoe_runtime.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from unimoe.codec.common import TrainedCodec
+
+OWN_KINDS: Final[Mapping[str, type[CodecShape]]] = {"convnext": ConvNeXtCodecConfig, "harmonic": HarmonicCodecConfig}
+"""The kinds of codecs that the project trains."""
 
 
 class Codec(Protocol):
@@ -80,11 +83,10 @@ def new_codec(config: CodecShape) -> TrainedCodec[Any]:
 
 def codec_config(fields: Mapping[str, Any]) -> CodecShape:
     """The configuration of one of the project's codecs. Without a `kind` it is ConvNeXt's. Raises ConfigError."""
-    kinds: dict[str, type[CodecShape]] = {"convnext": ConvNeXtCodecConfig, "harmonic": HarmonicCodecConfig}
     kind = fields.get("kind", "convnext")
-    if kind not in kinds:
-        raise ConfigError(f"kind is {kind!r}; it must be one of {', '.join(kinds)}")
-    return kinds[kind].from_dict(fields)
+    if kind not in OWN_KINDS:
+        raise ConfigError(f"kind is {kind!r}; it must be one of {', '.join(OWN_KINDS)}")
+    return OWN_KINDS[kind].from_dict(fields)
 
 
 def load_codec(folder: str | Path) -> Codec:

@@ -1,18 +1,21 @@
 """Random segments of training clips, for training codecs.
 
-Shapes: B rows, L samples.
+Shapes: B rows, L samples, K codebooks, T frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unimoe.data.corpus import Item
+
+_Clip = TypeVar("_Clip")
 
 
 class SegmentShape(Protocol):
@@ -28,25 +31,55 @@ class SegmentShape(Protocol):
     def music_share(self) -> float: ...
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentBatch:
+    """Samples real_BL of segments. `codes_BKT`: the tokens to decode; None stands for the codec's own."""
+
+    real_BL: Tensor
+    codes_BKT: Tensor | None = None
+
+    def to(self, device: torch.device) -> SegmentBatch:
+        codes_BKT = self.codes_BKT if self.codes_BKT is None else self.codes_BKT.to(device)
+        return SegmentBatch(real_BL=self.real_BL.to(device), codes_BKT=codes_BKT)
+
+
+class SegmentSource(Protocol):
+    """Draws batches of segments."""
+
+    def batch(self, rng: np.random.Generator) -> SegmentBatch: ...
+
+
+class ClipPool(Generic[_Clip]):
+    """Clips by domain and source. All voices are equally likely, and so are all instruments."""
+
+    def __init__(self, clips: Iterable[tuple[Item, _Clip]], music_share: float) -> None:
+        self.music_share = music_share
+        self.sources: dict[str, dict[str, list[_Clip]]] = {"speech": {}, "music": {}}
+        for item, clip in clips:
+            self.sources[item.domain].setdefault(item.source, []).append(clip)
+
+    def draw(self, rng: np.random.Generator) -> _Clip:
+        """A clip. Where a domain is absent, all clips are of the other."""
+        domain = "music" if rng.random() < self.music_share else "speech"
+        pool = self.sources[domain] or self.sources["speech" if domain == "music" else "music"]
+        clips = list(pool.values())[rng.integers(len(pool))]
+        return clips[rng.integers(len(clips))]
+
+
 class Segments:
-    """Random segments of training clips. All voices are equally likely, and so are all instruments."""
+    """Random segments of training clips."""
 
     def __init__(self, items: Sequence[Item], shape: SegmentShape, hop_samples: int) -> None:
         self.length = shape.segment_frames * hop_samples
         self.shape = shape
-        self.sources: dict[str, dict[str, list[Item]]] = {"speech": {}, "music": {}}
-        for item in items:
-            self.sources[item.domain].setdefault(item.source, []).append(item)
+        self.pool = ClipPool(((item, item) for item in items), shape.music_share)
 
-    def batch(self, rng: np.random.Generator) -> Tensor:
-        """pcm_BL. Silence pads shorter clips. The level varies by 12 dB."""
+    def batch(self, rng: np.random.Generator) -> SegmentBatch:
+        """Samples without codes. Silence pads shorter clips. The level varies by 12 dB."""
         rows = []
         for _ in range(self.shape.batch_size):
-            domain = "music" if rng.random() < self.shape.music_share else "speech"
-            pool = self.sources[domain] or self.sources["speech" if domain == "music" else "music"]
-            clips = list(pool.values())[rng.integers(len(pool))]
-            pcm_L = clips[rng.integers(len(clips))].pcm()
+            pcm_L = self.pool.draw(rng).pcm()
             start = rng.integers(max(1, len(pcm_L) - self.length + 1))
             row = pcm_L[start : start + self.length] * 10 ** (rng.uniform(-9, 3) / 20)
             rows.append(np.pad(row, (0, self.length - len(row))))
-        return torch.from_numpy(np.stack(rows).astype(np.float32))
+        return SegmentBatch(real_BL=torch.from_numpy(np.stack(rows).astype(np.float32)))

@@ -11,6 +11,7 @@ from unimoe_runtime.records import Between, JsonRecord, Length
 
 Count = Annotated[int, Between(1, 1 << 40)]
 Rate = Annotated[float, Between(0, 10)]
+Share = Annotated[float, Between(0, 1)]
 Weight = Annotated[float, Between(0, 1e6)]
 
 
@@ -23,7 +24,7 @@ class CodecTraining(JsonRecord):
     codebooks_from_step: Annotated[int, Between(0, 1 << 40)] = 250
     batch_size: Count = 8
     segment_frames: Annotated[int, Between(16, 1 << 20)] = 80
-    music_share: Annotated[float, Between(0, 1)] = 0.45
+    music_share: Share = 0.45
     learning_rate: Rate = 1.5e-3
     final_learning_rate: Rate = 5e-5
     weight_decay: Annotated[float, Between(0, 10)] = 0.01
@@ -66,3 +67,23 @@ class AdversarialTraining(CodecTraining):
     feature_weight: Weight = 2.0
     period_channels: Annotated[tuple[Annotated[int, Between(1, 1 << 16)], ...], Length(2, 64)] = (16, 32, 64, 128, 128)
     spectral_channels: Annotated[int, Between(1, 1 << 16)] = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedTraining(CodecTraining):
+    """Settings for training a decoder on tokens that a token model predicts.
+
+    `true_share` of the segments have the clip's own tokens instead. `speech_clips` and `music_clips`: training clips
+    whose tokens are predicted, drawn with `seed`; without a number, all of them.
+    """
+
+    num_steps: Count = 7000
+    codebooks_from_step: Annotated[int, Between(0, 1 << 40)] = 0
+    segment_frames: Annotated[int, Between(16, 1 << 20)] = 48
+    music_share: Share = 0.35
+    envelope_weight: Weight = 0.0
+    learning_rate: Rate = 8e-4
+    final_learning_rate: Rate = 4e-5
+    true_share: Share = 0.25
+    speech_clips: Count | None = None
+    music_clips: Count | None = None

@@ -16,7 +16,7 @@ from torch import Tensor
 from unimoe.codec.base import codec_config, new_codec
 from unimoe.codec.common import TrainedCodec
 from unimoe.codec.config import CodecShape
-from unimoe.codec.segments import Segments
+from unimoe.codec.segments import SegmentBatch, Segments, SegmentSource
 from unimoe.codec.settings import CodecTraining
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus
@@ -62,7 +62,7 @@ class CodecTrainer:
             self.codec.load_state_dict({**own, **fitting})
         self.device = torch.device(device)
         self.codec.to(self.device)
-        self.segments = Segments(corpus.select(split="train"), training, config.hop_samples)
+        self.segments: SegmentSource = Segments(corpus.select(split="train"), training, config.hop_samples)
         self.distance = SpectralDistance(config.sample_rate_hz).to(self.device)
         self.envelopes = EnvelopeDistance(config.sample_rate_hz).to(self.device)
         self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.8, 0.99), weight_decay=training.weight_decay)
@@ -83,21 +83,20 @@ class CodecTrainer:
         rng = np.random.default_rng((self.training.seed, self.step))
         if self.step == 0 and not self.tokens_are_given:
             self._fit_features(rng)
-        real_BL = self.segments.batch(rng).to(self.device)
-        _, losses = self.reconstruct(real_BL, rng)
+        _, losses = self.reconstruct(self.segments.batch(rng).to(self.device), rng)
         self.update(self.weighted(losses))
         self.step += 1
         return {name: value.item() for name, value in losses.items()}
 
-    def reconstruct(self, real_BL: Tensor, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The reconstructed clips, without the margins at both ends, and the losses by name."""
+    def reconstruct(self, batch: SegmentBatch, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reconstructed segments, without the margins at both ends, and the losses by name."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        latent_BTD, commitment = self._latent(real_BL, rng, generator)
-        made_BL, own = self.codec.decoder.reconstruct(latent_BTD, real_BL)
-        made_BL = self.inner(made_BL)
-        losses = {"distance": self.distance(made_BL, self.inner(real_BL)), "commitment": commitment, "own": own}
+        latent_BTD, commitment = self._latent(batch, rng, generator)
+        made_BL, own = self.codec.decoder.reconstruct(latent_BTD, batch.real_BL)
+        made_BL, real_BL = self.inner(made_BL), self.inner(batch.real_BL)
+        losses = {"distance": self.distance(made_BL, real_BL), "commitment": commitment, "own": own}
         if self.training.envelope_weight:
-            losses["envelopes"] = self.envelopes(made_BL, self.inner(real_BL))
+            losses["envelopes"] = self.envelopes(made_BL, real_BL)
         return made_BL, losses
 
     def inner(self, pcm_BL: Tensor) -> Tensor:
@@ -118,12 +117,15 @@ class CodecTrainer:
         torch.nn.utils.clip_grad_norm_(self.codec.parameters(), self.training.clip_norm)
         self.optimizer.step()
 
-    def _latent(self, real_BL: Tensor, rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _latent(
+        self, batch: SegmentBatch, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """The decoder's input latent_BTD, and the commitment loss."""
-        nothing = real_BL.new_zeros(())
+        nothing = batch.real_BL.new_zeros(())
         if self.tokens_are_given:
-            return self.codec.codebooks.decode(self.codec.encode(real_BL)), nothing
-        latent_BTD = self.codec.encoder.encode(real_BL)
+            codes_BKT = self.codec.encode(batch.real_BL) if batch.codes_BKT is None else batch.codes_BKT
+            return self.codec.codebooks.decode(codes_BKT), nothing
+        latent_BTD = self.codec.encoder.encode(batch.real_BL)
         if self.step < self.training.codebooks_from_step:
             return latent_BTD, nothing
         if self.step == self.training.codebooks_from_step:
@@ -131,18 +133,19 @@ class CodecTrainer:
         quantized: tuple[Tensor, Tensor] = self.codec.codebooks(latent_BTD, generator)
         return quantized
 
+    def _samples(self, rng: np.random.Generator) -> Tensor:
+        return self.segments.batch(rng).to(self.device).real_BL
+
     @torch.no_grad()
     def _fit_features(self, rng: np.random.Generator) -> None:
         batches = -(-_FITTED_FRAMES // (self.training.batch_size * self.training.segment_frames))
-        features = [self.codec.encoder.features(self.segments.batch(rng).to(self.device)) for _ in range(batches)]
+        features = [self.codec.encoder.features(self._samples(rng)) for _ in range(batches)]
         self.codec.fit_features(torch.cat(features).flatten(0, 1))
 
     @torch.no_grad()
     def _initialise_codebooks(self, rng: np.random.Generator, generator: torch.Generator) -> None:
         batches = -(-40 * self.codec.codebook_size // (self.training.batch_size * self.training.segment_frames))
-        latents = [
-            self.codec.encoder.encode(self.segments.batch(rng).to(self.device)).flatten(0, 1) for _ in range(batches)
-        ]
+        latents = [self.codec.encoder.encode(self._samples(rng)).flatten(0, 1) for _ in range(batches)]
         self.codec.codebooks.initialise(torch.cat(latents), generator)
 
     def state_dict(self) -> dict[str, Any]:

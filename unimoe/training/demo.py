@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from unimoe.training.decoder import with_trained_decoder
 from unimoe.training.material import Report, prepare
 from unimoe.training.recipe_check import check_recipe
 from unimoe.training.result import write_result
@@ -28,6 +29,7 @@ def train_demo(recipe_path: Path, work: Path, out: Path, report: Report = print)
     report(f"training the token model: {len(trainer.examples):,} clips, {training.num_steps:,} steps")
     trainer.run(work / "model")
     losses = evaluate(trainer, material.examples("valid", config))
+    material = with_trained_decoder(material, trainer.model, recipe, work, trainer.world, report)
     provenance = {"training": training.to_dict(), "steps": trainer.step}
     write_result(out, trainer.model, recipe, material, losses, provenance)
     report(f"{out}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(losses.items())))

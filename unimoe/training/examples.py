@@ -45,16 +45,21 @@ class Example:
 def encode_items(items: Sequence[Item], codec: Codec, path: Path) -> list[np.ndarray]:
     """Codes [T, K] of every clip, in their order. Also writes them to `path` (.npz)."""
     codes = encode_clips(items, codec)
+    write_codes(path, codes)
+    return codes
+
+
+def write_codes(path: Path, codes: Sequence[np.ndarray]) -> None:
+    """Write the codes [T, K] of clips (.npz). A killed write leaves no file."""
     lengths_N = np.array([len(frames) for frames in codes])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, codes=np.concatenate(codes), lengths=lengths_N)
     partial.replace(path)
-    return codes
 
 
 def read_codes(path: Path, num_clips: int) -> list[np.ndarray]:
-    """Codes that `encode_items` wrote. Raises CheckpointError where they are of another number of clips."""
+    """Codes that `write_codes` wrote. Raises CheckpointError where they are of another number of clips."""
     with np.load(path, allow_pickle=False) as file:
         codes, lengths_N = file["codes"], file["lengths"]
     if len(lengths_N) != num_clips:

@@ -1,4 +1,4 @@
-"""Runs a recipe with a curriculum: data → codec → front end → five stages → checkpoint.
+"""Runs a recipe with a curriculum: data → codec → front end → five stages → the codec's decoder → checkpoint.
 
 All products lie in one working folder, and finished ones are skipped. Under torchrun the first process makes the
 training material while the others wait. Then all processes train.
@@ -15,6 +15,7 @@ import torch
 
 from unimoe.checkpoint import load_model
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
+from unimoe.training.decoder import with_trained_decoder
 from unimoe.training.material import Material, Report, prepare
 from unimoe.training.package import PackageLimits, write_package
 from unimoe.training.parallel import Engine, open_world
@@ -34,7 +35,8 @@ def train_recipe(
     engine: Engine = "ddp",
     report: Report = print,
 ) -> None:
-    """Run stages of the curriculum in `work`. With `out`, write the joint stage's checkpoint there.
+    """Run stages of the curriculum in `work`. With `out`, also train the decoder of [decoder], if the recipe has that
+    section, and write the checkpoint there.
 
     Raises ConfigError for an inconsistent recipe, and CheckpointError where a stage's predecessor is not finished.
     """
@@ -49,9 +51,12 @@ def train_recipe(
         held_out = material.examples("valid", config.model)
         curriculum = Curriculum(config, work, material.examples("train", config.model), held_out, world)
         curriculum.run(stages)
-        if out is None or not world.is_first:
+        if out is None:
             return
         model = curriculum.model()
+        material = with_trained_decoder(material, model, recipe, work, world, report)
+        if not world.is_first:
+            return
         losses = evaluate(Trainer(config.model, config.stages["joint"], held_out, initial=model.state_dict()), held_out)
         provenance = {
             "training": {name: training.to_dict() for name, training in config.stages.items()},
@@ -80,10 +85,15 @@ def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits,
 
 
 def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report: Report = print) -> None:
-    """Write the checkpoint `out` from a timed run's `result` folder: its model and codec, the recipe's front end."""
+    """Write the checkpoint `out` from a timed run's `result` folder: its model and codec, the recipe's front end.
+
+    Where the recipe has a [decoder], the codec's decoder is first trained for that model, here.
+    """
     recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     codec_dir = result / "codec" if (result / "codec").is_dir() else material.codec_dir
     model = load_model(result / "model")
     provenance = {"timed_run": read_json(result / "result.json", CheckpointError)}
-    write_result(out, model, recipe, replace(material, codec_dir=codec_dir), {}, provenance)
+    with open_world() as world:
+        material = with_trained_decoder(replace(material, codec_dir=codec_dir), model, recipe, work, world, report)
+    write_result(out, model, recipe, material, {}, provenance)

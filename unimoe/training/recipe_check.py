@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from unimoe.codec.base import codec_config
-from unimoe.codec.settings import AdversarialTraining, CodecTraining
+from unimoe.codec.base import OWN_KINDS, codec_config
+from unimoe.codec.settings import AdversarialTraining, CodecTraining, PredictedTraining
 from unimoe.config import DOMAINS, preset
 from unimoe.data.recipe import CorpusRecipe, require_tools
 from unimoe.training.settings import TrainingConfig
@@ -24,7 +24,7 @@ from unimoe_runtime.records import Between, Length, check_value
 
 NEEDED: Final = ("data", "codec", "frontend", "model", "train", "sampling")
 STAGES: Final = ("base", "specialist", "warmup", "joint")
-_KNOWN: Final = (*NEEDED, *STAGES, "versions", "balance", "filter")
+_KNOWN: Final = (*NEEDED, *STAGES, "versions", "balance", "decoder", "filter")
 _Sections = Mapping[str, Mapping[str, Any]]
 
 
@@ -62,6 +62,9 @@ def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
     with _of(path, "versions"):
         VersionRecipe.from_dict(_table(recipe.get("versions", {}), "it"))
     _check_stages(path, recipe)
+    with _of(path, "decoder"):
+        if "decoder" in recipe:
+            _check_decoder(_table(recipe["decoder"], "it"), recipe["codec"])
     for task, values in recipe["sampling"].items():
         with _of(path, f"sampling.{task}"):
             SamplingConfig.from_dict(values)
@@ -114,6 +117,14 @@ def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
         sizes = [check_value(of_folder.get(name), Annotated[int, Between(1, 1 << 20)], name) for name in _CODEC_SIZES]
         return kept or sizes[0], sizes[1]
     return kept or shape.num_codebooks, shape.codebook_size
+
+
+def _check_decoder(fields: Mapping[str, Any], codec: Mapping[str, Any]) -> None:
+    PredictedTraining.from_dict(fields)
+    folder = codec.get("folder", "")
+    stored = Path(folder) / "config.json"
+    if folder and stored.exists() and read_json(stored, ConfigError).get("kind") not in OWN_KINDS:
+        raise ConfigError(f"{folder} holds a codec of another kind; only our own can be trained")
 
 
 def _check_stages(path: Path, recipe: _Sections) -> None:

@@ -38,6 +38,9 @@ def test_the_recipes_of_the_repository_have_no_mistake(name: str, monkeypatch: p
         (r"num_codebooks = \d+", "num_codebooks = [4]", r"\[codec\]: num_codebooks is \[4\]"),
         (r"num_layers = \d+", "num_layers = 1000000", r"\[model\]: num_layers is 1000000"),
         (r"top_k = \d+", "top_k = nan", r"\[sampling\.speech\]: top_k is nan"),
+        (r"music_clips = \d+", "music_clips = 0", r"\[decoder\]: music_clips is 0; it must be"),
+        (r"music_clips = \d+", "true_share = 2", r"\[decoder\]: true_share is 2; it must be"),
+        (r"\[decoder\]", "[[decoder]]", r"section \[decoder\]: it must be a section"),
         (r"\[joint\]", "[jiont]", r"there is no section \[jiont\]; known: data, codec"),
         (r"\[joint\]", "[joint", "not valid TOML"),
     ],
@@ -50,3 +53,14 @@ def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, message: str)
     with pytest.raises(ConfigError, match=message) as caught:
         check_recipe(tmp_path / "recipe.toml", tools=False)
     assert "\n" not in str(caught.value)
+
+
+def test_only_our_own_codecs_have_a_decoder_to_train(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"kind": "dac", "num_codebooks": 4, "codebook_size": 16}')
+    text = (RECIPES / "smoke.toml").read_text(encoding="utf-8")
+    text = re.sub(r"\[codec\].*?\[frontend\]", f'[codec]\nfolder = "{tmp_path}"\n[frontend]', text, flags=re.DOTALL)
+    (tmp_path / "recipe.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"section \[decoder\]: .* holds a codec of another kind; only our own can be"
+    ):
+        check_recipe(tmp_path / "recipe.toml", tools=False)

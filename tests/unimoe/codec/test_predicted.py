@@ -1,0 +1,127 @@
+"""A decoder trained on predicted tokens: which tokens it hears, silence after short clips, what stays, resuming."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unimoe.codec.shapes import SMALL, SMALL_HARMONIC
+from unimoe.codec.base import load_codec, new_codec
+from unimoe.codec.common import TrainedCodec
+from unimoe.codec.config import CodecShape
+from unimoe.codec.predicted import PredictedClip, PredictedSegments, PredictedTrainer
+from unimoe.codec.settings import PredictedTraining
+from unimoe.codec.training import save_training, train_codec
+from unimoe.data.corpus import Corpus
+
+TRAINING = PredictedTraining(
+    num_steps=6, warmup_steps=1, batch_size=4, segment_frames=24, music_share=0.5, true_share=0.5
+)
+HOP = 320
+SILENCE_K = np.array([7, 7, 7, 7])
+
+
+def some_codec(shape: CodecShape = SMALL) -> TrainedCodec[CodecShape]:
+    torch.manual_seed(0)
+    codec = new_codec(shape).eval()
+    codec.codebooks.weight.normal_()
+    return codec
+
+
+def some_clips(corpus: Corpus) -> list[PredictedClip]:
+    """Each frame's true tokens are its number, the predicted ones 100 more."""
+    true_TK = np.repeat(np.arange(-(-12000 // HOP))[:, None], 4, axis=1).astype(np.int16)
+    return [PredictedClip(item=item, true_TK=true_TK, predicted_TK=true_TK + 100) for item in corpus]
+
+
+def real_clips(corpus: Corpus, codec: TrainedCodec[CodecShape]) -> list[PredictedClip]:
+    rng = np.random.default_rng(0)
+    clips = []
+    for item in corpus:
+        true_TK = codec.encode(torch.from_numpy(item.pcm())[None])[0].T.numpy()
+        wrong_TK = np.where(rng.random(true_TK.shape) < 0.3, rng.integers(16, size=true_TK.shape), true_TK)
+        clips.append(PredictedClip(item=item, true_TK=true_TK, predicted_TK=wrong_TK))
+    return clips
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_segments_tokens_are_those_of_its_samples(corpus: Corpus, share: float) -> None:
+    segments = PredictedSegments(some_clips(corpus), replace(TRAINING, true_share=share), HOP, SILENCE_K)
+    of_each = {item.pcm().tobytes(): item.pcm() for item in corpus}
+    predicted = 0
+    for seed in range(10):
+        batch = segments.batch(np.random.default_rng(seed))
+        assert batch.codes_BKT is not None
+        assert batch.real_BL.shape == (4, 24 * HOP) and batch.codes_BKT.shape == (4, 4, 24)
+        for real_L, codes_KT in zip(batch.real_BL.numpy(), batch.codes_BKT.numpy(), strict=True):
+            is_predicted = codes_KT.min() >= 100
+            predicted += is_predicted
+            frames_T = codes_KT[0] - 100 * is_predicted
+            np.testing.assert_array_equal(np.diff(frames_T), 1)
+            at = slice(frames_T[0] * HOP, (frames_T[-1] + 1) * HOP)
+            assert any(np.array_equal(real_L, pcm_L[at]) for pcm_L in map(padded, of_each.values()))
+    assert {0.0: predicted == 40, 0.5: 5 < predicted < 35, 1.0: predicted == 0}[share]
+
+
+def padded(pcm_L: np.ndarray) -> np.ndarray:
+    return np.pad(pcm_L, (0, -len(pcm_L) % HOP))
+
+
+def test_silence_follows_a_clip_that_is_shorter(corpus: Corpus) -> None:
+    segments = PredictedSegments(some_clips(corpus), replace(TRAINING, segment_frames=60), HOP, SILENCE_K)
+    batch = segments.batch(np.random.default_rng(0))
+    assert batch.codes_BKT is not None and batch.codes_BKT.shape == (4, 4, 60)
+    assert (batch.codes_BKT[:, :, 38:] == 7).all() and (batch.real_BL[:, 12000:] == 0).all()
+    assert (batch.codes_BKT[:, 0, :38] % 100 == torch.arange(38)).all()
+
+
+@pytest.mark.parametrize("domain", ["speech", "music"])
+def test_one_domain_is_enough(corpus: Corpus, domain: str) -> None:
+    clips = [clip for clip in some_clips(corpus) if clip.item.domain == domain]
+    assert len(PredictedSegments(clips, TRAINING, HOP, SILENCE_K).batch(np.random.default_rng(0)).real_BL) == 4
+
+
+@pytest.mark.parametrize("shape", [SMALL, SMALL_HARMONIC], ids=["convnext", "harmonic"])
+def test_only_the_decoder_changes_and_a_stopped_run_ends_the_same(
+    corpus: Corpus, shape: CodecShape, tmp_path: Path
+) -> None:
+    some_codec(shape).save(tmp_path / "codec")
+    codec = load_codec(tmp_path / "codec")
+    assert isinstance(codec, TrainedCodec)
+    clips = real_clips(corpus, codec)
+    whole = PredictedTrainer(codec, TRAINING, corpus, clips)
+    losses = list(whole.steps())
+    assert len(losses) == 6 and all(np.isfinite(list(step.values())).all() for step in losses)
+    for name, tensor in whole.codec.state_dict().items():
+        if not name.startswith("decoder."):
+            assert torch.equal(tensor, codec.state_dict()[name]), name
+    name = "decoder.blocks.1.expand.weight"
+    assert not torch.equal(whole.codec.state_dict()[name], codec.state_dict()[name])
+
+    stopped = PredictedTrainer(codec, TRAINING, corpus, clips)
+    for _ in range(3):
+        stopped.train_step()
+    (tmp_path / "run").mkdir()
+    save_training(stopped, tmp_path / "run")
+    resumed = train_codec(PredictedTrainer(codec, TRAINING, corpus, clips), tmp_path / "run")
+    for name, tensor in whole.codec.state_dict().items():
+        assert torch.allclose(tensor, resumed.state_dict()[name], atol=1e-5), name
+    pcm_BL = torch.from_numpy(corpus[0].pcm())[None]
+    assert torch.equal(load_codec(tmp_path / "run" / "codec").encode(pcm_BL), codec.encode(pcm_BL))
+
+
+def test_the_decoder_hears_the_given_tokens(corpus: Corpus) -> None:
+    """With true tokens alone, predictions make no difference; with predictions alone they do."""
+    codec = some_codec()
+    clips = real_clips(corpus, codec)
+    true = [replace(clip, predicted_TK=clip.true_TK) for clip in clips]
+    for share, same in ((1.0, True), (0.0, False)):
+        training = replace(TRAINING, true_share=share)
+        one, other = (
+            PredictedTrainer(codec, training, corpus, each).train_step()["distance"] for each in (clips, true)
+        )
+        assert (one == other) is same

@@ -1,0 +1,114 @@
+"""The stage after the joint one: trains the codec's decoder on tokens that the trained model predicts.
+
+    predicted/       the predicted tokens of training clips
+    predicted-run/   the decoder's run; its codec/ is the checkpoint's
+
+Tokens, encoder and codebooks stay, so the model stays valid. The processes predict together; the first one then trains
+the decoder while the others wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimoe.codec.predicted import PredictedClip, PredictedTrainer
+from unimoe.codec.settings import PredictedTraining
+from unimoe.codec.training import train_codec
+from unimoe.config import DOMAINS
+from unimoe.data.codes import hash_codec
+from unimoe.data.corpus import Corpus
+from unimoe.model import UniMoE
+from unimoe.training.examples import Example, make_example
+from unimoe.training.material import Material, Report, own_codec
+from unimoe.training.parallel import World
+from unimoe.training.predicted_tokens import Predictor, predict_once
+from unimoe.training.products import Products
+from unimoe.training.settings import TrainingConfig, training_section
+from unimoe_runtime.config import SamplingConfig
+
+_TOKENS, _RUN = "predicted", "predicted-run"
+
+
+def with_trained_decoder(
+    material: Material, model: UniMoE, recipe: Mapping[str, Any], work: Path, world: World, report: Report = print
+) -> Material:
+    """The material with a decoder that is trained for `model`, or unchanged where the recipe has no [decoder].
+
+    Every process must call it. Raises ConfigError where `work` holds predictions or a run of other settings.
+    """
+    return DecoderStage(recipe, work, world, report).run(model, material) if "decoder" in recipe else material
+
+
+class DecoderStage:
+    """The section [decoder] of a recipe, run in the folder `work` on the world's device."""
+
+    def __init__(self, recipe: Mapping[str, Any], work: Path, world: World, report: Report = print) -> None:
+        self.training = PredictedTraining.from_dict(recipe["decoder"])
+        self.work, self.world, self.report = work, world, report
+        self.bfloat16 = TrainingConfig.from_sections(training_section(recipe), recipe.get("joint", {})).bfloat16
+        self.temperatures = {
+            domain: SamplingConfig.from_dict(recipe["sampling"].get(domain, {})).temperature for domain in DOMAINS
+        }
+
+    def run(self, model: UniMoE, material: Material) -> Material:
+        """The material with the trained decoder's codec. Resumes after an interruption."""
+        chosen = chosen_clips(material.corpus, self.training)
+        items = [material.corpus[at] for at in chosen]
+        true = [material.codes[at] for at in chosen]
+        examples = [
+            make_example(item, codes_TK, material.frontend, model.config)
+            for item, codes_TK in zip(items, true, strict=True)
+        ]
+        if self.world.is_first:
+            self._require(model, examples, material.codec_dir)
+            self.report(f"predicting the tokens of {len(examples):,} clips")
+        self.world.wait()
+        predictor = Predictor(
+            model=model.to(self.world.device).eval(), temperatures=self.temperatures, bfloat16=self.bfloat16,
+            seed=self.training.seed,
+        )  # fmt: skip
+        predicted = predict_once(predictor, examples, self.work / _TOKENS, self.world)
+        if self.world.is_first:
+            clips = [
+                PredictedClip(item=item, true_TK=true_TK, predicted_TK=predicted_TK)
+                for item, true_TK, predicted_TK in zip(items, true, predicted, strict=True)
+            ]
+            codec = own_codec(material.codec_dir)
+            trainer = PredictedTrainer(codec, self.training, material.corpus, clips, str(self.world.device))
+            train_codec(trainer, self.work / _RUN, self.report)
+        self.world.wait()
+        return replace(material, codec_dir=self.work / _RUN / "codec")
+
+    def _require(self, model: UniMoE, examples: Sequence[Example], codec_dir: Path) -> None:
+        settings = {name: value for name, value in self.training.to_dict().items() if name != "save_every_s"}
+        tokens = {
+            "data": _hash(getattr(example, field.name) for example in examples for field in fields(Example)),
+            "joint": _hash(value.cpu().numpy() for value in model.state_dict().values()),
+            "sampling": self.temperatures,
+        }
+        products = Products(self.work)
+        products.require(self.work / _TOKENS, {**tokens, "decoder": self.training.seed})
+        products.require(self.work / _RUN, {**tokens, "codec": hash_codec(codec_dir), "decoder": settings})
+
+
+def chosen_clips(corpus: Corpus, training: PredictedTraining) -> list[int]:
+    """Places of the training clips to predict, in the corpus's order."""
+    rng = np.random.default_rng(training.seed)
+    found: list[int] = []
+    for domain, most in (("speech", training.speech_clips), ("music", training.music_clips)):
+        places = [at for at, item in enumerate(corpus) if (item.split, item.domain) == ("train", domain)]
+        found += rng.permutation(places)[:most].tolist()
+    return sorted(found)
+
+
+def _hash(values: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
