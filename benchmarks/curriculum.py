@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.curriculum_table import write_plot, write_table
+from benchmarks.curriculum_table import write_plot, write_results, write_table
 from unimoe.checkpoint import CheckpointParts, save_checkpoint
 from unimoe.codec.base import load_codec
 from unimoe.config import DOMAINS
@@ -33,6 +33,7 @@ from unimoe.data.corpus import Corpus, Item
 from unimoe.evaluation.clips import judge
 from unimoe.evaluation.routing import routing_of
 from unimoe.evaluation.suite import synthesize_with
+from unimoe.evaluation.word_scores import GRAMMAR
 from unimoe.model import UniMoE
 from unimoe.training.curriculum import Curriculum, CurriculumConfig, balanced
 from unimoe.training.examples import Example, read_codes
@@ -44,6 +45,10 @@ from unimoe_runtime.config import ModelConfig, SamplingConfig
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
+
+Trained = tuple[dict[str, UniMoE], dict[str, int], dict[str, Any]]
+"""Models by domain, steps by stage, and held-out figures by stage."""
+Train = Callable[["Setting", str, int, Path], Trained]
 
 VARIANTS = ("specialists", "dense", "moe", "top-k", "no-null", "curriculum", "balanced")
 RESULTS = Path(__file__).parent / "results" / "curriculum.json"
@@ -75,7 +80,10 @@ SAMPLING = SamplingConfig(guidance_scale=2.0, temperature=0.5, top_k=20, min_ste
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Setting:
-    """The settings that all runs share. `tokens`: the positions that each run trains on, prompts included."""
+    """The settings that all runs share. `tokens`: the positions that each run trains on, prompts included.
+
+    `common`: fields of every stage's TrainingConfig.
+    """
 
     folder: Path
     material: Material
@@ -84,12 +92,13 @@ class Setting:
     valid: Sequence[Example]
     tokens: int
     texts: int
+    common: Mapping[str, Any] = field(default_factory=lambda: TRAINING)
 
     def training(self, examples: Sequence[Example], tokens: float, seed: int, **changes: Any) -> TrainingConfig:
         """The configuration of a run over `tokens`, which these clips convert to a number of steps."""
         mean = sum(example.length for example in examples) / len(examples)
-        steps = max(1, round(tokens / (mean * TRAINING["batch_size"])))
-        return TrainingConfig(**{**TRAINING, "num_steps": steps, "seed": seed, **changes})
+        steps = max(1, round(tokens / (mean * self.common["batch_size"])))
+        return TrainingConfig(**{**self.common, "num_steps": steps, "seed": seed, **changes})
 
 
 def short_clips(corpus: Corpus) -> Corpus:
@@ -136,6 +145,11 @@ def _place(item: Item) -> tuple[str, int]:
 def run(setting: Setting, variant: str, seed: int, folder: Path) -> None:
     """Train and evaluate one variant with one seed, and write its result.json."""
     trained = _specialists if variant == "specialists" else _curriculum if variant == "curriculum" else _joint
+    evaluate_run(setting, variant, seed, folder, trained)
+
+
+def evaluate_run(setting: Setting, variant: str, seed: int, folder: Path, trained: Train) -> None:
+    """Train by `trained`, evaluate its models, and write result.json."""
     started = time.process_time()
     models, steps, stages = trained(setting, variant, seed, folder)
     seconds = time.process_time() - started
@@ -160,9 +174,6 @@ def run(setting: Setting, variant: str, seed: int, folder: Path) -> None:
     partial = folder / "result.partial"
     partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     partial.replace(folder / "result.json")
-
-
-Trained = tuple[dict[str, UniMoE], dict[str, int], dict[str, Any]]
 
 
 def _joint(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
@@ -195,7 +206,8 @@ def _specialists(setting: Setting, variant: str, seed: int, folder: Path) -> Tra
     return models, steps, {}
 
 
-def _curriculum(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
+def curriculum_of(setting: Setting, seed: int, folder: Path) -> Curriculum:
+    """The curriculum in `folder`, its stages' steps set for the setting's positions."""
     probe = CurriculumConfig(model=setting.model, stages={name: TrainingConfig() for name in STAGES}, seed=seed)
     data = Curriculum(probe, folder, setting.train)
     stages = {
@@ -203,12 +215,14 @@ def _curriculum(setting: Setting, variant: str, seed: int, folder: Path) -> Trai
         for name, (share, changes) in STAGES.items()
     }
     model = replace(setting.model, aux_loss_decay_steps=stages["joint"].num_steps)
-    curriculum = Curriculum(
-        CurriculumConfig(model=model, stages=stages, seed=seed), folder, setting.train, setting.valid
-    )
+    return Curriculum(CurriculumConfig(model=model, stages=stages, seed=seed), folder, setting.train, setting.valid)
+
+
+def _curriculum(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:
+    curriculum = curriculum_of(setting, seed, folder)
     curriculum.run()
     held_out = {name: json.loads((folder / name / "held_out.json").read_text()) for name in STAGES}
-    steps = {name: training.num_steps for name, training in stages.items()}
+    steps = {name: training.num_steps for name, training in curriculum.config.stages.items()}
     return dict.fromkeys(DOMAINS, curriculum.model()), steps, held_out
 
 
@@ -240,7 +254,10 @@ def judge_bundles(material: Path, bundles: Mapping[str, Path], texts: int) -> di
     figures = judge(lambda task, text, voice, seed: speakers[task](task, text, voice, seed), corpus, num_texts=texts)
     for synthesizer in opened.values():
         synthesizer.close()
-    return figures.to_dict()
+    found = figures.to_dict()
+    for voice in found["voices"].values():
+        voice["words"] = voice["words"][GRAMMAR]
+    return found
 
 
 def main() -> None:
@@ -270,9 +287,7 @@ def main() -> None:
     made = [json.loads(path.read_text(encoding="utf-8")) for path in asked.folder.glob("*/result.json")]
     found |= {_name(result): result for result in made}
     results = [found[name] for name in sorted(found)]
-    for result in results:  # keep only the figures that the table needs
-        result["audio"] = {name: result["audio"][name] for name in ("summary", "voices", "instruments")}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_results(results, RESULTS)
     print(write_table(results, Path("docs/explanation/experiments.md")))
     write_plot(results, Path("docs/explanation/curriculum.svg"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
@@ -29,11 +30,37 @@ COLUMNS: dict[str, tuple[Value, str]] = {
 }
 
 
-_BEGIN, _END = "<!-- runs -->", "<!-- end of runs -->"
+def write_results(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write results with only those figures of their audio that the table needs."""
+    for result in results:
+        result["audio"] = {name: result["audio"][name] for name in ("summary", "voices", "instruments")}
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def write_table(results: Sequence[dict[str, Any]], page: Path) -> str:
     """Write Markdown between the page's two marks: a row for each variant, numbers as mean (smallest … largest)."""
+    return _write(_tables(results), page, "runs")
+
+
+def write_long_tables(results: Sequence[dict[str, Any]], page: Path) -> str:
+    """Write the tables of `benchmarks.curriculum_long` between their marks, with held-out figures along the way."""
+    names = [name for name in ("curriculum", "balanced") if any(run["variant"] == name for run in results)]
+    found = {name: next(run["stages"] for run in results if run["variant"] == name) for name in names}
+    columns = {"loss speech": ("loss_speech", "{:.3f}", 1.0), "loss music": ("loss_music", "{:.3f}", 1.0)}
+    columns |= {"picked": ("experts_picked", "{:.2f}", 1.0), "null, %": ("null_share", "{:.1f}", 100.0)}
+    rows = []
+    for share in sorted({share for stages in found.values() for share in stages}, key=int):
+        cells = [f"{share} %"]
+        for stages in found.values():
+            here = stages.get(share, {})
+            cells += [shown.format(scale * here[key]) if key in here else "" for key, shown, scale in columns.values()]
+        rows.append(cells)
+    titles = [f"{name}: {title}" for name in names for title in columns]
+    over_time = markdown.table(["positions", *titles], rows, numbers=True)
+    return _write([*_tables(results), "", *over_time], page, "long runs")
+
+
+def _tables(results: Sequence[dict[str, Any]]) -> list[str]:
     rows = []
     for variant, name in NAMES.items():
         runs = [result for result in results if result["variant"] == variant]
@@ -41,11 +68,16 @@ def write_table(results: Sequence[dict[str, Any]], page: Path) -> str:
             cells = (_cell([value(run) for run in runs], shown) for value, shown in COLUMNS.values())
             rows.append([name, str(len(runs)), *cells])
     lines = markdown.table(["", "seeds", *COLUMNS], rows, numbers=True)
-    lines += ["", *_baselines(results), "", *_routing(results)]
+    return [*lines, "", *_baselines(results), "", *_routing(results)]
+
+
+def _write(lines: Sequence[str], page: Path, name: str) -> str:
+    """Write lines between the page's marks of that name. Returns them as text."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     text = "\n".join(lines).rstrip() + "\n"
-    before, _, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    page.write_text(f"{before}{_BEGIN}\n{text}{_END}{after}", encoding="utf-8")
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
     return text
 
 
