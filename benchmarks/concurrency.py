@@ -37,7 +37,7 @@ except ImportError:  # a version before requests were objects
     from unimoe_runtime.synthesis import Synthesizer
     def start(text, seed):
         return synthesizer.stream(task="speech", text=text, seed=seed)
-bundle, threads = sys.argv[1], int(sys.argv[2])
+bundle, threads = sys.argv[1], int(sys.argv[2]) or None
 TEXTS = "Remind me at seven forty-five.", "call anna tomorrow", "nine one four two", "turn the lights off"
 synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -44,7 +43,7 @@ except ImportError:  # a version before requests were objects
     from unimoe_runtime.synthesis import Synthesizer
     def start(text, seed, progress):
         return synthesizer.stream(task="speech", text=text, seed=seed, progress=progress)
-bundle, threads, codec = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+bundle, threads, codec = sys.argv[1], int(sys.argv[2]) or None, sys.argv[3]
 synthesizer = Synthesizer.open(bundle, threads=threads, warm=True)
 if codec:
     synthesizer.overlap = codec == "thread"
@@ -88,7 +87,8 @@ class LoadOfOthers:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """`codec`: thread or between, empty for the code's default. `tree`: the checkout whose code runs."""
+    """`threads`: 0 for the default. `codec`: thread or between, empty for the default. `tree`: the checkout whose code
+    runs."""
 
     name: str
     bundle: Path
@@ -104,7 +104,7 @@ class Side:
         return cls(
             name=name,
             bundle=Path(bundle),
-            threads=int(options.get("threads", len(os.sched_getaffinity(0)))),
+            threads=int(options.get("threads", 0)),
             codec=options.get("codec", ""),
             tree=Path(options.get("tree", ROOT)),
         )

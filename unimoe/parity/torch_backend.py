@@ -29,7 +29,7 @@ from unimoe_runtime.synthesis.language_model import Observer
 class TorchBackend:
     """Runs a bundle's language-model graphs, and its vision graph, with the modules of the torch model."""
 
-    name, on_host = "torch", True
+    name, on_host, lanes = "torch", True, 1
     row_counts = HOST_ROWS
 
     def __init__(self, bundle: Bundle, model: UniMoE, vision: VisionTower | None = None) -> None:

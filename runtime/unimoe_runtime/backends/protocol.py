@@ -131,6 +131,8 @@ class Backend(Protocol):
     bundle: Bundle
     on_host: bool
     """Whether its graphs run on the CPU's cores."""
+    lanes: int
+    """Number of threads whose passes run at once, faster than one after another."""
 
     @property
     def row_counts(self) -> RowCounts:

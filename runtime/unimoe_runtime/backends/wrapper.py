@@ -20,10 +20,11 @@ class WrappedBackend:
     name: str
     bundle: Bundle
     on_host: bool
+    lanes: int
 
     def __init__(self, backend: Backend, *, by_graph: bool = False) -> None:
         self.name, self.bundle, self.backend = backend.name, backend.bundle, backend
-        self.on_host = backend.on_host
+        self.on_host, self.lanes = backend.on_host, backend.lanes
         self._by_graph = by_graph
 
     @property

@@ -84,6 +84,8 @@ class Decoding:
         """Number of tokens of the prompts that have been read, without unconditional rows."""
         self.expected_steps = 0
         self._note(self._following)
+        self.lane = 0
+        """Index of its scheduler among those of the synthesizer."""
         self.target, self.deadline, self.rides = 0, math.inf, False
         self.arrived: threading.Condition | None = None
         """Its reader waits on this for frames; notified once they are there, or the stream is over."""

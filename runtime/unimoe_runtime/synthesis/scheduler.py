@@ -29,8 +29,7 @@ from unimoe_runtime.synthesis.shared_steps import SharedSteps
 from unimoe_runtime.synthesis.step_statistics import Counts, Durations, StepStatistics
 from unimoe_runtime.synthesis.turns import next_turn
 
-_IDLE_S = 10.0
-_LONG_CHUNK_S = 0.02  # a longer one would hold up the other streams' steps
+_IDLE_S, _LONG_CHUNK_S = 10.0, 0.02  # a longer chunk would hold up the other streams' steps
 
 Result = TypeVar("Result")
 
@@ -50,15 +49,12 @@ class StepScheduler:
     def __init__(self, backend: Backend, embedder: Embedder) -> None:
         self._counts = backend.row_counts
         self._shared = SharedSteps(backend, embedder)
-        self._gathering = Gathering(self._shared, self._counts)
-        self._shares_cores = backend.on_host
+        self._gathering, self._shares_cores = Gathering(self._shared, self._counts), backend.on_host
         self._lock = threading.RLock()
-        self._work = threading.Condition(self._lock)
-        self._ended = threading.Condition(self._lock)
+        self._work, self._ended = threading.Condition(self._lock), threading.Condition(self._lock)
         self._streams: list[Decoding] = []
         self._chunks: deque[Callable[[], None]] = deque()
-        self._durations = Durations()
-        self._done = Counts()
+        self._durations, self._done = Durations(), Counts()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._at_end: Callable[[], None] | None = None
@@ -66,6 +62,11 @@ class StepScheduler:
     @property
     def is_own_thread(self) -> bool:
         return threading.current_thread() is self._thread
+
+    @property
+    def num_open(self) -> int:
+        """Number of streams that have not ended."""
+        return len(self._streams)
 
     @property
     def statistics(self) -> StepStatistics:

@@ -25,8 +25,8 @@ from unimoe_runtime.errors import BackendError, ClosedError, PromptError
 from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.synthesis.chunks import Chunk, ChunkMaker, ChunkSchedule, faded
 from unimoe_runtime.synthesis.decoding import Decoding
+from unimoe_runtime.synthesis.lanes import Lanes
 from unimoe_runtime.synthesis.outcome import Outcome
-from unimoe_runtime.synthesis.scheduler import StepScheduler
 
 
 class AudioStream:
@@ -47,7 +47,7 @@ class AudioStream:
 
     def __init__(
         self,
-        scheduler: StepScheduler,
+        scheduler: Lanes,
         decoding: Decoding,
         codec: BundleCodec,
         schedule: ChunkSchedule,

@@ -30,13 +30,13 @@ from unimoe_runtime.frontend import PreparedPrompt, open_frontend
 from unimoe_runtime.hardware.system import available_cores
 from unimoe_runtime.synthesis.chunks import WHOLE, Chunk, ChunkSchedule
 from unimoe_runtime.synthesis.decoding import Decoding, DecodingLimits, Progress
+from unimoe_runtime.synthesis.lanes import Lanes
 from unimoe_runtime.synthesis.language_model import BundleModel, Embedder, RoutingListener
 from unimoe_runtime.synthesis.lru_cache import LRUCache
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.preload import Preload, always_used
 from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.request_reader import RequestReader
-from unimoe_runtime.synthesis.scheduler import StepScheduler
 from unimoe_runtime.synthesis.step_statistics import StepStatistics
 from unimoe_runtime.synthesis.stream import AudioStream
 from unimoe_runtime.vision.video import MAX_FRAMES, RATE_HZ, Video
@@ -77,7 +77,7 @@ class Synthesizer:
         self._requests = RequestReader(bundle, self.frontend, self.codec, backend.run)
         self._preload: Preload | None = None
         self._embedder = Embedder(backend)
-        self._scheduler = StepScheduler(backend, self._embedder)
+        self._scheduler = Lanes(backend, self._embedder)
         self._lock = Lock()
         self._closed = False
         self._streams: WeakSet[AudioStream] = WeakSet()

@@ -33,7 +33,7 @@ class DeviceBackend:
     thread delays a step in another only by its time on the device.
     """
 
-    on_host = False
+    on_host, lanes = False, 1
 
     def __init__(
         self,

@@ -105,7 +105,7 @@ def codec_kind(bundle: Bundle) -> str | None:
 class NumpyBackend:
     """Backend over a floating-point bundle's weights; the reference for the other backends."""
 
-    name, on_host = "numpy", True
+    name, on_host, lanes = "numpy", True, 1
     row_counts = HOST_ROWS
 
     def __init__(self, bundle: Bundle) -> None:

@@ -30,6 +30,7 @@ from unimoe_runtime.backends.onnxruntime.sessions import (
 )
 from unimoe_runtime.backends.protocol import Array, RowCounts
 from unimoe_runtime.bundle.reader import Bundle, expert_name, language_model_graphs, trunk_name
+from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.expert_cache.cache import Expert, ExpertCache
 from unimoe_runtime.expert_cache.prefetch import ExpertPrefetcher, prefetch_routers
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+# Products with at most this many weights, as in the demo, are too short to divide among threads.
+_SHORT_PRODUCT = 1 << 16
+# More callers at once would wait for each other's Python code.
+_MOST_LANES = 2
 # ONNX Runtime adds four 4-byte numbers at a time, starting at an address that is a multiple of 16.
 _VECTOR = 4
 
@@ -58,10 +63,16 @@ def _row_alignment(bundle: Bundle) -> int:
     return _VECTOR // math.gcd(_VECTOR, bundle.model.num_dynamic_experts)
 
 
+def _has_short_products(model: ModelConfig) -> bool:
+    width = max(model.routed_intermediate_size, model.num_shared_experts * model.shared_intermediate_size)
+    return model.hidden_size * width <= _SHORT_PRODUCT
+
+
 class OnnxRuntimeBackend:
     """Sessions over a bundle's graphs, each made at its first use.
 
-    `threads` None: one per core that this process may use, or the pool's number if the pool is already set.
+    `threads` None: one per core that this process may use, or the pool's number if the pool is already set. A small
+    model then has the pool's one thread, and cores serve several callers at once (`lanes`).
     `profile_folder`: ONNX Runtime's profiler is on, and `end_profiling` leaves one file per graph there.
     Raises BackendError if a provider is not available or ONNX Runtime refuses a graph.
     """
@@ -85,7 +96,14 @@ class OnnxRuntimeBackend:
         missing = [provider for provider in self.providers if provider not in available]
         if missing:
             raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
-        use_global_pool(threads or pool_threads() or available_cores())
+        is_plain = threads is None and memory_budget_bytes is None and self.on_host
+        if is_plain and _has_short_products(bundle.model) and pool_threads() in (None, 1):
+            # Idle threads of a pool spin, so they would take the cores of other callers.
+            use_global_pool(1)
+            self.lanes = min(available_cores(), _MOST_LANES)
+        else:
+            use_global_pool(threads or pool_threads() or available_cores())
+            self.lanes = 1
         self._sessions: dict[str, Any] = {}
         self._output_names: dict[str, list[str]] = {}
         self._spares: dict[int, list[Spare]] = {}

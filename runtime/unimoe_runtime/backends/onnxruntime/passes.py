@@ -126,9 +126,12 @@ class ExpertBuffers:
 
 
 class GatheredTokens:
-    """Buffers of a fixed size, to which the tokens that picked an expert are copied. Any number of threads uses it."""
+    """Buffers of a fixed size, to which the tokens that picked an expert are copied. Any number of threads uses it:
+    each further one at the same time gets buffers of its own."""
 
     def __init__(self, backend: Sessions, size: int) -> None:
+        self._backend, self._size = backend, size
+        self._next: GatheredTokens | None = None
         shape = (size, backend.bundle.model.hidden_size)
         accumulator, expert_input = (Bound(np.zeros(shape, dtype=np.float32)) for _ in range(2))
         self._accumulator_MC, self._expert_input_MC = accumulator.array, expert_input.array
@@ -137,8 +140,12 @@ class GatheredTokens:
 
     def run(self, layer: int, expert: int, tokens_M: NDArray[np.int64], current: BoundPass, weight_N1: Floats) -> None:
         """Run an expert on some tokens of a pass."""
-        count, accumulator_NC = len(tokens_M), current.hidden_NC[(layer + 1) % 2]
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            self._next = self._next or GatheredTokens(self._backend, self._size)
+            self._next.run(layer, expert, tokens_M, current, weight_N1)
+            return
+        try:
+            count, accumulator_NC = len(tokens_M), current.hidden_NC[(layer + 1) % 2]
             # With the mode "raise", numpy would copy through a buffer.
             accumulator_NC.take(tokens_M, 0, self._accumulator_MC[:count], "clip")
             current.expert_input_NC.take(tokens_M, 0, self._expert_input_MC[:count], "clip")
@@ -147,6 +154,8 @@ class GatheredTokens:
             weight_M1[count:] = 0
             self._expert.run(layer, expert)
             accumulator_NC[tokens_M] = self._accumulator_MC[:count]
+        finally:
+            self._lock.release()
 
 
 class BoundPass:
