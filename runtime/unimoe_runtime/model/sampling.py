@@ -52,38 +52,59 @@ def mask_special_ids(
     config: ModelConfig,
     sampling: SamplingConfig,
     *,
-    allow_eos: bool | Sequence[bool],
+    allow_eos: bool,
 ) -> None:
-    """Exclude PAD and BOS, and EOS except on codebook 0 once it is allowed; scale the EOS logit. In place.
-
-    `allow_eos`: for all utterances, or for each.
-    """
+    """Exclude PAD and BOS, and EOS except on codebook 0 once it is allowed; scale the EOS logit. In place."""
     logits_UKV[:, 0, config.eos_id + 1 :] = _MINUS_INFINITY
     logits_UKV[:, 1:, config.eos_id :] = _MINUS_INFINITY
     if sampling.eos_factor != 1.0:
         logits_UKV[:, 0, config.eos_id] *= np.float32(sampling.eos_factor)
-    if allow_eos is False:
+    if not allow_eos:
         logits_UKV[:, 0, config.eos_id] = _MINUS_INFINITY
-    elif allow_eos is not True:
-        for utterance, allowed in enumerate(allow_eos):
-            if not allowed:
-                logits_UKV[utterance, 0, config.eos_id] = _MINUS_INFINITY
+
+
+def is_eos_beaten(guided_UKV: NDArray[np.float32], eos_id: int, sampling: SamplingConfig) -> bool:
+    """Whether no utterance can draw EOS: on codebook 0, another id's logit is at least as large."""
+    eos_U = guided_UKV[:, 0, eos_id]
+    if sampling.eos_factor != 1.0:
+        eos_U = eos_U * np.float32(sampling.eos_factor)
+    return bool(np.logical_and.reduce(eos_U <= np.maximum.reduce(guided_UKV[:, 0, :eos_id], axis=1)))
 
 
 def sample(
     logits_UKV: NDArray[np.float32], sampling: SamplingConfig, eos_id: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """One id [U, K] for every codebook: the largest logit at temperature 0, else a draw."""
-    return draw(logits_UKV, sampling, eos_id, [(rng, len(logits_UKV))])
+    if not sampling.temperature:
+        return draw(logits_UKV, sampling, eos_id, [])
+    return draw(logits_UKV, sampling, eos_id, [RandomSteps(rng, logits_UKV[..., 0].size, steps=1).next()])
+
+
+class RandomSteps:
+    """A stream's random numbers for its draws, `count` for each step, made for many steps at once.
+
+    They are in the interval (0, 1], and the same as if they were made step by step.
+    """
+
+    def __init__(self, rng: np.random.Generator, count: int, steps: int = 64) -> None:
+        self._rng, self._shape = rng, (steps, count, 1)
+        self._steps: list[NDArray[np.float64]] = []
+
+    def next(self) -> NDArray[np.float64]:
+        """The numbers [count, 1] of the next step."""
+        if not self._steps:
+            self._steps = list(1.0 - self._rng.random(self._shape))[::-1]
+        return self._steps.pop()
 
 
 def draw(
     logits_UKV: NDArray[np.float32],
     sampling: SamplingConfig,
     eos_id: int,
-    generators: Sequence[tuple[np.random.Generator, int]],
+    random_N1: Sequence[NDArray[np.float64]],
 ) -> NDArray[np.int64]:
-    """`sample` of several streams at once. Each generator draws for its number of utterances, in their order."""
+    """`sample` of several streams at once. `random_N1`: the numbers of each (`RandomSteps`), in their order; not used
+    at temperature 0. Without columns from `eos_id` on, logits are those of ids that may be drawn."""
     if not sampling.temperature:
         largest: NDArray[np.int64] = logits_UKV.argmax(axis=-1)
         return largest
@@ -91,8 +112,7 @@ def draw(
     ids_NC, probs_NC = candidates(logits_UKV.reshape(-1, shape[2]), sampling, eos_id)
     cumulative_NC = np.add.accumulate(probs_NC, axis=1, dtype=np.float64)
     # In the interval (0, total]: an id of probability 0 is never drawn, and the last one is always reached.
-    random_N1 = [rng.random((utterances * shape[1], 1)) for rng, utterances in generators]
-    threshold_N1 = (1.0 - (random_N1[0] if len(random_N1) == 1 else np.concatenate(random_N1))) * cumulative_NC[:, -1:]
+    threshold_N1 = (random_N1[0] if len(random_N1) == 1 else np.concatenate(random_N1)) * cumulative_NC[:, -1:]
     pick_N1 = np.add.reduce(cumulative_NC < threshold_N1, axis=1, keepdims=True)
     codes: NDArray[np.int64] = ids_NC[_rows(len(ids_NC)), pick_N1].reshape(shape[:2])
     return codes
@@ -106,15 +126,15 @@ def candidates(
     In ascending order of id; with top-p below 1, the most likely first.
     """
     num_ids = logits_NV.shape[1]
-    eos_N = logits_NV[:, eos_id]
-    beaten_N = (eos_N <= np.maximum.reduce(logits_NV[:, :eos_id], axis=1)) & (eos_N > _MINUS_INFINITY)
-    if np.logical_or.reduce(beaten_N):  # in most steps EOS is excluded already, and there is nothing to change
-        logits_NV = logits_NV.copy()
-        logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
+    if num_ids > eos_id:
+        eos_N = logits_NV[:, eos_id]
+        beaten_N = (eos_N <= np.maximum.reduce(logits_NV[:, :eos_id], axis=1)) & (eos_N > _MINUS_INFINITY)
+        if np.logical_or.reduce(beaten_N):
+            logits_NV = logits_NV.copy()
+            logits_NV[beaten_N, eos_id] = _MINUS_INFINITY
     row_N1 = _rows(len(logits_NV))
     if sampling.top_k is not None and sampling.top_k < num_ids:
-        ids_NC = _largest(logits_NV, sampling.top_k)
-        probs_NC = logits_NV[row_N1, ids_NC]
+        ids_NC, probs_NC = _largest(logits_NV, sampling.top_k)
     else:
         ids_NC = np.broadcast_to(np.arange(num_ids), logits_NV.shape)
         probs_NC = logits_NV.copy()
@@ -133,8 +153,9 @@ def candidates(
     return ids_NC, probs_NC
 
 
-def _largest(logits_NV: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """The ids of each row's `count` largest logits, in ascending order; of equal ones at the limit, any."""
+def _largest(logits_NV: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids of each row's `count` largest logits, in ascending order, and these logits; of equal ones at the limit,
+    any."""
     num_rows, num_ids = logits_NV.shape
     first = num_ids - count
     # Selecting values and comparing takes two thirds of the time of selecting indices.
@@ -142,16 +163,15 @@ def _largest(logits_NV: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     flat = (logits_NV >= limit_N[:, None]).ravel().nonzero()[0]
     if len(flat) == num_rows * count:
         ids_NC: NDArray[np.int64] = flat.reshape(num_rows, count)
-        ids_NC -= _rows(num_rows) * num_ids
-        return ids_NC
+        return ids_NC - _rows(num_rows, num_ids), logits_NV.take(ids_NC)
     ids_NC = logits_NV.argpartition(first, axis=1)[:, first:]
     ids_NC.sort(axis=1)
-    return ids_NC
+    return ids_NC, logits_NV[_rows(num_rows), ids_NC]
 
 
 @lru_cache(maxsize=64)
-def _rows(count: int) -> NDArray[np.int64]:
-    """0 … count - 1 as a column."""
-    rows_N1: NDArray[np.int64] = np.arange(count)[:, None]
+def _rows(count: int, stride: int = 1) -> NDArray[np.int64]:
+    """`count` multiples of `stride` from 0 on, as a column."""
+    rows_N1: NDArray[np.int64] = np.arange(count)[:, None] * stride
     rows_N1.flags.writeable = False
     return rows_N1

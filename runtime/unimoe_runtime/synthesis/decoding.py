@@ -21,6 +21,7 @@ from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.frontend import PreparedPrompt
 from unimoe_runtime.frontend.prepared import WordTime
 from unimoe_runtime.model.generation import Utterance, require_pairs
+from unimoe_runtime.model.sampling import RandomSteps
 from unimoe_runtime.synthesis.language_model import BundleModel, Reading
 from unimoe_runtime.synthesis.prompt_pass import piece_length
 from unimoe_runtime.synthesis.routing_counts import RoutingCounts
@@ -191,6 +192,8 @@ class Decoding:
 
     def _next_part(self) -> None:
         if self._part is not None:
+            if self.model.settle is not None:
+                self.model.settle()
             self._past, self.model.statistics = self._past + self.model.statistics, RoutingCounts()
             self._began = time.perf_counter()
             assert self._following is not None
@@ -218,7 +221,7 @@ class Decoding:
         """The settings that determine a draw. Streams with equal settings draw together."""
         self._first_position_B = prompt.first_position_B
         self.utterance = Utterance(self.model.config, sampling)
-        self.generator = np.random.default_rng(self._seed)
+        self.random = RandomSteps(np.random.default_rng(self._seed), self.model.config.num_codebooks)
         self.reading = self.model.read(prompt)
         self._is_read_from, self.positions_left = False, prompt.text_ids_BT.shape[1]
 

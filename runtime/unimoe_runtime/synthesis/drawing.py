@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.model.sampling import draw, guide, mask_special_ids
+from unimoe_runtime.model.sampling import draw, guide, is_eos_beaten, mask_special_ids
 from unimoe_runtime.synthesis.decoding import Decoding
 
 
@@ -42,9 +42,16 @@ def _draw(logits_BKV: NDArray[np.float32], group: Sequence[Decoding]) -> list[li
     """Codes of streams with the same sampling, except for its limits."""
     first = group[0]
     sampling, config = first.sampling, first.model.config
-    logits_UKV = guide(logits_BKV, first.paired, sampling)
-    allow_eos = first.allow_eos if len(group) == 1 else [stream.allow_eos for stream in group]
-    mask_special_ids(logits_UKV, config, sampling, allow_eos=allow_eos)
-    drawn_UK = draw(logits_UKV, sampling, config.eos_id, [(stream.generator, 1) for stream in group])
-    codes: list[list[int]] = drawn_UK.tolist()
+    # PAD and BOS, after EOS, are never drawn. In nearly all steps EOS is not either: then nothing has to be masked.
+    guided_UKV = guide(logits_BKV[:, :, : config.eos_id + 1], first.paired, sampling)
+    if is_eos_beaten(guided_UKV, config.eos_id, sampling):
+        guided_UKV = guided_UKV[:, :, : config.eos_id]
+    elif len(group) > 1:  # how a stream draws does not depend on the others
+        num_rows = first.num_rows
+        each = (logits_BKV[index * num_rows : (index + 1) * num_rows] for index in range(len(group)))
+        return [_draw(rows_BKV, [stream])[0] for rows_BKV, stream in zip(each, group, strict=True)]
+    else:
+        mask_special_ids(guided_UKV, config, sampling, allow_eos=first.allow_eos)
+    random_N1 = [stream.random.next() for stream in group] if sampling.temperature else []
+    codes: list[list[int]] = draw(guided_UKV, sampling, config.eos_id, random_N1).tolist()
     return codes

@@ -73,6 +73,8 @@ class BundleModel:
         self.embedder = embedder or Embedder(backend)
         self.rotary = RotarySteps(self.config)
         self.statistics = RoutingCounts()
+        self.settle: Callable[[], None] | None = None
+        """Brings `statistics` up to the last shared step; None outside of shared steps."""
         self._forward: Forward | None = None
         self.valid_BS = np.zeros((0, 0), dtype=np.bool_)
         """Whether a cache slot holds a token; the padding before a shorter row's prompt does not count."""

@@ -19,17 +19,9 @@ from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model.rope import rotary
 from unimoe_runtime.synthesis.language_model import BundleModel, Embedder
 from unimoe_runtime.synthesis.prompt_pass import cache_capacity
+from unimoe_runtime.synthesis.shared_counts import Member, SharedCounts
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(kw_only=True, eq=False)
-class _Member:
-    """A stream and its rows: `row` … `row + num_rows - 1`."""
-
-    model: BundleModel
-    row: int
-    num_rows: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +62,8 @@ class SharedSteps:
         self._config = backend.bundle.model
         self._counts = backend.row_counts
         self._embedder = embedder
-        self._members: dict[BundleModel, _Member] = {}
+        self._members: dict[BundleModel, Member] = {}
+        self._picks = SharedCounts(backend.bundle.model.num_routed_experts)
         self._num_used = 0
         """The row after the last member's rows."""
         self._forward: Forward | None = None
@@ -93,18 +86,22 @@ class SharedSteps:
 
     def join(self, model: BundleModel) -> None:
         """Add a stream that has read its prompt; its own cache is given back."""
+        self._settle()
         row, num_rows = self._num_used, model.num_rows
         self._fit(row + num_rows, model.num_filled + 1)
         assert self._forward is not None
         own = model.hand_over()
         self._forward.copy_rows(own, 0, row, num_rows, model.num_filled)
         own.close()
-        self._members[model] = member = _Member(model=model, row=row, num_rows=num_rows)
+        self._members[model] = member = Member(model=model, row=row, num_rows=num_rows)
+        model.settle = self._settle
         self._num_used = row + self._counts.places(num_rows)
         self._write_mask(member)
 
     def leave(self, model: BundleModel) -> None:
         """Free a stream's rows and fill the gap with later ones."""
+        self._settle()
+        model.settle = None
         gone = self._members.pop(model)
         if not self._members:
             self.close()
@@ -174,6 +171,7 @@ class SharedSteps:
 
     def close(self) -> None:
         """Give the cache back; the streams in it are lost."""
+        self._settle()
         forward, self._forward = self._forward, None
         self._members.clear()
         self._num_used = 0
@@ -206,35 +204,25 @@ class SharedSteps:
         is_other_R[rows_M] = False
         return is_other_R.nonzero()[0]
 
-    def _count(self, members: Sequence[_Member]) -> None:
-        """Count each stream's positions and picks as if it ran alone."""
-        routed = self._config.num_routed_experts
-        picked_LRE = self._weights_LRE != 0
-        picks_RE = np.add.reduce(picked_LRE, axis=0, dtype=np.int64)
-        all_R = np.add.reduce(picks_RE, axis=1).tolist()
-        routed_R = np.add.reduce(picks_RE[:, :routed], axis=1).tolist()
-        starts = sorted(member.row for member in self._members.values())
-        launched_LUE = np.logical_or.reduceat(picked_LRE[:, :, :routed], starts, axis=1)
-        launched_at = dict(zip(starts, np.add.reduce(launched_LUE, axis=(0, 2), dtype=np.int64).tolist(), strict=True))
+    def _count(self, members: Sequence[Member]) -> None:
+        """Count a step of these members."""
+        self._picks.add(self._weights_LRE, members, self._members.values())
         for member in members:
-            model, end = member.model, member.row + member.num_rows
-            model.num_filled += 1
-            statistics, num_routed = model.statistics, sum(routed_R[member.row : end])
-            statistics.steps += 1
-            statistics.routed_picks += num_routed
-            statistics.null_picks += sum(all_R[member.row : end]) - num_routed
-            statistics.launched += launched_at[member.row]
-            if model.routing is not None:
+            member.model.num_filled += 1
+            if member.model.routing is not None:
                 for layer, weights_RE in enumerate(self._weights_LRE):
-                    model.routing(layer, weights_RE[member.row : end])
+                    member.model.routing(layer, weights_RE[member.row : member.row + member.num_rows])
 
-    def _move(self, member: _Member, row: int) -> None:
+    def _settle(self) -> None:
+        self._picks.settle(self._members.values())
+
+    def _move(self, member: Member, row: int) -> None:
         assert self._forward is not None
         self._forward.copy_rows(self._forward, member.row, row, member.num_rows, member.model.num_filled)
         member.row = row
         self._write_mask(member)
 
-    def _write_mask(self, member: _Member) -> None:
+    def _write_mask(self, member: Member) -> None:
         member.model.fill()
         valid_BS = member.model.valid_BS
         rows, slots = slice(member.row, member.row + member.num_rows), min(self._capacity, valid_BS.shape[1])
@@ -275,6 +263,7 @@ class SharedSteps:
 
     def _use_rows(self, num_rows: int) -> None:
         """Step with the first rows of the inputs. Streams often leave and join, and then only this number changes."""
+        self._settle()
         rows = self._all_rows
         self._num_rows = num_rows
         self._position_R1, self._mask_R1TS = rows.position_R1[:num_rows], rows.mask_R1TS[:num_rows]
