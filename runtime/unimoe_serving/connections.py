@@ -75,8 +75,7 @@ class _BoundedHttp(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # uvico
 
     def _watch(self) -> None:
         """Count the time while no request is being answered. A byte now and then does not restart it."""
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering or self.transport.get_protocol() is not self:
+        if self._answers or self.transport.get_protocol() is not self:
             self._stop_watching()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(self.head_s, self._too_late)
@@ -88,9 +87,13 @@ class _BoundedHttp(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # uvico
 
     def _too_late(self) -> None:
         self._waiting = None
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if not answering and not self.transport.is_closing():
+        if not self._answers and not self.transport.is_closing():
             self.transport.close()
+
+    @property
+    def _answers(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
 
 def _full() -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -93,7 +93,7 @@ class Conversation:
         while self._work is not None and self.speaking:
             await asyncio.wait([self._work])
 
-    def _take(self, sentences: list[str] | list[str | None]) -> None:
+    def _take(self, sentences: Sequence[str | None]) -> None:
         self._waiting.extend(sentences)
         if self._waiting and (self._work is None or self._work.done()):
             speaking = ExitStack()

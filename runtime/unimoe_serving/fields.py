@@ -65,7 +65,7 @@ class Fields:
         """A whole number from `least` to `most`."""
         value = self._values.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-            del self._values[name]
+            del self._values[name]  # read here, because a float would round a large seed
             return value
         number = self.number(name, least, most)
         if number is None:
@@ -113,7 +113,7 @@ class Fields:
         """Raise RequestError if a field was not read."""
         left = sorted(self._values)
         if left:
-            raise RequestError(f"there is no field {left[0]!r}", param=left[0][:100], code="unknown_field")
+            raise RequestError(f"there is no field {shown(left[0])}", param=left[0][:100], code="unknown_field")
 
     def _take(self, name: str) -> Any:
         return self._values.pop(name, None)

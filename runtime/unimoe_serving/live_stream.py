@@ -47,7 +47,7 @@ class LiveStream:
         self.source_rate_hz = synthesizer.sample_rate_hz
         self.rate_hz = audio.rate_hz(self.source_rate_hz)
         self._synthesizer, self._request, self._audio, self._executor = synthesizer, request, audio, executor
-        self._record = RoutingRecord() if watch_routing else None
+        self._record = RoutingRecord(synthesizer.bundle.model.num_layers) if watch_routing else None
         self._stream: AudioStream | None = None
         self._cancelled = self._begun = False
         self._pieces = self._make()

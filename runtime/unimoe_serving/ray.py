@@ -78,19 +78,17 @@ def deploy(config: ServerConfig, scaling: Scaling | None = None) -> Application:
 
 def build_app(arguments: dict[str, Any]) -> Application:
     """For `serve run unimoe_serving.ray:build_app bundle=PATH [name=…] [max_replicas=…] [target_streams=…]`."""
-    known = {"bundle", "name", "min_replicas", "max_replicas", "target_streams", "num_cpus"}
-    unknown = sorted(set(arguments) - known)
+    scales = {"min_replicas": int, "max_replicas": int, "target_streams": float, "num_cpus": float}
+    unknown = sorted(set(arguments) - {"bundle", "name", *scales})
     if unknown or "bundle" not in arguments:
-        raise ConfigError(f"give bundle=PATH, and of {', '.join(sorted(known))} what you need; not {unknown}")
+        raise ConfigError(f"give bundle=PATH, and of name, {', '.join(scales)} what you need; not {unknown}")
     path = Path(str(arguments["bundle"])).resolve()
     source = BundleSource(name=str(arguments.get("name", path.name)), path=path)
-    scaling = Scaling(
-        min_replicas=int(arguments.get("min_replicas", 1)),
-        max_replicas=int(arguments.get("max_replicas", 4)),
-        target_streams=float(arguments.get("target_streams", 4)),
-        num_cpus=float(arguments.get("num_cpus", 1)),
-    )
-    return deploy(ServerConfig(bundles=(source,)), scaling)
+    try:
+        given = {name: read(arguments[name]) for name, read in scales.items() if name in arguments}
+    except ValueError as error:
+        raise ConfigError(f"{', '.join(scales)} are numbers ({error})") from None
+    return deploy(ServerConfig(bundles=(source,)), Scaling(**given))
 
 
 def _ready_app(config: ServerConfig) -> Starlette:

@@ -28,7 +28,8 @@ class RoutingSteps:
 class RoutingRecord:
     """A stream's routing observer: the decode loop calls it, and another thread empties it with `take`."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_layers: int) -> None:
+        self._num_layers = num_layers
         self._lock = Lock()
         self._steps: list[list[int]] = []
         self._taken = 0
@@ -43,8 +44,8 @@ class RoutingRecord:
     def take(self) -> RoutingSteps:
         """The steps since the last call, without a step that is still running."""
         with self._lock:
-            num_layers = len(self._steps[0]) if self._steps else 0
-            complete = len(self._steps) - (bool(self._steps) and len(self._steps[-1]) < num_layers)
+            is_running = bool(self._steps) and len(self._steps[-1]) < self._num_layers
+            complete = len(self._steps) - is_running
             steps, self._steps = self._steps[:complete], self._steps[complete:]
         first_step, self._taken = self._taken, self._taken + len(steps)
         return RoutingSteps(first_step=first_step, masks=tuple(map(tuple, steps)))

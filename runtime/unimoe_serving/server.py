@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -18,6 +19,9 @@ from unimoe_serving.app import create_app
 from unimoe_serving.config import ServerConfig, is_loopback, wyoming_address
 from unimoe_serving.connections import BACKLOG, bounded_http
 from unimoe_serving.service import Service
+
+if TYPE_CHECKING:
+    from unimoe_serving.wyoming_server import WyomingServer
 
 logger = logging.getLogger("unimoe.serving")
 
@@ -68,13 +72,7 @@ async def _serve(
             await asyncio.sleep(0.02)
         if service.load_error is None and not serving.done():
             if config.wyoming and not server.is_draining:
-                from unimoe_serving.wyoming_server import WyomingServer
-
-                wyoming = WyomingServer(service, config.wyoming)
-                await wyoming.start()
-                announce(f"tcp://{config.wyoming.removeprefix('tcp://').rpartition(':')[0]}:{wyoming.port}: Wyoming")
-                if not is_loopback(wyoming_address(config.wyoming)[0]):
-                    announce("Wyoming has no key: anyone who reaches its port may use it; open it to your network only")
+                wyoming = await _start_wyoming(service, config.wyoming, announce)
             _spare_the_collector()
             if not server.is_draining:
                 announce(f"ready after {time.perf_counter() - started:.1f} s")
@@ -86,6 +84,17 @@ async def _serve(
         await serving
     if service.load_error is not None:
         raise service.load_error
+
+
+async def _start_wyoming(service: Service, uri: str, announce: Callable[[str], None]) -> WyomingServer:
+    from unimoe_serving.wyoming_server import WyomingServer
+
+    wyoming = WyomingServer(service, uri)
+    await wyoming.start()
+    announce(f"tcp://{uri.removeprefix('tcp://').rpartition(':')[0]}:{wyoming.port}: Wyoming")
+    if not is_loopback(wyoming_address(uri)[0]):
+        announce("Wyoming has no key: anyone who reaches its port may use it; open it to your network only")
+    return wyoming
 
 
 def _spare_the_collector() -> None:

@@ -141,22 +141,24 @@ class Service:
 
     def _voice(self, voice: str, task: str, model: ServedModel) -> tuple[str, str]:
         """A voice's name, or the recording and the words of a stored voice. Raises RequestError for any other."""
-        frontend = model.synthesizer.frontend
-        own = frontend.voices if task == "speech" else frontend.instruments
-        if voice in own or not (voice or (task == "speech" and frontend.max_voice_s)):
+        frontend, speaks = model.synthesizer.frontend, task == "speech"
+        known = list(frontend.voices if speaks else frontend.instruments)
+        if voice in known:
             return voice, ""
-        kept = self.voices.find(voice, model.name) if task == "speech" else None
-        if kept is not None:
-            return str(kept[1]), kept[0].text
-        what = "voice" if task == "speech" else "instrument"
-        known = [*own, *(known.name for known in self.voices if known.model == model.name and task == "speech")]
-        if not voice:
-            stored = f"one of {', '.join(known)}" if known else "one that POST /v1/audio/voices stored"
-            raise RequestError(f"{model.name} needs a voice: give {stored}", param="voice", code="missing_field")
-        raise RequestError(
-            f"there is no {what} {voice!r}; it can be {', '.join(known) or 'left out'}",
-            param="voice", code="voice_not_found",
-        )  # fmt: skip
+        if speaks:
+            if (stored := self.voices.find(voice, model.name)) is not None:
+                return str(stored.recording), stored.voice.text
+            known += [own.name for own in self.voices if own.model == model.name]
+        if voice:
+            raise RequestError(
+                f"there is no {'voice' if speaks else 'instrument'} {voice!r}; it can be "
+                f"{', '.join(known) or 'left out'}",
+                param="voice", code="voice_not_found",
+            )  # fmt: skip
+        if speaks and model.clones:  # such a model has no default voice
+            stored_one = f"one of {', '.join(known)}" if known else "one that POST /v1/audio/voices stored"
+            raise RequestError(f"{model.name} needs a voice: give {stored_one}", param="voice", code="missing_field")
+        return "", ""
 
     async def _finish(self, live: LiveStream, name: str, task: str, ending: Ending) -> None:
         await live.aclose()

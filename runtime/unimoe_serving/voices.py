@@ -1,7 +1,8 @@
 """Callers' own voices: each is a recording and its words, stored in a folder.
 
 A voice is a folder `ID/` with `voice.json` and `recording.wav`. It is written under another name and renamed, so that
-a killed server leaves no incomplete voice. Callers name voices by id or name; no part of a request becomes a path.
+a killed server leaves no incomplete voice; a server that starts leaves alone what another one is writing. Callers name
+voices by id or name; no part of a request becomes a path.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime import write_audio
+from unimoe_runtime.files.atomic import staging_path
+from unimoe_runtime.files.locked_path import remove_leftovers
 from unimoe_serving.errors import RequestError
 
 _ID = re.compile(r"voice_[0-9a-f]{16}")
@@ -46,6 +49,14 @@ class ClonedVoice:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredVoice:
+    """A caller's own voice and its recording's file."""
+
+    voice: ClonedVoice
+    recording: Path
+
+
 class VoiceStore:
     """The folder of voices, read once. It is safe for any number of threads."""
 
@@ -55,21 +66,20 @@ class VoiceStore:
         self._voices: dict[str, ClonedVoice] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for leftover in folder.glob(".voice_*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove_leftovers(folder, ".voice_")
             self._voices = {voice.id: voice for voice in _read_all(folder)}
 
     def __iter__(self) -> Iterator[ClonedVoice]:
         return iter(list(self._voices.values()))
 
-    def find(self, voice: str, model: str) -> tuple[ClonedVoice, Path] | None:
-        """A voice of this bundle by its id, or else by its name, with its recording; None if there is none."""
+    def find(self, voice: str, model: str) -> StoredVoice | None:
+        """A voice of this bundle by its id, or else by its name; None if there is none."""
         own = [known for known in self if known.model == model]
         found = next((known for known in own if known.id == voice), None)
         found = found or next((known for known in own if known.name == voice), None)
         if found is None or self._folder is None:
             return None
-        return found, self._folder / found.id / _RECORDING
+        return StoredVoice(voice=found, recording=self._folder / found.id / _RECORDING)
 
     def add(self, voice: ClonedVoice, pcm_L: NDArray[np.float32], sample_rate_hz: int) -> None:
         """Store a voice. Raises RequestError if there is no folder, no room, or already a voice of this name."""
@@ -80,14 +90,11 @@ class VoiceStore:
                 raise RequestError(f"there are {self._most} voices, which is the limit: delete one", code="too_many")
             if any(known.name == voice.name and known.model == voice.model for known in self):
                 raise RequestError(f"there is a voice {voice.name!r} already", param="name", code="name_taken")
-            partial = self._folder / f".{voice.id}"
-            try:
+            with staging_path(self._folder / voice.id, wait=True) as partial:
                 partial.mkdir()
                 write_audio(partial / _RECORDING, pcm_L, sample_rate_hz)
                 (partial / _RECORD).write_text(json.dumps(asdict(voice), indent=1), encoding="utf-8")
                 partial.rename(self._folder / voice.id)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
             self._voices[voice.id] = voice
 
     def remove(self, voice_id: str) -> ClonedVoice:

@@ -80,10 +80,10 @@ class WyomingServer:
         try:
             while (event := await self._next_event(_Bounded(reader), session)) is not None:
                 await session.handle(event)
-        except _NOT_WYOMING:
-            pass  # or the connection is gone
-        except asyncio.CancelledError:
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the connection is gone, or the server ends
+        except _NOT_WYOMING as error:
+            logger.info("a connection is closed that sent something else than Wyoming: %r", error)
         finally:
             self._connections.discard(connection)
             await session.close()
@@ -103,9 +103,7 @@ class WyomingServer:
                     return None
 
 
-_NOT_WYOMING = (
-    ConnectionError, asyncio.IncompleteReadError, RecursionError, ValueError, KeyError, TypeError, AttributeError,
-)  # fmt: skip
+_NOT_WYOMING = (RecursionError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class _Bounded:

@@ -11,9 +11,11 @@ WEIGHTS_NE = np.array([[0.5, 0, 0.5, 0], [0, 0, 0, 1]], np.float32)
 
 
 def test_steps_are_taken_whole() -> None:
-    record = RoutingRecord()
+    record = RoutingRecord(num_layers=2)
     assert record.take().masks == ()
-    for layer in (0, 1, 0):
+    record(0, WEIGHTS_NE)
+    assert record.take().masks == (), "the first step is still running"
+    for layer in (1, 0):
         record(layer, WEIGHTS_NE)
     first = record.take()
     assert first.as_dict() == {"first_step": 0, "picks": ((0b1101, 0b1101),)}

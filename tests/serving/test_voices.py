@@ -26,11 +26,12 @@ def test_voices_outlive_the_server(tmp_path: Path) -> None:
     again = VoiceStore(tmp_path / "voices", most=3)
     assert {voice.id: voice for voice in again} == {voice.id: voice for voice in first}
     found = again.find("../../eve", "m")
-    assert found is not None and found[1].resolve().is_relative_to(tmp_path / "voices") and found[1].is_file()
-    assert again.find(found[0].id, "m") == found
+    assert found is not None and found.recording.is_file()
+    assert found.recording.resolve().is_relative_to(tmp_path / "voices")
+    assert again.find(found.voice.id, "m") == found
     assert again.find("eve", "other") is None
-    again.remove(found[0].id)
-    assert again.find("../../eve", "m") is None and not found[1].exists()
+    again.remove(found.voice.id)
+    assert again.find("../../eve", "m") is None and not found.recording.exists()
     assert sorted(path.name for path in (tmp_path / "voices").iterdir()) == [next(iter(again)).id]
 
 

@@ -36,7 +36,9 @@ async def create_voice(request: Request, service: Service) -> JSONResponse:
         fields = body.fields
         model = service.find_model(fields)
         fields.ignore("consent")  # part of OpenAI's form; the operator of this server is responsible for its voices
-        if fields.choice("type", ("audio_sample",), "audio_sample") and body.upload is None:
+        fields.choice("type", ("audio_sample",), "audio_sample")  # OpenAI's form has it; there is no other type
+        upload = body.upload
+        if upload is None:
             raise RequestError("audio_sample is missing: send a recording in a form", param="audio_sample")
         name = fields.text("name", most=60).strip()
         text = fields.text("text", most=service.limits.max_text_characters).strip()
@@ -48,14 +50,13 @@ async def create_voice(request: Request, service: Service) -> JSONResponse:
             raise RequestError(f"{name!r} cannot be a voice's name here", param="name", code="name_taken")
         if not text:
             raise RequestError("text is empty: the model needs the words of the recording", param="text")
-        assert body.upload is not None
-        suffix = PurePath(body.upload.filename or "").suffix.lower()
+        suffix = PurePath(upload.filename or "").suffix.lower()
         if suffix not in READABLE:
             raise RequestError(
                 f"the recording's name ends in {suffix or 'nothing'!r}; it can be {', '.join(READABLE)}",
                 param="audio_sample",
             )
-        pcm_L = await service.uploads.read_recording(model, body.upload.file, suffix)
+        pcm_L = await service.uploads.read_recording(model, upload.file, suffix)
     voice = new_voice(name=name, text=text, model=model.name, description=description)
     service.voices.add(voice, pcm_L, model.synthesizer.sample_rate_hz)
     return JSONResponse(voice.card(), 201)
