@@ -131,11 +131,9 @@ def collate(
     positions_BT = np.zeros(ids_BT.shape, dtype=np.float32)
     mask_BT = np.zeros(ids_BT.shape, dtype=np.bool_)
     for row, (ids_T, positions_T) in enumerate(zip(ids, positions, strict=True)):
-        ids_BT[row, : len(ids_T)], positions_BT[row, : len(ids_T)], mask_BT[row, : len(ids_T)] = (
-            ids_T,
-            positions_T,
-            True,
-        )
+        ids_BT[row, : len(ids_T)] = ids_T
+        positions_BT[row, : len(ids_T)] = positions_T
+        mask_BT[row, : len(ids_T)] = True
     places = [np.concatenate(part) for part in zip(*guide, strict=True)] or [np.zeros(0, dtype=np.int64)] * 3
     return Batch(
         ids_BT=torch.from_numpy(ids_BT),

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from unimoe.data.corpus import CorpusError, Item
-from unimoe.training.sequence_network import TorchSequenceNetwork, fit
+from unimoe.training.sequence_network import TorchSequenceNetwork, fit, padded, shuffled_batches
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.frontend.duration_predictor import SYMBOLS, DurationPredictor, symbol_ids, table_sizes
 from unimoe_runtime.frontend.pronunciation import Phonemes
@@ -133,17 +133,10 @@ def _example(text: TimedText, voices: Sequence[str]) -> Example:
 
 def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[Batch]:
     """Batches of clips of similar lengths, in random order."""
-    order = sorted(range(len(examples)), key=lambda at: len(examples[at][1]) * (1 + 0.2 * rng.random()))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    rng.shuffle(batches)
-    for batch in batches:
-        longest = max(len(examples[at][1]) for at in batch)
-
-        def padded(values: list[list[int]] | list[list[float]], longest: int = longest) -> torch.Tensor:
-            return torch.tensor([[*row, *[0] * (longest - len(row))] for row in values])
-
-        tables = tuple(padded([examples[at][0][table] for at in batch]) for table in range(4))
-        yield tables, padded([examples[at][1] for at in batch])
+    lengths = [len(seconds_P) * (1 + 0.2 * rng.random()) for _, seconds_P in examples]
+    for batch in shuffled_batches(lengths, size, rng):
+        tables = tuple(padded([examples[at][0][table] for at in batch], 0) for table in range(4))
+        yield tables, padded([examples[at][1] for at in batch], 0)
 
 
 def duration_errors(predict: Callable[[TimedText], Sequence[float]], texts: Sequence[TimedText]) -> DurationErrors:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from unimoe.evaluation.word_errors import compare_tokens
 from unimoe.training.letter_alignment import align_words, learn_shares
-from unimoe.training.sequence_network import TorchSequenceNetwork, fit
+from unimoe.training.sequence_network import TorchSequenceNetwork, fit, padded, shuffled_batches
 from unimoe_runtime.frontend.letter_to_sound import LETTERS, LetterToSound, letter_ids
 from unimoe_runtime.frontend.pronunciation import Phonemes
 from unimoe_runtime.frontend.sequence_network import SequenceNetworkConfig
@@ -102,14 +102,9 @@ def train_letter_to_sound(
 
 def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[Batch]:
     """Batches of words of similar lengths, in random order."""
-    order = sorted(range(len(examples)), key=lambda at: (len(examples[at][0]) + rng.random() * 2, rng.random()))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    rng.shuffle(batches)
-    for batch in batches:
-        longest = max(len(examples[at][0]) for at in batch)
-        ids = [examples[at][0] + [0] * (longest - len(examples[at][0])) for at in batch]
-        groups = [examples[at][1] + [-1] * (longest - len(examples[at][1])) for at in batch]
-        yield torch.tensor(ids), torch.tensor(groups)
+    lengths = [(len(ids) + rng.random() * 2, rng.random()) for ids, _ in examples]
+    for batch in shuffled_batches(lengths, size, rng):
+        yield padded([examples[at][0] for at in batch], 0), padded([examples[at][1] for at in batch], -1)
 
 
 def pronunciation_errors(sound_out: Callable[[str], Phonemes], words: Mapping[str, Phonemes]) -> PronunciationErrors:

@@ -27,7 +27,7 @@ from unimoe.training.examples import Example
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, OutputError
-from unimoe_runtime.files.atomic import write_atomically
+from unimoe_runtime.files.atomic import staging_path
 from unimoe_runtime.files.json import read_json
 
 FORMAT = "unimoe-training-package"
@@ -79,9 +79,33 @@ def write_package(
     codec_dir: Path,
     limits: PackageLimits,
 ) -> int:
-    """Write a package and return its size in bytes. Raises OutputError where `out` exists or the package is too big."""
+    """Write a package and return its size in bytes.
+
+    Raises OutputError where `out` exists, another process writes it, or the package is too big; nothing is left then.
+    """
     if out.exists():
         raise OutputError(f"{out} exists: remove it first")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with staging_path(out, wait=False) as staging:
+            _write_parts(staging, config, examples, corpus, codec_dir, limits)
+            size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
+            if size > limits.total_mb * 1e6:
+                raise OutputError(f"{out} has {size / 1e6:.1f} MB; at most {limits.total_mb:g} MB may be carried")
+            staging.rename(out)
+    except BlockingIOError:
+        raise OutputError(f"{out}: another process is writing it; wait for that, or choose another name") from None
+    return size
+
+
+def _write_parts(
+    out: Path,
+    config: CurriculumConfig,
+    examples: Mapping[str, Sequence[Example]],
+    corpus: Corpus,
+    codec_dir: Path,
+    limits: PackageLimits,
+) -> None:
     (out / "audio").mkdir(parents=True)
     arrays: dict[str, Any] = _pack(examples)
     np.savez_compressed(out / "examples.npz", **arrays)
@@ -95,11 +119,7 @@ def write_package(
         "sample_rate_hz": corpus.sample_rate_hz,
         "audio": _write_excerpt(out, corpus, limits.audio_mb * 1e6),
     }
-    write_atomically(out / "package.json", json.dumps(description) + "\n")
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if size > limits.total_mb * 1e6:
-        raise OutputError(f"{out} has {size / 1e6:.1f} MB; at most {limits.total_mb:g} MB may be carried")
-    return size
+    (out / "package.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
 
 
 def open_package(folder: Path) -> Package:

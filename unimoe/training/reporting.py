@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from unimoe.bars import progress_bars
+from unimoe_runtime.files.atomic import write_atomically
 
-_said: set[str] = set()
 _NOTES = {
     "loss_speech": "speech {:.2f}",
     "loss_music": "music {:.2f}",
@@ -38,7 +39,7 @@ class Reporter:
             return
         path = folder / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_atomically(path, "".join(f"{line}\n" for line in kept))
         self._log = path.open("a", encoding="utf-8")
         self._board = _open_board(folder, step)
         columns = (TextColumn("{task.description} {task.percentage:.0f}%"), BarColumn(16), TimeRemainingColumn())
@@ -98,10 +99,12 @@ def _open_board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        if "tensorboard" not in _said:
-            _said.add("tensorboard")
-            Console(stderr=True).print(
-                "TensorBoard is not installed: figures go to metrics.jsonl alone", highlight=False
-            )
+        _say_without_board()
         return None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+
+@cache
+def _say_without_board() -> None:
+    """Once for all stages of a run."""
+    Console(stderr=True).print("TensorBoard is not installed: figures go to metrics.jsonl alone", highlight=False)

@@ -17,7 +17,7 @@ from unimoe.data.flite import WEAK_FORMS, letter_names, phonemise
 from unimoe.data.texts import DIGIT_WORDS, all_commands
 from unimoe.data.words import common_words
 from unimoe.training.frontend_settings import FrontEndRecipe, common_settings
-from unimoe.training.letter_rules import Rules, learn_rules
+from unimoe.training.letter_rules import learn_rules
 from unimoe_runtime.errors import OutputError
 from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend.durations import places
@@ -89,7 +89,7 @@ def write_rule_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *,
     write_atomically(folder / "frontend.json", json.dumps(settings, indent=1) + "\n")
 
 
-def _rule_rows(rules: Rules | Mapping[tuple[str, str, str], Phonemes]) -> Iterable[tuple[str, ...]]:
+def _rule_rows(rules: Mapping[tuple[str, str, str], Phonemes]) -> Iterable[tuple[str, ...]]:
     for (left, letter, right), sounds in sorted(rules.items(), key=lambda rule: (rule[0][1], rule[0])):
         yield left, letter, right, " ".join(sounds) or SILENT
 

@@ -5,9 +5,10 @@ Shapes: B sequences, P symbols, C channels, O outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -84,6 +85,20 @@ def fit(
             step += 1
             yield float(loss.detach())
     network.eval()
+
+
+def shuffled_batches(keys: Sequence[Any], size: int, rng: random.Random) -> list[list[int]]:
+    """Indices in batches of neighbouring keys, such as lengths; the batches in random order."""
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def padded(rows: Sequence[Sequence[float]], fill: int) -> Tensor:
+    """Rows of one type as a tensor, filled up to the longest of them."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in rows])
 
 
 def write_network(network: SequenceNetwork, path: Path) -> None:

@@ -52,7 +52,7 @@ def train_in_time(
 ) -> dict[str, Any]:
     """Train from `package` and write `out`/model, `out`/codec and `out`/result.json; `work` receives the stages."""
     started = time.monotonic()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     torch.set_float32_matmul_precision("high")
     out.mkdir(parents=True, exist_ok=True)
     seconds = budget.minutes * 60
@@ -67,11 +67,14 @@ def train_in_time(
     return result
 
 
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _train_model(
     package: Package, out: Path, work: Path, seconds: float, budget: TimeBudget, report: Report
 ) -> dict[str, Any]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    world = World(device=device)
+    world = World(device=_device())
     train, valid = package.examples["train"], package.examples.get("valid", [])
     started = time.monotonic()
     config = fit_stages(package.config, train, seconds, budget, world)
@@ -134,11 +137,10 @@ def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudge
     started = time.monotonic()
     codec, corpus = load_codec(package.codec_dir), package.corpus()
     assert isinstance(codec, TrainedCodec)
-    on_gpu = torch.cuda.is_available()
+    device = _device().type
     training = AdversarialTraining(batch_size=budget.codec_batch_size)
-    if on_gpu:
+    if device == "cuda":
         training = replace(training, period_channels=(32, 64, 128, 256, 256), spectral_channels=32)
-    device = "cuda" if on_gpu else "cpu"
     measured = AdversarialTrainer(codec, training, corpus, device)
     step_s = _seconds_a_step(measured, budget.measured_steps, _MEASURED_SHARE * seconds)
     left_s = 0.9 * (seconds - (time.monotonic() - started))

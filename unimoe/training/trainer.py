@@ -31,6 +31,7 @@ from unimoe.training.reporting import Reporter
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.files.atomic import PartialFile
 
 SAVE = "training.pt"
 
@@ -132,9 +133,12 @@ class Trainer:
         }
         if self.world.is_first:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            torch.save(state, partial)
-            partial.replace(path)
+            file = PartialFile(path)
+            try:
+                torch.save(state, file.path)
+                file.keep()
+            finally:
+                file.drop()
         self.world.wait()
 
     def resume(self, path: Path) -> None:

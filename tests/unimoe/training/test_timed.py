@@ -83,6 +83,7 @@ def test_a_package_that_is_too_big_or_none_is_one_line(
 ) -> None:
     with pytest.raises(OutputError, match=r"has 0\.\d MB; at most 0\.01 MB may be carried"):
         write_package(tmp_path / "big", config, examples, corpus, tmp_path / "codec", PackageLimits(total_mb=0.01))
+    assert not [path for path in tmp_path.iterdir() if "big" in path.name]
     with pytest.raises(OutputError, match="exists: remove it first"):
         write_package(package, config, examples, corpus, tmp_path / "codec", LIMITS)
     with pytest.raises(CheckpointError, match="is no training package"):
