@@ -25,6 +25,9 @@ _MOST_PADDING = 1 / 16
 _CUTS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
 
 
+_AT_ONCE = 1 << 17  # weights whose codes are computed together: half a megabyte
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
     """A tensor of a graph as it lies in its file: `values` of the safetensors type `dtype`, which the graph reads as
@@ -147,19 +150,46 @@ def _blocks(weight_KN: Floats, bits: int, block: int | None = None) -> tuple[Flo
     padded = np.zeros((-(-num_inputs // block) * block, num_outputs), np.float32)
     padded[:num_inputs] = weight_KN
     weight_GZN = padded.reshape(-1, block, num_outputs)
-    largest = 2 ** (bits - 1) - 1
-    full_GN = np.abs(weight_GZN).max(axis=1) / np.float32(largest)
+    scale_GN = np.empty((len(weight_GZN), num_outputs), np.float32)
+    codes_GZN = np.empty_like(weight_GZN)
+    # A few rows of blocks at a time, because all intermediate values then stay in the cache.
+    rows = max(1, _AT_ONCE // max(1, block * num_outputs))
+    for start in range(0, len(weight_GZN), rows):
+        part = slice(start, start + rows)
+        scale_GN[part] = _best_scales(weight_GZN[part], bits)
+        _round_to_codes(weight_GZN[part], scale_GN[part], bits, codes_GZN[part])
+    return codes_GZN, scale_GN
+
+
+def _best_scales(weight_GZN: Floats, bits: int) -> Floats:
+    """The scale of each block and output with the least square error, of those in _CUTS."""
+    full_GN: Floats = np.abs(weight_GZN).max(axis=1) / np.float32(_largest_code(bits))
     full_GN[full_GN == 0] = 1
-    scale_GN, least_GN = full_GN, np.full(full_GN.shape, np.inf, np.float32)
-    for cut in _CUTS if bits == 4 else _CUTS[:1]:
+    if bits != 4:
+        return full_GN
+    scale_GN, least_GN = full_GN.copy(), np.full(full_GN.shape, np.inf, np.float32)
+    work_GZN = np.empty_like(weight_GZN)
+    for cut in _CUTS:
         trial_GN = full_GN * cut
-        error_GN = ((_to_integers(weight_GZN / trial_GN[:, None], largest) * trial_GN[:, None] - weight_GZN) ** 2).sum(
-            1
-        )
+        _round_to_codes(weight_GZN, trial_GN, bits, work_GZN)
+        work_GZN *= trial_GN[:, None]
+        work_GZN -= weight_GZN
+        error_GN = np.square(work_GZN, out=work_GZN).sum(axis=1)
         better_GN = error_GN < least_GN
-        scale_GN = np.where(better_GN, trial_GN, scale_GN)
-        least_GN = np.where(better_GN, error_GN, least_GN)
-    return _to_integers(weight_GZN / scale_GN[:, None], largest), scale_GN
+        np.copyto(scale_GN, trial_GN, where=better_GN)
+        np.copyto(least_GN, error_GN, where=better_GN)
+    return scale_GN
+
+
+def _round_to_codes(weight_GZN: Floats, scale_GN: Floats, bits: int, out_GZN: Floats) -> None:
+    largest = _largest_code(bits)
+    np.divide(weight_GZN, scale_GN[:, None], out=out_GZN)
+    np.rint(out_GZN, out=out_GZN)
+    np.clip(out_GZN, -largest, largest, out=out_GZN)
+
+
+def _largest_code(bits: int) -> int:
+    return int(2 ** (bits - 1)) - 1
 
 
 def _packed_blocks(weight_KN: Floats, bits: int, block: int | None) -> QuantizedWeight:

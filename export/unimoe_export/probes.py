@@ -16,6 +16,7 @@ from .exporter import export_bundle
 
 _NUM_EXPERTS = 2  # all experts cost the same
 _TEXT_IDS = 32
+_POOL = 1 << 18  # random numbers that all weights are made of: drawing each takes longer than writing it
 
 
 def write_probe(folder: Path, model: ModelConfig) -> Path:
@@ -28,13 +29,16 @@ def write_probe(folder: Path, model: ModelConfig) -> Path:
         top_k=min(model.top_k, _NUM_EXPERTS),
     )  # fmt: skip
     random = np.random.default_rng(0)
+    pool = random.standard_normal(_POOL, dtype=np.float32)
     shapes = tensor_shapes(config)
 
     def read(name: str) -> list[np.ndarray]:
         shape = shapes[name]
         if name.endswith("norm.weight"):
             return [np.ones(shape, np.float32)]
-        return [random.standard_normal(shape, dtype=np.float32) * np.float32(shape[-1] ** -0.5)]
+        drawn = np.resize(np.roll(pool, random.integers(_POOL)), shape)
+        drawn *= np.float32(shape[-1] ** -0.5)
+        return [drawn]
 
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir(parents=True)

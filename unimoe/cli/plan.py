@@ -11,7 +11,7 @@ import click
 
 from unimoe.cli.bundle_argument import INCLUDED, included_bundle
 from unimoe.cli.options import Command, Precision, Size, json_option, write_json
-from unimoe.cli.progress import progress_bar
+from unimoe.cli.progress import Progress, progress_bar
 from unimoe.cli.tables import Column, print_prose, print_table
 from unimoe_runtime.bundle.routing_statistics import (
     Activation,
@@ -74,9 +74,13 @@ def plan(
         activation = _activation(opened, routing, notes)
         here = [one for one in targets if one.engine == "onnxruntime"]
         if here:
-            progress("measuring this machine", 0, 1)
             chosen = [one for one in BITS if wanted in (None, one) and any(one in plan_precisions(row) for row in here)]
-            host = _measure_host(opened, activation, chosen, here, notes, required=target != ALL)
+            try:
+                host = _measure_host(opened, activation, chosen, notes, progress)
+            except (ModuleNotFoundError, UnimoeError) as error:
+                if target != ALL:
+                    raise
+                notes.append(f"{', '.join(one.name for one in here)} left out: it cannot be measured here ({error})")
             if not host:
                 targets = [one for one in targets if one not in here]
     report = make_plan(opened, activation, targets, host=host, precision=wanted, memory_budget_bytes=memory_budget)
@@ -104,37 +108,27 @@ def _activation(source: Source, routing: Path | None, notes: list[str]) -> Activ
 
 
 def _measure_host(
-    source: Source,
-    activation: Activation,
-    precisions: Sequence[str],
-    targets: Sequence[Target],
-    notes: list[str],
-    *,
-    required: bool,
+    source: Source, activation: Activation, precisions: Sequence[str], notes: list[str], progress: Progress
 ) -> dict[str, Machine]:
-    """This CPU at each precision. Nothing, with a note, if it cannot be measured and the measurement is optional."""
-    try:
-        from unimoe_calibration.quantized_probe import SCHEMES, quantize_probe
-        from unimoe_export.probes import write_probe
-        from unimoe_tools.planning.host import measure_host
+    """This CPU at each precision."""
+    from unimoe_calibration.quantized_probe import SCHEMES, quantize_probe
+    from unimoe_export.probes import write_probe
+    from unimoe_tools.planning.host import measure_host
 
-        found, background = {}, BackgroundLoad()
-        with tempfile.TemporaryDirectory(prefix="unimoe-plan-") as folder:
-            plain = write_probe(Path(folder), source.model)
-            for one in precisions:
-                probe = quantize_probe(plain, Path(folder) / one, one) if one in SCHEMES else plain
-                weights, workload = source.weights(one), source.workload
-                read = step_bytes(source.model, weights, activation, workload, launched=activation.mean)
-                found[one] = measured_machine(measure_host(probe, step_bytes=read, positions=workload.cached_positions))
-        cores = background.cores()
-        if cores is not None and cores > NOISY_CORES:
-            notes.append(f"WARNING: others kept {cores:.2f} cores busy while this machine was measured: plan again")
-        return found
-    except (ModuleNotFoundError, UnimoeError) as error:
-        if required:
-            raise
-        notes.append(f"{', '.join(one.name for one in targets)} left out: it cannot be measured here ({error})")
-        return {}
+    found, background = {}, BackgroundLoad()
+    with tempfile.TemporaryDirectory(prefix="unimoe-plan-") as folder:
+        progress("writing a layer of these sizes", 0, len(precisions))
+        plain = write_probe(Path(folder), source.model)
+        for index, one in enumerate(precisions):
+            progress(f"measuring this machine in {shown_precision(one)}", index, len(precisions))
+            probe = quantize_probe(plain, Path(folder) / one, one) if one in SCHEMES else plain
+            weights, workload = source.weights(one), source.workload
+            read = step_bytes(source.model, weights, activation, workload, launched=activation.mean)
+            found[one] = measured_machine(measure_host(probe, step_bytes=read, positions=workload.cached_positions))
+    cores = background.cores()
+    if cores is not None and cores > NOISY_CORES:
+        notes.append(f"WARNING: others kept {cores:.2f} cores busy while this machine was measured: plan again")
+    return found
 
 
 def print_plan(report: Mapping[str, Any], targets: Sequence[Target]) -> None:
