@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from unimoe_calibration.settings import FALLBACKS, METHODS, Settings
 from unimoe_runtime.errors import CalibrationError, ConfigError
 from unimoe_runtime.hardware.precisions import quantization_scheme, scheme_precision, shown_precision
 from unimoe_runtime.hardware.targets import find_target
-from unimoe_tools.output import require_writable
+from unimoe_tools.output import require_writable, write_output
 from unimoe_tools.units import count, duration, number, percent, size
 
 _PRECISIONS = ("int8", "int8-weights", "int4", "fp8")
@@ -132,7 +131,7 @@ def calibrate_command(
     for warning in result.warnings:
         tell(f"warning: {warning}")
     if html_path is not None:
-        shutil.copyfile(out / REPORT, html_path)
+        write_output(html_path, (out / REPORT).read_text(encoding="utf-8"))
     if not write_json(result.figures(), json_to):
         print_coverage(result.coverage)
         print_sensitivities(result)
