@@ -67,7 +67,7 @@ class Predictor:
                 for example, codes_TK in zip(examples, codes, strict=True)
             ]
             for example, codes_TK, logits_TKV in zip(examples, codes, self.logits(seen), strict=True):
-                drawn_TG = _draw(logits_TKV[:, group], self.temperatures[example.domain], generator)
+                drawn_TG = draw_codes(logits_TKV[:, group], self.temperatures[example.domain], generator)
                 codes_TK[:, group] = drawn_TG.numpy()
         return [codes_TK.astype(np.int16) for codes_TK in codes]
 
@@ -103,7 +103,8 @@ def codes_of(example: Example, config: ModelConfig) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _draw(logits_TGV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def draw_codes(logits_TGV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Codes [T, G], the likeliest ones at temperature 0."""
     if temperature == 0:
         return logits_TGV.argmax(-1)
     share_NV = (logits_TGV / temperature).flatten(0, 1).softmax(-1)
