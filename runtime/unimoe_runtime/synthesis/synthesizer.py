@@ -101,7 +101,7 @@ class Synthesizer:
         engine set for tensorrt).
         """
         bundle = open_bundle(path)
-        engine = open_backend(backend, bundle, **options)
+        engine = open_backend(backend, bundle, lanes=True, **options)
         graphs = always_used(bundle)
         if warm:
             engine.load(graphs)

@@ -71,8 +71,8 @@ def _has_short_products(model: ModelConfig) -> bool:
 class OnnxRuntimeBackend:
     """Sessions over a bundle's graphs, each made at its first use.
 
-    `threads` None: one per core that this process may use, or the pool's number if the pool is already set. A small
-    model then has the pool's one thread, and cores serve several callers at once (`lanes`).
+    `threads` None: one per core that this process may use, or the pool's number if the pool is already set. With
+    `lanes`, a small model then has one thread a pass, and the cores serve several callers at once.
     `profile_folder`: ONNX Runtime's profiler is on, and `end_profiling` leaves one file per graph there.
     Raises BackendError if a provider is not available or ONNX Runtime refuses a graph.
     """
@@ -87,6 +87,7 @@ class OnnxRuntimeBackend:
         providers: Sequence[str] | None = None,
         memory_budget_bytes: int | None = None,
         profile_folder: Path | None = None,
+        lanes: bool = False,
     ) -> None:
         self.bundle = bundle
         self._profile_folder = profile_folder
@@ -96,8 +97,8 @@ class OnnxRuntimeBackend:
         missing = [provider for provider in self.providers if provider not in available]
         if missing:
             raise BackendError(f"ONNX Runtime has no {missing[0]} here; it offers {', '.join(available)}")
-        is_plain = threads is None and memory_budget_bytes is None and self.on_host
-        if is_plain and _has_short_products(bundle.model) and pool_threads() in (None, 1):
+        is_open = lanes and threads is None and memory_budget_bytes is None and self.on_host
+        if is_open and _has_short_products(bundle.model) and pool_threads() in (None, 1):
             # Idle threads of a pool spin, so they would take the cores of other callers.
             use_global_pool(1)
             self.lanes = min(available_cores(), _MOST_LANES)
