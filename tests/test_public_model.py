@@ -243,6 +243,7 @@ def test_a_bad_folder_gives_one_line(published: Path, tmp_path: Path, fault: str
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_folder_without_codec_and_tokenizer_warns(tmp_path: Path) -> None:
     folder = write_public_folder(tmp_path / "model")
     for file in ("vocab.json", "merges.txt"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.decoding_speed import Side, measure, summarize, table
 from tests.speaking_bundle import write_speaking_bundle
 
 
+@pytest.mark.slow
 def test_two_sides_of_the_same_code_agree(tmp_path: Path) -> None:
     bundle = write_speaking_bundle(tmp_path)
     sides = [Side.parse(f"one={bundle},threads=1"), Side.parse(f"two={bundle},threads=1,codec=between")]

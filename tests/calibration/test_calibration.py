@@ -71,6 +71,7 @@ def test_the_same_again_is_the_same_byte_for_byte(bundle: Bundle, tmp_path: Path
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fallback", "scheme"), [("weight-only", Scheme.W8), ("float", Scheme.FLOAT), ("nearest", Scheme.W8A8)]
 )

@@ -43,6 +43,7 @@ def test_it_stops_once_every_expert_has_enough(bundle: Bundle) -> None:
     assert len(everything.coverage.below()) == 2 * bundle.model.num_routed_experts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fallback", ["weight-only", "nearest"])
 def test_a_run_that_was_killed_goes_on(bundle: Bundle, tmp_path: Path, fallback: str) -> None:
     settings, data = Settings(floor=OUT_OF_REACH, fallback=fallback), read_data(None, bundle)

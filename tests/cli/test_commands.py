@@ -58,6 +58,7 @@ def test_verify_against_the_checkpoint_and_against_a_bundle(reference_bundle: Pa
         assert agreement["router_agreement"] == 1.0
 
 
+@pytest.mark.slow
 def test_verify_in_16_bits(reference_checkpoint: Path, tmp_path: Path) -> None:
     """The oracle reads the stored weights and agrees; the checkpoint's float32 weights agree within the tolerance."""
     from unimoe_export.exporter import export_bundle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from unimoe.cli.profile import NOISE_EXIT_CODE, profile
@@ -22,6 +23,7 @@ def test_formats_go_to_standard_output(reference_bundle: Path) -> None:
     assert json.loads(line)["step_mean_error_ms"] >= 0 and json.loads(line)["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_a_comparison_says_how_long_it_takes_and_stops_in_time(reference_bundle: Path) -> None:
     setting = Setting(bundle=str(reference_bundle), requests=(ProfileRequest(task="random"),), threads=1, steps=8)
     told: list[str] = []

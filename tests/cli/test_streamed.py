@@ -36,6 +36,7 @@ def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_file_stream_and_pipe_hold_the_same(bundle: Path, tmp_path: Path) -> None:
     assert run("synth", bundle, *REQUEST, "-o", tmp_path / "whole.wav").returncode == 0
     streamed = run("synth", bundle, *REQUEST, "--stream", "-o", tmp_path / "stream.wav", "--warm", "--json")
@@ -90,6 +91,7 @@ def test_a_reader_that_goes_is_one_line(bundle: Path) -> None:
     assert "its reader is gone" in problems and problems.count("\n") == 1, problems
 
 
+@pytest.mark.slow
 def test_what_cannot_be_streamed_is_said(bundle: Path, tmp_path: Path) -> None:
     assert_one_line(run("synth", bundle, *REQUEST, "--stream", "-o", tmp_path / "a.flac"), "ends in .wav")
     for arguments in ((), ("--chunk-frames", "2,0", "-o", "-"), ("--chunk-frames", "two", "-o", "-")):

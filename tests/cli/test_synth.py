@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.command_line import run
 from tests.speaking_bundle import write_speaking_bundle
 
 
+@pytest.mark.slow
 def test_the_same_file_with_any_budget(tmp_path: Path) -> None:
     bundle = write_speaking_bundle(tmp_path)
     request = ("synth", bundle, "--task", "music", "--text", "flute: C4 E4", "--seed", "3", "-o")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from unimoe.cli.group import cli
@@ -14,6 +15,7 @@ def verify(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["verify", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_quantized_bundle_is_compared_within_limits(bundles_by_precision: dict[str, Path]) -> None:
     against = ("--against", bundles_by_precision["float"], "--steps", "20")
     shown = verify(bundles_by_precision["w8"], *against)

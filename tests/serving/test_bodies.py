@@ -74,6 +74,7 @@ def test_forms_that_are_none(server: RunningServer, boundary: str) -> None:
     assert refused.status == 400 and refused.code == "invalid_form"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),

@@ -72,6 +72,7 @@ def test_too_many_are_refused_and_the_server_goes_on(tiny_bundle: Path) -> None:
         until(lambda: server.ask("GET", "/v1/models")[0] == 200, 5)
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_not_cut(small: RunningServer) -> None:
     """The time for a head does not limit the answer, nor a WebSocket's life."""
     speech = {"input": "I do hope that this works. " * 12, "voice": "ann", "response_format": "wav"}

@@ -172,6 +172,7 @@ def test_a_video_and_a_key(open_page: Any, public_bundle: Path, tmp_path: Path) 
         assert keyed.evaluate("unimoe.player.numSamples") > 0
 
 
+@pytest.mark.slow
 def test_asks_nothing_of_others() -> None:
     html, policy = render_page()
     assert "http://" not in html and "https://" not in html and "/* page" not in html

@@ -223,6 +223,7 @@ def bundle_with_codec(folder: Path, codec: Path, num_codes: int) -> Bundle:
     return open_bundle(folder / "bundle")
 
 
+@pytest.mark.slow
 def test_a_codec_without_an_engine_is_left_to_the_cpu(tmp_path: Path) -> None:
     """Turing has no float32 matrix product for EnCodec's LSTM."""
     bundle = bundle_with_codec(tmp_path, ENCODEC, 16)

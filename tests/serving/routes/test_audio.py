@@ -98,6 +98,7 @@ def test_openai_client_reads_our_errors(client: openai.OpenAI) -> None:
         client.audio.speech.create(model="tiny", voice="alloy", input="Hello.")
 
 
+@pytest.mark.slow
 def test_curl_gets_the_first_bytes_with_the_first_chunk(server: RunningServer) -> None:
     curl = shutil.which("curl")
     if curl is None:

@@ -116,6 +116,7 @@ def test_what_it_should_not_have_said(socket: ClientConnection, message: str, to
     hear(socket, "pong")
 
 
+@pytest.mark.slow
 def test_a_sentence_that_cannot_be_spoken_is_told_and_the_next_one_is(socket: ClientConnection) -> None:
     send(socket, **START)
     send(socket, type="text", text="1234567890123456789012345. Hello.")

@@ -22,6 +22,7 @@ def test_a_bundle_judged_by_itself_is_equal(bundles_by_precision: dict[str, Path
     assert found.spectral_db is None and found.step.ratio > 0
 
 
+@pytest.mark.slow
 def test_fewer_bits_lie_farther_away(bundles_by_precision: dict[str, Path]) -> None:
     reference = open_backend("onnxruntime", open_bundle(bundles_by_precision["float"]))
     requests = standard_requests(reference.bundle)

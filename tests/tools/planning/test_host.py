@@ -21,6 +21,7 @@ from unimoe_tools.planning.roofline import Workload, predict
 from unimoe_tools.planning.weights import graph_bytes, model_bytes, stored_precision
 
 
+@pytest.mark.slow
 def test_this_cpu_is_measured_on_a_layer_of_the_models_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("_LEAST_S", 0.02), ("_RUNS", 1), ("_COPY_STEPS", 9)):
         monkeypatch.setattr(host_module, name, value)

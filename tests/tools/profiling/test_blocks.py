@@ -47,6 +47,7 @@ class SyntheticSide:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slower", "expected"), [(1.0, Verdict.SAME), (1.05, Verdict.SLOWER), (1 / 1.05, Verdict.FASTER)]
 )

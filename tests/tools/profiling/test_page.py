@@ -17,6 +17,7 @@ from unimoe_export.exporter import export_bundle
 from unimoe_tools.profiling.page import as_html
 from unimoe_tools.profiling.sweep import read_report
 
+pytestmark = pytest.mark.slow  # all need a profile of the demo with every output
 DEMO = Path(__file__).parents[3] / "checkpoints" / "demo"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -116,7 +117,6 @@ def test_what_a_bundle_says_is_escaped(written: Path) -> None:
     assert "<script" not in as_html(report) and "<b>" not in as_html(report)
 
 
-@pytest.mark.slow
 def test_bad_input_gives_one_line(bundle: Path, tmp_path: Path) -> None:
     assert_one_line(run("profile", tmp_path), "not a bundle")
     assert_one_line(run("profile", bundle, "--task", "singing"), "has no task")
