@@ -6,7 +6,7 @@ Closed loop: a number of callers, each asking again as soon as it has the comple
 at random (Poisson) at a multiple of one caller's rate, answered or not; and in bursts of simultaneous requests.
 `underruns` are chunks that arrived after a player, which starts with the first chunk, had played all earlier ones. The
 bound is the limit of the steps alone: streams per step ÷ seconds per step, by the scheduler's own count. A single
-caller is also compared with the library in this process, request by request in turns.
+caller is also compared with the library in this process, request by request in turns, stage by stage.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import time
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 
+from benchmarks.one_stream import OneStream, one_stream, show_one_stream
 from benchmarks.output import add_output_options, write_outputs
 from benchmarks.served import Heard, Server, ask, served
-from unimoe_runtime import SynthesisRequest, Synthesizer, open_bundle
+from unimoe_runtime import open_bundle
 from unimoe_tools.profiling.machine import describe_machine
 
 TEXTS = (
@@ -30,7 +30,6 @@ TEXTS = (
     "Hello. It is good to hear from you.",
 )  # fmt: skip
 _BYTES_A_SAMPLE = 2
-_PAUSE_S = 0.05  # until the pool of the other process spins no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,50 +132,6 @@ class Load:
         return len(heard.body) / (_BYTES_A_SAMPLE * self._rate_hz) if heard.status == 200 else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class OneStream:
-    """A single caller over HTTP and through the library: medians of first audio in ms and of RTF, and the medians of
-    their ratios within a pair."""
-
-    http_first_ms: float
-    library_first_ms: float
-    first_ratio: float
-    http_rtf: float
-    library_rtf: float
-    rtf_ratio: float
-
-
-async def one_stream(server: Server, bundle: Path, pairs: int) -> OneStream:
-    """The same requests in turns over HTTP and with the library in this process, which sleeps meanwhile."""
-    found: list[tuple[float, float, float, float]] = []
-    with Synthesizer.open(bundle, warm=True) as synthesizer:
-        rate_hz = synthesizer.sample_rate_hz
-        for index in range(pairs + 2):
-            text, seed = TEXTS[index % len(TEXTS)], index
-            body = {"input": text, "seed": seed, "response_format": "pcm", "sample_rate_hz": rate_hz}
-            await asyncio.sleep(_PAUSE_S)
-            heard = await ask(server.port, "/v1/audio/speech", body)
-            await asyncio.sleep(_PAUSE_S)
-            began, at_s, pcm = time.perf_counter(), [], b""
-            with synthesizer.stream(SynthesisRequest(text=text, seed=seed)) as stream:
-                for chunk in stream:
-                    pcm += chunk.pcm16()
-                    at_s.append(time.perf_counter() - began)
-            if heard.body != pcm:
-                raise ValueError(f"the server's samples of {text!r} with seed {seed} are not the library's")
-            audio_s = len(pcm) / (_BYTES_A_SAMPLE * rate_hz)
-            found.append((heard.first_s, at_s[0], heard.pieces[-1][0] / audio_s, at_s[-1] / audio_s))
-    http_s, library_s, http_rtf, library_rtf = (list(values) for values in zip(*found[2:], strict=True))
-    return OneStream(
-        http_first_ms=1e3 * median(http_s),
-        library_first_ms=1e3 * median(library_s),
-        first_ratio=median(a / b for a, b in zip(http_s, library_s, strict=True)),
-        http_rtf=median(http_rtf),
-        library_rtf=median(library_rtf),
-        rtf_ratio=median(a / b for a, b in zip(http_rtf, library_rtf, strict=True)),
-    )
-
-
 def _quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -214,13 +169,7 @@ def show(levels: list[Level], single: OneStream, machine: str) -> str:
             f"| {level.streams_a_step:.1f} | {level.step_ms:.2f} "
             f"| {f'{level.fairness:.2f}' if level.load == 'closed' else ''} | {level.memory_mb:.0f} |"
         )
-    lines += [
-        "",
-        f"One stream over HTTP: first audio {single.http_first_ms:.2f} ms, {single.first_ratio:.3f} × the library's "
-        f"{single.library_first_ms:.2f} ms; RTF {single.http_rtf:.4f}, {single.rtf_ratio:.3f} × the library's "
-        f"{single.library_rtf:.4f}. The samples are equal.",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", show_one_stream(single)])
 
 
 def main() -> None:
@@ -233,10 +182,10 @@ def main() -> None:
     options = parser.parse_args()
     codec = open_bundle(options.bundle).manifest["codec"]
     streams = [int(count) for count in options.streams.split(",") if count]
+    single = one_stream(options.bundle, TEXTS, options.pairs)
     with served(options.bundle, "--max-streams", "32", "--max-queue", "1000") as server:
         frame_s = codec["hop_samples"] / codec["sample_rate_hz"]
         load = Load(server, codec["sample_rate_hz"], frame_s)
-        single = asyncio.run(one_stream(server, options.bundle, options.pairs))
         levels = asyncio.run(measure_all(load, streams, options.seconds)) if streams else []
     machine = describe_machine()
     table = show(levels, single, f"{machine['cpu']}, {machine['cores']} cores")

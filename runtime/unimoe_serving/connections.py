@@ -12,7 +12,7 @@ import resource
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from unimoe_serving.config import ServerLimits
 from unimoe_serving.errors import RequestError
@@ -21,6 +21,7 @@ BACKLOG = 128
 """Connections that may wait to be accepted. asyncio accepts so many before it tells any protocol."""
 _OTHER_FILES = 2 * BACKLOG + 100
 """File descriptors beside the connections that count: those just accepted, uploads, libraries, listeners."""
+_MAX_HEAD_BYTES = 1 << 16
 
 
 def connection_limit(wanted: int) -> int:
@@ -43,8 +44,9 @@ def bounded_http(limits: ServerLimits) -> type[asyncio.Protocol]:
     return type("BoundedHttp", (_BoundedHttp,), settings)
 
 
-class _BoundedHttp(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # uvicorn chooses the class when it is imported
-    """Refuses connections beyond `most` with status 503, and closes one that sends no complete head in `head_s`."""
+class _BoundedHttp(HttpToolsProtocol):
+    """Refuses connections beyond `most` with status 503, and closes one that sends no complete head in `head_s`, or a
+    head of more than `_MAX_HEAD_BYTES`."""
 
     most: int
     head_s: float
@@ -52,26 +54,48 @@ class _BoundedHttp(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # uvico
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._refused = False
+        self._head_bytes = 0
         self._waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         if len(self.connections) >= self.most:
             self._refused = True
-            transport.write(_full())
+            error = RequestError("too many connections: try again later", status=503, code="too_many_connections")
+            transport.write(_answer("503 Service Unavailable", error, "retry-after: 1\r\n"))
             transport.close()
             return
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            super().data_received(data)
-            self._watch()
+        if self._refused:
+            return
+        was_answering = self._answers
+        super().data_received(data)
+        self._watch()
+        if self._answers:
+            self._head_bytes = 0
+        elif not was_answering:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                error = RequestError("the request's head is too large", status=431, code="head_too_large")
+                self.transport.write(_answer("431 Request Header Fields Too Large", error))
+                self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that is not HTTP."""
+        self.transport.write(_answer("400 Bad Request", RequestError("the request is not HTTP", code="invalid_http")))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._refused:
             self._stop_watching()
             super().connection_lost(exc)
+
+    @property
+    def _answers(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _watch(self) -> None:
         """Count the time while no request is being answered. A byte now and then does not restart it."""
@@ -90,18 +114,12 @@ class _BoundedHttp(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # uvico
         if not self._answers and not self.transport.is_closing():
             self.transport.close()
 
-    @property
-    def _answers(self) -> bool:
-        """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
 
-
-def _full() -> bytes:
-    """The response to a connection beyond the limit."""
-    error = RequestError("too many connections: try again later", status=503, code="too_many_connections")
+def _answer(status: str, error: RequestError, headers: str = "") -> bytes:
+    """A whole response in OpenAI's JSON, where no request was read."""
     body = json.dumps(error.body).encode()
     head = (
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}"
         f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+import uvloop
 
 from unimoe_runtime.errors import BackendError
 from unimoe_runtime.files.text import reason_of
@@ -35,8 +36,8 @@ def run_server(config: ServerConfig, *, announce: Callable[[str], None] = print,
     Raises UnimoeError if a bundle cannot be opened or an address cannot be bound.
     """
     listener = _listen(config.host, config.port)
-    with listener:
-        asyncio.run(_serve(config, listener, announce, access_log))
+    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, listener, announce, access_log))
 
 
 async def _serve(

@@ -130,7 +130,7 @@ class Service:
             ending: Ending = "failed"
             try:
                 yield live
-                ending = "complete" if live.outcome is None or live.outcome.ended else "cut"
+                ending = "complete"
             except (asyncio.CancelledError, ConnectionError, TimeoutError):
                 ending = "cancelled"
                 raise
@@ -162,6 +162,8 @@ class Service:
 
     async def _finish(self, live: LiveStream, name: str, task: str, ending: Ending) -> None:
         await live.aclose()
+        if ending == "complete" and live.outcome is not None and not live.outcome.ended:
+            ending = "cut"
         self.metrics.ended(name, task, ending, live.playback, live.outcome)
 
     async def _load(self) -> None:

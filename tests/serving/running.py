@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from unimoe_serving.app import create_app
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
@@ -108,7 +109,13 @@ def running_server(
             app, log_config=None, ws="websockets-sansio", timeout_keep_alive=75, http=bounded_http(config.limits)
         )
         server = uvicorn.Server(served)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="server")
+        loops = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+        def serve() -> None:
+            with loops:
+                loops.run(server.serve([listener]))
+
+        thread = threading.Thread(target=serve, name="server")
         thread.start()
         try:
             running = RunningServer(listener.getsockname()[1], app.state.service)

@@ -6,7 +6,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,29 @@ def test_a_byte_now_and_then(small: RunningServer) -> None:
             assert time.monotonic() < end
             slow.send(b"a")
             time.sleep(0.02)
+
+
+def answer_to(server: RunningServer, sent: bytes) -> bytes:
+    """What the server answers before it closes the connection."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(sent)
+        with suppress(ConnectionError):
+            while piece := connection.recv(4096):
+                answer += piece
+    return answer
+
+
+def test_what_is_not_http(small: RunningServer) -> None:
+    assert b"invalid_http" in answer_to(small, b"\x16\x03\x01\x00\xc8\r\n\r\n")
+
+
+def test_a_head_that_does_not_end(small: RunningServer) -> None:
+    """It is answered, or cut off, before it fills the memory."""
+    answer = answer_to(small, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: 1234567890\r\n" * 20_000)
+    assert not answer or b"head_too_large" in answer
+    assert small.ask("GET", "/healthz")[0] == 200
 
 
 def test_too_many_are_refused_and_the_server_goes_on(tiny_bundle: Path) -> None:

@@ -110,15 +110,15 @@ class TimelineFrontEnd:
             language=found.language,
         )
 
-    @property
+    @cached_property
     def tasks(self) -> tuple[str, ...]:
         return tuple(task for task, names in zip(TASKS, (self.voices, self.instruments), strict=True) if names)
 
-    @property
+    @cached_property
     def voices(self) -> tuple[str, ...]:
         return self._names("voice:")
 
-    @property
+    @cached_property
     def instruments(self) -> tuple[str, ...]:
         return self._names("instrument:")
 
