@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import resource
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,7 @@ BACKLOG = 128
 _OTHER_FILES = 2 * BACKLOG + 100
 """File descriptors beside the connections that count: those just accepted, uploads, libraries, listeners."""
 _MAX_HEAD_BYTES = 1 << 16
+_OFFER = re.compile(rb"(?i)\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|\Z)")
 
 
 def connection_limit(wanted: int) -> int:
@@ -71,7 +73,7 @@ class _BoundedHttp(HttpToolsProtocol):
         if self._refused:
             return
         was_answering = self._answers
-        super().data_received(data)
+        super().data_received(data if was_answering else _without_offer(data))
         self._watch()
         if self._answers:
             self._head_bytes = 0
@@ -113,6 +115,15 @@ class _BoundedHttp(HttpToolsProtocol):
         self._waiting = None
         if not self._answers and not self.transport.is_closing():
             self.transport.close()
+
+
+def _without_offer(data: bytes) -> bytes:
+    """A request without its offer to go on in HTTP/2, as Java's and curl's clients make it.
+
+    A server may ignore the offer, but the parser would take the body for HTTP/2.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _OFFER.sub(b"", head) + end + rest if b"h2c" in head else data
 
 
 def _answer(status: str, error: RequestError, headers: str = "") -> bytes:

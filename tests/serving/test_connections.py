@@ -77,6 +77,18 @@ def test_what_is_not_http(small: RunningServer) -> None:
     assert b"invalid_http" in answer_to(small, b"\x16\x03\x01\x00\xc8\r\n\r\n")
 
 
+@pytest.mark.parametrize("last", ["", "Content-Type: application/json\r\n"])
+def test_an_offer_of_http2_is_ignored(small: RunningServer, last: str) -> None:
+    """Java's HttpClient sends it with every request."""
+    body = b'{"input": ""}'
+    head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    if not last:
+        head += "Content-Type: application/json\r\n"
+    head += f"Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABk\r\nUpgrade: h2c\r\n{last}\r\n"
+    answer = answer_to(small, head.encode() + body)
+    assert answer.startswith(b"HTTP/1.1 400") and b"the text is empty" in answer
+
+
 def test_a_head_that_does_not_end(small: RunningServer) -> None:
     """It is answered, or cut off, before it fills the memory."""
     answer = answer_to(small, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: 1234567890\r\n" * 20_000)
