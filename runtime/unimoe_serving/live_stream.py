@@ -32,8 +32,8 @@ class LiveStream:
 
     One thread of `executor` makes and encodes them all, and hands each to the event loop. It is at most two pieces
     ahead of the piece being sent; the first is sent before the next is made, while the CPU is free. `arrived`: the
-    request's time by `time.perf_counter`. `aclose` cancels the rest and returns when the rows are free. `outcome` has the figures once the thread is done; None before, and if
-    decoding never began.
+    request's time by `time.perf_counter`. `aclose` cancels the rest and returns when the rows are free. `outcome` has
+    the figures once the thread is done; None before, and if decoding never began.
     """
 
     def __init__(
