@@ -5,8 +5,9 @@
 Closed loop: a number of callers, each asking again as soon as it has the complete answer. Open loop: requests arrive
 at random (Poisson) at a multiple of one caller's rate, answered or not; and in bursts of simultaneous requests.
 `underruns` are chunks that arrived after a player, which starts with the first chunk, had played all earlier ones. The
-bound is the limit of the steps alone: streams per step ÷ seconds per step, by the scheduler's own count. A single
-caller is also compared with the library in this process, request by request in turns, stage by stage.
+bound is the limit of the steps alone: streams per step ÷ seconds per step, by the scheduler's own count, times the
+number of lanes. A single caller is also compared with the library in this process, request by request in turns, stage
+by stage.
 """
 
 from __future__ import annotations
@@ -76,14 +77,14 @@ class Load:
         by_caller: dict[int, float] = {}
         for caller, heard in self._heard:
             by_caller[caller] = by_caller.get(caller, 0.0) + self._audio_s(heard)
-        steps = max(spent("steps"), 1)
+        steps, lanes = max(spent("steps"), 1), after["scheduler_lanes"]
         return Level(
             load=load,
             streams=streams,
             requests=len(self._heard),
             refused=len(self._heard) - len(good),
             audio_s_per_s=sum(map(self._audio_s, good)) / seconds,
-            bound_s_per_s=spent("step_streams") * self._frame_s / max(spent("step_seconds"), 1e-9),
+            bound_s_per_s=spent("step_streams") * self._frame_s * lanes / max(spent("step_seconds"), 1e-9),
             first_p50_ms=_quantile(first_ms, 0.5),
             first_p95_ms=_quantile(first_ms, 0.95),
             first_p99_ms=_quantile(first_ms, 0.99),

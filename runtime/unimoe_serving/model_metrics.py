@@ -38,6 +38,12 @@ class ModelMetrics:
             for model in ready:
                 family.add_metric([model.name], getattr(model.synthesizer.step_statistics, field))
             yield family
+        lanes = GaugeMetricFamily(
+            "unimoe_scheduler_lanes", "Decode steps that may run at the same time.", labels=["model"]
+        )
+        for model in ready:
+            lanes.add_metric([model.name], model.synthesizer.backend.lanes)
+        yield lanes
         budgeted = [(model.name, stats) for model in ready if (stats := model.synthesizer.residency) is not None]
         for name, (field, about) in _CACHE.items():
             family = CounterMetricFamily(f"unimoe_expert_cache_{name}", about, labels=["model"])

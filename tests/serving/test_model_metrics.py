@@ -30,6 +30,7 @@ def test_steps_and_cache(tiny_bundle: Path) -> None:
     assert after["unimoe_expert_cache_uses_total", "small"] > before["unimoe_expert_cache_uses_total", "small"]
     assert 0 < after["unimoe_expert_cache_peak_bytes", "small"] <= 50_000
     assert ("unimoe_expert_cache_uses_total", "free") not in after
+    assert after["unimoe_scheduler_lanes", "small"] == 1
     registry.close()
 
 
