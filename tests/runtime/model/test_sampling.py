@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.model.sampling import candidates, guide, mask_special_ids, sample
+from unimoe_runtime.model.sampling import RandomSteps, candidates, draw, guide, is_eos_beaten, mask_special_ids, sample
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FILTERS = json.loads((VECTORS / "sampling_filters.json").read_text())
@@ -97,6 +97,32 @@ def test_zero_temperature_takes_the_largest_and_needs_no_random_numbers() -> Non
     state = rng.bit_generator.state
     assert sample(logits_UKV, SamplingConfig(temperature=0.0), 3, rng).tolist() == [[1, 0]]
     assert rng.bit_generator.state == state
+
+
+def test_random_numbers_of_many_steps_are_those_of_each_step() -> None:
+    steps, rng = RandomSteps(np.random.default_rng(4), 3, steps=5), np.random.default_rng(4)
+    for _ in range(12):
+        found = steps.next()
+        np.testing.assert_array_equal(found, 1.0 - rng.random((3, 1)))
+        assert found.min() > 0
+
+
+@given(seed=st.integers(0, 1000), eos_factor=st.sampled_from([0.5, 1.0, 2.0]), top_k=st.sampled_from([None, 3]))
+def test_a_draw_without_the_columns_of_a_beaten_eos_is_that_of_the_masked_logits(
+    seed: int, eos_factor: float, top_k: int | None
+) -> None:
+    sampling, eos = SamplingConfig(eos_factor=eos_factor, top_k=top_k), CONFIG.eos_id
+    shape = (4, CONFIG.num_codebooks, CONFIG.codec_vocab_size)
+    logits_UKV = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    logits_UKV[:, 0, eos] -= 3 * (seed % 2)
+    random_N1 = [RandomSteps(np.random.default_rng(seed), 4 * CONFIG.num_codebooks).next()]
+    masked_UKV = logits_UKV.copy()
+    mask_special_ids(masked_UKV, CONFIG, sampling, allow_eos=True)
+    is_beaten = (masked_UKV[:, 0, eos] <= masked_UKV[:, 0, :eos].max(axis=1)).all()
+    assert is_eos_beaten(logits_UKV, eos, sampling) == is_beaten
+    if is_beaten:
+        found = draw(logits_UKV[:, :, :eos], sampling, eos, random_N1)
+        np.testing.assert_array_equal(found, draw(masked_UKV, sampling, eos, random_N1))
 
 
 def test_guidance_leaves_the_models_logits_alone() -> None:
