@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from unimoe_serving.config import ServerLimits
-from unimoe_serving.errors import RequestError
+from unimoe_serving.errors import RequestError, shutting_down
 
 _SMOOTHING = 0.2
 _LONGEST_RETRY_S = 60.0
@@ -79,9 +79,7 @@ class Admission:
     def require_open(self) -> None:
         """Raise RequestError 503 if the server is draining."""
         if self._draining:
-            raise RequestError(
-                "the server is shutting down", status=503, code="draining", retry_after_s=self._limits.drain_s
-            )
+            raise shutting_down(self._limits.drain_s)
 
     def drain(self) -> None:
         """Refuse new streams from now on."""

@@ -53,6 +53,11 @@ class RequestError(UnimoeError):
         return headers
 
 
+def shutting_down(retry_after_s: float = 1) -> RequestError:
+    """The answer of a server that drains."""
+    return RequestError("the server is shutting down", status=503, code="draining", retry_after_s=retry_after_s)
+
+
 def as_request_error(error: Exception) -> RequestError:
     """The error that the caller gets.
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from unimoe_serving.errors import RequestError
+from unimoe_serving.errors import RequestError, shutting_down
 from unimoe_serving.live_stream import LiveStream, Piece
 from unimoe_serving.service import Job, Service, refusal
 
@@ -44,14 +44,19 @@ class AudioResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = asyncio.ensure_future(self._answer(scope, receive, send))
         left = asyncio.ensure_future(_client_left(receive))
+        is_cut = False
         try:
-            await asyncio.wait([answer, left], return_when=asyncio.FIRST_COMPLETED)
+            with self._service.answering(left):
+                await asyncio.wait([answer, left], return_when=asyncio.FIRST_COMPLETED)
+            is_cut = left.cancelled()
         finally:
             left.cancel()
             answer.cancel()
             await asyncio.wait([answer, left])
         if not answer.cancelled():
             answer.result()
+        elif is_cut and not self._started:
+            await error_response(shutting_down())(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

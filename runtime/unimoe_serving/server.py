@@ -133,12 +133,13 @@ class _Server(uvicorn.Server):
         await asyncio.wait([idle, hurried], timeout=self._service.limits.drain_s, return_when=asyncio.FIRST_COMPLETED)
         if not idle.done():
             logger.warning("%d streams are cut off", self._service.admission.active)
+            self._service.cut_off()
         for task in (idle, hurried):
             task.cancel()
 
     def _hear_signal(self) -> None:
+        self.force_exit = self._hurried.is_set()
         if self._service.admission.draining:
-            self.force_exit = True
             self._hurried.set()
         self._service.admission.drain()
         self._signalled.set()

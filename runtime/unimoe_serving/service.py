@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class Service:
         self.metrics.registry.register(ModelMetrics(self.models))
         self._executor = ThreadPoolExecutor(config.limits.max_streams + 1, "stream")
         self.uploads = Uploads()
+        self._answers: set[asyncio.Future[None]] = set()
         self._loading: asyncio.Task[None] | None = None
         self.load_error: UnimoeError | None = None
         self.metrics.watch("queue_waiting", "Requests that wait for a slot.", lambda: self.admission.waiting)
@@ -84,6 +85,20 @@ class Service:
         self._executor.shutdown()
         self.uploads.close()
         self.models.close()
+
+    @contextmanager
+    def answering(self, end: asyncio.Future[None]) -> Iterator[None]:
+        """While a request is answered; `cut_off` cancels `end`."""
+        self._answers.add(end)
+        try:
+            yield
+        finally:
+            self._answers.discard(end)
+
+    def cut_off(self) -> None:
+        """End all answers: what is queued is refused, and what is spoken breaks off."""
+        for end in list(self._answers):
+            end.cancel()
 
     def find_model(self, fields: Fields) -> ServedModel:
         """The bundle that the fields name. Raises RequestError 404."""

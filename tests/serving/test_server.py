@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,27 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_takes_longer_than_the_drain(tiny_bundle: Path) -> None:
+    """A stream breaks off, a waiting request is refused, and there is no traceback."""
+    process, said = start(tiny_bundle, "--drain", "0.2", "--max-streams", "1")
+    port = port_of(said)
+    running = ask(port, "/v1/audio/speech", {"input": LONG, "response_format": "wav"})
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(ask, port, "/v1/audio/speech", {"input": "Hello."})
+        while b"queue_waiting 1.0" not in ask(port, "/metrics").read():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        refused = waiting.result(20)
+    assert refused.status == 503 and b"draining" in refused.read()
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        running.read()
+    assert process.wait(20) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
     process, said = start(tiny_bundle, UNIMOE_API_KEY="s3cret")
     response = ask(port_of(said), "/v1/audio/speech", {"input": LONG}, authorization="Bearer s3cret")
@@ -54,6 +77,7 @@ def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
     process.stderr.close()
 
 
