@@ -35,7 +35,11 @@ _BYTES_A_SAMPLE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One load. Times in milliseconds; `fairness`: the smallest amount of audio of a caller ÷ the largest."""
+    """One load. Times in milliseconds; `fairness`: the smallest amount of audio of a caller ÷ the largest.
+
+    `made_late`: the underruns that a player within the server would have had; the others come of the way to the caller.
+    `caller_cores`: CPU time of the callers' process per second.
+    """
 
     load: str
     streams: int
@@ -47,10 +51,12 @@ class Level:
     first_p95_ms: float
     first_p99_ms: float
     underruns: int
+    made_late: int
     streams_a_step: float
     rows_a_step: float
     step_ms: float
     fairness: float
+    caller_cores: float
     memory_mb: float
 
 
@@ -65,12 +71,13 @@ class Load:
     async def measure(self, load: str, streams: int, work: Awaitable[None]) -> Level:
         """Run a load and return its figures."""
         self._heard = []
-        before, began = self._server.metrics(), time.perf_counter()
+        before, began, began_cpu = self._server.metrics(), time.perf_counter(), time.process_time()
         await work
-        seconds, after = time.perf_counter() - began, self._server.metrics()
+        seconds, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+        after = self._server.metrics()
 
-        def spent(name: str) -> float:
-            return after[f"scheduler_{name}_total"] - before.get(f"scheduler_{name}_total", 0.0)
+        def spent(name: str, part: str = "scheduler_") -> float:
+            return after[f"{part}{name}_total"] - before.get(f"{part}{name}_total", 0.0)
 
         good = [heard for _, heard in self._heard if heard.status == 200]
         first_ms = sorted(1e3 * heard.first_s for heard in good) or [0.0]
@@ -89,10 +96,12 @@ class Load:
             first_p95_ms=_quantile(first_ms, 0.95),
             first_p99_ms=_quantile(first_ms, 0.99),
             underruns=sum(heard.underruns(_BYTES_A_SAMPLE * self._rate_hz) for heard in good),
+            made_late=int(spent("underruns", "")),
             streams_a_step=spent("step_streams") / steps,
             rows_a_step=spent("step_rows") / steps,
             step_ms=1e3 * spent("step_seconds") / steps,
             fairness=min(by_caller.values(), default=0.0) / max(by_caller.values(), default=1.0),
+            caller_cores=cpu_s / seconds,
             memory_mb=self._server.process().resident_mb,
         )
 
@@ -157,18 +166,20 @@ def show(levels: list[Level], single: OneStream, machine: str) -> str:
     alone = levels[0].audio_s_per_s if levels else 1.0
     lines = [
         f"Measured on {machine}.", "",
-        "| load | streams | requests | audio s/s | ÷ one | ÷ bound | first audio p50 / p95 / p99, ms | underruns | "
-        "streams a step | step, ms | fairness | MB |",
-        "| --- " * 12 + "|",
+        "| load | streams | requests | audio s/s | ÷ one | ÷ bound | first audio p50 / p95 / p99, ms "
+        "| underruns (made late) | streams a step | step, ms | fairness | callers' cores | MB |",
+        "| --- " * 13 + "|",
     ]  # fmt: skip
     for level in levels:
         refused = f" ({level.refused} refused)" if level.refused else ""
         lines.append(
             f"| {level.load} | {level.streams or ''} | {level.requests}{refused} | {level.audio_s_per_s:.1f} "
             f"| {level.audio_s_per_s / alone:.2f} | {level.audio_s_per_s / level.bound_s_per_s:.2f} "
-            f"| {level.first_p50_ms:.0f} / {level.first_p95_ms:.0f} / {level.first_p99_ms:.0f} | {level.underruns} "
+            f"| {level.first_p50_ms:.0f} / {level.first_p95_ms:.0f} / {level.first_p99_ms:.0f} "
+            f"| {level.underruns} ({level.made_late}) "
             f"| {level.streams_a_step:.1f} | {level.step_ms:.2f} "
-            f"| {f'{level.fairness:.2f}' if level.load == 'closed' else ''} | {level.memory_mb:.0f} |"
+            f"| {f'{level.fairness:.2f}' if level.load == 'closed' else ''} | {level.caller_cores:.2f} "
+            f"| {level.memory_mb:.0f} |"
         )
     return "\n".join([*lines, "", show_one_stream(single)])
 
