@@ -55,6 +55,7 @@ class Recording(TorchLanguageModel):
         return self.logits[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(FACTS))
 def test_recorded_generation(reference_model: UniMoE, case: str) -> None:
     facts, vectors = FACTS[case], load_file(VECTORS / f"generate_{case}.safetensors")
@@ -124,6 +125,7 @@ def test_cached_steps_equal_one_pass_over_everything() -> None:
     np.testing.assert_allclose(np.stack(found_TBKV, axis=1), logits_BTKV, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     """It depends neither on their prompts nor on the padding that those cause."""
     model = tiny_model()

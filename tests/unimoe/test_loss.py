@@ -30,6 +30,7 @@ def positions_of(mask_BT: torch.Tensor) -> torch.Tensor:
     return (mask_BT.long().cumsum(dim=1) - 1).masked_fill(~mask_BT, 1)
 
 
+@pytest.mark.slow
 def test_training_loss_and_gradients(reference_model: UniMoE) -> None:
     vectors = load_file(VECTORS / "train_loss_grads.safetensors")
     trained = copy.deepcopy(reference_model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from unimoe.codec.discriminators import PERIODS, RESOLUTIONS, Discriminators, discriminator_loss, generator_losses
@@ -25,6 +26,7 @@ def test_losses_are_least_where_both_sides_have_what_they_want() -> None:
     assert score == 0 and features == 0
 
 
+@pytest.mark.slow
 def test_they_learn_to_tell_noise_from_a_tone() -> None:
     torch.manual_seed(0)
     discriminators = Discriminators((4, 8), 4)

@@ -24,6 +24,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 @needs_teacher
 def test_clips_are_spoken_once_and_gathered(tmp_path: Path) -> None:
     # A run that is interrupted after one clip resumes with the next.

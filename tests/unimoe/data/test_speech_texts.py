@@ -46,6 +46,7 @@ def test_any_beginning_is_balanced() -> None:
     assert {request.split for request in requests} == {"train", "valid", "test"}
 
 
+@pytest.mark.slow
 @needs_texts
 def test_held_out_words_are_never_trained_on() -> None:
     from unimoe.data.sentences import is_held_out

@@ -101,6 +101,7 @@ def test_dnsmos_hears_noise() -> None:
     assert all(1.0 < score < 1.3 for score in dnsmos(noise_L))
 
 
+@pytest.mark.slow
 def test_speakers_are_told_apart() -> None:
     try:
         encoder = SpeakerEncoder()
