@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import socket
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("unimoe.serving")
 
-_SWITCH_S = 0.0005
 _KEEP_ALIVE_S = 75  # longer than the timeout of proxies, so that they close the connection
 
 
@@ -37,8 +35,6 @@ def run_server(config: ServerConfig, *, announce: Callable[[str], None] = print,
 
     Raises UnimoeError if a bundle cannot be opened or an address cannot be bound.
     """
-    # A thread that prepares a long text would otherwise keep those that make steps waiting for up to 5 ms.
-    sys.setswitchinterval(_SWITCH_S)
     listener = _listen(config.host, config.port)
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, listener, announce, access_log))
