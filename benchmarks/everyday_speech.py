@@ -1,11 +1,13 @@
 """What Whisper hears of a bundle's voices: everyday sentences, digit strings and commands, with DNSMOS and word times.
 
     python -m benchmarks.everyday_speech BUNDLE [--texts 40] [--judges base tiny.en] [--corpus CORPUS] [--json FILE]
+    python -m benchmarks.everyday_speech teacher [--texts 40]
 
 Every voice speaks the sentences of benchmarks/data/everyday_sentences.txt, none of which any model here was trained on,
 and digit strings and commands whose texts are held out. "Rotated" compares what is heard with the next text. The times
 of words are the own ones of the bundle against those of Whisper, which are not exact either. With a corpus, also how
-many held-out clips are taken for the right voice or instrument, and how many notes are exact.
+many held-out clips are taken for the right voice or instrument, and how many notes are exact. `teacher` is the
+recordings' own speaker, Kokoro: what it cannot make a judge hear, no voice trained on it can be asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final
@@ -22,6 +26,8 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe.data.corpus import Corpus
+from unimoe.data.kokoro import SAMPLE_RATE_HZ, VOICES, open_teacher
+from unimoe.data.speech_texts import split_phrases
 from unimoe.data.texts import all_commands, draw_digit_strings, split_of
 from unimoe.evaluation.clips import held_out, make_clips
 from unimoe.evaluation.clips import measure as measure_clips
@@ -36,6 +42,7 @@ from unimoe_runtime.synthesis.request import SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 SENTENCES: Final = Path(__file__).parent / "data" / "everyday_sentences.txt"
+TEACHER: Final = "teacher"
 _RATE_HZ: Final = 16000
 _EDGE_S: Final = 0.3  # silence around a clip: Whisper misses words at the very edge
 _SCORED_EVERY: Final = 4  # DNSMOS takes half a second a clip
@@ -67,6 +74,18 @@ def speak(synthesizer: Synthesizer, voice: str, texts: Sequence[str]) -> list[Sp
         made = synthesizer.synthesize(SynthesisRequest(text=text, voice=voice, seed=seed))
         pcm_L = resample(made.pcm_L, made.sample_rate_hz, _RATE_HZ)
         found.append(Spoken(voice=voice, text=text, pcm_L=pcm_L, words=made.words))
+    return found
+
+
+def speak_as_teacher(voice: str, texts: Sequence[str]) -> list[Spoken]:
+    """The same texts by the voice's teacher. Raises OutputError where one of its packages is missing."""
+    found = []
+    for text in texts:
+        made = open_teacher().speak(split_phrases(text), voice)
+        pcm_L = resample(made.pcm_L, SAMPLE_RATE_HZ, _RATE_HZ)
+        words = zip(text.split(), made.word_times(), strict=True)
+        times = tuple(WordTime(word=word, start_s=start_s, end_s=end_s) for word, (start_s, end_s) in words)
+        found.append(Spoken(voice=voice, text=text, pcm_L=pcm_L, words=times))
     return found
 
 
@@ -114,7 +133,7 @@ def recognised(synthesizer: Synthesizer, corpus: Corpus, count: int) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", help="a bundle's folder, or `teacher`")
     parser.add_argument("--texts", type=int, default=40, help="sentences of each voice [default: 40]")
     parser.add_argument("--judges", nargs="+", default=["base", "tiny.en"], choices=["base", "tiny.en"])
     parser.add_argument("--kinds", nargs="+", default=["sentences", "digits", "commands"])
@@ -124,19 +143,23 @@ def main() -> None:
     options = parser.parse_args()
     judges = [Whisper(size) for size in options.judges]
     record: dict[str, Any] = {}
-    with Synthesizer.open(options.bundle) as synthesizer:
-        voices = synthesizer.frontend.voices
+    with ExitStack() as stack:
+        if options.bundle == TEACHER:
+            speaking, voices = speak_as_teacher, tuple(VOICES)
+        else:
+            synthesizer = stack.enter_context(Synthesizer.open(options.bundle))
+            speaking, voices = partial(speak, synthesizer), tuple(synthesizer.frontend.voices)
         for kind in options.kinds:
             texts = texts_of(kind, options.texts)
             for voice in voices:
-                clips = speak(synthesizer, voice, texts)
+                clips = speaking(voice, texts)
                 figures = {"texts": texts, **measure(clips, judges, timed=kind == "sentences")}
                 record.setdefault(kind, {})[voice] = figures
                 print(f"{kind}, {voice}: {_line(figures)}", flush=True)
                 if options.misses:
                     _print_misses(figures, judges[0].size)
             print(f"{kind}, all {len(voices)} voices: {_line(_mean(list(record[kind].values())))}", flush=True)
-        if options.corpus:
+        if options.corpus and options.bundle != TEACHER:
             record["corpus"] = recognised(synthesizer, Corpus.open(options.corpus), max(2, options.texts // 5))
             print(json.dumps(record["corpus"]), flush=True)
     if options.json:
