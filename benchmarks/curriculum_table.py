@@ -44,8 +44,8 @@ def write_table(results: Sequence[dict[str, Any]], page: Path) -> str:
 
 def write_long_tables(results: Sequence[dict[str, Any]], page: Path) -> str:
     """Write the tables of `benchmarks.curriculum_long` between their marks, with held-out figures along the way."""
-    names = [name for name in ("curriculum", "balanced") if any(run["variant"] == name for run in results)]
-    found = {name: next(run["stages"] for run in results if run["variant"] == name) for name in names}
+    short = {"curriculum": "curriculum", "balanced": "control"}
+    found = {name: run["stages"] for key, name in short.items() for run in results if run["variant"] == key}
     columns = {"loss speech": ("loss_speech", "{:.3f}", 1.0), "loss music": ("loss_music", "{:.3f}", 1.0)}
     columns |= {"picked": ("experts_picked", "{:.2f}", 1.0), "null, %": ("null_share", "{:.1f}", 100.0)}
     rows = []
@@ -55,7 +55,7 @@ def write_long_tables(results: Sequence[dict[str, Any]], page: Path) -> str:
             here = stages.get(share, {})
             cells += [shown.format(scale * here[key]) if key in here else "" for key, shown, scale in columns.values()]
         rows.append(cells)
-    titles = [f"{name}: {title}" for name in names for title in columns]
+    titles = [f"{name}: {title}" for name in found for title in columns]
     over_time = markdown.table(["positions", *titles], rows, numbers=True)
     return _write([*_tables(results), "", *over_time], page, "long runs")
 
