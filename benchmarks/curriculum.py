@@ -42,6 +42,7 @@ from unimoe.training.merging import dense_config
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import ModelConfig, SamplingConfig
+from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
@@ -171,9 +172,7 @@ def evaluate_run(setting: Setting, variant: str, seed: int, folder: Path, traine
         result["routing"] = routing.summary()
         active += round(expert * routing.summary()["experts_picked"])
     result["active_ffn_parameters_a_layer"] = active
-    partial = folder / "result.partial"
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "result.json")
+    write_atomically(folder / "result.json", json.dumps(result, indent=1) + "\n")
 
 
 def _joint(setting: Setting, variant: str, seed: int, folder: Path) -> Trained:

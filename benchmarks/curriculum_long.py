@@ -42,7 +42,8 @@ from unimoe.training.curriculum import STAGES as ALL_STAGES
 from unimoe.training.curriculum import balanced
 from unimoe.training.examples import encode_items, read_codes
 from unimoe.training.material import Material
-from unimoe.training.trainer import SAVE, Trainer, evaluate
+from unimoe.training.saves import SAVE
+from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import TimelineFrontEnd

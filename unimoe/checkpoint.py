@@ -114,7 +114,7 @@ def save_checkpoint(
             _write_weights(staging, tensors)
             for name, source in (("codec", parts.codec_dir), ("frontend", parts.frontend_dir)):
                 if source is not None:
-                    shutil.copytree(source, staging / name)
+                    shutil.copytree(source, staging / name, ignore=shutil.ignore_patterns(".*"))  # of a killed writer
             if parts.calibration:
                 (staging / CALIBRATION_PROMPTS).parent.mkdir()
                 lines = "".join(json.dumps(request) + "\n" for request in parts.calibration)

@@ -18,6 +18,7 @@ from unimoe.codec.config import CodecShape
 from unimoe.codec.layers import BlockShape, Encoder, Stack, State
 from unimoe.codec.quantizer import ResidualQuantizer
 from unimoe_runtime.errors import CheckpointError, ConfigError
+from unimoe_runtime.files.atomic import atomic_file
 
 Shape = TypeVar("Shape", bound=CodecShape)
 
@@ -110,9 +111,8 @@ class TrainedCodec(SizesOfConfig, nn.Module, Generic[Shape]):
             path = folder / name
             if path.exists() and path.read_bytes() == content:
                 continue
-            partial = folder / f"{name}.partial"
-            partial.write_bytes(content)
-            partial.replace(path)
+            with atomic_file(path) as partial:
+                partial.write_bytes(content)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -19,6 +19,7 @@ from unimoe.bars import progress_bars
 from unimoe.codec.common import TrainedCodec
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.stopping import stop_between_steps
+from unimoe_runtime.files.atomic import atomic_file
 
 _LOG_EVERY = 50
 SAVE = "training.pt"
@@ -63,7 +64,6 @@ def train_codec(
 
 def save_training(trainer: CodecTrainer, folder: Path) -> None:
     """Write `training.pt` and the current codec. An interrupted write keeps the earlier state."""
-    partial = folder / f"{SAVE}.partial"
-    torch.save(trainer.state_dict(), partial)
-    partial.replace(folder / SAVE)
+    with atomic_file(folder / SAVE) as partial:
+        torch.save(trainer.state_dict(), partial)
     trainer.codec.save(folder / "codec")

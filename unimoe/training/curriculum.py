@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unimoe.config import DOMAINS
@@ -27,8 +26,9 @@ from unimoe.model import UniMoE
 from unimoe.training.examples import Example
 from unimoe.training.merging import dense_config, merge
 from unimoe.training.parallel import World
+from unimoe.training.saves import SAVE, read_save, was_trained_with, write_save
 from unimoe.training.settings import TrainingConfig, training_section
-from unimoe.training.trainer import SAVE, Trainer, evaluate, read_save
+from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.atomic import write_atomically
@@ -141,24 +141,15 @@ class Curriculum:
         if not path.exists() or (self.held_out and not (path.parent / _HELD_OUT).exists()):
             return False
         save, settings = read_save(path), self.config.stages[stage]
-        same = json.loads(save["training"]) == json.loads(json.dumps(settings.of_the_result()))
-        return same and bool(save["step"] >= settings.num_steps)  # where settings differ, the trainer reports it
+        # Where settings differ, the trainer reports it.
+        return was_trained_with(save, settings) and bool(save["step"] >= settings.num_steps)
 
     def _merge(self) -> None:
         path = self.work / "merge" / SAVE
         specialists = [self.weights(f"specialist-{domain}") for domain in DOMAINS]
         if self.world.is_first and not path.exists():
-            state = {
-                "model": merge(specialists, self.config.model, seed=self.config.seed),
-                "optimizer": {},
-                "step": 0,
-                "config": json.dumps(self.config.model.to_dict()),
-                "training": "{}",
-            }
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            torch.save(state, partial)
-            partial.replace(path)
+            merged = merge(specialists, self.config.model, seed=self.config.seed)
+            write_save(path, self.config.model, {"model": merged})
         self.world.wait()
 
     def data(self, stage: str) -> Sequence[Example]:

@@ -109,7 +109,7 @@ def _write_parts(
     (out / "audio").mkdir(parents=True)
     arrays: dict[str, Any] = _pack(examples)
     np.savez_compressed(out / "examples.npz", **arrays)
-    shutil.copytree(codec_dir, out / "codec", ignore=shutil.ignore_patterns("*.partial"))
+    shutil.copytree(codec_dir, out / "codec", ignore=shutil.ignore_patterns(".*"))
     description = {
         "format": FORMAT,
         "model": config.model.to_dict(),

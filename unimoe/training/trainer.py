@@ -12,8 +12,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError  # torch.load raises it, even with weights_only, for a file that is no save
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,12 +26,10 @@ from unimoe.training.merging import is_new
 from unimoe.training.objective import Objective, Totals
 from unimoe.training.parallel import World, gradients_in_step, load_optimizer, load_weights, whole_state
 from unimoe.training.reporting import Reporter
+from unimoe.training.saves import SAVE, read_save, was_trained_with, write_save
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
-from unimoe_runtime.files.atomic import PartialFile
-
-SAVE = "training.pt"
 
 
 class Trainer:
@@ -126,19 +122,9 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write what a run needs to resume. A killed save leaves the old file whole. Every process must call it."""
-        state = whole_state(self.objective, self.optimizer) | {
-            "step": self.step,
-            "config": json.dumps(self.config.to_dict()),
-            "training": json.dumps(self.training.of_the_result()),
-        }
+        state = whole_state(self.objective, self.optimizer)
         if self.world.is_first:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = PartialFile(path)
-            try:
-                torch.save(state, file.path)
-                file.keep()
-            finally:
-                file.drop()
+            write_save(path, self.config, state, training=self.training, step=self.step)
         self.world.wait()
 
     def resume(self, path: Path) -> None:
@@ -146,7 +132,7 @@ class Trainer:
         state = read_save(path)
         if json.loads(state["config"]) != self.config.to_dict():
             raise CheckpointError(f"{path} is of another model configuration: remove it and start again")
-        if json.loads(state["training"]) != json.loads(json.dumps(self.training.of_the_result())):
+        if not was_trained_with(state, self.training):
             raise CheckpointError(f"{path} was trained with other settings: remove it and start again")
         try:
             load_weights(self.objective, state["model"])
@@ -184,18 +170,6 @@ class Trainer:
         """Whether to save now. The first process's clock decides for all processes."""
         due = torch.tensor(float(self.world.is_first and time.monotonic() - saved > self.training.save_every_s))
         return bool(self.world.sum(due))
-
-
-def read_save(path: Path) -> dict[str, Any]:
-    """A save's content. Raises CheckpointError where it is damaged."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"model", "optimizer", "step", "config", "training"} - set(state)
-        if missing:
-            raise KeyError
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnpicklingError):
-        raise CheckpointError(f"{path} is damaged and cannot be read: remove it and start again") from None
-    return state
 
 
 @torch.inference_mode()

@@ -93,15 +93,25 @@ def staging_path(path: Path, *, wait: bool) -> Iterator[Path]:
         made.remove()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file completely or not at all. Raises OSError."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` for the block, renamed to `path` at its end. An error in the block removes it.
+
+    The temporary name is that of `PartialFile`. Raises OSError.
+    """
     file = PartialFile(path)
     try:
-        # A text may hold a file name that is not UTF-8: its bytes are escaped, as in JSON.
-        file.path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        yield file.path
         file.keep()
     finally:
         file.drop()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file completely or not at all. Raises OSError."""
+    with atomic_file(path) as partial:
+        # A text may hold a file name that is not UTF-8: its bytes are escaped, as in JSON.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def exchange(first: Path, second: Path) -> bool:

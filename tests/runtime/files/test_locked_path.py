@@ -5,26 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import pytest
 
 import unimoe_runtime
+from tests.interruptions import interrupted_everywhere
 from tests.runtime.bundle.small_bundle import finish
+from unimoe_runtime.audio import sinks
 from unimoe_runtime.audio.sinks import WavSink
+from unimoe_runtime.bundle import reservation, writer
 from unimoe_runtime.bundle.reservation import Reservation
 from unimoe_runtime.bundle.writer import BundleWriter
+from unimoe_runtime.files import atomic, locked_path
 from unimoe_runtime.files.atomic import PartialFile, staging_path, working_folder, write_atomically
 from unimoe_runtime.files.locked_path import LockedPath, remove_noted
 
 ROOT = Path(unimoe_runtime.__file__).parent
-TRACED = {str(ROOT / name) for name in (
-    "files/atomic.py", "files/locked_path.py", "audio/sinks.py", "bundle/reservation.py", "bundle/writer.py",
-)}  # fmt: skip
+TRACED = (atomic, locked_path, sinks, reservation, writer)
 
 
 def write_text(folder: Path) -> None:
@@ -55,56 +55,15 @@ def stage(folder: Path) -> None:
 
 
 def write_bundle(folder: Path) -> None:
-    with Reservation(folder / "result", replace=True) as place, BundleWriter(place) as writer:
-        (writer.directory / "part").write_text("x")
-        writer.add_file("part")
-        finish(writer)
+    with Reservation(folder / "result", replace=True) as place, BundleWriter(place) as made:
+        (made.directory / "part").write_text("x")
+        made.add_file("part")
+        finish(made)
 
 
 def write_bundle_twice(folder: Path) -> None:
     write_bundle(folder)
     write_bundle(folder)
-
-
-def steps_in(work: Callable[[], object], stop_at: int) -> int:
-    """Run `work` and raise KeyboardInterrupt, as a signal does, before one bytecode of the traced modules.
-
-    Returns the number of bytecodes; `stop_at` beyond it interrupts nothing.
-    """
-    done = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal done
-        if frame.f_code.co_filename not in TRACED:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            done += 1
-            if done == stop_at:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return done
-
-
-def interruptions(work: Callable[[Path], None], folder: Path, *, stride: int) -> Iterator[int]:
-    """Every `stride`th moment at which a signal can come; yields after what Python does at its exit."""
-    whole = folder / "whole"
-    whole.mkdir(parents=True)
-    for moment in range(1, steps_in(lambda: work(whole), 1 << 40) + 1, stride):
-        place = folder / str(moment)
-        place.mkdir()
-        with pytest.raises(KeyboardInterrupt):
-            steps_in(lambda: work(place), moment)  # noqa: B023
-        remove_noted()
-        yield moment
 
 
 @pytest.mark.parametrize(
@@ -117,16 +76,17 @@ def interruptions(work: Callable[[Path], None], folder: Path, *, stride: int) ->
 def test_a_signal_at_any_moment_leaves_the_result_or_nothing(
     work: Callable[[Path], None], stride: int, tmp_path: Path
 ) -> None:
-    for moment in interruptions(work, tmp_path, stride=stride):
-        left = [path for path in (tmp_path / str(moment)).iterdir() if path.stem != "result"]
-        assert not left, f"interrupted before bytecode {moment}: {left[0].name} stays"
-        folder = tmp_path / str(moment) / "result"
+    for place in interrupted_everywhere(work, tmp_path, TRACED, stride=stride):
+        left = [path for path in place.iterdir() if path.stem != "result"]
+        assert not left, f"interrupted before bytecode {place.name}: {left[0].name} stays"
+        folder = place / "result"
         assert not folder.exists() or any(folder.iterdir())
 
 
 def test_the_exit_of_python_removes_what_is_left(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
+from unimoe_runtime.files import atomic, locked_path
 from unimoe_runtime.files.atomic import PartialFile
 PartialFile(Path({str(tmp_path)!r}, "a.wav")).path.write_text("half")
 raise KeyboardInterrupt

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from tests.interruptions import interrupted_everywhere
 from tests.unimoe.codec.shapes import SMALL
+from unimoe.codec import common
+from unimoe.codec import training as codec_training
 from unimoe.codec.base import load_codec
 from unimoe.codec.convnext import ConvNeXtCodec
 from unimoe.codec.settings import CodecTraining
 from unimoe.codec.trainer import CodecTrainer
-from unimoe.codec.training import train_codec
+from unimoe.codec.training import save_training, train_codec
 from unimoe.data.corpus import Corpus
+from unimoe_runtime.files import atomic, locked_path
 
 TRAINING = CodecTraining(
     num_steps=24, warmup_steps=4, codebooks_from_step=12, batch_size=2, segment_frames=24, learning_rate=4e-3
@@ -57,3 +62,13 @@ def test_a_decoder_is_trained_anew_for_the_same_tokens(corpus: Corpus, tmp_path:
         assert torch.allclose(tensor, resumed.state_dict()[name], atol=1e-5), name
     pcm_BL = corpus[0].pcm()[None]
     assert torch.equal(resumed.encode(torch.from_numpy(pcm_BL)), first.encode(torch.from_numpy(pcm_BL)))
+
+
+def test_a_signal_at_any_moment_of_a_save_leaves_no_partial_file(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = CodecTrainer(SMALL, TRAINING, corpus)
+    traced = (atomic, locked_path, common, codec_training)
+    for place in interrupted_everywhere(partial(save_training, trainer), tmp_path, traced, stride=29):
+        names = {path.name for path in place.rglob("*")}
+        assert names <= {"training.pt", "codec", "config.json", "model.safetensors"}, f"before bytecode {place.name}"
+        if (place / "codec" / "config.json").exists():  # the last file
+            assert load_codec(place / "codec").num_codebooks == SMALL.num_codebooks

@@ -20,7 +20,8 @@ from tests.command_line import PACKAGE_ROOTS
 from tests.unimoe.training import tiny_training
 from tests.unimoe.training.tiny_training import config, make_examples, training
 from unimoe.training.batches import collate
-from unimoe.training.trainer import Trainer, read_save
+from unimoe.training.saves import read_save
+from unimoe.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[3]
 
