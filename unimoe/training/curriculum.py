@@ -62,6 +62,10 @@ class CurriculumConfig:
     def dense(self) -> ModelConfig:
         return dense_config(self.model, len(DOMAINS))
 
+    def model_of(self, stage: str) -> ModelConfig:
+        """A stage's model: the Mixture of Experts from the merger on, dense before."""
+        return self.model if STAGES.index(stage) >= STAGES.index("merge") else self.dense
+
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any], model: ModelConfig, seed: int = 0) -> CurriculumConfig:
         """From the sections [train] (fields of all stages), [base], [specialist] (and its tables by domain), [warmup],
@@ -115,19 +119,16 @@ class Curriculum:
 
     def model(self, stage: str = "joint") -> UniMoE:
         """A finished stage's model, in evaluation mode."""
-        model = UniMoE(self._model_config(stage))
+        model = UniMoE(self.config.model_of(stage))
         model.load_state_dict(self.weights(stage))
         return model.eval()
-
-    def _model_config(self, stage: str) -> ModelConfig:
-        return self.config.model if stage in ("merge", "warmup", "joint") else self.config.dense
 
     def _train(self, stage: str) -> None:
         if self._is_finished(stage):
             return
         initial = None if stage == "base" else self.weights(_ORIGIN.get(stage, "base"))
         trainer = Trainer(
-            self._model_config(stage), self.config.stages[stage], self.data(stage), initial=initial, world=self.world
+            self.config.model_of(stage), self.config.stages[stage], self.data(stage), initial=initial, world=self.world
         )
         trainer.run(self.work / stage, title=stage)
         if self.held_out:

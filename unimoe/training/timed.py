@@ -26,7 +26,6 @@ from unimoe.training.examples import Example
 from unimoe.training.package import Package
 from unimoe.training.parallel import World
 from unimoe.training.trainer import Trainer, evaluate
-from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.files.atomic import write_atomically
 
 Report = Callable[[str], None]
@@ -105,7 +104,7 @@ def fit_stages(
         for shape in {config.dense, config.model}
     }
     left_s = max(1.0, 0.93 * (seconds - (time.monotonic() - started)))
-    cost_s = sum(stage.num_steps * speeds[_shape_of(config, name)] for name, stage in stages.items())
+    cost_s = sum(stage.num_steps * speeds[config.model_of(name)] for name, stage in stages.items())
     scale = left_s / cost_s
     fitted = {}
     for name, stage in stages.items():
@@ -113,10 +112,6 @@ def fit_stages(
         fitted[name] = replace(stage, num_steps=steps, warmup_steps=min(stage.warmup_steps, max(1, steps // 10)))
     model = replace(config.model, aux_loss_decay_steps=fitted["joint"].num_steps)
     return replace(config, stages=fitted, model=model)
-
-
-def _shape_of(config: CurriculumConfig, stage: str) -> ModelConfig:
-    return config.model if stage in ("warmup", "joint") else config.dense
 
 
 def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int, limit_s: float) -> float:

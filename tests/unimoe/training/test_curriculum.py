@@ -69,6 +69,12 @@ def test_a_stage_that_is_not_finished_is_named(tmp_path: Path) -> None:
         curriculum.run(["base"])
 
 
+def test_a_stages_model_is_dense_before_the_merger() -> None:
+    found = curriculum_config()
+    assert [found.model_of(stage) == found.model for stage in STAGES] == [False] * 3 + [True] * 3
+    assert found.model_of("base") == found.model_of("specialist-music") == found.dense
+
+
 def test_a_recipes_sections_make_the_stages() -> None:
     recipe = {
         "train": {"num_steps": 100, "batch_size": 4, "leave_out": ["organ"], "guide_layers": [1]},
