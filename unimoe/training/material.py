@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from unimoe.data.rendering import render_corpus
 from unimoe.training.examples import Example, encode_items, make_examples, read_codes
 from unimoe.training.frontend import FrontEndRecipe, write_frontend
 from unimoe.training.products import Products
-from unimoe.training.recipe_check import read_recipe
+from unimoe.training.recipe_check import data_section
 from unimoe.training.versions import VersionRecipe, versions_of
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import ConfigError
@@ -31,6 +31,7 @@ from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 Report = Callable[[str], None]
 _CODES, _VERSION_CODES = "codes.npz", "version-codes.npz"
+_LATER_STEPS = ("kept_codebooks", "decoder", "finish")  # fields of [codec] that do not concern its first step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,9 +107,7 @@ def _codes(items: Sequence[Item], codec: Codec, path: Path) -> list[np.ndarray]:
 
 def _require_products(recipe: dict[str, Any], work: Path) -> None:
     """Raise ConfigError where `work` holds a product of sections that differ from those of the recipe."""
-    data = recipe["data"]
-    if "recipe" in data:
-        data = read_recipe(Path(data["recipe"]), ["data"])["data"]
+    data = data_section(recipe["data"])
     of_codec = {"data": data, "codec": recipe["codec"]}
     leave_out = {"leave_out": recipe["train"].get("leave_out", [])}
     products = Products(work)
@@ -123,10 +122,9 @@ def _require_products(recipe: dict[str, Any], work: Path) -> None:
         products.require(work / name, made_from)
 
 
-def open_corpus(data: dict[str, Any], work: Path, report: Report) -> Corpus:
+def open_corpus(data: Mapping[str, Any], work: Path, report: Report) -> Corpus:
     """The corpus of a recipe's [data]. Rendered into `work` unless it exists there or [data] names its folder."""
-    if "recipe" in data:
-        data = read_recipe(Path(data["recipe"]), ["data"])["data"]
+    data = data_section(data)
     corpus_dir = Path(data.get("folder", work / "corpus"))
     if "folder" not in data and not (corpus_dir / "index.jsonl").exists():
         report("rendering the corpus")
@@ -134,34 +132,45 @@ def open_corpus(data: dict[str, Any], work: Path, report: Report) -> Corpus:
     return Corpus.open(corpus_dir)
 
 
-def make_codec(fields: dict[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
+def make_codec(fields: Mapping[str, Any], corpus: Corpus, work: Path, report: Report) -> Path:
     """The folder of the codec of a recipe's [codec]: trained, cut to its first codebooks, with a retrained decoder
     ([codec.decoder]), and finished against discriminators ([codec.finish]).
 
     All steps but the first are optional (see `prepare`). With `folder`, the codec already exists.
     """
-    fields = dict(fields)
-    kept, of_decoder, of_finish = (fields.pop(name, {}) for name in ("kept_codebooks", "decoder", "finish"))
-    folder = Path(fields.pop("folder", work / "codec-run" / "codec"))
-    if folder.parent == work / "codec-run":
-        shape = codec_config(fields.pop("shape", {}))
-        codec = train_codec(CodecTrainer(shape, CodecTraining.from_dict(fields), corpus), work / "codec-run", report)
+    kept, of_decoder, of_finish = (fields.get(name) for name in _LATER_STEPS)
+    run = work / "codec-run"
+    folder = Path(fields["folder"]) if "folder" in fields else run / "codec"
+    trained = None if "folder" in fields else _train_first(fields, corpus, run, report)
     if not (kept or of_decoder or of_finish):
         return folder
-    if folder.parent != work / "codec-run":
-        codec = own_codec(folder)
+    codec = trained or own_codec(folder)
     if kept:
         codec = codec.with_codebooks(kept)
     if of_decoder:
-        of_decoder = dict(of_decoder)
-        shape = codec_config({**codec.config.to_dict(), **of_decoder.pop("shape", {})})
-        training = CodecTraining.from_dict({"codebooks_from_step": 0, **of_decoder})
-        codec = train_codec(CodecTrainer(shape, training, corpus, codec), work / "decoder-run", report)
+        codec = _retrain_decoder(codec, of_decoder, corpus, work / "decoder-run", report)
     if of_finish:
         finish = AdversarialTrainer(codec, AdversarialTraining.from_dict(of_finish), corpus)
         codec = train_codec(finish, work / "finish-run", report)
     codec.save(work / "codec")
     return work / "codec"
+
+
+def _train_first(fields: Mapping[str, Any], corpus: Corpus, run: Path, report: Report) -> TrainedCodec[Any]:
+    """Train a codec from random weights; `fields` is the section [codec]."""
+    settings = {name: value for name, value in fields.items() if name not in ("shape", *_LATER_STEPS)}
+    shape = codec_config(fields.get("shape", {}))
+    return train_codec(CodecTrainer(shape, CodecTraining.from_dict(settings), corpus), run, report)
+
+
+def _retrain_decoder(
+    codec: TrainedCodec[Any], fields: Mapping[str, Any], corpus: Corpus, run: Path, report: Report
+) -> TrainedCodec[Any]:
+    """Train a decoder for the codec's tokens; `fields` is the section [codec.decoder]."""
+    settings = {name: value for name, value in fields.items() if name != "shape"}
+    shape = codec_config({**codec.config.to_dict(), **fields.get("shape", {})})
+    training = CodecTraining.from_dict({"codebooks_from_step": 0, **settings})
+    return train_codec(CodecTrainer(shape, training, corpus, codec), run, report)
 
 
 def own_codec(folder: Path) -> TrainedCodec[Any]:

@@ -39,6 +39,15 @@ def read_recipe(path: Path, sections: tuple[str, ...] | list[str] = NEEDED) -> d
     return recipe
 
 
+def data_section(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe's [data], or that of the file which it names as `recipe`. Raises ConfigError where that has none."""
+    if "recipe" not in data:
+        return data
+    other = Path(check_value(data["recipe"], Annotated[str, Length(1, 4096)], "recipe"))
+    section: dict[str, Any] = read_recipe(other, ["data"])["data"]
+    return section
+
+
 def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
     """Read a recipe and check all of it. With `tools`, also check that its corpus can be rendered here.
 
@@ -86,10 +95,7 @@ def _check_data(data: Mapping[str, Any]) -> CorpusRecipe | None:
     if "folder" in data:
         check_value(data["folder"], Annotated[str, Length(1, 4096)], "folder")
         return None
-    if "recipe" in data:
-        other = Path(check_value(data["recipe"], Annotated[str, Length(1, 4096)], "recipe"))
-        data = read_recipe(other, ["data"])["data"]
-    return CorpusRecipe.from_dict(data)
+    return CorpusRecipe.from_dict(data_section(data))
 
 
 _CODEC_SIZES = ("num_codebooks", "codebook_size")

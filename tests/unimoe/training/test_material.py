@@ -10,8 +10,8 @@ import torch
 from tests.unimoe.codec.shapes import SMALL
 from unimoe.codec.base import load_codec
 from unimoe.codec.convnext import ConvNeXtCodec
-from unimoe.data.corpus import Corpus
-from unimoe.training.material import make_codec
+from unimoe.data.corpus import Corpus, write_index
+from unimoe.training.material import make_codec, open_corpus
 from unimoe_runtime.errors import ConfigError
 
 
@@ -29,6 +29,29 @@ def test_a_recipe_keeps_the_first_codebooks_and_trains_the_decoder_for_them(corp
     assert made.num_codebooks == 2 and torch.equal(made.encode(pcm_BL), first.encode(pcm_BL)[:, :2])
     assert [line.split(":")[0] for line in lines] == ["training the codec", "training the codec's decoder"]
     assert "kept_codebooks" in fields, "the recipe is read once for every stage"
+
+
+def test_a_codec_that_exists_is_used_as_it_is_or_cut(corpus: Corpus, tmp_path: Path) -> None:
+    ConvNeXtCodec(SMALL).save(tmp_path / "made")
+    fields = {"folder": str(tmp_path / "made")}
+    assert make_codec(fields, corpus, tmp_path, print) == tmp_path / "made"
+    assert make_codec({**fields, "kept_codebooks": 2}, corpus, tmp_path, print) == tmp_path / "codec"
+    assert load_codec(tmp_path / "codec").num_codebooks == 2
+    assert not (tmp_path / "codec-run").exists()
+
+
+def test_a_recipe_may_name_another_ones_data(corpus: Corpus, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    write_index(folder, [], sample_rate_hz=24000, licences={}, seed=0)
+    other = tmp_path / "other.toml"
+    other.write_text(f'[data]\nfolder = "{folder}"\n')
+    assert open_corpus({"recipe": str(other)}, tmp_path, print).sample_rate_hz == 24000
+    other.write_text("[codec]\n")
+    with pytest.raises(ConfigError, match=r"other\.toml: the section \[data\] is missing"):
+        open_corpus({"recipe": str(other)}, tmp_path, print)
+    with pytest.raises(ConfigError, match="recipe is 3; it must be"):
+        open_corpus({"recipe": 3}, tmp_path, print)
 
 
 def test_a_recipe_that_does_not_fit_is_one_line(corpus: Corpus, tmp_path: Path) -> None:
