@@ -71,14 +71,17 @@ class Package:
         return Corpus(sample_rate_hz=described["sample_rate_hz"], licences={}, items=tuple(items))
 
 
-def write_package(
-    out: Path,
-    config: CurriculumConfig,
-    examples: Mapping[str, Sequence[Example]],
-    corpus: Corpus,
-    codec_dir: Path,
-    limits: PackageLimits,
-) -> int:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackageParts:
+    """What is packed. `examples`: by split, train and valid. `corpus`: where the excerpt is taken from."""
+
+    config: CurriculumConfig
+    examples: Mapping[str, Sequence[Example]]
+    corpus: Corpus
+    codec_dir: Path
+
+
+def write_package(out: Path, parts: PackageParts, limits: PackageLimits) -> int:
     """Write a package and return its size in bytes.
 
     Raises OutputError where `out` exists, another process writes it, or the package is too big; nothing is left then.
@@ -88,7 +91,7 @@ def write_package(
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with staging_path(out, wait=False) as staging:
-            _write_parts(staging, config, examples, corpus, codec_dir, limits)
+            _write_parts(staging, parts, limits)
             size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
             if size > limits.total_mb * 1e6:
                 raise OutputError(f"{out} has {size / 1e6:.1f} MB; at most {limits.total_mb:g} MB may be carried")
@@ -98,26 +101,20 @@ def write_package(
     return size
 
 
-def _write_parts(
-    out: Path,
-    config: CurriculumConfig,
-    examples: Mapping[str, Sequence[Example]],
-    corpus: Corpus,
-    codec_dir: Path,
-    limits: PackageLimits,
-) -> None:
+def _write_parts(out: Path, parts: PackageParts, limits: PackageLimits) -> None:
+    config = parts.config
     (out / "audio").mkdir(parents=True)
-    arrays: dict[str, Any] = _pack(examples)
+    arrays: dict[str, Any] = _pack(parts.examples)
     np.savez_compressed(out / "examples.npz", **arrays)
-    shutil.copytree(codec_dir, out / "codec", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(parts.codec_dir, out / "codec", ignore=shutil.ignore_patterns(".*"))
     description = {
         "format": FORMAT,
         "model": config.model.to_dict(),
         "stages": {name: settings.to_dict() for name, settings in config.stages.items()},
         "balanced_clips": dict(config.balanced_clips),
         "seed": config.seed,
-        "sample_rate_hz": corpus.sample_rate_hz,
-        "audio": _write_excerpt(out, corpus, limits.audio_mb * 1e6),
+        "sample_rate_hz": parts.corpus.sample_rate_hz,
+        "audio": _write_excerpt(out, parts.corpus, limits.audio_mb * 1e6),
     }
     (out / "package.json").write_text(json.dumps(description) + "\n", encoding="utf-8")
 

@@ -17,7 +17,7 @@ from unimoe.checkpoint import load_model
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
 from unimoe.training.decoder import with_trained_decoder
 from unimoe.training.material import Material, Report, prepare
-from unimoe.training.package import PackageLimits, write_package
+from unimoe.training.package import PackageLimits, PackageParts, write_package
 from unimoe.training.parallel import Engine, open_world
 from unimoe.training.recipe_check import check_recipe
 from unimoe.training.result import write_result
@@ -80,8 +80,13 @@ def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits,
     recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     config = curriculum_config(recipe, material)
-    examples = {split: material.examples(split, config.model) for split in ("train", "valid")}
-    return write_package(out, config, examples, material.corpus, material.codec_dir, limits)
+    parts = PackageParts(
+        config=config,
+        examples={split: material.examples(split, config.model) for split in ("train", "valid")},
+        corpus=material.corpus,
+        codec_dir=material.codec_dir,
+    )
+    return write_package(out, parts, limits)
 
 
 def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report: Report = print) -> None:

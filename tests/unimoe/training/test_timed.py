@@ -18,7 +18,7 @@ from unimoe.codec.harmonic import HarmonicCodec
 from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.training.curriculum import STAGES, CurriculumConfig
 from unimoe.training.examples import Example
-from unimoe.training.package import PackageLimits, open_package, write_package
+from unimoe.training.package import PackageLimits, PackageParts, open_package, write_package
 from unimoe.training.timed import TimeBudget, train_in_time
 from unimoe_runtime.errors import CheckpointError, OutputError
 
@@ -53,13 +53,17 @@ def examples() -> dict[str, list[Example]]:
 
 
 @pytest.fixture
-def package(tmp_path: Path, corpus: Corpus, config: CurriculumConfig, examples: dict[str, list[Example]]) -> Path:
+def parts(tmp_path: Path, corpus: Corpus, config: CurriculumConfig, examples: dict[str, list[Example]]) -> PackageParts:
     torch.manual_seed(0)
     codec = HarmonicCodec(SMALL_HARMONIC)
     codec.codebooks.weight.normal_()
     codec.save(tmp_path / "codec")
-    size = write_package(tmp_path / "package", config, examples, corpus, tmp_path / "codec", LIMITS)
-    assert size < 1e6
+    return PackageParts(config=config, examples=examples, corpus=corpus, codec_dir=tmp_path / "codec")
+
+
+@pytest.fixture
+def package(tmp_path: Path, parts: PackageParts) -> Path:
+    assert write_package(tmp_path / "package", parts, LIMITS) < 1e6
     return tmp_path / "package"
 
 
@@ -78,14 +82,12 @@ def test_what_is_packed_comes_out_again(
     assert sorted(item.samples().tobytes() for item in excerpt) == sorted(i.samples().tobytes() for i in corpus)
 
 
-def test_a_package_that_is_too_big_or_none_is_one_line(
-    tmp_path: Path, corpus: Corpus, config: CurriculumConfig, examples: dict[str, list[Example]], package: Path
-) -> None:
+def test_a_package_that_is_too_big_or_none_is_one_line(tmp_path: Path, parts: PackageParts, package: Path) -> None:
     with pytest.raises(OutputError, match=r"has 0\.\d MB; at most 0\.01 MB may be carried"):
-        write_package(tmp_path / "big", config, examples, corpus, tmp_path / "codec", PackageLimits(total_mb=0.01))
+        write_package(tmp_path / "big", parts, PackageLimits(total_mb=0.01))
     assert not [path for path in tmp_path.iterdir() if "big" in path.name]
     with pytest.raises(OutputError, match="exists: remove it first"):
-        write_package(package, config, examples, corpus, tmp_path / "codec", LIMITS)
+        write_package(package, parts, LIMITS)
     with pytest.raises(CheckpointError, match="is no training package"):
         open_package(tmp_path / "corpus")
 
