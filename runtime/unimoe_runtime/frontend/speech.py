@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 
 from unimoe_runtime.errors import PromptError
+from unimoe_runtime.frontend.homographs import NEIGHBOURS, ByUse, Homographs, Neighbours, uses_of
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Item, Normaliser, Pause, open_language
 from unimoe_runtime.frontend.options import NO_OPTIONS, SpeechOptions
 from unimoe_runtime.frontend.phonemes import parse_phonemes
@@ -134,21 +135,35 @@ class SpeechReader:
                 own[word] = parse_phonemes(written, self.phonemes)
             except PromptError as error:
                 raise PromptError(f"lexicon, {word!r}: {error}") from None
-        return self._completed.with_words(own) if own else self._completed
+        return self.pronunciations.with_words(own) if own else self.pronunciations
 
     @cached_property
-    def _completed(self) -> Pronunciations:
-        """The lexicon, completed with the language's own words."""
-        lacking = {word: sounds for word, sounds in self._listed.items() if word not in self.lexicon.words}
-        return self.lexicon.with_words(lacking) if lacking else self.lexicon
+    def pronunciations(self) -> ByUse:
+        """The lexicon, completed and corrected with the language's own words, and its homographs."""
+        sounds = self._sounds("pronunciations")
+        corrections = self._sounds("corrections")
+        own = {word: phonemes for word, phonemes in sounds.items() if word not in self.lexicon.words} | corrections
+        language = open_language(self.language)
+        fixed = {tuple(phrase.split()): phonemes for phrase, phonemes in self._sounds("fixed_sounds").items()}
+        homographs = Homographs(
+            uses=uses_of(
+                self._sounds("noun_sounds"),
+                self._sounds("verb_sounds"),
+                adjectives=language.vocabulary("homograph_adjectives").words,
+                usual_verbs=language.vocabulary("usual_verbs").words,
+                but=corrections,
+            ),
+            neighbours=Neighbours(**{name: language.vocabulary(name).words for name in NEIGHBOURS}),
+            fixed=fixed,
+        )
+        return ByUse(lexicon=self.lexicon.with_words(own) if own else self.lexicon, homographs=homographs)
 
-    @cached_property
-    def _listed(self) -> dict[str, tuple[str, ...]]:
-        """The language's own pronunciations of words that its tables use."""
+    def _sounds(self, vocabulary: str) -> dict[str, tuple[str, ...]]:
+        """Phonemes by the entries of one of the language's vocabularies, those that the voice has."""
         found: dict[str, tuple[str, ...]] = {}
-        for word, written in open_language(self.language).vocabulary("pronunciations").words.items():
+        for written, sounds in open_language(self.language).vocabulary(vocabulary).words.items():
             with suppress(PromptError):  # the voice lacks one of the phonemes
-                found[word] = parse_phonemes(written, self.phonemes, "arpabet")
+                found[written] = parse_phonemes(sounds, self.phonemes, "arpabet")
         return found
 
     @property

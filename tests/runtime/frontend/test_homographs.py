@@ -1,0 +1,94 @@
+"""Words whose pronunciation depends on their use: every one in sentences that show its use, and in commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from unimoe_runtime.frontend.homographs import NEIGHBOURS, STAR, ByUse, Homographs, Neighbours, uses_of
+from unimoe_runtime.frontend.normalisation import open_language
+from unimoe_runtime.frontend.pronunciation import PHONEMES, Phonemes, Pronouncer
+
+ENGLISH = open_language("en")
+
+
+def sounds(vocabulary: str) -> dict[str, Phonemes]:
+    return {word: tuple(said.lower().split()) for word, said in ENGLISH.vocabulary(vocabulary).words.items()}
+
+
+NOUNS, VERBS, CORRECTED, FIXED = map(sounds, ("noun_sounds", "verb_sounds", "corrections", "fixed_sounds"))
+
+
+@pytest.fixture(scope="module")
+def lexicon() -> ByUse:
+    adjectives, usual = (ENGLISH.vocabulary(name).words for name in ("homograph_adjectives", "usual_verbs"))
+    homographs = Homographs(
+        uses=uses_of(NOUNS, VERBS, adjectives=adjectives, usual_verbs=usual, but=CORRECTED),
+        neighbours=Neighbours(**{name: ENGLISH.vocabulary(name).words for name in NEIGHBOURS}),
+        fixed={tuple(phrase.split()): said for phrase, said in FIXED.items()},
+    )
+    return ByUse(lexicon=Pronouncer(dictionary={}, sound_out=lambda word: ("ah1",)), homographs=homographs)
+
+
+def said(lexicon: ByUse, text: str, word: str) -> Phonemes:
+    words = text.split()
+    return lexicon.phrase_words(words)[words.index(word)]
+
+
+@pytest.mark.parametrize("word", NOUNS)
+def test_neighbours_show_the_use_of_every_word(lexicon: ByUse, word: str) -> None:
+    for text in (f"my {word}", f"the {word} was here", f"a new {word} for her", f"it is a good {word}"):
+        assert said(lexicon, text, word) == NOUNS[word], text
+    for text in (f"{word} the door", f"please {word} it", f"we will {word} them", f"i want to {word}"):
+        assert said(lexicon, text, word) == VERBS[word], text
+
+
+def test_an_s_makes_a_plural_or_a_third_person(lexicon: ByUse) -> None:
+    assert said(lexicon, "the records are new", "records")[:2] == ("r", "eh1")
+    assert said(lexicon, "she records the song", "records")[:2] == ("r", "ih0")
+    assert said(lexicon, "she uses it", "uses") == ("y", "uw1", "z", "ih0", "z")
+    assert said(lexicon, "their uses", "uses") == ("y", "uw1", "s", "ih0", "z")
+    assert said(lexicon, "he addresses me", "addresses")[-2:] == ("ih0", "z")
+
+
+@pytest.mark.parametrize("phrase", FIXED)
+def test_fixed_phrases_keep_their_reading_among_other_words(lexicon: ByUse, phrase: str) -> None:
+    words = phrase.split()
+    at = next(index for index, word in enumerate(words) if word.startswith(STAR))
+    plain = [word.removeprefix(STAR) for word in words]
+    for before, after in (([], []), (["well"], ["there"])):
+        assert lexicon.phrase_words([*before, *plain, *after])[len(before) + at] == FIXED[phrase]
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "first"),
+    [
+        ("record video now", "record", "r ih0"),
+        ("play record", "record", "r eh1"),
+        ("perfect timing", "perfect", "p er1"),
+        ("we live in a live house", "live", "l ih1"),
+        ("resume", "resume", "r ih0"),
+        ("my resume", "resume", "r eh1"),
+        ("they used to use it", "used", "y uw1 s t"),
+        ("it is used to make tea", "used", "y uw1 z d"),
+    ],
+)
+def test_commands_and_phrases(lexicon: ByUse, text: str, word: str, first: str) -> None:
+    wanted = tuple(first.split())
+    assert said(lexicon, text, word)[: len(wanted)] == wanted
+
+
+def test_a_callers_own_pronunciation_comes_first(lexicon: ByUse) -> None:
+    own = lexicon.with_words({"Record": ("k",), "live": ("l",)})
+    assert own.phrase_words("please record live music".split())[1:3] == [("k",), ("l",)]
+    assert lexicon.phrase_words(["record", "it"], {0: ("g",)})[0] == ("g",)
+
+
+def test_tables_fit_each_other() -> None:
+    assert NOUNS.keys() == VERBS.keys()
+    assert all(NOUNS[word] != VERBS[word] for word in NOUNS)
+    known = set(PHONEMES)
+    assert all(known.issuperset(said) for table in (NOUNS, VERBS, CORRECTED, FIXED) for said in table.values())
+    assert all(phrase.count(STAR) == 1 for phrase in FIXED)
+    before = [set(ENGLISH.vocabulary(name).words) for name in ("before_noun", "before_verb")]
+    after = [set(ENGLISH.vocabulary(name).words) for name in ("after_noun", "after_verb")]
+    assert not before[0] & before[1] and not after[0] & after[1]
