@@ -1,14 +1,18 @@
 """Converts texts and transcripts to one spelling: numbers as digits, contractions in full, no punctuation.
 
-A recognizer writes "4,370", "it's" and "Dr." where the text says "four thousand three hundred seventy", "it is" and
-"doctor". Both become the same tokens before the comparison, so that spelling does not count as an error. A number
-becomes one token a digit: "forty two" and "42" are both `4 2`.
+A recognizer writes "4,370", "it's", "Dr." and "$1.50" where the text says "four thousand three hundred seventy", "it
+is", "doctor" and "one dollar fifty". Both become the same tokens before the comparison, so that spelling does not count
+as an error. The front end's reader writes out figures and signs; then a number becomes one token a digit: "forty two"
+and "42" are both `4 2`. British and American spellings become one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
+
+from unimoe_runtime.frontend.reading import read_phrases
 
 _UNITS: Final = {
     word: number
@@ -34,40 +38,64 @@ _ENDINGS: Final = (
     ("'d", " would"),
 )
 _WHOLE: Final = {
-    "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "ok": "okay", "mr": "mister",
-    "mrs": "missus", "dr": "doctor", "prof": "professor", "vs": "versus", "gonna": "going to", "wanna": "want to",
-    "its": "it is", "'em": "them", "o'clock": "oclock", "'cause": "because", "percent": "percent", "um": "", "uh": "",
-    "pm": "p m", "am": "am", "km": "kilometers", "theatre": "theater", "grey": "gray", "til": "until",
+    "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "let's": "let us",
+    "y'all": "you all", "ok": "okay", "gonna": "going to", "wanna": "want to", "gotta": "got to", "its": "it is",
+    "'em": "them", "o'clock": "oclock", "'cause": "because", "um": "", "uh": "", "til": "until", "mr": "mister",
+    "mrs": "missus", "dr": "doctor", "prof": "professor", "vs": "versus", "etcetera": "et cetera", "alright": "all right",
 }  # fmt: skip
+_STRING: Final = re.compile(r"(?<=\d{3})-(?=\d{3})|(?<=\b[A-Z])-(?=[A-Z]\b)")
 _IS: Final = re.compile(r"\b(it|he|she|that|what|there|who|where|how|here|when|why)'s\b")
-_CURRENCY: Final = {"$": "dollars", "£": "pounds", "€": "euros"}
-_BRITISH: Final = (
-    (r"(col|fav|harb|hon|lab|neighb|flav|behavi|rum|vap)our", r"\1or"),
-    (r"(cent|met|lit|fib)re\b", r"\1er"),
+_SPELLINGS: Final = tuple(
+    (re.compile(rf"\b{pattern}\b"), plain)
+    for pattern, plain in (
+        (r"([a-z]{2,})our(s|ed|ing|ite|ites|able|ful|hood|ly|y)?", r"\1or\2"),
+        (r"([a-z]*(?:cent|met|lit|fib|theat|calib|somb|spect|lust|meag))re(s|d)?", r"\1er\2"),
+        (r"([a-z]{2,})is(e|es|ed|ing|er|ers|ation|ations)", r"\1iz\2"),
+        (r"([a-z]+)ys(e|es|ed|ing|er|ers)", r"\1yz\2"),
+        (r"([a-z]*[aeiouy][a-z]*[^aeiouy][aeiou])ll(ed|ing|er|ers|ery|or|ors|ous)", r"\1l\2"),
+        (r"(def|off|lic|pret)ence(s)?", r"\1ense\2"),
+        (r"(catal|dial|anal|monol)ogue(s)?", r"\1og\2"),
+        (r"(to|for|back|after|up|down|in|out)wards", r"\1ward"),
+        (r"(fulfi|enro|insta|disti)l", r"\1ll"),
+    )
 )
+"""Rules that make one spelling of the British and the American one; they may change both into a third."""
+_SAME: Final = {
+    "grey": "gray", "practise": "practice", "programme": "program", "programmes": "programs", "cheque": "check",
+    "cheques": "checks", "tyre": "tire", "tyres": "tires", "plough": "plow", "sceptical": "skeptical", "kerb": "curb",
+    "mould": "mold", "moustache": "mustache", "pyjamas": "pajamas", "jewellery": "jewelry", "jewelery": "jewelry",
+    "whisky": "whiskey", "doughnut": "donut", "doughnuts": "donuts", "storey": "story", "ageing": "aging",
+    "judgement": "judgment", "artefact": "artifact", "sulphur": "sulfur", "draught": "draft", "axe": "ax",
+    "cosy": "cozy", "manoeuvre": "maneuver", "enquire": "inquire", "enquiry": "inquiry", "centred": "centered",
+}  # fmt: skip
+_CURRENCIES: Final = frozenset({"dollar", "dollars", "pound", "pounds", "euro", "euros"})
+_COINS: Final = frozenset({"cent", "cents", "penny", "pence"})
 
 
 def spoken_tokens(text: str) -> list[str]:
     """Tokens of a text or a transcript, ready for comparison."""
-    text = text.lower().replace("’", "'").replace("‘", "'")
-    text = re.sub(r"([$£€])(\d[\d,]*)(?:\.(\d\d))?", _money, text)
-    text = re.sub(r"(\d):00\b", r"\1 oclock", text)
-    text = re.sub(r"(\d):(\d\d)\b", r"\1 \2", text)
-    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"(?<=\d)\.(?=\d)", " point ", text)
-    text = re.sub(r"\b([ap])\.m\b\.?|(?<=\d) ?([ap])m\b", lambda half: f" {half[1] or half[2]} m", text)
-    text = text.replace("%", " percent ").replace("&", " and ").replace("+", " plus ").replace("°", " degrees ")
-    text = re.sub(r"(\d+)(?:st|nd|rd|th)\b", r"\1 th ", text)
-    for pattern, plain in _BRITISH:
-        text = re.sub(pattern, plain, text)
-    text = _IS.sub(r"\1 is", text)
-    words = [part for word in re.findall(r"[a-z']+|\d+", text) for part in _full_words(word)]
-    return _digits(words)
+    text = _STRING.sub(" ", text)  # a transcript's 471-902 is a string of digits, not a range
+    read = " ".join(word.lower() for phrase in read_phrases(text) for word in phrase)
+    read = _IS.sub(r"\1 is", read.replace("per cent", "percent"))
+    words = [_one_spelling(part) for word in read.split() for part in _full_words(word)]
+    for at, word in enumerate(words[1:]):
+        if words[at] == "a" and (word == "hundred" or word in _SCALES):
+            words[at] = "one"
+    return _plain_values(_digits(words))
 
 
-def _money(match: re.Match[str]) -> str:
-    cents = f" and {match[3]} cents" if match[3] and match[3] != "00" else ""
-    return f" {match[2]} {_CURRENCY[match[1]]}{cents} "
+def spaced_like(tokens: Sequence[str], other: Sequence[str]) -> list[str]:
+    """`tokens`, joined or split where `other` has the same letters with other spaces, such as `t v` and `tv`."""
+    known = set(other)
+    parts = {"".join(other[at : at + n]): other[at : at + n] for n in (2, 3) for at in range(len(other) - n + 1)}
+    found: list[str] = []
+    at = 0
+    while at < len(tokens):
+        joined = next((n for n in (3, 2) if at + n <= len(tokens) and "".join(tokens[at : at + n]) in known), 1)
+        token = "".join(tokens[at : at + joined])
+        found += [token] if token in known else parts.get(token, [token])
+        at += joined
+    return found
 
 
 def _full_words(word: str) -> list[str]:
@@ -77,6 +105,39 @@ def _full_words(word: str) -> list[str]:
         if word.endswith(ending) and len(word) > len(ending):
             return (word[: -len(ending)] + full).split()
     return [part for part in [word.replace("'", "")] if part]
+
+
+def _one_spelling(word: str) -> str:
+    """The American spelling of a word, or what the rules make of both spellings alike."""
+    word = _SAME.get(word, word)
+    for pattern, plain in _SPELLINGS:
+        word = pattern.sub(plain, word)
+    return word
+
+
+def _plain_values(tokens: list[str]) -> list[str]:
+    """Tokens without the words that are left out of a value at will, and halves as decimals.
+
+    Left out are `and` between digits, or between a currency and digits, and the name of coins after such digits.
+    """
+    found: list[str] = []
+    in_coins = False
+    at = 0
+    while at < len(tokens):
+        before, after = (found[-1] if found else ""), tokens[at + 1] if at + 1 < len(tokens) else ""
+        if tokens[at : at + 3] == ["and", "a", "half"] and before.isdigit():
+            found += ["point", "5"]
+            at += 3
+            continue
+        if tokens[at] == "and" and after.isdigit() and (before.isdigit() or before in _CURRENCIES):
+            in_coins = before in _CURRENCIES
+        elif tokens[at] in _COINS and before.isdigit() and in_coins:
+            in_coins = False
+        else:
+            in_coins = tokens[at].isdigit() and (in_coins or before in _CURRENCIES)
+            found.append("0" if tokens[at] == "oh" and before.isdigit() else tokens[at])
+        at += 1
+    return found
 
 
 def _digits(words: list[str]) -> list[str]:
@@ -91,11 +152,7 @@ def _digits(words: list[str]) -> list[str]:
         else:
             tokens.append(words[at])
             at += 1
-    joined = [
-        token for at, token in enumerate(tokens)
-        if not (token == "and" and 0 < at < len(tokens) - 1 and tokens[at - 1].isdigit() and tokens[at + 1].isdigit())
-    ]  # fmt: skip
-    return ["0" if token == "oh" and at > 0 and joined[at - 1].isdigit() else token for at, token in enumerate(joined)]
+    return tokens
 
 
 def _read_number(words: list[str], start: int) -> tuple[int, str, bool]:

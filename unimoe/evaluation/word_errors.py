@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from unimoe.evaluation.spoken_form import spoken_tokens
+from unimoe.evaluation.spoken_form import spaced_like, spoken_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class WordErrors:
 
 def count_errors(reference: str, heard: str) -> WordErrors:
     """Errors of one text."""
-    return compare_tokens(spoken_tokens(reference), spoken_tokens(heard))
+    said = spoken_tokens(reference)
+    return compare_tokens(said, spaced_like(spoken_tokens(heard), said))
 
 
 def total_errors(references: Sequence[str], heard: Sequence[str]) -> WordErrors:
