@@ -41,9 +41,10 @@ _WHOLE: Final = {
     "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "let's": "let us",
     "y'all": "you all", "ok": "okay", "gonna": "going to", "wanna": "want to", "gotta": "got to", "its": "it is",
     "'em": "them", "o'clock": "oclock", "'cause": "because", "um": "", "uh": "", "til": "until", "mr": "mister",
-    "mrs": "missus", "dr": "doctor", "prof": "professor", "vs": "versus", "etcetera": "et cetera", "alright": "all right",
+    "mrs": "missus", "dr": "doctor", "prof": "professor", "vs": "versus", "etcetera": "et cetera",
+    "alright": "all right",
 }  # fmt: skip
-_STRING: Final = re.compile(r"(?<=\d{3})-(?=\d{3})|(?<=\b[A-Z])-(?=[A-Z]\b)")
+_STRING: Final = re.compile(r"(?<![\d$£€-])(\d+)-(?=\d+(?![\d-]))|\b([A-Z])-(?=[A-Z]\b)")
 _IS: Final = re.compile(r"\b(it|he|she|that|what|there|who|where|how|here|when|why)'s\b")
 _SPELLINGS: Final = tuple(
     (re.compile(rf"\b{pattern}\b"), plain)
@@ -74,7 +75,7 @@ _COINS: Final = frozenset({"cent", "cents", "penny", "pence"})
 
 def spoken_tokens(text: str) -> list[str]:
     """Tokens of a text or a transcript, ready for comparison."""
-    text = _STRING.sub(" ", text)  # a transcript's 471-902 is a string of digits, not a range
+    text = _STRING.sub(r"\1\2 ", text)  # a transcript's 7-9 is a string of digits as often as a range
     read = " ".join(word.lower() for phrase in read_phrases(text) for word in phrase)
     read = _IS.sub(r"\1 is", read.replace("per cent", "percent"))
     words = [_one_spelling(part) for word in read.split() for part in _full_words(word)]
@@ -118,7 +119,7 @@ def _one_spelling(word: str) -> str:
 def _plain_values(tokens: list[str]) -> list[str]:
     """Tokens without the words that are left out of a value at will, and halves as decimals.
 
-    Left out are `and` between digits, or between a currency and digits, and the name of coins after such digits.
+    Left out are `and` and `to` between digits, `and` between a currency and digits, and the coins after such digits.
     """
     found: list[str] = []
     in_coins = False
@@ -131,6 +132,8 @@ def _plain_values(tokens: list[str]) -> list[str]:
             continue
         if tokens[at] == "and" and after.isdigit() and (before.isdigit() or before in _CURRENCIES):
             in_coins = before in _CURRENCIES
+        elif tokens[at] == "to" and before.isdigit() and after.isdigit():
+            pass
         elif tokens[at] in _COINS and before.isdigit() and in_coins:
             in_coins = False
         else:

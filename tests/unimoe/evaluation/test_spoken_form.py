@@ -23,6 +23,11 @@ def words(number: int) -> str:
     [
         ("four three seven zero", "4370"),
         ("four seven one, nine oh two", "471-902"),
+        ("Seven nine.", "7-9"),
+        ("Four zero one three.", "4-013"),
+        ("nine to five", "9-5"),
+        ("twenty to thirty people", "20-30 people"),
+        ("five to ten dollars", "$5-10"),
         ("The twenty third of May, nineteen oh five", "The 23rd of May 1905"),
         ("January fifth", "January 5"),
         ("five dollars and thirty cents", "$5.30"),
