@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import soundfile
+
 from tests.unimoe.data.installed import needs_dictionary
-from unimoe.evaluation.hearing import judge_clip, left_out_counts
+from unimoe.evaluation.hearing import hear_clip, judge_clip, left_out_counts
+from unimoe.evaluation.whisper import RATE_HZ
 
 
 def clip(phoneme_s: float = 0.08) -> dict[str, Any]:
@@ -33,3 +39,49 @@ def test_pace_has_limits() -> None:
     assert judge_clip(clip(0.9), "parked truck")["left_out"] == "too fast or too slow"
     lines = [{"left_out": "b"}, {"left_out": ""}, {"left_out": "a"}, {"left_out": "b"}]
     assert list(left_out_counts(lines).items()) == [("b", 2), ("a", 1)]
+
+
+class Judge:
+    """Hears what it is given, first in the quick hearings and then in the full one, and counts the hearings."""
+
+    def __init__(self, *heard: str) -> None:
+        self.heard, self.hearings = heard, 0
+
+    def __call__(self, pcm_L: np.ndarray) -> str:
+        assert self.hearings == 2, "the full hearing is the last one"
+        return self.hear_quickly(pcm_L, 0.0)
+
+    def hear_quickly(self, pcm_L: np.ndarray, margin_s: float) -> str:
+        self.hearings += 1
+        return self.heard[self.hearings - 1]
+
+
+@needs_dictionary
+@pytest.mark.parametrize(
+    ("heard", "left_out"),
+    [
+        (["Parked truck."], ""),
+        (["Park truck."], ""),
+        (["Parked truck. Parked truck.", "Parked truck."], ""),
+        (["", "Bring me home.", "Parked truck."], ""),
+        (["Bring me home.", "Parked truck, parked truck.", "Bring me."], "other words heard"),
+        (["", "", ""], "nothing heard"),
+    ],
+)
+def test_only_the_full_hearing_leaves_a_clip_out(
+    heard: list[str], left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "1.flac", np.zeros(RATE_HZ), RATE_HZ)
+    judge = Judge(*heard)
+    monkeypatch.setattr("unimoe.evaluation.hearing._open", lambda size: judge)
+    line = hear_clip({**clip(), "audio": "1.flac"}, tmp_path, "tiny.en")
+    assert judge.hearings == len(heard)
+    assert (line["heard"], line["by"], line["left_out"]) == (heard[-1], "tiny.en", left_out)
+
+
+@needs_dictionary
+def test_a_wrong_pace_is_not_heard_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "1.flac", np.zeros(RATE_HZ), RATE_HZ)
+    judge = Judge("Parked truck.")
+    monkeypatch.setattr("unimoe.evaluation.hearing._open", lambda size: judge)
+    assert hear_clip({**clip(0.01), "audio": "1.flac"}, tmp_path, "tiny.en")["left_out"] == "too fast or too slow"
