@@ -85,9 +85,14 @@ def spoken_tokens(text: str) -> list[str]:
     return _plain_values(_digits(words))
 
 
-def spaced_like(tokens: Sequence[str], other: Sequence[str]) -> list[str]:
-    """`tokens`, joined or split where `other` has the same letters with other spaces, such as `t v` and `tv`."""
+def spelled_like(tokens: Sequence[str], other: Sequence[str]) -> list[str]:
+    """`tokens`, joined or split where `other` has the same letters with other spaces, such as `t v` and `tv`.
+
+    `point` between digits is left out where `other` has none: "7.9" and "3.15" may stand for seven nine and a clock.
+    """
     known = set(other)
+    if "point" not in known:
+        tokens = [token for at, token in enumerate(tokens) if not (token == "point" and _is_between_digits(tokens, at))]
     parts = {"".join(other[at : at + n]): other[at : at + n] for n in (2, 3) for at in range(len(other) - n + 1)}
     found: list[str] = []
     at = 0
@@ -97,6 +102,10 @@ def spaced_like(tokens: Sequence[str], other: Sequence[str]) -> list[str]:
         found += [token] if token in known else parts.get(token, [token])
         at += joined
     return found
+
+
+def _is_between_digits(tokens: Sequence[str], at: int) -> bool:
+    return 0 < at < len(tokens) - 1 and tokens[at - 1].isdigit() and tokens[at + 1].isdigit()
 
 
 def _full_words(word: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from unimoe.evaluation.spoken_form import spaced_like, spoken_tokens
+from unimoe.evaluation.spoken_form import spelled_like, spoken_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class WordErrors:
 def count_errors(reference: str, heard: str) -> WordErrors:
     """Errors of one text."""
     said = spoken_tokens(reference)
-    return compare_tokens(said, spaced_like(spoken_tokens(heard), said))
+    return compare_tokens(said, spelled_like(spoken_tokens(heard), said))
 
 
 def total_errors(references: Sequence[str], heard: Sequence[str]) -> WordErrors:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from unimoe.evaluation.spoken_form import spaced_like, spoken_tokens
+from unimoe.evaluation.spoken_form import spelled_like, spoken_tokens
 from unimoe.evaluation.word_errors import count_errors
 from unimoe_runtime.frontend.normalisation import open_language
 
@@ -101,9 +101,15 @@ def test_other_words_stay_other_words(one: str, other: str) -> None:
 
 
 def test_spaces_follow_the_other_text() -> None:
-    assert spaced_like(["the", "tv", "a", "b", "c"], ["the", "t", "v", "abc"]) == ["the", "t", "v", "abc"]
-    assert spaced_like(["a", "part"], ["a", "cart"]) == ["a", "part"]
-    assert spaced_like([], ["a"]) == []
+    assert spelled_like(["the", "tv", "a", "b", "c"], ["the", "t", "v", "abc"]) == ["the", "t", "v", "abc"]
+    assert spelled_like(["a", "part"], ["a", "cart"]) == ["a", "part"]
+    assert spelled_like([], ["a"]) == []
+
+
+def test_a_point_counts_only_where_the_text_says_it() -> None:
+    assert not count_errors("seven nine", "7.9").errors and not count_errors("at three fifteen", "at 3.15").errors
+    assert count_errors("seven point nine", "79").errors == 1
+    assert not count_errors("seven point nine", "7.9").errors
 
 
 def _ending(number: int) -> str:
