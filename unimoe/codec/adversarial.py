@@ -17,6 +17,7 @@ from unimoe.codec.discriminators import Discriminators, discriminator_loss, gene
 from unimoe.codec.settings import AdversarialTraining
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.data.corpus import Corpus
+from unimoe.world import World
 
 
 class AdversarialTrainer(CodecTrainer):
@@ -25,9 +26,13 @@ class AdversarialTrainer(CodecTrainer):
     training: AdversarialTraining
 
     def __init__(
-        self, codec: TrainedCodec[Any], training: AdversarialTraining, corpus: Corpus, device: str = "cpu"
+        self,
+        codec: TrainedCodec[Any],
+        training: AdversarialTraining,
+        corpus: Corpus,
+        device: torch.device | None = None,
     ) -> None:
-        super().__init__(codec.config, training, corpus, codec, device)
+        super().__init__(codec.config, training, corpus, codec, World(device=device or torch.device("cpu")))
         self.title = "codec against discriminators"
         self.discriminators = Discriminators(training.period_channels, training.spectral_channels).to(self.device)
         self.judging = torch.optim.AdamW(

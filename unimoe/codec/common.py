@@ -17,6 +17,7 @@ from unimoe.codec.base import SizesOfConfig
 from unimoe.codec.config import CodecShape
 from unimoe.codec.layers import BlockShape, Encoder, Stack, State
 from unimoe.codec.quantizer import ResidualQuantizer
+from unimoe.world import RowSum, own_rows
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.atomic import atomic_file
 
@@ -33,8 +34,13 @@ class CodecDecoder(Stack):
     def decode(self, latent_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         """Samples pcm_BL of the next T frames, and the next state."""
 
-    def reconstruct(self, latent_BTD: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """For training: samples of whole clips, and the decoder's own loss (a scalar)."""
+    def reconstruct(
+        self, latent_BTD: Tensor, real_BL: Tensor, first_row: int = 0, row_sum: RowSum = own_rows
+    ) -> tuple[Tensor, Tensor]:
+        """For training: samples of whole clips, and the decoder's own loss, a scalar over the rows of all processes.
+
+        `first_row`: the place of these rows in the whole batch.
+        """
         made_BL, _ = self.decode(latent_BTD, self.initial_state(len(latent_BTD)))
         return made_BL, real_BL.new_zeros(())
 

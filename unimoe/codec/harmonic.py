@@ -44,6 +44,7 @@ from unimoe.codec.config import HarmonicCodecConfig
 from unimoe.codec.layers import BlockShape, Encoder, Stack, State, Synthesis, band_weights
 from unimoe.codec.oscillator import NoisePhases, Oscillator, fine_pitch
 from unimoe.codec.pitch import track_pitch
+from unimoe.world import RowSum, own_rows
 from unimoe_runtime.codec.oscillator import FINE_PITCHES
 
 _CLEAR = 0.6  # minimum clarity of a pitch that is a training target
@@ -145,7 +146,9 @@ class Decoder(CodecDecoder):
         pcm_BL, new["overlap_BS"] = self.synthesis(sum(spectra), state["overlap_BS"])
         return pcm_BL, new
 
-    def reconstruct(self, latent_BTD: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
+    def reconstruct(
+        self, latent_BTD: Tensor, real_BL: Tensor, first_row: int = 0, row_sum: RowSum = own_rows
+    ) -> tuple[Tensor, Tensor]:
         """Half of the clips use their true pitch, where they have one.
 
         The loss is the cross entropy of the pitch, plus the distance in bands between the power of the parts' spectra
@@ -153,34 +156,41 @@ class Decoder(CodecDecoder):
         """
         state = self.initial_state(len(latent_BTD))
         hidden_BSc, envelope_BSf, new = self.hidden(latent_BTD, state)
-        pitch_BS, loss = self._taught_pitch(hidden_BSc, real_BL)
+        pitch_BS, *of_pitch = self._taught_pitch(hidden_BSc, real_BL, first_row)
         spectra = self._spectra((hidden_BSc, envelope_BSf), pitch_BS, state, new)
         power_BSf = torch.stack([part.real.square() + part.imag.square() for part in spectra]).sum(0)
         pcm_BL, _ = self.synthesis(sum(spectra), state["overlap_BS"])
-        return pcm_BL, loss + _POWER_WEIGHT * self._power_distance(power_BSf, real_BL)
+        entropy, num_clear, distance, num_powers = row_sum(
+            torch.stack([*of_pitch, *self._power_distance(power_BSf, real_BL)])
+        )
+        return pcm_BL, _PITCH_WEIGHT * entropy / num_clear.clamp(min=1) + _POWER_WEIGHT * distance / num_powers
 
-    def _power_distance(self, power_BSf: Tensor, real_BL: Tensor) -> Tensor:
+    def _power_distance(self, power_BSf: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the distances of log powers in bands, and their number."""
         size, hop = self.config.synthesis_window_samples, self.config.synthesis_hop_samples
         frames_BSn = F.pad(real_BL, (0, size - hop)).unfold(-1, size, hop)[:, : power_BSf.shape[1]]
         real_BSf = torch.fft.rfft(frames_BSn * (self.analysis_window * size / 4)).abs().square()
         made_BSM, real_BSM = (each @ self.power_bands for each in (power_BSf, real_BSf))
         inside = slice(0, power_BSf.shape[1] - 3 * self.config.synthesis_frames)
         distance_BSM = (made_BSM + _POWER_FLOOR).log() - (real_BSM + _POWER_FLOOR).log()
-        return distance_BSM[:, inside].abs().mean()
+        distance_BSM = distance_BSM[:, inside]
+        return distance_BSM.abs().sum(), real_BL.new_tensor(float(distance_BSM.numel()))
 
-    def _taught_pitch(self, hidden_BSc: Tensor, real_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Fine pitches pitch_BS to use for synthesis, and the pitch's loss."""
+    def _taught_pitch(self, hidden_BSc: Tensor, real_BL: Tensor, first_row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Fine pitches pitch_BS to use for synthesis, the sum of the clear pitches' cross entropies, their number."""
+        nothing = real_BL.new_zeros(())
         if not self.config.oscillator:
-            return torch.zeros(hidden_BSc.shape[:2], dtype=torch.int64, device=hidden_BSc.device), real_BL.new_zeros(())
+            no_pitch_BS = torch.zeros(hidden_BSc.shape[:2], dtype=torch.int64, device=hidden_BSc.device)
+            return no_pitch_BS, nothing, nothing
         logits_BSP = self.pitch(hidden_BSc)
         true_BS, clear_BS = self._true_pitch(real_BL, hidden_BSc.shape[1])
         classes_P = torch.arange(self.config.num_pitches, device=true_BS.device)
         target_BSP = (-0.5 * ((classes_P - true_BS[..., None]) / _TARGET_DEVIATION).square()).softmax(-1)
         entropy_BS = -(target_BSP * logits_BSP.log_softmax(-1)).sum(-1)
-        loss = _PITCH_WEIGHT * (entropy_BS * clear_BS).sum() / clear_BS.sum().clamp(min=1)
-        told_B1 = torch.arange(len(real_BL), device=true_BS.device)[:, None] % 2 == 0
-        told_BS = told_B1 & clear_BS
-        return torch.where(told_BS, (true_BS * FINE_PITCHES).round().long(), fine_pitch(logits_BSP.detach())), loss
+        rows_B1 = first_row + torch.arange(len(real_BL), device=true_BS.device)[:, None]
+        told_BS = (rows_B1 % 2 == 0) & clear_BS
+        pitch_BS = torch.where(told_BS, (true_BS * FINE_PITCHES).round().long(), fine_pitch(logits_BSP.detach()))
+        return pitch_BS, (entropy_BS * clear_BS).sum(), clear_BS.sum().to(entropy_BS.dtype)
 
     @torch.no_grad()
     def _true_pitch(self, real_BL: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:

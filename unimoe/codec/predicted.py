@@ -11,7 +11,7 @@ Shapes: B rows, L samples, T frames, K codebooks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from unimoe.codec.segments import ClipPool, SegmentBatch
 from unimoe.codec.settings import PredictedTraining
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.data.corpus import Corpus, Item
+from unimoe.world import World
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +65,10 @@ class PredictedSegments:
 
 
 class PredictedTrainer(CodecTrainer):
-    """Trains the decoder of `codec` on `clips` of `corpus`."""
+    """Trains the decoder of `codec` on `clips` of `corpus`.
+
+    The processes of `world` share each batch, at least one segment each.
+    """
 
     training: PredictedTraining
 
@@ -74,9 +78,11 @@ class PredictedTrainer(CodecTrainer):
         training: PredictedTraining,
         corpus: Corpus,
         clips: Sequence[PredictedClip],
-        device: str = "cpu",
+        world: World | None = None,
     ) -> None:
-        super().__init__(codec.config, training, corpus, codec, device)
+        world = world or World()
+        training = replace(training, batch_size=max(training.batch_size, world.size))
+        super().__init__(codec.config, training, corpus, codec, world)
         self.title = "codec's decoder on predicted tokens"
         silence_L = torch.zeros(training.segment_frames * codec.hop_samples, device=self.device)
         silence_BKT: Tensor = self.codec.encode(silence_L[None])

@@ -6,7 +6,7 @@ Shapes: B rows, L samples, K codebooks, T frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -33,14 +33,24 @@ class SegmentShape(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentBatch:
-    """Samples real_BL of segments. `codes_BKT`: the tokens to decode; None stands for the codec's own."""
+    """Samples real_BL of segments. `codes_BKT`: the tokens to decode; None stands for the codec's own.
+
+    `first_row`: the place of the first segment in a whole batch.
+    """
 
     real_BL: Tensor
     codes_BKT: Tensor | None = None
+    first_row: int = 0
 
     def to(self, device: torch.device) -> SegmentBatch:
         codes_BKT = self.codes_BKT if self.codes_BKT is None else self.codes_BKT.to(device)
-        return SegmentBatch(real_BL=self.real_BL.to(device), codes_BKT=codes_BKT)
+        return replace(self, real_BL=self.real_BL.to(device), codes_BKT=codes_BKT)
+
+    def part(self, index: int, count: int) -> SegmentBatch:
+        """One of `count` parts of a whole batch, as equal as possible."""
+        first, end = (len(self.real_BL) * each // count for each in (index, index + 1))
+        codes_BKT = self.codes_BKT if self.codes_BKT is None else self.codes_BKT[first:end]
+        return SegmentBatch(real_BL=self.real_BL[first:end], codes_BKT=codes_BKT, first_row=first)
 
 
 class SegmentSource(Protocol):

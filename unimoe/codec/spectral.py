@@ -1,6 +1,7 @@
 """Distances that train the codec: spectra at several resolutions, and the correlation of band envelopes.
 
-Shapes: B rows, L samples, T frames, F bins, M bands, G segments, W frames of a segment.
+Shapes: B rows, L samples, T frames, F bins, M bands, G segments, W frames of a segment,
+R resolutions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.layers import band_weights
+from unimoe.world import RowSum, own_rows
 
 RESOLUTIONS = ((256, 64, 40), (512, 128, 64), (1024, 320, 80), (2048, 512, 120))
 """Window and hop in samples, number of bands."""
@@ -40,23 +42,28 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"bands_{window}", torch.from_numpy(band_weights(config)))
             self.register_buffer(f"window_{window}", hann / hann.sum())
 
-    def forward(self, made_BL: Tensor, real_BL: Tensor) -> Tensor:
-        """Distance between the codec's output and its input, a scalar."""
-        total = made_BL.new_zeros(())
-        for size, hop, _ in RESOLUTIONS:
+    def forward(self, made_BL: Tensor, real_BL: Tensor, row_sum: RowSum = own_rows) -> Tensor:
+        """Distance between the codec's output and its input, a scalar over the rows of all processes."""
+        sums = []
+        for size, hop, num_bands in RESOLUTIONS:
             window, bands = self.get_buffer(f"window_{size}"), self.get_buffer(f"bands_{size}")
             # Magnitudes are scaled so that a full-scale sine gives 0.5.
             made_BTF, real_BTF = (
                 torch.fft.rfft(pcm_BL.unfold(-1, size, hop) * window).abs() for pcm_BL in (made_BL, real_BL)
             )
-            total = total + 0.5 * _log_distance(made_BTF, real_BTF)
-            total = total + _log_distance(made_BTF @ bands, real_BTF @ bands)
-            total = total + torch.linalg.vector_norm(made_BTF - real_BTF) / torch.linalg.vector_norm(real_BTF)
-        return total / len(RESOLUTIONS)
+            sums += [
+                _log_distance(made_BTF @ bands, real_BTF @ bands) / num_bands,
+                _log_distance(made_BTF, real_BTF) / made_BTF.shape[-1],
+                (made_BTF - real_BTF).square().sum(),
+                real_BTF.square().sum(),
+                made_BTF.new_tensor(float(made_BTF[..., 0].numel())),
+            ]
+        bands_R, bins_R, difference_R, real_R, num_frames_R = row_sum(torch.stack(sums)).view(-1, 5).unbind(-1)
+        return ((bands_R + 0.5 * bins_R) / num_frames_R + (difference_R / real_R).sqrt()).mean()
 
 
 def _log_distance(made: Tensor, real: Tensor) -> Tensor:
-    return (made.clamp(min=_FLOOR).log() - real.clamp(min=_FLOOR).log()).abs().mean()
+    return (made.clamp(min=_FLOOR).log() - real.clamp(min=_FLOOR).log()).abs().sum()
 
 
 class EnvelopeDistance(nn.Module):
@@ -83,14 +90,14 @@ class EnvelopeDistance(nn.Module):
         self.register_buffer("bands", torch.from_numpy((above_FM & below_FM).astype(np.float32)))
         self.register_buffer("window", torch.hann_window(self.window_samples))
 
-    def forward(self, made_BL: Tensor, real_BL: Tensor) -> Tensor:
-        """Distance between the codec's output and its input, a scalar in 0 … 2."""
+    def forward(self, made_BL: Tensor, real_BL: Tensor, row_sum: RowSum = own_rows) -> Tensor:
+        """Distance between the codec's output and its input, a scalar in 0 … 2 over the rows of all processes."""
         made_BGMW, real_BGMW = (self._segments(pcm_BL) for pcm_BL in (made_BL, real_BL))
         made_norm_BGM, real_norm_BGM = (torch.linalg.vector_norm(each, dim=-1) for each in (made_BGMW, real_BGMW))
         correlation_BGM = (made_BGMW * real_BGMW).sum(-1) / (made_norm_BGM * real_norm_BGM + 1e-2)
         heard_BGM = (real_norm_BGM > _SILENT_ENVELOPE).to(correlation_BGM.dtype)  # a silent band has no envelope
-        likeness: Tensor = (correlation_BGM * heard_BGM).sum() / heard_BGM.sum().clamp(min=1)
-        return 1 - likeness
+        likeness, num_heard = row_sum(torch.stack([(correlation_BGM * heard_BGM).sum(), heard_BGM.sum()]))
+        return 1 - likeness / num_heard.clamp(min=1)
 
     def _segments(self, pcm_BL: Tensor) -> Tensor:
         """Envelopes of the bands, with the mean of each segment of each band removed."""

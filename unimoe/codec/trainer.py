@@ -20,6 +20,7 @@ from unimoe.codec.segments import SegmentBatch, Segments, SegmentSource
 from unimoe.codec.settings import CodecTraining
 from unimoe.codec.spectral import EnvelopeDistance, SpectralDistance
 from unimoe.data.corpus import Corpus
+from unimoe.world import World
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 _TOKEN_FIELDS = (
@@ -35,7 +36,8 @@ class CodecTrainer:
     """The codec, its optimizer and the state of training.
 
     `tokens_of`: a codec whose encoder and codebooks are kept. The decoder starts from the weights of its decoder where
-    shapes match. Raises ConfigError where `config` would give different tokens.
+    shapes match. The processes of `world` share each batch, which is possible for given tokens alone. Raises
+    ConfigError where `config` would give different tokens.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class CodecTrainer:
         training: CodecTraining,
         corpus: Corpus,
         tokens_of: TrainedCodec[Any] | None = None,
-        device: str = "cpu",
+        world: World | None = None,
     ) -> None:
         if corpus.sample_rate_hz != config.sample_rate_hz:
             raise ConfigError(f"the corpus is at {corpus.sample_rate_hz} Hz, the codec at {config.sample_rate_hz} Hz")
@@ -60,7 +62,8 @@ class CodecTrainer:
             own, given = self.codec.state_dict(), tokens_of.state_dict()
             fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
             self.codec.load_state_dict({**own, **fitting})
-        self.device = torch.device(device)
+        self.world = world or World()
+        self.device = self.world.device
         self.codec.to(self.device)
         self.segments: SegmentSource = Segments(corpus.select(split="train"), training, config.hop_samples)
         self.distance = SpectralDistance(config.sample_rate_hz).to(self.device)
@@ -83,20 +86,22 @@ class CodecTrainer:
         rng = np.random.default_rng((self.training.seed, self.step))
         if self.step == 0 and not self.tokens_are_given:
             self._fit_features(rng)
-        _, losses = self.reconstruct(self.segments.batch(rng).to(self.device), rng)
+        batch = self.segments.batch(rng).part(self.world.rank, self.world.size)
+        _, losses = self.reconstruct(batch.to(self.device), rng)
         self.update(self.weighted(losses))
         self.step += 1
         return {name: value.item() for name, value in losses.items()}
 
     def reconstruct(self, batch: SegmentBatch, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The reconstructed segments, without the margins at both ends, and the losses by name."""
+        """The reconstructed segments, without the margins at both ends, and the losses by name over all processes."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         latent_BTD, commitment = self._latent(batch, rng, generator)
-        made_BL, own = self.codec.decoder.reconstruct(latent_BTD, batch.real_BL)
+        row_sum = self.world.row_sum
+        made_BL, own = self.codec.decoder.reconstruct(latent_BTD, batch.real_BL, batch.first_row, row_sum)
         made_BL, real_BL = self.inner(made_BL), self.inner(batch.real_BL)
-        losses = {"distance": self.distance(made_BL, real_BL), "commitment": commitment, "own": own}
+        losses = {"distance": self.distance(made_BL, real_BL, row_sum), "commitment": commitment, "own": own}
         if self.training.envelope_weight:
-            losses["envelopes"] = self.envelopes(made_BL, real_BL)
+            losses["envelopes"] = self.envelopes(made_BL, real_BL, row_sum)
         return made_BL, losses
 
     def inner(self, pcm_BL: Tensor) -> Tensor:
@@ -114,6 +119,7 @@ class CodecTrainer:
             group["lr"] = group["share"] * self.training.learning_rate_at(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.world.add_gradients(self.codec.parameters())
         torch.nn.utils.clip_grad_norm_(self.codec.parameters(), self.training.clip_norm)
         self.optimizer.step()
 

@@ -25,10 +25,10 @@ from unimoe.config import DOMAINS
 from unimoe.model import UniMoE
 from unimoe.training.examples import Example
 from unimoe.training.merging import dense_config, merge
-from unimoe.training.parallel import World
 from unimoe.training.saves import SAVE, read_save, was_trained_with, write_save
 from unimoe.training.settings import TrainingConfig, training_section
 from unimoe.training.trainer import Trainer, evaluate
+from unimoe.world import World
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 from unimoe_runtime.files.atomic import write_atomically

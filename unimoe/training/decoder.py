@@ -3,8 +3,7 @@
     predicted/       the predicted tokens of training clips
     predicted-run/   the decoder's run; its codec/ is the checkpoint's
 
-Tokens, encoder and codebooks stay, so the model stays valid. The processes predict together; the first one then trains
-the decoder while the others wait.
+Tokens, encoder and codebooks stay, so the model stays valid. The processes share the prediction and each step's batch.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from unimoe.data.corpus import Corpus
 from unimoe.model import UniMoE
 from unimoe.training.examples import Example, make_example
 from unimoe.training.material import Material, Report, own_codec
-from unimoe.training.parallel import World
 from unimoe.training.predicted_tokens import Predictor, predict_once
 from unimoe.training.products import Products
 from unimoe.training.settings import TrainingConfig, training_section
+from unimoe.world import World
 from unimoe_runtime.config import SamplingConfig
 
 _TOKENS, _RUN = "predicted", "predicted-run"
@@ -74,15 +73,12 @@ class DecoderStage:
             seed=self.training.seed,
         )  # fmt: skip
         predicted = predict_once(predictor, examples, self.work / _TOKENS, self.world)
-        if self.world.is_first:
-            clips = [
-                PredictedClip(item=item, true_TK=true_TK, predicted_TK=predicted_TK)
-                for item, true_TK, predicted_TK in zip(items, true, predicted, strict=True)
-            ]
-            codec = own_codec(material.codec_dir)
-            trainer = PredictedTrainer(codec, self.training, material.corpus, clips, str(self.world.device))
-            train_codec(trainer, self.work / _RUN, self.report)
-        self.world.wait()
+        clips = [
+            PredictedClip(item=item, true_TK=true_TK, predicted_TK=predicted_TK)
+            for item, true_TK, predicted_TK in zip(items, true, predicted, strict=True)
+        ]
+        trainer = PredictedTrainer(own_codec(material.codec_dir), self.training, material.corpus, clips, self.world)
+        train_codec(trainer, self.work / _RUN, self.report)
         return replace(material, codec_dir=self.work / _RUN / "codec")
 
     def _require(self, model: UniMoE, examples: Sequence[Example], codec_dir: Path) -> None:

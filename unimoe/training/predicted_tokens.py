@@ -25,7 +25,7 @@ from unimoe.model import UniMoE
 from unimoe.stopping import stop_between_steps
 from unimoe.training.batches import PLACEHOLDER, collate
 from unimoe.training.examples import Example, read_codes, write_codes
-from unimoe.training.parallel import World
+from unimoe.world import World
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model.delay_pattern import delay_codes
 

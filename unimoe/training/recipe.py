@@ -1,7 +1,7 @@
 """Runs a recipe with a curriculum: data → codec → front end → five stages → the codec's decoder → checkpoint.
 
 All products lie in one working folder, and finished ones are skipped. Under torchrun the first process makes the
-training material while the others wait. Then all processes train.
+training material while the others wait. Then all processes train the model and its decoder.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
 from unimoe.training.decoder import with_trained_decoder
 from unimoe.training.material import Material, Report, prepare
 from unimoe.training.package import PackageLimits, PackageParts, write_package
-from unimoe.training.parallel import Engine, open_world
 from unimoe.training.recipe_check import check_recipe
 from unimoe.training.result import write_result
 from unimoe.training.trainer import Trainer, evaluate
+from unimoe.world import Engine, open_world
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.files.json import read_json
 

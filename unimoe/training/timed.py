@@ -24,8 +24,8 @@ from unimoe.codec.trainer import CodecTrainer
 from unimoe.training.curriculum import Curriculum, CurriculumConfig
 from unimoe.training.examples import Example
 from unimoe.training.package import Package
-from unimoe.training.parallel import World
 from unimoe.training.trainer import Trainer, evaluate
+from unimoe.world import World
 from unimoe_runtime.files.atomic import write_atomically
 
 Report = Callable[[str], None]
@@ -132,9 +132,9 @@ def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudge
     started = time.monotonic()
     codec, corpus = load_codec(package.codec_dir), package.corpus()
     assert isinstance(codec, TrainedCodec)
-    device = _device().type
+    device = _device()
     training = AdversarialTraining(batch_size=budget.codec_batch_size)
-    if device == "cuda":
+    if device.type == "cuda":
         training = replace(training, period_channels=(32, 64, 128, 256, 256), spectral_channels=32)
     measured = AdversarialTrainer(codec, training, corpus, device)
     step_s = _seconds_a_step(measured, budget.measured_steps, _MEASURED_SHARE * seconds)

@@ -24,10 +24,11 @@ from unimoe.training.examples import Example
 from unimoe.training.figures import Figures
 from unimoe.training.merging import is_new
 from unimoe.training.objective import Objective, Totals
-from unimoe.training.parallel import World, gradients_in_step, load_optimizer, load_weights, whole_state
+from unimoe.training.parallel import gradients_in_step, load_optimizer, load_weights, whole_state, wrap
 from unimoe.training.reporting import Reporter
 from unimoe.training.saves import SAVE, read_save, was_trained_with, write_save
 from unimoe.training.settings import TrainingConfig
+from unimoe.world import World
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
@@ -58,7 +59,7 @@ class Trainer:
         if training.trained == "gate and shared":
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(is_new(name))
-        self.objective = self.world.wrap(Objective(self.model, training))
+        self.objective = wrap(Objective(self.model, training), self.world)
         trained = [parameter for parameter in self.objective.parameters() if parameter.requires_grad]
         if not trained:
             raise ConfigError("there is nothing to train: a dense model has no gate")
@@ -168,8 +169,7 @@ class Trainer:
 
     def _is_due(self, saved: float) -> bool:
         """Whether to save now. The first process's clock decides for all processes."""
-        due = torch.tensor(float(self.world.is_first and time.monotonic() - saved > self.training.save_every_s))
-        return bool(self.world.sum(due))
+        return self.world.any(self.world.is_first and time.monotonic() - saved > self.training.save_every_s)
 
 
 @torch.inference_mode()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.command_line import PACKAGE_ROOTS
+from tests.unimoe.codec import tiny_predicted
 from tests.unimoe.codec.shapes import SMALL, SMALL_HARMONIC
 from unimoe.codec.base import load_codec, new_codec
 from unimoe.codec.common import TrainedCodec
@@ -17,6 +22,7 @@ from unimoe.codec.predicted import PredictedClip, PredictedSegments, PredictedTr
 from unimoe.codec.settings import PredictedTraining
 from unimoe.codec.training import save_training, train_codec
 from unimoe.data.corpus import Corpus
+from unimoe.world import World
 
 TRAINING = PredictedTraining(
     num_steps=6, warmup_steps=1, batch_size=4, segment_frames=24, music_share=0.5, true_share=0.5
@@ -125,3 +131,27 @@ def test_the_decoder_hears_the_given_tokens(corpus: Corpus) -> None:
             PredictedTrainer(codec, training, corpus, each).train_step()["distance"] for each in (clips, true)
         )
         assert (one == other) is same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [SMALL, SMALL_HARMONIC], ids=["convnext", "harmonic"])
+def test_two_processes_train_the_decoder_that_one_does(corpus: Corpus, shape: CodecShape, tmp_path: Path) -> None:
+    some_codec(shape).save(tmp_path / "codec")
+    torch.set_num_threads(1)
+    tiny_predicted.train(tmp_path, tmp_path / "codec", tmp_path / "one", World())
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = [str(tmp_path / name) for name in ("", "codec", "two")]
+    environment = {**os.environ, "PYTHONPATH": PACKAGE_ROOTS, "OMP_NUM_THREADS": "1"}
+    order = [*torchrun, tiny_predicted.__file__, *paths]
+    done = subprocess.run(order, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / name / "training.pt", weights_only=True) for name in ("one", "two"))
+    assert one["step"] == two["step"] == tiny_predicted.TRAINING.num_steps
+    start = load_codec(tmp_path / "codec")
+    assert isinstance(start, TrainedCodec)
+    for name, value in one["codec"].items():
+        torch.testing.assert_close(two["codec"][name], value, atol=2e-5, rtol=1e-3, msg=name)
+    name = "decoder.blocks.1.expand.weight"
+    assert (one["codec"][name] - start.state_dict()[name]).abs().max() > 1e-3, "training moves weights much further"
+    files = {path.name for path in (tmp_path / "two").iterdir()}
+    assert files == {"training.pt", "log.jsonl", "codec"}

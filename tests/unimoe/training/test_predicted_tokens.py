@@ -18,8 +18,8 @@ from tests.unimoe.training.tiny_training import config, make_examples
 from unimoe.model import UniMoE
 from unimoe.training import predicted_tokens
 from unimoe.training.examples import Example, read_codes
-from unimoe.training.parallel import World
 from unimoe.training.predicted_tokens import Predictor, codes_of, groups_of, predict_once
+from unimoe.world import World
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
 from unimoe_runtime.model.delay_pattern import delay_codes

@@ -15,9 +15,9 @@ import torch
 
 from unimoe.config import preset
 from unimoe.training.examples import Example
-from unimoe.training.parallel import open_world
 from unimoe.training.settings import TrainingConfig
 from unimoe.training.trainer import Trainer
+from unimoe.world import open_world
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model.delay_pattern import delay_codes
 
