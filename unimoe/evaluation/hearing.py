@@ -49,7 +49,9 @@ def hear_clip(clip: Mapping[str, Any], folder: Path, size: Size) -> dict[str, An
     padding_L = np.zeros(round(_EDGE_S * RATE_HZ), np.float32)
     pcm_L = np.concatenate([padding_L, read_audio(folder / clip["audio"], RATE_HZ), padding_L])
     judge = _open(size)
-    for hear in (*(partial(judge.hear_quickly, margin_s=margin_s) for margin_s in _MARGINS_S), judge):
+    quick = [partial(judge.hear_quickly, margin_s=margin_s) for margin_s in _MARGINS_S]
+    hearings: list[Callable[[np.ndarray], str]] = [*quick, judge]
+    for hear in hearings:
         heard = hear(pcm_L)
         verdict = judge_clip(clip, heard)
         if verdict["left_out"] in ("", TOO_FAST_OR_SLOW):
