@@ -32,7 +32,8 @@ MAX_PHONEME_ERRORS: Final = 0.25
 FASTEST_PHONEMES_PER_S: Final = 25.0
 SLOWEST_PHONEMES_PER_S: Final = 3.0
 TOO_FAST_OR_SLOW: Final = "too fast or too slow"
-_MARGINS_S: Final = (2.0, 6.0)  # quick hearings, cheapest first: the more silence follows, the fewer words are repeated
+_QUICK: Final = ((2.0, 1), (6.0, 5))
+"""Quick hearings, the cheapest first: seconds that follow, and beam. Both reduce repeated words."""
 _EDGE_S: Final = 0.3  # seconds of silence around a clip: Whisper misses words at the very edge
 
 
@@ -49,7 +50,7 @@ def hear_clip(clip: Mapping[str, Any], folder: Path, size: Size) -> dict[str, An
     padding_L = np.zeros(round(_EDGE_S * RATE_HZ), np.float32)
     pcm_L = np.concatenate([padding_L, read_audio(folder / clip["audio"], RATE_HZ), padding_L])
     judge = _open(size)
-    quick = [partial(judge.hear_quickly, margin_s=margin_s) for margin_s in _MARGINS_S]
+    quick = [partial(judge.hear_quickly, margin_s=margin_s, beam_size=beam_size) for margin_s, beam_size in _QUICK]
     hearings: list[Callable[[np.ndarray], str]] = [*quick, judge]
     for hear in hearings:
         heard = hear(pcm_L)

@@ -65,14 +65,14 @@ class Whisper:
         """Words heard in mono audio at 16 kHz, as Whisper writes them."""
         return _text(self._hear(pcm_L, word_timestamps=False))
 
-    def hear_quickly(self, pcm_L: np.ndarray, margin_s: float) -> str:
-        """Words of mono audio at 16 kHz, without a beam, from a window that ends `margin_s` after the audio.
+    def hear_quickly(self, pcm_L: np.ndarray, *, margin_s: float, beam_size: int) -> str:
+        """Words of mono audio at 16 kHz, from a window that ends `margin_s` after the audio.
 
         A fraction of the work. Whisper was trained on 30 seconds: in a short window it makes more errors and often
         repeats its words, so a difference from what was to be said proves nothing.
         """
         self._window_s = min(WINDOW_S, len(pcm_L) / RATE_HZ + margin_s)
-        limits = {"beam_size": 1, "max_new_tokens": round(self._window_s * _MAX_TOKENS_PER_S)}
+        limits = {"beam_size": beam_size, "max_new_tokens": round(self._window_s * _MAX_TOKENS_PER_S)}
         try:
             return _text(self._hear(pcm_L, word_timestamps=False, **limits))
         finally:

@@ -49,9 +49,9 @@ class Judge:
 
     def __call__(self, pcm_L: np.ndarray) -> str:
         assert self.hearings == 2, "the full hearing is the last one"
-        return self.hear_quickly(pcm_L, 0.0)
+        return self.hear_quickly(pcm_L, margin_s=0.0, beam_size=5)
 
-    def hear_quickly(self, pcm_L: np.ndarray, margin_s: float) -> str:
+    def hear_quickly(self, pcm_L: np.ndarray, *, margin_s: float, beam_size: int) -> str:
         self.hearings += 1
         return self.heard[self.hearings - 1]
 
