@@ -62,7 +62,10 @@ class TextReader:
     phonemes: Callable[[str, str], tuple[str, ...]]
 
     def read(self, text: str, notes: Notes | None = None) -> Iterator[Item]:
-        """The items of a text. Consecutive pauses merge into the strongest."""
+        """The items of a text. Consecutive pauses merge into the strongest.
+
+        A text that ends with a bracket, a quote or a dash ends a sentence there.
+        """
         notes = notes if notes is not None else Notes()
         waiting: Pause | None = None
         for item in self._items(text, notes):
@@ -74,7 +77,8 @@ class TextReader:
                 waiting = None
             yield item
         if waiting is not None:
-            yield waiting
+            strength = waiting.strength if waiting.mark else max(waiting.strength, Break.SENTENCE)
+            yield replace(waiting, strength=strength)
 
     def _items(self, text: str, notes: Notes) -> Iterator[Item]:
         reader = MarkupReader(warn=notes.add_mark)

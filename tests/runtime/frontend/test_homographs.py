@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.homographs import NEIGHBOURS, STAR, ByUse, Homographs, Neighbours, uses_of
 from unimoe_runtime.frontend.normalisation import open_language
 from unimoe_runtime.frontend.pronunciation import PHONEMES, Phonemes, Pronouncer
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 
 ENGLISH = open_language("en")
 
@@ -81,6 +85,13 @@ def test_a_callers_own_pronunciation_comes_first(lexicon: ByUse) -> None:
     own = lexicon.with_words({"Record": ("k",), "live": ("l",)})
     assert own.phrase_words("please record live music".split())[1:3] == [("k",), ("l",)]
     assert lexicon.phrase_words(["record", "it"], {0: ("g",)})[0] == ("g",)
+
+
+def test_the_voices_read_corrected_words_as_the_table_says() -> None:
+    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
+    assert isinstance(voices, TimelineFrontEnd)
+    for word, sounds in CORRECTED.items():
+        assert voices.speech.pronunciations.pronounce(word) == sounds, word
 
 
 def test_tables_fit_each_other() -> None:

@@ -36,6 +36,15 @@ def read(text: str, notes: Notes | None = None) -> str:
     return " ".join(shown)
 
 
+@pytest.mark.parametrize("end", ['"', "”", ")", "]", "}", " -", " –", "—", ' ("x")'])
+def test_a_text_that_ends_without_a_mark_ends_a_sentence(end: str) -> None:
+    *_, last = READER.read(f"hello{end}")
+    strongest = last.strength if isinstance(last, Pause) else Break.SENTENCE
+    assert strongest == Break.SENTENCE and getattr(last, "mark", "") == ""
+    *_, inner, _ = READER.read(f"hello{end} there")
+    assert not isinstance(inner, Pause) or (inner.strength, inner.mark) == (Break.CLAUSE, "")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -49,7 +58,7 @@ def read(text: str, notes: Notes | None = None) -> str:
         ("__strong__ ~~gone~~ _soft_", "strong gone soft"),
         ("```python\nprint\n```\nend", "||| print |||| end"),
         ("---\nend", "||| end"),
-        ("| a1 | b2 |\n|---|---|\n| c3 | d4 |", "| A one | B two |||| C three | D four |"),
+        ("| a1 | b2 |\n|---|---|\n| c3 | d4 |", "| A one | B two |||| C three | D four ||"),
         ("a * b and 2*3*4", "A times B and two times three times four"),
         ("snake_case_name", "snake case name"),
         ("text[^1] ends", "text ends"),

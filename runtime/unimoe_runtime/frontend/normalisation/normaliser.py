@@ -87,8 +87,8 @@ class Normaliser:
 
 
 def _mark(written: str) -> str:
-    """The mark that stands for some punctuation: the strongest one in it; a comma for brackets and dashes."""
-    return next((mark for mark in STRONGEST_FIRST if mark in written.replace("…", ".")), ",")
+    """The mark that stands for some punctuation: the strongest one in it; none for brackets, quotes and dashes."""
+    return next((mark for mark in STRONGEST_FIRST if mark in written.replace("…", ".")), "")
 
 
 def _joined(text: str, language: Language) -> str:
