@@ -73,6 +73,8 @@ def create_app(config: ServerConfig) -> Starlette:
         exception_handlers={HTTPException: _not_found},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # the address of a redirect would be wrong behind a proxy
+    app.router.default = _nothing_there
     app.state.service = service
     return app
 
@@ -91,6 +93,15 @@ class _Endpoint:
         except Exception as error:
             response = error_response(refusal(error, self._service.metrics))
         await response(scope, receive, send)
+
+
+async def _nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+    """The end of a request whose path no route has."""
+    if scope["type"] == "websocket":
+        error = RequestError(f"there is no WebSocket {scope['path'][:200]}", status=404, code="not_found")
+        await WebSocket(scope, receive, send).send_denial_response(error_response(error))
+    else:
+        raise HTTPException(404)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from unimoe_serving.config import ServerLimits
 from unimoe_serving.errors import RequestError
-from unimoe_serving.fields import Fields
+from unimoe_serving.fields import Fields, given_twice, parse_object
 
 _MAX_FIELDS = 32
 
@@ -40,13 +37,13 @@ async def read_body(request: Request, limits: ServerLimits, *, file: str = "") -
     try:
         async with asyncio.timeout(limits.body_s):
             if is_form:
-                form = await limited.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=limits.max_json_bytes)
+                form = await _read_form(limited, limits)
             else:
-                values = _parse_json(await limited.body())
+                values = parse_object(await limited.body(), "body")
     except TimeoutError:
         raise RequestError(f"the body took longer than {limits.body_s:g} s", status=408, code="body_timeout") from None
-    except (MultiPartException, HTTPException) as error:
-        raise RequestError(f"the form cannot be read: {error}", code="invalid_form") from None
+    except MultiPartException as error:
+        raise RequestError(f"the form cannot be read: {error.message}", code="invalid_form") from None
     except ClientDisconnect:
         raise RequestError("the client left", status=499) from None
     if not is_form:
@@ -65,14 +62,49 @@ class Body:
         self.fields, self.upload = fields, upload
 
 
-def _parse_json(body: bytes) -> dict[str, Any]:
+class _FormParser(MultiPartParser):
+    """Starlette's parser, for a form of UTF-8 alone that may not break off before its end."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """The last boundary was read."""
+        self.ended = True
+
+    async def parse(self) -> FormData:
+        """The form. Raises MultiPartException."""
+        form = await super().parse()
+        try:
+            if not self.ended:
+                raise MultiPartException("It ends before its last boundary.")
+            items = [
+                (_utf8(name), value if isinstance(value, UploadFile) else _utf8(value))
+                for name, value in form.multi_items()
+            ]
+            return FormData(items)
+        except MultiPartException:
+            await form.close()
+            raise
+
+
+async def _read_form(request: Request, limits: ServerLimits) -> FormData:
+    kind, *settings = request.headers["content-type"].split(";")
+    boundary = [setting for setting in settings if setting.strip().lower().startswith("boundary")]
+    # Latin-1 keeps every byte. Starlette would otherwise read what is not UTF-8 as if it were Latin-1.
+    headers = Headers({"content-type": ";".join([kind, *boundary, "charset=latin-1"])})
+    async with aclosing(request.stream()) as stream:
+        parser = _FormParser(
+            headers, stream, max_files=1, max_fields=_MAX_FIELDS, max_part_size=limits.max_json_bytes
+        )  # fmt: skip
+        return await parser.parse()
+
+
+def _utf8(value: str) -> str:
+    """A text that was read as Latin-1."""
     try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RequestError("the body is not JSON", code="invalid_json") from None
-    if not isinstance(values, dict):
-        raise RequestError("the body is not a JSON object", code="invalid_json")
-    return values
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise MultiPartException("A field is not UTF-8.") from None
 
 
 def _form_fields(form: FormData, file: str) -> Body:
@@ -84,7 +116,7 @@ def _form_fields(form: FormData, file: str) -> Body:
                 raise RequestError(f"there is no upload {name!r}; it can be {file}", param=name[:100])
             upload = value
         elif name in texts:
-            raise RequestError(f"{name} is given twice", param=name[:100], code="invalid_value")
+            raise given_twice(name)
         else:
             texts[name] = value
     return Body(Fields(texts), upload)

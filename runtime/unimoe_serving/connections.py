@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import resource
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from unimoe_serving.config import ServerLimits
 from unimoe_serving.errors import RequestError
+from unimoe_serving.request_parser import RequestParser
 
 BACKLOG = 128
 """Connections that may wait to be accepted. asyncio accepts so many before it tells any protocol."""
 _OTHER_FILES = 2 * BACKLOG + 100
 """File descriptors beside the connections that count: those just accepted, uploads, libraries, listeners."""
 _MAX_HEAD_BYTES = 1 << 16
-_OFFER = re.compile(rb"(?i)\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|\Z)")
 
 
 def connection_limit(wanted: int) -> int:
@@ -47,14 +46,21 @@ def bounded_http(limits: ServerLimits) -> type[asyncio.Protocol]:
 
 
 class _BoundedHttp(HttpToolsProtocol):
-    """Refuses connections beyond `most` with status 503, and closes one that sends no complete head in `head_s`, or a
-    head of more than `_MAX_HEAD_BYTES`."""
+    """uvicorn's HTTP protocol, except that it
+
+    - refuses connections beyond `most` with status 503;
+    - closes one that sends no complete head in `head_s`, or a head of more than `_MAX_HEAD_BYTES`;
+    - ignores an offer of any protocol but WebSocket, and of WebSocket where it cannot change to it;
+    - tells every request of a lost connection that the caller left, not only the last of a pipeline.
+    """
 
     most: int
     head_s: float
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
+        self.parser = RequestParser(self, self._should_upgrade)  # type: ignore[assignment]
+        self._answering: RequestResponseCycle | None = None
         self._refused = False
         self._head_bytes = 0
         self._waiting: asyncio.TimerHandle | None = None
@@ -63,7 +69,7 @@ class _BoundedHttp(HttpToolsProtocol):
         if len(self.connections) >= self.most:
             self._refused = True
             error = RequestError("too many connections: try again later", status=503, code="too_many_connections")
-            transport.write(_answer("503 Service Unavailable", error, "retry-after: 1\r\n"))
+            transport.write(whole_answer("503 Service Unavailable", error, "retry-after: 1\r\n"))
             transport.close()
             return
         super().connection_made(transport)
@@ -73,7 +79,7 @@ class _BoundedHttp(HttpToolsProtocol):
         if self._refused:
             return
         was_answering = self._answers
-        super().data_received(data if was_answering else _without_offer(data))
+        super().data_received(data)
         self._watch()
         if self._answers:
             self._head_bytes = 0
@@ -81,18 +87,32 @@ class _BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
                 error = RequestError("the request's head is too large", status=431, code="head_too_large")
-                self.transport.write(_answer("431 Request Header Fields Too Large", error))
+                self.transport.write(whole_answer("431 Request Header Fields Too Large", error))
                 self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not HTTP."""
-        self.transport.write(_answer("400 Bad Request", RequestError("the request is not HTTP", code="invalid_http")))
+        self.transport.write(
+            whole_answer("400 Bad Request", RequestError("the request is not HTTP", code="invalid_http"))
+        )
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._refused:
-            self._stop_watching()
-            super().connection_lost(exc)
+        if self._refused:
+            return
+        self._stop_watching()
+        super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _should_upgrade(self) -> bool:
+        """Whether the connection becomes a WebSocket: not while a request is being answered."""
+        return self.scope["method"] == "GET" and not self._answers and super()._should_upgrade()
 
     @property
     def _answers(self) -> bool:
@@ -117,16 +137,7 @@ class _BoundedHttp(HttpToolsProtocol):
             self.transport.close()
 
 
-def _without_offer(data: bytes) -> bytes:
-    """A request without its offer to go on in HTTP/2, as Java's and curl's clients make it.
-
-    A server may ignore the offer, but the parser would take the body for HTTP/2.
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _OFFER.sub(b"", head) + end + rest if b"h2c" in head else data
-
-
-def _answer(status: str, error: RequestError, headers: str = "") -> bytes:
+def whole_answer(status: str, error: RequestError, headers: str = "") -> bytes:
     """A whole response in OpenAI's JSON, where no request was read."""
     body = json.dumps(error.body).encode()
     head = (

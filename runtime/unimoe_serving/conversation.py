@@ -148,10 +148,11 @@ class Session(Listener):
     async def read(self, message: Any) -> None:
         """Do what a message asks for. Raises UnimoeError."""
 
-    async def begin(self, make_job: Callable[[str], Job], abbreviations: tuple[str, ...]) -> None:
+    async def begin(self, make_job: Callable[[str], Job], abbreviations: tuple[str, ...]) -> Conversation:
         """Start a new conversation and interrupt one that is still speaking."""
         await self.close()
         self._conversation = Conversation(self._service, make_job, self, abbreviations)
+        return self._conversation
 
     @property
     def speaking(self) -> bool:

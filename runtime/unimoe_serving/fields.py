@@ -5,7 +5,7 @@ A form's fields are all text, a JSON body's fields have types. Numbers and flags
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +13,31 @@ from unimoe_runtime.records import shown
 from unimoe_serving.errors import RequestError
 
 _LONGEST_ENTRY = 200
+
+
+def parse_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """The fields of a JSON object; `what` names it in errors. Raises RequestError, also for a field given twice."""
+    try:
+        values = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        raise RequestError(f"the {what} is not JSON", code="invalid_json") from None
+    if not isinstance(values, dict):
+        raise RequestError(f"the {what} is not a JSON object", code="invalid_json")
+    return values
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise given_twice(name)
+        values[name] = value
+    return values
+
+
+def given_twice(name: str) -> RequestError:
+    """The error for a field that is given twice."""
+    return RequestError(f"{shown(name)} is given twice", param=name[:100], code="invalid_value")
 
 
 class Fields:
@@ -57,7 +82,7 @@ class Fields:
                 raise _wrong(name, value, f"a number from {least:g} to {most:g}") from None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong(name, value, f"a number from {least:g} to {most:g}")
-        if not math.isfinite(value) or not least <= value <= most:
+        if not least <= value <= most:  # compared as it is: a large whole number has no float, and NaN is in no range
             raise _wrong(name, value, f"a number from {least:g} to {most:g}")
         return float(value)
 
@@ -101,7 +126,9 @@ class Fields:
         """A voice by name, or as `{"id": …}`, the form of OpenAI's own voices."""
         value = self._values.get("voice")
         if isinstance(value, dict):
-            self._values["voice"] = value.get("id")
+            if not isinstance(value.get("id"), str):
+                raise _wrong("voice", value, 'a text, or {"id": …}')
+            self._values["voice"] = value["id"]
         return self.text("voice", "", most=100)
 
     def ignore(self, *names: str) -> None:

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket
 from unimoe_serving.errors import RequestError
 from unimoe_serving.responses import error_response
 from unimoe_serving.service import Service, refusal
+from unimoe_serving.unread_body import UnreadBody
 
 PATH_KEY = "unimoe.path"
 """The key in the scope under which an endpoint stores its path's pattern, for the count."""
@@ -35,6 +36,9 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        if scope["type"] == "http":
+            unread = UnreadBody(scope, receive, send, self._service.limits.body_s)
+            receive, send = unread.receive, unread.send
 
         async def counted(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):

@@ -10,7 +10,7 @@ import base64
 import json
 from typing import Any, Protocol
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from unimoe_serving.errors import RequestError, shutting_down
@@ -18,9 +18,9 @@ from unimoe_serving.live_stream import LiveStream, Piece
 from unimoe_serving.service import Job, Service, refusal
 
 
-def error_response(error: RequestError) -> JSONResponse:
-    """An error as JSON with its status and headers."""
-    return JSONResponse(error.body, error.status, headers=error.headers)
+def error_response(error: RequestError) -> Response:
+    """An error as JSON with its status and headers. In ASCII, as a request's fields may hold what UTF-8 cannot."""
+    return Response(json.dumps(error.body), error.status, error.headers, "application/json")
 
 
 class _Writer(Protocol):

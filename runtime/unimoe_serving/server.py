@@ -20,6 +20,7 @@ from unimoe_serving.app import create_app
 from unimoe_serving.config import ServerConfig, is_loopback, wyoming_address
 from unimoe_serving.connections import BACKLOG, bounded_http
 from unimoe_serving.service import Service
+from unimoe_serving.web_socket import WebSocketProtocol
 
 if TYPE_CHECKING:
     from unimoe_serving.wyoming_server import WyomingServer
@@ -56,7 +57,7 @@ async def _serve(
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             ws_max_size=config.limits.max_json_bytes,
         ),
         service,

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unimoe_runtime import Limits, SynthesisRequest, UnimoeError, Video
+from unimoe_runtime import AudioError, Limits, SynthesisRequest, UnimoeError, Video
 from unimoe_serving.admission import Admission
 from unimoe_serving.config import ServerConfig
 from unimoe_serving.encoders import AudioFormat
@@ -149,6 +149,12 @@ class Service:
             except (asyncio.CancelledError, ConnectionError, TimeoutError):
                 ending = "cancelled"
                 raise
+            except AudioError as error:
+                logger.error("%s", error)  # it has the recording's path, which is not the caller's business
+                raise RequestError(
+                    "the voice's recording cannot be read: delete the voice, and store it again",
+                    status=500, code="voice_unreadable", param="voice",
+                ) from None  # fmt: skip
             finally:
                 # In its own task, so that the slot is released only after the rows are free, even if this task is
                 # cancelled again.

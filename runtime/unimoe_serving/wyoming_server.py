@@ -19,11 +19,11 @@ from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
 from wyoming.ping import Ping, Pong
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
 
-from unimoe_runtime.errors import BackendError
+from unimoe_runtime.errors import BackendError, UnimoeError
 from unimoe_runtime.files.text import reason_of
 from unimoe_serving.config import wyoming_address
 from unimoe_serving.connections import BACKLOG, connection_limit
-from unimoe_serving.conversation import Session
+from unimoe_serving.conversation import Conversation, Session
 from unimoe_serving.encoders import AudioFormat
 from unimoe_serving.errors import RequestError
 from unimoe_serving.fields import Fields
@@ -144,7 +144,7 @@ class _Session(Session):
         """Does nothing: the audio continues with the next sentence."""
 
     async def done(self) -> None:
-        if self._begun:
+        if self._begun or not self._streaming:  # a client waits for it, even where nothing could be spoken
             await self._write(AudioStop())
         self._begun = False
         if self._streaming:
@@ -162,22 +162,34 @@ class _Session(Session):
         elif Ping.is_type(event.type):
             await self._write(Pong(text=Ping.from_event(event).text))
         elif SynthesizeStart.is_type(event.type):
-            await self._open(SynthesizeStart.from_event(event).voice)
+            start = SynthesizeStart.from_event(event)
             self._streaming = True
+            await self._open(start.voice)
         elif SynthesizeChunk.is_type(event.type) and self._streaming and self._conversation is not None:
             self._conversation.add(SynthesizeChunk.from_event(event).text)
-        elif SynthesizeStop.is_type(event.type) and self._streaming and self._conversation is not None:
-            self._conversation.flush()
+        elif SynthesizeStop.is_type(event.type) and self._streaming:
+            if self._conversation is None:
+                await self.done()
+            else:
+                self._conversation.flush()
         elif Synthesize.is_type(event.type) and not self._streaming:  # in a streaming session it repeats the whole text
-            synthesize = Synthesize.from_event(event)
-            await self._open(synthesize.voice)
-            assert self._conversation is not None
-            self._conversation.add(synthesize.text)
-            self._conversation.flush()
+            await self._speak(Synthesize.from_event(event))
 
-    async def _open(self, voice: Any) -> None:
+    async def _speak(self, synthesize: Synthesize) -> None:
+        """Speak a whole text, or tell that it cannot be spoken."""
+        try:
+            conversation = await self._open(synthesize.voice)
+            if not synthesize.text.strip():
+                raise RequestError("the text is empty: give something to say", code="invalid_value")
+            conversation.add(synthesize.text)
+            conversation.flush()
+        except UnimoeError as error:
+            await self.failed(error)
+            await self.done()
+
+    async def _open(self, voice: Any) -> Conversation:
         await self.close()  # also where the voice is refused
-        self._begun = self._streaming = False
+        self._conversation, self._begun = None, False
         service = self._service
         name = (voice.speaker or voice.name or "") if voice is not None else ""
         model, voice_name = find_voice(service, name)
@@ -187,7 +199,7 @@ class _Session(Session):
         def make_job(sentence: str) -> Job:
             return Job(model=model, request=replace(request, text=sentence), audio=audio)
 
-        await self.begin(make_job, model.abbreviations)
+        return await self.begin(make_job, model.abbreviations)
 
     async def _write(self, event: Any) -> None:
         """Write, or raise ConnectionError if the client is gone or takes nothing for `send_s`."""
@@ -200,9 +212,10 @@ class _Session(Session):
 
 def find_voice(service: Service, name: str) -> tuple[ServedModel, str]:
     """The bundle and the voice behind a name that `describe` gave: MODEL/VOICE, or a voice of any bundle."""
-    model_name, _, voice = name.rpartition("/")
-    if model_name:
+    model_name, slash, voice = name.partition("/")  # a stored voice's name may have slashes, a bundle's has none
+    if slash:
         return service.models.find(model_name), voice
+    voice = name
     for model in service.models:
         own = {known.name for known in model.voices() if known.task == "speech"}
         if voice in own or service.voices.find(voice, model.name) is not None:

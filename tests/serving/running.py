@@ -21,6 +21,7 @@ from unimoe_serving.app import create_app
 from unimoe_serving.config import BundleSource, ServerConfig, ServerLimits
 from unimoe_serving.connections import bounded_http
 from unimoe_serving.service import Service
+from unimoe_serving.web_socket import WebSocketProtocol
 
 LONG = "I do hope that this works, and that you can hear me well. " * 60
 """A text that takes the tests' bundle a few seconds."""
@@ -106,7 +107,7 @@ def running_server(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(replace(config, port=0))
         served = uvicorn.Config(
-            app, log_config=None, ws="websockets-sansio", timeout_keep_alive=75, http=bounded_http(config.limits)
+            app, log_config=None, ws=WebSocketProtocol, timeout_keep_alive=75, http=bounded_http(config.limits)
         )
         server = uvicorn.Server(served)
         loops = asyncio.Runner(loop_factory=uvloop.new_event_loop)

@@ -12,7 +12,8 @@ from unimoe_serving.config import BundleSource, ServerConfig
 
 
 def test_unknown_paths_and_methods(server: RunningServer) -> None:
-    assert server.refuses("GET", "/v1/audio/nothing").status == 404
+    for path in ("/v1/audio/nothing", "/v1/models/", "//v1/models", "/healthz/"):
+        assert server.refuses("GET", path).status == 404
     for method, path, allowed in (
         ("GET", "/v1/audio/speech", "POST"), ("PUT", "/v1/audio/voices", "GET, POST"), ("POST", "/metrics", "GET"),
         ("GET", "/v1/audio/voices/one", "DELETE"),

@@ -105,3 +105,47 @@ def test_too_large(tiny_bundle: Path) -> None:
         form = b"--x\r\ncontent-disposition: form-data; name=video; filename=a\r\n\r\n" + b"a" * 3000
         refused = server.refuses("POST", "/v1/audio/music", form, {"content-type": "multipart/form-data; boundary=x"})
         assert refused.status == 413
+
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="input"\r\n\r\nC4 E4\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\nnoise\r\n--x--\r\n'
+)
+IS_FORM = {"content-type": "multipart/form-data; boundary=x"}
+
+
+@pytest.mark.slow
+def test_a_form_that_breaks_off(server: RunningServer) -> None:
+    """Wherever it is cut before its end, nothing of it is taken."""
+    for end in range(len(FORM) - 2):
+        refused = server.refuses("POST", "/v1/audio/music", FORM[:end], IS_FORM)
+        assert refused.code == "invalid_form", (end, refused.message)
+    assert "takes no video" in server.refuses("POST", "/v1/audio/music", FORM, IS_FORM).message
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"C4 E4", b"\xff\xfe"), (b'"input"', b'"in\xffput"')])
+@pytest.mark.parametrize("charset", ["", "; charset=latin-1", "; charset=utf-16", "; charset=nothing"])
+def test_a_form_that_is_not_utf8(server: RunningServer, old: bytes, new: bytes, charset: str) -> None:
+    kind = {"content-type": IS_FORM["content-type"] + charset}
+    refused = server.refuses("POST", "/v1/audio/music", FORM.replace(old, new), kind)
+    assert refused.code == "invalid_form" and "not UTF-8" in refused.message
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\ud800", "\x1b[31m", "a\nb", "\u202e"])
+def test_names_of_fields_that_utf8_cannot_hold(server: RunningServer, name: str) -> None:
+    """They come back in the answer, which is JSON nevertheless."""
+    assert server.refuses("POST", PATH, {**SPEECH, name: 1}).param == name
+
+
+@pytest.mark.parametrize("extra", [{}, {"connection": "close"}])
+@pytest.mark.parametrize(
+    ("path", "kind", "status"),
+    [(PATH, "application/json", 413), (PATH, "text/plain", 415), ("/nothing", "text/plain", 404),
+     ("/v1/audio/music", "multipart/form-data; boundary=x", 400), ("/healthz", "text/plain", 405)],
+)  # fmt: skip
+def test_a_body_that_is_not_read(
+    server: RunningServer, path: str, kind: str, status: int, extra: dict[str, str]
+) -> None:
+    """A client that sends all of a large body before it reads gets the answer, not a broken connection."""
+    refused = server.refuses("POST", path, b" " * 20_000_000, {"content-type": kind, **extra})
+    assert refused.status == status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import socket
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import RunningServer, running_server, until
+from tests.serving.running import LONG, RunningServer, running_server, until
 from unimoe_serving.config import ServerLimits
 from unimoe_serving.connections import connection_limit
 
@@ -130,3 +131,48 @@ def test_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 100 < connection_limit(1000) < 500
     limits["now"] = (64, 64)
     assert connection_limit(1000) == 1
+
+
+HANDSHAKE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\r\n\r\n", "\r\n" + "X: y\r\n" * 300 + "\r\n"), ("\r\n\r\n", f"\r\nX: {'y' * 20_000}\r\n\r\n"),
+        ("/stream", "/stream?" + "y" * 20_000), ("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\nabc"),
+        ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), ("Version: 13", "Version: 12"),
+        ("Key: dG", "Key: d"), ("Sec-WebSocket-Key", "X"), ("/stream", "/speech"), ("/stream", ""),
+    ],
+)  # fmt: skip
+def test_a_handshake_that_is_refused_is_answered(small: RunningServer, old: str, new: str) -> None:
+    request = f"GET /v1/audio/stream HTTP/1.1\r\nHost: localhost\r\n{HANDSHAKE}\r\n".replace(old, new)
+    head, _, body = answer_to(small, request.encode()).partition(b"\r\n\r\n")
+    assert head.split()[1] in (b"400", b"404"), head
+    error = json.loads(body)["error"]
+    assert error["message"] and error["code"] in ("invalid_websocket", "not_found")
+
+
+def test_a_websocket_is_not_opened_amid_an_answer(small: RunningServer) -> None:
+    """Nor by another method: both requests are answered as HTTP."""
+    get = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    opens = f"GET /v1/audio/stream HTTP/1.1\r\nHost: localhost\r\n{HANDSHAKE}\r\n"
+    answer = answer_to(small, (get + opens + opens.replace("GET", "POST")).encode())
+    assert answer.count(b"HTTP/1.1 200") == 1 and answer.count(b"HTTP/1.1 404") == 2
+
+
+@pytest.mark.parametrize("requests", [1, 2, 4])
+def test_the_caller_of_a_pipeline_leaves(server: RunningServer, requests: int) -> None:
+    """The rows of the request that is being answered are free at once, whatever waits behind it."""
+    cancelled = server.metric("streams_ended_total", outcome="cancelled")
+    body = json.dumps({"input": LONG, "voice": "ann", "response_format": "wav"})
+    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request * requests)
+        assert connection.recv(100)
+    server.wait_idle()
+    until(lambda: server.metric("streams_ended_total", outcome="cancelled") == cancelled + 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unimoe_serving.errors import RequestError
-from unimoe_serving.fields import Fields
+from unimoe_serving.fields import Fields, parse_object
 
 
 def test_json_and_forms_read_alike() -> None:
@@ -45,3 +47,26 @@ def test_left_over_fields_are_named() -> None:
     with pytest.raises(RequestError, match="there is no field 'a'") as refused:
         fields.finish()
     assert refused.value.param == "a"
+
+
+@given(value=st.floats() | st.integers() | st.integers(300, 4000).map(lambda digits: 10**digits))
+def test_numbers_of_any_size(value: float) -> None:
+    """A number is read or refused; a large one does not overflow."""
+    for given_value in (value, -value):
+        for read in (Fields({"a": given_value}).number, Fields({"a": given_value}).integer):
+            try:
+                assert 0 <= (read("a", 0, 5) or 0) <= 5
+            except RequestError as refused:
+                assert refused.param == "a" and "\n" not in str(refused)
+
+
+@pytest.mark.parametrize("voice", [{}, {"id": None}, {"id": 3}, {"name": "ann"}])
+def test_a_voice_without_an_id(voice: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"voice is .* must be a text"):
+        Fields({"voice": voice}).voice()
+
+
+@pytest.mark.parametrize("body", ['{"a": 1, "a": 2}', '{"lexicon": {"a": "b", "a": "c"}}'])
+def test_a_field_given_twice(body: str) -> None:
+    with pytest.raises(RequestError, match="'a' is given twice"):
+        parse_object(body, "body")

@@ -51,3 +51,9 @@ def test_a_sentence_without_an_end_is_cut_between_clauses(word: str) -> None:
     cutter = SentenceCutter()
     spoken = [sentence for _ in range(100) for sentence in cutter.add(word)]
     assert len(spoken) >= 2 and all(len(sentence) < 300 for sentence in spoken)
+
+
+@pytest.mark.parametrize("text", ["a" * 2000, "." * 2000, "a." * 1000, ".'" * 1000, "A. " * 700, ", " * 1000])
+def test_a_long_text_letter_by_letter(text: str) -> None:
+    """It takes a second. Where the time for one letter grows with the square of what waits, it takes many minutes."""
+    assert "".join("".join(cut(list(text))).split()) == "".join(text.split())

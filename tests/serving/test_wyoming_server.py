@@ -123,6 +123,16 @@ def test_errors_are_told_and_the_connection_stays(tiny_bundle: Path) -> None:
         async with AsyncTcpClient("127.0.0.1", server.port) as client:
             await client.write_event(Synthesize(text="Hello.", voice=SynthesizeVoice(name="../../x.wav")).event())
             assert "there is no" in Error.from_event((await hear(client, "error"))[-1]).text
+            await hear(client, "audio-stop")  # Home Assistant waits for it
+            await client.write_event(Synthesize(text=" \n").event())
+            assert "is empty" in Error.from_event((await hear(client, "error"))[-1]).text
+            await hear(client, "audio-stop")
+            await client.write_event(SynthesizeStart(voice=SynthesizeVoice(name="tiny/x")).event())
+            await client.write_event(SynthesizeChunk(text="Hello.").event())
+            await client.write_event(Synthesize(text="Hello.").event())
+            await client.write_event(SynthesizeStop().event())
+            events = await hear(client, "synthesize-stopped")
+            assert [event.type for event in events] == ["error", "synthesize-stopped"]
             await client.write_event(Event(type="unheard-of"))
             await client.write_event(Ping(text="there?").event())
             assert Pong.from_event((await hear(client, "pong"))[-1]).text == "there?"

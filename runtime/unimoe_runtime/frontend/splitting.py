@@ -9,7 +9,10 @@ from dataclasses import replace
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Pause, Unit
 
 _CLOSING, _OPENING = r"""["')\]’”]*""", r"""["'(\[‘“]*"""
-_SENTENCE_END = re.compile(rf"(?P<last>[^\s.!?…]*)[.!?…]+{_CLOSING}\s+(?={_OPENING}[A-Z0-9])|\n\s*\n")
+# A match begins where a word or a run of stops begins, and takes it whole: the time is linear in the text's length.
+_SENTENCE_END = re.compile(
+    rf"(?:(?<![^\s.!?…])(?P<last>[^\s.!?…]++)|(?<!\S))[.!?…]++{_CLOSING}\s+(?={_OPENING}[A-Z0-9])|\n\s*\n"
+)
 _CLAUSE_END = re.compile(rf"[,;:]{_CLOSING}\s+|\s[-–—]+\s|\s(?=\()")
 
 Seconds = Callable[[Item], float]

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from unimoe_serving.conversation import Session
 from unimoe_serving.errors import RequestError
-from unimoe_serving.fields import Fields
+from unimoe_serving.fields import Fields, parse_object
 from unimoe_serving.live_stream import LiveStream, Piece
 from unimoe_serving.routes.audio import read_output
 from unimoe_serving.service import Job, Service, refusal
@@ -48,6 +48,15 @@ class _Session(Session):
         super().__init__(service)
         self._socket, self._sending = socket, asyncio.Lock()
 
+    async def handle(self, message: str) -> None:
+        """Handle a message. Whatever fails, the caller gets an error, and the connection stays open."""
+        try:
+            await super().handle(message)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            await self.failed(error)
+
     async def sentence(self, index: int, text: str, live: LiveStream) -> None:
         await self._send({"type": "sentence", "index": index, "text": text, "sample_rate_hz": live.rate_hz})
 
@@ -70,13 +79,7 @@ class _Session(Session):
     async def read(self, text: str) -> None:
         if len(text) > self._service.limits.max_json_bytes:
             raise RequestError("the message is too large", code="body_too_large")
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
-            raise RequestError("the message is not JSON", code="invalid_json") from None
-        if not isinstance(values, dict):
-            raise RequestError("the message is not a JSON object", code="invalid_json")
-        fields = Fields(values)
+        fields = Fields(parse_object(text, "message"))
         kind = fields.choice("type", ("start", "text", "flush", "cancel", "ping"), "")
         if kind == "start":
             await self._start(fields)

@@ -46,14 +46,17 @@ async def create_voice(request: Request, service: Service) -> JSONResponse:
         fields.finish()
         if not model.clones:
             raise RequestError(f"{model.name} does not clone voices", param="model", code="no_cloning")
-        if not name or name in model.synthesizer.frontend.voices:
-            raise RequestError(f"{name!r} cannot be a voice's name here", param="name", code="name_taken")
+        if not name or not name.isprintable():
+            raise RequestError(f"{name!r} is no name: give one of printable characters", param="name")
+        if name in model.synthesizer.frontend.voices:
+            raise RequestError(f"{model.name} has a voice {name!r} itself", param="name", code="name_taken")
         if not text:
             raise RequestError("text is empty: the model needs the words of the recording", param="text")
         suffix = PurePath(upload.filename or "").suffix.lower()
         if suffix not in READABLE:
+            ending = f"ends in {suffix!r}" if suffix else "has no ending"
             raise RequestError(
-                f"the recording's name ends in {suffix or 'nothing'!r}; it can be {', '.join(READABLE)}",
+                f"the recording's name {ending}; it can be {', '.join(READABLE)}",
                 param="audio_sample",
             )
         pcm_L = await service.uploads.read_recording(model, upload.file, suffix)

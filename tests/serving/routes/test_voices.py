@@ -61,12 +61,22 @@ def test_a_voice_comes_speaks_and_goes(public_bundle: Path, tmp_path: Path) -> N
             ({"name": "zoe"}, "a.wav", recording.read_bytes(), "text is missing"),
             ({"name": "zoe", "text": "t"}, "a.wav", b"noise", "the upload cannot be read"),
             ({"name": "zoe", "text": "t"}, "../../a.exe", recording.read_bytes(), "ends in '.exe'"),
+            ({"name": "zoe", "text": "t"}, "a", recording.read_bytes(), "has no ending"),
+            ({"name": "z\x1b[31m", "text": "t"}, "a.wav", recording.read_bytes(), "printable"),
+            ({"name": "z\noe", "text": "t"}, "a.wav", recording.read_bytes(), "printable"),
         ):
             status, _, answer = server.post_form(PATH, fields, ("audio_sample", name, content))
             message = json.loads(answer)["error"]["message"]
             assert status == 400 and told in message and "/tmp" not in message, message
     with running_server({"public": public_bundle}, voices_dir=folder) as server:
         assert server.ask("POST", "/v1/audio/speech", speech)[2] == first
+        stored = folder / voice.id / "recording.wav"
+        stored.write_bytes(b"noise")  # another process damages it, or deletes it
+        damaged = server.refuses("POST", "/v1/audio/speech", {**speech, "seed": 1})
+        stored.unlink()
+        missing = server.refuses("POST", "/v1/audio/speech", speech)
+        for refused in (damaged, missing):
+            assert refused.code == "voice_unreadable" and str(tmp_path) not in refused.message
         deleted = server.ask("DELETE", f"{PATH}/{voice.id}")
         assert json.loads(deleted[2]) == {"object": "audio.voice.deleted", "id": voice.id, "deleted": True}
         assert server.refuses("POST", "/v1/audio/speech", speech).code == "voice_not_found"
