@@ -154,6 +154,29 @@ def test_stop_frees_the_rows(open_page: Any, server: RunningServer) -> None:
     assert page.inner_text("#error") == ""
 
 
+@needs_chromium
+def test_another_model_amid_the_audio(open_page: Any, tiny_bundle: Path, public_bundle: Path) -> None:
+    """The stream of the first model ends, the map has the second's shape, and what was typed stays."""
+    with running_server({"public": public_bundle, "tiny": tiny_bundle}) as server:
+        page = open_page(server)
+        page.select_option("#model", "tiny")
+        page.fill("#text", LONG)
+        page.click("#go")
+        until(page, "unimoe.player !== null && unimoe.player.numSamples > 0")
+        page.select_option("#model", "public")
+        server.wait_idle()
+        assert page.input_value("#text") == LONG
+        assert page.evaluate("unimoe.map.numSteps") == 0 and page.inner_text("#error") == ""
+        page.check("input[value=music]")
+        assert page.input_value("#text") != LONG
+        page.check("input[value=speech]")
+        page.select_option("#model", "tiny")
+        page.fill("#text", "Hello.")
+        page.click("#go")
+        until(page, "document.getElementById('state').textContent.startsWith('ready; ')")
+        assert page.evaluate("unimoe.map.numSteps") > 0
+
+
 @pytest.mark.slow
 @needs_chromium
 def test_a_video_and_a_key(open_page: Any, public_bundle: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ const at = (id) => document.getElementById(id);
 const map = new ExpertMap(at("map"), at("shares"));
 const wave = new Wave(at("wave"));
 let models = [], voices = [], player = null, abort = null, lastFrame = 0;
+const typed = {}; // the caller's own text by task, kept when the task or the model changes
 
 const EXAMPLES = {
   speech: ["Remind me at seven forty-five.", "Hello. It is good to hear from you."],
@@ -47,7 +48,11 @@ async function connect() {
 function chooseModel() {
   const { layers, routed_experts: routed, null_experts: nulls, tasks } = model();
   map.shape(layers, routed, nulls);
-  for (const radio of document.querySelectorAll("input[name=task]")) radio.disabled = !tasks.includes(radio.value);
+  const chosen = tasks.includes(task()) ? task() : tasks[0];
+  for (const radio of document.querySelectorAll("input[name=task]")) {
+    radio.disabled = !tasks.includes(radio.value);
+    radio.checked = radio.value === chosen;
+  }
   chooseTask();
 }
 
@@ -60,13 +65,13 @@ function chooseTask() {
   at("speed-row").hidden = music;
   at("video-row").hidden = !music || !model().takes_video;
   const examples = [...new Set([...(model().examples[task()] || []), ...EXAMPLES[task()]])].slice(0, 4);
-  at("text").value = examples[0];
+  at("text").value = typed[task()] || examples[0];
   at("examples").replaceChildren(
     ...examples.map((text) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = text;
-      button.onclick = () => { at("text").value = text; at("text").focus(); };
+      button.onclick = () => { at("text").value = text; delete typed[task()]; at("text").focus(); };
       return button;
     }),
   );
@@ -172,6 +177,7 @@ function animate(time) {
 }
 
 at("form").onsubmit = (event) => { event.preventDefault(); synthesize(at("text").value); };
+at("text").oninput = () => { typed[task()] = at("text").value; };
 at("text").onkeydown = (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); at("form").requestSubmit(); }
 };
@@ -179,7 +185,7 @@ at("stop").onclick = stop;
 at("sample").onclick = () => synthesize(SAMPLE[task()]);
 at("speed").oninput = () => { at("speed-shown").textContent = Number(at("speed").value).toFixed(2); };
 at("voice").onchange = chooseVoice;
-at("model").onchange = chooseModel;
+at("model").onchange = () => { stop(); chooseModel(); }; // the map has the new model's shape
 for (const radio of document.querySelectorAll("input[name=task]")) radio.onchange = chooseTask;
 window.unimoe = { map, wave, get player() { return player; } };
 requestAnimationFrame(animate);
