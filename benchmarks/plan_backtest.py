@@ -27,6 +27,7 @@ from benchmarks.output import add_output_options, write_outputs
 from unimoe_calibration.quantized_probe import quantize_probe
 from unimoe_export.exporter import export_bundle
 from unimoe_export.probes import write_probe
+from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.bundle.routing_statistics import parse_activation
 from unimoe_tools.planning.host import HostMeter
 from unimoe_tools.planning.recording import describe_routing
@@ -51,11 +52,11 @@ def write_models(folder: Path, size: str) -> list[tuple[Path, Path]]:
     hidden, layers = map(int, size.split("x"))
     model = model_config(hidden, num_layers=layers)
     write_checkpoint(folder / size, model)
-    export_bundle(folder / size, folder / f"{size}-float32")
-    quantize_probe(folder / f"{size}-float32", folder / f"{size}-int8", "int8")
+    exported = export_bundle(folder / size, folder / f"{size}-float32").path
+    quantize_probe(open_bundle(exported), folder / f"{size}-int8", "int8")
     probe = write_probe(folder / f"{size}-probe", model)
-    quantize_probe(probe, folder / f"{size}-probe" / "int8", "int8")
-    return [(folder / f"{size}-{precision}", probe.parent / precision) for precision in ("float32", "int8")]
+    quantize_probe(probe, probe.path.parent / "int8", "int8")
+    return [(folder / f"{size}-{precision}", probe.path.parent / precision) for precision in ("float32", "int8")]
 
 
 def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def measure_pair(path: Path, probe: Path, threads: int | None) -> dict[str, Any]
     workload = Workload(cached_positions=first.prompt_tokens + _STEPS // 2)
     weights, model = stored_bytes(meter.bundle), meter.bundle.model
     read = step_bytes(model, weights, activation, workload, launched=activation.mean)
-    host = HostMeter(probe, step_bytes=read, positions=workload.cached_positions, threads=threads)
+    host = HostMeter(open_bundle(probe), step_bytes=read, positions=workload.cached_positions, threads=threads)
     generations = []
     for _ in range(_REPETITIONS):
         host.run()

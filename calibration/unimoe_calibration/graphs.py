@@ -22,7 +22,7 @@ from unimoe_runtime.files.safetensors_writer import write_tensors
 
 from .fusing import DOMAIN, fuse_for_cpu
 from .schemes import Engine, LinearPlan, Scheme
-from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, floats, quantize_weight, stored
+from .weights import SMALLEST_ROW_MAX, QuantizedWeight, StoredTensor, arbitrary_weight, floats, quantize_weight, stored
 
 Floats = NDArray[np.float32]
 
@@ -43,14 +43,20 @@ class GraphSurgery:
         self._graph = self._model.graph
         self.tensors: dict[str, StoredTensor] = {}
 
-    def quantize(self, weights: Mapping[str, Floats], plans: Mapping[str, LinearPlan], engine: Engine) -> None:
-        """Replace the products with the weights named in `plans`. `weights` are all of the graph's, smoothed."""
+    def quantize(
+        self, weights: Mapping[str, Floats], plans: Mapping[str, LinearPlan], engine: Engine, *, arbitrary: bool = False
+    ) -> None:
+        """Replace the products with the weights named in `plans`. `weights` are all of the graph's, smoothed.
+
+        `arbitrary`: with codes that compute nonsense but take little time to make.
+        """
+        code = arbitrary_weight if arbitrary else quantize_weight
         for name, values in weights.items():
             plan = plans.get(name)
             if plan is None:
                 self.tensors[name] = floats(values)
                 continue
-            weight = quantize_weight(values, plan.scheme, engine)
+            weight = code(values, plan.scheme, engine)
             self.tensors[name + _CODES], self.tensors[name + _SCALES] = weight.codes, weight.scales
             if plan.scheme.quantizes_inputs:
                 self.tensors[name + _INPUT_SCALE] = floats(np.asarray(plan.input_scale))

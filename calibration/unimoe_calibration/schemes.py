@@ -87,12 +87,14 @@ class QuantizationPlan:
     """How to quantize each product of a bundle; products that it does not name stay float.
 
     `smoothing`: factors [K] of a product's input channels, powers of two. The input arrives divided by them, and the
-    weight is multiplied by them (smoothing.py says which products must share theirs).
+    weight is multiplied by them (smoothing.py says which products must share theirs). `arbitrary_codes`: the codes of a
+    weight's first columns stand for all, which takes little time; such graphs measure a machine and compute nonsense.
     """
 
     engine: Engine
     linears: Mapping[Linear, LinearPlan]
     smoothing: Mapping[Linear, NDArray[np.float32]] = field(default_factory=dict)
+    arbitrary_codes: bool = False
 
     def of_graph(self, graph: str) -> dict[str, LinearPlan]:
         """The plans of one graph's products, by the weight's name; without those that stay float."""

@@ -5,7 +5,7 @@ K inputs · N outputs · G blocks of inputs · Z values of a block
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ _MOST_PADDING = 1 / 16
 # Clipping the largest weights of a 4-bit block gives the others a finer grid; the best of these clips is taken.
 _CUTS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
 
-
 _AT_ONCE = 1 << 17  # weights whose codes are computed together: half a megabyte
+_FEW_COLUMNS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,21 @@ def quantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine, *, block:
         case Scheme.W4, Engine.TENSORRT:
             return _int4_rows(weight_KN, block)
     raise ValueError(f"a weight of scheme {scheme} has no codes")
+
+
+def arbitrary_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> QuantizedWeight:
+    """As `quantize_weight`, but the codes of the first columns stand for all of them. For ONNX Runtime."""
+    few = quantize_weight(weight_KN[:, :_FEW_COLUMNS], scheme, engine)
+    of_columns = -1 if scheme == Scheme.W8A8 else 0
+    codes, scales = (_extended(one, of_columns, weight_KN.shape[1]) for one in (few.codes, few.scales))
+    return replace(few, shape=weight_KN.shape, codes=codes, scales=scales)
+
+
+def _extended(tensor: StoredTensor, axis: int, length: int) -> StoredTensor:
+    """The tensor with its values over and over along an axis."""
+    shape = list(tensor.shape)
+    shape[axis] = length
+    return stored(np.resize(tensor.values, shape), tensor.dtype, tensor.onnx_type)
 
 
 def dequantize_weight(weight_KN: Floats, scheme: Scheme, engine: Engine) -> Floats:

@@ -84,7 +84,7 @@ def _write_graph(writer: BundleWriter, bundle: Bundle, graph: str, plan: Quantiz
     info = bundle.graph(graph)
     surgery = GraphSurgery(bundle.path / info.file)
     weights = fold(graph, read_weights(bundle, graph), plan.smoothing, bundle)
-    surgery.quantize(weights, plan.of_graph(graph), plan.engine)
+    surgery.quantize(weights, plan.of_graph(graph), plan.engine, arbitrary=plan.arbitrary_codes)
     path = writer.directory / info.file
     weights_info = surgery.save(path)
     weights_file = Path(info.file).with_suffix(".safetensors").as_posix()
@@ -109,7 +109,7 @@ def _fingerprint(bundle: Bundle, plan: QuantizationPlan) -> str:
     """A hash of everything that decides the graphs: the source's files and the plan."""
     digest = hashlib.sha256(json.dumps({file: info.sha256 for file, info in bundle.files.items()}).encode())
     for linear, one in plan.linears.items():
-        digest.update(f"{linear} {one} {plan.engine}".encode())
+        digest.update(f"{linear} {one} {plan.engine} {plan.arbitrary_codes}".encode())
     for linear, factors in plan.smoothing.items():
         digest.update(str(linear).encode() + np.ascontiguousarray(factors).tobytes())
     return digest.hexdigest()

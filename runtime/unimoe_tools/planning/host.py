@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from functools import cache
 from math import inf
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unimoe_runtime.backends.factory import open_backend
-from unimoe_runtime.backends.protocol import Backend
-from unimoe_runtime.bundle.reader import Bundle, open_bundle
+from unimoe_runtime.backends.protocol import Backend, CachedPositions
+from unimoe_runtime.bundle.reader import Bundle
 from unimoe_runtime.config import SamplingConfig
 from unimoe_runtime.model.generation import Prompt, Step, generate
+from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.lru_cache import LRUCache
 from unimoe_tools.planning.roofline import Costs
 from unimoe_tools.planning.weights import stored_bytes
 from unimoe_tools.profiling.breakdown import STEP_PARTS
@@ -32,12 +35,31 @@ Floats = NDArray[np.float64]
 _RING_BYTES = 160e6
 # Steps of every copy in a run of the ring, of which the first does not count; least time of a run; number of runs.
 _LEAST_STEPS = 4
-_LEAST_S = 0.5
+_LEAST_S = 0.2
 _RUNS = 3
 _COPY_STEPS = 64  # steps of a copy before it starts again
 _ROWS = 2
+_READ_POSITIONS = 8
 _GEMM_SIZE, _GEMM_RUNS = 768, 5
 _DRIVE_BYTES_PER_S = 1.5e9  # assumed, for reading experts that are not in memory
+
+
+class _AnyPrompt(LRUCache[CachedPositions]):
+    """The keys and values of a short prompt over and over, for any prompt: no step's time depends on their values, and
+    reading a prompt takes as long as many steps."""
+
+    def __init__(self, backend: Backend, num_positions: int) -> None:
+        super().__init__(0)
+        model = BundleModel(backend)
+        model.prefill(Prompt.from_rows([list(range(_READ_POSITIONS))]))
+        with closing(model.hand_over()) as forward:
+            read = forward.snapshot(_READ_POSITIONS)
+        places_P = np.arange(num_positions) % _READ_POSITIONS
+        layers = ((key_HPD[:, places_P], value_HPD[:, places_P]) for key_HPD, value_HPD in read.layers)
+        self._cached = CachedPositions(layers=tuple(layers))
+
+    def get(self, key: bytes) -> CachedPositions:
+        return self._cached
 
 
 class _Copy:
@@ -46,10 +68,10 @@ class _Copy:
     def __init__(self, bundle: Bundle, threads: int | None, positions: int, recorder: Recorder) -> None:
         self.backend: Backend = open_backend("onnxruntime", bundle, threads=threads)
         self.backend.load()
-        self._config, self._model = bundle.model, RecordedModel(self.backend, recorder)
-        random = np.random.default_rng(0)
-        ids_BT = random.integers(bundle.model.text_vocab_size, size=(_ROWS, positions))
-        self._prompt = Prompt.from_rows(list(ids_BT), paired=True)
+        prefixes = _AnyPrompt(self.backend, positions - 1)
+        self._config, self._model = bundle.model, RecordedModel(self.backend, recorder, prefixes=prefixes)
+        ids_T = np.random.default_rng(0).integers(bundle.model.text_vocab_size, size=positions)
+        self._prompt = Prompt.from_rows([ids_T] * _ROWS, paired=True, num_shared=positions - 1)
         self._steps: Iterator[Step] = iter(())
 
     def step(self) -> None:
@@ -62,19 +84,18 @@ class _Copy:
 class HostMeter:
     """A ring of a probe (unimoe_export.probes) that touches `step_bytes`, up to the useful limit.
 
-    `positions`: the average number in the cache. `run` measures for half a second or more; further calls add
+    `positions`: the average number in the cache. `run` measures for a fifth of a second or more; further calls add
     measurements spread over time, and `costs` is the result of all. ONNX Runtime's pool is set to `threads`, which is
     possible only once per process.
     """
 
-    def __init__(self, probe: Path, *, step_bytes: float, positions: int, threads: int | None = None) -> None:
-        bundle = open_bundle(probe)
-        sizes = stored_bytes(bundle)
+    def __init__(self, probe: Bundle, *, step_bytes: float, positions: int, threads: int | None = None) -> None:
+        sizes = stored_bytes(probe)
         probe_bytes = sizes.always + float(sizes.experts_LR.sum())
         num_copies = max(1, round(min(step_bytes, _RING_BYTES) / probe_bytes))
         self._recorder = Recorder()
         before = max(1, positions - _COPY_STEPS // 2)
-        self._copies = [_Copy(bundle, threads, before, self._recorder) for _ in range(num_copies)]
+        self._copies = [_Copy(probe, threads, before, self._recorder) for _ in range(num_copies)]
         self._calls: dict[Part, list[Floats]] = {part: [] for part in STEP_PARTS}
 
     def run(self) -> None:
@@ -105,7 +126,7 @@ class HostMeter:
             copy.backend.close()
 
 
-def measure_host(probe: Path, *, step_bytes: float, positions: int, threads: int | None = None) -> Costs:
+def measure_host(probe: Bundle, *, step_bytes: float, positions: int, threads: int | None = None) -> Costs:
     """Costs of this CPU for models whose layers have the probe's sizes; takes some seconds."""
     meter = HostMeter(probe, step_bytes=step_bytes, positions=positions, threads=threads)
     try:
@@ -135,6 +156,7 @@ def _median(seconds: list[Floats]) -> float:
     return float(np.median(together)) if len(together) else 0.0
 
 
+@cache
 def _flops_per_s() -> float:
     """Operations per second of a float32 matrix product that fits into the caches, with numpy's threads."""
     matrix = np.ones((_GEMM_SIZE, _GEMM_SIZE), np.float32)

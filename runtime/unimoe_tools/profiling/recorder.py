@@ -22,10 +22,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.backends.protocol import Backend, Forward
+from unimoe_runtime.backends.protocol import Backend, CachedPositions, Forward
 from unimoe_runtime.backends.wrapper import WrappedBackend
 from unimoe_runtime.model.generation import Prompt
 from unimoe_runtime.synthesis.language_model import BundleModel
+from unimoe_runtime.synthesis.lru_cache import LRUCache
 
 Floats = NDArray[np.float32]
 
@@ -130,12 +131,21 @@ _Picked = Callable[[list[list[float]]], list[int]]
 class RecordedModel(BundleModel):
     """`BundleModel` that reports its current part to a recorder. The results are the same.
 
-    It records one of `every` decode steps call by call, starting with number `phase` (below `every`).
+    It records one of `every` decode steps call by call, starting with number `phase` (below `every`). `prefixes`: as
+    `BundleModel` has them.
     """
 
-    def __init__(self, backend: Backend, recorder: Recorder, *, every: int = 1, phase: int = 0) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        recorder: Recorder,
+        *,
+        every: int = 1,
+        phase: int = 0,
+        prefixes: LRUCache[CachedPositions] | None = None,
+    ) -> None:
         self._wrapped = _RecordingBackend(backend, recorder)
-        super().__init__(self._wrapped)
+        super().__init__(self._wrapped, prefixes=prefixes)
         self._recorder, self._every = recorder, every
         self._before_detail = phase
         self._plain_step = super().step

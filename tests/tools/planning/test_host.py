@@ -10,7 +10,6 @@ import pytest
 from tests.random_checkpoint import tiny_config
 from unimoe_calibration.quantized_probe import quantize_probe
 from unimoe_export.probes import write_probe
-from unimoe_runtime.bundle.reader import open_bundle
 from unimoe_runtime.bundle.routing_statistics import (
     assumed_activation,
 )
@@ -27,13 +26,13 @@ def test_this_cpu_is_measured_on_a_layer_of_the_models_sizes(tmp_path: Path, mon
         monkeypatch.setattr(host_module, name, value)
     model = tiny_config(hidden_size=64, routed_intermediate_size=96, num_layers=3)
     probe = write_probe(tmp_path, model)
-    config = open_bundle(probe).model
+    config = probe.model
     assert (config.num_layers, config.num_routed_experts, config.hidden_size) == (1, 2, 64)
     assert graph_bytes("layers.0.expert.0", config, "float32") == graph_bytes("layers.2.expert.3", model, "float32")
     narrow = quantize_probe(probe, tmp_path / "int8", "int8")
-    assert stored_precision(open_bundle(narrow)) == "int8"
-    for path in (probe, narrow):
-        costs = measure_host(path, step_bytes=1e6, positions=20)
+    assert stored_precision(narrow) == "int8"
+    for bundle in (probe, narrow):
+        costs = measure_host(bundle, step_bytes=1e6, positions=20)
         assert all(0 < one < 0.1 for one in (costs.trunk_s, costs.expert_s, costs.head_s, costs.host_s))
         assert costs.bytes_per_s == inf and costs.flops_per_s > 1e8
     best, middle, worst = (one.trunk_s for one in measured_machine(costs).costs)
