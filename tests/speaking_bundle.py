@@ -21,8 +21,11 @@ _ENCODEC = Path(__file__).parent / "vectors" / "encodec_small" / "codec"
 _SIZES = {"convnext": (3, 16), "encodec": (3, 16), "dac": (4, 1024)}
 
 
-def write_speaking_bundle(folder: Path, codec: str = "convnext") -> Path:
-    """Write a bundle for music such as "flute, 120 bpm: C4 E4" and speech of the tests' lexicon, 30 to 100 frames."""
+def write_speaking_bundle(folder: Path, codec: str = "convnext", *, sample_rate_hz: int = 16000) -> Path:
+    """Write a bundle for music such as "flute, 120 bpm: C4 E4" and speech of the tests' lexicon, 30 to 100 frames.
+
+    The front end expects 50 frames a second. "convnext" has them at 1600 Hz; at 16 kHz it has ten times as many.
+    """
     frontend = open_frontend(write_frontend(folder / "checkpoint" / "frontend"))
     assert isinstance(frontend, TimelineFrontEnd)
     num_codebooks, codebook_size = _SIZES[codec]
@@ -38,7 +41,7 @@ def write_speaking_bundle(folder: Path, codec: str = "convnext") -> Path:
     codec_dir = checkpoint / "codec"
     match codec:
         case "convnext":
-            _write_convnext(codec_dir, num_codebooks, codebook_size)
+            _write_convnext(codec_dir, num_codebooks, codebook_size, sample_rate_hz)
         case "encodec":
             codec_dir = _ENCODEC
         case "dac":
@@ -47,13 +50,13 @@ def write_speaking_bundle(folder: Path, codec: str = "convnext") -> Path:
     return folder / "bundle"
 
 
-def _write_convnext(folder: Path, num_codebooks: int, codebook_size: int) -> None:
+def _write_convnext(folder: Path, num_codebooks: int, codebook_size: int, sample_rate_hz: int) -> None:
     torch.manual_seed(0)
     codec = ConvNeXtCodec(
         ConvNeXtCodecConfig(
-            hop_samples=32, window_samples=128, num_bands=12, lowest_band_hz=400.0, width=16, intermediate_size=24,
-            kernel_size=5, num_encoder_blocks=1, num_decoder_blocks=2, latent_size=8, num_codebooks=num_codebooks,
-            codebook_size=codebook_size, synthesis_frames=2,
+            sample_rate_hz=sample_rate_hz, hop_samples=32, window_samples=128, num_bands=12, lowest_band_hz=400.0,
+            width=16, intermediate_size=24, kernel_size=5, num_encoder_blocks=1, num_decoder_blocks=2, latent_size=8,
+            num_codebooks=num_codebooks, codebook_size=codebook_size, synthesis_frames=2,
         )
     )  # fmt: skip
     with torch.no_grad():

@@ -46,6 +46,13 @@ class WordTime:
             phonemes=tuple(phoneme.later(by_s) for phoneme in self.phonemes),
         )
 
+    def until(self, end_s: float) -> WordTime:
+        """The same, cut off at `end_s`, which is after its start."""
+        if self.end_s <= end_s:
+            return self
+        kept = (phoneme for phoneme in self.phonemes if phoneme.start_s < end_s)
+        return replace(self, end_s=end_s, phonemes=tuple(replace(one, end_s=min(one.end_s, end_s)) for one in kept))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedPrompt:

@@ -12,6 +12,7 @@ A long text comes in parts. Their frames follow one another in one stream of the
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -81,7 +82,7 @@ class AudioStream:
 
     @property
     def words(self) -> tuple[WordTime, ...]:
-        """When each word is spoken in the audio, as far as the text has been read."""
+        """When each word is spoken in the audio, as far as the text has been read; words after its end are left out."""
         return self._words_from(0.0, math.inf)
 
     @property
@@ -203,13 +204,16 @@ class AudioStream:
         self._reader_s += max(0.0, time.perf_counter() - max(self._given, self._decoding.last_step))
 
     def _words_from(self, start_s: float, end_s: float) -> tuple[WordTime, ...]:
-        """The words that begin from `start_s` on and before `end_s`."""
-        frame_s = self._hop_samples / self.sample_rate_hz
+        """The words that begin from `start_s` on and before `end_s`, none beyond the audio of its part."""
+        frame_s, decoding = self._hop_samples / self.sample_rate_hz, self._decoding
+        over, parts = decoding.over, list(decoding.words)
+        ends = [first for first, _ in parts[1:]]
+        ends.append(len(decoding.frames) if over else sys.maxsize)
         return tuple(
-            word.later(first * frame_s)
-            for first, words in self._decoding.words
+            word.later(first * frame_s).until(end * frame_s)
+            for (first, words), end in zip(parts, ends, strict=True)
             for word in words
-            if start_s <= word.start_s + first * frame_s < end_s
+            if start_s <= word.start_s + first * frame_s < min(end_s, end * frame_s)
         )
 
     def _no_audio(self) -> BackendError | PromptError:

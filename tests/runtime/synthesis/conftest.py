@@ -29,3 +29,10 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
     """A synthesizer with our codec, for tests that do not depend on the codec."""
     with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("speaker"))) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def timed_speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synthesizer]:
+    """A synthesizer whose codec has the frames a second that its front end expects."""
+    with Synthesizer.open(write_speaking_bundle(tmp_path_factory.mktemp("timed"), sample_rate_hz=1600)) as opened:
+        yield opened

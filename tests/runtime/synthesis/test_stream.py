@@ -209,22 +209,34 @@ def test_a_listener_hears_what_the_router_picks(speaker: Synthesizer) -> None:
     np.testing.assert_array_equal(pcm_L, joined(list(speaker.stream(SynthesisRequest(**REQUEST)))))
 
 
-def test_words_have_times_in_the_audio(speaker: Synthesizer) -> None:
+def test_words_have_times_in_the_audio(timed_speaker: Synthesizer) -> None:
     """Sentences that are spoken in sequence follow each other in time."""
     text = "the cat. hello hello hello hello hello hello hello hello hello. the cat"
-    made = speaker.synthesize(SynthesisRequest(text=text, seed=1))
+    made = timed_speaker.synthesize(SynthesisRequest(text=text, seed=1))
     assert [word.word for word in made.words] == text.replace(".", "").split()
     times = [time_s for word in made.words for time_s in (word.start_s, word.end_s)]
     assert times == sorted(times) and times[0] > 0
 
 
-def test_a_chunk_has_the_words_that_begin_in_it(speaker: Synthesizer) -> None:
+@pytest.mark.parametrize("max_s", [0.3, 0.7, 1.5, 4.0])
+def test_word_times_end_with_the_audio(timed_speaker: Synthesizer, max_s: float) -> None:
+    """No word lies beyond the audio that a limit cuts off, or beyond the end of its sentence's audio."""
+    text = "hello hello hello. the cat. hello hello hello hello hello hello. the cat"
+    made = timed_speaker.synthesize(SynthesisRequest(text=text, seed=2, limits=Limits(max_s=max_s)))
+    spoken = [(word.start_s, word.end_s) for word in made.words]
+    sounds = [(one.start_s, one.end_s) for word in made.words for one in word.phonemes]
+    for times in (spoken, sounds):
+        flat = [time_s for pair in times for time_s in pair]
+        assert flat == sorted(flat) and all(start_s < end_s for start_s, end_s in times)
+        assert not flat or flat[-1] <= made.audio_s + 1e-9
+
+
+def test_a_chunk_has_the_words_that_begin_in_it(timed_speaker: Synthesizer) -> None:
     request = SynthesisRequest(text="the cat. hello hello hello. the cat", seed=1)
-    with speaker.stream(request) as stream:
+    with timed_speaker.stream(request) as stream:
         chunks = list(stream)
     told = [word for chunk in chunks for word in chunk.words]
-    heard_s = stream.outcome.audio_s
-    assert told == [word for word in stream.words if word.start_s < heard_s]
+    assert [(word.word, word.start_s) for word in told] == [(word.word, word.start_s) for word in stream.words]
     for word in told:
         assert [each.phoneme for each in word.phonemes] and word.phonemes[0].start_s == word.start_s
         assert word.phonemes[-1].end_s == word.end_s
