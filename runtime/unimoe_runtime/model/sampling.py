@@ -63,12 +63,14 @@ def mask_special_ids(
         logits_UKV[:, 0, config.eos_id] = _MINUS_INFINITY
 
 
-def is_eos_beaten(guided_UKV: NDArray[np.float32], eos_id: int, sampling: SamplingConfig) -> bool:
-    """Whether no utterance can draw EOS: on codebook 0, another id's logit is at least as large."""
-    eos_U = guided_UKV[:, 0, eos_id]
+def may_end(guided_UKV: NDArray[np.float32], eos_id: int, sampling: SamplingConfig) -> list[int]:
+    """The utterances that may draw EOS: on codebook 0, its logit is larger than every other."""
+    first_UV = guided_UKV[:, 0, : eos_id + 1]
     if sampling.eos_factor != 1.0:
-        eos_U = eos_U * np.float32(sampling.eos_factor)
-    return bool(np.logical_and.reduce(eos_U <= np.maximum.reduce(guided_UKV[:, 0, :eos_id], axis=1)))
+        first_UV = first_UV.copy()
+        first_UV[:, eos_id] *= np.float32(sampling.eos_factor)
+    largest_U: list[int] = first_UV.argmax(axis=1).tolist()  # of equal ones, the first
+    return [utterance for utterance, largest in enumerate(largest_U) if largest == eos_id]
 
 
 def sample(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime.model.sampling import draw, guide, is_eos_beaten, mask_special_ids
+from unimoe_runtime.model.sampling import draw, guide, mask_special_ids, may_end
 from unimoe_runtime.synthesis.decoding import Decoding
 
 
@@ -44,14 +44,25 @@ def _draw(logits_BKV: NDArray[np.float32], group: Sequence[Decoding]) -> list[li
     sampling, config = first.sampling, first.model.config
     # PAD and BOS, after EOS, are never drawn. In nearly all steps EOS is not either: then nothing has to be masked.
     guided_UKV = guide(logits_BKV[:, :, : config.eos_id + 1], first.paired, sampling)
-    if is_eos_beaten(guided_UKV, config.eos_id, sampling):
-        guided_UKV = guided_UKV[:, :, : config.eos_id]
-    elif len(group) > 1:  # how a stream draws does not depend on the others
-        num_rows = first.num_rows
-        each = (logits_BKV[index * num_rows : (index + 1) * num_rows] for index in range(len(group)))
-        return [_draw(rows_BKV, [stream])[0] for rows_BKV, stream in zip(each, group, strict=True)]
-    else:
-        mask_special_ids(guided_UKV, config, sampling, allow_eos=first.allow_eos)
+    ending = may_end(guided_UKV, config.eos_id, sampling)
+    if not ending:
+        return _drawn(guided_UKV[:, :, : config.eos_id], group)
+    codes: list[list[int]] = [[]] * len(group)
+    others = [index for index in range(len(group)) if index not in ending]
+    if others:
+        drawn = _drawn(guided_UKV[others, :, : config.eos_id], [group[index] for index in others])
+        for index, row in zip(others, drawn, strict=True):
+            codes[index] = row
+    for index in ending:  # how a stream draws must not depend on the others, nor their limits on its own
+        own_1KV = guided_UKV[index : index + 1]
+        mask_special_ids(own_1KV, config, sampling, allow_eos=group[index].allow_eos)
+        codes[index] = _drawn(own_1KV, [group[index]])[0]
+    return codes
+
+
+def _drawn(logits_UKV: NDArray[np.float32], group: Sequence[Decoding]) -> list[list[int]]:
+    """Codes from guided and masked logits."""
+    sampling = group[0].sampling
     random_N1 = [stream.random.next() for stream in group] if sampling.temperature else []
-    codes: list[list[int]] = draw(guided_UKV, sampling, config.eos_id, random_N1).tolist()
+    codes: list[list[int]] = draw(logits_UKV, sampling, group[0].model.config.eos_id, random_N1).tolist()
     return codes

@@ -41,8 +41,21 @@ def embed_prompt(prompt: Prompt, text_rows: Rows, codec_rows: Rows) -> Floats:
 
 def cache_capacity(num_positions: int) -> int:
     """Number of slots of the cache that holds `num_positions` positions."""
-    growth = max(_SMALLEST_GROWTH, 1 << num_positions.bit_length() >> 4)
+    growth = _growth(num_positions)
     return -(-num_positions // growth) * growth
+
+
+def shrunk_capacity(num_positions: int, capacity: int) -> int:
+    """Number of slots for a cache of `capacity` slots that holds `num_positions` positions from now on.
+
+    It shrinks by two growths at least: copying it costs as much as attention over the freed slots in about ten steps.
+    """
+    needed = cache_capacity(num_positions)
+    return needed if needed + 2 * _growth(num_positions) <= capacity else capacity
+
+
+def _growth(num_positions: int) -> int:
+    return max(_SMALLEST_GROWTH, 1 << num_positions.bit_length() >> 4)
 
 
 def prompt_mask(mask_BT: NDArray[np.bool_], capacity: int, begin: int = 0) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from unimoe_runtime.backends.protocol import Backend, Forward, StepInputs
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.model.rope import rotary
 from unimoe_runtime.synthesis.language_model import BundleModel, Embedder
-from unimoe_runtime.synthesis.prompt_pass import cache_capacity
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity, shrunk_capacity
 from unimoe_runtime.synthesis.shared_counts import Member, SharedCounts
 
 Floats = NDArray[np.float32]
@@ -238,8 +238,7 @@ class SharedSteps:
 
     def _shrink(self) -> None:
         """Remove slots that no stream needs, because they cost every row time."""
-        needed = cache_capacity(1 + max(model.num_filled for model in self._members))
-        capacity = needed if 2 * needed <= self._capacity else self._capacity
+        capacity = shrunk_capacity(1 + max(model.num_filled for model in self._members), self._capacity)
         rows = self._counts.fitting(self._num_used)
         if rows != self._num_rows or capacity != self._capacity:
             self._resize(rows, capacity)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from tests.random_checkpoint import tiny_config
 from unimoe_runtime.config import SamplingConfig
-from unimoe_runtime.model.sampling import RandomSteps, candidates, draw, guide, is_eos_beaten, mask_special_ids, sample
+from unimoe_runtime.model.sampling import RandomSteps, candidates, draw, guide, mask_special_ids, may_end, sample
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FILTERS = json.loads((VECTORS / "sampling_filters.json").read_text())
@@ -118,9 +118,9 @@ def test_a_draw_without_the_columns_of_a_beaten_eos_is_that_of_the_masked_logits
     random_N1 = [RandomSteps(np.random.default_rng(seed), 4 * CONFIG.num_codebooks).next()]
     masked_UKV = logits_UKV.copy()
     mask_special_ids(masked_UKV, CONFIG, sampling, allow_eos=True)
-    is_beaten = (masked_UKV[:, 0, eos] <= masked_UKV[:, 0, :eos].max(axis=1)).all()
-    assert is_eos_beaten(logits_UKV, eos, sampling) == is_beaten
-    if is_beaten:
+    is_beaten_U = masked_UKV[:, 0, eos] <= masked_UKV[:, 0, :eos].max(axis=1)
+    assert may_end(logits_UKV, eos, sampling) == np.flatnonzero(~is_beaten_U).tolist()
+    if is_beaten_U.all():
         found = draw(logits_UKV[:, :, :eos], sampling, eos, random_N1)
         np.testing.assert_array_equal(found, draw(masked_UKV, sampling, eos, random_N1))
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unimoe_runtime.synthesis.prompt_pass import cache_capacity, piece_length, prompt_mask
+from unimoe_runtime.synthesis.prompt_pass import cache_capacity, piece_length, prompt_mask, shrunk_capacity
 
 
 @given(st.integers(0, 900), st.integers(1, 900))
@@ -26,6 +26,16 @@ def test_capacities_are_whole_sixteens_with_an_eighth_of_empty_slots_at_most(num
     capacity = cache_capacity(num_positions)
     assert 0 <= capacity - num_positions < max(16, num_positions / 8 + 1) and capacity % 16 == 0
     assert cache_capacity(capacity) == capacity
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_a_cache_shrinks_once_it_is_a_quarter_or_two_sixteens_too_large(longest: int, left: int) -> None:
+    before = cache_capacity(longest)
+    after = shrunk_capacity(min(left, longest), before)
+    needed = cache_capacity(min(left, longest))
+    assert after in (needed, before)
+    assert after == needed or before - needed < max(32, needed / 4 + 2)
+    assert after == before or before - after >= 32
 
 
 def test_a_mask_hides_the_future_and_the_padding() -> None:
