@@ -58,12 +58,13 @@ class Worker:
         if setting.threads is not None:
             for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
                 environment[name] = str(setting.threads)
+        self._folder = tempfile.TemporaryDirectory(prefix="unimoe-profile-")  # the child is killed, and leaves it
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         try:
-            self._ask("open", setting=setting.to_dict())
+            self._ask("open", setting=setting.to_dict(), folder=self._folder.name)
         except BaseException:
             self.close()
             raise
@@ -82,6 +83,7 @@ class Worker:
                 with contextlib.suppress(OSError):
                     pipe.close()
         self._process.wait()
+        self._folder.cleanup()
 
     def warm_up(self) -> None:
         """Make every request once; only the first is recorded, as the cold one."""
@@ -257,22 +259,21 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     child: _Child | None = None
-    with tempfile.TemporaryDirectory(prefix="unimoe-profile-") as folder:
-        for line in sys.stdin:
-            values = json.loads(line)
-            command = values.pop("do")
-            try:
-                if command == "open":
-                    child = _Child(Setting.from_dict(values["setting"]), Path(folder))
-                    answer: Record = {}
-                else:
-                    answer = getattr(child, command)(**values)
-            except UnimoeError as error:
-                answer = {"error": str(error), "kind": type(error).__name__}
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
-        if child is not None:
-            child.close()
+    for line in sys.stdin:
+        values = json.loads(line)
+        command = values.pop("do")
+        try:
+            if command == "open":
+                child = _Child(Setting.from_dict(values["setting"]), Path(values["folder"]))
+                answer: Record = {}
+            else:
+                answer = getattr(child, command)(**values)
+        except UnimoeError as error:
+            answer = {"error": str(error), "kind": type(error).__name__}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+    if child is not None:
+        child.close()
 
 
 if __name__ == "__main__":
