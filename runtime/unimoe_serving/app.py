@@ -58,14 +58,15 @@ def create_app(config: ServerConfig) -> Starlette:
 
     middleware = [Middleware(Guard, service=service)]
     if config.cors_origins:
-        middleware.append(
+        middleware.insert(  # in front, so that such a page may read the guard's refusals as well
+            0,
             Middleware(
                 CORSMiddleware,
                 allow_origins=config.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["authorization", "content-type"],
                 expose_headers=["x-sample-rate", "x-model", "retry-after"],
-            )
+            ),
         )
     app = Starlette(
         routes=[*routes, WebSocketRoute("/v1/audio/stream", stream_text)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from unimoe_serving.errors import RequestError
+from unimoe_serving.errors import RequestError, shutting_down
 from unimoe_serving.responses import error_response
 from unimoe_serving.service import Service, refusal
 from unimoe_serving.unread_body import UnreadBody
@@ -36,25 +37,28 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if scope["type"] == "http":
-            unread = UnreadBody(scope, receive, send, self._service.limits.body_s)
-            receive, send = unread.receive, unread.send
+        counted = _Counted(scope, send, self._service)
+        if scope["type"] == "websocket":
+            await self._pass_on(scope, receive, counted)
+            return
+        unread = UnreadBody(scope, receive, counted, self._service.limits.body_s)
+        try:
+            await self._pass_on(scope, unread.receive, unread.send)
+        except asyncio.CancelledError:  # uvicorn ends what outlasts the drain, such as a body that does not come
+            if not counted.started:
+                await error_response(shutting_down())(scope, receive, counted)
 
-        async def counted(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                self._service.metrics.responded(scope.get(PATH_KEY, "other"), message["status"])
-            await send(message)
-
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._check(scope)
         except RequestError as error:
             response = error_response(refusal(error, self._service.metrics))
             if scope["type"] == "websocket":
-                await WebSocket(scope, receive, counted).send_denial_response(response)
+                await WebSocket(scope, receive, send).send_denial_response(response)
             else:
-                await response(scope, receive, counted)
+                await response(scope, receive, send)
             return
-        await self._app(scope, receive, counted)
+        await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -72,6 +76,20 @@ class Guard:
             given = headers.get("authorization", "").partition(" ")[2].strip()
             if not hmac.compare_digest(given.encode(), self._config.api_key.encode()):
                 raise RequestError("the API key is missing or wrong", status=401, code="invalid_api_key")
+
+
+class _Counted:
+    """`send` that counts the answer by path and status when it starts."""
+
+    def __init__(self, scope: Scope, send: Send, service: Service) -> None:
+        self._scope, self._send, self._service = scope, send, service
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            self.started = True
+            self._service.metrics.responded(self._scope.get(PATH_KEY, "other"), message["status"])
+        await self._send(message)
 
 
 def _netloc(origin: str) -> str:

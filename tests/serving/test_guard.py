@@ -66,6 +66,8 @@ def test_origins(server: RunningServer, guarded: RunningServer) -> None:
 
     status, headers, _ = guarded.ask("POST", "/v1/audio/speech", speech, {**KEY, **elsewhere})
     assert status == 200 and headers["access-control-allow-origin"] == "https://app.example"
+    refused = guarded.refuses("GET", "/v1/models", headers=elsewhere)  # without the key; the page may read why
+    assert refused.status == 401 and refused.headers["access-control-allow-origin"] == "https://app.example"
     preflight = {
         **elsewhere, "access-control-request-method": "POST", "access-control-request-headers": "authorization",
     }  # fmt: skip

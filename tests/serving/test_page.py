@@ -139,6 +139,7 @@ def test_by_keyboard_alone(open_page: Any, server: RunningServer) -> None:
     page.fill("#text", "no notes at all")
     page.keyboard.press("Control+Enter")
     until(page, "document.querySelector('[role=alert]').textContent.length > 0")
+    assert [page.inner_text(f"#{name}") for name in ("first", "rtf", "length", "launched")] == ["–"] * 4
 
 
 @needs_chromium

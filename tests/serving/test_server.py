@@ -68,6 +68,27 @@ def test_what_takes_longer_than_the_drain(tiny_bundle: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_body_that_does_not_come_ends_with_the_server(tiny_bundle: Path) -> None:
+    """Neither does it delay the end for long, nor leave a traceback; whoever waits for an answer gets one."""
+    process, said = start(tiny_bundle)
+    port = port_of(said)
+    head = b"POST /v1/audio/%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nContent-Type: %s\r\n\r\n{"
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=60) as half,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as refused,
+    ):
+        half.sendall(head % (b"speech", b"application/json"))
+        refused.sendall(head % (b"speech", b"text/plain"))
+        assert b" 415 " in refused.recv(1000)
+        process.send_signal(signal.SIGTERM)
+        assert b" 503 " in half.recv(1000)
+        assert process.wait(60) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
     process, said = start(tiny_bundle, UNIMOE_API_KEY="s3cret")
     response = ask(port_of(said), "/v1/audio/speech", {"input": LONG}, authorization="Bearer s3cret")

@@ -13,6 +13,7 @@ const HELP = {
   speech: "Ctrl + Enter speaks.",
   music: "Notes such as C4 E4*0.5 C4+E4 (* beats, + together) after an instrument and a tempo, or a description.",
 };
+const FIGURES = ["first", "rtf", "length", "launched"];
 const SAMPLE = { speech: "Hello, this is my voice.", music: "120 bpm: C4 E4 G4 C5" };
 
 const task = () => document.querySelector("input[name=task]:checked").value;
@@ -110,11 +111,11 @@ async function synthesize(text) {
   wave.clear();
   at("error").textContent = "";
   at("download").hidden = true;
-  for (const id of ["first", "rtf", "length", "launched"]) at(id).textContent = "…";
+  for (const id of FIGURES) at(id).textContent = "…";
   at("stop").disabled = false;
   at("state").textContent = task() === "music" ? "playing…" : "speaking…";
   const clicked = performance.now();
-  let picks = [], first = null;
+  let picks = [], first = null, finished = false;
   try {
     const response = await call(`v1/audio/${task()}`, { method: "POST", signal: own.signal, ...buildBody(text) });
     for await (const event of readEvents(response.body)) {
@@ -130,15 +131,15 @@ async function synthesize(text) {
           at("first").textContent = `${first.toFixed(0)} ms`;
         }
         at("length").textContent = `${(mine.numSamples / mine.rate).toFixed(2)} s`;
-      } else if (event.type === "speech.audio.done") finish(mine, event.figures);
-      else if (event.type === "error") throw new Error(event.error.message);
+      } else if (event.type === "speech.audio.done") {
+        finish(mine, event.figures);
+        finished = true;
+      } else if (event.type === "error") throw new Error(event.error.message);
     }
+    if (!finished) throw new Error("the server broke off");
   } catch (error) {
     if (error.name !== "AbortError") at("error").textContent = error.message;
-    if (player === mine) {
-      at("stop").disabled = true;
-      at("state").textContent = "ready";
-    }
+    if (player === mine) settle();
   }
 }
 
@@ -157,8 +158,14 @@ function stop() {
   abort?.abort();
   player?.close();
   abort = null;
+  settle();
+}
+
+/* Nothing is being made: no figure is awaited. */
+function settle() {
   at("stop").disabled = true;
   if (models.length) at("state").textContent = "ready";
+  for (const id of FIGURES) if (at(id).textContent === "…") at(id).textContent = "–";
 }
 
 function animate(time) {
