@@ -91,12 +91,12 @@ class Homographs:
         after = words[at + 1] if at + 1 < len(words) else ""
         before_verb = beside.before_third_person if use.third_person else beside.before_verb
         is_verb = use.usually_verb
-        if before in beside.before_noun:
+        if before in before_verb:
+            is_verb = after != "of"
+        elif before in beside.before_noun or after in beside.after_noun:
             is_verb = False
-        elif (before in before_verb and after != "of") or after in beside.after_verb:
+        elif after in beside.after_verb:
             is_verb = True
-        elif after in beside.after_noun:
-            is_verb = False
         elif not before and after:
             is_verb = use.starts_command
         return use.verb if is_verb else use.noun
