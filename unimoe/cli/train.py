@@ -265,6 +265,8 @@ def pack(
 def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget: Any) -> None:
     """Train PACKAGE for the given minutes on this machine's GPU or CPU: first the token model, then the codec.
 
+    Where the recipe has a [decoder], half of the codec's time trains its decoder on the model's predictions.
+
     RESULT receives the weights of both in bfloat16 and a report.
     """
     from unimoe.training.package import open_package
@@ -285,7 +287,7 @@ def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget
 def unpack(recipe: Path, result: Path, checkpoint: Path, work: Path | None, json_to: str | None) -> None:
     """Make a CHECKPOINT from the RESULT of a timed run, with RECIPE's front end and sampling.
 
-    Where RECIPE has a [decoder], this command first trains the codec's decoder for that model.
+    Where RECIPE has a [decoder] that the timed run did not train, this command first trains it for that model.
     """
     from unimoe.training.recipe import unpack_result
 

@@ -1,9 +1,10 @@
 """The input of a training run on another machine, in one small folder: tokens, settings, codec, an audio excerpt.
 
     examples.npz      token examples, packed
-    package.json      format, model, stages' settings, balance, sample rate of the excerpt
+    package.json      format, model, stages' settings, balance, [decoder]'s settings, sample rate of the excerpt
     codec/            the codec of the tokens
-    audio/NNNNN.flac  clips of the training split, to finish the codec; domain and source in package.json
+    audio/NNNNN.flac  clips of the training split, to finish the codec and to train its decoder; domain, source and
+                      place among the training examples in package.json
 
 Shape suffixes: N examples, P prompt positions, R rows of delayed codes, K codebooks, T frames, L samples.
 """
@@ -23,6 +24,7 @@ import soundfile
 
 from unimoe.data.corpus import Corpus, Item
 from unimoe.training.curriculum import CurriculumConfig
+from unimoe.training.decoder import DecoderSettings
 from unimoe.training.examples import Example
 from unimoe.training.settings import TrainingConfig
 from unimoe_runtime.config import ModelConfig
@@ -51,6 +53,8 @@ class Package:
     config: CurriculumConfig
     examples: Mapping[str, Sequence[Example]]
     """Examples by split, train and valid."""
+    decoder: DecoderSettings | None = None
+    """Of the stage [decoder], where the recipe has it."""
 
     @property
     def codec_dir(self) -> Path:
@@ -70,15 +74,23 @@ class Package:
             )  # fmt: skip
         return Corpus(sample_rate_hz=described["sample_rate_hz"], licences={}, items=tuple(items))
 
+    def examples_of_corpus(self) -> list[Example]:
+        """The training examples of the excerpt's clips."""
+        return [self.examples["train"][clip["example"]] for clip in _read(self.folder)["audio"]]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PackageParts:
-    """What is packed. `examples`: by split, train and valid. `corpus`: where the excerpt is taken from."""
+    """What is packed. `examples`: by split, train and valid. `corpus`: where the excerpt is taken from.
+
+    The first examples of train are those of the corpus's clips of that split, in its order.
+    """
 
     config: CurriculumConfig
     examples: Mapping[str, Sequence[Example]]
     corpus: Corpus
     codec_dir: Path
+    decoder: DecoderSettings | None = None
 
 
 def write_package(out: Path, parts: PackageParts, limits: PackageLimits) -> int:
@@ -113,6 +125,7 @@ def _write_parts(out: Path, parts: PackageParts, limits: PackageLimits) -> None:
         "stages": {name: settings.to_dict() for name, settings in config.stages.items()},
         "balanced_clips": dict(config.balanced_clips),
         "seed": config.seed,
+        "decoder": None if parts.decoder is None else parts.decoder.to_dict(),
         "sample_rate_hz": parts.corpus.sample_rate_hz,
         "audio": _write_excerpt(out, parts.corpus, limits.audio_mb * 1e6),
     }
@@ -130,7 +143,8 @@ def open_package(folder: Path) -> Package:
     )
     with np.load(folder / "examples.npz", allow_pickle=False) as arrays:
         examples = _unpack(dict(arrays))
-    return Package(folder=folder, config=config, examples=examples)
+    decoder = None if described["decoder"] is None else DecoderSettings.from_dict(described["decoder"])
+    return Package(folder=folder, config=config, examples=examples, decoder=decoder)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -166,18 +180,19 @@ def _unpack(packed: Mapping[str, np.ndarray]) -> dict[str, list[Example]]:
     return found
 
 
-def _write_excerpt(out: Path, corpus: Corpus, most_bytes: float) -> list[dict[str, str]]:
+def _write_excerpt(out: Path, corpus: Corpus, most_bytes: float) -> list[dict[str, Any]]:
     """Write clips of the training split in random order, as many as fit. FLAC is lossless."""
-    items = corpus.select(split="train")
+    items = list(enumerate(corpus.select(split="train")))
     random.Random(0).shuffle(items)
-    written: list[dict[str, str]] = []
+    written: list[dict[str, Any]] = []
     size = 0
-    for item in items:
+    for place, item in items:
         file = f"audio/{len(written):05d}.flac"
         soundfile.write(out / file, item.samples(), corpus.sample_rate_hz, format="FLAC", subtype="PCM_16")
         size += (out / file).stat().st_size
         if size > most_bytes:
             (out / file).unlink()
             break
-        written.append({"file": file, "source": item.source, "domain": item.domain, "kind": item.kind})
+        described = {"file": file, "source": item.source, "domain": item.domain, "kind": item.kind, "example": place}
+        written.append(described)
     return written

@@ -15,7 +15,7 @@ import torch
 
 from unimoe.checkpoint import load_model
 from unimoe.training.curriculum import STAGES, Curriculum, CurriculumConfig
-from unimoe.training.decoder import with_trained_decoder
+from unimoe.training.decoder import DecoderSettings, with_trained_decoder
 from unimoe.training.material import Material, Report, prepare
 from unimoe.training.package import PackageLimits, PackageParts, write_package
 from unimoe.training.recipe_check import check_recipe
@@ -85,6 +85,7 @@ def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits,
         examples={split: material.examples(split, config.model) for split in ("train", "valid")},
         corpus=material.corpus,
         codec_dir=material.codec_dir,
+        decoder=DecoderSettings.from_recipe(recipe),
     )
     return write_package(out, parts, limits)
 
@@ -92,13 +93,15 @@ def pack_recipe(recipe_path: Path, work: Path, out: Path, limits: PackageLimits,
 def unpack_result(recipe_path: Path, work: Path, result: Path, out: Path, report: Report = print) -> None:
     """Write the checkpoint `out` from a timed run's `result` folder: its model and codec, the recipe's front end.
 
-    Where the recipe has a [decoder], the codec's decoder is first trained for that model, here.
+    Where the recipe has a [decoder] that the timed run did not train, it is first trained for that model, here.
     """
     recipe = check_recipe(recipe_path)
     material = prepare(recipe, work, report)
     codec_dir = result / "codec" if (result / "codec").is_dir() else material.codec_dir
     model = load_model(result / "model")
-    provenance = {"timed_run": read_json(result / "result.json", CheckpointError)}
-    with open_world() as world:
-        material = with_trained_decoder(replace(material, codec_dir=codec_dir), model, recipe, work, world, report)
-    write_result(out, model, recipe, material, {}, provenance)
+    timed_run = read_json(result / "result.json", CheckpointError)
+    material = replace(material, codec_dir=codec_dir)
+    if "decoder" not in timed_run:
+        with open_world() as world:
+            material = with_trained_decoder(material, model, recipe, work, world, report)
+    write_result(out, model, recipe, material, {}, {"timed_run": timed_run})

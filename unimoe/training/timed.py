@@ -1,4 +1,5 @@
-"""Trains a package in a given time on any device: first the token model, then the codec's finish.
+"""Trains a package in a given time on any device: the token model, then the codec's finish, then its decoder where the
+recipe has [decoder].
 
 The speed of a step is measured first. Each stage then gets as many steps as its share of the time allows. The result is
 small: weights in bfloat16, no optimizer. It runs on any machine, so losing a rented GPU loses only its time.
@@ -7,34 +8,42 @@ small: weights in bfloat16, no optimizer. It runs on any machine, so losing a re
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
-from unimoe.checkpoint import save_checkpoint
+from unimoe.checkpoint import load_model, save_checkpoint
 from unimoe.codec.adversarial import AdversarialTrainer
-from unimoe.codec.base import load_codec
-from unimoe.codec.common import TrainedCodec
-from unimoe.codec.settings import AdversarialTraining
+from unimoe.codec.predicted import PredictedTrainer
+from unimoe.codec.settings import AdversarialTraining, CodecTraining
 from unimoe.codec.trainer import CodecTrainer
 from unimoe.training.curriculum import Curriculum, CurriculumConfig
+from unimoe.training.decoder import chosen_clips, predicted_clips
 from unimoe.training.examples import Example
+from unimoe.training.material import own_codec
 from unimoe.training.package import Package
+from unimoe.training.predicted_tokens import codes_of
 from unimoe.training.trainer import Trainer, evaluate
 from unimoe.world import World
 from unimoe_runtime.files.atomic import write_atomically
 
 Report = Callable[[str], None]
 _MEASURED_SHARE = 0.03  # maximum share of the time for measuring the speed of one kind of step
+_PREDICTED_SHARE = 0.3  # of the decoder's time, after which no further clips' tokens are predicted
+_PREDICTED_AT_ONCE = 16
+_Training = TypeVar("_Training", bound=CodecTraining)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBudget:
-    """`minutes` in all. `codec_share` of them finish the codec. `batch_size`: clips in a step of the token model.
+    """`minutes` in all. `codec_share` of them finish the codec; half of that share trains its decoder on predicted
+    tokens where the recipe has [decoder]. `batch_size`: clips in a step of the token model.
 
     `codec_batch_size`: segments in a step of the codec. `measured_steps`: steps that measure the speed.
     """
@@ -60,7 +69,11 @@ def train_in_time(
     _write_result(out, result)
     left_s = seconds - (time.monotonic() - started)
     if budget.codec_share:
-        result["codec"] = _finish_codec(package, out, left_s, budget, report)
+        result["codec"] = _finish_codec(package, out, left_s / 2 if package.decoder else left_s, budget, report)
+        _write_result(out, result)
+        if package.decoder:
+            left_s = seconds - (time.monotonic() - started)
+            result["decoder"] = _train_decoder(package, out, left_s, budget, report)
     result["seconds"] = round(time.monotonic() - started, 1)
     _write_result(out, result)
     return result
@@ -129,20 +142,56 @@ def _seconds_a_step(trainer: Trainer | CodecTrainer, count: int, limit_s: float)
 
 def _finish_codec(package: Package, out: Path, seconds: float, budget: TimeBudget, report: Report) -> dict[str, Any]:
     """Finish the codec adversarially, with wide discriminators on a GPU. The tokens do not change."""
-    started = time.monotonic()
-    codec, corpus = load_codec(package.codec_dir), package.corpus()
-    assert isinstance(codec, TrainedCodec)
-    device = _device()
+    device, codec, corpus = _device(), own_codec(package.codec_dir), package.corpus()
     training = AdversarialTraining(batch_size=budget.codec_batch_size)
     if device.type == "cuda":
         training = replace(training, period_channels=(32, 64, 128, 256, 256), spectral_channels=32)
-    measured = AdversarialTrainer(codec, training, corpus, device)
-    step_s = _seconds_a_step(measured, budget.measured_steps, _MEASURED_SHARE * seconds)
+    return _train_codec(
+        lambda settings: AdversarialTrainer(codec, settings, corpus, device), training, out, seconds, budget, report
+    )
+
+
+def _train_decoder(package: Package, out: Path, seconds: float, budget: TimeBudget, report: Report) -> dict[str, Any]:
+    """The stage [decoder] on the excerpt's clips, or as many of them as are predicted in their share of the time."""
+    settings = package.decoder
+    assert settings is not None
+    started, device, codec, corpus = time.monotonic(), _device(), own_codec(out / "codec"), package.corpus()
+    chosen = chosen_clips(corpus, settings.training)
+    random.Random(0).shuffle(chosen)  # so that the first ones are of every kind
+    predictor = settings.predictor(load_model(out / "model"), device)
+    of_corpus, predicted = package.examples_of_corpus(), list[np.ndarray]()
+    while len(predicted) < len(chosen) and (not predicted or time.monotonic() - started < _PREDICTED_SHARE * seconds):
+        several = chosen[len(predicted) : len(predicted) + _PREDICTED_AT_ONCE]
+        predicted += predictor.predict([of_corpus[at] for at in several], len(predicted))
+    chosen = chosen[: len(predicted)]
+    true = [codes_of(of_corpus[at], package.config.model) for at in chosen]
+    clips = predicted_clips([corpus[at] for at in chosen], true, predicted)
+    report(f"predicted the tokens of {len(clips):,} clips")
+    training = replace(settings.training, batch_size=budget.codec_batch_size)
+    left_s = seconds - (time.monotonic() - started)
+    found = _train_codec(
+        lambda settings: PredictedTrainer(codec, settings, corpus, clips, World(device=device)),
+        training, out, left_s, budget, report,
+    )  # fmt: skip
+    return {"clips": len(clips), **found, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _train_codec(
+    new_trainer: Callable[[_Training], CodecTrainer],
+    training: _Training,
+    out: Path,
+    seconds: float,
+    budget: TimeBudget,
+    report: Report,
+) -> dict[str, Any]:
+    """Train with as many steps as `seconds` allow, and write the codec."""
+    started = time.monotonic()
+    step_s = _seconds_a_step(new_trainer(training), budget.measured_steps, _MEASURED_SHARE * seconds)
     left_s = 0.9 * (seconds - (time.monotonic() - started))
     steps = max(1, int(left_s / step_s))
     training = replace(training, num_steps=steps, warmup_steps=min(training.warmup_steps, max(1, steps // 10)))
-    report(f"finishing the codec: {steps:,} steps")
-    trainer = AdversarialTrainer(codec, training, corpus, device)
+    trainer = new_trainer(training)
+    report(f"training the {trainer.title}: {steps:,} steps")
     losses: dict[str, float] = {}
     while trainer.step < steps and (not losses or time.monotonic() - started < seconds):
         losses = trainer.train_step()

@@ -15,8 +15,10 @@ from tests.unimoe.training import tiny_training
 from unimoe.checkpoint import load_model
 from unimoe.codec.base import load_codec
 from unimoe.codec.harmonic import HarmonicCodec
+from unimoe.codec.settings import PredictedTraining
 from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.training.curriculum import STAGES, CurriculumConfig
+from unimoe.training.decoder import DecoderSettings
 from unimoe.training.examples import Example
 from unimoe.training.package import PackageLimits, PackageParts, open_package, write_package
 from unimoe.training.timed import TimeBudget, train_in_time
@@ -55,10 +57,12 @@ def examples() -> dict[str, list[Example]]:
 @pytest.fixture
 def parts(tmp_path: Path, corpus: Corpus, config: CurriculumConfig, examples: dict[str, list[Example]]) -> PackageParts:
     torch.manual_seed(0)
-    codec = HarmonicCodec(SMALL_HARMONIC)
+    codec = HarmonicCodec(replace(SMALL_HARMONIC, num_codebooks=config.model.num_codebooks))
     codec.codebooks.weight.normal_()
     codec.save(tmp_path / "codec")
-    return PackageParts(config=config, examples=examples, corpus=corpus, codec_dir=tmp_path / "codec")
+    training = PredictedTraining(segment_frames=24, warmup_steps=1)
+    decoder = DecoderSettings(training=training, temperatures={"speech": 0.5, "music": 0.0}, bfloat16=True)
+    return PackageParts(config=config, examples=examples, corpus=corpus, codec_dir=tmp_path / "codec", decoder=decoder)
 
 
 @pytest.fixture
@@ -77,6 +81,11 @@ def test_what_is_packed_comes_out_again(
         assert one.domain == other.domain
         for name in ("ids_P", "positions_P", "rows_RK", "spoken_T"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert opened.decoder is not None and opened.decoder.training.segment_frames == 24
+    for item, example in zip(opened.corpus(), opened.examples_of_corpus(), strict=True):
+        clips = [(clip.source, clip.samples().tobytes()) for clip in corpus]
+        place = clips.index((item.source, item.samples().tobytes()))
+        assert example.ids_P.tolist() == examples["train"][place].ids_P.tolist()
     excerpt = opened.corpus()
     assert len(excerpt) == 6 and excerpt.sample_rate_hz == 16000
     assert sorted(item.samples().tobytes() for item in excerpt) == sorted(i.samples().tobytes() for i in corpus)
@@ -94,9 +103,10 @@ def test_a_package_that_is_too_big_or_none_is_one_line(tmp_path: Path, parts: Pa
 
 @pytest.mark.slow
 def test_a_timed_run_trains_the_model_and_finishes_the_codec(package: Path, tmp_path: Path) -> None:
-    budget = TimeBudget(minutes=0.2, codec_share=0.5, batch_size=8, codec_batch_size=2, measured_steps=2)
+    budget = TimeBudget(minutes=0.3, codec_share=0.6, batch_size=8, codec_batch_size=2, measured_steps=2)
     result = train_in_time(open_package(package), tmp_path / "out", tmp_path / "work", budget, lambda line: None)
     assert result["model"]["steps"]["joint"] >= 1 and result["codec"]["steps"] >= 1
+    assert result["decoder"]["clips"] == 6 and result["decoder"]["steps"] >= 1
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
     model = load_model(tmp_path / "out" / "model")
     assert model.config.num_routed_experts == tiny_training.config().num_routed_experts
