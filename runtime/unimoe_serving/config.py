@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from unimoe_runtime.errors import ConfigError
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -88,6 +90,11 @@ class ServerConfig:
             raise ConfigError(f"two bundles have the name {min(twice)!r}: name them apart, as NAME=PATH")
         if not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
             raise ConfigError("the API key has characters that no header carries: use ASCII letters, digits and signs")
+        if not self.host:  # a socket would listen at every address
+            raise ConfigError("host is empty: give an address, such as 127.0.0.1, or 0.0.0.0 for all")
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(f"{origin!r} is not an origin: give one such as https://app.example:8443, or *")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be 0 to 65535")
         if self.wyoming:

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unimoe_runtime import write_audio
+from unimoe_runtime import ConfigError, write_audio
 from unimoe_runtime.files.atomic import staging_path
 from unimoe_runtime.files.locked_path import remove_leftovers
+from unimoe_runtime.files.text import reason_of
 from unimoe_serving.errors import RequestError
 
 _ID = re.compile(r"voice_[0-9a-f]{16}")
@@ -58,16 +59,20 @@ class StoredVoice:
 
 
 class VoiceStore:
-    """The folder of voices, read once. It is safe for any number of threads."""
+    """The folder of voices, read once. It is safe for any number of threads. Raises ConfigError for no such folder."""
 
     def __init__(self, folder: Path | None, *, most: int) -> None:
         self._folder, self._most = folder, most
         self._lock = Lock()
         self._voices: dict[str, ClonedVoice] = {}
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(folder, ".voice_")
-            self._voices = {voice.id: voice for voice in _read_all(folder)}
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(folder, ".voice_")
+                self._voices = {voice.id: voice for voice in _read_all(folder)}
+            except OSError as error:
+                reason = reason_of(error)
+                raise ConfigError(f"{folder}: cannot keep voices ({reason}): give a folder of your own") from None
 
     def __iter__(self) -> Iterator[ClonedVoice]:
         return iter(list(self._voices.values()))

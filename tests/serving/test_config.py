@@ -19,6 +19,19 @@ DEMO = BundleSource(name="demo", path=Path("demo"))
         ({"bundles": ()}, "there is no bundle"),
         ({"bundles": (DEMO, DEMO)}, "two bundles have the name 'demo'"),
         ({"port": 70_000}, "port is 70000"),
+        ({"host": ""}, "host is empty"),
+        *(
+            ({"cors_origins": (origin,)}, "is not an origin")
+            for origin in (
+                "",
+                "app.example",
+                "https://",
+                "https://app.example/",
+                "https://app.example/a",
+                "https://a b",
+                "HTTPS://a",
+            )
+        ),
         ({"wyoming": "udp://127.0.0.1:1"}, "not a Wyoming address"),
     ],
 )
@@ -41,6 +54,11 @@ def test_names_and_limits() -> None:
         with pytest.raises(ConfigError, match=next(iter(limit))):
             ServerLimits(**limit)
     ServerLimits(max_queue=0, drain_s=0, max_voices=0)
+
+
+def test_origins() -> None:
+    origins = ("*", "https://app.example", "http://127.0.0.1:8080", "http://[::1]:80", "capacitor://localhost")
+    assert ServerConfig(bundles=(DEMO,), cors_origins=origins).cors_origins == origins
 
 
 def test_hosts() -> None:

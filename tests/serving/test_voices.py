@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unimoe_runtime import ConfigError
 from unimoe_serving.errors import RequestError
 from unimoe_serving.voices import VoiceStore, new_voice
 
@@ -62,3 +63,10 @@ def test_damage_is_left_out(tmp_path: Path) -> None:
     again = VoiceStore(tmp_path, most=3)
     assert [voice.id for voice in again] == [second.id]
     assert not (tmp_path / ".voice_half").exists() and (tmp_path / "notes.txt").exists()
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "voices"):
+        with pytest.raises(ConfigError, match="cannot keep voices"):
+            VoiceStore(folder, most=3)
