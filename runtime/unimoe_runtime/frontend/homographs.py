@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Final
 
 from unimoe_runtime.frontend.pronunciation import Phonemes, with_s
@@ -73,8 +74,14 @@ class Homographs:
         }
         return replace(self, uses=uses, fixed=fixed)
 
+    @cached_property
+    def _starred(self) -> frozenset[str]:
+        return frozenset(word[1:] for phrase in self.fixed for word in phrase if word[0] == STAR)
+
     def _fixed(self, words: Sequence[str]) -> dict[int, Phonemes]:
         found: dict[int, Phonemes] = {}
+        if self._starred.isdisjoint(words):
+            return found
         longest = max(map(len, self.fixed), default=0)
         for length in range(1, longest + 1):  # longer phrases replace what shorter ones gave
             for start in range(len(words) - length + 1):
