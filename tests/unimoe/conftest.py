@@ -6,10 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from unimoe.checkpoint import load_model
 from unimoe.data.corpus import Corpus, write_audio, write_index
 from unimoe.model import UniMoE
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny models gain nothing from more threads, and pytest's processes already use every core."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

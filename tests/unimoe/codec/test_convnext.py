@@ -9,11 +9,6 @@ from unimoe.codec.config import ConvNeXtCodecConfig
 from unimoe.codec.convnext import ConvNeXtCodec
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize(("num_samples", "num_frames"), [(1, 1), (320, 1), (321, 2), (3200, 10)])
 def test_shapes(codec: ConvNeXtCodec, num_samples: int, num_frames: int) -> None:
     codes = codec.encode(torch.randn(3, num_samples))

@@ -137,7 +137,6 @@ def test_the_decoder_hears_the_given_tokens(corpus: Corpus) -> None:
 @pytest.mark.parametrize("shape", [SMALL, SMALL_HARMONIC], ids=["convnext", "harmonic"])
 def test_two_processes_train_the_decoder_that_one_does(corpus: Corpus, shape: CodecShape, tmp_path: Path) -> None:
     some_codec(shape).save(tmp_path / "codec")
-    torch.set_num_threads(1)
     tiny_predicted.train(tmp_path, tmp_path / "codec", tmp_path / "one", World())
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = [str(tmp_path / name) for name in ("", "codec", "two")]

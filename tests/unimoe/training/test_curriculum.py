@@ -19,11 +19,6 @@ from unimoe.training.recipe_check import read_recipe
 from unimoe_runtime.errors import CheckpointError, ConfigError
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def curriculum_config() -> CurriculumConfig:
     stages = {name: training(num_steps=6, log_every_steps=2) for name in STAGES if name != "merge"}
     stages["warmup"] = replace(stages["warmup"], trained="gate and shared", anneal_aux=False)

@@ -14,11 +14,6 @@ from unimoe.training.merging import dense_config, is_new, merge
 from unimoe_runtime.errors import ConfigError
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def specialists() -> list[dict[str, torch.Tensor]]:
     dense = dense_config(config(), 2)
     torch.manual_seed(1)

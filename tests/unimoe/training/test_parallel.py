@@ -26,11 +26,6 @@ from unimoe.training.trainer import Trainer
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def command(folder: Path, engine: str, stop_after: int, **changes: Any) -> list[str]:
     return [tiny_training.__file__, str(folder), engine, str(stop_after), json.dumps(changes)]
 

@@ -14,11 +14,6 @@ from unimoe.training.trainer import Trainer, evaluate
 from unimoe_runtime.errors import CheckpointError
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def test_a_tiny_run_learns_and_logs(tmp_path: Path) -> None:
     trainer = Trainer(config(), training(), make_examples(64))
     before = evaluate(trainer, make_examples(16))
