@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a package on a rented GPU machine in ten minutes: token model, the codec's finish, then its decoder (docs/how-to/train.md).
+# Trains a package on a rented GPU machine in ten minutes: token model, codec, decoder (docs/how-to/train.md).
 #   here:   unimoe train pack recipes/voice.toml package      (at most 60 MB)
 #           pip download --no-deps -d wheels soundfile cffi   (for that machine's Python, where it lacks them)
 #   there:  recipes/rented-gpu.sh package result [minutes]  (in a copy of this repository)
