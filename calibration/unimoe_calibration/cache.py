@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unimoe_runtime.bundle.reader import MANIFEST, Bundle
 from unimoe_runtime.errors import CalibrationError, OutputError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import atomic_file
 from unimoe_runtime.files.hashes import sha256_of
 from unimoe_runtime.files.safetensors_reader import TensorFile
 from unimoe_runtime.files.safetensors_writer import write_tensors
@@ -59,17 +59,13 @@ def save(path: Path, observer: InputObserver, progress: Mapping[str, Any]) -> No
     tensors[_STATE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = PartialFile(path)
-        try:
+        with atomic_file(path) as partial:
             write_tensors(
-                partial.path,
+                partial,
                 {name: array.shape for name, array in tensors.items()},
                 lambda name: [tensors[name]],
                 {name: _DTYPES[array.dtype.name] for name, array in tensors.items()},
             )
-            partial.keep()
-        finally:
-            partial.drop()
     except OSError as error:
         raise OutputError(f"{path.parent}: the cache cannot be written ({error.strerror}); choose another") from None
 

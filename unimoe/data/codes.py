@@ -22,7 +22,7 @@ from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus, Item, hash_clip
 from unimoe.stopping import stop_between_steps
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import atomic_file
 from unimoe_runtime.files.text import reason_of
 
 _BATCH = 16
@@ -80,13 +80,9 @@ def read_cache(folder: Path) -> dict[str, np.ndarray]:
 
 def write_shard(folder: Path, clips: Sequence[str], codes: Sequence[np.ndarray]) -> None:
     """Write a file whose name is a hash of its clips, so that several processes can add files at once."""
-    partial = PartialFile(folder / f"{hashlib.sha256(' '.join(clips).encode()).hexdigest()[:16]}.npz")
-    try:
-        lengths_N = np.array([len(codes_TK) for codes_TK in codes])
-        np.savez(partial.path, codes=np.concatenate(codes), lengths=lengths_N, clips=np.array(clips))
-        partial.keep()
-    finally:
-        partial.drop()
+    lengths_N = np.array([len(codes_TK) for codes_TK in codes])
+    with atomic_file(folder / f"{hashlib.sha256(' '.join(clips).encode()).hexdigest()[:16]}.npz") as partial:
+        np.savez(partial, codes=np.concatenate(codes), lengths=lengths_N, clips=np.array(clips))
 
 
 def cached_codes(corpus: Corpus, codec_dir: Path, folder: Path) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from unimoe.data.melodies import Note
 from unimoe_runtime.errors import ConfigError, UnimoeError
-from unimoe_runtime.files.atomic import PartialFile, write_atomically
+from unimoe_runtime.files.atomic import atomic_file, write_atomically
 from unimoe_runtime.files.json import parse_json
 from unimoe_runtime.files.text import read_lines, reason_of
 from unimoe_runtime.records import Between, JsonRecord, require
@@ -227,15 +227,10 @@ def write_audio(path: Path, clips: Sequence[np.ndarray]) -> list[int]:
     offsets = np.cumsum([0] + [len(clip) for clip in clips])
     # Written, not mapped: where the disk is full, a mapped page would end the process.
     header = {"descr": "<i2", "fortran_order": False, "shape": (int(offsets[-1]),)}
-    partial = PartialFile(path)
-    try:
-        with partial.path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for clip in clips:
-                file.write(to_int16(clip).astype("<i2", copy=False).tobytes())
-        partial.keep()
-    finally:
-        partial.drop()
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for clip in clips:
+            file.write(to_int16(clip).astype("<i2", copy=False).tobytes())
     return [int(offset) for offset in offsets[:-1]]
 
 

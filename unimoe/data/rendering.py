@@ -22,7 +22,7 @@ from unimoe.data.parallel import spread
 from unimoe.data.recipe import Clip, CorpusRecipe, Job, make_plan
 from unimoe.exclusive import exclusive
 from unimoe.stopping import kept_when_stopped
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import atomic_file
 
 _PART_VERSION = 1  # raise it when the same request renders differently
 
@@ -40,17 +40,13 @@ def _render_part(work: tuple[Any, list[Any], Path]) -> Path:
     clips: list[Clip] = render(chunk)
     audio = [to_int16(normalise_loudness(pcm_L)) for _, pcm_L in clips]
     fields = json.dumps([fields for fields, _ in clips]).encode()
-    partial = PartialFile(path)
-    try:
+    with atomic_file(path) as partial:
         np.savez(
-            partial.path,
+            partial,
             audio=np.concatenate([*audio, np.zeros(0, np.int16)]),
             lengths=np.array([len(samples_L) for samples_L in audio], dtype=np.int64),
             fields=np.frombuffer(fields, dtype=np.uint8),
         )
-        partial.keep()
-    finally:
-        partial.drop()
     return path
 
 

@@ -18,7 +18,7 @@ from unimoe.data.corpus import Item
 from unimoe.training.frontend import recorded_timeline
 from unimoe_runtime.config import ModelConfig
 from unimoe_runtime.errors import CheckpointError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import atomic_file
 from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.timeline import Timeline, TimelineFrontEnd
 from unimoe_runtime.model.delay_pattern import delay_codes
@@ -54,12 +54,8 @@ def write_codes(path: Path, codes: Sequence[np.ndarray]) -> None:
     """Write the codes [T, K] of clips (.npz). A killed write leaves no file."""
     lengths_N = np.array([len(frames) for frames in codes])
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = PartialFile(path)
-    try:
-        np.savez(file.path, codes=np.concatenate(codes), lengths=lengths_N)
-        file.keep()
-    finally:
-        file.drop()
+    with atomic_file(path) as partial:
+        np.savez(partial, codes=np.concatenate(codes), lengths=lengths_N)
 
 
 def read_codes(path: Path, num_clips: int) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from typing import Any
 from unimoe_runtime.bundle.engine_sets import EngineRecord
 from unimoe_runtime.bundle.reader import Bundle, language_model_graphs, open_bundle
 from unimoe_runtime.errors import UnimoeError
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import atomic_file
 
 from .compiling import TIMING_CACHE, Recipe, compile_graph
 from .flavours import open_flavour
@@ -70,12 +70,8 @@ def build_engine(job: Job, bundle: Bundle, folder: Path, flavour: str) -> tuple[
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:
-    partial = PartialFile(path)
-    try:
-        partial.path.write_bytes(content)
-        partial.keep()
-    finally:
-        partial.drop()
+    with atomic_file(path) as partial:
+        partial.write_bytes(content)
 
 
 @cache

@@ -28,7 +28,7 @@ from unimoe_runtime.bundle.engine_verification import VERIFICATION_JSON
 from unimoe_runtime.bundle.manifest import ENCODER
 from unimoe_runtime.bundle.reader import CALIBRATION_PROMPTS, LEFT_OUT, MANIFEST, Bundle, open_bundle
 from unimoe_runtime.errors import BundleError, OutputError
-from unimoe_runtime.files.atomic import PartialFile, staging_path
+from unimoe_runtime.files.atomic import atomic_file, staging_path
 from unimoe_runtime.files.hashes import FileInfo, sha256_of
 from unimoe_runtime.files.json import MAX_BYTES, parse_json
 from unimoe_runtime.files.text import open_regular, reason_of
@@ -150,18 +150,13 @@ def write_pack(plan: PackPlan, file: Path, *, progress: Progress = lambda what, 
         "name": plan.bundle.path.name, "files": {name: asdict(info) for name, info in sorted(infos.items())},
     }  # fmt: skip
     try:
-        partial = PartialFile(file)
-        try:
-            with tarfile.open(partial.path, "w", format=tarfile.PAX_FORMAT) as tar:
-                for name, content in {INDEX: json.dumps(index, indent=1).encode() + b"\n", **texts}.items():
-                    tar.addfile(_header(name, len(content)), io.BytesIO(content))
-                for done, (name, path) in enumerate(sorted(members.items())):
-                    progress(name, done, len(members))
-                    with path.open("rb") as stream:
-                        tar.addfile(_header(name, path.stat().st_size), stream)
-            partial.keep()
-        finally:
-            partial.drop()
+        with atomic_file(file) as partial, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
+            for name, content in {INDEX: json.dumps(index, indent=1).encode() + b"\n", **texts}.items():
+                tar.addfile(_header(name, len(content)), io.BytesIO(content))
+            for done, (name, path) in enumerate(sorted(members.items())):
+                progress(name, done, len(members))
+                with path.open("rb") as stream:
+                    tar.addfile(_header(name, path.stat().st_size), stream)
     except OSError as error:
         raise OutputError(f"{file}: cannot be written ({reason_of(error)}); choose another place") from None
     return file.stat().st_size

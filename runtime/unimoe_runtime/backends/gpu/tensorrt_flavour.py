@@ -8,7 +8,7 @@ from typing import Any
 
 from unimoe_runtime.bundle.engine_sets import EngineSet
 from unimoe_runtime.bundle.engine_trust import is_trusted, trust
-from unimoe_runtime.files.atomic import PartialFile
+from unimoe_runtime.files.atomic import atomic_file
 
 _RUNTIME_CACHE = "runtime.cache"
 
@@ -53,10 +53,6 @@ class Flavour:
         if content is None:
             return
         with suppress(OSError):  # the bundle may be read-only: the next process compiles again
-            file = PartialFile(self._cache_file)
-            try:
-                file.path.write_bytes(content)
-                file.keep()
-                trust(hashlib.sha256(content).hexdigest())
-            finally:
-                file.drop()
+            with atomic_file(self._cache_file) as partial:
+                partial.write_bytes(content)
+            trust(hashlib.sha256(content).hexdigest())
