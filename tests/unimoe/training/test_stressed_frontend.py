@@ -82,7 +82,7 @@ def said(frontend: TimelineFrontEnd, text: str, options: SpeechOptions | None = 
 def test_stress_weak_forms_and_marks_are_kept(frontend: TimelineFrontEnd) -> None:
     assert said(frontend, "Is it far?") == "pau ih0 z ih0 t f aa1 r ?"
     assert said(frontend, "Go, Tom! The apple") == "pau g ow1 , t aa1 m ! dh iy0 ae1 p ah0 l ."
-    assert said(frontend, "Plan A (42)") == "pau p l ae1 n ey1 , f ao1 r t iy0 t uw1 ,"
+    assert said(frontend, "Plan A (42)") == "pau p l ae1 n ey1 , f ao1 r t iy0 t uw1 ."
     assert said(frontend, "Go home\n\nGo") == "pau g ow1 hh ow1 m . g ow1 ."
 
 
