@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from unimoe_runtime import AudioError, Limits, SynthesisRequest, UnimoeError, Video
@@ -150,11 +151,7 @@ class Service:
                 ending = "cancelled"
                 raise
             except AudioError as error:
-                logger.error("%s", error)  # it has the recording's path, which is not the caller's business
-                raise RequestError(
-                    "the voice's recording cannot be read: delete the voice, and store it again",
-                    status=500, code="voice_unreadable", param="voice",
-                ) from None  # fmt: skip
+                raise self._unreadable(job, error) from None
             finally:
                 # In its own task, so that the slot is released only after the rows are free, even if this task is
                 # cancelled again.
@@ -180,6 +177,16 @@ class Service:
             stored_one = f"one of {', '.join(known)}" if known else "one that POST /v1/audio/voices stored"
             raise RequestError(f"{model.name} needs a voice: give {stored_one}", param="voice", code="missing_field")
         return "", ""
+
+    def _unreadable(self, job: Job, error: AudioError) -> RequestError:
+        """The error where a stored voice cannot be read. The caller does not hear the path of its recording."""
+        if self.voices.find(Path(job.request.voice).parent.name, job.model.name) is None:
+            return RequestError("the voice was deleted", status=404, code="voice_not_found", param="voice")
+        logger.error("%s", error)
+        return RequestError(
+            "the voice's recording cannot be read: delete the voice, and store it again",
+            status=500, code="voice_unreadable", param="voice",
+        )  # fmt: skip
 
     async def _finish(self, live: LiveStream, name: str, task: str, ending: Ending) -> None:
         await live.aclose()

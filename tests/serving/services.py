@@ -14,9 +14,9 @@ from unimoe_serving.service import Job, Service
 WAV = AudioFormat(name="wav")
 
 
-def with_service(bundle: Path, use: Callable[[Service], Awaitable[None]]) -> None:
+def with_service(bundle: Path, use: Callable[[Service], Awaitable[None]], *, voices_dir: Path | None = None) -> None:
     async def run() -> None:
-        service = Service(ServerConfig(bundles=(BundleSource(name="tiny", path=bundle),)))
+        service = Service(ServerConfig(bundles=(BundleSource(name="tiny", path=bundle),), voices_dir=voices_dir))
         service.start_loading()
         try:
             await service.loaded()

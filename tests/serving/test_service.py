@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.serving.running import LONG
 from tests.serving.services import job, with_service
-from unimoe_runtime import BundleError, PromptError
+from unimoe_runtime import AudioError, BundleError, PromptError
 from unimoe_serving.errors import RequestError
 from unimoe_serving.fields import Fields
 from unimoe_serving.service import Service
+from unimoe_serving.voices import new_voice
 
 
 def ended(service: Service) -> dict[str, float]:
@@ -69,6 +72,32 @@ def test_every_end_is_counted(tiny_bundle: Path) -> None:
         assert counts == {"failed": 1, "cancelled": 2}
 
     with_service(tiny_bundle, use)
+
+
+def test_a_voice_that_is_damaged_or_deleted_amid_requests(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The caller hears of the voice, not of the recording's path."""
+
+    async def use(service: Service) -> None:
+        voice = new_voice(name="eve", text="hello", model="tiny", description="")
+        service.voices.add(voice, np.zeros(1600, np.float32), 16000)
+        stored = service.voices.find("eve", "tiny")
+        assert stored is not None
+        recording, speech = str(stored.recording), job(service, "Hello.")
+        speech = replace(speech, request=replace(speech.request, voice=recording, voice_text="hello"))
+
+        async def refusal_of() -> RequestError:
+            with pytest.raises(RequestError) as refused:
+                async with service.stream(speech):
+                    raise AudioError(f"{recording} cannot be read")
+            assert str(tmp_path) not in str(refused.value)
+            return refused.value
+
+        assert (await refusal_of()).code == "voice_unreadable"
+        service.voices.remove(voice.id)
+        assert (await refusal_of()).code == "voice_not_found"
+        assert ended(service) == {"failed": 2}
+
+    with_service(tiny_bundle, use, voices_dir=tmp_path)
 
 
 def test_a_bundle_that_cannot_be_loaded(tmp_path: Path) -> None:
