@@ -44,7 +44,10 @@ class Guard:
         unread = UnreadBody(scope, receive, counted, self._service.limits.body_s)
         try:
             await self._pass_on(scope, unread.receive, unread.send)
-        except asyncio.CancelledError:  # uvicorn ends what outlasts the drain, such as a body that does not come
+        except asyncio.CancelledError:
+            if not self._service.admission.draining:
+                raise
+            # uvicorn ends what outlasts the drain, such as a body that does not come.
             if not counted.started:
                 await error_response(shutting_down())(scope, receive, counted)
 

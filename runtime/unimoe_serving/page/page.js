@@ -59,6 +59,7 @@ function chooseModel() {
 
 function chooseTask() {
   const music = task() === "music";
+  at("error").textContent = "";
   at("text-label").textContent = music ? "Notes or description" : "Text";
   at("text-help").textContent = HELP[task()];
   at("voice-label").textContent = music ? "Instrument, if the text names none" : "Voice";
