@@ -41,7 +41,9 @@ def connection_limit(wanted: int) -> int:
 
 def bounded_http(limits: ServerLimits) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol with the limits of connections."""
-    settings = {"most": connection_limit(limits.max_connections), "head_s": limits.head_s}
+    settings = {
+        "most": connection_limit(limits.max_connections), "head_s": limits.head_s, "send_s": limits.send_s,
+    }  # fmt: skip
     return type("BoundedHttp", (_BoundedHttp,), settings)
 
 
@@ -51,11 +53,13 @@ class _BoundedHttp(HttpToolsProtocol):
     - refuses connections beyond `most` with status 503;
     - closes one that sends no complete head in `head_s`, or a head of more than `_MAX_HEAD_BYTES`;
     - ignores an offer of any protocol but WebSocket, and of WebSocket where it cannot change to it;
+    - closes one whose caller takes nothing for `send_s`, though there is something to send;
     - tells every request of a lost connection that the caller left, not only the last of a pipeline.
     """
 
     most: int
     head_s: float
+    send_s: float
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -64,6 +68,9 @@ class _BoundedHttp(HttpToolsProtocol):
         self._refused = False
         self._head_bytes = 0
         self._waiting: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._unsent: int | None = None
+        """Bytes that waited for the caller at the last look; None if the caller may have taken some since."""
 
     def connection_made(self, transport: Any) -> None:
         if len(self.connections) >= self.most:
@@ -74,6 +81,7 @@ class _BoundedHttp(HttpToolsProtocol):
             return
         super().connection_made(transport)
         self._watch()
+        self._look = self.loop.call_later(self.send_s, self._free_if_stuck)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -101,10 +109,27 @@ class _BoundedHttp(HttpToolsProtocol):
         if self._refused:
             return
         self._stop_watching()
+        if self._look is not None:
+            self._look.cancel()
         super().connection_lost(exc)
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
+
+    def resume_writing(self) -> None:
+        """Note that the caller took something."""
+        self._unsent = None
+        super().resume_writing()
+
+    def _free_if_stuck(self) -> None:
+        """End a connection whose caller took nothing since the last look; even one that closes would wait forever."""
+        before, self._unsent = self._unsent, None
+        if self.transport.is_closing() or self.flow.write_paused:
+            self._unsent = self.transport.get_write_buffer_size()
+            if before is not None and self._unsent >= before:
+                self.transport.abort()
+                return
+        self._look = self.loop.call_later(self.send_s, self._free_if_stuck)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle

@@ -133,6 +133,20 @@ def test_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection_limit(1000) == 1
 
 
+@pytest.mark.parametrize("last", ["", "Connection: close\r\n"])
+def test_a_caller_who_takes_nothing(tiny_bundle: Path, last: str) -> None:
+    """Its connection makes room for another one, even if it has closed by the server's account."""
+    get = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+    limits = ServerLimits(max_connections=1, send_s=0.3, head_s=60)
+    with running_server({"tiny": tiny_bundle}, limits=limits) as server, socket.socket() as idle:
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        idle.connect(("127.0.0.1", server.port))
+        idle.settimeout(1)
+        with suppress(OSError):
+            idle.sendall(f"{get}\r\n".encode() * 2000 + f"{get}{last}\r\n".encode())
+        until(lambda: server.ask("GET", "/healthz")[0] == 200)
+
+
 HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
