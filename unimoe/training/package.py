@@ -143,7 +143,8 @@ def open_package(folder: Path) -> Package:
     )
     with np.load(folder / "examples.npz", allow_pickle=False) as arrays:
         examples = _unpack(dict(arrays))
-    decoder = None if described["decoder"] is None else DecoderSettings.from_dict(described["decoder"])
+    stage = described.get("decoder")  # packages of earlier releases have none
+    decoder = None if stage is None else DecoderSettings.from_dict(stage)
     return Package(folder=folder, config=config, examples=examples, decoder=decoder)
 
 
