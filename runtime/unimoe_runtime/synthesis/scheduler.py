@@ -47,9 +47,9 @@ class StepScheduler:
     """Runs the added streams in a thread that exists while there is work, and for some time afterwards."""
 
     def __init__(self, backend: Backend, embedder: Embedder) -> None:
-        self._counts, self._shared = backend.row_counts, SharedSteps(backend, embedder)
-        self._gathering = Gathering(self._shared, self._counts)
-        self._shares_cores = backend.on_host and backend.lanes == 1  # lanes have no pool whose threads wait
+        self._counts = backend.row_counts
+        self._shared = SharedSteps(backend, embedder)
+        self._gathering, self._shares_cores = Gathering(self._shared, self._counts), backend.on_host
         self._lock = threading.RLock()
         self._work, self._ended = threading.Condition(self._lock), threading.Condition(self._lock)
         self._streams: list[Decoding] = []
@@ -106,7 +106,7 @@ class StepScheduler:
             raise stream.error
 
     def decode(self, stream: Decoding, chunk: Callable[[], Result], expected_s: float) -> Result:
-        """Run a stream's codec, `chunk`: here, or between two steps if other streams wait for steps of the same pool.
+        """Run a stream's codec, `chunk`: here, or between two steps if other streams wait for steps on the same cores.
 
         The engine's threads wait for each other actively. A step and a codec at once have more threads than there are
         cores, and each wait then lasts until the system puts another thread on the core.

@@ -177,14 +177,6 @@ def test_a_chunk_is_decoded_between_steps_while_others_wait_and_by_its_reader_ot
     assert watched.threads[STEPS]
 
 
-def test_with_two_lanes_each_reader_runs_its_own_codec(watched: Watched) -> None:
-    backend = Watched(OnnxRuntimeBackend(watched.bundle))
-    backend.lanes = 2
-    with Synthesizer(watched.bundle, backend) as opened:
-        together(opened, [REQUESTS[1]] * 4)
-    assert backend.threads and STEPS not in backend.threads
-
-
 def test_a_codecs_error_reaches_its_reader_alone(
     watched: Watched, watched_speaker: Synthesizer, alone: list[np.ndarray]
 ) -> None:
