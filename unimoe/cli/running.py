@@ -20,7 +20,8 @@ EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "export", "onnx_ir": "export", "polygraphy": "export",
     "ml_dtypes": "calibrate", "matplotlib": "calibrate", "onnxruntime": "cpu",
     "pocketsphinx": "eval", "pystoi": "eval", "faster_whisper": "eval", "av": "video", "PIL": "video",
-    "starlette": "serve", "uvicorn": "serve", "uvloop": "serve", "prometheus_client": "serve", "wyoming": "serve",
+    "starlette": "serve", "uvicorn": "serve", "uvloop": "serve", "httptools": "serve", "websockets": "serve",
+    "prometheus_client": "serve", "wyoming": "serve",
 }  # fmt: skip
 """Which extra installs a third-party module that a command may find missing."""
 
