@@ -207,11 +207,11 @@ class AudioStream:
         """The words that begin from `start_s` on and before `end_s`, none beyond the audio of its part."""
         frame_s, decoding = self._hop_samples / self.sample_rate_hz, self._decoding
         over, parts = decoding.over, list(decoding.words)
-        ends = [first for first, _ in parts[1:]]
-        ends.append(len(decoding.frames) if over else sys.maxsize)
+        firsts = [first for first, _ in parts]
+        ends = [*firsts[1:], len(decoding.frames) if over else sys.maxsize]
         return tuple(
             word.later(first * frame_s).until(end * frame_s)
-            for (first, words), end in zip(parts, ends, strict=True)
+            for (first, words), end in zip(parts, ends, strict=False)  # before the first part there are none
             for word in words
             if start_s <= word.start_s + first * frame_s < min(end_s, end * frame_s)
         )

@@ -32,6 +32,12 @@ def test_a_closed_stream_has_given_a_beginning_and_holds_nothing(speaker: Synthe
     assert threading.active_count() <= threads, "the background loader may have ended meanwhile"
 
 
+def test_a_stream_has_no_words_before_its_text_is_read(speaker: Synthesizer) -> None:
+    with speaker.stream(SynthesisRequest(**REQUEST)) as stream:
+        assert stream.words == ()
+    assert stream.outcome.words == ()
+
+
 def test_cancelled_from_another_thread(speaker: Synthesizer) -> None:
     stream = speaker.stream(SynthesisRequest(**REQUEST, schedule=ChunkSchedule(frames=(1,))))
     next(stream)
