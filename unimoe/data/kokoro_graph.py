@@ -26,22 +26,24 @@ def convolutions_as_products(model: Any) -> int:
     graph = model.graph
     constants = {constant.name: constant for constant in graph.initializer}
     nodes: list[Any] = []
-    replaced: dict[str, np.ndarray] = {}
+    added: dict[str, np.ndarray] = {}
+    count = 0
     for node in graph.node:
         if node.op_type != "ConvInteger" or not _is_plain(node, constants):
             nodes.append(node)
             continue
         weight_OCK, zero = (numpy_helper.to_array(constants[node.input[at]]) for at in (1, 3))
-        nodes += _product(node, weight_OCK, zero, replaced)
-    if replaced:
+        nodes += _product(node, weight_OCK, zero, added)
+        count += 1
+    if count:
         del graph.node[:]
         graph.node.extend(nodes)
         read = {name for node in nodes for name in node.input}
         kept = [constant for constant in graph.initializer if constant.name in read]
         del graph.initializer[:]
         graph.initializer.extend(kept)
-        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in replaced.items())
-    return sum(name.endswith("/weight_KCO") for name in replaced)
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in added.items())
+    return count
 
 
 def _is_plain(node: Any, constants: dict[str, Any]) -> bool:

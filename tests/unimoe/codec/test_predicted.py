@@ -44,16 +44,6 @@ def some_clips(corpus: Corpus) -> list[PredictedClip]:
     return [PredictedClip(item=item, true_TK=true_TK, predicted_TK=true_TK + 100) for item in corpus]
 
 
-def real_clips(corpus: Corpus, codec: TrainedCodec[CodecShape]) -> list[PredictedClip]:
-    rng = np.random.default_rng(0)
-    clips = []
-    for item in corpus:
-        true_TK = codec.encode(torch.from_numpy(item.pcm())[None])[0].T.numpy()
-        wrong_TK = np.where(rng.random(true_TK.shape) < 0.3, rng.integers(16, size=true_TK.shape), true_TK)
-        clips.append(PredictedClip(item=item, true_TK=true_TK, predicted_TK=wrong_TK))
-    return clips
-
-
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_segments_tokens_are_those_of_its_samples(corpus: Corpus, share: float) -> None:
     segments = PredictedSegments(some_clips(corpus), replace(TRAINING, true_share=share), HOP, SILENCE_K)
@@ -98,7 +88,7 @@ def test_only_the_decoder_changes_and_a_stopped_run_ends_the_same(
     some_codec(shape).save(tmp_path / "codec")
     codec = load_codec(tmp_path / "codec")
     assert isinstance(codec, TrainedCodec)
-    clips = real_clips(corpus, codec)
+    clips = tiny_predicted.real_clips(corpus, codec)
     whole = PredictedTrainer(codec, TRAINING, corpus, clips)
     losses = list(whole.steps())
     assert len(losses) == 6 and all(np.isfinite(list(step.values())).all() for step in losses)
@@ -123,7 +113,7 @@ def test_only_the_decoder_changes_and_a_stopped_run_ends_the_same(
 def test_the_decoder_hears_the_given_tokens(corpus: Corpus) -> None:
     """With true tokens alone, predictions make no difference; with predictions alone they do."""
     codec = some_codec()
-    clips = real_clips(corpus, codec)
+    clips = tiny_predicted.real_clips(corpus, codec)
     true = [replace(clip, predicted_TK=clip.true_TK) for clip in clips]
     for share, same in ((1.0, True), (0.0, False)):
         training = replace(TRAINING, true_share=share)

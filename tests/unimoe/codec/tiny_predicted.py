@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +23,21 @@ TRAINING = PredictedTraining(
 )
 
 
-def train(corpus_dir: Path, codec_dir: Path, run: Path, world: World) -> None:
-    corpus, codec = Corpus.open(corpus_dir), load_codec(codec_dir)
-    assert isinstance(codec, TrainedCodec)
+def real_clips(corpus: Corpus, codec: TrainedCodec[Any]) -> list[PredictedClip]:
+    """Each clip with its own tokens, of which three in ten are predicted wrongly."""
     rng = np.random.default_rng(0)
     clips = []
     for item in corpus:
         true_TK = codec.encode(torch.from_numpy(item.pcm())[None])[0].T.numpy()
         wrong_TK = np.where(rng.random(true_TK.shape) < 0.3, rng.integers(16, size=true_TK.shape), true_TK)
         clips.append(PredictedClip(item=item, true_TK=true_TK, predicted_TK=wrong_TK))
-    train_codec(PredictedTrainer(codec, TRAINING, corpus, clips, world), run)
+    return clips
+
+
+def train(corpus_dir: Path, codec_dir: Path, run: Path, world: World) -> None:
+    corpus, codec = Corpus.open(corpus_dir), load_codec(codec_dir)
+    assert isinstance(codec, TrainedCodec)
+    train_codec(PredictedTrainer(codec, TRAINING, corpus, real_clips(corpus, codec), world), run)
 
 
 if __name__ == "__main__":
