@@ -2,7 +2,7 @@
 
 The readings and the words that decide between them are a language's tables (`homographs.tsv`). The neighbours in the
 phrase decide: fixed phrases first, then the word before, then the word after. A phrase that starts with such a word is
-a command where another word follows.
+a command where another word follows. The past of `read` depends on the whole sentence (`tense.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from unimoe_runtime.frontend.pronunciation import Phonemes, with_s
 from unimoe_runtime.frontend.protocols import Pronunciations
+from unimoe_runtime.frontend.tense import COMMA, REACH, TenseWords, is_after_inversion, is_past
 
 STAR: Final = "*"
 """Precedes the word of a fixed phrase whose phonemes are given."""
@@ -52,17 +53,34 @@ NEIGHBOURS: Final = tuple(one.name for one in fields(Neighbours))
 class Homographs:
     """The homographs of a language.
 
-    `fixed`: phonemes by a phrase of lower-case words, one of which follows STAR.
+    `fixed`: phonemes by a phrase of lower-case words, one of which follows STAR. `past`: those of the past form of a
+    verb, by the word.
     """
 
     uses: Mapping[str, Uses] = field(default_factory=dict)
     neighbours: Neighbours = field(default_factory=Neighbours)
     fixed: Mapping[tuple[str, ...], Phonemes] = field(default_factory=dict)
+    past: Mapping[str, Phonemes] = field(default_factory=dict)
+    tense: TenseWords = field(default_factory=TenseWords)
 
     def phrase(self, words: Sequence[str]) -> dict[int, Phonemes]:
-        """Phonemes of the homographs in a phrase, by their place."""
-        found = {at: self._sounds(words, at) for at, word in enumerate(words) if word in self.uses}
-        return found | self._fixed(words)
+        """Phonemes of the homographs in a phrase that is a sentence, by their place."""
+        return self.sentence([words])[0]
+
+    def sentence(self, phrases: Sequence[Sequence[str]]) -> list[dict[int, Phonemes]]:
+        """Phonemes of the homographs in each phrase of a sentence, by their place in the phrase."""
+        found = [
+            {at: self._sounds(words, at) for at, word in enumerate(words) if word in self.uses} for words in phrases
+        ]
+        if any(word in self.past for words in phrases for word in words):
+            sentence = [word for words in phrases for word in (*words, COMMA)]
+            start = 0
+            for words, sounds in zip(phrases, found, strict=True):
+                for at, word in enumerate(words):
+                    if word in self.past and is_past(sentence, start + at, self.tense):
+                        sounds[at] = self.past[word]
+                start += len(words) + 1
+        return [sounds | self._fixed(words) for words, sounds in zip(phrases, found, strict=True)]
 
     def without(self, words: Collection[str]) -> Homographs:
         """The same, without those words."""
@@ -72,7 +90,8 @@ class Homographs:
             for phrase, sounds in self.fixed.items()
             if not any(word[0] == STAR and word[1:] in words for word in phrase)
         }
-        return replace(self, uses=uses, fixed=fixed)
+        past = {word: sounds for word, sounds in self.past.items() if word not in words}
+        return replace(self, uses=uses, fixed=fixed, past=past)
 
     @cached_property
     def _starred(self) -> frozenset[str]:
@@ -100,6 +119,8 @@ class Homographs:
         is_verb = use.usually_verb
         if before in before_verb:
             is_verb = after != "of"
+        elif self._follows(words, at, before_verb):
+            is_verb = after not in beside.after_noun
         elif before in beside.before_noun or after in beside.after_noun:
             is_verb = False
         elif after in beside.after_verb:
@@ -107,6 +128,16 @@ class Homographs:
         elif not before and after:
             is_verb = use.starts_command
         return use.verb if is_verb else use.noun
+
+    def _follows(self, words: Sequence[str], at: int, before_verb: Collection[str]) -> bool:
+        """Whether one of the words before a verb stands before its adverbs, or an auxiliary before its subject."""
+        start = at
+        while start and at - start < REACH and self.tense.is_adverb(words[start - 1]):
+            start -= 1
+        follows = 0 < start < at and words[start - 1] in before_verb
+        return follows or (
+            words[at - 1] not in self.neighbours.before_noun and is_after_inversion(words, at, self.tense)
+        )
 
 
 def uses_of(
@@ -143,6 +174,10 @@ class ByUse:
     def pronounce(self, word: str) -> Phonemes:
         """Phonemes of a word alone."""
         return self.homographs.phrase([word]).get(0) or self.lexicon.pronounce(word)
+
+    def sentence(self, phrases: Sequence[Sequence[str]]) -> list[dict[int, Phonemes]]:
+        """Phonemes of the homographs in each phrase of a sentence, by their place in the phrase."""
+        return self.homographs.sentence(phrases)
 
     def phrase_words(self, words: Sequence[str], given: Mapping[int, Phonemes] | None = None) -> list[Phonemes]:
         """Phonemes of each word of a phrase. `given`: those of some words, by their place."""

@@ -18,6 +18,7 @@ from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
 from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 from unimoe_runtime.frontend.reading import Notes, TextReader
 from unimoe_runtime.frontend.splitting import split_items
+from unimoe_runtime.frontend.tense import TENSE_WORDS, TenseWords
 from unimoe_runtime.frontend.utterance import (
     LONGEST_SPOKEN_PAUSE_S,
     Speaker,
@@ -128,7 +129,7 @@ class SpeechReader:
             phonemes=lambda written, alphabet: parse_phonemes(written, self.phonemes, alphabet),
         )
 
-    def _lexicon(self, options: SpeechOptions) -> Pronunciations:
+    def _lexicon(self, options: SpeechOptions) -> ByUse:
         own = {}
         for word, written in options.lexicon.items():
             try:
@@ -155,6 +156,8 @@ class SpeechReader:
             ),
             neighbours=Neighbours(**{name: language.vocabulary(name).words for name in NEIGHBOURS}),
             fixed=fixed,
+            past=self._sounds("past_sounds"),
+            tense=TenseWords(**{name: language.vocabulary(name).words for name in TENSE_WORDS}),
         )
         return ByUse(lexicon=self.lexicon.with_words(own) if own else self.lexicon, homographs=homographs)
 
@@ -170,7 +173,7 @@ class SpeechReader:
     def _has_marks(self) -> bool:
         return set(MARKS) <= self.phonemes
 
-    def _utterance(self, items: list[Item], voice: str, options: SpeechOptions, lexicon: Pronunciations) -> Utterance:
+    def _utterance(self, items: list[Item], voice: str, options: SpeechOptions, lexicon: ByUse) -> Utterance:
         speaker = Speaker(
             lexicon=lexicon,
             durations=self.durations,

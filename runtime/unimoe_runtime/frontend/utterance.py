@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from unimoe_runtime.frontend.homographs import ByUse
 from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Pause
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, Phonemes
-from unimoe_runtime.frontend.protocols import Durations, Pronunciations
+from unimoe_runtime.frontend.protocols import Durations
 
 _PARAGRAPH_FACTOR = 2.0
+_SENTENCE_MARKS = (".", "!", "?", ";", ":")
 _SHORTEST_PHONEME_S = 0.02
 LONGEST_SPOKEN_PAUSE_S = 1.0
 
@@ -53,7 +55,7 @@ def phrases_of(items: Sequence[Item]) -> list[list[str]]:
 class Speaker:
     """Converts items to a voice's words. `has_marks`: its pauses are the marks of the text."""
 
-    lexicon: Pronunciations
+    lexicon: ByUse
     durations: Durations
     voice: str
     speed: float
@@ -72,8 +74,10 @@ def spoken_words(items: Sequence[Item], speaker: Speaker) -> list[SpokenWord]:
     """Words and pauses of a piece, starting and ending with a pause, with durations at the speaker's speed."""
     spoken: list[SpokenWord] = [SpokenWord(word="", phonemes=(PAUSE,))]
     rates, lengths = [1.0], [Pause()]
-    for words, pause in _phrases(items):
-        given = {index: word.sounds for index, word in enumerate(words) if word.sounds}
+    phrases = _phrases(items)
+    by_use = [sounds for sentence in _sentences(phrases) for sounds in speaker.lexicon.sentence(sentence)]
+    for (words, pause), used in zip(phrases, by_use, strict=True):
+        given = used | {index: word.sounds for index, word in enumerate(words) if word.sounds}
         sounds = speaker.lexicon.phrase_words([word.word for word in words], given)
         for word, phonemes in zip(words, sounds, strict=True):
             spoken.append(SpokenWord(word=word.word, phonemes=phonemes))
@@ -90,6 +94,16 @@ def spoken_words(items: Sequence[Item], speaker: Speaker) -> list[SpokenWord]:
         own = [max(next(seconds) / (speed * rate), shortest_s) for _ in said.phonemes]
         timed.append(replace(said, durations_s=(_pause_s(own[0], length),) if said.is_pause else tuple(own)))
     return timed
+
+
+def _sentences(phrases: Sequence[tuple[Sequence[_Word], Pause]]) -> list[list[list[str]]]:
+    """The words of phrases by sentence."""
+    found: list[list[list[str]]] = [[]]
+    for words, pause in phrases:
+        found[-1].append([word.word for word in words])
+        if pause.strength >= Break.SENTENCE or pause.mark in _SENTENCE_MARKS:
+            found.append([])
+    return found
 
 
 def _pause_s(usual_s: float, pause: Pause) -> float:

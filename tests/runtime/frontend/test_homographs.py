@@ -99,6 +99,53 @@ def test_the_voices_read_corrected_words_as_the_table_says() -> None:
         assert voices.speech.pronunciations.pronounce(word) == sounds, word
 
 
+@pytest.mark.parametrize(
+    "text", ["Yesterday, I read it.", "She took it, read it, and left.", "I've never, ever read it."]
+)
+def test_the_voices_read_a_verb_by_its_whole_sentence(text: str) -> None:
+    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
+    assert isinstance(voices, TimelineFrontEnd)
+    said = {word.word: word.phonemes for word in voices.speech.whole(text, "heart").words}
+    assert said["read"] == ("r", "eh1", "d")
+    said = {word.word: word.phonemes for word in voices.speech.whole(f"{text} Read it.", "heart").words}
+    assert said["read"] == ("r", "iy1", "d")  # the last one
+
+
+SKIPPED = {
+    "verb": (
+        "we will only {} it",
+        "they did not really {} it",
+        "to properly {} sound",
+        "i also {} them",
+        "who will probably {} it",
+    ),
+    "inverted": (
+        "does your company {} things",
+        "did the police {} the call",
+        "when can anna {} more",
+        "does this old car {}",
+    ),
+    "noun": (
+        "did the other {} help",
+        "does this {} work",
+        "it is a really good {}",
+        "a truly great {}",
+        "will your {} be ready",
+    ),
+}
+
+
+@pytest.mark.parametrize("use", SKIPPED)
+def test_adverbs_and_subjects_do_not_hide_what_shows_the_use(use: str) -> None:
+    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
+    assert isinstance(voices, TimelineFrontEnd)
+    wanted = NOUNS if use == "noun" else VERBS
+    texts = [(text.format(word), word) for text in SKIPPED[use] for word in NOUNS]
+    pronunciations = voices.speech.pronunciations
+    wrong = [text for text, word in texts if said(pronunciations, text, word) != wanted[word]]
+    assert not wrong
+
+
 def test_tables_fit_each_other() -> None:
     assert NOUNS.keys() == VERBS.keys()
     assert all(NOUNS[word] != VERBS[word] for word in NOUNS)
