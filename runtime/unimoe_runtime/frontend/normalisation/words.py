@@ -140,7 +140,18 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
     def spelled(text: str, reading: Reading) -> list[str]:
         return spelling.spell("".join(letter for letter in text if letter.isalpha()))
 
+    names = ("attributive", "attributive_singular", "attributive_verbs", "indefinite")
+    determiners, singular, verbs, indefinite = (vocabularies.get(name, _NOTHING) for name in names)
+
+    def attributive(text: str, reading: Reading) -> list[str] | None:
+        """No words. It rejects a value that is no attribute of the noun after it: `that $5 buys`, `costs $5 there`."""
+        before = reading.before.lower()
+        is_verb = before in singular and text.islower() and text.endswith("s") and not text.endswith("ss")
+        is_verb = is_verb or (text in verbs and before not in indefinite)
+        return [] if before in determiners and not is_verb else None
+
     return {
+        "attributive": attributive,
         "words": words,
         "letter": lambda text, _: list(text.upper()),
         "spelled": spelled,

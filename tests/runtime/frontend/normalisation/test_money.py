@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +33,60 @@ def test_euros_before_and_behind_the_amount(whole: int, form: str) -> None:
     [words] = read_phrases(form.format(whole))
     assert words == [*words[:-1], "euro" if whole == 1 else "euros"]
     assert number(words[:-1]) == whole
+
+
+DETERMINERS = ("a", "the", "this", "my", "each", "another", "a new", "their latest")
+NOUNS = ("house", "coffee", "Starbucks card", "phone", "can", "long ticket")
+AMOUNTS = {
+    "$50": "fifty dollar",
+    "$3.5 million": "three point five million dollar",
+    "£1.5m": "one point five million pound",
+    "US$20": "twenty US dollar",
+    "€2.50": "two euro fifty cent",
+    "$15/hour": "fifteen dollar per hour",
+    "$2-3 million": "two to three million dollar",
+    "$10-$20": "ten to twenty dollar",
+    "50€": "fifty euro",
+}
+MEASURES = {
+    "10 km": "ten kilometer",
+    "5-ft": "five foot",
+    "60 mph": "sixty mile per hour",
+    "2-3 hr": "two to three hour",
+}
+
+
+def said(text: str) -> str:
+    return ", ".join(" ".join(phrase) for phrase in read_phrases(text))
+
+
+@pytest.mark.parametrize("determiner", DETERMINERS)
+@pytest.mark.parametrize("written", [*AMOUNTS, *MEASURES])
+def test_a_value_between_a_determiner_and_a_noun_is_an_attribute(determiner: str, written: str) -> None:
+    for noun in NOUNS:
+        if noun == "can" and determiner != "a":
+            continue  # a verb, too
+        wanted = f"{determiner} {(AMOUNTS | MEASURES)[written]} {noun.lower()}"
+        assert said(f"{determiner} {written} {noun}") == wanted
+
+
+@pytest.mark.parametrize("before", ["costs", "I paid", "about", "he lost", "up to"])
+@pytest.mark.parametrize("after", ["for it", "in cash", "a day", "more", "", "each", "and left", "profit"])
+def test_without_a_determiner_an_amount_is_plural(before: str, after: str) -> None:
+    assert said(f"{before} $3.5 million {after}").split()[-1 - len(after.split())] == "dollars"
+    assert said(f"{before} 10 km {after}").split()[-1 - len(after.split())] == "kilometers"
+
+
+@pytest.mark.parametrize(
+    "after", ["I paid", "in my pocket", "he owes me", "was stolen", "will help", "can wait", "went"]
+)
+@pytest.mark.parametrize("before", ["the", "my", "that", "this"])
+def test_a_clause_or_a_verb_is_no_noun(before: str, after: str) -> None:
+    for written, unit in (("$50", "dollars"), ("$20 billion", "dollars"), ("10 km", "kilometers")):
+        assert f" {unit} " in said(f"{before} {written} {after}")
+    assert "dollars buys" in said("I know that $50 buys a lot")
+
+
+@pytest.mark.parametrize("written", ["$15-an-hour job", "$100-a-week room", "$5-per-day fee"])
+def test_a_hyphen_makes_an_attribute(written: str) -> None:
+    assert "dollars" not in said(written)
