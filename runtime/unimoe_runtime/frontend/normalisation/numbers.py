@@ -121,6 +121,8 @@ class Numbers:
         """Words of a year, such as 1905: nineteen oh five, 2000: two thousand, 1066: ten sixty six."""
         number = int(text)
         century, rest = divmod(number, 100)
+        if text == "00":
+            return self.cardinal(2000)
         if len(text) == 2:
             return [self.terms["oh"], *self.cardinal(rest)] if text[0] == "0" else self.cardinal(rest)
         if len(text) != 4 or text[0] == "0" or (century % 10 == 0 and rest < 10):
