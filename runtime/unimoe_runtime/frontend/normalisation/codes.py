@@ -21,8 +21,12 @@ def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
     signs = vocabularies.get("code_signs", Vocabulary(words={}))
     spelling = Spelling(vocabularies=vocabularies)
 
-    def number(digits: str) -> list[str]:
-        return numbers.integer(digits) if len(digits) <= 2 else numbers.digits(digits)
+    def number(digits: str, *, in_name: bool) -> list[str]:
+        """Up to two digits as a number, and in a name also a year or a round number; else digit by digit."""
+        if in_name and re.fullmatch("(?:19|20)\\d\\d", digits):
+            return numbers.year(digits)
+        is_number = len(digits) <= 2 or (in_name and re.fullmatch("[1-9]0{2,3}", digits))
+        return numbers.integer(digits) if is_number else numbers.digits(digits)
 
     def letters(run: str, reading: Reading, *, ends: bool = False) -> list[str]:
         if len(run) > _LONGEST_WORD:
@@ -34,7 +38,7 @@ def code_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         for match in _RUN.finditer(text):
             run = match[0]
             if run[0].isdecimal():
-                words += number(run)
+                words += number(run, in_name=not silent)
             elif run[0].isalpha():
                 words += letters(run, reading, ends=text[: match.start()].endswith("."))
             elif run == "." and silent and text[match.end() : match.end() + 1].isdigit():

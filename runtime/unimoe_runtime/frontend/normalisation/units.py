@@ -50,4 +50,8 @@ def unit_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         """Inches, unless the sign ends a quotation."""
         return None if reading.quoted else name(text, one=reading.count == "1")
 
-    return {"units": read, "unit": single, "inch_sign": inch_sign}
+    def inch_attribute(text: str, reading: Reading) -> list[str] | None:
+        """The same as an attribute: a 12" pizza."""
+        return None if reading.quoted else name(text, one=True)
+
+    return {"units": read, "unit": single, "inch_sign": inch_sign, "inch_attribute": inch_attribute}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unimoe_runtime.frontend.normalisation.numbers import Numbers
 from unimoe_runtime.frontend.normalisation.rules import Reader, Reading
 from unimoe_runtime.frontend.normalisation.vocabulary import Vocabulary
 
+_SHORTEST_PART = 4
 _NOTHING = Vocabulary(words={})
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
 # Plurals of letters; "As", "Is" and "Us" are words.
@@ -59,11 +60,23 @@ class Spelling:
         listed = listed or self._list("address_words").find(run)
         if listed is not None and (ends or not run.isupper()):
             return listed.split()
+        parts = () if run.isupper() or known(lower) else self._parts(run, known)
+        if parts:
+            return [word for part in parts for word in self.name(part, known)]
         if run.isupper() or not (known(lower) or self.can_be_said(lower, 3)):
             return self.word(run, known) if run.isupper() and len(run) > 3 else self.spell(run)
         if len(run) == 1:
             return self.spell(run)
         return self.word(run, known)
+
+    def _parts(self, run: str, known: Callable[[str], bool]) -> Sequence[str]:
+        """The words of a name without spaces, such as ThrowbackThursday or throwbackthursday; empty where it is one."""
+        parts = _PART.findall(run)
+        if len(parts) > 1:
+            return parts if all(len(part) > 2 or known(part.lower()) for part in parts) else ()
+        cuts = range(len(run) - _SHORTEST_PART, _SHORTEST_PART - 1, -1)
+        found = ((run[:cut], run[cut:]) for cut in cuts if known(run[:cut].lower()) and known(run[cut:].lower()))
+        return next(found, ()) if len(run) >= 2 * _SHORTEST_PART else ()
 
     def can_be_said(self, word: str, shortest: int = 4) -> bool:
         """Whether lower-case letters look like a word: vowels between consonants that words can have there."""
@@ -150,8 +163,15 @@ def word_readers(numbers: Numbers, vocabularies: Mapping[str, Vocabulary]) -> di
         is_verb = is_verb or (text in verbs and before not in indefinite)
         return [] if before in determiners and not is_verb else None
 
+    labels = vocabularies.get("labels", _NOTHING)
+
+    def unlabelled(text: str, reading: Reading) -> list[str] | None:
+        """No words. It rejects a unit whose number follows a word such as `seat`."""
+        return None if reading.before.lower() in labels else []
+
     return {
         "attributive": attributive,
+        "unlabelled": unlabelled,
         "words": words,
         "letter": lambda text, _: list(text.upper()),
         "spelled": spelled,
