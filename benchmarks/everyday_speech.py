@@ -1,7 +1,7 @@
 """What Whisper hears of a bundle's voices: everyday sentences, digit strings and commands, with DNSMOS and word times.
 
     python -m benchmarks.everyday_speech BUNDLE [--texts 40] [--judges base tiny.en] [--corpus CORPUS] [--json FILE]
-    python -m benchmarks.everyday_speech teacher [--texts 40]
+    python -m benchmarks.everyday_speech teacher [--texts 40] [--codec checkpoints/voices/codec]
 
 Every voice speaks the sentences of benchmarks/data/everyday_sentences.txt, none of which any model here was trained on,
 and digit strings and commands whose texts are held out. "Rotated" compares what is heard with the next text. The times
@@ -24,9 +24,12 @@ from statistics import fmean, median
 from typing import Any, Final
 
 import numpy as np
+import torch
 
+from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus
 from unimoe.data.kokoro import SAMPLE_RATE_HZ, VOICES, open_teacher
+from unimoe.data.loudness import normalise_loudness
 from unimoe.data.speech_texts import split_phrases
 from unimoe.data.texts import all_commands, draw_digit_strings, split_of
 from unimoe.evaluation.clips import held_out, make_clips
@@ -77,16 +80,30 @@ def speak(synthesizer: Synthesizer, voice: str, texts: Sequence[str]) -> list[Sp
     return found
 
 
-def speak_as_teacher(voice: str, texts: Sequence[str]) -> list[Spoken]:
-    """The same texts by the voice's teacher. Raises OutputError where one of its packages is missing."""
+def speak_as_teacher(voice: str, texts: Sequence[str], codec: Codec | None = None) -> list[Spoken]:
+    """The same texts by the voice's teacher, encoded and decoded by `codec` where there is one.
+
+    Raises OutputError where one of the teacher's packages is missing.
+    """
     found = []
     for text in texts:
         made = open_teacher().speak(split_phrases(text), voice)
-        pcm_L = resample(made.pcm_L, SAMPLE_RATE_HZ, _RATE_HZ)
+        pcm_L, rate_hz = made.pcm_L, SAMPLE_RATE_HZ
+        if codec is not None:
+            # Recordings have this loudness, so the codec learnt at it.
+            pcm_L = _through(codec, resample(normalise_loudness(pcm_L), rate_hz, codec.sample_rate_hz))
+            rate_hz = codec.sample_rate_hz
+        pcm_L = resample(pcm_L, rate_hz, _RATE_HZ)
         words = zip(text.split(), made.word_times(), strict=True)
         times = tuple(WordTime(word=word, start_s=start_s, end_s=end_s) for word, (start_s, end_s) in words)
         found.append(Spoken(voice=voice, text=text, pcm_L=pcm_L, words=times))
     return found
+
+
+@torch.inference_mode()
+def _through(codec: Codec, pcm_L: np.ndarray) -> np.ndarray:
+    made_L: np.ndarray = codec.decode(codec.encode(torch.from_numpy(pcm_L)[None]))[0, : len(pcm_L)].numpy()
+    return made_L
 
 
 def word_distances_s(times: Sequence[WordTime], heard: Sequence[HeardWord], late_s: float) -> list[float]:
@@ -138,14 +155,18 @@ def main() -> None:
     parser.add_argument("--judges", nargs="+", default=["base", "tiny.en"], choices=["base", "tiny.en"])
     parser.add_argument("--kinds", nargs="+", default=["sentences", "digits", "commands"])
     parser.add_argument("--corpus", type=Path, help="for voices, instruments and notes, of its held-out clips")
+    parser.add_argument("--codec", type=Path, help="a codec's folder: hear the teacher through it")
     parser.add_argument("--json", type=Path, help="write the figures and what was heard")
     parser.add_argument("--misses", action="store_true", help="print what is heard otherwise")
     options = parser.parse_args()
+    if options.codec and options.bundle != TEACHER:
+        parser.error("--codec is for the teacher: a bundle has its own")
     judges = [Whisper(size) for size in options.judges]
     record: dict[str, Any] = {}
     with ExitStack() as stack:
         if options.bundle == TEACHER:
-            speaking, voices = speak_as_teacher, tuple(VOICES)
+            codec = load_codec(options.codec) if options.codec else None
+            speaking, voices = partial(speak_as_teacher, codec=codec), tuple(VOICES)
         else:
             synthesizer = stack.enter_context(Synthesizer.open(options.bundle))
             speaking, voices = partial(speak, synthesizer), tuple(synthesizer.frontend.voices)
