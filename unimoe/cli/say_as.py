@@ -65,6 +65,8 @@ def explain(bundle: Path, text: str, voice: str, options: SpeechOptions, json_to
 
 def _lines(piece: Utterance) -> Iterator[str]:
     yield f"speech: {piece.caption}"
+    if piece.silence_before_s:
+        yield f"  (silence)  {1000 * piece.silence_before_s:.0f} ms"
     width = max((len(word.word) for word in piece.words), default=0)
     for word in piece.words:
         name = "(pause)" if word.is_pause else word.word
@@ -79,4 +81,5 @@ def _record(piece: Utterance) -> dict[str, Any]:
         {"word": word.word, "phonemes": list(word.phonemes), "durations_s": [round(one, 4) for one in word.durations_s]}
         for word in piece.words
     ]
-    return {"speech": piece.caption, "words": words, "silence_after_s": piece.silence_after_s}
+    silences = {"silence_before_s": piece.silence_before_s, "silence_after_s": piece.silence_after_s}
+    return {"speech": piece.caption, "words": words, **silences}

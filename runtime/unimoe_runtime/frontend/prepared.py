@@ -59,16 +59,17 @@ class PreparedPrompt:
     """A prompt, and the facts about its result that are known in advance.
 
     `expected_frames` is the approximate number of the audio's codec frames; None where unknown. `caption` shows how the
-    prompt was understood. `silence_after_s`: silence that the text asks for after this prompt's audio. `slack_frames`:
-    the least allowance of frames beyond the expected number, because a short text may take twice as long. `warnings`:
-    lines about omitted parts of the text up to here. `words`: the expected times of each word, from this prompt's own
-    start; the model receives these times.
+    prompt was understood. `silence_before_s`, `silence_after_s`: silence that the text asks for before and after this
+    prompt's audio. `slack_frames`: the least allowance of frames beyond the expected number, because a short text may
+    take twice as long. `warnings`: lines about omitted parts of the text up to here. `words`: the expected times of
+    each word, from this prompt's own start; the model receives these times.
     """
 
     prompt: Prompt
     expected_frames: int | None
     caption: str
     slack_frames: int = 0
+    silence_before_s: float = 0.0
     silence_after_s: float = 0.0
     warnings: tuple[str, ...] = ()
     words: tuple[WordTime, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.markup import MarkupReader, Run, remove_markdown
+from unimoe_runtime.frontend.markup.values import LONGEST_PAUSE_S
 from unimoe_runtime.frontend.normalisation import (
     STRONGEST_FIRST,
     Break,
@@ -115,11 +116,11 @@ class TextReader:
 
 
 def _longer(first: Pause, second: Pause) -> Pause:
-    """Both pauses merged: lengths from the text add up, otherwise the stronger pause stays."""
+    """Both pauses merged: lengths from the text add up, to LONGEST_PAUSE_S at most; else the stronger one stays."""
     strength = max(first.strength, second.strength)
     mark = next((mark for mark in STRONGEST_FIRST if mark in (first.mark, second.mark)), "")
     if first.seconds is not None and second.seconds is not None:
-        return Pause(strength=strength, mark=mark, seconds=first.seconds + second.seconds)
+        return Pause(strength=strength, mark=mark, seconds=min(first.seconds + second.seconds, LONGEST_PAUSE_S))
     given = first.seconds if first.seconds is not None else second.seconds
     return Pause(strength=strength, mark=mark, seconds=given)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 
 from unimoe_runtime.errors import PromptError
 from unimoe_runtime.frontend.homographs import NEIGHBOURS, ByUse, Homographs, Neighbours, uses_of
@@ -17,12 +17,13 @@ from unimoe_runtime.frontend.prepared import PhonemeTime, WordTime
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
 from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 from unimoe_runtime.frontend.reading import Notes, TextReader
-from unimoe_runtime.frontend.splitting import split_items
+from unimoe_runtime.frontend.splitting import halve_items, split_items
 from unimoe_runtime.frontend.tense import TENSE_WORDS, TenseWords
 from unimoe_runtime.frontend.utterance import (
     LONGEST_SPOKEN_PAUSE_S,
     Speaker,
     SpokenWord,
+    pause_seconds,
     phrases_of,
     spoken_words,
 )
@@ -34,13 +35,14 @@ _ROOM = 0.9  # of the limit: a piece is filled only so far, because the sum of i
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """The content of one prompt. `silence_after_s`: silence that the text asks for after it.
+    """The content of one prompt. `silence_before_s`, `silence_after_s`: silence that the text asks for around it.
 
     `has_long_pause`: one of the pauses that the text asks for is longer than any of the voice's own.
     """
 
     words: tuple[SpokenWord, ...]
     caption: str
+    silence_before_s: float = 0.0
     silence_after_s: float = 0.0
     has_long_pause: bool = False
 
@@ -103,9 +105,25 @@ class SpeechReader:
         lexicon = self._lexicon(options)
         cost = _Cost(lexicon=lexicon, durations=self.durations, voice=voice, speed=options.speed)
         items = self._reader(lexicon, options).read(text, notes)
+        start = next(items, None)
+        lead = [start] if isinstance(start, Pause) else []
+        items = items if lead or start is None else chain([start], items)
         first_s, pause_s = min(_FIRST_PIECE_S, limit_s / 2), LONGEST_SPOKEN_PAUSE_S
         for piece in split_items(items, cost, _ROOM * limit_s, first_s, longest_pause_s=pause_s):
-            yield self._utterance(piece, voice, options, lexicon)
+            yield from self._fitting([*lead, *piece], voice, options, lexicon, limit_s)
+            lead = []
+
+    def _fitting(
+        self, items: list[Item], voice: str, options: SpeechOptions, lexicon: ByUse, limit_s: float
+    ) -> Iterator[Utterance]:
+        """A piece as one utterance; as several, where its real durations are above the limit and not the estimate."""
+        made = self._utterance(items, voice, options, lexicon)
+        halves = halve_items(items) if made.duration_s > limit_s else None
+        if halves is None:
+            yield made
+            return
+        for half in halves:
+            yield from self._fitting(half, voice, options, lexicon, limit_s)
 
     def whole(
         self, text: str, voice: str, options: SpeechOptions = NO_OPTIONS, notes: Notes | None = None
@@ -183,16 +201,20 @@ class SpeechReader:
         )
         words = spoken_words(items, speaker)
         caption = ", ".join(" ".join(word.lower() for word in phrase) for phrase in phrases_of(items))
-        last = items[-1] if items else None
-        asked_s = last.seconds if isinstance(last, Pause) and last.seconds is not None else 0.0
-        silence_s = max(0.0, asked_s - LONGEST_SPOKEN_PAUSE_S)
+        before_s, after_s = (_asked_s(one) for one in (items[0], items[-1])) if items else (0.0, 0.0)
         long_pause = any(isinstance(one, Pause) and (one.seconds or 0) > LONGEST_SPOKEN_PAUSE_S for one in items)
         return Utterance(
             words=tuple(words) if len(words) > 2 else (),
             caption=caption,
-            silence_after_s=silence_s,
+            silence_before_s=before_s,
+            silence_after_s=max(0.0, after_s - LONGEST_SPOKEN_PAUSE_S),
             has_long_pause=long_pause,
         )
+
+
+def _asked_s(item: Item) -> float:
+    """Seconds of a pause that the text asks for; 0 for anything else."""
+    return item.seconds or 0.0 if isinstance(item, Pause) else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +228,8 @@ class _Cost:
 
     def __call__(self, item: Item) -> float:
         if isinstance(item, Pause):
-            usual_s = self._inner.get(",") or self._inner[PAUSE]
-            return usual_s if item.seconds is None else min(item.seconds, LONGEST_SPOKEN_PAUSE_S)
+            usual_s = (self._inner.get(",") or self._inner[PAUSE]) / self.speed
+            return pause_seconds(usual_s, item)
         if item.sounds:
             return sum(self._inner.get(sound, 0.1) for sound in item.sounds) / (self.speed * item.rate)
         seconds = 0.0

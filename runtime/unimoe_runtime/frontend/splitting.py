@@ -75,6 +75,35 @@ def _last_cut(items: Sequence[Item]) -> int:
     return len(items)
 
 
+def halve_items(items: Sequence[Item]) -> tuple[list[Item], list[Item]] | None:
+    """A piece in two, each with words: cut at its strongest pause near the middle, else at the gap nearest to it.
+
+    A unit alone is cut between its words; None for a single word, and for phonemes that the text gives.
+    """
+    places = [index for index, item in enumerate(items) if isinstance(item, Unit)]
+    if not places:
+        return None
+    if len(places) == 1:
+        at = places[0]
+        unit = items[at]
+        assert isinstance(unit, Unit)
+        spoken = [index for index, word in enumerate(unit.words) if word != INNER_PAUSE]
+        if len(spoken) < 2 or unit.sounds:
+            return None
+        middle = spoken[len(spoken) // 2]
+        first, second = replace(unit, words=unit.words[:middle]), replace(unit, words=unit.words[middle:])
+        return [*items[:at], first], [second, *items[at + 1 :]]
+    middle = len(places) // 2
+    near = range(places[middle // 2], places[(middle + len(places)) // 2] + 1)
+    pauses = [
+        (-item.strength, abs(index - places[middle]), index + 1)
+        for index in near
+        if isinstance(item := items[index], Pause) and places[0] < index < places[-1]
+    ]
+    cut = min(pauses)[-1] if pauses else places[middle]
+    return list(items[:cut]), list(items[cut:])
+
+
 def _of_size(items: Iterable[Item], seconds: Seconds, limit_s: float) -> Iterator[Item]:
     """The items, with units above the limit cut: at inner pauses, else between words."""
     for item in items:

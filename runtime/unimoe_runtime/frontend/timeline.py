@@ -182,7 +182,13 @@ class TimelineFrontEnd:
         notes = Notes()
         for said in self.utterances(text, voice, options, notes):
             prepared = self._prepared(self._timeline(said, text, self._voice(voice)))
-            yield replace(prepared, silence_after_s=said.silence_after_s, warnings=notes.warnings, words=said.times)
+            yield replace(
+                prepared,
+                silence_before_s=said.silence_before_s,
+                silence_after_s=said.silence_after_s,
+                warnings=notes.warnings,
+                words=said.times,
+            )
 
     def utterances(
         self, text: str, voice: str = "", options: SpeechOptions = NO_OPTIONS, notes: Notes | None = None

@@ -92,7 +92,7 @@ def spoken_words(items: Sequence[Item], speaker: Speaker) -> list[SpokenWord]:
     for said, rate, length in zip(spoken, rates, lengths, strict=True):
         shortest_s = _SHORTEST_PHONEME_S if speed * rate > 1 else 0.0
         own = [max(next(seconds) / (speed * rate), shortest_s) for _ in said.phonemes]
-        timed.append(replace(said, durations_s=(_pause_s(own[0], length),) if said.is_pause else tuple(own)))
+        timed.append(replace(said, durations_s=(pause_seconds(own[0], length),) if said.is_pause else tuple(own)))
     return timed
 
 
@@ -106,7 +106,8 @@ def _sentences(phrases: Sequence[tuple[Sequence[_Word], Pause]]) -> list[list[li
     return found
 
 
-def _pause_s(usual_s: float, pause: Pause) -> float:
+def pause_seconds(usual_s: float, pause: Pause) -> float:
+    """Seconds of a pause, as the text asks for it, else from `usual_s`, the voice's own."""
     if pause.seconds is not None:
         return max(min(pause.seconds, LONGEST_SPOKEN_PAUSE_S), _SHORTEST_PHONEME_S)
     return usual_s * (_PARAGRAPH_FACTOR if pause.strength == Break.PARAGRAPH else 1.0)

@@ -33,11 +33,12 @@ return quickly. An exception ends the stream."""
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A prompt and its decoding settings. `silence_TK`: frames of silence before the next part, if requested."""
+    """A prompt and its decoding settings. `silence_before_TK`, `silence_after_TK`: frames of silence, if requested."""
 
     prepared: PreparedPrompt
     sampling: SamplingConfig
-    silence_TK: NDArray[np.int64] | None = None
+    silence_before_TK: NDArray[np.int64] | None = None
+    silence_after_TK: NDArray[np.int64] | None = None
 
     def expected_steps(self, max_delay: int) -> int:
         expected = self.prepared.expected_frames
@@ -174,6 +175,9 @@ class Decoding:
         self.check(now)
         if utterance.ended and not self.over:
             if self._following is None or self._room() == 0:
+                before = len(self.frames)
+                self._fall_silent(self._part.silence_after_TK if self._part is not None else None)
+                self.num_frames += len(self.frames) - before if self.num_frames >= 0 else 0
                 self.over = True
             else:
                 self._next_part()
@@ -198,10 +202,10 @@ class Decoding:
             self._began = time.perf_counter()
             assert self._following is not None
             self._note(self._following)
-            if self._part.silence_TK is not None:
-                self.frames += self._part.silence_TK[: self._room()].tolist()
+            self._fall_silent(self._part.silence_after_TK)
         part = self._part = self._following
         assert part is not None
+        self._fall_silent(part.silence_before_TK)
         self.words.append((len(self.frames), part.prepared.words))
         require_pairs(part.prepared.prompt, part.sampling)
         self._following = next(self._coming, None)
@@ -231,6 +235,11 @@ class Decoding:
         self.warnings = prepared.warnings or self.warnings
         self.prompt_tokens += int(prepared.prompt.mask_BT[-1].sum())
         self.expected_steps += part.expected_steps(self.max_delay)
+
+    def _fall_silent(self, silence_TK: NDArray[np.int64] | None) -> None:
+        """Add frames of silence, as many as the caller's limit leaves room for."""
+        if silence_TK is not None:
+            self.frames += silence_TK[: self._room()].tolist()
 
     def _room(self) -> int | None:
         """Number of frames left under the caller's limit; None without a limit."""

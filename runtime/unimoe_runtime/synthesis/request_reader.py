@@ -54,7 +54,8 @@ class RequestReader:
             Part(
                 prepared=prepared,
                 sampling=self._limited(prepared, sampling, limits, most_steps),
-                silence_TK=self._silence(prepared.silence_after_s),
+                silence_before_TK=self._silence(prepared.silence_before_s),
+                silence_after_TK=self._silence(prepared.silence_after_s),
             )
             for prepared in chain(first, prompts)
         )

@@ -74,6 +74,7 @@ def test_markdown_is_removed(text: str, said: str) -> None:
     [
         ("one [[pause 500ms]] two", "one |0.5 two"),
         ("one [[pause 1.5s]] two", "one |1.5 two"),
+        ("one [[pause 8s]] [[pause 8s]] two", "one |10 two"),
         ('one<break time="300ms"/>two', "one |0.3 two"),
         ("one. <break time='1s'/> two", "one |1 two"),
         ('one <break strength="strong"/> two', "one |0.7 two"),

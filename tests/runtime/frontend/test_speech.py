@@ -45,5 +45,26 @@ def test_a_long_pause_ends_an_utterance(reader: SpeechReader) -> None:
     assert [(piece.caption, piece.silence_after_s) for piece in pieces] == [("cat", 2.0), ("cat", 0.0)]
 
 
+@pytest.mark.parametrize("speed", [0.25, 0.5, 1.0, 4.0])
+@pytest.mark.parametrize("gap", [". ", "\n", "\n\n", ", ", " "])
+def test_no_piece_is_longer_than_the_limit_at_any_speed(reader: SpeechReader, gap: str, speed: float) -> None:
+    text = gap.join(["the cat", "hello", "a", "cat"] * 12)
+    pieces = list(reader.utterances(text, "bob", SpeechOptions(speed=speed), 9.0, Notes()))
+    assert max(piece.duration_s for piece in pieces) <= 9.0
+    words = [word.word for piece in pieces for word in piece.times]
+    assert words == "the cat hello a cat".split() * 12
+
+
+def test_pauses_before_and_after_the_words_are_silence(reader: SpeechReader) -> None:
+    def silences(text: str) -> list[tuple[str, float, float]]:
+        pieces = reader.utterances(text, "bob", SpeechOptions(), 9.0, Notes())
+        return [(piece.caption, piece.silence_before_s, piece.silence_after_s) for piece in pieces]
+
+    assert silences("[[pause 500ms]] cat") == [("cat", 0.5, 0.0)]
+    assert silences("[[pause 2s]] cat [[pause 3s]]") == [("cat", 2.0, 2.0)]
+    assert silences("[[pause 2s]] " + "cat. " * 200)[0][1:] == (2.0, 0.0)
+    assert silences("... cat") == [("cat", 0.0, 0.0)]
+
+
 def test_short_forms_are_the_bundles_and_the_languages(reader: SpeechReader) -> None:
     assert {"Dr", "Prof", "approx"} <= set(reader.short_forms)

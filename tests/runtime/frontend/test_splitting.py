@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.speaking_bundle import write_speaking_bundle
 from unimoe_runtime.errors import PromptError
-from unimoe_runtime.frontend.normalisation import Break, Item, Normaliser, Pause, Unit, open_language
-from unimoe_runtime.frontend.splitting import split_items
+from unimoe_runtime.frontend.normalisation import INNER_PAUSE, Break, Item, Normaliser, Pause, Unit, open_language
+from unimoe_runtime.frontend.splitting import halve_items, split_items
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
 from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
@@ -73,6 +73,26 @@ def test_a_value_that_is_too_long_by_itself_is_cut_at_its_pauses() -> None:
     pieces = split("My key is 550e8400-e29b-41d4-a716-446655440000.", 60)
     assert " ".join(pieces).replace(" , ", " ").startswith("my key is five five zero E")
     assert len(pieces) > 2
+
+
+@given(st.text("ab .,;:!?-\n\"'()ABC0123$%", max_size=200))
+def test_halves_have_all_items_and_words_each(text: str) -> None:
+    items = list(NORMALISER.read(text))
+    words = [word for item in items if isinstance(item, Unit) for word in item.words if word != INNER_PAUSE]
+    halves = halve_items(items)
+    assert (halves is None) == (len(words) < 2)
+    if halves is not None:
+        each = [[word for item in half if isinstance(item, Unit) for word in item.words] for half in halves]
+        assert all(set(half) - {INNER_PAUSE} for half in each)
+        assert [word for half in each for word in half if word != INNER_PAUSE] == words
+
+
+def test_halves_are_cut_at_a_pause_near_the_middle_and_never_inside_given_phonemes() -> None:
+    halves = halve_items(list(NORMALISER.read("one two three. four, five six seven eight")))
+    assert halves is not None
+    assert [sum(isinstance(item, Unit) for item in half) for half in halves] == [3, 5]
+    assert halve_items([Unit(words=("big", "cat"), written="big cat", sounds=("k", "ae", "t"))]) is None
+    assert halve_items([Pause()]) is None
 
 
 def test_pieces_come_as_they_are_asked_for() -> None:
@@ -153,6 +173,28 @@ def test_a_long_pause_is_silence_between_two_pieces(speaker: Synthesizer) -> Non
     silence = len(whole.codes_TK) - sum(len(part.codes_TK) for part in parts)
     hop_samples = len(parts[0].pcm_L) // len(parts[0].codes_TK)
     assert silence == round(0.5 * whole.sample_rate_hz / hop_samples)
+
+
+def test_pauses_around_the_words_are_silence_in_the_audio(speaker: Synthesizer) -> None:
+    limits = Limits(min_steps=50)
+    spoken = speaker.synthesize(request("hello [[pause 1s]]", limits=limits))
+    whole = speaker.synthesize(request("[[pause 1.5s]] hello [[pause 2s]]", limits=limits))
+    frame_s = len(spoken.pcm_L) / len(spoken.codes_TK) / spoken.sample_rate_hz
+    before, after = round(1.5 / frame_s), round(1.0 / frame_s)
+    assert len(whole.codes_TK) == before + len(spoken.codes_TK) + after
+    np.testing.assert_array_equal(whole.codes_TK[before:-after], spoken.codes_TK)
+    assert whole.ended == spoken.ended
+    with speaker.stream(request("[[pause 1.5s]] hello [[pause 2s]]", limits=limits)) as stream:
+        pcm_L = np.concatenate([chunk.pcm_L for chunk in stream])
+    np.testing.assert_allclose(pcm_L, whole.pcm_L, rtol=0, atol=1e-5)
+    assert stream.outcome.ended == whole.ended
+
+
+def test_silence_counts_as_audio_for_a_limit(speaker: Synthesizer) -> None:
+    for text in ("[[pause 1.5s]] hello", "[[pause 9s]] hello [[pause 9s]]"):
+        cut = speaker.synthesize(request(text, limits=Limits(max_s=1.0)))
+        assert 0.9 < cut.audio_s <= 1.0
+        assert not cut.ended and not cut.words
 
 
 def test_speed_shortens_what_is_expected(speaker: Synthesizer) -> None:

@@ -218,6 +218,14 @@ def test_words_have_times_in_the_audio(timed_speaker: Synthesizer) -> None:
     assert times == sorted(times) and times[0] > 0
 
 
+def test_words_come_after_the_silence_before_them(timed_speaker: Synthesizer) -> None:
+    plain, late = (
+        timed_speaker.synthesize(SynthesisRequest(text=text, seed=1)).words
+        for text in ("the cat", "[[pause 2s]] the cat")
+    )
+    assert [word.start_s for word in late] == pytest.approx([word.start_s + 2.0 for word in plain], abs=0.02)
+
+
 @pytest.mark.parametrize("max_s", [0.3, 0.7, 1.5, 4.0])
 def test_word_times_end_with_the_audio(timed_speaker: Synthesizer, max_s: float) -> None:
     """No word lies beyond the audio that a limit cuts off, or beyond the end of its sentence's audio."""
