@@ -38,6 +38,14 @@ def test_synth_explains_instead_of_speaking(bundle: Path, tmp_path: Path) -> Non
     piece = json.loads(shown.stdout)["pieces"][0]
     assert piece["speech"] == "cat"
     assert piece["words"][1]["durations_s"] == pytest.approx([0.1, 0.1, 0.1])
+    refused = call("synth", bundle, "--text", "cat", "--explain", "--timestamps", tmp_path / "cat.srt")
+    assert refused.exit_code == 2 and "--explain does not speak" in refused.output
+
+
+def test_silence_before_the_words_is_shown(bundle: Path) -> None:
+    assert call("say-as", bundle, "[[pause 2s]] cat").stdout.splitlines()[1] == "  (silence)  2000 ms"
+    piece = json.loads(call("say-as", bundle, "[[pause 2s]] cat", "--json").stdout)["pieces"][0]
+    assert (piece["silence_before_s"], piece["silence_after_s"]) == (2.0, 0.0)
 
 
 def test_a_lexicon_and_stdin(bundle: Path, tmp_path: Path) -> None:

@@ -152,3 +152,11 @@ def test_a_path_in_a_command_stays_one_word(name: str) -> None:
     """Whoever copies the command runs nothing else."""
     word = shlex.split(as_word(name))
     assert word == [f"./{name}" if name.startswith("-") else name]
+
+
+def test_suggested_commands_quote_their_paths() -> None:
+    """A plain name in a command would be a path that no one quoted; `made` are arguments that are quoted where made."""
+    made = {"options", "recordings", "names"}
+    for source in (ROOT / "unimoe" / "cli").glob("*.py"):
+        for command in re.findall(r"`unimoe [^`\n]*`", source.read_text(encoding="utf-8")):
+            assert set(re.findall(r"\{(\w+)\}", command)) <= made, f"{source.name}: {command}"

@@ -72,7 +72,7 @@ def hear(folder: Path, judge: Any, workers: int, json_to: str | None) -> None:
     for reason, count in left_out.items():
         click.echo(f"{count:7,} left out: {reason}")
     click.echo(f"{len(lines):,} clips heard, {100 * errors / max(1, words):.1f} % of words wrong")
-    print_next(f"`unimoe data gather {folder} CORPUS`")
+    print_next(f"`unimoe data gather {as_word(folder)} CORPUS`")
 
 
 @click.command(cls=Command)

@@ -158,6 +158,8 @@ def synth(
     if timestamps is not None:
         if task != "speech":
             raise click.UsageError("--timestamps are times of spoken words, and music has none")
+        if explains:
+            raise click.UsageError("--explain does not speak, so there are no times to write: leave out --timestamps")
         require_format(timestamps)
     text, how = read_text(text, text_file), speech_options(speed, lexicon)
     if explains:

@@ -238,7 +238,7 @@ def pack(
     num_bytes = pack_recipe(recipe, _work_folder(recipe, work), package, limits, report)
     if not write_json({"package": str(package), "bytes": num_bytes}, json_to):
         click.echo(f"{package}: {size(num_bytes)}")
-        click.echo(f"next, on the other machine: `unimoe train timed {package} RESULT --work WORK`")
+        click.echo(f"next, on the other machine: `unimoe train timed {as_word(package)} RESULT --work WORK`")
 
 
 @train.command(cls=Command)
@@ -275,7 +275,7 @@ def timed(package: Path, result: Path, work: Path, json_to: str | None, **budget
     report = _report(json_to)
     found = train_in_time(open_package(package), result, work, TimeBudget(**budget), report)
     if not write_json(found, json_to):
-        click.echo(f"next, where the recipe is: `unimoe train unpack RECIPE {result} CHECKPOINT`")
+        click.echo(f"next, where the recipe is: `unimoe train unpack RECIPE {as_word(result)} CHECKPOINT`")
 
 
 @train.command(cls=Command)
