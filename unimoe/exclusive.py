@@ -12,10 +12,11 @@ from unimoe_runtime.files.locked_path import LockedPath
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Make `folder` where it is missing, and lock it for the block.
+    """Make `folder` where it is missing, and lock it for the block. A block that fails leaves no new empty folder.
 
     The lock ends with the process, however that ends. Raises OutputError where another process holds it.
     """
+    is_new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
     held = LockedPath(folder, disposable=False)
     try:
@@ -24,5 +25,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise OutputError(f"{folder}: another process is writing it; wait for that, or choose another folder") from None
     try:
         yield
+    except BaseException:
+        if is_new:
+            held.remove()
+        raise
     finally:
         held.release()

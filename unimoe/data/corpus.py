@@ -137,7 +137,7 @@ class Corpus(Sequence[Item]):
         """Open a corpus folder. Audio is mapped, not read. Raises CorpusError where the folder is no corpus."""
         index = Path(folder) / INDEX
         if not index.exists():
-            raise CorpusError(f"{index} is missing: render a corpus with `unimoe data render`")
+            raise CorpusError(f"{index} is missing: `unimoe data render`, `import` and `gather` make a corpus")
         lines = read_lines(index, CorpusError, max_bytes=_MAX_INDEX_BYTES)
         header = _read_header(index, lines)
         audio = {name: _open_audio(Path(folder) / f"{name}.npy") for name in header.sources}

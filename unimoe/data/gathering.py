@@ -11,7 +11,7 @@ from unimoe.data.corpus import INDEX, Corpus, hash_clip, to_int16, write_audio, 
 from unimoe.data.kokoro import SAMPLE_RATE_HZ
 from unimoe.data.loudness import normalise_loudness
 from unimoe.data.sources import get_source
-from unimoe.data.speaking import read_clips, read_heard
+from unimoe.data.speaking import read_heard, require_clips
 from unimoe_runtime.audio.files import read_audio
 from unimoe_runtime.errors import OutputError
 
@@ -27,7 +27,7 @@ def gather_clips(folder: Path, out: Path, *, sample_rate_hz: int, only_heard: bo
     verdicts = {line["key"]: line["left_out"] for line in read_heard(folder)}
     audio: list[np.ndarray] = []
     items: list[dict[str, Any]] = []
-    for clip in read_clips(folder):
+    for clip in require_clips(folder):
         if "audio" not in clip or verdicts.get(clip["key"], "not heard" if only_heard else ""):
             continue
         pcm_L = read_audio(folder / clip["audio"], sample_rate_hz)

@@ -126,6 +126,14 @@ class _Clip(JsonRecord):
         require(not path.is_absolute() and ".." not in path.parts, "audio", self.audio, "a path inside the folder")
 
 
+def require_clips(folder: Path) -> list[dict[str, Any]]:
+    """`read_clips`, of a folder with at least one line. Raises OutputError for any other folder."""
+    clips = read_clips(folder)
+    if not clips:
+        raise OutputError(f"{folder} has no spoken clips: `unimoe data speak RECIPE FOLDER` makes them")
+    return clips
+
+
 def read_clips(folder: Path) -> list[dict[str, Any]]:
     """The lines of a speech folder's clips.jsonl. Raises OutputError where one is damaged."""
     clips = read_json_lines(folder / CLIPS, "key")

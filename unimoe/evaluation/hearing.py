@@ -18,7 +18,7 @@ import numpy as np
 from unimoe.data.cmudict import read_dictionary
 from unimoe.data.json_lines import append_json_lines
 from unimoe.data.parallel import spread
-from unimoe.data.speaking import HEARD, read_clips, read_heard
+from unimoe.data.speaking import HEARD, read_heard, require_clips
 from unimoe.evaluation.whisper import RATE_HZ, Size, Whisper, require_whisper
 from unimoe.evaluation.word_errors import compare_tokens, count_errors
 from unimoe.stopping import kept_when_stopped
@@ -84,15 +84,16 @@ def judge_clip(clip: Mapping[str, Any], heard: str) -> dict[str, Any]:
 def hear_corpus(folder: Path, *, size: Size = "tiny.en", num_workers: int = 1) -> Iterator[int]:
     """Hear the clips that have not been heard yet. Yields the number of finished clips.
 
-    Raises Unmeasured or OutputError, before anything is written, where something is not installed.
+    Raises Unmeasured or OutputError, before anything is written, where something is not installed, and OutputError for
+    a folder without clips.
     """
-    heard = read_heard(folder)
+    clips, heard = require_clips(folder), read_heard(folder)
     if others := {str(line.get("by")) for line in heard} - {size}:
         raise OutputError(f"{folder / HEARD} is by the judge {min(others)}: go on with that one, or remove the file")
     require_whisper(size)
     read_dictionary()
     done = {line["key"] for line in heard}
-    waiting = [clip for clip in read_clips(folder) if "audio" in clip and clip["key"] not in done]
+    waiting = [clip for clip in clips if "audio" in clip and clip["key"] not in done]
     kept = kept_when_stopped(lambda: f"{len(read_heard(folder))} verdicts are kept; the same command goes on there")
     with kept, spread(num_workers) as run, append_json_lines(folder / HEARD) as write:
         hear: Callable[[Mapping[str, Any]], dict[str, Any]] = partial(hear_clip, folder=folder, size=size)

@@ -49,7 +49,8 @@ def data_section(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
-    """Read a recipe and check all of it. With `tools`, also check that its corpus can be rendered here.
+    """Read a recipe and check all of it. With `tools`, also check that its corpus can be rendered here, or that the
+    corpus and the parts of the front end lie in the folders that it names.
 
     Raises ConfigError or OutputError, one line, for the first error.
     """
@@ -59,12 +60,17 @@ def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no section [{unknown[0]}]; known: {', '.join(_KNOWN)}")
     with _of(path, "data"):
         corpus = _check_data(recipe["data"])
+        if tools and corpus is None:
+            _require(Path(recipe["data"]["folder"]) / "index.jsonl", "no corpus")
     with _of(path, "codec"):
         num_codebooks, codebook_size = _check_codec(recipe["codec"])
     with _of(path, "frontend"):
         from unimoe.training.frontend import FrontEndRecipe
 
-        FrontEndRecipe.from_dict(recipe["frontend"])
+        parts = FrontEndRecipe.from_dict(recipe["frontend"]).parts
+        if tools and parts:
+            _require(Path(parts) / "letter_to_sound.json", "no letter-to-sound model: `unimoe data lexicon` makes it")
+            _require(Path(parts) / "durations.json", "no duration predictor: `unimoe data durations` makes it")
     with _of(path, "model"):
         sizes = {"num_codebooks": num_codebooks, "codebook_size": codebook_size}
         preset("demo", **{"delay_pattern": list(range(num_codebooks)), **sizes, **recipe["model"]})
@@ -98,6 +104,13 @@ def _check_data(data: Mapping[str, Any]) -> CorpusRecipe | None:
     return CorpusRecipe.from_dict(data_section(data))
 
 
+def _require(file: Path, lacking: str) -> None:
+    """Raise ConfigError where a folder of the recipe lacks the file that shows what it is."""
+    if not file.exists():
+        place = "" if file.is_absolute() else "; a recipe's folders begin in the one where the command runs"
+        raise ConfigError(f"{file.parent} has {lacking} ({file.name} is missing){place}")
+
+
 _CODEC_SIZES = ("num_codebooks", "codebook_size")
 
 
@@ -117,8 +130,9 @@ def _check_codec(fields: Mapping[str, Any]) -> tuple[int, int]:
         CodecTraining.from_dict({"codebooks_from_step": 0, **decoder})
     if finish:
         AdversarialTraining.from_dict(finish)
-    stored = Path(folder) / "config.json"
-    if folder and stored.exists():
+    if folder:
+        stored = Path(folder) / "config.json"
+        _require(stored, "no codec")
         of_folder = read_json(stored, ConfigError)
         sizes = [check_value(of_folder.get(name), Annotated[int, Between(1, 1 << 20)], name) for name in _CODEC_SIZES]
         return kept or sizes[0], sizes[1]
@@ -129,7 +143,7 @@ def _check_decoder(fields: Mapping[str, Any], codec: Mapping[str, Any]) -> None:
     PredictedTraining.from_dict(fields)
     folder = codec.get("folder", "")
     stored = Path(folder) / "config.json"
-    if folder and stored.exists() and read_json(stored, ConfigError).get("kind") not in OWN_KINDS:
+    if folder and read_json(stored, ConfigError).get("kind") not in OWN_KINDS:
         raise ConfigError(f"{folder} holds a codec of another kind; only our own can be trained")
 
 

@@ -277,7 +277,7 @@ def test_commands_refuse_in_one_line(tmp_path: Path) -> None:
         (["render", str(tmp_path / "none.toml"), str(tmp_path / "out")], "none.toml: cannot be read"),
         (["render", str(recipe), str(tmp_path / "out")], "CorpusRecipe does not know the field 'samples'"),
         (["filter", str(tmp_path), str(tmp_path / "out"), "--recipe", str(recipe)], r"the section [filter] is missing"),
-        (["report", str(tmp_path)], "render a corpus with `unimoe data render`"),
+        (["report", str(tmp_path)], "`unimoe data render`, `import` and `gather` make a corpus"),
         (["import", str(tmp_path), str(tmp_path / "out"), "--no-align"], "has no recordings with texts"),
     ):
         done = CliRunner().invoke(data, arguments)

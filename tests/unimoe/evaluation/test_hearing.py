@@ -10,8 +10,10 @@ import pytest
 import soundfile
 
 from tests.unimoe.data.installed import needs_dictionary
-from unimoe.evaluation.hearing import hear_clip, judge_clip, left_out_counts
+from unimoe.data.gathering import gather_clips
+from unimoe.evaluation.hearing import hear_clip, hear_corpus, judge_clip, left_out_counts
 from unimoe.evaluation.whisper import RATE_HZ
+from unimoe_runtime.errors import OutputError
 
 
 def clip(phoneme_s: float = 0.08) -> dict[str, Any]:
@@ -85,3 +87,11 @@ def test_a_wrong_pace_is_not_heard_again(tmp_path: Path, monkeypatch: pytest.Mon
     judge = Judge("Parked truck.")
     monkeypatch.setattr("unimoe.evaluation.hearing._open", lambda size: judge)
     assert hear_clip({**clip(0.01), "audio": "1.flac"}, tmp_path, "tiny.en")["left_out"] == "too fast or too slow"
+
+
+def test_a_folder_without_clips_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no spoken clips: `unimoe data speak"):
+        list(hear_corpus(tmp_path))
+    with pytest.raises(OutputError, match="no spoken clips: `unimoe data speak"):
+        gather_clips(tmp_path, tmp_path / "corpus", sample_rate_hz=24000)
+    assert not list(tmp_path.iterdir())

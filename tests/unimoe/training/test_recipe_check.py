@@ -55,6 +55,29 @@ def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, message: str)
     assert "\n" not in str(caught.value)
 
 
+def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for one with other sizes, and it is missed before hours of training, not after them."""
+    recipe = RECIPES / "voice.toml"
+    monkeypatch.chdir(RECIPES.parent)
+    for name, files in (
+        ("build/voice-corpus", ["index.jsonl"]),
+        ("build/voice-frontend", ["letter_to_sound.json", "durations.json"]),
+    ):
+        with pytest.raises(ConfigError, match=r"has no .* is missing\); a recipe's folders begin in the one where"):
+            check_recipe(recipe)
+        text = recipe.read_text(encoding="utf-8").replace(name, str(tmp_path))
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(text, encoding="utf-8")
+        for file in files:
+            with pytest.raises(ConfigError, match=rf"has no .* \({file} is missing\)"):
+                check_recipe(recipe)
+            (tmp_path / file).touch()
+    assert check_recipe(recipe)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"section \[codec\]: checkpoints/voices/codec has no codec"):
+        check_recipe(recipe, tools=False)
+
+
 def test_only_our_own_codecs_have_a_decoder_to_train(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"kind": "dac", "num_codebooks": 4, "codebook_size": 16}')
     text = (RECIPES / "smoke.toml").read_text(encoding="utf-8")
