@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unimoe.cli.timestamps import require_format, write_timestamps
 from unimoe_runtime.errors import OutputError
@@ -33,3 +38,23 @@ def test_word_times_are_written_as_the_name_says(tmp_path: Path) -> None:
 def test_another_name_is_refused() -> None:
     with pytest.raises(OutputError, match=r"a\.txt: word times can be written as \.json, \.srt, \.vtt"):
         require_format(Path("a.txt"))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2), st.floats(2e-4, 3)), max_size=30), st.sampled_from([".srt", ".vtt", ".json"])
+)
+def test_all_words_are_kept_in_cues_of_some_length(gaps: list[tuple[float, float]], suffix: str) -> None:
+    words, at_s = [], 0.0
+    for number, (gap_s, length_s) in enumerate(gaps):
+        start_s, at_s = at_s + gap_s, at_s + gap_s + length_s
+        words.append(WordTime(word=f"w{number}", start_s=start_s, end_s=at_s))
+    with tempfile.TemporaryDirectory() as folder:
+        write_timestamps(Path(folder) / f"words{suffix}", words)
+        written = (Path(folder) / f"words{suffix}").read_text()
+    assert re.findall(r"w\d+", written) == [word.word for word in words]
+    if suffix == ".json":
+        assert all(len(number) < 5 for number in re.findall(r"\d\.(\d+)", written))
+        return
+    spans = re.findall(r"(\d\d:\d\d:\d\d[,.]\d\d\d) --> (\d\d:\d\d:\d\d[,.]\d\d\d)\n", written)
+    assert all(start < end for start, end in spans)
+    assert all(start < following for (start, _), (following, _) in pairwise(spans))

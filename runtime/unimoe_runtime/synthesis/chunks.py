@@ -49,7 +49,8 @@ WHOLE = ChunkSchedule(frames=(sys.maxsize,))
 class Chunk:
     """Samples pcm_L (float32, mono) of the frames first_frame … first_frame + num_frames - 1.
 
-    `words`: the words that begin in the chunk, with their times in the whole audio.
+    `words`: the words that begin in the chunk, with their expected times in the whole audio. Where a sentence ends
+    earlier than expected, its last word does too: `AudioStream.words` then has that end.
     """
 
     pcm_L: NDArray[np.float32]
