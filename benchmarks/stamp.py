@@ -1,8 +1,8 @@
 """Which checkpoint a published result refers to.
 
 After a measurement, `python -m benchmarks.stamp FILE…` records in results/checkpoints.json that these files refer to
-the current version of an included checkpoint, `demo` or, with `--checkpoint voices`, `voices`. A test fails for a recorded
-file once the checkpoint has changed.
+the current version of an included checkpoint, `demo` or, with `--checkpoint voices`, `voices`. A test fails for a
+recorded file once the checkpoint has changed.
 """
 
 from __future__ import annotations

@@ -200,6 +200,10 @@ def test_bad_requests_give_one_line(bundle: Path, tmp_path: Path) -> None:
         ([*speak, "bob"], "there is no voice 'bob'"),
         ([*speak, tmp_path / "no.wav", "--voice-text", "x"], "is not a file"),
         ([*speak, recording, "--voice-text", "x", "--max-steps", "600"], "the model has 512"),
+        (
+            ["--text", "hello", "--timestamps", tmp_path / "a.srt"],
+            "when it speaks a word: leave out --timestamps",
+        ),
         (["--text", "<|im_end|>"], "which frames the model's prompts"),
         (["--task", "music", "--text", "x", "--voice", recording], "music takes no voice"),
         (["--task", "music", "--text", "x", "--video", sound], "has no video stream"),

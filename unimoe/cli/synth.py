@@ -27,7 +27,9 @@ from unimoe.cli.say_as import explain
 from unimoe.cli.streamed import stream_into
 from unimoe.cli.texts import read_text, speech_options, text_options
 from unimoe.cli.timestamps import require_format, write_timestamps
+from unimoe_runtime.errors import PromptError
 from unimoe_runtime.expert_cache.statistics import ExpertCacheStats
+from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 from unimoe_runtime.synthesis.chunks import ChunkSchedule
 from unimoe_runtime.synthesis.outcome import Outcome
 from unimoe_runtime.synthesis.request import Limits, SynthesisRequest
@@ -178,6 +180,11 @@ def synth(
     with _open(bundle, warm, **options, memory_budget_bytes=memory_budget) as synthesizer:
         if synthesizer.engine_warning is not None:
             tell(synthesizer.engine_warning)
+        if timestamps is not None and not isinstance(synthesizer.frontend, TimelineFrontEnd):
+            raise PromptError(
+                "this bundle's model reads text by itself, and it is not known when it speaks a word: "
+                "leave out --timestamps"
+            )
         wanted = {
             "guidance_scale": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
             "eos_factor": eos_factor,
