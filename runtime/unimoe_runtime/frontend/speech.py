@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, chain, pairwise
 
 from unimoe_runtime.errors import PromptError
@@ -31,6 +31,7 @@ from unimoe_runtime.frontend.utterance import (
 _FIRST_PIECE_S = 2.5
 _SHORT_TEXT = 500  # characters; up to this length the reader tries whether the whole text fits one prompt
 _ROOM = 0.9  # of the limit: a piece is filled only so far, because the sum of its words' lengths is an estimate
+_WORDS = 4096  # words whose estimated lengths are kept while a text is cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +202,7 @@ class SpeechReader:
         )
         words = spoken_words(items, speaker)
         caption = ", ".join(" ".join(word.lower() for word in phrase) for phrase in phrases_of(items))
-        before_s, after_s = (_asked_s(one) for one in (items[0], items[-1])) if items else (0.0, 0.0)
+        before_s, after_s = (_asked_s(items[0]), _asked_s(items[-1])) if items else (0.0, 0.0)
         long_pause = any(isinstance(one, Pause) and (one.seconds or 0) > LONGEST_SPOKEN_PAUSE_S for one in items)
         return Utterance(
             words=tuple(words) if len(words) > 2 else (),
@@ -232,11 +233,18 @@ class _Cost:
             return pause_seconds(usual_s, item)
         if item.sounds:
             return sum(self._inner.get(sound, 0.1) for sound in item.sounds) / (self.speed * item.rate)
-        seconds = 0.0
-        for word in item.words:
+        return sum(map(self._word_s, item.words)) / (self.speed * item.rate)
+
+    @cached_property
+    def _word_s(self) -> Callable[[str], float]:
+        """Seconds of a word at normal speed. A text's cuts ask for each word several times."""
+
+        @lru_cache(_WORDS)
+        def measure(word: str) -> float:
             sounds = (PAUSE,) if word == INNER_PAUSE else self.lexicon.pronounce(word)
-            seconds += sum(self._inner.get(sound, 0.1) for sound in sounds)
-        return seconds / (self.speed * item.rate)
+            return sum(self._inner.get(sound, 0.1) for sound in sounds)
+
+        return measure
 
     @cached_property
     def _inner(self) -> Mapping[str, float]:
