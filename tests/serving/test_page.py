@@ -147,10 +147,13 @@ def test_stop_frees_the_rows(open_page: Any, server: RunningServer) -> None:
     page = open_page(server)
     cancelled = server.metric("streams_ended_total", outcome="cancelled")
     page.fill("#text", LONG)
-    page.click("#go")
-    until(page, "unimoe.player !== null && unimoe.player.numSamples > 0")
-    page.click("#stop")
-    server.wait_idle()
+    for _ in range(4):  # on a loaded machine the server may have made everything before a slow browser's click
+        page.click("#go")
+        until(page, "unimoe.player !== null && unimoe.player.numSamples > 0")
+        page.click("#stop")
+        server.wait_idle()
+        if server.metric("streams_ended_total", outcome="cancelled") == cancelled + 1:
+            break
     assert server.metric("streams_ended_total", outcome="cancelled") == cancelled + 1
     assert page.inner_text("#error") == ""
 

@@ -60,17 +60,12 @@ def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no section [{unknown[0]}]; known: {', '.join(_KNOWN)}")
     with _of(path, "data"):
         corpus = _check_data(recipe["data"])
-        if tools and corpus is None:
-            _require(Path(recipe["data"]["folder"]) / "index.jsonl", "no corpus")
     with _of(path, "codec"):
         num_codebooks, codebook_size = _check_codec(recipe["codec"])
     with _of(path, "frontend"):
         from unimoe.training.frontend import FrontEndRecipe
 
         parts = FrontEndRecipe.from_dict(recipe["frontend"]).parts
-        if tools and parts:
-            _require(Path(parts) / "letter_to_sound.json", "no letter-to-sound model: `unimoe data lexicon` makes it")
-            _require(Path(parts) / "durations.json", "no duration predictor: `unimoe data durations` makes it")
     with _of(path, "model"):
         sizes = {"num_codebooks": num_codebooks, "codebook_size": codebook_size}
         preset("demo", **{"delay_pattern": list(range(num_codebooks)), **sizes, **recipe["model"]})
@@ -83,9 +78,22 @@ def check_recipe(path: Path, *, tools: bool = True) -> dict[str, Any]:
     for task, values in recipe["sampling"].items():
         with _of(path, f"sampling.{task}"):
             SamplingConfig.from_dict(values)
-    if tools and corpus is not None:
-        require_tools(corpus)
+    if tools:  # last: a mistake in the recipe is the first thing to know
+        _require_material(path, recipe, corpus, parts)
     return recipe
+
+
+def _require_material(path: Path, recipe: Mapping[str, Any], corpus: CorpusRecipe | None, parts: str) -> None:
+    """Raise an error where what the recipe is made from is neither here nor can be made here."""
+    if corpus is not None:
+        require_tools(corpus)
+    else:
+        with _of(path, "data"):
+            _require(Path(recipe["data"]["folder"]) / "index.jsonl", "no corpus")
+    if parts:
+        with _of(path, "frontend"):
+            _require(Path(parts) / "letter_to_sound.json", "no letter-to-sound model: `unimoe data lexicon` makes it")
+            _require(Path(parts) / "durations.json", "no duration predictor: `unimoe data durations` makes it")
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_melodies_are_rendered_at_their_pitches() -> None:
 
 
 def test_folders_that_are_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="is missing: render"):
+    with pytest.raises(CorpusError, match="is missing: `unimoe data render`"):
         Corpus.open(tmp_path)
     (tmp_path / "index.jsonl").write_text('{"format": "other"}\n')
     with pytest.raises(CorpusError, match="render it again"):

@@ -58,5 +58,5 @@ def test_a_word_that_the_dictionary_lacks_is_said(tmp_path: Path) -> None:
 
 
 def test_nothing_to_gather_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="unimoe data hear"):
+    with pytest.raises(OutputError, match="unimoe data speak"):
         gather_clips(tmp_path, tmp_path / "out", sample_rate_hz=16000)
