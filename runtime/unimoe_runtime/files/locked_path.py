@@ -51,7 +51,9 @@ class LockedPath:
         """
         try:
             while True:
-                self.path.mkdir(exist_ok=True)
+                # Not with exist_ok, which raises FileExistsError where another process removes the folder meanwhile.
+                with suppress(FileExistsError):
+                    self.path.mkdir()
                 with suppress(FileNotFoundError):  # another process has removed or renamed it meanwhile
                     self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                     if self._is_locked(wait=wait):
