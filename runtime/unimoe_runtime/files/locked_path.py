@@ -51,9 +51,11 @@ class LockedPath:
         """
         try:
             while True:
-                # Not with exist_ok, which raises FileExistsError where another process removes the folder meanwhile.
-                with suppress(FileExistsError):
+                try:  # not with exist_ok, which raises where another process removes the folder meanwhile
                     self.path.mkdir()
+                except FileExistsError:
+                    if self.path.is_symlink() and not self.path.exists():  # it leads nowhere, and stays
+                        raise
                 with suppress(FileNotFoundError):  # another process has removed or renamed it meanwhile
                     self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                     if self._is_locked(wait=wait):

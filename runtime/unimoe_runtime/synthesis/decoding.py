@@ -175,9 +175,9 @@ class Decoding:
         self.check(now)
         if utterance.ended and not self.over:
             if self._following is None or self._room() == 0:
-                before = len(self.frames)
-                self._fall_silent(self._part.silence_after_TK if self._part is not None else None)
-                self.num_frames += len(self.frames) - before if self.num_frames >= 0 else 0
+                silent = self._fall_silent(self._part.silence_after_TK if self._part is not None else None)
+                if self.num_frames >= 0:
+                    self.num_frames += silent
                 self.over = True
             else:
                 self._next_part()
@@ -236,10 +236,11 @@ class Decoding:
         self.prompt_tokens += int(prepared.prompt.mask_BT[-1].sum())
         self.expected_steps += part.expected_steps(self.max_delay)
 
-    def _fall_silent(self, silence_TK: NDArray[np.int64] | None) -> None:
-        """Add frames of silence, as many as the caller's limit leaves room for."""
-        if silence_TK is not None:
-            self.frames += silence_TK[: self._room()].tolist()
+    def _fall_silent(self, silence_TK: NDArray[np.int64] | None) -> int:
+        """Add frames of silence, as many as the caller's limit leaves room for. Returns how many."""
+        added = [] if silence_TK is None else silence_TK[: self._room()].tolist()
+        self.frames += added
+        return len(added)
 
     def _room(self) -> int | None:
         """Number of frames left under the caller's limit; None without a limit."""

@@ -126,3 +126,34 @@ def test_a_folder_has_one_holder(tmp_path: Path) -> None:
     second.make_folder(wait=False)
     second.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_removes_just_then_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.mkdir, list[object]()
+
+    def mkdir(path: Path, *mode: int) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(path)  # and it is gone when the caller looks
+        real(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    held = LockedPath(tmp_path / "folder")
+    held.make_folder(wait=True)
+    assert held.path.is_dir() and len(calls) == 2
+    held.remove()
+    assert not held.path.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_what_is_no_folder_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "there"
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(OSError):
+        LockedPath(path).make_folder(wait=True)
+    assert os.path.lexists(path)
