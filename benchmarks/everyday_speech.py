@@ -16,9 +16,8 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final
@@ -30,6 +29,7 @@ from unimoe.codec.base import Codec, load_codec
 from unimoe.data.corpus import Corpus
 from unimoe.data.kokoro import SAMPLE_RATE_HZ, VOICES, open_teacher
 from unimoe.data.loudness import normalise_loudness
+from unimoe.data.parallel import spread
 from unimoe.data.speech_texts import split_phrases
 from unimoe.data.texts import all_commands, draw_digit_strings, split_of
 from unimoe.evaluation.clips import held_out, make_clips
@@ -37,7 +37,7 @@ from unimoe.evaluation.clips import measure as measure_clips
 from unimoe.evaluation.quality import Dnsmos
 from unimoe.evaluation.spoken_form import spoken_tokens
 from unimoe.evaluation.suite import synthesize_with
-from unimoe.evaluation.whisper import HeardWord, Whisper
+from unimoe.evaluation.whisper import HeardWord, Size, Whisper
 from unimoe.evaluation.word_errors import WordErrors, rotated_errors, total_errors
 from unimoe_runtime.audio.files import resample
 from unimoe_runtime.frontend.prepared import WordTime
@@ -46,6 +46,7 @@ from unimoe_runtime.synthesis.synthesizer import Synthesizer
 
 SENTENCES: Final = Path(__file__).parent / "data" / "everyday_sentences.txt"
 TEACHER: Final = "teacher"
+TIMED: Final = "sentences"  # of these also DNSMOS and the times of words
 _RATE_HZ: Final = 16000
 _EDGE_S: Final = 0.3  # silence around a clip: Whisper misses words at the very edge
 _SCORED_EVERY: Final = 4  # DNSMOS takes half a second a clip
@@ -63,7 +64,7 @@ class Spoken:
 
 def texts_of(kind: str, count: int) -> list[str]:
     """Sentences, digit strings or commands."""
-    if kind == "sentences":
+    if kind == TIMED:
         return SENTENCES.read_text(encoding="utf-8").splitlines()[:count]
     rng = random.Random(11)
     drawn = draw_digit_strings(2000, rng) if kind == "digits" else rng.sample(all_commands(), 600)
@@ -148,41 +149,74 @@ def recognised(synthesizer: Synthesizer, corpus: Corpus, count: int) -> dict[str
     return measure_clips(clips, corpus, []).summary()
 
 
+@dataclass(frozen=True)
+class Speakers:
+    """Who speaks: a bundle or the teacher, perhaps through a codec. And who hears it."""
+
+    bundle: str
+    codec: Path | None
+    judges: tuple[Size, ...]
+
+    def voices(self) -> tuple[str, ...]:
+        return tuple(VOICES) if self.bundle == TEACHER else tuple(_synthesizer(self.bundle).frontend.voices)
+
+    def figures(self, texts: Sequence[str], asked: tuple[str, str]) -> dict[str, Any]:
+        """What the judges make of the texts of a kind, spoken by a voice: `asked` is both."""
+        kind, voice = asked
+        if self.bundle == TEACHER:
+            clips = speak_as_teacher(voice, texts, _codec(self.codec))
+        else:
+            clips = speak(_synthesizer(self.bundle), voice, texts)
+        return {"texts": texts, **measure(clips, [_judge(size) for size in self.judges], timed=kind == TIMED)}
+
+
+@cache
+def _synthesizer(bundle: str) -> Synthesizer:
+    """One for a process, as long as it lives."""
+    return Synthesizer.open(bundle, threads=1)
+
+
+@cache
+def _codec(folder: Path | None) -> Codec | None:
+    return None if folder is None else load_codec(folder)
+
+
+@cache
+def _judge(size: Size) -> Whisper:
+    return Whisper(size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", help="a bundle's folder, or `teacher`")
     parser.add_argument("--texts", type=int, default=40, help="sentences of each voice [default: 40]")
     parser.add_argument("--judges", nargs="+", default=["base", "tiny.en"], choices=["base", "tiny.en"])
-    parser.add_argument("--kinds", nargs="+", default=["sentences", "digits", "commands"])
+    parser.add_argument("--kinds", nargs="+", default=[TIMED, "digits", "commands"])
     parser.add_argument("--corpus", type=Path, help="for voices, instruments and notes, of its held-out clips")
     parser.add_argument("--codec", type=Path, help="a codec's folder: hear the teacher through it")
+    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each [default: 2]")
     parser.add_argument("--json", type=Path, help="write the figures and what was heard")
     parser.add_argument("--misses", action="store_true", help="print what is heard otherwise")
     options = parser.parse_args()
     if options.codec and options.bundle != TEACHER:
         parser.error("--codec is for the teacher: a bundle has its own")
-    judges = [Whisper(size) for size in options.judges]
+    torch.set_num_threads(1)
+    speakers = Speakers(options.bundle, options.codec, tuple(options.judges))
     record: dict[str, Any] = {}
-    with ExitStack() as stack:
-        if options.bundle == TEACHER:
-            codec = load_codec(options.codec) if options.codec else None
-            speaking, voices = partial(speak_as_teacher, codec=codec), tuple(VOICES)
-        else:
-            synthesizer = stack.enter_context(Synthesizer.open(options.bundle))
-            speaking, voices = partial(speak, synthesizer), tuple(synthesizer.frontend.voices)
+    with spread(options.workers) as run:
         for kind in options.kinds:
-            texts = texts_of(kind, options.texts)
-            for voice in voices:
-                clips = speaking(voice, texts)
-                figures = {"texts": texts, **measure(clips, judges, timed=kind == "sentences")}
+            work = [(kind, voice) for voice in speakers.voices()]
+            spoken = run(partial(speakers.figures, texts_of(kind, options.texts)), work)
+            for (_, voice), figures in zip(work, spoken, strict=True):
                 record.setdefault(kind, {})[voice] = figures
                 print(f"{kind}, {voice}: {_line(figures)}", flush=True)
                 if options.misses:
-                    _print_misses(figures, judges[0].size)
-            print(f"{kind}, all {len(voices)} voices: {_line(_mean(list(record[kind].values())))}", flush=True)
-        if options.corpus and options.bundle != TEACHER:
-            record["corpus"] = recognised(synthesizer, Corpus.open(options.corpus), max(2, options.texts // 5))
-            print(json.dumps(record["corpus"]), flush=True)
+                    _print_misses(figures, options.judges[0])
+            print(f"{kind}, all {len(work)} voices: {_line(_mean(list(record[kind].values())))}", flush=True)
+    if options.corpus and options.bundle != TEACHER:
+        corpus = Corpus.open(options.corpus)
+        record["corpus"] = recognised(_synthesizer(options.bundle), corpus, max(2, options.texts // 5))
+        print(json.dumps(record["corpus"]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
