@@ -51,10 +51,10 @@ from unimoe_runtime.frontend.timeline import TimelineFrontEnd
 RESULTS = Path(__file__).parent / "results" / "curriculum_long.json"
 DEMO = Path("checkpoints/demo")
 DATA = CorpusRecipe(
-    digit_strings=dict.fromkeys(VOICES, 1250),
+    digit_strings=dict.fromkeys(VOICES, 3000),
     commands_per_voice=500,
     phrases={},
-    melodies=dict.fromkeys(("piano", "guitar", "violin", "trumpet", "flute"), 1000),
+    melodies=dict.fromkeys(("piano", "guitar", "violin", "trumpet", "flute"), 3000),
 )
 COMMON = {**TRAINING, "batch_size": 16, "sorted_batches": 10, "save_every_s": 120.0}
 PARTS = 10  # held-out figures are taken after each
@@ -133,7 +133,7 @@ VARIANTS: Mapping[str, Any] = {"curriculum": _curriculum, "balanced": _control}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/curriculum-long"))
-    parser.add_argument("--tokens", type=int, default=8_000_000)
+    parser.add_argument("--tokens", type=int, default=33_000_000)
     parser.add_argument("--texts", type=int, default=24, help="of each kind for each voice, and for each instrument")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
