@@ -14,7 +14,8 @@ from typing import Final
 
 from unimoe_runtime.frontend.pronunciation import Phonemes, with_s
 from unimoe_runtime.frontend.protocols import Pronunciations
-from unimoe_runtime.frontend.tense import COMMA, REACH, TenseWords, is_after_inversion, is_past
+from unimoe_runtime.frontend.tense import COMMA, REACH, is_after_inversion, is_past
+from unimoe_runtime.frontend.tense_words import TenseWords
 
 STAR: Final = "*"
 """Precedes the word of a fixed phrase whose phonemes are given."""
@@ -54,13 +55,14 @@ class Homographs:
     """The homographs of a language.
 
     `fixed`: phonemes by a phrase of lower-case words, one of which follows STAR. `past`: those of the past form of a
-    verb, by the word.
+    verb, by the word. `names`: those of words with a capital that are others without one.
     """
 
     uses: Mapping[str, Uses] = field(default_factory=dict)
     neighbours: Neighbours = field(default_factory=Neighbours)
     fixed: Mapping[tuple[str, ...], Phonemes] = field(default_factory=dict)
     past: Mapping[str, Phonemes] = field(default_factory=dict)
+    names: Mapping[str, Phonemes] = field(default_factory=dict)
     tense: TenseWords = field(default_factory=TenseWords)
 
     def phrase(self, words: Sequence[str]) -> dict[int, Phonemes]:
@@ -69,8 +71,12 @@ class Homographs:
 
     def sentence(self, phrases: Sequence[Sequence[str]]) -> list[dict[int, Phonemes]]:
         """Phonemes of the homographs in each phrase of a sentence, by their place in the phrase."""
+        names = [{at: self.names[word] for at, word in enumerate(words) if word in self.names} for words in phrases]
+        if any(names):
+            phrases = [[word.lower() if word in self.names else word for word in words] for words in phrases]
         found = [
-            {at: self._sounds(words, at) for at, word in enumerate(words) if word in self.uses} for words in phrases
+            named | {at: self._sounds(words, at) for at, word in enumerate(words) if word in self.uses}
+            for named, words in zip(names, phrases, strict=True)
         ]
         if any(word in self.past for words in phrases for word in words):
             sentence = [word for words in phrases for word in (*words, COMMA)]
@@ -91,7 +97,8 @@ class Homographs:
             if not any(word[0] == STAR and word[1:] in words for word in phrase)
         }
         past = {word: sounds for word, sounds in self.past.items() if word not in words}
-        return replace(self, uses=uses, fixed=fixed, past=past)
+        names = {word: sounds for word, sounds in self.names.items() if word.lower() not in words}
+        return replace(self, uses=uses, fixed=fixed, past=past, names=names)
 
     @cached_property
     def _starred(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE
 from unimoe_runtime.frontend.protocols import Durations, Pronunciations
 from unimoe_runtime.frontend.reading import Notes, TextReader
 from unimoe_runtime.frontend.splitting import halve_items, split_items
-from unimoe_runtime.frontend.tense import TENSE_WORDS, TenseWords
+from unimoe_runtime.frontend.tense_words import TENSE_WORDS, TenseWords
 from unimoe_runtime.frontend.utterance import (
     LONGEST_SPOKEN_PAUSE_S,
     Speaker,
@@ -176,6 +176,7 @@ class SpeechReader:
             neighbours=Neighbours(**{name: language.vocabulary(name).words for name in NEIGHBOURS}),
             fixed=fixed,
             past=self._sounds("past_sounds"),
+            names=self._sounds("name_sounds") | self._sounds("place_sounds"),
             tense=TenseWords(**{name: language.vocabulary(name).words for name in TENSE_WORDS}),
         )
         return ByUse(lexicon=self.lexicon.with_words(own) if own else self.lexicon, homographs=homographs)

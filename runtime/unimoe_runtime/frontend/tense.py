@@ -8,69 +8,15 @@ Everything is looked up within REACH words, so that a sentence takes time in pro
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
 from typing import Final
+
+from unimoe_runtime.frontend.tense_words import TenseWords
 
 COMMA: Final = ","
 """Stands between the phrases of a sentence."""
 REACH: Final = 16
 _LONGEST_NAME = 3  # words of a subject after its determiner, or without one
 _LONGEST_TIME = 3  # words of an entry of `past_times`
-
-
-@dataclass(frozen=True, kw_only=True)
-class TenseWords:
-    """Words that show the tense of a verb near them; each field is a table of the language.
-
-    `adverb_endings` and `past_endings` are ends of words, with the exceptions `not_adverbs` and `not_past_verbs`.
-    """
-
-    auxiliaries: Collection[str] = ()
-    perfect_auxiliaries: Collection[str] = ()
-    had_or_would: Collection[str] = ()
-    before_base: Collection[str] = ()
-    causatives: Collection[str] = ()
-    demands: Collection[str] = ()
-    adverbs: Collection[str] = ()
-    adverb_endings: Collection[str] = ()
-    not_adverbs: Collection[str] = ()
-    past_adverbs: Collection[str] = ()
-    participle_adverbs: Collection[str] = ()
-    singular_subjects: Collection[str] = ()
-    plural_subjects: Collection[str] = ()
-    single_parts: Collection[str] = ()
-    addressees: Collection[str] = ()
-    relatives: Collection[str] = ()
-    determiners: Collection[str] = ()
-    noun_adjectives: Collection[str] = ()
-    joiners: Collection[str] = ()
-    coordinators: Collection[str] = ()
-    subordinators: Collection[str] = ()
-    prepositions: Collection[str] = ()
-    past_times: Collection[str] = ()
-    present_times: Collection[str] = ()
-    past_objects: Collection[str] = ()
-    past_verbs: Collection[str] = ()
-    past_endings: Collection[str] = ()
-    not_past_verbs: Collection[str] = ()
-
-    def is_adverb(self, word: str) -> bool:
-        """Whether a word can stand between a subject and its verb."""
-        ends = word.endswith(tuple(self.adverb_endings)) and word not in self.not_adverbs
-        return ends or any(word in one for one in (self.adverbs, self.past_adverbs, self.participle_adverbs))
-
-    def is_past_verb(self, words: Sequence[str], at: int) -> bool:
-        """Whether the word there is the past of a verb, and no adjective such as `used` in `a used car`."""
-        word, before = words[at], words[at - 1] if at else ""
-        ends = word.endswith(tuple(self.past_endings)) and word not in self.not_past_verbs
-        return (ends or word in self.past_verbs) and before not in self.determiners and before not in self.prepositions
-
-    def is_plural(self, word: str) -> bool:
-        """Whether a noun is a plural."""
-        return word in self.plural_subjects or (word.endswith("s") and not word.endswith(("ss", "us", "is", "'s")))
-
-
-TENSE_WORDS: Final = tuple(one.name for one in fields(TenseWords))
 
 
 def is_after_inversion(words: Sequence[str], at: int, tables: TenseWords) -> bool:
@@ -121,6 +67,8 @@ class _Verb:
             return self._after_pronoun(at)
         if word in tables.relatives:
             return self._after_relative(at)
+        if word in tables.before_participle:
+            return True
         if word in tables.prepositions or word in tables.subordinators or word in tables.addressees:
             return False
         return self._after_noun(at)
@@ -136,10 +84,16 @@ class _Verb:
 
     def _governed(self, at: int) -> bool | None:
         """What the word before a subject says: True for `have`, False for `did` and `let`, None for any other."""
-        word = self.left[at] if at >= 0 else ""
-        if word in self.tables.perfect_auxiliaries:
+        tables, word = self.tables, self.left[at] if at >= 0 else ""
+        if word in tables.causative_perfects and at and self._asks_for_it(self.left[at - 1]):
+            return False
+        if word in tables.perfect_auxiliaries or word in tables.wishes:
             return True
-        return False if word in self.tables.auxiliaries or word in self.tables.causatives else None
+        return False if word in tables.auxiliaries or word in tables.causatives else None
+
+    def _asks_for_it(self, before: str) -> bool:
+        """Whether the `have` after that word is one that lets somebody do something: I'll have him read it."""
+        return before in self.tables.believers or before in self.tables.auxiliaries or before in self.tables.before_base
 
     def _subject(self, at: int) -> tuple[list[str], int]:
         """The nouns of the subject that ends there, and the words between them, last first; and the place before it.
@@ -194,7 +148,7 @@ class _Verb:
         word, tables = self.left[at], self.tables
         groups = (
             tables.determiners, tables.auxiliaries, tables.perfect_auxiliaries, tables.causatives, tables.coordinators,
-            tables.subordinators, tables.relatives, tables.prepositions,
+            tables.subordinators, tables.relatives, tables.prepositions, tables.wishes,
         )  # fmt: skip
         return word == COMMA or any(word in group for group in groups)
 
@@ -223,23 +177,50 @@ class _Verb:
     def _sentence_is_past(self, before: int) -> bool:
         """Whether the sentence is one about the past. `before`: the place before the subject."""
         tables = self.tables
-        if self._has_time(tables.past_times):
+        if self._has_time(tables.past_times) or self._is_asked(before):
             return True
         if any(word in tables.present_times for word in (*self.left, *self.right)):
             return False
         if self._is_participle() or not self.adverbs.isdisjoint(tables.past_adverbs):
             return True
+        if self._is_believed(before) or self._is_object(before):
+            return True
         conditional = before >= 0 and self.left[before] in tables.subordinators
         if not conditional and self.right and self.right[0] in tables.past_objects:
             return True
-        return any(self._is_told(words, at) for words in (self.left, self.right) for at in range(len(words)))
+        return any(self._is_told(words, at, before) for words in (self.left, self.right) for at in range(len(words)))
 
-    def _is_told(self, words: Sequence[str], at: int) -> bool:
-        """Whether the word there is a past verb after its subject, a conjunction or an adverb."""
+    def _is_asked(self, before: int) -> bool:
+        """`she asked us if you read it`"""
+        asks = before > 0 and self.left[before] in self.tables.subordinators
+        return asks and any(word in self.tables.askers for word in self.left[max(0, before - 3) : before])
+
+    def _is_believed(self, before: int) -> bool:
+        """`I think I read it`: nobody doubts what they do every day. Not `I think I read well`."""
+        tables, left = self.tables, self.left
+        at = before - 1 if before > 0 and left[before] in tables.relatives else before
+        believed = at >= 0 and left[at] in tables.beliefs and left[before + 1] in tables.believers
+        return believed and bool(self.right) and self.right[0] in tables.believed_objects
+
+    def _is_object(self, before: int) -> bool:
+        """`everything they read was wrong`, `the last book I read`: what was read stands before the subject."""
+        tables = self.tables
+        if before >= 0 and self.right and self.right[0] in tables.past_mains:
+            return True
+        is_joined = before >= 0 and self.left[before] != COMMA
+        return is_joined and any(word in tables.latest for word in self.left[max(0, before - 2) : before])
+
+    def _is_told(self, words: Sequence[str], at: int, subject: int) -> bool:
+        """Whether the word there is a past verb after its subject, a conjunction or an adverb, or after a modal.
+
+        `subject`: the place before the subject of the clause. `I must have left by the time you read it` tells nothing.
+        """
         tables, before = self.tables, words[at - 1] if at else ""
         groups = (tables.singular_subjects, tables.plural_subjects, tables.relatives, tables.coordinators)
         told = before == COMMA or tables.is_adverb(before) or any(before in group for group in groups)
-        return told and tables.is_past_verb(words, at)
+        if told and tables.is_past_verb(words, at):
+            return True
+        return not (subject >= 0 and self.left[subject] in tables.open_times) and tables.follows_perfect(words, at)
 
     def _has_time(self, times: Collection[str]) -> bool:
         for words in (self.left, self.right):

@@ -80,7 +80,8 @@ def spoken_words(items: Sequence[Item], speaker: Speaker) -> list[SpokenWord]:
         given = used | {index: word.sounds for index, word in enumerate(words) if word.sounds}
         sounds = speaker.lexicon.phrase_words([word.word for word in words], given)
         for word, phonemes in zip(words, sounds, strict=True):
-            spoken.append(SpokenWord(word=word.word, phonemes=phonemes))
+            shown = word.word.lower() if len(word.word) > 1 else word.word
+            spoken.append(SpokenWord(word=shown, phonemes=phonemes))
             rates.append(word.rate)
             lengths.append(Pause())
         spoken.append(SpokenWord(word="", phonemes=speaker.pause(pause)))

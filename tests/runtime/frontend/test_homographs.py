@@ -146,6 +146,45 @@ def test_adverbs_and_subjects_do_not_hide_what_shows_the_use(use: str) -> None:
     assert not wrong
 
 
+def heard(texts: list[str], word: str) -> set[Phonemes]:
+    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
+    assert isinstance(voices, TimelineFrontEnd)
+    spoken = [one for text in texts for one in voices.speech.whole(text, "heart").words]
+    found = [one.phonemes for one in spoken if one.word == word]
+    assert len(found) == len(texts)
+    return set(found)
+
+
+NAMES, PLACES = sounds("name_sounds"), sounds("place_sounds")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_capital_makes_a_name_but_not_of_a_command(name: str) -> None:
+    texts = [f"{name} food is good.", f"We like {name}.", f"The {name} film.", f"German, {name}, and Czech.", name]
+    texts += [f"From Warsaw to {name} towns.", f"Two {name} Films", f"it is {name}"]
+    assert heard(texts, name.lower()) == {NAMES[name]}
+    plain = [f"please {name.lower()} it", f"a new {name.lower()}", f"{name} the table.", f"{name} your shoes."]
+    plain += [f"{name} it well.", f"How To {name} Silver", f"{name.upper()} THE TABLE"]
+    assert NAMES[name] not in heard(plain, name.lower())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_with_a_capital_follows_a_preposition(place: str) -> None:
+    texts = [f"I live {word} {place}." for word in ENGLISH.vocabulary("place_prepositions").words]
+    assert heard(texts, place.lower()) == {PLACES[place]}
+    plain = [f"{place} day.", f"Have a {place} Day", f"from a {place} house", f"progress in {place} Design"]
+    assert PLACES[place] not in heard([*plain, f"in {place.lower()} weather"], place.lower())
+
+
+def test_a_row_is_a_quarrel_only_where_that_is_certain() -> None:
+    before = ("the front", "a long", "three in a", "we had a new", "sit in the third", "a")
+    texts = [f"{words} row {after}" for words in before for after in ("of houses", "", "over there", "with me")]
+    assert heard([*texts, "row the boat", "we had a row of trees", "row with me"], "row") == {("r", "ow1")}
+    texts = [f"{have} a {kind}row {about}" for have in ("had", "have", "having") for about in ("with him", "about it")
+             for kind in ("", "blazing ", "huge ")]  # fmt: skip
+    assert heard([*texts, "a blazing row", "a row broke out", "it sparked a row"], "row") == {("r", "aw1")}
+
+
 def test_tables_fit_each_other() -> None:
     assert NOUNS.keys() == VERBS.keys()
     assert all(NOUNS[word] != VERBS[word] for word in NOUNS)

@@ -8,12 +8,14 @@ import time
 import pytest
 
 from unimoe_runtime.frontend.normalisation import open_language
-from unimoe_runtime.frontend.tense import COMMA, TENSE_WORDS, TenseWords, is_past
+from unimoe_runtime.frontend.tense import COMMA, is_past
+from unimoe_runtime.frontend.tense_words import TENSE_WORDS, TenseWords
 
 ENGLISH = open_language("en")
 TABLES = TenseWords(**{name: ENGLISH.vocabulary(name).words for name in TENSE_WORDS})
 SUBJECTS = ("he", "she", "everyone", "anna", "my little brother", "the man in the hat", "one of the boys")
 OPEN_SUBJECTS = ("i", "you", "we", "they", "people", "the students", "tom and anna", "the children of this town")
+BOUNDED_SUBJECTS = tuple(who for who in OPEN_SUBJECTS if who != "tom and anna")  # a name does not show where it starts
 OBJECTS = ("it", "the whole book", "poems aloud")
 
 
@@ -84,6 +86,38 @@ def test_a_coordinated_verb_in_the_past_decides(verb: str) -> None:
 )
 def test_commands_and_infinitives_are_base_forms(before: str) -> None:
     assert not wrong([f"{before} read {what}" for what in (*OBJECTS, "more", "this yesterday")], False)
+
+
+@pytest.mark.parametrize("modal", ["could", "couldn't", "must", "should", "might", "would", "must certainly"])
+def test_a_modal_of_the_past_decides_for_the_clause_after_it(modal: str) -> None:
+    for who, told in itertools.product(BOUNDED_SUBJECTS, ("sworn", "thought", "really believed", "known that")):
+        texts = [f"i {modal} have {told} {who} read it", f"she {modal} not have {told} {who} read it"]
+        assert not wrong(texts, True)
+        assert not wrong([f"i {modal} have {told} {who} will read it"], False)
+    assert not wrong([f"i {modal} have left by the time you read it", f"they {modal} have us read it"], False)
+
+
+@pytest.mark.parametrize("who", BOUNDED_SUBJECTS)
+def test_what_was_read_and_what_is_wished_or_asked_shows_the_past(who: str) -> None:
+    texts = [f"i wish {who} read it", f"she wished that {who} read more", f"he asked me if {who} read it"]
+    texts += [f"the book {who} read was new", f"everything that {who} read had a map", f"the last book {who} read"]
+    assert not wrong(texts, True)
+    texts = [f"the books {who} read are new", f"everything {who} read has a map", f"on the last day, {who} read it"]
+    assert not wrong([*texts, f"tell me if {who} read it", f"i could have {who} read it"], False)
+
+
+@pytest.mark.parametrize("belief", ["think", "believe", "remember", "swear", "am sure"])
+def test_one_believes_what_one_read_once(belief: str) -> None:
+    assert not wrong([f"i {belief} i read it", f"i {belief} that i read about it", f"i {belief} i read this"], True)
+    assert not wrong(
+        [f"i {belief} i read well", f"i {belief} i read it every day", f"i {belief} people read it"], False
+    )
+
+
+@pytest.mark.parametrize("word", ENGLISH.vocabulary("before_participle").words)
+def test_a_conjunction_directly_before_it_makes_a_participle(word: str) -> None:
+    assert not wrong([f"{word} read aloud, it is short", f"delete it {word} read"], True)
+    assert not wrong([f"{word} you read it, you will know"], False)
 
 
 @pytest.mark.parametrize(

@@ -205,9 +205,25 @@ class _Scan:
             if text[at : at + 1] == ".":
                 at += 1
             return at, [Unit(words=(*f"{self._abbreviations[base]}{apostrophe}{ending}".split(),), written=written)]
+        if self._is_name(text, written, at, before):
+            return at, [Unit(words=(written,), written=written)]
         numeral = None if self.normaliser.known(base) else self._language.numbers.long_roman(written)
         words = numeral or self._spelling.word(written, self.normaliser.known, shouted=self._shouted(text, at, before))
         return at, [Unit(words=tuple(words), written=written)]
+
+    def _is_name(self, text: str, written: str, at: int, before: str) -> bool:
+        """Whether a capital letter makes this word another one: a Polish film, from Nice, but not `Polish the table`."""
+        vocabulary = self._language.vocabulary
+        is_place = written in vocabulary("place_sounds").words
+        if not is_place and written not in vocabulary("name_sounds").words:
+            return False
+        following = _NEXT_WORD.match(text, at)
+        after = following[1] if following else ""
+        if is_place:
+            return before in vocabulary("place_prepositions") and not after[:1].isupper()
+        if not before:
+            return after not in vocabulary("after_verb")
+        return before[0].islower() or before.lower() not in vocabulary("before_verb")
 
     def _shouted(self, text: str, at: int, before: str) -> bool:
         """Whether a neighbour of this word is also a known word in capitals."""

@@ -56,3 +56,12 @@ def test_numbers_without_a_name_are_read_digit_by_digit() -> None:
     assert NUMBERS.cardinal(NUMBERS.largest + 1)[:2] == ["one", "zero"]
     assert plain_number("1,234.50") == "1234.50"
     assert plain_number("1.234.567") == "1234567"
+
+
+@pytest.mark.parametrize("label", open_language("en").vocabulary("chapters").words)
+def test_the_pronoun_after_a_label_is_no_numeral(label: str) -> None:
+    for after in ("liked most", "was in", "want to see", "am on", "'m on"):
+        assert " ".join(read_phrases(f"the {label} I{after if after[0] == "'" else ' ' + after}")[0])[-2:] != "ne"
+        assert "one" not in read_phrases(f"that {label} I {after.strip(chr(39))}")[0]
+    for written in (f"{label} I.", f"{label} I is long", f"{label} I and II", f"{label.title()} I"):
+        assert "one" in read_phrases(written)[0]
