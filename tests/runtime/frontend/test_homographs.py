@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def lexicon() -> ByUse:
         fixed={tuple(phrase.split()): said for phrase, said in FIXED.items()},
     )
     return ByUse(lexicon=Pronouncer(dictionary={}, sound_out=lambda word: ("ah1",)), homographs=homographs)
+
+
+@functools.cache
+def open_voices() -> TimelineFrontEnd:
+    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
+    assert isinstance(voices, TimelineFrontEnd)
+    return voices
 
 
 def said(lexicon: ByUse, text: str, word: str) -> Phonemes:
@@ -93,8 +101,7 @@ def test_a_callers_own_pronunciation_comes_first(lexicon: ByUse) -> None:
 
 
 def test_the_voices_read_corrected_words_as_the_table_says() -> None:
-    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
-    assert isinstance(voices, TimelineFrontEnd)
+    voices = open_voices()
     for word, sounds in CORRECTED.items():
         assert voices.speech.pronunciations.pronounce(word) == sounds, word
 
@@ -103,8 +110,7 @@ def test_the_voices_read_corrected_words_as_the_table_says() -> None:
     "text", ["Yesterday, I read it.", "She took it, read it, and left.", "I've never, ever read it."]
 )
 def test_the_voices_read_a_verb_by_its_whole_sentence(text: str) -> None:
-    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
-    assert isinstance(voices, TimelineFrontEnd)
+    voices = open_voices()
     said = {word.word: word.phonemes for word in voices.speech.whole(text, "heart").words}
     assert said["read"] == ("r", "eh1", "d")
     said = {word.word: word.phonemes for word in voices.speech.whole(f"{text} Read it.", "heart").words}
@@ -137,8 +143,7 @@ SKIPPED = {
 
 @pytest.mark.parametrize("use", SKIPPED)
 def test_adverbs_and_subjects_do_not_hide_what_shows_the_use(use: str) -> None:
-    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
-    assert isinstance(voices, TimelineFrontEnd)
+    voices = open_voices()
     wanted = NOUNS if use == "noun" else VERBS
     texts = [(text.format(word), word) for text in SKIPPED[use] for word in NOUNS]
     pronunciations = voices.speech.pronunciations
@@ -147,9 +152,7 @@ def test_adverbs_and_subjects_do_not_hide_what_shows_the_use(use: str) -> None:
 
 
 def heard(texts: list[str], word: str) -> set[Phonemes]:
-    voices = open_frontend(Path(__file__).parents[3] / "checkpoints" / "voices" / "frontend")
-    assert isinstance(voices, TimelineFrontEnd)
-    spoken = [one for text in texts for one in voices.speech.whole(text, "heart").words]
+    spoken = [one for text in texts for one in open_voices().speech.whole(text, "heart").words]
     found = [one.phonemes for one in spoken if one.word == word]
     assert len(found) == len(texts)
     return set(found)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from unimoe_runtime.frontend.normalisation.language import Language, find_language, open_language, read_language
-from unimoe_runtime.frontend.normalisation.normaliser import Dropped, Normaliser
+from unimoe_runtime.frontend.normalisation.normaliser import Normaliser
 from unimoe_runtime.frontend.normalisation.numbers import Numbers
-from unimoe_runtime.frontend.normalisation.spoken import INNER_PAUSE, STRONGEST_FIRST, Break, Item, Pause, Unit
+from unimoe_runtime.frontend.normalisation.spoken import INNER_PAUSE, STRONGEST_FIRST, Break, Dropped, Item, Pause, Unit
 
 __all__ = [
     "INNER_PAUSE",

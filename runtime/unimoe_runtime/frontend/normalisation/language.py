@@ -64,6 +64,7 @@ _NOTHING = Vocabulary(words={})
 _AFTER_NUMBERS = (
     "units", "attached_units", "spaced_units", "per_units", "large", "magnitudes", "currency_codes", "named_currencies",
     "months", "eras", "zones", "streets", "directions", "number_neighbours",
+    "airliners",
 )  # fmt: skip
 _SHORT_FORMS = ("titles", "dotted_titles", "abbreviations", "exact_abbreviations", "numbered")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from unimoe_runtime.frontend.normalisation.folding import fold
 from unimoe_runtime.frontend.normalisation.language import Language, trigger_of
 from unimoe_runtime.frontend.normalisation.rules import Reading, Rule, render
-from unimoe_runtime.frontend.normalisation.spoken import STRONGEST_FIRST, Break, Item, Pause, Unit
+from unimoe_runtime.frontend.normalisation.spoken import STRONGEST_FIRST, Break, Dropped, Item, Pause, Unit
 from unimoe_runtime.frontend.normalisation.words import Spelling
 
 _L = r"[^\W\d_²³¹⁰ⁱ-₎¼-¾⅐-↉①-⓿]"  # a letter: \w also matches signs such as ² and ½
@@ -29,26 +29,6 @@ _OPERATOR = re.compile(r"\s?[=+×÷*/^<>≤≥≠²³]")
 _COUNT = re.compile(r"(?:(?<=\s)|(?<=^))(?P<count>[1-9]\d{0,2}) (?P<word>[a-z]{3,})(?=[\s,;!?]|\.?\s|\.?\Z)")
 _LONGEST_WORD = 40
 _LONG_PART = 20
-_SKIN_TONE = re.compile("[\U0001f3fb-\U0001f3ff]")
-
-
-@dataclass(kw_only=True)
-class Dropped:
-    """The unreadable parts of a text, each kind once, in the order of the text."""
-
-    signs: dict[str, None] = field(default_factory=dict)
-
-    def add(self, sign: str) -> None:
-        """Note a part once; skin tones belong to the emoji before them, and after 20 kinds the rest is not listed."""
-        if len(self.signs) < 20 and not _SKIN_TONE.fullmatch(sign):
-            self.signs[sign] = None
-
-    @property
-    def warning(self) -> str:
-        """One line that names the dropped parts; empty where there are none."""
-        if not self.signs:
-            return ""
-        return f"left out, without a reading: {' '.join(self.signs)}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,7 +192,7 @@ class _Scan:
         return at, [Unit(words=tuple(words), written=written)]
 
     def _is_name(self, text: str, written: str, at: int, before: str) -> bool:
-        """Whether a capital letter makes this word another one: a Polish film, from Nice, but not `Polish the table`."""
+        """Whether a capital makes this word another one: a Polish film, from Nice, but not `Polish the table`."""
         vocabulary = self._language.vocabulary
         is_place = written in vocabulary("place_sounds").words
         if not is_place and written not in vocabulary("name_sounds").words:

@@ -131,6 +131,15 @@ class Numbers:
             return [*self.cardinal(century), self.terms["hundred"]]
         return [*self.cardinal(century), *([self.terms["oh"]] if rest < 10 else []), *self.cardinal(rest)]
 
+    def pairs(self, text: str) -> list[str]:
+        """Words of a number that is a name, such as 204: two oh four, 815: eight fifteen, 1549: fifteen forty nine."""
+        if len(text) not in (3, 4) or text[0] == "0" or text.endswith("000"):
+            return self.integer(text)
+        first, rest = divmod(int(text), 100)
+        if rest == 0:
+            return [*self.cardinal(first), self.terms["hundred"]]
+        return [*self.cardinal(first), *([self.terms["oh"]] if rest < 10 else []), *self.cardinal(rest)]
+
     def long_roman(self, text: str) -> list[str] | None:
         """Words of a capital Roman numeral of four letters and more, such as MMXXIV: a year where it can be one."""
         value = roman_value(text) if len(text) > 3 and text.isupper() else None
@@ -229,6 +238,7 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
         "ordinal": plain(lambda text, _: numbers.ordinal(int(text))),
         "digits": lambda text, _: numbers.digits(text),
         "year": lambda text, _: numbers.year(text),
+        "pairs": lambda text, _: numbers.pairs(text),
         "decade": lambda text, _: numbers.decade(text),
         "yeary": lambda text, _: numbers.year(text.lstrip("'’")),
         "decadey": lambda text, _: numbers.decade(text.lstrip("'’")),

@@ -1,9 +1,10 @@
-"""The form of a text before it has phonemes: units of words, and pauses."""
+"""The form of a text before it has phonemes: units of words, pauses, and the parts without a reading."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Final
 
 INNER_PAUSE = ","
@@ -12,6 +13,7 @@ INNER_PAUSE = ","
 
 STRONGEST_FIRST: Final = "?!.;:,"
 """Marks in the order of how much they say about the phrase before them."""
+_SKIN_TONE = re.compile("[\U0001f3fb-\U0001f3ff]")
 
 
 class Break(enum.IntEnum):
@@ -50,3 +52,22 @@ class Pause:
 
 
 Item = Unit | Pause
+
+
+@dataclass(kw_only=True)
+class Dropped:
+    """The unreadable parts of a text, each kind once, in the order of the text."""
+
+    signs: dict[str, None] = field(default_factory=dict)
+
+    def add(self, sign: str) -> None:
+        """Note a part once; skin tones belong to the emoji before them, and after 20 kinds the rest is not listed."""
+        if len(self.signs) < 20 and not _SKIN_TONE.fullmatch(sign):
+            self.signs[sign] = None
+
+    @property
+    def warning(self) -> str:
+        """One line that names the dropped parts; empty where there are none."""
+        if not self.signs:
+            return ""
+        return f"left out, without a reading: {' '.join(self.signs)}"

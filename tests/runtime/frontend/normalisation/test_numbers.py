@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.runtime.frontend.normalisation.reading_back import decimal, number, rank, year
 from unimoe_runtime.frontend.normalisation import open_language
 from unimoe_runtime.frontend.normalisation.numbers import plain_number, roman_value
+from unimoe_runtime.frontend.reading import read_phrases
 
 NUMBERS = open_language("en").numbers
 
@@ -60,8 +61,7 @@ def test_numbers_without_a_name_are_read_digit_by_digit() -> None:
 
 @pytest.mark.parametrize("label", open_language("en").vocabulary("chapters").words)
 def test_the_pronoun_after_a_label_is_no_numeral(label: str) -> None:
-    for after in ("liked most", "was in", "want to see", "am on", "'m on"):
-        assert " ".join(read_phrases(f"the {label} I{after if after[0] == "'" else ' ' + after}")[0])[-2:] != "ne"
-        assert "one" not in read_phrases(f"that {label} I {after.strip(chr(39))}")[0]
+    for after in (" liked most", " was in", " want to see", "'m on"):
+        assert "one" not in read_phrases(f"the {label} I{after}")[0]
     for written in (f"{label} I.", f"{label} I is long", f"{label} I and II", f"{label.title()} I"):
         assert "one" in read_phrases(written)[0]
