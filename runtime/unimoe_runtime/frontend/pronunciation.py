@@ -53,6 +53,7 @@ _LETTER_NAMES: Final[Mapping[str, Phonemes]] = {
 }  # fmt: skip
 _VOICELESS: Final = frozenset({"p", "t", "k", "f", "th"})
 _SIBILANT: Final = frozenset({"s", "z", "sh", "zh", "ch", "jh"})
+_ENDINGS: Mapping[str, Phonemes] = {"ve": ("ah0", "v"), "ll": ("ah0", "l"), "d": ("ah0", "d")}
 _MOST_ACRONYM_LETTERS: Final = 5
 
 
@@ -140,6 +141,8 @@ class Pronouncer:
         base, apostrophe, suffix = key.rpartition("'")
         if apostrophe and suffix == "s" and base:
             return with_s(self.pronounce(base))
+        if suffix in _ENDINGS and (base in self.dictionary or "'" in base):
+            return self.pronounce(base) + _ENDINGS[suffix]
         if not apostrophe and key.endswith("s") and (single := self.dictionary.get(key[:-1])):
             return with_s(single)
         return self.sound_out(key.replace("'", "")) or spell(word)

@@ -67,3 +67,13 @@ def test_tables_hold_known_phonemes_only() -> None:
     assert len(set(PHONEMES)) == len(PHONEMES) == 24 + 45
     assert is_vowel("ae1") and is_vowel("er") and not is_vowel("hh") and not is_vowel("?")
     assert with_s(("s", "iy1")) == ("s", "iy1", "z")
+
+
+@pytest.mark.parametrize(("ending", "sounds"), [("ve", ("ah0", "v")), ("ll", ("ah0", "l")), ("d", ("ah0", "d"))])
+def test_a_contraction_of_a_known_word_keeps_its_sounds(ending: str, sounds: tuple[str, ...]) -> None:
+    known = {"shouldn't": ("sh", "n", "t"), "anna": ("ae1", "n", "ah0"), "who'd": ("hh", "uw1", "d")}
+    pronouncer = Pronouncer(dictionary=known, sound_out=lambda word: ("k",))
+    for word, said in known.items():
+        assert pronouncer.pronounce(f"{word}'{ending}") == said + sounds
+    assert pronouncer.pronounce(f"shouldn't'{ending}'ve") == known["shouldn't"] + sounds + ("ah0", "v")
+    assert pronouncer.pronounce(f"blarg'{ending}") == ("k",)

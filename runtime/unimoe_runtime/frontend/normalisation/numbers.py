@@ -178,7 +178,8 @@ def number_readers(numbers: Numbers) -> dict[str, Reader]:
 
     def counted(read: Reader) -> Reader:
         def reader(text: str, reading: Reading) -> list[str] | None:
-            reading.count = text.lstrip("-−–+ ")
+            count = text.lstrip("-−–+ ")
+            reading.count = "1" if len(count) == 1 and not count.isdecimal() else count  # ½
             return read(text, reading)
 
         return reader

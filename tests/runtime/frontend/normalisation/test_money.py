@@ -90,3 +90,18 @@ def test_a_clause_or_a_verb_is_no_noun(before: str, after: str) -> None:
 @pytest.mark.parametrize("written", ["$15-an-hour job", "$100-a-week room", "$5-per-day fee"])
 def test_a_hyphen_makes_an_attribute(written: str) -> None:
     assert "dollars" not in said(written)
+
+
+@given(st.integers(1, 999), st.integers(0, 999), st.sampled_from(["€{}", "{} €", "EUR {}", "{} euros"]))
+def test_a_full_stop_parts_thousands_of_euros(thousands: int, rest: int, form: str) -> None:
+    [words] = read_phrases(form.format(f"{thousands}.{rest:03}"))
+    assert words[-1] == "euros"
+    assert number(words[:-1]) == 1000 * thousands + rest
+
+
+@pytest.mark.parametrize("unit", ["litre", "liter", "kWh", "l", "unit"])
+def test_prices_with_three_decimals(unit: str) -> None:
+    assert read_phrases(f"€1.509/{unit}")[0][:6] == ["one", "point", "five", "zero", "nine", "euros"]
+    assert read_phrases("$1.509")[0][1] == "point"
+    assert read_phrases("€0.125")[0][:2] == ["zero", "point"]
+    assert read_phrases("€1.509 million")[0][1] == "point"
