@@ -6,6 +6,7 @@ import pytest
 
 from unimoe_runtime.frontend.normalisation import open_language
 from unimoe_runtime.frontend.normalisation.rules import Reading
+from unimoe_runtime.frontend.reading import read_phrases
 
 
 @pytest.mark.parametrize(
