@@ -27,7 +27,7 @@ def test_readers(reader: str, text: str, said: str) -> None:
 
 PAIRS = {"204": "two oh four", "815": "eight fifteen", "300": "three hundred", "1200": "twelve hundred",
          "1549": "fifteen forty nine", "1406": "fourteen oh six", "2000": "two thousand"}  # fmt: skip
-CUES = ("room", "Room", "flight", "Suite", "highway", "Apt.", "room number", "Boeing", "Flight #", "PO Box", "bus")
+CUES = ("room", "Room", "flight", "Suite", "highway", "Apt.", "room number", "Boeing", "Flight #", "bus")
 
 
 @pytest.mark.parametrize("cue", CUES)
