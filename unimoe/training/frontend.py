@@ -25,10 +25,13 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
     """Write a front end for the voices and instruments of `corpus`, and open it.
 
     A corpus with word numbers has stressed phonemes and gets a front end with stress. A prompt may be as long as the
-    longest clip, and as what the front end predicts for the text of any clip.
+    longest clip, and as what the front end predicts for the text of any clip. Raises ConfigError for paces of voices
+    that the corpus lacks, or that have no predicted durations.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     has_stress = any(item.word_numbers for item in corpus)
+    if recipe.paces and not has_stress:
+        raise ConfigError("[frontend] paces: this corpus has no stress, so its durations are not predicted")
+    folder.mkdir(parents=True, exist_ok=True)
     write = write_stressed_frontend if has_stress else write_rule_frontend
     write(folder, corpus, recipe, frame_rate_hz=frame_rate_hz)
     frontend = _open(folder)

@@ -10,6 +10,7 @@ from typing import Any
 from unimoe.data import melodies
 from unimoe.data.corpus import Corpus
 from unimoe_runtime.frontend import timeline
+from unimoe_runtime.frontend.duration_predictor import Pace
 from unimoe_runtime.frontend.notation import parse_chords
 from unimoe_runtime.frontend.settings import PAD, SEPARATOR
 from unimoe_runtime.records import JsonRecord
@@ -36,7 +37,8 @@ class FrontEndRecipe(JsonRecord):
 
     `max_characters` of a request; higher where the corpus has longer texts. `parts`: the folder of an existing lexicon,
     letter-to-sound model and duration predictor (`frontend_parts`), for a corpus with stress. `descriptions`: a line
-    for each voice or instrument that `unimoe voices` describes.
+    for each voice or instrument that `unimoe voices` describes. `paces`: for a corpus with stress, how fast a voice
+    speaks, as a multiple of its recordings' pace: the model follows, so a voice that hurries can be slowed down.
     """
 
     known_words: int = 3000
@@ -46,6 +48,7 @@ class FrontEndRecipe(JsonRecord):
     origin: int = 2
     parts: str = ""
     descriptions: dict[str, str] = field(default_factory=dict)
+    paces: dict[str, Pace] = field(default_factory=dict)
 
 
 def common_settings(

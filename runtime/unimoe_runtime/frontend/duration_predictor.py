@@ -9,7 +9,7 @@ Shapes: P phonemes, pauses included.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -25,17 +25,22 @@ SYMBOLS: Final = ("", PAUSE, *MARKS, *PHONEMES)
 """The symbols of a sequence; the first is padding in training."""
 PLACES: Final = ("pause", "alone", "first", "inner", "last")
 """Places of a phoneme in its word."""
+Pace = Annotated[float, Between(0.5, 2)]
 _SHORTEST_S: Final = 0.01
 _LONGEST_S: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DurationSettings(JsonRecord):
-    """The section of frontend.json. `means`: for each voice the mean seconds of each symbol."""
+    """The section of frontend.json. `means`: for each voice the mean seconds of each symbol.
+
+    `paces`: how fast a voice speaks, as a multiple of the recordings' pace; 1 for a voice that is not named.
+    """
 
     voices: Annotated[tuple[Annotated[str, Length(1, 256)], ...], Length(1, 1 << 12)]
     network: SequenceNetworkConfig
     means: Annotated[Mapping[str, Mapping[str, Annotated[float, Between(0, 10)]]], Length(1, 1 << 12)]
+    paces: Annotated[Mapping[str, Pace], Length(0, 1 << 12)] = field(default_factory=dict)
 
     def check_together(self) -> None:
         if self.network.tables != table_sizes(len(self.voices)) or self.network.outputs != 1:
@@ -43,6 +48,8 @@ class DurationSettings(JsonRecord):
         missing = [voice for voice in self.voices if voice not in self.means]
         if missing:
             raise ConfigError(f"means: {missing[0]!r} is missing")
+        if unknown := [voice for voice in self.paces if voice not in self.voices]:
+            raise ConfigError(f"paces: {unknown[0]!r} is none of the voices {', '.join(self.voices)}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,18 +57,19 @@ class DurationPredictor:
     """The network runs in numpy, so that a text has the same durations on every backend.
 
     `network`: ids [P] of symbols, voices, places and closing marks to log seconds [P, 1]. `means`: for each voice the
-    mean seconds of each symbol, for a first estimate.
+    mean seconds of each symbol, for a first estimate. `paces`: as in DurationSettings.
     """
 
     network: SequenceNetwork
     voices: tuple[str, ...]
     means: Mapping[str, Mapping[str, float]]
+    paces: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, settings: DurationSettings) -> DurationPredictor:
         """Read the predictor beside frontend.json. Raises BundleError where it is damaged."""
         network = SequenceNetwork.read(folder / FILE, settings.network)
-        return cls(network=network, voices=settings.voices, means=settings.means)
+        return cls(network=network, voices=settings.voices, means=settings.means, paces=settings.paces)
 
     def word_durations(self, voice: str, words: Sequence[Phonemes]) -> list[float]:
         """Seconds of each phoneme of an utterance.
@@ -72,12 +80,14 @@ class DurationPredictor:
         ids = symbol_ids(words)
         voices = [self.voices.index(voice)] * len(ids[0])
         log_s_P1 = self.network(ids[0], voices, ids[1], ids[2])
-        seconds: list[float] = np.clip(np.exp(log_s_P1[:, 0].astype(np.float64)), _SHORTEST_S, _LONGEST_S).tolist()
+        seconds_P = np.exp(log_s_P1[:, 0].astype(np.float64)) / self.paces.get(voice, 1.0)
+        seconds: list[float] = np.clip(seconds_P, _SHORTEST_S, _LONGEST_S).tolist()
         return seconds
 
     def typical(self, voice: str) -> Mapping[str, float]:
         """Mean seconds of each symbol."""
-        return self.means[voice]
+        pace = self.paces.get(voice, 1.0)
+        return {symbol: seconds / pace for symbol, seconds in self.means[voice].items()}
 
 
 def table_sizes(num_voices: int) -> tuple[int, ...]:

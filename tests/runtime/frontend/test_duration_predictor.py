@@ -39,9 +39,19 @@ def test_durations_are_seconds_within_reason(tmp_path: Path) -> None:
     settings = DurationSettings.from_dict(section)
     predictor = DurationPredictor.read(tmp_path, settings)
     assert predictor.word_durations("b", WORDS) == pytest.approx([0.1] * 9)
+    for pace in (0.5, 0.9, 1.0, 2.0):
+        paced = DurationPredictor.read(tmp_path, DurationSettings.from_dict({**section, "paces": {"a": pace}}))
+        assert paced.word_durations("a", WORDS) == pytest.approx([0.1 / pace] * 9)
+        assert paced.typical("a") == pytest.approx({"k": 0.1 / pace})
+        assert paced.word_durations("b", WORDS) == pytest.approx([0.1] * 9)
     zeros["bias"][:] = 50
     write_tensors(tmp_path / FILE, config.shapes(), lambda name: [zeros[name]])
     assert set(DurationPredictor.read(tmp_path, settings).word_durations("a", WORDS)) == {2.0}
-    for damaged in ({**section, "voices": ["a"]}, {"voices": ["a", "b"]}):
+    paces = ({"c": 1.0}, {"a": 0.0}, {"a": 0.49}, {"a": 2.01}, {"a": float("nan")}, {"a": "slow"}, 0.9)
+    for damaged in (
+        {**section, "voices": ["a"]},
+        {"voices": ["a", "b"]},
+        *({**section, "paces": bad} for bad in paces),
+    ):
         with pytest.raises(ConfigError, match=r"^[^\n]+$"):
             DurationSettings.from_dict(damaged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from unimoe.training.frontend import FrontEndRecipe, recorded_timeline, write_fr
 from unimoe.training.frontend_parts import make_durations
 from unimoe.training.letter_to_sound import LetterToSoundRecipe, train_letter_to_sound
 from unimoe.training.sequence_network import write_network
+from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.frontend.letter_to_sound import FILE
 from unimoe_runtime.frontend.options import SpeechOptions
 from unimoe_runtime.frontend.packed_lexicon import write_lexicon
@@ -72,6 +74,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def frontend(folder: Path) -> TimelineFrontEnd:
     return TimelineFrontEnd.read(folder, json.loads((folder / "frontend.json").read_text()))
+
+
+def test_a_voice_keeps_the_pace_that_its_recipe_sets(folder: Path, tmp_path: Path) -> None:
+    def lengths_s(paces: dict[str, float], name: str) -> list[float]:
+        recipe = FrontEndRecipe(parts=str(folder.parent / "parts"), paces=paces)
+        made = write_frontend(tmp_path / name, corpus(), recipe, frame_rate_hz=50.0)
+        return [made.unlimited_timeline("speech", "Go home.", voice).duration_s for voice in ("emma", "puck")]
+
+    usual, slow = lengths_s({}, "usual"), lengths_s({"puck": 0.8}, "slow")
+    assert slow == pytest.approx([usual[0], usual[1] / 0.8])
+    for paces in ({"tom": 0.9}, {"puck": 3.0}):
+        with pytest.raises(ConfigError, match=r"^[^\n]*paces[^\n]*$"):
+            lengths_s(paces, "bad")
+    unstressed = replace(corpus(), items=tuple(replace(item, word_numbers=()) for item in corpus()))
+    with pytest.raises(ConfigError, match=r"paces: this corpus has no stress"):
+        write_frontend(tmp_path / "rules", unstressed, FrontEndRecipe(paces={"puck": 0.8}), frame_rate_hz=50.0)
 
 
 def said(frontend: TimelineFrontEnd, text: str, options: SpeechOptions | None = None) -> str:
