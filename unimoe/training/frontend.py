@@ -18,7 +18,7 @@ from unimoe_runtime.files.json import read_json
 from unimoe_runtime.frontend import open_frontend
 from unimoe_runtime.frontend.timeline import Segment, Timeline, TimelineFrontEnd
 
-__all__ = ["FrontEndRecipe", "recorded_timeline", "write_frontend"]
+__all__ = ["FrontEndRecipe", "check_paces", "recorded_timeline", "write_frontend"]
 
 
 def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, frame_rate_hz: float) -> TimelineFrontEnd:
@@ -28,10 +28,9 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
     longest clip, and as what the front end predicts for the text of any clip. Raises ConfigError for paces of voices
     that the corpus lacks, or that have no predicted durations.
     """
-    has_stress = any(item.word_numbers for item in corpus)
-    if recipe.paces and not has_stress:
-        raise ConfigError("[frontend] paces: this corpus has no stress, so its durations are not predicted")
+    check_paces(recipe, corpus)
     folder.mkdir(parents=True, exist_ok=True)
+    has_stress = any(item.word_numbers for item in corpus)
     write = write_stressed_frontend if has_stress else write_rule_frontend
     write(folder, corpus, recipe, frame_rate_hz=frame_rate_hz)
     frontend = _open(folder)
@@ -46,6 +45,14 @@ def write_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe, *, fram
     settings = read_json(folder / "frontend.json", ConfigError) | {"max_frames": needed}
     write_atomically(folder / "frontend.json", json.dumps(settings, indent=1) + "\n")
     return _open(folder)
+
+
+def check_paces(recipe: FrontEndRecipe, corpus: Corpus) -> None:
+    """Raise ConfigError for paces of voices that the corpus lacks, or whose durations are not predicted."""
+    voices = list(dict.fromkeys(item.voice for item in corpus if item.word_numbers))
+    if unknown := [voice for voice in recipe.paces if voice not in voices]:
+        known = f"the voices with predicted durations are {', '.join(voices)}" if voices else "no voice has any"
+        raise ConfigError(f"[frontend] paces: {unknown[0]!r} has no predicted durations in this corpus; {known}")
 
 
 def _open(folder: Path) -> TimelineFrontEnd:

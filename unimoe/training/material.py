@@ -20,7 +20,7 @@ from unimoe.data.corpus import Corpus, Item
 from unimoe.data.recipe import CorpusRecipe
 from unimoe.data.rendering import render_corpus
 from unimoe.training.examples import Example, encode_items, make_examples, read_codes
-from unimoe.training.frontend import FrontEndRecipe, write_frontend
+from unimoe.training.frontend import FrontEndRecipe, check_paces, write_frontend
 from unimoe.training.products import Products
 from unimoe.training.recipe_check import data_section
 from unimoe.training.versions import VersionRecipe, versions_of
@@ -74,6 +74,8 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     """
     _require_products(recipe, work)
     corpus = open_corpus(recipe["data"], work, report)
+    frontend_recipe = FrontEndRecipe.from_dict(recipe["frontend"])
+    check_paces(frontend_recipe, corpus)  # before the hours that a codec takes
     codec_dir = make_codec(recipe["codec"], corpus, work, report)
     codec = load_codec(codec_dir)
 
@@ -84,7 +86,7 @@ def prepare(recipe: dict[str, Any], work: Path, report: Report) -> Material:
     if not (frontend_dir / "frontend.json").exists():
         report("making the front end")
         rate_hz = codec.sample_rate_hz / codec.hop_samples
-        write_frontend(frontend_dir, heard, FrontEndRecipe.from_dict(recipe["frontend"]), frame_rate_hz=rate_hz)
+        write_frontend(frontend_dir, heard, frontend_recipe, frame_rate_hz=rate_hz)
     frontend = open_frontend(frontend_dir)
     assert isinstance(frontend, TimelineFrontEnd)
     wanted = VersionRecipe.from_dict(recipe.get("versions", {}))

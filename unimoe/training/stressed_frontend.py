@@ -11,10 +11,8 @@ from unimoe.training.durations import DurationRecipe
 from unimoe.training.frontend_parts import make_durations, make_lexicon, read_section
 from unimoe.training.frontend_settings import FrontEndRecipe, common_settings
 from unimoe.training.letter_to_sound import LetterToSoundRecipe
-from unimoe_runtime.errors import ConfigError
 from unimoe_runtime.files.atomic import write_atomically
 from unimoe_runtime.frontend import duration_predictor, letter_to_sound, packed_lexicon
-from unimoe_runtime.frontend.duration_predictor import DurationSettings
 from unimoe_runtime.frontend.pronunciation import MARKS, PAUSE, PHONEMES
 from unimoe_runtime.frontend.timeline import STRESS_VERSION
 
@@ -25,23 +23,18 @@ def write_stressed_frontend(folder: Path, corpus: Corpus, recipe: FrontEndRecipe
     """Write a front end for the voices and instruments of `corpus`, whose items have word numbers.
 
     Its learnt parts come from the folder `recipe.parts`. Where that is not set, they are made in a new folder beside
-    `folder`, whose name ends in -parts. Raises ConfigError for paces of voices that the corpus lacks.
+    `folder`, whose name ends in -parts.
     """
     parts = Path(recipe.parts) if recipe.parts else folder.with_name(f"{folder.name}-parts")
     if not (parts / "letter_to_sound.json").exists():
         make_lexicon(parts, LetterToSoundRecipe())
     if not (parts / "durations.json").exists():
         make_durations(parts, corpus, DurationRecipe())
-    durations = {**read_section(parts / "durations.json"), "paces": recipe.paces}
-    try:
-        DurationSettings.from_dict(durations)
-    except ConfigError as error:
-        raise ConfigError(f"[frontend] {error}") from None
     settings = common_settings(corpus, recipe, (PAUSE, *MARKS, *PHONEMES), frame_rate_hz=frame_rate_hz)
     settings |= {
         "format_version": STRESS_VERSION,
         "letter_to_sound": read_section(parts / "letter_to_sound.json"),
-        "durations": durations,
+        "durations": {**read_section(parts / "durations.json"), "paces": recipe.paces},
     }
     for name in (packed_lexicon.FILE, letter_to_sound.FILE, duration_predictor.FILE):
         shutil.copyfile(parts / name, folder / name)

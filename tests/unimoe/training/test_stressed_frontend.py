@@ -84,11 +84,14 @@ def test_a_voice_keeps_the_pace_that_its_recipe_sets(folder: Path, tmp_path: Pat
 
     usual, slow = lengths_s({}, "usual"), lengths_s({"puck": 0.8}, "slow")
     assert slow == pytest.approx([usual[0], usual[1] / 0.8])
-    for paces in ({"tom": 0.9}, {"puck": 3.0}):
+    for bad in (0.0, -1.0, 0.49, 2.01, float("nan"), "slow"):
         with pytest.raises(ConfigError, match=r"^[^\n]*paces[^\n]*$"):
-            lengths_s(paces, "bad")
+            FrontEndRecipe.from_dict({"paces": {"puck": bad}})
+    with pytest.raises(ConfigError, match=r"paces: 'tom' has .*; the voices with predicted durations are emma, puck$"):
+        lengths_s({"tom": 0.9}, "bad")
+    assert not (tmp_path / "bad").exists()
     unstressed = replace(corpus(), items=tuple(replace(item, word_numbers=()) for item in corpus()))
-    with pytest.raises(ConfigError, match=r"paces: this corpus has no stress"):
+    with pytest.raises(ConfigError, match=r"paces: 'puck' .*; no voice has any$"):
         write_frontend(tmp_path / "rules", unstressed, FrontEndRecipe(paces={"puck": 0.8}), frame_rate_hz=50.0)
 
 
