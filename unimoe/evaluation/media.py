@@ -6,6 +6,7 @@ Shape suffixes: L samples, T frames, M mel bands.
 from __future__ import annotations
 
 import base64
+import os
 import struct
 import tempfile
 import zlib
@@ -27,12 +28,17 @@ def audio_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
     opus = sample_rate_hz in _OPUS_RATES_HZ
     samples_L = np.clip(np.asarray(pcm_L, np.float32), -1, 1)
     # A file on the disk: libsndfile writes to a Python object by callbacks, which lose the exception of a signal.
-    with tempfile.NamedTemporaryFile(prefix="unimoe-audio-") as file:
+    # mkstemp, because the `__del__` of a NamedTemporaryFile would lose it too.
+    handle, name = tempfile.mkstemp(prefix="unimoe-audio-")
+    try:
+        os.close(handle)
         if opus:
-            soundfile.write(file.name, samples_L, sample_rate_hz, format="OGG", subtype="OPUS")
+            soundfile.write(name, samples_L, sample_rate_hz, format="OGG", subtype="OPUS")
         else:
-            soundfile.write(file.name, samples_L, sample_rate_hz, format="WAV", subtype="PCM_16")
-        return _uri("audio/ogg" if opus else "audio/wav", Path(file.name).read_bytes())
+            soundfile.write(name, samples_L, sample_rate_hz, format="WAV", subtype="PCM_16")
+        return _uri("audio/ogg" if opus else "audio/wav", Path(name).read_bytes())
+    finally:
+        os.unlink(name)
 
 
 def spectrogram_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
