@@ -27,18 +27,23 @@ def audio_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:
     """Opus where it supports the rate, about 4 kB a second; else 16-bit WAV."""
     opus = sample_rate_hz in _OPUS_RATES_HZ
     samples_L = np.clip(np.asarray(pcm_L, np.float32), -1, 1)
+    kind = {"format": "OGG", "subtype": "OPUS"} if opus else {"format": "WAV", "subtype": "PCM_16"}
     # A file on the disk: libsndfile writes to a Python object by callbacks, which lose the exception of a signal.
-    # mkstemp, because the `__del__` of a NamedTemporaryFile would lose it too.
+    # The `__del__` of a NamedTemporaryFile would lose it too.
     handle, name = tempfile.mkstemp(prefix="unimoe-audio-")
     try:
         os.close(handle)
-        if opus:
-            soundfile.write(name, samples_L, sample_rate_hz, format="OGG", subtype="OPUS")
-        else:
-            soundfile.write(name, samples_L, sample_rate_hz, format="WAV", subtype="PCM_16")
+        with _File(name, "w", sample_rate_hz, 1, **kind) as file:
+            file.write(samples_L)
         return _uri("audio/ogg" if opus else "audio/wav", Path(name).read_bytes())
     finally:
         os.unlink(name)
+
+
+class _File(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that `with` closes. A finalizer in Python, as soundfile's, would lose the exception of a signal."""
+
+    __del__ = staticmethod(tuple)  # any function in C that does nothing
 
 
 def spectrogram_uri(pcm_L: np.ndarray, sample_rate_hz: int) -> str:

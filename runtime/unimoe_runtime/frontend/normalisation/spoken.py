@@ -30,9 +30,8 @@ class Unit:
     """Words that are read together and never split: a word, or a complete value such as `$1.5 million`.
 
     `words` are in lower case; a single capital letter is that letter's name, and a name that is spelled like another
-    word keeps its capital (Polish). `sounds` are the phonemes where the text
-    gives them. `rate` is the speaking rate that the text asks for; 2 is twice as fast. `joined`: it belongs together
-    with its neighbouring units.
+    word keeps its capital (Polish). `sounds` are the phonemes where the text gives them. `rate` is the speaking rate
+    that the text asks for; 2 is twice as fast. `joined`: it belongs together with its neighbouring units.
     """
 
     words: tuple[str, ...]
